@@ -1,0 +1,48 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh machine.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+
+.PHONY: venv demo test lint bench docs clean
+
+venv: $(VENV)/.demo
+demo: $(VENV)/.demo
+	$(BIN)/unitgain demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/probe_overhead.py
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
+
+# torch comes first, pinned: otherwise another package could bring in the newest build with its CUDA libraries.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) torch
+	$(PIP) -e .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo requirements-reference.txt
+	$(PIP) -e '.[dev]'
+	$(PIP) --no-deps -r requirements-reference.txt
+	touch $@
+
+$(VENV)/.bench: $(VENV)/.dev
+	$(PIP) -e '.[bench]'
+	touch $@
+
+$(VENV)/.docs: $(VENV)/.demo
+	$(PIP) -e '.[docs]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist site demo-report.html

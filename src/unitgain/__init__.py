@@ -1,0 +1,7 @@
+"""unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch."""
+
+from ._version import __version__
+from .errors import InputError, RecordError, UnitgainError
+from .record import Record
+
+__all__ = ["InputError", "Record", "RecordError", "UnitgainError", "__version__"]

@@ -1,0 +1,88 @@
+"""Who may import whom. The table is the one of docs/decisions/0001-layout.md."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "src" / "unitgain"
+
+# component -> what it may import inside the package; errors and _version may be imported by all
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "_version": set(),
+    "stats": set(),
+    "theory": set(),
+    "record": set(),
+    "nn": set(),
+    "optim": set(),
+    "data": set(),
+    "probe": {"stats", "record"},
+    "diagnose": {"record", "theory"},
+    "report": {"record", "diagnose"},
+    "models": {"nn"},
+    "checkup": {"stats", "probe", "record", "diagnose", "report"},
+    "targets": {"models", "data"},
+    "remedies": {"probe", "diagnose", "nn", "theory", "checkup"},
+    "normfree": {"nn", "theory", "probe", "remedies"},
+    "train": {"probe", "record", "diagnose", "remedies", "optim"},
+    "integrations": {"probe", "record", "report"},
+}
+ALLOWED["recipes"] = set(ALLOWED) - {"cli"} | {"recipes"}
+ALLOWED["plots"] = {"report"}
+ALLOWED["demo"] = set(ALLOWED)
+ALLOWED["cli"] = set(ALLOWED) | {"recipes"}
+ALLOWED["__init__"] = set(ALLOWED)
+ALLOWED["__main__"] = {"cli"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def component(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_components(path: Path) -> set[str]:
+    """First-level names inside unitgain that a file imports anywhere, also inside functions."""
+    parts = ["unitgain", *path.relative_to(PACKAGE).with_suffix("").parts]
+    package = parts[:-1]  # of __init__.py too: its own directory is parts[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules = [alias.name.split(".") for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = base + (node.module.split(".") if node.module else [])
+            modules = [[*base, alias.name] for alias in node.names]
+        else:
+            continue
+        found |= {m[1] for m in modules if m[0] == "unitgain" and len(m) > 1}
+    return {name for name in found if (PACKAGE / name).is_dir() or (PACKAGE / f"{name}.py").exists()}
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(f.relative_to(PACKAGE)) for f in FILES])
+def test_imports_only_what_its_component_may(path: Path) -> None:
+    own = component(path)
+    assert own in ALLOWED, f"{own} is not in the table of components; add it there with a reason"
+    forbidden = imported_components(path) - ALLOWED[own] - {own, "errors", "_version"}
+    assert not forbidden, f"{own} may not import {sorted(forbidden)}"
+
+
+def test_the_check_sees_relative_absolute_and_nested_imports(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setitem(globals(), "PACKAGE", tmp_path)
+    for name in ("probe", "record", "stats"):
+        (tmp_path / name).mkdir()
+    file = tmp_path / "stats" / "x.py"
+    file.write_text("import unitgain.probe\ndef f():\n    from ..record import Record\n")
+    assert imported_components(file) == {"probe", "record"}
+
+
+def test_import_unitgain_is_quick_and_does_not_load_drawing_libraries() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, unitgain; print([m for m in ('matplotlib', 'plotly', 'wandb', 'lightning') if m in sys.modules])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
