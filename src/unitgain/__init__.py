@@ -2,6 +2,7 @@
 
 from ._version import __version__
 from .errors import InputError, RecordError, UnitgainError
+from .probe import Probe
 from .record import Record
 
-__all__ = ["InputError", "Record", "RecordError", "UnitgainError", "__version__"]
+__all__ = ["InputError", "Probe", "Record", "RecordError", "UnitgainError", "__version__"]
