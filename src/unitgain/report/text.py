@@ -56,7 +56,7 @@ def number(value: float | None, digits: int = 3) -> str:
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 10**digits):
         return f"{int(value):,}"
     magnitude = abs(value)
-    if 10.0**-3 <= magnitude < 10**digits:
+    if 0.01 <= magnitude < 10**digits:
         decimals = max(0, digits - 1 - math.floor(math.log10(magnitude)))
         return f"{value:.{min(decimals, digits)}f}"
     mantissa, exponent = f"{value:.{max(0, digits - 2)}e}".split("e")
@@ -97,7 +97,8 @@ def value_text(value: Any, items: int = 6) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, (int, float)):
-        return number(value, 4)
+        text = number(value, 4)
+        return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
     if isinstance(value, Mapping):
         parts = [f"{label(k)} {value_text(v, items)}" for k, v in value.items()]
     elif isinstance(value, (list, tuple)):
