@@ -15,10 +15,10 @@ HOSTILE = "<script>alert(1)</script>"
 VERY_LONG = "encoder." + ".".join(f"stage{i}" for i in range(40)) + ".conv"
 
 
-def histograms(values: np.ndarray) -> list[tuple[str, float, float, np.ndarray]]:
+def histograms(values: np.ndarray, high: float | None = None) -> list[tuple[str, float, float, np.ndarray]]:
     magnitudes = np.abs(values)
-    high = max(float(magnitudes.max()), 1e-12) * 1.25
-    linear, _ = np.histogram(magnitudes, bins=HISTOGRAM_BINS, range=(0, high))
+    high = high or max(float(magnitudes.max()), 1e-12) * 1.25
+    linear, _ = np.histogram(np.minimum(magnitudes, high), bins=HISTOGRAM_BINS, range=(0, high))
     logs = np.log2(magnitudes[magnitudes > 0])
     log2, _ = np.histogram(np.clip(logs, LOG2_LOW, LOG2_HIGH - 1e-3), bins=64, range=(LOG2_LOW, LOG2_HIGH))
     return [("linear", 0.0, high, linear), ("log2", float(LOG2_LOW), float(LOG2_HIGH), log2)]
@@ -43,11 +43,15 @@ class Builder:
 
     def tensor(self, kind, name, draw, stats=None, hist=True, **site):
         added = self.record.add_site(kind, name, position=self.position, **site)
+        high = None  # of the linear range: the first sample sets it, as the Probe does
         for step in range(self.steps):
             values = draw(step)
-            self.record.add_scalars(step, {added.id: statistics(values, **(stats(values, step) if stats else {}))})
+            self.record.add_scalars(
+                step, {added.id: statistics(values, **(stats(values, step) if stats else {}))}
+            )
             if hist:
-                self.record.add_histograms(step, [(added.id, *h) for h in histograms(values)])
+                self.record.add_histograms(step, [(added.id, *h) for h in histograms(values, high)])
+            high = high or histograms(values)[0][2]
 
     def normal(self, scale):
         return lambda step: self.random.normal(0, scale(step) if callable(scale) else scale, self.samples)
@@ -98,7 +102,9 @@ def tanh_mlp(depth=5, steps=1, growth=1.6, mode="check"):
     build.input(shape=(32, 30))
     for i in range(depth):
         scale = growth ** (depth - i) if growth > 1 else 1.0
-        build.layer(f"layers.{2 * i}", "Linear", scale, 1e-3 * 1.3**i, weight=0.1 * scale, ratio=-2.2 + 0.1 * i)
+        build.layer(
+            f"layers.{2 * i}", "Linear", scale, 1e-3 * 1.3**i, weight=0.1 * scale, ratio=-2.2 + 0.1 * i
+        )
         build.layer(f"layers.{2 * i + 1}", "Tanh", scale, 1e-3 * 1.3**i, function="tanh")
         build.saturation_map(f"layers.{2 * i + 1}", scale)
     build.layer("head", "Linear", 10.0 if growth > 1 else 0.3, 4e-3, weight=1.0, shape=(32, 27))
@@ -113,7 +119,9 @@ def resnet(sites=300, steps=1):
     kinds = [("conv", "Conv2d", None), ("bn", "BatchNorm2d", None), ("act", "ReLU", "relu")]
     for i in range(sites - 1):
         part, module, function = kinds[i % 3]
-        name = f"layer{1 + 4 * i // sites}.{i // 9 % 6}.{part}{1 + i // 3 % 3}" + (f"_{i}" if i >= 216 else "")
+        name = f"layer{1 + 4 * i // sites}.{i // 9 % 6}.{part}{1 + i // 3 % 3}" + (
+            f"_{i}" if i >= 216 else ""
+        )
         if name in {s.name for s in build.record.sites("activation")}:
             name += f"_{i}"
         build.layer(name + ("_sick" if i == 137 else ""), module, 0.6 + 0.4 * np.sin(i / 9) ** 2, 1e-4 * 1.01**i,
@@ -141,7 +149,16 @@ def hostile():
     build = Builder()
     build.record.set_meta("facts", {"model": {"class": HOSTILE}, "mode": "check"})
     build.input("input[<b>]")
-    for name in (HOSTILE, "[red]alarm[/red]", "\x1b[31mred", "a\nb", "层" * 60, VERY_LONG, "</script><!--", "{{x}}"):
+    for name in (
+        HOSTILE,
+        "[red]alarm[/red]",
+        "\x1b[31mred",
+        "a\nb",
+        "层" * 60,
+        VERY_LONG,
+        "</script><!--",
+        "{{x}}",
+    ):
         build.layer(name, "[bold]<i>", 1.0, 1e-3, weight=0.1)
     for i, row in enumerate(({}, {"mean": float("nan"), "nonfinite": 1.0}, {"std": 0.0, "rms": 0.0, "mean": 0.0},
                              {"std": float("inf"), "rms": float("inf")}, {"std": 1e-30, "rms": 1e-30})):  # fmt: skip
@@ -182,7 +199,9 @@ def sick(site="layers.1"):
 
 
 def healthy():
-    return Diagnosis((), "healthy: activations and gradients keep their scale over 300 sites", "healthy", "", {})
+    return Diagnosis(
+        (), "healthy: activations and gradients keep their scale over 300 sites", "healthy", "", {}
+    )
 
 
 def hostile_diagnosis():

@@ -26,7 +26,9 @@ WIDTH = 80
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
-ASCII = str.maketrans({"✗": "x", "✓": "+", "…": "~", "×": "x", "│": "|", "━": "=", "●": "o", "·": "-", "−": "-"})
+ASCII = str.maketrans(
+    {"✗": "x", "✓": "+", "…": "~", "×": "x", "│": "|", "━": "=", "●": "o", "·": "-", "−": "-"}
+)
 
 
 def render(record: Record, diagnosis: Diagnosis, width: int) -> Group:
@@ -85,12 +87,16 @@ def heading_parts(record: Record) -> list[str]:
 
 def _heading(record: Record) -> Text:
     first, *rest = heading_parts(record)
-    return Text.assemble(("unitgain", "bold"), "  ", (first, "bold cyan"), ("".join(f" · {r}" for r in rest), "dim"))
+    return Text.assemble(
+        ("unitgain", "bold"), "  ", (first, "bold cyan"), ("".join(f" · {r}" for r in rest), "dim")
+    )
 
 
 def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     sign, color = STATUS.get(diagnosis.status, STATUS["unknown"])
-    yield _hanging(Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2)
+    yield _hanging(
+        Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2
+    )
     if diagnosis.first_action:
         action = Text.assemble(("Do this first: ", "bold"), clean(diagnosis.first_action))
         yield _hanging(Text("→", style="bold"), action, 2)
@@ -257,7 +263,11 @@ def tails(layer: Layer) -> str:
     bad = layer.values.get("nonfinite", 0.0)
     if bad > 0:
         return f"NaN {percent(bad)}"
-    saturated, dead, zero = layer.values.get("saturated", 0.0), layer.dead_fraction, layer.values.get("zero", 0.0)
+    saturated, dead, zero = (
+        layer.values.get("saturated", 0.0),
+        layer.dead_fraction,
+        layer.values.get("zero", 0.0),
+    )
     if saturated > 0:
         return f"sat {percent(saturated)}"
     if dead > 0:
