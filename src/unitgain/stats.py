@@ -332,14 +332,8 @@ def _measure_function(m: Tensor, function: Range, partial: Partial) -> None:
     """Zeros, saturated values and live units of an activation function's output (P, C, S)."""
     scalar = float if m.device.type == "cpu" else (lambda value: value)
     partial.scalars["zeros"] = scalar(m.numel() - torch.count_nonzero(m))
-    low, high = function.saturated
-    if low is not None or high is not None:
-        beyond = torch.zeros((), device=m.device)
-        if high is not None:
-            beyond = beyond + torch.count_nonzero(m >= high if function.at_bound else m > high)
-        if low is not None:
-            beyond = beyond + torch.count_nonzero(m <= low if function.at_bound else m < low)
-        partial.scalars["saturated"] = scalar(beyond)
+    if function.saturated != (None, None):
+        partial.scalars["saturated"] = scalar(torch.count_nonzero(saturated(m, function)))
     if function.dead is not None and m.shape[1] > 1:
         low, high = function.dead
         if function.dead_tails:
@@ -347,6 +341,22 @@ def _measure_function(m: Tensor, function: Range, partial: Partial) -> None:
             partial.alive = (m - centre).abs_().amin((0, 2)) < half
         else:
             partial.alive = (partial.low < low) | (partial.high > high)
+
+
+def saturated(x: Tensor, function: Range) -> Tensor:
+    """Which values of a bounded function's output lie in its flat tails; bool, of x's shape."""
+    low, high = function.saturated
+    if low is not None and high is not None and not function.at_bound:
+        centre, half = (low + high) / 2, (high - low) / 2
+        return (x - centre if centre else x).abs() > half
+    above = (
+        (x >= high if function.at_bound else x > high)
+        if high is not None
+        else torch.zeros_like(x, dtype=torch.bool)
+    )
+    if low is None:
+        return above
+    return above | (x <= low if function.at_bound else x < low)
 
 
 def _measure_likeness(x: Tensor, batch_axis: int, partial: Partial) -> None:
@@ -357,7 +367,7 @@ def _measure_likeness(x: Tensor, batch_axis: int, partial: Partial) -> None:
     since differences in the seventh digit would drown in the rounding of a product over all of them.
     """
     rows = x.movedim(batch_axis, 0).reshape(x.shape[batch_axis], -1)  # (B, D)
-    examples, features = rows.shape
+    features = rows.shape[1]
     norms = torch.linalg.vector_norm(rows, dim=1)
     usable = norms > 0
     weights = torch.where(usable, 1 / norms.clamp(min=torch.finfo(norms.dtype).tiny), 0.0)

@@ -51,7 +51,9 @@ def read_batch(batch: Any) -> Batch:
         )
     for tensor in (*tensors, found.target):
         if isinstance(tensor, Tensor) and tensor.numel() == 0:
-            raise InputError(f"batch: a tensor of shape {tuple(tensor.shape)} is empty; give at least one example")
+            raise InputError(
+                f"batch: a tensor of shape {tuple(tensor.shape)} is empty; give at least one example"
+            )
     return found
 
 

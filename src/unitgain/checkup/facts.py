@@ -71,7 +71,9 @@ def output_facts(logits: Tensor | None, target: Any, record: Record) -> dict[str
         scale = max(facts["absmax"], _SMALLEST)
         rows = (finite / scale).flatten(1) if logits.dim() > 1 else (finite / scale).unsqueeze(1)
         square = float(rows.square().mean())
-        facts["spread"] = float((rows - rows.mean(0)).square().mean().sqrt()) / square**0.5 if square > 0 else 0.0
+        facts["spread"] = (
+            float((rows - rows.mean(0)).square().mean().sqrt()) / square**0.5 if square > 0 else 0.0
+        )
     site = next((s for s in record.sites("activation") if s.attributes.get("output")), None)
     if site is not None:
         facts["site"] = site.name
@@ -89,23 +91,3 @@ def _is_zero_head(record: Record, attributes: Mapping[str, Any]) -> bool:
     """Whether the weights of the module that gives the output are all zero."""
     weights = [n for n in attributes.get("parameters", ()) if not n.endswith("bias")]
     return bool(weights) and all(record.value("parameter", n, "absmax") == 0 for n in weights)
-
-
-def input_facts(tensors: Mapping[str, Tensor], record: Record) -> dict[str, Any]:
-    """{input name: {channel_mean, channel_std, bad_examples, binary}} of the floating inputs."""
-    facts: dict[str, Any] = {}
-    for site in record.sites("input"):
-        tensor = tensors.get(site.name)
-        if tensor is None or not tensor.is_floating_point():
-            continue
-        found: dict[str, Any] = {"binary": bool(((tensor == 0) | (tensor == 1)).all())}
-        bad = ~torch.isfinite(tensor)
-        if bad.any() and tensor.dim():
-            found["bad_examples"] = bad.reshape(tensor.shape[0], -1).any(1).nonzero().flatten()[:20].tolist()
-        axis = site.channel_axis
-        if axis is not None and tensor.dim() > 1 and tensor.shape[axis] <= 64:
-            by_channel = torch.where(bad, 0.0, tensor.double()).movedim(axis, 0).flatten(1)
-            found["channel_mean"] = [round(v, 6) for v in by_channel.mean(1).tolist()]
-            found["channel_std"] = [round(v, 6) for v in by_channel.std(1, correction=0).tolist()]
-        facts[site.name] = found
-    return facts

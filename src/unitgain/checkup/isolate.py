@@ -22,7 +22,9 @@ OptimizerLike = torch.optim.Optimizer | Callable[[Iterable[torch.Tensor]], torch
 def random_state_kept() -> Iterator[None]:
     """Puts the random states of torch (every device in use), numpy and Python back, also after an exception."""
     python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    cuda = (
+        torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
+    )
     try:
         yield
     finally:
@@ -109,7 +111,9 @@ def optimizer_for(
     if copied_optimizer is not None:
         ours = {id(p) for p in model.parameters()}
         if not any(id(p) in ours for group in copied_optimizer.param_groups for p in group["params"]):
-            raise InputError("optimizer: it holds none of the model's parameters; build it from model.parameters()")
+            raise InputError(
+                "optimizer: it holds none of the model's parameters; build it from model.parameters()"
+            )
         return copied_optimizer
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:

@@ -27,7 +27,9 @@ def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
 def _same_shape(function: Callable[..., Tensor]) -> Loss:
     def loss(outputs: Tensor, target: Tensor) -> Tensor:
         if outputs.shape != target.shape and outputs.numel() == target.numel():
-            target = target.reshape(outputs.shape)  # (N, 1) against (N,): broadcasting would compare all with all
+            target = target.reshape(
+                outputs.shape
+            )  # (N, 1) against (N,): broadcasting would compare all with all
         return function(outputs, target.to(outputs.dtype))
 
     return loss
@@ -58,7 +60,9 @@ def resolve(loss: str | Loss | None, target: Any) -> tuple[str, Loss] | None:
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(LOSSES)} and auto"
         raise InputError(f"loss {loss!r} is unknown; {hint}")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
-        raise InputError(f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}")
+        raise InputError(
+            f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"
+        )
     if target is None:
         return None
     if isinstance(loss, str):
@@ -114,7 +118,7 @@ def check_targets(name: str, outputs: Any, target: Any) -> None:
 
 
 def kind_of(name: str, loss: Loss | None, value: Tensor, outputs: Any, target: Any) -> str:
-    """"cross_entropy", "mse" or "other", found by comparing values where the callable does not tell."""
+    """ "cross_entropy", "mse" or "other", found by comparing values where the callable does not tell."""
     if name == "cross_entropy" or isinstance(loss, nn.CrossEntropyLoss):
         return "cross_entropy"
     if name in ("mse", "mse_loss") or isinstance(loss, nn.MSELoss):

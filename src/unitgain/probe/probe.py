@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 from .. import stats
 from .._version import __version__
 from ..errors import InputError
-from ..record import Record
+from ..record import Record, pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in, union
 from .parameters import Parameter, Updates, list_parameters, unscaled
@@ -45,6 +45,8 @@ class Probe:
     histograms whether to keep the two histograms of each site
     sample     values per tensor that histograms are counted from
     examples   batch size, where it is not the first axis of the first input
+    maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
+               (at most 64 examples x 256 units each), for `plots.saturation_map`
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe does not stop training: it warns and stops measuring (strict=True raises instead).
@@ -71,6 +73,7 @@ class Probe:
         histograms: bool = True,
         sample: int = 2048,
         examples: int | None = None,
+        maps: bool = False,
         strict: bool = False,
     ):
         if not isinstance(model, nn.Module):
@@ -89,6 +92,8 @@ class Probe:
         self.include, self.exclude = tuple(include), tuple(exclude)
         self.sample = sample if histograms else 0
         self.strict = strict
+        self.failed_in: str | None = None  # path of the innermost module whose forward raised
+        self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
         self.record = Record(to)
         self.step = 0
         self._examples_given = examples
@@ -292,9 +297,12 @@ class Probe:
         self._stack.append((path, module, leaf))
         self._aim_flow()
 
-    def _pop(self, *_: Any) -> None:
-        if self._stack:
-            self._stack.pop()
+    def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        path = self._stack.pop()[0] if self._stack else ""
+        if (
+            output is None and self.failed_in is None
+        ):  # hooks that are always called get None when forward raised
+            self.failed_in = path
         self._aim_flow()
 
     def _aim_flow(self) -> None:
@@ -456,8 +464,22 @@ class Probe:
                 sample=self.sample,
             )
             self._current.add("activation", name, partial)
+            if self._maps is not None and draft.function is not None and not self._structure_known:
+                self._keep_map(draft, tensor)
         if "gradient" in self.signals and tensor.requires_grad:
             self._hook_gradient(draft, tensor)
+
+    def _keep_map(self, draft: Draft, tensor: Tensor) -> None:
+        """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
+        flat = draft.function.range if draft.function is not None else stats.Range()
+        if flat.saturated == (None, None) or draft.channel_axis is None or self._maps is None:
+            return
+        flags = stats.saturated(tensor, flat)
+        if tensor.dim() == 4 and draft.channel_axis == 1:
+            flags = flags.float().mean((2, 3)) > 0.5
+        else:
+            flags = flags.movedim(draft.channel_axis, -1).flatten(0, -2)
+        self._maps[draft.name] = pack_map(flags[:64, :256].cpu().numpy())
 
     def _hook_gradient(self, draft: Draft, tensor: Tensor) -> None:
         self._hooked.add(draft.name)
@@ -554,6 +576,8 @@ class Probe:
         if not self._structure_known:
             mark_residual_ends(self._drafts, self._current.sums)
             self._disarm()  # with or without following functions, as is now known
+            if self._maps:
+                self.record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
         self._writer.write(self._current, self._drafts, self._list_parameters())
         self.record.commit(every=0.5)

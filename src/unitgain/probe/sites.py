@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .dataflow import Origin
 from .functions import Activation
+
+_MOST_CHANNELS = 64
 
 
 @dataclass
@@ -39,7 +42,22 @@ class Draft:
             channel_axis=None if integer else channel_axis, batch_axis=0 if tensor.dim() else None,
         )  # fmt: skip
         draft.attributes["integer"] = integer
+        if not integer:
+            draft.attributes.update(_describe_input(tensor, channel_axis))
         return draft
+
+
+def _describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
+    """What a prescription for an input needs: its channels' scales, whether it is a mask, which examples are bad."""
+    bad = ~torch.isfinite(tensor)
+    found: dict[str, Any] = {"binary": bool(((tensor == 0) | (tensor == 1)).all())}
+    if bad.any() and tensor.dim():
+        found["bad_examples"] = bad.reshape(tensor.shape[0], -1).any(1).nonzero().flatten()[:20].tolist()
+    if channel_axis is not None and tensor.shape[channel_axis] <= _MOST_CHANNELS:
+        by_channel = torch.where(bad, 0.0, tensor).movedim(channel_axis, 0).flatten(1).double()
+        found["channel_mean"] = [round(v, 6) for v in by_channel.mean(1).tolist()]
+        found["channel_std"] = [round(v, 6) for v in by_channel.std(1, correction=0).tolist()]
+    return found
 
 
 def mark_residual_ends(drafts: Mapping[str, Draft], sums: list[tuple[Origin, Origin]]) -> None:
