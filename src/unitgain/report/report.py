@@ -52,7 +52,7 @@ class Report:
         return plain_text(self.record, self.diagnosis, max(60, width))
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Strict JSON: {"schema_version", "meta", "findings", "sites"}; a number that is not finite is null."""
+        """Strict JSON: {"schema_version", "meta", "findings", "sites"}; what is not finite is null."""
         from .json_report import to_json
 
         return to_json(self.record, self.diagnosis, indent)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -113,20 +114,30 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
     yield _hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
-    evidence = Text("  ").join(
-        Text.assemble((f"{label(k)} ", "dim"), value_text(v).replace(" ", "\u00a0") if len(value_text(v)) < 20 else value_text(v))
-        for k, v in finding.evidence.items()
-    )  # fmt: skip
+    evidence = Text("  ").join(_measured(label(k), value_text(v)) for k, v in finding.evidence.items())
     if finding.evidence:
         yield _field("Measured", evidence)
-    for name, text in (("Cause", finding.cause), ("Do", finding.remedy), ("Expect", finding.effect),
-                       ("Verify", finding.verify)):  # fmt: skip
+    for name, text in (
+        ("Cause", finding.cause),
+        ("Do", finding.remedy),
+        ("Expect", finding.effect),
+        ("Verify", finding.verify),
+    ):
         if text:
             yield _field(name, clean(text), style="bold" if name == "Do" else "")
             if name == "Do" and finding.auto:
                 yield _field("", "`unitgain fix` can do this.", style="green")
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
+
+
+def _measured(name: str, value: str) -> Text:
+    """One number of the evidence; a short one is not torn apart at a line's end."""
+    together = f"{name} {value}"
+    if len(together) < 24:
+        name, value = name.replace(" ", "\u00a0"), value.replace(" ", "\u00a0")
+        return Text.assemble((f"{name}\u00a0", "dim"), value)
+    return Text.assemble((f"{name} ", "dim"), value)
 
 
 def _field(name: str, text: str | Text, style: str = "") -> RenderableType:
@@ -143,7 +154,7 @@ def _hanging(first: Text, body: Text, indent: int) -> Table:
     return grid
 
 
-# ---- the table over depth ------------------------------------------------------------------------------------
+# ---- the table over depth ----------------------------------------------------------------------------------
 
 
 def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
@@ -208,8 +219,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     if len(shown) < len(layers):
         hidden = len(layers) - len(shown)
         yield Text(
-            f"{hidden} of {len(layers)} layers are not shown: what has a finding and what lies furthest off is "
-            "here, the rest evenly chosen. The .html report has all.",
+            f"{hidden} of {len(layers)} layers are not shown: what has a finding and what lies furthest "
+            "off is here, the rest evenly chosen. The .html report has all.",
             style="dim",
         )
 
@@ -235,7 +246,7 @@ def choose(layers: Sequence[Layer], peers: Peers, limit: int) -> list[Layer]:
     # the rest halve the widest gaps, so that depth is covered evenly
     while len(chosen) < limit:
         order = sorted(chosen)
-        left, right = max(zip(order, order[1:]), key=lambda gap: gap[1] - gap[0])
+        left, right = max(pairwise(order), key=lambda gap: gap[1] - gap[0])
         chosen.add((left + right) // 2)
     return [layers[i] for i in sorted(chosen)]
 

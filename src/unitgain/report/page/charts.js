@@ -27,6 +27,7 @@ function base(more) {
     font: { color: tone("text"), size: 12, family: "system-ui, 'Liberation Sans', sans-serif" },
     margin: { l: 58, r: 16, t: 28, b: 40 }, showlegend: true,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: tone("zero"), activecolor: tone("text") },
     hoverlabel: { bgcolor: tone("card"), bordercolor: tone("line"), font: { color: tone("text") }, align: "left" },
     ...more,
   };
@@ -40,7 +41,8 @@ function depthAxis(more) {
   return axis(text, { range: [0.5, layers.length + 0.5], showgrid: false, ...ticks, ...more });
 }
 
-const logAxis = (text, more) => axis(text, { type: "log", exponentformat: "power", dtick: undefined, nticks: 7, ...more });
+// one tick per power of ten, or per several where there are many
+const logAxis = (text, more) => axis(text, { type: "log", exponentformat: "power", dtick: more.range ? Math.ceil((more.range[1] - more.range[0]) / 6) : 1, ...more });
 
 // a log axis hugging a flat line would turn noise into mountains: at least two decades
 function decades(...columns) {
@@ -114,7 +116,7 @@ const charts = {
       layout[i ? "yaxis2" : "yaxis"] = axis("magnitude", { domain: [low, low + share], tickprefix: "2<sup>", ticksuffix: "</sup>", showgrid: false, nticks: 8 });
       layout.annotations.push(panelTitle(kind + "s", low + share + 0.005));
       return {
-        type: "heatmap", x: X, y: h.share.map((_, k) => h.low + k + 0.5), z: h.share.map(row => row.map(v => v / 10)), zmin: 0, zmax: top / 10, yaxis: i ? "y2" : "y",
+        type: "heatmap", x: X, y: h.share.map((_, k) => h.low + k + 0.5), z: h.share.map(row => row.map(v => v === null ? null : v / 10)), zmin: 0, zmax: top / 10, yaxis: i ? "y2" : "y",
         text: h.share.map((_, k) => titles.map(t => `${t}<br>2<sup>${h.low + k}</sup> to 2<sup>${h.low + k + 1}</sup>`)),
         hovertemplate: "%{text}<br>%{z:.1f}% of values<extra></extra>", colorscale: "Cividis", showscale: i === 0, colorbar: colorbar("% of values", { len: 0.9 }),
       };
