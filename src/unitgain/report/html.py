@@ -146,9 +146,10 @@ def _row(layer: Layer, decades: int) -> str:
     values, site = layer.values, layer.site
     std = values.get("std")
     link = f'href="#layer-{layer.number}" data-layer="{layer.number}" title="{text(layer.name)}"'
+    name = text(shorten(clean(layer.name), 44))
     cells = [
         _cell(layer.number, str(layer.number)),
-        f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{text(shorten(clean(layer.name), 44))}</a></th>',
+        f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{name}</a></th>',
         f'<td data-v="{text(site.module)}">{text(shorten(clean(site.module), 20))}</td>',
         f"<td>{text(shape_text(site.shape))}</td>",
         _cell(values.get("mean"), number(values.get("mean"))),

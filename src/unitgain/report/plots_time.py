@@ -59,7 +59,7 @@ def stats_over_time(
         seen = _lines(record, axes, chosen, kind, statistic, 100.0 if statistic in FRACTIONS else 1.0)
         if statistic in LOGARITHMIC:
             log_limits(axes, seen)
-        quiet(axes, title=statistic, y="per cent" if statistic in FRACTIONS else "")
+        quiet(axes, y=f"{statistic}, per cent" if statistic in FRACTIONS else statistic)
     panels[-1].set_xlabel("step", fontsize=9)
     whole_numbers(panels[-1])
     name_lines(figure, panels, [s.name for s in chosen])

@@ -91,10 +91,10 @@ class Report:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        from .terminal import ASCII, plain_text, render
+        from .terminal import ascii_text, render
 
         if options.ascii_only:
-            yield Text(plain_text(self.record, self.diagnosis, options.max_width).translate(ASCII))
+            yield Text(ascii_text(self.record, self.diagnosis, options.max_width))
         else:
             yield render(self.record, self.diagnosis, options.max_width)
 

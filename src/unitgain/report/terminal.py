@@ -27,9 +27,7 @@ WIDTH = 80
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
-ASCII = str.maketrans(
-    {"✗": "x", "✓": "+", "…": "~", "×": "x", "│": "|", "━": "=", "●": "o", "·": "-", "−": "-"}
-)
+ASCII = str.maketrans("✗✓→…×│━●◂▸·\u00a0", "x+>~x|=o<>- ")
 
 
 def render(record: Record, diagnosis: Diagnosis, width: int) -> Group:
@@ -44,7 +42,14 @@ def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH) -> str:
         file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
     )
     console.print(render(record, diagnosis, width))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    text = stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def ascii_text(record: Record, diagnosis: Diagnosis, width: int) -> str:
+    """The same for a terminal that knows nothing but ASCII: signs are replaced, other letters become "?"."""
+    text = plain_text(record, diagnosis, width).translate(ASCII)
+    return text.encode("ascii", "replace").decode()
 
 
 def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
