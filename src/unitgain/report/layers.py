@@ -126,10 +126,12 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
 def values_near(record: Record, kind: str, step: int) -> dict[str, dict[str, float]]:
     """Values of one kind at a step, or at the last that has any: updates come after the first forward."""
     values = record.values(kind, step)
+    if values or not record.sites(kind):
+        return values
     for other in reversed(thin(record.steps(), 64)):
-        if values or not record.sites(kind):
-            break
         values = record.values(kind, other)
+        if values:
+            break
     return values
 
 

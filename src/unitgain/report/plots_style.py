@@ -58,7 +58,7 @@ def whole_numbers(axes: Axes) -> None:
     """No half steps on the x axis."""
     from matplotlib.ticker import MaxNLocator
 
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
 
 
 def plot_name(name: str, width: int = 28) -> str:

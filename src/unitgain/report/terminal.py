@@ -170,8 +170,9 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     bar_width = 21 if wide else 11
     gradients = any(layer.gradient for layer in layers)
     updates = any("update" in layer.ratios for layer in layers)
-    title = Text("Scale over depth", style="bold")
-    title.append(f"  std on a log scale, ±{decades} decades around │ = 1", style="dim")
+    title = Text.assemble(
+        ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")
+    )
     if len(record.steps()) > 1:
         title.append(f", step {reported_step(record)}", style="dim")
     yield title
@@ -198,7 +199,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     for layer in shown:
         color = COLORS[layer.severity]
         calm = "" if layer.severity else "dim"
-        tint = color or ("" if diagnosis.status == "healthy" else _tint(layer, peers))
+        tint = f"bold {color}" if layer.severity in ("error", "warning") else ""
+        tint = tint or ("" if diagnosis.status == "healthy" else _tint(layer, peers))
         std, mean = layer.values.get("std"), layer.values.get("mean")
         cells: list[Text] = [
             Text(SIGNS[layer.severity], style=f"bold {color}"),

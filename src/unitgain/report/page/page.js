@@ -37,7 +37,7 @@ function drawAll(which = figures) {
 }
 
 const mark = () => view.selected
-  ? [{ type: "line", xref: "x", x0: view.selected, x1: view.selected, yref: "paper", y0: 0, y1: 1, line: { color: tone("accent"), width: 2 } }] : [];
+  ? [{ type: "line", xref: "x", x0: view.selected, x1: view.selected, yref: "paper", y0: 0, y1: 1, line: { color: tone("mark"), width: 2 } }] : [];
 
 function select(number, { row = false, scroll = false } = {}) {
   view.selected = number >= 1 && number <= layers.length ? number : 0;
