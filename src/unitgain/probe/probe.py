@@ -111,6 +111,7 @@ class Probe:
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._armed: list[RemovableHandle] = []  # every module, only while a step is sampled
         self._drafts: dict[str, Draft] = {}
+        self._inputs: dict[str, Draft] = {}
         self._duplicates: set[str] = set()  # blocks that return a measured tensor unchanged
         self._structure_known = False
         self._has_functions = False
@@ -395,10 +396,10 @@ class Probe:
             self._origins[tensor] = Origin((name,), True)
             if "input" not in self.signals or tensor.numel() == 0 or not self._selects(name):
                 continue
-            draft = self._current.inputs.get(name)
+            draft = self._inputs.get(name)
             if draft is None:
                 axis = modules.channel_axis(None, tuple(tensor.shape))
-                draft = self._current.inputs[name] = Draft.of_input(name, tensor, axis)
+                draft = self._inputs[name] = Draft.of_input(name, tensor, axis)
             floating = tensor.is_floating_point()
             partial = stats.summarize(
                 tensor, channel_axis=draft.channel_axis if floating else None,
@@ -592,7 +593,7 @@ class Probe:
             if self._maps:
                 self.record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
-        self._writer.write(self._current, self._drafts, self._list_parameters())
+        self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
         self.record.commit(every=0.5)
         self._advance()
 
