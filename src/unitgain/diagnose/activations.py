@@ -200,16 +200,16 @@ def _shrink(view: View, before: Measured | None, std: float) -> str:
     if before is None or before.role != "linear" or not weights or not std > 1:
         return ""
     return (
-        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, and its "
-        "bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
+        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, and "
+        "its bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
     )
 
 
 def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     """Probability that a healthy random unit is off for all samples, because the examples are alike.
 
-    With a random weight vector and no bias, the pre-activations of two examples are correlated by the cosine of
-    what goes into the layer. For n equally correlated Gaussians with correlation c,
+    With a random weight vector and no bias, the pre-activations of two examples are correlated by the cosine
+    of what goes into the layer. For n equally correlated Gaussians with correlation c,
 
         P(all negative) = E over t ~ N(0, 1) of Phi(-sqrt(c / (1 - c)) t)^n,
 
@@ -230,8 +230,8 @@ def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
 
 
 def _incoming_cosine(view: View, measured: Measured) -> float:
-    """Cosine between examples of what went into the layer before this function, not of the layer's output: that
-    one would be near one in a layer killed by its bias, and excuse it."""
+    """Cosine between examples of what went into the layer before this function, not of the layer's output:
+    that one would be near one in a layer killed by its bias, and excuse it."""
     for layer in view.fed_by(measured):
         for source in view.fed_by(layer):
             if not math.isnan(source["cosine"]):
@@ -246,7 +246,9 @@ def _incoming_cosine(view: View, measured: Measured) -> float:
 def _why_dead(before: Measured | None) -> str:
     mean, std = (before["mean"], before["std"]) if before else (math.nan, math.nan)
     if mean < -std:
-        return f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large negative bias."
+        return (
+            f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large bias."
+        )
     return "Their weights and bias keep what goes in on the flat side for every example."
 
 

@@ -1,7 +1,7 @@
 """One cause, one finding: which finding explains which other, and when.
 
-EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings and
-becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
+EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings
+and becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
 """
 
 from __future__ import annotations

@@ -45,11 +45,11 @@ def fit(values: Sequence[float]) -> Trend:
 def comparable(rows: Sequence[Measured], least: int) -> list[Measured]:
     """The sites whose scale may be compared over depth, in execution order.
 
-    Outputs of linear and convolution layers; of activation functions if there are fewer than `least` of those.
-    Left out: the model's output (a head is often scaled down on purpose), what is exactly zero (a
-    zero-initialized end of a residual branch), what is not finite (another rule's business), and gates: vectors
-    computed from pooled features in the middle of a convolutional network, whose scale says how much the pooling
-    averaged away and nothing about the depth.
+    Outputs of linear and convolution layers; of activation functions if there are fewer than `least` of
+    those. Left out: the model's output (a head is often scaled down on purpose), what is exactly zero (a
+    zero-initialized end of a residual branch), what is not finite (another rule's business), and gates:
+    vectors computed from pooled features in the middle of a convolutional network, whose scale says how much
+    the pooling averaged away and nothing about the depth.
     """
     for role in ("linear", "activation"):
         chosen = [m for m in rows if m.role == role and not m.is_output and not m.broken]

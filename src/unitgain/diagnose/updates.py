@@ -57,17 +57,17 @@ def uneven_updates(view: View) -> Iterator[Finding]:
     yield entry.finding(
         "warning",
         worst,
-        f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest ({listed(list(found))}): "
-        f"{worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
+        f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
+        f"({listed(list(found))}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
         evidence={"decades": found, "steps": steps, "weights": len(series), "std": std},
-        cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or its "
-        f"gradient is {'larger' if faster else 'smaller'} than its peers'.",
+        cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or "
+        f"its gradient is {'larger' if faster else 'smaller'} than its peers'.",
     )
 
 
 def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
-    """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin at
-    zero; with peers_only neither embeddings (most rows of which rest) nor the last layer (often scaled down)."""
+    """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin
+    at zero; with peers_only neither embeddings (most rows rest) nor the last layer (often scaled down)."""
     series = view.over_steps("update", "ratio")
     if not series:
         raise CannotJudge("no optimizer step was measured; give steps (--steps 20) or a training run")
@@ -98,7 +98,7 @@ def _settled(view: View, adaptive_steps: int) -> tuple[dict[str, float], float]:
     name = str(view.fact("optimizer", "name") or "").lower()
     if any(kind in name for kind in _ADAPTIVE) and steps < adaptive_steps and not view.training:
         raise CannotJudge(
-            f"the first steps of {view.fact('optimizer', 'name')} are full-sized; give {adaptive_steps} steps or more"
+            f"the first steps of {view.fact('optimizer', 'name')} are full-sized; give {adaptive_steps}"
         )
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
@@ -124,8 +124,8 @@ def _finding(
     return entry.finding(
         severity,
         None,
-        f"{name} changes the weights by 10^{median:.1f} of their size per step (median of {plural(len(ratios), 'weight')}); "
-        f"10^{target:g} is right",
+        f"{name} changes the weights by 10^{median:.1f} of their size per step (median of "
+        f"{plural(len(ratios), 'weight')}); 10^{target:g} is right",
         evidence={
             "median": median,
             "lowest": min(ratios.values()),
