@@ -87,6 +87,28 @@ def test_squeeze_and_excite_gates_of_pooled_noise_do_not_make_a_trend() -> None:
     assert net.codes(select=["UG3"]) == []
 
 
+def test_average_pooling_of_noise_is_no_vanishing_signal() -> None:
+    """What normalizer-free networks with pooled shortcuts show on random images, and not on real ones."""
+    net, rms = Net(), 1.0
+    for i in range(6):
+        net.linear(f"conv{i}", rms=rms)
+        rms *= 0.5
+        net.layer(f"pool{i}", "pool", rms=rms)
+    assert net.linear("head", output=True).codes() == []
+
+
+def test_units_held_down_by_a_common_bias_are_dead_but_random_biases_are_chance() -> None:
+    def net(bias_std: float) -> Net:
+        net = Net().linear("fc0").act("relu0").linear("fc1", rms=1.0).act("relu1", dead=10)
+        site = net.record.site("parameter", "fc1.bias")
+        assert site is not None
+        net.record.add_scalars(0, {site.id: {"std": bias_std, "absmax": 3.0}})
+        return net.linear("head", output=True)
+
+    assert net(bias_std=0.01).codes() == ["UG304"]
+    assert net(bias_std=0.95).codes() == []
+
+
 def test_three_layers_are_too_few_for_a_trend() -> None:
     diagnosis = plain(depth=3, gain=0.01).diagnose()
     assert diagnosis.findings == ()
@@ -121,9 +143,7 @@ def test_saturated_layers_are_one_finding_with_the_factor_to_apply() -> None:
 def test_outputs_gates_and_softmax_may_saturate() -> None:
     net = Net().linear("fc").act("gate", "sigmoid", saturated=0.9).linear("fc2", inputs=["fc"])
     net.layer("softmax", "softmax", saturated=0.9, attributes={"bounds": [0, 1]})
-    net.act("relu6", "relu6", saturated=0.5, zero=0.5).linear("fc3").act(
-        "out", "tanh", saturated=0.9, output=True
-    )
+    net.linear("fc3").act("out", "tanh", saturated=0.9, output=True)
     assert net.codes() == []
 
 

@@ -37,6 +37,23 @@ def test_vanishing_gradient_of_saturated_layers_is_one_finding() -> None:
     assert net.linear("head", output=True).codes() == ["UG303"]
 
 
+def test_one_layer_with_a_few_dead_units_does_not_explain_a_vanishing_gradient() -> None:
+    net = Net()
+    for i in range(8):
+        net.linear(f"fc{i}", gradient=0.1 ** (7 - i)).act(f"relu{i}", dead=6 if i == 3 else 0)
+    assert net.linear("head", output=True).codes() == ["UG401", "UG304"]
+
+
+def test_network_that_fades_both_ways_is_one_finding() -> None:
+    net = Net()
+    for i in range(12):
+        spread = max(0.3**i, 1e-6)
+        net.linear(f"fc{i}", gradient=0.3 ** (11 - i), spread=spread).act(f"relu{i}", spread=spread)
+    (finding,) = net.linear("head", output=True).classifier(spread=1e-6).diagnose().findings
+    assert finding.code == "UG401"
+    assert finding.consequences[0].startswith("UG102")
+
+
 def test_shrinking_feature_maps_are_no_vanishing_gradient() -> None:
     """The rms of the gradient grows 64-fold from the first to the last map here, its norm does not."""
     net = Net()
@@ -159,7 +176,12 @@ def test_first_steps_of_adam_are_not_judged() -> None:
     diagnosis = trained(-1.5, -1.5, optimizer="AdamW", steps=5).diagnose()
     assert diagnosis.findings == ()
     assert "full-sized" in diagnosis.abstained["UG501"]
-    assert trained(-1.5, -1.5, optimizer="AdamW", steps=12).codes() == ["UG501"]
+    assert trained(-1.0, -1.0, optimizer="AdamW", steps=12).codes() == ["UG501"]
+
+
+def test_adam_on_a_repeated_batch_is_granted_the_steps_that_noise_would_shorten() -> None:
+    assert trained(-1.5, -1.5, optimizer="Adam", steps=12).codes() == []
+    assert trained(-1.5, -1.5, optimizer="SGD", steps=12).codes() == ["UG501"]
 
 
 def test_warm_up_from_zero_abstains() -> None:

@@ -32,6 +32,9 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     change = 10 ** min(direction * trend.change, 300.0)
     if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
         return
+    without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
+    if direction * without_pools.change <= math.log10(entry.limit("warning")):
+        return
     first, last, per_layer = sites[0], sites[-1], 10**trend.slope
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
@@ -56,10 +59,25 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     )
 
 
+def _pooled_away(view: View, position: int) -> float:
+    """What all pooling layers up to a position multiplied the scale by.
+
+    Average pooling shrinks noise and keeps smooth images, max pooling raises both: that says something about the
+    input and nothing about the weights.
+    """
+    factor = 1.0
+    for pool in view.activations:
+        if pool.role == "pool" and pool.position < position:
+            before = [m["rms"] for m in view.fed_by(pool) if m["rms"] > 0]
+            if before and pool["rms"] > 0:
+                factor *= pool["rms"] / before[0]
+    return factor
+
+
 def saturated(view: View) -> Iterator[Finding]:
     """UG303: values in the flat tails of bounded functions."""
     entry = CATALOGUE["UG303"]
-    judged = {m.name: _tail(m) for m in view.activations if _can_saturate(view, m)}
+    judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
     judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
     if not judged:
         raise CannotJudge("no bounded activation function")
@@ -186,14 +204,6 @@ def _can_saturate(view: View, measured: Measured) -> bool:
     return True
 
 
-def _tail(measured: Measured) -> float:
-    """Saturated fraction; for functions that are zero below zero (ReLU6) without the zeros."""
-    function = str(measured.site.attributes.get("function", "")).lower()
-    return (
-        max(0.0, measured["saturated"] - measured["zero"]) if function == "relu6" else measured["saturated"]
-    )
-
-
 def _shrink(view: View, before: Measured | None, std: float) -> str:
     """The prescription with its factor, where the layer before is a linear one and too large."""
     weights = [p.name for p in view.own_parameters(before) if p.site.attributes.get("role") == "weight"]
@@ -208,8 +218,8 @@ def _shrink(view: View, before: Measured | None, std: float) -> str:
 def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     """Probability that a healthy random unit is off for all samples, because the examples are alike.
 
-    With a random weight vector and no bias, the pre-activations of two examples are correlated by the cosine
-    of what goes into the layer. For n equally correlated Gaussians with correlation c,
+    With a random weight vector, the pre-activations of two examples are correlated by the cosine of what goes
+    into the layer; the spread of its biases, which all examples share, adds to that. For n equally correlated Gaussians with correlation c,
 
         P(all negative) = E over t ~ N(0, 1) of Phi(-sqrt(c / (1 - c)) t)^n,
 
@@ -221,8 +231,9 @@ def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     if any(m.site.attributes.get("subtracts_mean") == "channel" for m in view.fed_by(measured)):
         return 0.0
     samples = max(1.0, measured["count"] / measured["units"] * steps)
-    cosine = _incoming_cosine(view, measured)
-    cosine = min(max(cosine, 0.0), 0.9999)
+    shared = _share_of_bias(view, measured)
+    cosine = shared + (1 - shared) * max(_incoming_cosine(view, measured), 0.0)
+    cosine = min(cosine, 0.9999)
     t = np.linspace(-6, 6, 481)
     weight = np.exp(-t * t / 2)
     off = np.array([0.5 * math.erfc(math.sqrt(cosine / (1 - cosine)) * v / math.sqrt(2)) for v in t])
@@ -241,6 +252,16 @@ def _incoming_cosine(view: View, measured: Measured) -> float:
         if m.position < measured.position and not math.isnan(m["cosine"]) and m not in view.fed_by(measured)
     ]  # fmt: skip
     return earlier[-1]["cosine"] if earlier else 0.0
+
+
+def _share_of_bias(view: View, measured: Measured) -> float:
+    """Share of the pre-activation's variance that comes from differences between the layer's biases. Their std,
+    not their rms: a bias that holds all units down is what the rule looks for."""
+    for layer in view.fed_by(measured):
+        biases = [p for p in view.own_parameters(layer) if p.site.attributes.get("role") == "bias"]
+        if biases and biases[0]["std"] > 0 and layer["rms"] > 0:
+            return min(1.0, (biases[0]["std"] / layer["rms"]) ** 2)
+    return 0.0
 
 
 def _why_dead(before: Measured | None) -> str:

@@ -218,7 +218,9 @@ _ENTRIES = (
         measured=(
             "rms of the outputs of linear and convolution layers in execution order. The change is the "
             "Theil-Sen slope of log10(rms) times the number of layers; steadiness is Kendall's tau. Left "
-            "out: the model's output, exact zeros, gates computed from pooled features."
+            "out: the model's output, exact zeros, gates computed from pooled features. The change must "
+            "exceed the limit also after what pooling layers multiplied the scale by is taken out: average "
+            "pooling shrinks noise, whatever the weights."
         ),
         thresholds={
             "warning": Threshold(10, "fold over the whole depth"),
@@ -331,7 +333,7 @@ _ENTRIES = (
             "measuring began. What chance explains is subtracted: among n examples whose incoming vectors "
             "have mean cosine c, a random unit without bias is off for all with the probability that n "
             "equally correlated Gaussians are all negative (half of the units if all examples look "
-            "alike)."
+            "alike). The spread of the layer's biases counts as something the examples share."
         ),
         thresholds={
             "warning": Threshold(0.1, "of the units, beyond chance"),
@@ -512,6 +514,11 @@ _ENTRIES = (
             "warning": Threshold(-2.0, "ten times the rule of thumb"),
             "error": Threshold(-1.0, "a hundred times the rule of thumb"),
             "target": Threshold(-3.0, "the rule of thumb that the prescribed learning rate aims at"),
+            "adaptive_granted": Threshold(
+                0.6,
+                "decades: a rehearsal repeats one batch, and without noise in the gradient Adam's steps are "
+                "sqrt((1 + beta1)/(1 - beta1)) = 4.4 times those of training",
+            ),
             "adaptive_steps": Threshold(10, "sampled steps before an Adam-like optimizer is judged"),
         },
         action="Lower the learning rate.",
@@ -529,6 +536,11 @@ _ENTRIES = (
         thresholds={
             "warning": Threshold(-4.0, "a tenth of the rule of thumb"),
             "target": Threshold(-3.0, "the rule of thumb that the prescribed learning rate aims at"),
+            "adaptive_granted": Threshold(
+                0.6,
+                "decades: a rehearsal repeats one batch, and without noise in the gradient Adam's steps are "
+                "sqrt((1 + beta1)/(1 - beta1)) = 4.4 times those of training",
+            ),
             "adaptive_steps": Threshold(10, "sampled steps before an Adam-like optimizer is judged"),
         },
         action="Raise the learning rate.",

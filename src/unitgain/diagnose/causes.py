@@ -54,6 +54,16 @@ def _killed_there(cause: Finding, effect: Finding, view: View) -> bool:
     return where is not None and where in {cause.site, *cause.evidence.get("sites", ())}
 
 
+def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
+    """Dead or saturated enough to weaken the gradient by orders of magnitude: badly, or in several layers."""
+    return cause.severity == "error" or (cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= 3)
+
+
+def _faded(cause: Finding, effect: Finding, view: View) -> bool:
+    """The difference between examples went little by little, as the gradient does on its way back."""
+    return effect.evidence.get("spread_before", math.nan) < 1e-3
+
+
 def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
     """All sites of the effect are among those of the cause."""
     return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
@@ -88,8 +98,9 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG301", "UG102", _always),
     ("UG102", "UG403", _killed_there),
     ("UG301", "UG401", _always),
-    ("UG303", "UG401", _always),
-    ("UG304", "UG401", _always),
+    ("UG303", "UG401", _blocks_much),
+    ("UG304", "UG401", _blocks_much),
+    ("UG401", "UG102", _faded),
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
 )
