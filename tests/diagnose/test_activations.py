@@ -87,6 +87,12 @@ def test_squeeze_and_excite_gates_of_pooled_noise_do_not_make_a_trend() -> None:
     assert net.codes(select=["UG3"]) == []
 
 
+def test_gentle_drift_through_a_very_deep_network_is_fine_until_it_is_far() -> None:
+    assert plain(depth=60, gain=0.94, back=1.07).codes() == []
+    drifting = plain(depth=160, gain=0.94).diagnose()
+    assert [(f.code, f.severity) for f in drifting.findings] == [("UG301", "warning")]
+
+
 def test_average_pooling_of_noise_is_no_vanishing_signal() -> None:
     """What normalizer-free networks with pooled shortcuts show on random images, and not on real ones."""
     net, rms = Net(), 1.0

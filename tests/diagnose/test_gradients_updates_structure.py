@@ -49,7 +49,7 @@ def test_network_that_fades_both_ways_is_one_finding() -> None:
     for i in range(12):
         spread = max(0.3**i, 1e-6)
         net.linear(f"fc{i}", gradient=0.3 ** (11 - i), spread=spread).act(f"relu{i}", spread=spread)
-    (finding,) = net.linear("head", output=True).classifier(spread=1e-6).diagnose().findings
+    (finding,) = net.linear("head", spread=1e-6, output=True).classifier(spread=1e-6).diagnose().findings
     assert finding.code == "UG401"
     assert finding.consequences[0].startswith("UG102")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit
+from .trend import comparable, fit, severity
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 
@@ -30,15 +30,14 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
         raise CannotJudge("fewer than four comparable layers")
     trend = fit([m["rms"] for m in sites])
     change = 10 ** min(direction * trend.change, 300.0)
-    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
-        return
+    level = severity(trend, direction, entry)
     without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
-    if direction * without_pools.change <= math.log10(entry.limit("warning")):
+    if level is None or direction * without_pools.change <= math.log10(entry.limit("warning")):
         return
     first, last, per_layer = sites[0], sites[-1], 10**trend.slope
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
-        "error" if change > entry.limit("error") else "warning",
+        level,
         first.name,
         f"the scale {verb} {show(change)}-fold over {len(sites)} layers (times {show(per_layer)} per layer): "
         f"rms {show(first['rms'])} at {first.name}, {show(last['rms'])} at {last.name}",
@@ -210,8 +209,8 @@ def _shrink(view: View, before: Measured | None, std: float) -> str:
     if before is None or before.role != "linear" or not weights or not std > 1:
         return ""
     return (
-        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, and "
-        "its bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
+        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
+        "and its bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
     )
 
 

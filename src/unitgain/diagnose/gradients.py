@@ -10,7 +10,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit
+from .trend import comparable, fit, severity
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 
@@ -34,12 +34,13 @@ def _gradient_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     norms = [m["rms"] * math.sqrt(math.prod(m.site.shape) / m.examples) for m in sites]
     trend = fit(norms[::-1])
     change = 10 ** min(direction * trend.change, 300.0)
-    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
+    level = severity(trend, direction, entry)
+    if level is None:
         return
     first, last, per_layer = sites[0], sites[-1], 10**trend.slope
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
-        "error" if change > entry.limit("error") else "warning",
+        level,
         first.name,
         f"the gradient {verb} {show(change)}-fold on its way back over {len(sites)} layers (times "
         f"{show(per_layer)} per layer): norm per example {show(norms[-1])} at {last.name}, "
