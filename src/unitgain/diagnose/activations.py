@@ -127,8 +127,11 @@ def dead_units(view: View) -> Iterator[Finding]:
         raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
     found: dict[str, dict[str, float]] = {}
     for measured in judged:
-        if any(m["absmax"] == 0 for m in view.fed_by(measured)):
+        before = view.fed_by(measured)
+        if any(m["absmax"] == 0 for m in before):
             continue  # zero-initialized: nothing arrives yet
+        if measured.broken or any(m.broken for m in before):
+            continue  # NaN is not dead
         units, fraction = measured["units"], measured["dead"] / measured["units"]
         chance = _off_by_chance(view, measured, steps)
         margin = entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units)
@@ -218,7 +221,8 @@ def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     """Probability that a healthy random unit is off for all samples, because the examples are alike.
 
     With a random weight vector, the pre-activations of two examples are correlated by the cosine of what goes
-    into the layer; the spread of its biases, which all examples share, adds to that. For n equally correlated Gaussians with correlation c,
+    into the layer; the spread of its biases, which all examples share, adds to that. For n equally correlated
+    Gaussians with correlation c,
 
         P(all negative) = E over t ~ N(0, 1) of Phi(-sqrt(c / (1 - c)) t)^n,
 

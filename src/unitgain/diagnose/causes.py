@@ -33,10 +33,10 @@ def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
 
 
 def _head_is_innocent(cause: Finding, effect: Finding, view: View) -> bool:
-    """The logits are large because the features are: the last layer's own gain is moderate."""
+    """The logits are large because the features are: the last layer's gain is moderate, or that of the others."""
     output = view.output
     into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
-    gain = CATALOGUE["UG101"].limit("own_gain")
+    gain = CATALOGUE["UG101"].limit("own_gain") * max(1.0, float(cause.evidence.get("per_layer", 1.0)))
     return not into or view.number("output", "rms") < gain * max(into)
 
 
@@ -62,6 +62,14 @@ def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
 def _faded(cause: Finding, effect: Finding, view: View) -> bool:
     """The difference between examples went little by little, as the gradient does on its way back."""
     return effect.evidence.get("spread_before", math.nan) < 1e-3
+
+
+def _layer_is_dead(cause: Finding, effect: Finding, view: View) -> bool:
+    """A layer all of whose units are dead: nothing that depends on the input passes, forward or back."""
+    whole = any(row["fraction"] == 1 for row in cause.evidence.get("sites", {}).values())
+    return (whole and effect.evidence.get("reason") in ("killed", "zero")) or _killed_there(
+        cause, effect, view
+    )
 
 
 def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
@@ -92,7 +100,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG201", "UG303", _input_is_large),
     ("UG303", "UG304", _same_sites),
     ("UG304", "UG102", _killed_there),
-    ("UG304", "UG403", _killed_there),
+    ("UG304", "UG403", _layer_is_dead),
     ("UG303", "UG102", _killed_there),
     ("UG303", "UG403", _killed_there),
     ("UG301", "UG102", _always),
