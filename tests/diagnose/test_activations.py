@@ -239,3 +239,19 @@ def test_overflow_after_growth_is_a_consequence_of_the_growth() -> None:
     (finding,) = net.diagnose().findings
     assert finding.code == "UG302"
     assert {line[:5] for line in finding.consequences} == {"UG306", "UG104"}
+
+
+def test_units_of_a_layer_fed_with_nan_are_not_called_dead() -> None:
+    net = Net().input().linear("fc", nonfinite=1.0, weight={"nonfinite": 0.1})
+    net.act("relu", nonfinite=1.0, dead=32).linear("head", nonfinite=1.0, output=True).classifier(
+        loss=math.nan
+    )
+    assert net.codes() == ["UG306"]
+
+
+def test_head_with_the_same_gain_as_the_exploding_layers_is_no_second_finding() -> None:
+    net = plain(depth=8, gain=4.0)
+    net.record.add_scalars(0, {net.record.site("activation", "head").id: {"rms": 4.0**8, "absmax": 4.0**9}})
+    (finding,) = net.classifier(10, loss=1e5, rms=4.0**8).diagnose().findings
+    assert finding.code == "UG302"
+    assert finding.consequences[0].startswith("UG101")

@@ -213,7 +213,7 @@ def _shrink(view: View, before: Measured | None, std: float) -> str:
         return ""
     return (
         f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
-        "and its bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
+        "and its bias likewise; or put a normalization layer in between."
     )
 
 
