@@ -1,0 +1,21 @@
+"""Data sets: names and Fashion-MNIST, where they are found, and how they are fetched and checked."""
+
+from .catalogue import DATASETS, Source, fetch, sources
+from .fashion_mnist import FashionMNIST, ImageSplit, load_fashion_mnist
+from .idx import read_idx
+from .names import CHARACTERS, Names, NameSplit, load_names
+
+__all__ = [
+    "CHARACTERS",
+    "DATASETS",
+    "FashionMNIST",
+    "ImageSplit",
+    "NameSplit",
+    "Names",
+    "Source",
+    "fetch",
+    "load_fashion_mnist",
+    "load_names",
+    "read_idx",
+    "sources",
+]

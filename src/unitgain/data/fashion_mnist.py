@@ -1,0 +1,128 @@
+"""Fashion-MNIST: 70,000 grey pictures of clothes, 28 by 28 pixels, ten classes.
+
+Source: H. Xiao, K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
+Learning Algorithms", 2017; MIT licence.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from ..errors import InputError
+from .idx import read_idx
+from .places import DEBIAN_FASHION_MNIST, cache_root, data_root
+
+CLASSES = (
+    "T-shirt/top", "trouser", "pullover", "dress", "coat",
+    "sandal", "shirt", "sneaker", "bag", "ankle boot",
+)  # fmt: skip
+MEAN, STD = 0.286, 0.353  # of all training pixels, scaled to 0..1
+
+IMAGE_FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
+LABEL_FILES = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
+FILES = tuple(file for part in ("train", "test") for file in (IMAGE_FILES[part], LABEL_FILES[part]))
+_EXAMPLES = {"train": 60_000, "test": 10_000}
+
+
+@dataclass(frozen=True)
+class ImageSplit:
+    """images: (N, 1, 28, 28) float32; labels: (N,) int64 in 0..9."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class FashionMNIST:
+    """60,000 training and 10,000 test examples, the classes' names, and where the files came from."""
+
+    train: ImageSplit
+    test: ImageSplit
+    classes: tuple[str, ...]
+    source: str
+
+
+def load_fashion_mnist(
+    folder: str | os.PathLike[str] | None = None, *, normalize: bool = False, download: bool = False
+) -> FashionMNIST:
+    """Reads Fashion-MNIST into memory (220 MB).
+
+    folder: where the four files are, gzipped or not. If it is not given: $UNITGAIN_DATA, the user's cache,
+    Debian's folder, whichever first has all four; then, only with download=True, they are fetched into the
+    cache. normalize: pixels are 0..1; with True, (pixel - 0.286) / 0.353.
+
+    Raises InputError if files are missing, damaged, of the wrong shape, or swapped.
+    """
+    if folder is not None:
+        place, source = Path(folder), os.fspath(folder)
+        missing = [file for file in FILES if find_file(place, file) is None]
+        if missing:
+            raise InputError(
+                f"{place}: {missing[0]}.gz is not there; the folder must hold all four files of Fashion-MNIST"
+            )
+    else:
+        found = find_fashion_mnist()
+        if found is None and download:
+            from .catalogue import fetch
+
+            found = fetch("fashion-mnist"), "cache"
+        if found is None:
+            searched = ", ".join(str(p) for p, _ in _folders())
+            raise InputError(
+                f"Fashion-MNIST is not on this machine (searched: {searched}); "
+                "`unitgain data fetch fashion-mnist` gets it, or set UNITGAIN_DATA to its folder"
+            )
+        place, source = found
+    return FashionMNIST(
+        _read_split(place, "train", normalize), _read_split(place, "test", normalize), CLASSES, source
+    )
+
+
+def find_fashion_mnist() -> tuple[Path, str] | None:
+    """The first folder with all four files, and in words where it comes from; None if there is none."""
+    for folder, source in _folders():
+        if all(find_file(folder, file) for file in FILES):
+            return folder, source
+    return None
+
+
+def find_file(folder: Path, file: str) -> Path | None:
+    """The file, gzipped or not, if the folder has it."""
+    return next((p for p in (folder / f"{file}.gz", folder / file) if p.is_file()), None)
+
+
+def cache_folder() -> Path:
+    return cache_root() / "fashion-mnist"
+
+
+def _folders() -> list[tuple[Path, str]]:
+    root = data_root()
+    own = [root / "fashion-mnist", root / "FashionMNIST" / "raw", root] if root is not None else []
+    return [
+        *((folder, "UNITGAIN_DATA") for folder in own),
+        (cache_folder(), "cache"),
+        (DEBIAN_FASHION_MNIST, "Debian package dataset-fashion-mnist"),
+    ]
+
+
+def _read_split(folder: Path, part: str, normalize: bool) -> ImageSplit:
+    image_file, label_file = find_file(folder, IMAGE_FILES[part]), find_file(folder, LABEL_FILES[part])
+    assert image_file is not None
+    assert label_file is not None
+    count = _EXAMPLES[part]
+    labels = read_idx(label_file, (count,)).long()
+    if int(labels.max()) >= len(CLASSES):
+        raise InputError(
+            f"{label_file}: a label is {int(labels.max())}; the classes are 0 to {len(CLASSES) - 1}"
+        )
+    images = read_idx(image_file, (count, 28, 28)).unsqueeze(1).float().div_(255)  # (N, 1, 28, 28)
+    if normalize:
+        images.sub_(MEAN).div_(STD)
+    return ImageSplit(images, labels)

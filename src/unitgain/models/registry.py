@@ -1,0 +1,89 @@
+"""Models by name: `create("char_mlp_deep", gain=1.0)`, `names("char*")`."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+from .char_mlp import DESCRIPTIONS, VARIANTS, CharMLP, CharMLPConfig
+from .convnet import convnet
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that has a name: how it is built, the keyword arguments it takes, and one line about it."""
+
+    build: Callable[..., nn.Module]
+    options: tuple[str, ...]
+    description: str
+
+
+def create(name: str, **options: Any) -> nn.Module:
+    """A new model.
+
+    Raises InputError if the name, an option or an option's value is unknown, and says what there is.
+
+    >>> create("char_mlp_deep", gain=1.0).config.gain
+    1.0
+    >>> create("char_mlp_depe")
+    Traceback (most recent call last):
+    unitgain.errors.InputError: model 'char_mlp_depe' is unknown; did you mean 'char_mlp_deep'?
+    """
+    entry = _MODELS.get(name)
+    if entry is None:
+        raise InputError(f"model {name!r} is unknown; {_closest(name, _MODELS)}")
+    for option in options:
+        if option not in entry.options:
+            raise InputError(f"model {name}: option {option!r} is unknown; {_closest(option, entry.options)}")
+    return entry.build(**options)
+
+
+def names(pattern: str = "*") -> list[str]:
+    """Names of the models that match an fnmatch pattern, sorted.
+
+    >>> names("char_mlp_deep*")
+    ['char_mlp_deep', 'char_mlp_deep_batchnorm']
+    """
+    return sorted(name for name in _MODELS if fnmatchcase(name, pattern))
+
+
+def describe(name: str) -> str:
+    """One line about a model."""
+    if name not in _MODELS:
+        raise InputError(f"model {name!r} is unknown; {_closest(name, _MODELS)}")
+    return _MODELS[name].description
+
+
+def _closest(word: str, known: Iterable[str]) -> str:
+    known = list(known)
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+
+
+def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:
+    def build(generator: torch.Generator | None = None, **changes: Any) -> nn.Module:
+        return CharMLP(replace(config, **changes), generator)
+
+    return build
+
+
+_CHAR_MLP_OPTIONS = ("generator", *(f.name for f in fields(CharMLPConfig)))
+_MODELS: dict[str, Entry] = {
+    **{
+        f"char_mlp_{variant}": Entry(
+            _char_mlp(config), _CHAR_MLP_OPTIONS, f"character MLP on names, {DESCRIPTIONS[variant]}"
+        )
+        for variant, config in VARIANTS.items()
+    },
+    "convnet": Entry(
+        convnet, tuple(inspect.signature(convnet).parameters), "five stride-2 convolutions for 28x28 images"
+    ),
+}
