@@ -4,8 +4,8 @@ A file's arrays become a batch like this:
 
 - every name is an argument of the model's forward, and there is more than one: a mapping, passed by name
   (input_ids, attention_mask, labels of a Hugging Face model);
-- else one of x, input, inputs, image, images, pixel_values, arr_0 is the input, and one of y, target, targets,
-  label, labels, arr_1 the target (arr_0 and arr_1 are what numpy.savez(path, x, y) calls them);
+- else one of x, input, inputs, image, images, pixel_values, arr_0 is the input, and one of y, target,
+  targets, label, labels, arr_1 the target (arr_0 and arr_1 are what numpy.savez(path, x, y) calls them);
 - else, if there is only one array, it is the input.
 """
 
@@ -118,8 +118,8 @@ def _from_file(model: nn.Module, path: str, count: int | None) -> Any:
         return next(iter(arrays.values()))
     if len(inputs) != 1 or len(targets) > 1 or len(inputs) + len(targets) != len(arrays):
         raise InputError(
-            f"--data {path}: it holds {', '.join(arrays)}; name the arrays x (inputs) and y (targets), or like the "
-            f"arguments of the model's forward ({', '.join(parameters)})"
+            f"--data {path}: it holds {', '.join(arrays)}; name the arrays x (inputs) and y (targets), or "
+            f"like the arguments of the model's forward ({', '.join(parameters)})"
         )
     return (arrays[inputs[0]], arrays[targets[0]]) if targets else arrays[inputs[0]]
 

@@ -25,8 +25,9 @@ def read_arrays(path: str, limit: int | None = None) -> dict[str, Tensor]:
     suffix = os.path.splitext(path)[1].lower()
     if suffix in _PICKLES:
         raise InputError(
-            f"--data {path}: a {suffix} file may hold a pickle, which runs code when it is read, so unitgain does "
-            "not open it; save the batch with safetensors.torch.save_file({'x': x, 'y': y}, 'batch.safetensors')"
+            f"--data {path}: a {suffix} file may hold a pickle, which runs code when it is read, so "
+            "unitgain does not open it; save the batch with "
+            "safetensors.torch.save_file({'x': x, 'y': y}, 'batch.safetensors')"
         )
     if suffix not in (".safetensors", ".npz"):
         hint = (
@@ -71,8 +72,8 @@ def _read_npz(path: str, limit: int | None) -> dict[str, Tensor]:
             raise
         if "pickle" in str(error).lower():
             raise InputError(
-                f"--data {path}: it holds pickled Python objects, which run code when they are read, so unitgain "
-                "does not open them; save plain arrays of numbers"
+                f"--data {path}: it holds pickled Python objects, which run code when they are read, so "
+                "unitgain does not open them; save plain arrays of numbers"
             ) from error
         raise InputError(f"--data {path}: damaged: {error}") from error
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, zlib.error) as error:

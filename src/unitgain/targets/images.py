@@ -20,9 +20,9 @@ def read_images(
 ) -> tuple[Tensor, Tensor | None]:
     """Images (N, C, H, W) as float32 in 0..1 and labels (N,) int64, or None if there are no class folders.
 
-    Names are taken in sorted order, the classes in turn, so that few images still show many classes. Images are
-    resized (bilinear) to size = (C, H, W); without it, to the first image's size, grey ones with one channel.
-    Images beside class folders are left out.
+    Names are taken in sorted order, the classes in turn, so that few images still show many classes.
+    Images are resized (bilinear) to size = (C, H, W); without it, to the first image's size, grey ones with
+    one channel. Images beside class folders are left out.
 
     Raises InputError if pillow is missing, there are no images, or one cannot be read.
     """
@@ -76,7 +76,8 @@ def _choose(folder: str, count: int) -> tuple[list[str], list[int] | None]:
         return [path for path, _ in in_turn], [label for _, label in in_turn]
     if not loose:
         raise InputError(
-            f"--data {folder}: no images in it or in its subfolders; it takes {', '.join(s[1:] for s in _SUFFIXES)}"
+            f"--data {folder}: no images in it or in its subfolders; "
+            f"it takes {', '.join(s[1:] for s in _SUFFIXES)}"
         )
     return loose[:count], None
 

@@ -28,7 +28,10 @@ from torch import nn
 from ..errors import InputError
 from .words import describe, did_you_mean
 
-_FORMS = "a built-in model's name, package.module:callable, path/to/file.py:callable, timm:NAME or torchvision:NAME"
+_FORMS = (
+    "a built-in model's name, package.module:callable, path/to/file.py:callable, timm:NAME or "
+    "torchvision:NAME"
+)
 
 
 def load_model(target: str, settings: Mapping[str, Any] | None = None) -> nn.Module:
@@ -136,8 +139,9 @@ _declared: list[torch.library.Library] = []  # a Library's operators live as lon
 def import_torchvision() -> None:
     """Imports torchvision if it is there, also when its compiled part does not fit the installed torch.
 
-    A torchvision built for CUDA beside a torch built without it fails on import, because it describes operators
-    (nms, qnms) that its library could not register. No classifier needs them: declare them and go on.
+    A torchvision built for CUDA beside a torch built without it fails on import, because it describes
+    operators (nms, qnms) that its library could not register. No classifier needs them: declare them and
+    go on.
     """
     try:
         import torchvision  # type: ignore[import-not-found]  # noqa: F401
@@ -241,8 +245,8 @@ def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
     if isinstance(source, nn.Module):
         if settings:
             raise InputError(
-                f"target {target!r}: it is a finished model, so --set {next(iter(settings))}=... cannot apply; "
-                "name its class or a function that makes it"
+                f"target {target!r}: it is a finished model, so --set {next(iter(settings))}=... cannot "
+                "apply; name its class or a function that makes it"
             )
         return source
     if not callable(source):

@@ -52,8 +52,8 @@ def with_targets(model: nn.Module, inputs: Tensor, loss: str, generator: torch.G
     """A batch from random inputs: with targets that fit the loss and the model's output.
 
     cross_entropy, nll: classes, drawn evenly; mse, l1, smooth_l1: N(0, 1); bce_with_logits: zeros and ones.
-    With loss "auto" nothing is known about the task, so there are no targets, except for models that name their
-    task themselves (Hugging Face models with a `labels` argument): they get a mapping with labels.
+    With loss "auto" nothing is known about the task, so there are no targets, except for models that name
+    their task themselves (Hugging Face models with a `labels` argument): they get a mapping with labels.
     """
     if loss == "auto":
         name = _own_labels(model)
@@ -118,8 +118,9 @@ def _output(model: nn.Module, batch: Tensor | dict[str, Tensor]) -> Tensor:
             model.eval()  # so that running statistics stay as they are
             output = model(**batch) if isinstance(batch, Mapping) else model(batch)
     except Exception as error:
+        shape = ",".join(map(str, given.shape))
         raise InputError(
-            f"--shape {','.join(map(str, given.shape))}: the model cannot take this {_kind(given)}: {describe(error)}"
+            f"--shape {shape}: the model cannot take this {_kind(given)}: {describe(error)}"
         ) from error
     finally:
         for module, flag in training.items():
