@@ -97,8 +97,9 @@ def _check_combination(
         )
     if data is not None and not os.path.exists(data):
         folder = os.path.dirname(data) or "."
-        near = did_you_mean(os.path.basename(data), os.listdir(folder)) if os.path.isdir(folder) else ""
-        raise InputError(f"--data {data}: there is no such file or directory{near if 'did' in near else ''}")
+        near = os.listdir(folder) if os.path.isdir(folder) else []
+        hint = did_you_mean(os.path.basename(data), near, most=0)
+        raise InputError(f"--data {data}: there is no such file or directory{hint}")
 
 
 def _from_file(model: nn.Module, path: str, count: int | None) -> Any:

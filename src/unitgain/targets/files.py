@@ -61,7 +61,8 @@ def _read_safetensors(path: str, limit: int | None) -> dict[str, Tensor]:
 
 def _read_npz(path: str, limit: int | None) -> dict[str, Tensor]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # opened here, because numpy leaves a damaged file open
+        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(
                     f"--data {path}: a single array, not an .npz archive; use numpy.savez(path, x=x, y=y)"
@@ -81,6 +82,8 @@ def _read_npz(path: str, limit: int | None) -> dict[str, Tensor]:
 
 
 def _to_tensor(path: str, name: str, array: Any, limit: int | None) -> Tensor:
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"--data {path}: {name!r} is not an array; numpy.savez makes such files")
     if array.dtype.kind not in "fiub":
         raise InputError(f"--data {path}: {name!r} holds {array.dtype}, not numbers that a model can take")
     if limit is not None and array.ndim:

@@ -39,9 +39,7 @@ def read_images(
     for row, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                if size is None:
-                    channels = 1 if image.mode in ("1", "L", "I;16", "I", "F") else 3
-                    size = (channels, image.height, image.width)
+                size = size or (3 if len(image.getbands()) > 1 else 1, image.height, image.width)
                 array = _pixels(image, size, Image.Resampling.BILINEAR)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"--data {path}: this image cannot be read: {error}") from error

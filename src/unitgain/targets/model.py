@@ -99,7 +99,7 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
         raise InputError(f"target {target!r}: say which class or function of the file, for example {example}")
     if not target:
         raise InputError(f"target '': it is empty; give {_FORMS}")
-    hint = did_you_mean(target, known) if "/" not in target else ""
+    hint = did_you_mean(target, known, most=0)
     raise InputError(f"target {target!r}: no built-in model has this name{hint or f'; give {_FORMS}'}")
 
 
@@ -175,7 +175,9 @@ def _importable(folder: str) -> Iterator[None]:
 def _import_file(target: str, path: str) -> ModuleType:
     if not os.path.isfile(path):
         what = "is a directory; name a .py file in it" if os.path.isdir(path) else "there is no such file"
-        near = "" if os.path.isdir(path) else did_you_mean(os.path.basename(path), _python_files(path))
+        near = (
+            "" if os.path.isdir(path) else did_you_mean(os.path.basename(path), _python_files(path), most=0)
+        )
         raise InputError(f"target {target!r}: {path}: {what}{near}")
     if not path.endswith(".py"):
         raise InputError(f"target {target!r}: {path} is not a Python file; its name must end in .py")

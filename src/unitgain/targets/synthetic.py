@@ -59,7 +59,7 @@ def with_targets(model: nn.Module, inputs: Tensor, loss: str, generator: torch.G
         name = _own_labels(model)
         if name is None:
             return inputs
-        logits = _output(model, {name: inputs})
+        logits = _output(model, inputs, name)
         return {name: inputs, "labels": _labels(inputs, logits, generator)}
     output = _output(model, inputs)
     if loss in _CLASS_LOSSES:
@@ -109,27 +109,25 @@ def _like(output: Tensor, values: Tensor) -> Tensor:
     return values.to(device=output.device, dtype=output.dtype)
 
 
-def _output(model: nn.Module, batch: Tensor | dict[str, Tensor]) -> Tensor:
-    """The model's first floating output for this batch; training flags, buffers and random state are kept."""
+def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor:
+    """The model's first floating output; training flags, buffers and random state stay as they are."""
     training = {module: module.training for module in model.modules()}
-    given = batch if isinstance(batch, Tensor) else next(iter(batch.values()))
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model.eval()  # so that running statistics stay as they are
-            output = model(**batch) if isinstance(batch, Mapping) else model(batch)
+            model.eval()  # so that running statistics are not updated
+            output = model(inputs) if name is None else model(**{name: inputs})
     except Exception as error:
-        shape = ",".join(map(str, given.shape))
+        shape = ",".join(map(str, inputs.shape))
         raise InputError(
-            f"--shape {shape}: the model cannot take this {_kind(given)}: {describe(error)}"
+            f"--shape {shape}: the model cannot take this {_kind(inputs)}: {describe(error)}"
         ) from error
     finally:
         for module, flag in training.items():
             module.training = flag
     found = _first_floating(output)
     if found is None:
-        raise InputError(
-            f"the model returns a {type(output).__name__} without a floating tensor; leave --loss out"
-        )
+        kind = type(output).__name__
+        raise InputError(f"the model returns a {kind} without a floating tensor; leave --loss out")
     return found
 
 

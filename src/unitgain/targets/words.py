@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the closest known ones, or all of them if they are few.
+def did_you_mean(name: str, known: Iterable[str], most: int = 12) -> str:
+    """The end of a sentence about an unknown name: the closest known ones, or all if they are not too many.
 
     >>> did_you_mean("resnet5", ["resnet50", "vgg11"])
     "; did you mean 'resnet50'?"
@@ -22,7 +22,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     close = get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(folded[c]) for c in close)}?"
-    return f"; there are {', '.join(names)}" if 0 < len(names) <= 12 else ""
+    return f"; there are {', '.join(names)}" if 0 < len(names) <= most else ""
 
 
 def describe(error: BaseException) -> str:
