@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
+_GREY = ("1", "L", "LA", "I", "I;16", "F")
 
 
 def read_images(
@@ -39,7 +40,7 @@ def read_images(
     for row, path in enumerate(paths):
         try:
             with Image.open(path) as image:
-                size = size or (3 if len(image.getbands()) > 1 else 1, image.height, image.width)
+                size = size or (1 if image.mode in _GREY else 3, image.height, image.width)
                 array = _pixels(image, size, Image.Resampling.BILINEAR)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise InputError(f"--data {path}: this image cannot be read: {error}") from error
