@@ -20,6 +20,7 @@ flat however long the run is.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import os
@@ -482,6 +483,29 @@ class Record:
         return (
             f"Record({self.path or 'temporary'}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"
         )
+
+
+def pack_map(flags: np.ndarray) -> dict[str, Any]:
+    """A matrix of booleans (rows, columns) as JSON, one bit each: {"rows", "cols", "bits"}.
+
+    >>> unpack_map(pack_map(np.array([[True, False], [False, True]])))
+    array([[ True, False],
+           [False,  True]])
+    """
+    flags = np.asarray(flags, dtype=bool)
+    if flags.ndim != 2:
+        raise InputError(f"map: a matrix (examples, units) is needed, not shape {flags.shape}")
+    bits = base64.b64encode(np.packbits(flags).tobytes()).decode("ascii")
+    return {"rows": flags.shape[0], "cols": flags.shape[1], "bits": bits}
+
+
+def unpack_map(packed: Mapping[str, Any]) -> np.ndarray:
+    """The matrix of booleans (rows, columns) that pack_map packed."""
+    rows, cols = int(packed["rows"]), int(packed["cols"])
+    bits = np.frombuffer(base64.b64decode(packed["bits"]), dtype=np.uint8)
+    if len(bits) * 8 < rows * cols:
+        raise RecordError(f"map: {len(bits)} bytes are too few for {rows} x {cols} bits; the record is damaged")
+    return np.unpackbits(bits, count=rows * cols).reshape(rows, cols).astype(bool)
 
 
 def _open_new(path: str | None) -> sqlite3.Connection:

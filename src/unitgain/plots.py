@@ -1,0 +1,22 @@
+"""Drawing functions: each takes a Record and returns a matplotlib Figure.
+
+    figure = ug.plots.stats_over_depth(report.record)
+    figure.savefig("depth.png")
+
+matplotlib loads when the first one is called.
+"""
+
+from .report.plots_depth import gradient_ratio, stats_over_depth
+from .report.plots_distribution import color_dim, dead_chart, histograms, saturation_map
+from .report.plots_time import stats_over_time, update_ratio
+
+__all__ = [
+    "color_dim",
+    "dead_chart",
+    "gradient_ratio",
+    "histograms",
+    "saturation_map",
+    "stats_over_depth",
+    "stats_over_time",
+    "update_ratio",
+]

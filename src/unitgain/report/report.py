@@ -1,0 +1,123 @@
+"""Report: what was measured and what the rules said, for people and for programs."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from typing import TYPE_CHECKING
+
+from ..diagnose.diagnosis import Diagnosis
+from ..diagnose.finding import Finding
+from ..errors import InputError
+from ..record import Record
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderResult
+
+
+class Report:
+    """A Record with its Diagnosis.
+
+    print(report)               plain text, 80 columns (in colour: rich.print(report))
+    report.ok                   True if there is no error and no warning
+    report.findings             most important first
+    report.save("report.html")  one interactive page; .json and .txt by the same call
+    report.to_json()            JSON text, schema in docs/reference/report.schema.json
+
+    >>> report = Report(Record(), Diagnosis((), "healthy: nothing to say", "healthy", ""))
+    >>> report.ok, report
+    (True, <Report healthy: 0 findings, 0 sites>)
+    """
+
+    def __init__(self, record: Record, diagnosis: Diagnosis):
+        self.record = record
+        self.diagnosis = diagnosis
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self.diagnosis.findings
+
+    @property
+    def ok(self) -> bool:
+        return not any(finding.severity in ("error", "warning") for finding in self.findings)
+
+    @property
+    def verdict(self) -> str:
+        return self.diagnosis.verdict
+
+    def to_text(self, width: int = 80) -> str:
+        """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
+        from .terminal import plain_text
+
+        return plain_text(self.record, self.diagnosis, max(60, width))
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Strict JSON: {"schema_version", "meta", "findings", "sites"}; a number that is not finite is null."""
+        from .json_report import to_json
+
+        return to_json(self.record, self.diagnosis, indent)
+
+    def to_html(self) -> str:
+        """One self-contained page (about 5 MB: it carries its charting library and needs no network)."""
+        from .html import to_html
+
+        return to_html(self.record, self.diagnosis)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes .html, .json or .txt by the suffix: either the whole file or, on an error, nothing.
+
+        Raises InputError for another suffix, and for a folder that does not exist or cannot be written.
+        """
+        path = os.fspath(path)
+        writers = {".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".txt": self.to_text}
+        suffix = os.path.splitext(path)[1].lower()
+        if suffix not in writers:
+            raise InputError(f"report {path}: the name must end in .html, .json or .txt")
+        folder = os.path.dirname(path) or "."
+        if not os.path.isdir(folder):
+            raise InputError(f"report {path}: there is no folder {folder}; create it first")
+        if os.path.isdir(path):
+            raise InputError(f"report {path}: this is a folder; give the name of a file")
+        write_atomically(path, writers[suffix]())
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        count = len(self.findings)
+        findings = f"{count} finding" + ("" if count == 1 else "s")
+        return f"<Report {self.diagnosis.status}: {findings}, {len(self.record.sites())} sites>"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.text import Text
+
+        from .terminal import ASCII, plain_text, render
+
+        if options.ascii_only:
+            yield Text(plain_text(self.record, self.diagnosis, options.max_width).translate(ASCII))
+        else:
+            yield render(self.record, self.diagnosis, options.max_width)
+
+
+def write_atomically(path: str, text: str) -> None:
+    """Writes beside the target and renames, so that nobody ever sees half a file."""
+    folder = os.path.dirname(path) or "."
+    try:
+        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)[:64]}.")
+        try:
+            with os.fdopen(handle, "w", encoding="utf-8", newline="\n", errors="replace") as file:
+                file.write(text)
+            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a report is an ordinary file
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError(f"report {path}: cannot be written: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    """The process's umask; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

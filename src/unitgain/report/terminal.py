@@ -1,0 +1,298 @@
+"""The report in a terminal: verdict, the one action, findings, and every layer's scale at a glance.
+
+Everything is a rich renderable made of Text objects, never of markup strings, so that a module called
+"[red]" is printed as such. Nothing depends on colour: severity is a word, scale is a position.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ..diagnose.diagnosis import Diagnosis
+from ..diagnose.finding import Finding
+from ..record import Record
+from .layers import Layer, Peers, layers_of, reported_step
+from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+
+MAX_ROWS = 40
+WIDTH = 80
+SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
+COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
+STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
+ASCII = str.maketrans(
+    {"✗": "x", "✓": "+", "…": "~", "×": "x", "│": "|", "━": "=", "●": "o", "·": "-", "−": "-"}
+)
+
+
+def render(record: Record, diagnosis: Diagnosis, width: int) -> Group:
+    """The whole report as one renderable for a terminal of this width."""
+    return Group(*_parts(record, diagnosis, width))
+
+
+def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH) -> str:
+    """The whole report as text without colour codes, no line wider than `width`."""
+    stream = io.StringIO()
+    console = Console(
+        file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
+    )
+    console.print(render(record, diagnosis, width))
+    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+
+def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
+    yield _heading(record)
+    yield Text()
+    yield from _verdict(diagnosis)
+    for place, finding in enumerate(diagnosis.findings, start=1):
+        yield Text()
+        yield from _finding(place, finding)
+    layers = layers_of(record, diagnosis.findings)
+    if layers:
+        yield Text()
+        yield from _depth(record, layers, diagnosis, width)
+    if diagnosis.abstained:
+        yield Text()
+        yield Text("Not judged", style="bold")
+        for code, reason in diagnosis.abstained.items():
+            yield _field(clean(code), clean(reason), style="dim")
+
+
+def heading_parts(record: Record) -> list[str]:
+    """What was measured, in a few words: model, size, mode, loss."""
+    facts = record.facts
+    model = facts.get("model") or {}
+    parts = [clean(model.get("class") or "model")]
+    parameters = model.get("parameters")
+    total = parameters.get("all", parameters.get("trainable")) if isinstance(parameters, dict) else parameters
+    if isinstance(total, (int, float)):
+        parts.append(count(int(total), "parameter"))
+    sites = len(record.sites("activation"))
+    parts.append(f"{count(sites, 'activation')} measured")
+    if facts.get("rehearsed_steps"):
+        parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
+    elif len(record.steps()) > 1:
+        parts.append(f"{count(len(record.steps()), 'step')} sampled")
+    loss = facts.get("loss") or {}
+    if isinstance(loss.get("value"), (int, float)):
+        parts.append(f"loss {number(loss['value'], 4)}")
+    return parts
+
+
+def _heading(record: Record) -> Text:
+    first, *rest = heading_parts(record)
+    return Text.assemble(
+        ("unitgain", "bold"), "  ", (first, "bold cyan"), ("".join(f" · {r}" for r in rest), "dim")
+    )
+
+
+def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
+    sign, color = STATUS.get(diagnosis.status, STATUS["unknown"])
+    yield _hanging(
+        Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2
+    )
+    if diagnosis.first_action:
+        action = Text.assemble(("Do this first: ", "bold"), clean(diagnosis.first_action))
+        yield _hanging(Text("→", style="bold"), action, 2)
+
+
+def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
+    color = COLORS[finding.severity]
+    title = Text.assemble(
+        (f"{SIGNS[finding.severity]} {finding.severity}", f"bold {color}"),
+        "  ",
+        (f"{clean(finding.code)} {clean(finding.name)}", "bold"),
+    )
+    if finding.site:
+        title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
+    yield _hanging(Text(f"{place}.", style="dim"), title, 4)
+    yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
+    evidence = Text("  ").join(
+        Text.assemble((f"{label(k)} ", "dim"), value_text(v).replace(" ", "\u00a0") if len(value_text(v)) < 20 else value_text(v))
+        for k, v in finding.evidence.items()
+    )  # fmt: skip
+    if finding.evidence:
+        yield _field("Measured", evidence)
+    for name, text in (("Cause", finding.cause), ("Do", finding.remedy), ("Expect", finding.effect),
+                       ("Verify", finding.verify)):  # fmt: skip
+        if text:
+            yield _field(name, clean(text), style="bold" if name == "Do" else "")
+            if name == "Do" and finding.auto:
+                yield _field("", "`unitgain fix` can do this.", style="green")
+    for place, consequence in enumerate(finding.consequences):
+        yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
+
+
+def _field(name: str, text: str | Text, style: str = "") -> RenderableType:
+    body = text if isinstance(text, Text) else Text(text, style=style)
+    return Padding(_hanging(Text(name, style="dim"), body, 9), (0, 0, 0, 4))
+
+
+def _hanging(first: Text, body: Text, indent: int) -> Table:
+    """Text beside a first column, its further lines aligned below it."""
+    grid = Table.grid(expand=False)
+    grid.add_column(width=indent, no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row(first, body)
+    return grid
+
+
+# ---- the table over depth ------------------------------------------------------------------------------------
+
+
+def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
+    peers = Peers.of(layers)
+    shown = choose(layers, peers, MAX_ROWS)
+    wide = width >= 110
+    decades = _decades_shown(shown)
+    bar_width = 21 if wide else 11
+    gradients = any(layer.gradient for layer in layers)
+    updates = any("update" in layer.ratios for layer in layers)
+    title = Text("Scale over depth", style="bold")
+    title.append(f"  std on a log scale, ±{decades} decades around │ = 1", style="dim")
+    if len(record.steps()) > 1:
+        title.append(f", step {reported_step(record)}", style="dim")
+    yield title
+
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
+    type_width = 16 if wide else 9
+    fixed = 2 + len(str(layers[-1].number)) + 1 + type_width + 1 + 8 + 8 + bar_width + 1 + 9
+    fixed += (9 if gradients else 0) + (8 + 18 if wide else 0)
+    name_width = max(10, width - fixed)
+    table.add_column("", width=1, no_wrap=True)
+    table.add_column("#", justify="right", no_wrap=True)
+    table.add_column("site", no_wrap=True, max_width=name_width)
+    table.add_column("type", no_wrap=True, max_width=type_width)
+    if wide:
+        table.add_column("shape", no_wrap=True, max_width=17)
+    table.add_column("mean", justify="right", no_wrap=True, min_width=7)
+    table.add_column("std", justify="right", no_wrap=True, min_width=7)
+    table.add_column(_axis(bar_width, decades), width=bar_width, no_wrap=True)
+    table.add_column("tails", justify="right", no_wrap=True, min_width=8)
+    if gradients:
+        table.add_column("grad rms", justify="right", no_wrap=True)
+    if updates and wide:
+        table.add_column("upd:data", justify="right", no_wrap=True)
+    for layer in shown:
+        color = COLORS[layer.severity]
+        calm = "" if layer.severity else "dim"
+        tint = color or ("" if diagnosis.status == "healthy" else _tint(layer, peers))
+        std, mean = layer.values.get("std"), layer.values.get("mean")
+        cells: list[Text] = [
+            Text(SIGNS[layer.severity], style=f"bold {color}"),
+            Text(str(layer.number), style="dim"),
+            Text(shorten(clean(layer.name), name_width), style=f"bold {color}" if color else ""),
+            Text(shorten(clean(layer.site.module), type_width), style="dim"),
+        ]
+        if wide:
+            cells.append(Text(shorten(shape_text(layer.site.shape), 17), style="dim"))
+        cells += [
+            Text(number(mean), style=calm),
+            Text(number(std), style=tint),
+            Text(bar(std, bar_width, decades), style=tint or "green"),
+            Text(tails(layer), style=tint or "dim"),
+        ]
+        if gradients:
+            cells.append(Text(number(layer.gradient.get("rms")), style=calm))
+        if updates and wide:
+            ratio = layer.ratios.get("update")
+            cells.append(Text("" if ratio is None else f"{ratio:+.1f}", style=calm))
+        table.add_row(*cells)
+    yield table
+    if len(shown) < len(layers):
+        hidden = len(layers) - len(shown)
+        yield Text(
+            f"{hidden} of {len(layers)} layers are not shown: what has a finding and what lies furthest off is "
+            "here, the rest evenly chosen. The .html report has all.",
+            style="dim",
+        )
+
+
+def choose(layers: Sequence[Layer], peers: Peers, limit: int) -> list[Layer]:
+    """At most `limit` layers in order: those with findings, the worst, and evenly chosen ones for context.
+
+    The first and the last are always among them.
+    """
+    if len(layers) <= limit:
+        return list(layers)
+
+    def worst_first(layer: Layer) -> tuple[int, float]:
+        rank = {"error": 0, "warning": 1, "info": 2}.get(layer.severity, 3)
+        return rank, -max(layer.concerns(peers).values(), default=0.0)
+
+    chosen = {0, len(layers) - 1}
+    ranked = sorted(range(len(layers)), key=lambda i: worst_first(layers[i]))
+    for i in ranked:
+        if len(chosen) >= limit // 2:
+            break
+        chosen.add(i)
+    # the rest halve the widest gaps, so that depth is covered evenly
+    while len(chosen) < limit:
+        order = sorted(chosen)
+        left, right = max(zip(order, order[1:]), key=lambda gap: gap[1] - gap[0])
+        chosen.add((left + right) // 2)
+    return [layers[i] for i in sorted(chosen)]
+
+
+def bar(value: float | None, width: int, decades: int) -> str:
+    """A value's place on a log scale: a line from the mark at 1 to a dot; arrows where it leaves the scale.
+
+    >>> bar(1.0, 9, 2), bar(10.0, 9, 2), bar(0.01, 9, 2), bar(1e-9, 9, 2), bar(0.0, 9, 2)
+    ('    ●', '    │━●', '●━━━│', '◂━━━│', '    │')
+    """
+    middle = width // 2
+    cells = [" "] * width
+    cells[middle] = "│"
+    if value is not None and value > 0 and not math.isnan(value):
+        place = math.inf if math.isinf(value) else math.log10(value) / decades * middle
+        end = middle + round(max(-middle, min(middle, place)))
+        for i in range(min(middle, end), max(middle, end) + 1):
+            cells[i] = "│" if i == middle else "━"
+        cells[end] = "▸" if place > middle + 0.5 else "◂" if place < -middle - 0.5 else "●"
+    return "".join(cells).rstrip()
+
+
+def tails(layer: Layer) -> str:
+    """The most telling fraction of a layer: non-finite, saturated, dead units, zeros."""
+    bad = layer.values.get("nonfinite", 0.0)
+    if bad > 0:
+        return f"NaN {percent(bad)}"
+    saturated, dead, zero = (
+        layer.values.get("saturated", 0.0),
+        layer.dead_fraction,
+        layer.values.get("zero", 0.0),
+    )
+    if saturated > 0:
+        return f"sat {percent(saturated)}"
+    if dead > 0:
+        return f"dead {percent(dead)}"
+    return f"zero {percent(zero)}" if zero >= 0.01 else ""
+
+
+def _axis(width: int, decades: int) -> Text:
+    """The bar column's heading: its ends and the mark at one."""
+    cells = list(" " * width)
+    low, high = f"1e-{decades}", f"1e{decades}"
+    cells[: len(low)] = low
+    cells[width - len(high) :] = high
+    cells[width // 2] = "1"
+    return Text("".join(cells))
+
+
+def _decades_shown(layers: Sequence[Layer]) -> int:
+    stds = [layer.values.get("std", 0.0) for layer in layers]
+    furthest = max((abs(math.log10(s)) for s in stds if s > 0 and math.isfinite(s)), default=1.0)
+    return max(1, min(9, math.ceil(furthest)))
+
+
+def _tint(layer: Layer, peers: Peers) -> str:
+    """A quiet colour for what is far off in a sick network, though no finding names it."""
+    off = layer.concerns(peers)
+    judged = [off.get(name, 0.0) for name in ("scale", "saturated", "dead", "non-finite")]
+    return "red" if max(judged) >= 1 else "yellow" if max(judged) >= 0.5 else ""
