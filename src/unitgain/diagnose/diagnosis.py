@@ -1,4 +1,4 @@
-"""A Diagnosis: what the rules said about one Record."""
+"""A Diagnosis: what all rules together say about one record."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ from dataclasses import dataclass, field
 
 from .finding import Finding
 
+STATUSES = ("healthy", "sick", "unknown")
+
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What the rules said.
+    """What the rules found in one record.
 
     findings      most important first
-    verdict       one line
-    status        "healthy", "sick" or "unknown"
-    first_action  the one action that matters most, or ""
-    abstained     {code: reason} of the rules that could not judge
+    verdict       one line: "sick: 2 errors, 1 warning", "healthy: ...", "cannot tell: ..."
+    status        "healthy" (no error, no warning), "sick", or "unknown" when too little was measured to tell
+    first_action  the one action that matters most, or "" if there is nothing to do
+    abstained     {code: reason} of the rules that could not judge this record
     """
 
     findings: tuple[Finding, ...]
     verdict: str
     status: str
-    first_action: str
+    first_action: str = ""
     abstained: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def ok(self) -> bool:
+        """True if there is no error and no warning."""
+        return all(finding.severity == "info" for finding in self.findings)

@@ -1,0 +1,198 @@
+"""A View: one record, arranged for rules.
+
+Rules ask for the activations, gradients or parameters of the step that they judge, in execution order, and
+for what feeds what. Each table is read from the record once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from ..record import Record, Site
+
+
+class CannotJudge(Exception):
+    """Raised by a rule that lacks what it needs; the reason is shown in Diagnosis.abstained."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A site with its statistics at one step; `measured["rms"]` is NaN where rms was not measured."""
+
+    site: Site
+    stats: Mapping[str, float]
+
+    def __getitem__(self, statistic: str) -> float:
+        return self.stats.get(statistic, math.nan)
+
+    @property
+    def name(self) -> str:
+        return self.site.name
+
+    @property
+    def position(self) -> int:
+        return self.site.position
+
+    @property
+    def role(self) -> str:
+        return str(self.site.attributes.get("role", "other"))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        return tuple(self.site.attributes.get("inputs", ()))
+
+    @property
+    def is_output(self) -> bool:
+        return bool(self.site.attributes.get("output", False))
+
+    @property
+    def examples(self) -> int:
+        """Examples in the batch, 1 where the batch axis is not known."""
+        axis = self.site.attributes.get("batch_axis")
+        return self.site.shape[axis] if axis is not None and axis < len(self.site.shape) else 1
+
+    @property
+    def positions(self) -> int:
+        """Values per example and channel: pixels of a feature map, tokens of a sequence; 1 for a vector."""
+        axis = self.site.channel_axis
+        channels = self.site.shape[axis] if axis is not None and axis < len(self.site.shape) else 1
+        return max(1, math.prod(self.site.shape) // max(1, channels * self.examples))
+
+    @property
+    def broken(self) -> bool:
+        """Holds NaN or infinity."""
+        return self["nonfinite"] > 0
+
+
+class View:
+    """What the rules see of a record.
+
+    step     the step judged: the first sampled one, since a check is about the model as it was given; in a
+             training run the last one
+    facts    what is known beyond the sites; see docs/reference/record.md
+    """
+
+    def __init__(self, record: Record):
+        self.record = record
+        self.facts: dict[str, Any] = record.facts
+        self.training = self.facts.get("mode") == "training"
+        self.steps = record.steps()
+        self.step = self.steps[-1 if self.training else 0] if self.steps else 0
+
+    def fact(self, *keys: str) -> Any:
+        """A nested fact, or None: view.fact("loss", "value")."""
+        value: Any = self.facts
+        for key in keys:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def number(self, *keys: str) -> float:
+        """A nested numeric fact as a float, NaN where it is not known (infinities are stored as text)."""
+        value = self.fact(*keys)
+        return math.nan if value is None else float(value)
+
+    def _rows(self, kind: str) -> list[Measured]:
+        values = self.record.values(kind, self.step)
+        return [Measured(s, values[s.name]) for s in self.record.sites(kind) if s.name in values]
+
+    @cached_property
+    def inputs(self) -> list[Measured]:
+        return self._rows("input")
+
+    @cached_property
+    def activations(self) -> list[Measured]:
+        return self._rows("activation")
+
+    @cached_property
+    def gradients(self) -> list[Measured]:
+        return self._rows("gradient")
+
+    @cached_property
+    def parameters(self) -> list[Measured]:
+        return self._rows("parameter")
+
+    @cached_property
+    def parameter_gradients(self) -> list[Measured]:
+        return self._rows("parameter_gradient")
+
+    @cached_property
+    def _tensors(self) -> dict[str, Measured]:
+        return {m.name: m for m in [*self.inputs, *self.activations]}
+
+    @cached_property
+    def _consumers(self) -> dict[str, list[Measured]]:
+        found: dict[str, list[Measured]] = defaultdict(list)
+        for measured in self.activations:
+            for name in measured.inputs:
+                found[name].append(measured)
+        return found
+
+    def tensor(self, name: str | None) -> Measured | None:
+        """The activation or input of this name."""
+        return None if name is None else self._tensors.get(name)
+
+    def feeds(self, measured: Measured) -> list[Measured]:
+        """The sites into which this tensor goes directly. Arithmetic between modules is not seen."""
+        return self._consumers.get(measured.name, [])
+
+    def fed_by(self, measured: Measured) -> list[Measured]:
+        """The measured tensors that go directly into this site."""
+        return [self._tensors[name] for name in measured.inputs if name in self._tensors]
+
+    def parameter(self, name: str) -> Measured | None:
+        return next((p for p in self.parameters if p.name == name), None)
+
+    def own_parameters(self, measured: Measured | None) -> list[Measured]:
+        """The parameters of the module that made this tensor."""
+        owned = () if measured is None else measured.site.attributes.get("parameters", ())
+        return [p for p in self.parameters if p.name in owned]
+
+    @property
+    def output(self) -> Measured | None:
+        """The site whose tensor the loss is given."""
+        named = self.tensor(self.fact("output", "site"))
+        return named or next((m for m in reversed(self.activations) if m.is_output), None)
+
+    def over_steps(self, kind: str, statistic: str) -> dict[str, np.ndarray]:
+        """{site name: the statistic at every sampled step, ascending}."""
+        frame = self.record.frame(kind)
+        found: dict[str, list[float]] = defaultdict(list)
+        for name, value in zip(frame["site"], frame[statistic]):
+            found[name].append(value)
+        return {name: np.array(values) for name, values in found.items()}
+
+
+def show(value: float) -> str:
+    """A number for a message: three significant digits.
+
+    >>> show(0.0123456), show(27.8817), show(1e-9)
+    ('0.0123', '27.9', '1e-09')
+    """
+    return f"{value:.3g}"
+
+
+def listed(names: list[str], most: int = 4) -> str:
+    """Names for a message.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def plural(number: int, noun: str) -> str:
+    """A counted noun.
+
+    >>> plural(1, "error"), plural(3, "layer")
+    ('1 error', '3 layers')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"
