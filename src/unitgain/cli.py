@@ -26,7 +26,7 @@ from .errors import InputError
 if TYPE_CHECKING:
     from torch import nn
 
-    from .report import Report
+    from .diagnose.finding import Finding
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
@@ -231,10 +231,14 @@ def check(
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
+    from .diagnose.baseline import load_baseline, new_findings, save_baseline
+
     inputs = [target.rpartition(":")[0], data, baseline]
     outputs = {"--html": html, "--json": json, "--record": record, "--write-baseline": write_baseline}
     _check_outputs({option: path for option, path in outputs.items() if path is not None}, inputs)
     make_optimizer = _optimizer(optimizer, lr, steps)
+    selected, ignored = _codes("--select", select), _codes("--ignore", ignore)
+    accepted = load_baseline(baseline) if baseline is not None else None
     silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
     with silent:  # a model that prints must not spoil the JSON
         import torch
@@ -254,8 +258,8 @@ def check(
                 seed=seed, normalize=normalize,
             )  # fmt: skip
             report = run_check(
-                model, given, loss if loss == "auto" else LOSSES[loss], steps=steps, optimizer=make_optimizer,
-                select=_codes(select), ignore=_codes(ignore),
+                model, given, loss, steps=steps, optimizer=make_optimizer,
+                select=selected, ignore=ignored,
             )  # fmt: skip
     if json == "-":
         print(report.to_json())
@@ -268,7 +272,15 @@ def check(
     if record is not None:
         report.record.save(record)
         _note(f"record written: {record}")
-    if _severe(report, fail_on):
+    if write_baseline is not None:
+        save_baseline(write_baseline, report.findings)
+        _note(f"baseline written: {write_baseline}")
+    counted = report.findings
+    if accepted is not None:
+        counted = new_findings(report.findings, accepted)
+        known = len(report.findings) - len(counted)
+        _note(f"baseline {baseline}: {known} of {len(report.findings)} findings accepted, {len(counted)} new")
+    if _severe(counted, fail_on):
         raise typer.Exit(FINDINGS)
 
 
@@ -284,19 +296,11 @@ def rules(
       unitgain rules UG101
     """
     from .diagnose.catalogue import CATALOGUE, explain
-    from .targets import did_you_mean
 
-    if code is None:
-        _Console().print(_table(("code", "name"), [(e.code, e.name) for e in CATALOGUE.values()]))
+    if code is not None:
+        print(explain(code))
         return
-    entry = CATALOGUE.get(code.upper()) or next(
-        (e for e in CATALOGUE.values() if e.name == code.lower()), None
-    )
-    if entry is None:
-        known = [*CATALOGUE, *(e.name for e in CATALOGUE.values())]
-        hint = did_you_mean(code, known)
-        raise InputError(f"rule {code!r}: unknown{hint}" + ("" if hint else "; unitgain rules lists them"))
-    print(explain(entry.code))
+    _Console().print(_table(("code", "name", "seen"), [(e.code, e.name, e.seen) for e in CATALOGUE.values()]))
 
 
 @app.command()
@@ -322,7 +326,7 @@ def models(
     _Console().print(_table(("name", ">parameters", "description"), rows))
 
 
-data_app = typer.Typer(help="List the data sets that are here, or fetch one.", rich_markup_mode=None)
+data_app = typer.Typer(rich_markup_mode=None)
 app.add_typer(data_app, name="data")
 
 
@@ -332,7 +336,7 @@ def _data(context: typer.Context, debug: Debug = False) -> None:
 
     \b
     Example:
-      unitgain data fetch fashion-mnist
+      unitgain data
     """
     if context.invoked_subcommand is not None:
         return
@@ -351,7 +355,12 @@ def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="names or fashion-mnist.")],
     debug: Debug = False,
 ) -> None:
-    """Download a data set into your cache; every file's SHA-256 is checked."""
+    """Download a data set into your cache; every file's SHA-256 is checked.
+
+    \b
+    Example:
+      unitgain data fetch fashion-mnist
+    """
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from .data import fetch as fetch_data
@@ -459,17 +468,21 @@ def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Call
     return lambda parameters: kind(parameters, lr=rate)
 
 
-def _codes(values: list[str] | None) -> list[str] | None:
-    """--select UG1,UG303 --select dead-units -> ["UG1", "UG303", "dead-units"]."""
-    return [code.strip() for value in values for code in value.split(",") if code.strip()] if values else None
+def _codes(option: str, values: list[str] | None) -> list[str] | None:
+    """--select UG2,UG303 --select dead-units -> the codes of all of them; an unknown one is refused."""
+    if not values:
+        return None
+    from .diagnose.catalogue import resolve
+
+    return sorted(resolve([word for value in values for word in value.split(",")], option))
 
 
 # ---- after it ----------------------------------------------------------------------------------------------
 
 
-def _severe(report: Report, fail_on: FailOn) -> bool:
+def _severe(findings: Sequence[Finding], fail_on: FailOn) -> bool:
     levels = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on.value]
-    return any(finding.severity in levels for finding in report.findings)
+    return any(finding.severity in levels for finding in findings)
 
 
 @contextlib.contextmanager

@@ -44,14 +44,14 @@ class Contender:
 
 
 def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | None = None) -> list[Report]:
-    """Checks both networks, trains each for `steps` steps, prints all of it and writes the first one's report.
+    """Checks both networks, trains each for `steps` steps and prints it all; writes the first one's report.
 
     Returns both reports, the sick network's first. Raises InputError if the names or `out` cannot be used.
     """
     console = console or Console()
     names = load_names()
-    console.print(f"{len(names.words):,} names ({names.source}), {len(names.train):,} training examples.")
-    console.print("A network reads three characters and predicts the next one.\n")
+    _say(console, f"{len(names.words):,} names ({names.source}), {len(names.train):,} training examples.")
+    _say(console, "A network reads three characters and predicts the next one.\n")
 
     sick = _contender("as first built", "char_mlp_original", names.train)
     well = _contender("scaled well", "char_mlp_tanh", names.train)
@@ -64,18 +64,23 @@ def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | 
     console.print(reports[1])
 
     console.rule(f"3. Both trained on the same batches, SGD at {LEARNING_RATE}")
-    before = [_loss(c.model, names.validation) for c in (sick, well)]
     _train([sick, well], steps, console)
-    after = [_loss(c.model, names.validation) for c in (sick, well)]
-    console.print(_comparison([sick, well], reports, before, after, steps))
+    losses = [_loss(c.model, names.validation) for c in (sick, well)]
+    console.print(_comparison([sick, well], reports, losses))
+    if losses[0] > losses[1]:
+        behind = f"{losses[0] - losses[1]:.2f}"
+        _say(console, f"After {steps:,} steps the first network is {behind} behind, by its start alone.\n")
     for contender in (sick, well):
         generator = torch.Generator().manual_seed(SEED)
-        console.print(f"names from the network {contender.title}:")
-        console.print("  " + ", ".join(models.sample(contender.model, generator, n=_NAMES)))
-    console.print(
-        f"\nReport of the first network, to open in a browser: {os.path.abspath(out)}", soft_wrap=True
-    )
+        _say(console, f"Names from the network {contender.title}:")
+        _say(console, "  " + ", ".join(models.sample(contender.model, generator, n=_NAMES)))
+    _say(console, f"\nReport of the first network, to open in a browser: {os.path.abspath(out)}")
     return reports
+
+
+def _say(console: Console, text: str) -> None:
+    """Plain text: a path with brackets is no markup, and is not broken over lines."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _contender(title: str, name: str, split: NameSplit) -> Contender:
@@ -131,22 +136,14 @@ def _loss(model: models.CharMLP, split: NameSplit) -> float:
     return F.cross_entropy(model(split.x), split.y).item()
 
 
-def _comparison(
-    contenders: list[Contender], reports: list[Report], before: list[float], after: list[float], steps: int
-) -> Table:
+def _comparison(contenders: list[Contender], reports: list[Report], losses: list[float]) -> Table:
     table = Table()
-    for column in (
-        "network",
-        "first batch",
-        "validation at start",
-        f"after {steps:,} steps",
-        "tanh saturated",
-    ):
-        table.add_column(column, justify="left" if column == "network" else "right")
-    for contender, report, start, end in zip(contenders, reports, before, after):
-        saturated = report.record.value("activation", "tanh", "saturated")
+    for column in ("network", "first batch's loss", "tanh saturated", "validation loss"):
+        table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
+    for contender, report, validation in zip(contenders, reports, losses):
         first = report.record.facts.get("loss", {}).get("value", math.nan)
-        table.add_row(contender.title, f"{first:.4f}", f"{start:.4f}", f"{end:.4f}", f"{saturated:.0%}")
+        saturated = report.record.value("activation", "tanh", "saturated")
+        table.add_row(contender.title, f"{first:.4f}", f"{saturated:.0%}", f"{validation:.4f}")
     even = math.log(contenders[0].model.config.vocabulary)
-    table.caption = f"Guessing every character evenly costs ln 27 = {even:.4f}."
+    table.caption = f"Giving all 27 characters the same probability costs ln 27 = {even:.4f}."
     return table
