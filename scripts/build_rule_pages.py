@@ -1,0 +1,37 @@
+"""Writes docs/reference/rules: one page per code, and an index, from the catalogue.
+
+    python scripts/build_rule_pages.py
+
+Pages of codes that are gone are deleted. A test fails while the pages are out of date.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unitgain.diagnose import CATALOGUE
+
+FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "rules"
+NOTICE = "<!-- Written by scripts/build_rule_pages.py from src/unitgain/diagnose/catalogue.py; do not edit. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """{file name: text} of every page."""
+    rows = [f"| [{e.code}]({e.code}.md) | {e.name} | {e.seen} |" for e in CATALOGUE.values()]
+    index = "\n".join(["# Rules", "", "| code | name | what is seen |", "|---|---|---|", *rows, ""])
+    texts = {f"{entry.code}.md": entry.page() for entry in CATALOGUE.values()}
+    return {name: NOTICE + text for name, text in {"index.md": index, **texts}.items()}
+
+
+def main() -> None:
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    wanted = pages()
+    for old in FOLDER.glob("*.md"):
+        if old.name not in wanted:
+            old.unlink()
+    for name, text in wanted.items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

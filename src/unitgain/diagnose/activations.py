@@ -1,0 +1,257 @@
+"""UG301 to UG304 and UG306: what flows forward."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from .catalogue import CATALOGUE
+from .finding import Finding
+from .trend import comparable, fit
+from .view import CannotJudge, Measured, View, listed, plural, show
+
+
+def vanishing_activations(view: View) -> Iterator[Finding]:
+    """UG301: the scale falls steadily over depth."""
+    yield from _scale_trend(view, "UG301", direction=-1)
+
+
+def exploding_activations(view: View) -> Iterator[Finding]:
+    """UG302: the scale grows steadily over depth."""
+    yield from _scale_trend(view, "UG302", direction=1)
+
+
+def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
+    entry = CATALOGUE[code]
+    sites = comparable(view.activations, int(entry.limit("sites")))
+    if not sites:
+        raise CannotJudge("fewer than four comparable layers")
+    trend = fit([m["rms"] for m in sites])
+    change = 10 ** min(direction * trend.change, 300.0)
+    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
+        return
+    first, last, per_layer = sites[0], sites[-1], 10**trend.slope
+    verb = "grows" if direction > 0 else "falls"
+    yield entry.finding(
+        "error" if change > entry.limit("error") else "warning",
+        first.name,
+        f"the scale {verb} {show(change)}-fold over {len(sites)} layers (times {show(per_layer)} per layer): "
+        f"rms {show(first['rms'])} at {first.name}, {show(last['rms'])} at {last.name}",
+        evidence={
+            "change": change,
+            "per_layer": per_layer,
+            "steadiness": trend.tau,
+            "layers": len(sites),
+            "first_site": first.name,
+            "first_rms": first["rms"],
+            "last_site": last.name,
+            "last_rms": last["rms"],
+        },
+        cause=f"Each layer multiplies the scale by about {show(per_layer)}: the weights are too "
+        f"{'large' if direction > 0 else 'small'} for their fan-in and activation function.",
+        remedy=f"{entry.action} (Multiplying each layer's weights by {show(1 / per_layer)} "
+        "gives a gain of one.)",
+    )
+
+
+def saturated(view: View) -> Iterator[Finding]:
+    """UG303: values in the flat tails of bounded functions."""
+    entry = CATALOGUE["UG303"]
+    judged = {m.name: _tail(m) for m in view.activations if _can_saturate(view, m)}
+    judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
+    if not judged:
+        raise CannotJudge("no bounded activation function")
+    high = {name: tail for name, tail in judged.items() if tail > entry.limit("warning")}
+    if not high:
+        return
+    first = view.tensor(next(iter(high)))
+    assert first is not None
+    worst = max(high.values())
+    function = first.site.attributes.get("function", first.site.module)
+    before = next(iter(view.fed_by(first)), None)
+    also = (
+        f"; {plural(len(high), 'layer')} of {len(judged)} in all, up to {worst:.0%}" if len(high) > 1 else ""
+    )
+    incoming = before["std"] if before else math.nan
+    fed = f" (its input has std {show(incoming)})" if math.isfinite(incoming) else ""
+    yield entry.finding(
+        "error" if worst > entry.limit("error") else "warning",
+        first.name,
+        f"{high[first.name]:.0%} of {first.name}'s values lie in the flat tails of {function}{fed}{also}",
+        evidence={
+            "saturated": high[first.name],
+            "worst": worst,
+            "sites": high,
+            "preactivation_site": before.name if before else None,
+            "preactivation_std": incoming,
+        },
+        cause=f"What goes into {function} is too large"
+        + (f": standard deviation {show(incoming)} where about 1 is right." if incoming > 1 else "."),
+        remedy=_shrink(view, before, incoming) or entry.action,
+    )
+
+
+def dead_units(view: View) -> Iterator[Finding]:
+    """UG304: units that are never active, beyond what chance explains."""
+    entry = CATALOGUE["UG304"]
+    steps = len(view.steps) if view.training else 1
+    known = [m for m in view.activations if m["units"] > 0 and not math.isnan(m["dead"])]
+    if not known:
+        raise CannotJudge("no activation function with units was measured")
+    judged = [
+        m
+        for m in known
+        if m.examples * steps >= entry.limit("examples")
+        and m["count"] / m["units"] * steps >= entry.limit("samples")
+    ]
+    if not judged:
+        raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
+    found: dict[str, dict[str, float]] = {}
+    for measured in judged:
+        if any(m["absmax"] == 0 for m in view.fed_by(measured)):
+            continue  # zero-initialized: nothing arrives yet
+        units, fraction = measured["units"], measured["dead"] / measured["units"]
+        chance = _off_by_chance(view, measured, steps)
+        margin = entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units)
+        beyond = (fraction - chance) / (1 - chance) if chance < 1 else 0.0
+        if beyond > entry.limit("warning") and fraction > chance + margin:
+            row = {"units": units, "dead": measured["dead"], "fraction": fraction, "chance": chance}
+            found[measured.name] = {**row, "beyond": beyond}
+    if not found:
+        return
+    name, row = next(iter(found.items()))
+    worst = max(r["beyond"] for r in found.values())
+    also = f"; {plural(len(found), 'layer')} of {len(judged)} in all" if len(found) > 1 else ""
+    measured = view.tensor(name)
+    before = next(iter(view.fed_by(measured)), None) if measured else None
+    yield entry.finding(
+        "error" if worst > entry.limit("error") else "warning",
+        name,
+        f"{row['dead']:g} of {row['units']:g} units of {name} ({row['fraction']:.0%}) were never active, by "
+        f"chance {row['chance']:.0%} would be{also}",
+        evidence={
+            "worst": worst,
+            "sites": found,
+            "preactivation_mean": before["mean"] if before else math.nan,
+        },
+        cause=_why_dead(before),
+    )
+
+
+def activation_not_finite(view: View) -> Iterator[Finding]:
+    """UG306: the first site with NaN or infinity whose inputs were finite."""
+    if not view.activations:
+        raise CannotJudge("no activation was measured")
+    first = next((m for m in view.activations if m.broken), None)
+    if first is None:
+        return
+    before = view.fed_by(first)
+    lowest = min((m["min"] for m in before), default=math.nan)
+    highest = max((m["max"] for m in before), default=math.nan)
+    fed = f"; its inputs range from {show(lowest)} to {show(highest)}" if before else ""
+    bad_weights = [p.name for p in view.own_parameters(first) if p.broken]
+    if bad_weights:
+        cause = f"Its parameter {listed(bad_weights)} holds NaN or infinity."
+    elif any(m.broken for m in before):
+        cause = "Its input is not finite already."
+    elif highest > 1e4 and first.site.dtype == "float16":
+        cause = "float16 overflows at 65504."
+    else:
+        cause = "The module makes it from finite inputs."
+    yield CATALOGUE["UG306"].finding(
+        "error" if _does_harm(view) else "info",
+        first.name,
+        f"{first.name} ({first.site.module}) is the first with NaN or infinity: {first['nonfinite']:.2%} "
+        f"of its values{fed}",
+        evidence={
+            "nonfinite": first["nonfinite"],
+            "sites": sum(m.broken for m in view.activations),
+            "input_min": lowest,
+            "input_max": highest,
+            "parameters": bad_weights,
+        },
+        cause=cause,
+    )
+
+
+def _can_saturate(view: View, measured: Measured) -> bool:
+    bounds = measured.site.attributes.get("bounds")
+    if measured.role != "activation" or not bounds or None in tuple(bounds) or measured.is_output:
+        return False
+    function = str(measured.site.attributes.get("function", "")).lower()
+    if function in ("sigmoid", "hardsigmoid", "hard_sigmoid"):
+        return bool(view.feeds(measured))  # otherwise a gate: it goes into arithmetic
+    return True
+
+
+def _tail(measured: Measured) -> float:
+    """Saturated fraction; for functions that are zero below zero (ReLU6) without the zeros."""
+    function = str(measured.site.attributes.get("function", "")).lower()
+    return (
+        max(0.0, measured["saturated"] - measured["zero"]) if function == "relu6" else measured["saturated"]
+    )
+
+
+def _shrink(view: View, before: Measured | None, std: float) -> str:
+    """The prescription with its factor, where the layer before is a linear one and too large."""
+    weights = [p.name for p in view.own_parameters(before) if p.site.attributes.get("role") == "weight"]
+    if before is None or before.role != "linear" or not weights or not std > 1:
+        return ""
+    return (
+        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, and its "
+        "bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
+    )
+
+
+def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
+    """Probability that a healthy random unit is off for all samples, because the examples are alike.
+
+    With a random weight vector and no bias, the pre-activations of two examples are correlated by the cosine of
+    what goes into the layer. For n equally correlated Gaussians with correlation c,
+
+        P(all negative) = E over t ~ N(0, 1) of Phi(-sqrt(c / (1 - c)) t)^n,
+
+    1/2 for c = 1 and 2^-n for c = 0. After a normalization per channel it is practically zero.
+    """
+    bounds = measured.site.attributes.get("bounds") or (None, None)
+    if None not in tuple(bounds):
+        return 0.0  # tanh and its kin are dead when saturated, which no correlation excuses
+    if any(m.site.attributes.get("subtracts_mean") == "channel" for m in view.fed_by(measured)):
+        return 0.0
+    samples = max(1.0, measured["count"] / measured["units"] * steps)
+    cosine = _incoming_cosine(view, measured)
+    cosine = min(max(cosine, 0.0), 0.9999)
+    t = np.linspace(-6, 6, 481)
+    weight = np.exp(-t * t / 2)
+    off = np.array([0.5 * math.erfc(math.sqrt(cosine / (1 - cosine)) * v / math.sqrt(2)) for v in t])
+    return float(np.sum(weight * off**samples) / np.sum(weight))
+
+
+def _incoming_cosine(view: View, measured: Measured) -> float:
+    """Cosine between examples of what went into the layer before this function, not of the layer's output: that
+    one would be near one in a layer killed by its bias, and excuse it."""
+    for layer in view.fed_by(measured):
+        for source in view.fed_by(layer):
+            if not math.isnan(source["cosine"]):
+                return source["cosine"]
+    earlier = [
+        m for m in [*view.inputs, *view.activations]
+        if m.position < measured.position and not math.isnan(m["cosine"]) and m not in view.fed_by(measured)
+    ]  # fmt: skip
+    return earlier[-1]["cosine"] if earlier else 0.0
+
+
+def _why_dead(before: Measured | None) -> str:
+    mean, std = (before["mean"], before["std"]) if before else (math.nan, math.nan)
+    if mean < -std:
+        return f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large negative bias."
+    return "Their weights and bias keep what goes in on the flat side for every example."
+
+
+def _does_harm(view: View) -> bool:
+    """True unless loss and gradients are known to be finite: then the infinities were masked out."""
+    if not math.isfinite(view.number("loss", "value")):
+        return True
+    return any(m.broken for m in view.parameter_gradients)

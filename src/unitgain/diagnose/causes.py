@@ -1,0 +1,120 @@
+"""One cause, one finding: which finding explains which other, and when.
+
+EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings and
+becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from .catalogue import CATALOGUE
+from .finding import Finding
+from .view import View
+
+Condition = Callable[[Finding, Finding, View], bool]
+
+
+def _always(cause: Finding, effect: Finding, view: View) -> bool:
+    return True
+
+
+def _is_error(cause: Finding, effect: Finding, view: View) -> bool:
+    """An infinity that does no harm (severity info) explains nothing."""
+    return cause.severity == "error"
+
+
+def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
+    """The first non-finite site comes after layers over which the scale grew."""
+    start, overflow = view.tensor(cause.site), view.tensor(effect.site)
+    return start is not None and overflow is not None and start.position < overflow.position
+
+
+def _head_is_innocent(cause: Finding, effect: Finding, view: View) -> bool:
+    """The logits are large because the features are: the last layer's own gain is moderate."""
+    output = view.output
+    into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
+    gain = CATALOGUE["UG101"].limit("own_gain")
+    return not into or view.number("output", "rms") < gain * max(into)
+
+
+def _input_is_large(cause: Finding, effect: Finding, view: View) -> bool:
+    """The effect's numbers are large because the input is, with layers of moderate gain in between."""
+    limit, gain = CATALOGUE["UG201"].limit("explains"), CATALOGUE["UG101"].limit("own_gain")
+    scale = float(cause.evidence.get("rms", math.nan))
+    key = "logits_rms" if effect.code == "UG101" else "preactivation_std"
+    return scale >= limit and float(effect.evidence.get(key, math.nan)) < gain * scale
+
+
+def _killed_there(cause: Finding, effect: Finding, view: View) -> bool:
+    """The gradient (or the difference between examples) ends at a site that the cause names."""
+    where = effect.evidence.get("killed_by") if effect.code == "UG403" else effect.site
+    return where is not None and where in {cause.site, *cause.evidence.get("sites", ())}
+
+
+def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
+    """All sites of the effect are among those of the cause."""
+    return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
+
+
+def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
+    """Gradients of exactly zero because they fell below the smallest number."""
+    return effect.evidence.get("reason") in ("killed", "zero")
+
+
+EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
+    ("UG202", "UG306", _always),
+    ("UG202", "UG104", _always),
+    ("UG202", "UG405", _always),
+    ("UG302", "UG306", _grown_before),
+    ("UG306", "UG104", _is_error),
+    ("UG306", "UG405", _is_error),
+    ("UG306", "UG102", _is_error),
+    ("UG302", "UG104", _always),
+    ("UG104", "UG405", _always),
+    ("UG302", "UG405", _always),
+    ("UG302", "UG101", _head_is_innocent),
+    ("UG302", "UG303", _grown_before),
+    ("UG302", "UG402", _always),
+    ("UG201", "UG101", _input_is_large),
+    ("UG201", "UG303", _input_is_large),
+    ("UG303", "UG304", _same_sites),
+    ("UG304", "UG102", _killed_there),
+    ("UG304", "UG403", _killed_there),
+    ("UG303", "UG102", _killed_there),
+    ("UG303", "UG403", _killed_there),
+    ("UG301", "UG102", _always),
+    ("UG102", "UG403", _killed_there),
+    ("UG301", "UG401", _always),
+    ("UG303", "UG401", _always),
+    ("UG304", "UG401", _always),
+    ("UG301", "UG403", _faded_to_zero),
+    ("UG401", "UG403", _faded_to_zero),
+)
+
+
+def fold(findings: Sequence[Finding], view: View) -> list[Finding]:
+    """The findings that nothing else explains, each with its consequences."""
+    parent: dict[int, int] = {}
+    for cause_code, effect_code, holds in EXPLAINS:
+        for i, effect in enumerate(findings):
+            if effect.code != effect_code or i in parent:
+                continue
+            for j, cause in enumerate(findings):
+                if cause.code == cause_code and holds(cause, effect, view):
+                    parent[i] = j
+                    break
+    explained: dict[int, list[str]] = {}
+    for i, effect in enumerate(findings):
+        root = i
+        while root in parent:
+            root = parent[root]
+        if root != i:
+            explained.setdefault(root, []).append(f"{effect.code} {effect.name}: {effect.message}")
+    return [
+        replace(finding, consequences=(*finding.consequences, *explained.get(i, ())))
+        for i, finding in enumerate(findings)
+        if i not in parent
+    ]

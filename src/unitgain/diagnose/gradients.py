@@ -1,0 +1,198 @@
+"""UG401 to UG403 and UG405: what flows back."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from .catalogue import CATALOGUE
+from .finding import Finding
+from .trend import comparable, fit
+from .view import CannotJudge, Measured, View, listed, plural, show
+
+
+def vanishing_gradient(view: View) -> Iterator[Finding]:
+    """UG401: the gradient falls steadily on its way back."""
+    yield from _gradient_trend(view, "UG401", direction=-1)
+
+
+def exploding_gradient(view: View) -> Iterator[Finding]:
+    """UG402: the gradient grows steadily on its way back."""
+    yield from _gradient_trend(view, "UG402", direction=1)
+
+
+def _gradient_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
+    entry = CATALOGUE[code]
+    if not view.gradients:
+        raise CannotJudge("no gradient was measured")
+    sites = comparable(view.gradients, int(entry.limit("sites")))
+    if not sites:
+        raise CannotJudge("fewer than four comparable layers with a gradient that is not zero")
+    norms = [m["rms"] * math.sqrt(math.prod(m.site.shape) / m.examples) for m in sites]
+    trend = fit(norms[::-1])
+    change = 10 ** min(direction * trend.change, 300.0)
+    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
+        return
+    first, last, per_layer = sites[0], sites[-1], 10**trend.slope
+    verb = "grows" if direction > 0 else "falls"
+    yield entry.finding(
+        "error" if change > entry.limit("error") else "warning",
+        first.name,
+        f"the gradient {verb} {show(change)}-fold on its way back over {len(sites)} layers (times "
+        f"{show(per_layer)} per layer): norm per example {show(norms[-1])} at {last.name}, {show(norms[0])} at "
+        f"{first.name}",
+        evidence={
+            "change": change,
+            "per_layer": per_layer,
+            "steadiness": trend.tau,
+            "layers": len(sites),
+            "first_site": first.name,
+            "first_norm": norms[0],
+            "last_site": last.name,
+            "last_norm": norms[-1],
+        },
+        cause=f"Each layer multiplies the gradient by about {show(per_layer)}.",
+    )
+
+
+def no_gradient(view: View) -> Iterator[Finding]:
+    """UG403: trainable parameters that the loss does not reach, grouped by the reason."""
+    entry = CATALOGUE["UG403"]
+    trainable = [p for p in view.parameters if p.site.attributes.get("trainable", True)]
+    if not trainable:
+        raise CannotJudge("no trainable parameter was measured")
+    if not view.parameter_gradients:
+        raise CannotJudge("no gradient was measured")
+    if view.number("loss", "value") == 0:
+        raise CannotJudge("the loss is exactly zero, and so is its gradient")
+    silent = _without_gradient(view, trainable)
+    groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    for parameter in silent:
+        groups[_reason(view, parameter)].append(parameter)
+    for (reason, killer), members in groups.items():
+        names = [p.name for p in members]
+        share = len(members) / len(trainable)
+        what = "no gradient" if reason in ("unused", "detached") else "a gradient of exactly zero"
+        yield entry.finding(
+            "error" if share > entry.limit("error") else "warning",
+            members[0].name,
+            f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get{'s' * (len(members) == 1)} "
+            f"{what} ({listed(names)})" + (f": the way back ends at {killer}" if killer else ""),
+            evidence={
+                "parameters": names[:50],
+                "number": len(members),
+                "of": len(trainable),
+                "reason": reason,
+                "killed_by": killer or None,
+            },
+            cause=_CAUSES[reason].format(killer=killer),
+            remedy=_REMEDIES[reason].format(killer=killer),
+        )
+
+
+_CAUSES = {
+    "unused": "The module that owns it did not run in this pass, or its result is not used.",
+    "detached": "It ran, but its output does not lead to the loss: unused, detached, or computed without grad.",
+    "killed": "The gradient that comes back is exactly zero from {killer} on.",
+    "zero": "The gradient that arrives is exactly zero.",
+}
+_REMEDIES = {
+    "unused": "Use it in the forward pass, remove it, or freeze it (requires_grad=False).",
+    "detached": "Look for .detach(), .data, torch.no_grad(), argmax or a round trip through NumPy after it, or add its "
+    "output to the loss; if that is meant, freeze it (requires_grad=False).",
+    "killed": "Repair {killer}: a function on its flat side, or weights that are zero.",
+    "zero": "Look at what its output is multiplied with, and at functions on their flat side.",
+}
+
+
+def gradient_not_finite(view: View) -> Iterator[Finding]:
+    """UG405: NaN or infinity that arises on the way back."""
+    if not view.parameter_gradients:
+        raise CannotJudge("no gradient was measured")
+    bad = [m for m in view.parameter_gradients if m.broken]
+    if not bad or (view.training and not _broken_twice(view)):
+        return
+    parameter = max(bad, key=lambda m: m.position)
+    site = max((m for m in view.gradients if m.broken), key=lambda m: m.position, default=None)
+    where = f", first (in backward order) at {site.name}" if site else ""
+    yield CATALOGUE["UG405"].finding(
+        "error",
+        site.name if site else parameter.name,
+        f"NaN or infinity in the gradients of {plural(len(bad), 'parameter')}{where}; the last of them is {parameter.name}",
+        evidence={"parameters": [m.name for m in bad][:50], "number": len(bad), "first": parameter.name},
+        cause="It arises between the output of the named site and the loss."
+        if site
+        else f"It arises in the backward of the module that owns {parameter.name}.",
+    )
+
+
+def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
+    """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that have a
+    good reason: unblocked after one step, before a zero head, or a bias that cancels."""
+    largest = {
+        name: float(
+            np.max(np.nan_to_num(values, nan=np.inf))
+        )  # no absmax: all values are NaN, which is not zero
+        for name, values in view.over_steps("parameter_gradient", "absmax").items()
+    }
+    excused = set(view.fact("unblocked") or ())
+    head_is_zero = bool(view.fact("output", "zero_head"))
+    found = []
+    for parameter in trainable:
+        aliases = [parameter.name, *parameter.site.attributes.get("aliases", ())]
+        values = [largest[name] for name in aliases if name in largest]
+        if any(v > 0 for v in values) or excused.intersection(aliases) or (values and head_is_zero):
+            continue
+        found.append(parameter)
+    missing = {p.name for p in found}
+    return [p for p in found if not (p.name in largest and _cancels(view, p, missing))]
+
+
+def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
+    """A bias alone with a gradient of zero, beside a weight that has one."""
+    if parameter.site.attributes.get("role") != "bias":
+        return False
+    path = parameter.site.attributes.get("path")
+    beside = [
+        p for p in view.parameters
+        if p.site.attributes.get("path") == path and p.site.attributes.get("role") != "bias"
+    ]  # fmt: skip
+    return bool(beside) and all(p.name not in missing for p in beside)
+
+
+def _reason(view: View, parameter: Measured) -> tuple[str, str]:
+    """(reason, name of the site where the way back ends)."""
+    has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
+    owner = view.tensor(parameter.site.attributes.get("site"))
+    if not has_gradient:
+        return ("unused", "") if owner is None else ("detached", "")
+    if owner is None:
+        return "zero", ""
+    killer = _killer(view, owner)
+    return ("killed", killer) if killer else ("zero", "")
+
+
+def _killer(view: View, owner: Measured) -> str:
+    """The last site after the owner at whose output the gradient is not zero but at whose input it is."""
+    gradient = {m.name: m["absmax"] for m in view.gradients}
+    if gradient.get(owner.name, 0.0) > 0:
+        return ""  # a gradient arrives, and the parameter's is zero all the same
+    seen, frontier = {owner.name}, [owner]
+    while frontier:
+        site = frontier.pop(0)
+        for consumer in view.feeds(site):
+            if consumer.name in seen:
+                continue
+            seen.add(consumer.name)
+            if gradient.get(consumer.name, 0.0) > 0:
+                return consumer.name
+            frontier.append(consumer)
+    return ""
+
+
+def _broken_twice(view: View) -> bool:
+    steps = view.over_steps("parameter_gradient", "nonfinite")
+    return any(len(values) >= 2 and values[-1] > 0 and values[-2] > 0 for values in steps.values())

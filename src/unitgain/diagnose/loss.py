@@ -1,0 +1,165 @@
+"""UG101 to UG104: the loss and what goes into it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from .catalogue import CATALOGUE
+from .finding import Finding
+from .view import CannotJudge, Measured, View, show
+
+
+def confident_at_init(view: View) -> Iterator[Finding]:
+    """UG101: the loss of the first batch is well above ln(C)."""
+    entry = CATALOGUE["UG101"]
+    classes, loss = view.number("target", "classes"), view.number("loss", "value")
+    if view.fact("loss", "kind") != "cross_entropy" or not classes >= 2:
+        raise CannotJudge("not a classifier with cross entropy")
+    if not math.isfinite(loss):
+        raise CannotJudge("the loss is not known or not finite")
+    if _rows_sum_to_one(view):
+        raise CannotJudge("the outputs are probabilities already")
+    expected = math.log(classes)
+    if loss <= entry.limit("warning") * expected:
+        return
+    rms = view.number("output", "rms")
+    count = view.number("target", "count")
+    count = count if count > 0 else max(view.number("output", "examples"), 1.0)
+    noise = entry.limit("noise") * rms / math.sqrt(count) if math.isfinite(rms) else 0.0
+    if loss - noise <= expected:
+        return
+    head = _last_layer(view)
+    factor = min(0.1, 0.1 / rms) if rms > 0 else 0.1
+    yield entry.finding(
+        "error" if loss > entry.limit("error") * expected else "warning",
+        head.name if head else view.fact("output", "site"),
+        f"loss {loss:.2f} at initialization, expected ln({classes:g}) = {expected:.2f}: the model is sure, "
+        f"and wrong" + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
+        evidence={"loss": loss, "expected": expected, "classes": int(classes), "logits_rms": rms},
+        cause="The logits are too large: the last layer's weights, its bias, or what goes into it. (If the model "
+        "is trained, its classes or its preprocessing do not match this batch.)",
+        remedy=f"Multiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero.",
+    )
+
+
+def constant_output(view: View) -> Iterator[Finding]:
+    """UG102: the same output for every example."""
+    entry = CATALOGUE["UG102"]
+    limit = entry.limit("spread")
+    spread, examples = view.number("output", "spread"), view.number("output", "examples")
+    if math.isnan(spread) or not examples > 1:
+        raise CannotJudge("needs the outputs of at least two examples")
+    inputs = [m["spread"] for m in view.inputs if not math.isnan(m["spread"])]
+    if inputs and max(inputs) < limit:
+        raise CannotJudge("all examples of the batch are the same")
+    if spread >= limit or view.fact("output", "zero_head"):
+        return
+    if view.output is not None and view.output.broken:
+        raise CannotJudge("the output is not finite")
+    before, site = _where_examples_became_one(view, limit)
+    where = f"; they become indistinguishable at {site.name} ({site.site.module})" if site else ""
+    yield entry.finding(
+        "error",
+        site.name if site else view.fact("output", "site"),
+        f"the output is the same for all {examples:g} examples (spread {show(spread)}){where}",
+        evidence={
+            "spread": spread,
+            "examples": int(examples),
+            "last_distinct_site": before.name if before else None,
+            "spread_before": before["spread"] if before else math.nan,
+        },
+        cause=_why_constant(view, site),
+    )
+
+
+def double_softmax(view: View) -> Iterator[Finding]:
+    """UG103: probabilities into cross entropy."""
+    if view.fact("loss", "kind") != "cross_entropy" or not view.fact("output"):
+        raise CannotJudge("the loss is not cross entropy")
+    if not _rows_sum_to_one(view):
+        return
+    entry = CATALOGUE["UG103"]
+    softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
+    site = softmax.name if softmax else view.fact("output", "site")
+    classes = view.number("target", "classes")
+    floor = f"; the loss cannot fall below {math.log(classes - 1 + math.e) - 1:.2f}" if classes >= 2 else ""
+    yield entry.finding(
+        "error",
+        site,
+        f"the outputs are probabilities already (not negative, rows sum to one), and cross entropy takes "
+        f"their softmax again{floor}",
+        evidence={
+            "row_sum_error": view.number("output", "row_sum_error"),
+            "min": view.number("output", "min"),
+            "max": view.number("output", "max"),
+        },
+        cause="Cross entropy expects logits and applies log-softmax itself.",
+        remedy=f"Drop {site} and return its input." if softmax else "",
+    )
+
+
+def loss_not_finite(view: View) -> Iterator[Finding]:
+    """UG104: NaN or infinity as loss."""
+    if view.fact("loss", "value") is None:
+        raise CannotJudge("no loss was measured")
+    loss = view.number("loss", "value")
+    if math.isfinite(loss):
+        return
+    first = next((m for m in view.activations if m.broken), None)
+    highest = view.number("output", "absmax")
+    where = f"; first at {first.name}" if first else ", although every activation is finite"
+    yield CATALOGUE["UG104"].finding(
+        "error",
+        first.name if first else view.fact("output", "site"),
+        f"the loss is {loss}{where}",
+        evidence={"loss": loss, "output_absmax": highest, "first_site": first.name if first else None},
+        cause=f"{first.name} is the first tensor that is not finite."
+        if first
+        else "The loss function itself makes it, from finite outputs and the targets.",
+    )
+
+
+def _rows_sum_to_one(view: View) -> bool:
+    """True if the output holds probabilities (log-probabilities are negative)."""
+    error, lowest = view.number("output", "row_sum_error"), view.number("output", "min")
+    return error < CATALOGUE["UG103"].limit("row_sum") and not lowest < 0
+
+
+def _last_layer(view: View) -> Measured | None:
+    """The layer that makes the logits: the output's own, or the last one with weights before it."""
+    output = view.output
+    end = output.position if output else math.inf
+    with_weights = [
+        m for m in view.activations if m.position <= end and m.role in ("linear", "norm", "embedding")
+    ]
+    return with_weights[-1] if with_weights else output
+
+
+def _layer(view: View, head: Measured | None) -> str:
+    names = [p.name for p in view.own_parameters(head) if p.site.attributes.get("role") == "weight"]
+    if names:
+        return f"the last layer ({names[0]})"
+    return f"the last layer ({head.name})" if head else "the last layer"
+
+
+def _where_examples_became_one(view: View, limit: float) -> tuple[Measured | None, Measured | None]:
+    """The last site where examples differ, and the next one. Sites that never depend on the input (position
+    embeddings) are constant from the start, hence the search from the end."""
+    known = [m for m in view.activations if not math.isnan(m["spread"])]
+    last = max((i for i, m in enumerate(known) if m["spread"] >= limit), default=-1)
+    after = known[last + 1] if last + 1 < len(known) else None
+    return (known[last] if last >= 0 else None), after
+
+
+def _why_constant(view: View, site: Measured | None) -> str:
+    if site is None:
+        return "What goes into the last layer differs between examples, what comes out does not."
+    weights = [p for p in view.own_parameters(site) if p.site.attributes.get("role") == "weight"]
+    if any(p["absmax"] == 0 for p in weights):
+        return f"The weights of {site.name} are all zero, so its input does not matter."
+    if site["rms"] == 0:
+        return f"{site.name} is zero for every example."
+    if site.role == "norm":
+        return f"{site.name} normalizes away what differs: are there enough values to take statistics over?"
+    return f"At {site.name} the part that depends on the example is lost in what is common to all (its bias)."
