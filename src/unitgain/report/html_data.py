@@ -1,0 +1,148 @@
+"""The numbers behind the page's charts: small enough for 300 layers and many steps, strict JSON.
+
+Everything over depth shares one x: the layer's number in execution order. Numbers are rounded to four
+significant digits, histograms to a thousandth of their values, long trainings are thinned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..record import Histogram, Record
+from .layers import MEASURES, Layer, Peers, layers_of, main_parameters, parameter_owner, reported_step, thin, values_near
+from .text import clean, shape_text
+
+DEPTH_STEPS = 12  # steps that the charts over depth can be switched between
+TIME_VALUES = 30_000  # numbers per statistic in the charts over time: fewer steps for more layers
+MAX_MAPS = 24
+STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
+
+
+def chart_data(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
+    """What page/charts.js draws; see the keys there."""
+    now = reported_step(record)
+    steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
+    numbers = {layer.name: layer.number for layer in layers}
+    return {
+        "layers": [_layer(layer) for layer in layers],
+        "steps": steps,
+        "now": steps.index(now),
+        "depth": [_depth(record, step) for step in steps],
+        "histograms": [_histograms(record, step, numbers) for step in steps],
+        "parameters": _parameters(record, layers, steps),
+        "measures": MEASURES,
+        "time": _time(record, layers),
+        "maps": dict(list(record.meta.get("saturation_maps", {}).items())[:MAX_MAPS]),
+    }
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    return {
+        "name": clean(layer.name),
+        "key": layer.name,  # as the saturation maps call it
+        "module": clean(layer.site.module),
+        "shape": shape_text(layer.site.shape),
+        "severity": layer.severity,
+        "codes": [clean(code) for code in layer.codes],
+    }
+
+
+def _depth(record: Record, step: int) -> dict[str, Any]:
+    layers = layers_of(record, step=step)
+    peers = Peers.of(layers)
+    columns: dict[str, Any] = {s: [short(layer.values.get(s)) for layer in layers] for s in STATISTICS}
+    columns["dead"] = [short(layer.dead_fraction) for layer in layers]
+    columns["gradient"] = [short(layer.gradient.get("rms")) for layer in layers]
+    columns["gradient_ratio"] = [short(layer.ratios.get("gradient")) for layer in layers]
+    columns["update_ratio"] = [short(layer.ratios.get("update")) for layer in layers]
+    concerns = [layer.concerns(peers) for layer in layers]
+    columns["concerns"] = [[short(c.get(measure)) for c in concerns] for measure in MEASURES]
+    return columns
+
+
+def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str, Any]:
+    """{kind: {"low": first power of two, "share": per bin, per layer, in thousandths}}."""
+    found: dict[str, Any] = {}
+    for kind in ("activation", "gradient"):
+        kept = [h for h in record.histograms(kind, scale="log2", step=step) if h.site in numbers and h.counts.sum()]
+        if kept:
+            found[kind] = _share(kept, numbers)
+    return found
+
+
+def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]:
+    share = np.zeros((len(kept[0].counts), len(numbers)), dtype=int)  # (bins, layers)
+    for h in kept:
+        share[:, numbers[h.site] - 1] = np.rint(1000 * h.counts / h.counts.sum())
+    used = np.flatnonzero(share.max(axis=1) > 0)
+    low, high = int(used[0]), int(used[-1]) + 1
+    return {"low": int(kept[0].low) + low, "share": share[low:high].tolist()}
+
+
+def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -> dict[str, Any]:
+    """Weights (tensors of two axes and more) with the number of the layer that uses them."""
+    numbers = {layer.name: layer.number for layer in layers}
+    weights = [s for s in record.sites("parameter") if len(s.shape) > 1]
+    places = sorted((layer.site.position, layer.number) for layer in layers)
+    rows = []
+    for site in weights:
+        later = [number for position, number in places if position >= site.position]
+        number = numbers.get(parameter_owner(site)) or next(iter(later), len(layers) or 1)
+        rows.append((site.name, number))
+    result: dict[str, Any] = {"names": [clean(n) for n, _ in rows], "x": [x for _, x in rows]}
+    for key, kind in (("gradient", "parameter_gradient"), ("update", "update")):
+        values = [values_near(record, kind, step) for step in steps]
+        result[key] = [[short(v.get(name, {}).get("ratio")) for name, _ in rows] for v in values]
+    return result
+
+
+def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
+    """{"metrics": {name: [steps, values]}, "steps", "std", "mean", "gradient", "update": per layer, per step}."""
+    metrics = {}
+    for name in record.metric_names():
+        x, y = record.metric(name)
+        rows = thin(range(len(x)), 2000)
+        if len(rows) > 1:
+            metrics[clean(name)] = [[int(x[i]) for i in rows], [short(y[i]) for i in rows]]
+    steps = record.steps()
+    result: dict[str, Any] = {"metrics": metrics, "steps": []}
+    if len(steps) < 2:
+        return result
+    chosen = thin(steps, max(2, min(200, TIME_VALUES // max(1, len(layers)))))
+    column = {step: i for i, step in enumerate(chosen)}
+
+    def table(pairs: Sequence[tuple[str, str]], statistic: str) -> list[list[float | None]]:
+        out = []
+        for kind, name in pairs:
+            row: list[float | None] = [None] * len(chosen)
+            for step, value in zip(*record.series(kind, name, statistic)):
+                if int(step) in column:
+                    row[column[int(step)]] = short(value)
+            out.append(row)
+        return out
+
+    sites = [(layer.site.kind, layer.name) for layer in layers]
+    main = main_parameters(record)
+    weights = [(main[layer.name], layer.number) for layer in layers if layer.name in main]
+    weights = [(name, n) for name, n in weights if (site := record.site("update", name)) and len(site.shape) > 1]
+    result["steps"] = chosen
+    result["std"], result["mean"] = table(sites, "std"), table(sites, "mean")
+    result["gradient"] = table([("gradient", layer.name) for layer in layers], "rms")
+    result["update"] = table([("update", name) for name, _ in weights], "ratio")
+    result["update_layers"] = [number for _, number in weights]
+    return result
+
+
+def short(value: float | None) -> float | None:
+    """Four significant digits; None for what is not finite.
+
+    >>> short(1.23456789), short(float("inf")), short(None)
+    (1.235, None, None)
+    """
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.4g}")
