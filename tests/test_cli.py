@@ -119,7 +119,9 @@ WRONG = [
     (*GOOD, "--batch", "0"),
     (*GOOD, "--batch", "-1"),
     (*GOOD, "--batch", "all"),
+    (*GOOD, "--batch", "99999999999999999999"),
     (*GOOD, "--shape", "8,4"),
+    ("check", "m.py:Net", "--shape", "8,4", "--tokens", "99999999999999999999"),
     # a batch that does not fit the model
     ("check", "m.py:Net", "--data", "wide.npz"),
     ("check", "m.py:Net", "--shape", "8,9"),

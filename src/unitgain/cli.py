@@ -78,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # typer's own errors; their class depends on typer's version
             return _fail(WRONG_INPUT, _usage(error), error, debug)
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        if _memory_is_full(error):
             line = "out of memory; use fewer or smaller examples (--batch, --shape)"
             return _fail(WRONG_INPUT, line, error, debug)
         import torch
@@ -94,6 +94,16 @@ def _fail(code: int, line: str, error: BaseException, debug: bool) -> int:
         traceback.print_exception(error)
     print("unitgain: " + " ".join(line.split()), file=sys.stderr)
     return code
+
+
+def _memory_is_full(error: Exception) -> bool:
+    """torch says so with a class of its own on accelerators, and only in the message on a CPU."""
+    name, text = type(error).__name__, str(error)
+    return (
+        name in ("MemoryError", "OutOfMemoryError")
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
 
 
 def _usage(error: Any) -> str:
@@ -159,11 +169,11 @@ def check(
         typer.Option(metavar="N,C,H,W", help="Random input of this shape; resizes a directory of images."),
     ] = None,
     tokens: Annotated[
-        int | None, typer.Option(metavar="V", help="With --shape: token numbers from 0 to V-1.")
+        int | None, typer.Option(metavar="V", max=2**31, help="With --shape: token numbers from 0 to V-1.")
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(metavar="N", min=1, help="Examples to use. [default: 64; of a file, all]"),
+        typer.Option(metavar="N", min=1, max=10**6, help="Examples to use. [default: 64; of a file, all]"),
     ] = None,
     normalize: Annotated[
         bool, typer.Option(help="Give image pixels mean 0 and standard deviation 1.", show_default=True)
@@ -252,7 +262,11 @@ def check(
         place = _device(device)
         with _busy("checking"):
             torch.manual_seed(seed)
-            model = load_model(target, parse_settings(settings or [])).to(place)
+            model = load_model(target, parse_settings(settings or []))
+            try:
+                model.to(place)
+            except (RuntimeError, NotImplementedError) as error:
+                raise InputError(f"--device {device}: the model cannot be moved there: {error}") from error
             given = load_batch(
                 model, data=data, dataset=dataset, shape=shape, tokens=tokens, count=batch, loss=loss,
                 seed=seed, normalize=normalize,

@@ -11,7 +11,6 @@ A file's arrays become a batch like this:
 
 from __future__ import annotations
 
-import inspect
 import os
 from typing import Any
 
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from .files import read_arrays
 from .images import read_images
+from .model import forward_arguments
 from .synthetic import parse_shape, random_input, with_targets
 from .words import did_you_mean
 
@@ -110,7 +110,7 @@ def _from_file(model: nn.Module, path: str, count: int | None) -> Any:
         raise InputError(f"--data {path}: the arrays differ in their number of examples: {counts}")
     if 0 in rows.values():
         raise InputError(f"--data {path}: the batch is empty; at least 1 example is needed")
-    parameters = inspect.signature(model.forward).parameters
+    parameters = forward_arguments(model)
     if len(arrays) > 1 and all(name in parameters for name in arrays):
         return arrays
     inputs = [n for n in arrays if n.lower() in _INPUTS]

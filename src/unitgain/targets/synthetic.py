@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from .model import forward_arguments
 from .words import describe
 
 _MOST_BYTES = 8 << 30
@@ -72,7 +72,7 @@ def with_targets(model: nn.Module, inputs: Tensor, loss: str, generator: torch.G
 def _own_labels(model: nn.Module) -> str | None:
     """The name of the main input of a model that computes its own loss from `labels`."""
     name = getattr(model, "main_input_name", None)
-    parameters = inspect.signature(model.forward).parameters
+    parameters = forward_arguments(model)
     return name if isinstance(name, str) and name in parameters and "labels" in parameters else None
 
 
@@ -119,7 +119,7 @@ def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor
     except Exception as error:
         shape = ",".join(map(str, inputs.shape))
         raise InputError(
-            f"--shape {shape}: the model cannot take this {_kind(inputs)}: {describe(error)}"
+            f"--shape {shape}: the model cannot take this {_kind(model, inputs)}: {describe(error)}"
         ) from error
     finally:
         for module, flag in training.items():
@@ -131,10 +131,12 @@ def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor
     return found
 
 
-def _kind(inputs: Tensor) -> str:
-    if inputs.is_floating_point():
-        return f"{str(inputs.dtype).removeprefix('torch.')} input (for token numbers add --tokens VOCABULARY)"
-    return "token input"
+def _kind(model: nn.Module, inputs: Tensor) -> str:
+    if not inputs.is_floating_point():
+        return "token input"
+    embeds = any(isinstance(m, nn.Embedding) for m in model.modules())
+    hint = " (for token numbers add --tokens VOCABULARY)" if embeds else ""
+    return f"{str(inputs.dtype).removeprefix('torch.')} input{hint}"
 
 
 def _first_floating(output: Any) -> Tensor | None:

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
+
+import torch
+
+# where an error surfaces says little inside these; the frame before is the one that its author can change
+_LIBRARIES = tuple(
+    os.path.dirname(os.path.abspath(f)) + os.sep for f in (torch.__file__, os.path.dirname(__file__))
+)
 
 
 def did_you_mean(name: str, known: Iterable[str], most: int = 12) -> str:
@@ -35,5 +43,6 @@ def describe(error: BaseException) -> str:
     if len(text) > 300:
         text = text[:297] + "..."
     frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].filename}, line {frames[-1].lineno})" if frames else ""
+    own = [f for f in frames if not f.filename.startswith((*_LIBRARIES, "<"))]
+    place = f" ({own[-1].filename}, line {own[-1].lineno})" if own else ""
     return f"{type(error).__name__}{': ' if text else ''}{text}{place}"
