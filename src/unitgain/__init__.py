@@ -1,7 +1,34 @@
-"""unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch."""
+"""unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch.
 
+check     one batch through a model -> Report
+Probe     watches training -> Record
+diagnose  Record -> findings
+models    networks to start with
+data      names, Fashion-MNIST
+plots     Record -> matplotlib Figure
+"""
+
+from . import data, models, plots
 from ._version import __version__
+from .checkup import check
+from .diagnose import Finding, diagnose
 from .errors import InputError, RecordError, UnitgainError
+from .probe import Probe
 from .record import Record
+from .report import Report
 
-__all__ = ["InputError", "Record", "RecordError", "UnitgainError", "__version__"]
+__all__ = [
+    "Finding",
+    "InputError",
+    "Probe",
+    "Record",
+    "RecordError",
+    "Report",
+    "UnitgainError",
+    "__version__",
+    "check",
+    "data",
+    "diagnose",
+    "models",
+    "plots",
+]

@@ -504,7 +504,9 @@ def unpack_map(packed: Mapping[str, Any]) -> np.ndarray:
     rows, cols = int(packed["rows"]), int(packed["cols"])
     bits = np.frombuffer(base64.b64decode(packed["bits"]), dtype=np.uint8)
     if len(bits) * 8 < rows * cols:
-        raise RecordError(f"map: {len(bits)} bytes are too few for {rows} x {cols} bits; the record is damaged")
+        raise RecordError(
+            f"map: {len(bits)} bytes are too few for {rows} x {cols} bits; the record is damaged"
+        )
     return np.unpackbits(bits, count=rows * cols).reshape(rows, cols).astype(bool)
 
 

@@ -130,11 +130,13 @@ def _transfer(
             for chunk in _chunks(response):
                 done += len(chunk)
                 if done > limit:
-                    file.truncate(0)
-                    raise _MirrorError(f"sends more than {limit:,} bytes", final=True)
+                    break
                 file.write(chunk)
                 if progress is not None:
                     progress(done, total)
+    if done > limit:
+        part.unlink()
+        raise _MirrorError(f"sends more than {limit:,} bytes", final=True)
     if total is not None and done < total:
         raise _MirrorError(f"the connection ended after {done:,} of {total:,} bytes")
 

@@ -134,7 +134,7 @@ class UnbiasedBatchNorm1d(nn.BatchNorm1d):
         return self.weight * (input - mean) / std + self.bias
 
 
-class CharMLP(nn.Sequential):
+class CharMLP(nn.Module):
     """Characters (B, context) int64 -> logits (B, vocabulary), by layers that say what they are.
 
     Embedding, flatten, then hidden linear, (norm), tanh, ..., and the output linear. With generator=None the
@@ -149,8 +149,15 @@ class CharMLP(nn.Sequential):
 
     def __init__(self, config: CharMLPConfig, generator: torch.Generator | None = None) -> None:
         generator = torch.Generator().manual_seed(SEED) if generator is None else generator
-        super().__init__(_layers(config, generator))
+        super().__init__()
         self.config = config
+        for name, layer in _layers(config, generator).items():
+            self.add_module(name, layer)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for layer in self.children():
+            x = layer(x)
+        return x
 
 
 def _layers(config: CharMLPConfig, generator: torch.Generator) -> OrderedDict[str, nn.Module]:

@@ -130,7 +130,9 @@ def _finding(finding: Finding, layer: int | None) -> str:
 def _abstained(diagnosis: Diagnosis) -> str:
     if not diagnosis.abstained:
         return ""
-    rows = "".join(f"<dt>{text(code)}</dt><dd>{text(reason)}</dd>" for code, reason in diagnosis.abstained.items())
+    rows = "".join(
+        f"<dt>{text(code)}</dt><dd>{text(reason)}</dd>" for code, reason in diagnosis.abstained.items()
+    )
     return f'<details class="abstained"><summary>Not judged ({len(diagnosis.abstained)})</summary><dl>{rows}</dl></details>'
 
 

@@ -13,7 +13,17 @@ from typing import Any
 import numpy as np
 
 from ..record import Histogram, Record
-from .layers import MEASURES, Layer, Peers, layers_of, main_parameters, parameter_owner, reported_step, thin, values_near
+from .layers import (
+    MEASURES,
+    Layer,
+    Peers,
+    layers_of,
+    main_parameters,
+    parameter_owner,
+    reported_step,
+    thin,
+    values_near,
+)
 from .text import clean, shape_text
 
 DEPTH_STEPS = 12  # steps that the charts over depth can be switched between
@@ -68,7 +78,11 @@ def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str,
     """{kind: {"low": first power of two, "share": per bin, per layer, in thousandths}}."""
     found: dict[str, Any] = {}
     for kind in ("activation", "gradient"):
-        kept = [h for h in record.histograms(kind, scale="log2", step=step) if h.site in numbers and h.counts.sum()]
+        kept = [
+            h
+            for h in record.histograms(kind, scale="log2", step=step)
+            if h.site in numbers and h.counts.sum()
+        ]
         if kept:
             found[kind] = _share(kept, numbers)
     return found
@@ -128,7 +142,9 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
     sites = [(layer.site.kind, layer.name) for layer in layers]
     main = main_parameters(record)
     weights = [(main[layer.name], layer.number) for layer in layers if layer.name in main]
-    weights = [(name, n) for name, n in weights if (site := record.site("update", name)) and len(site.shape) > 1]
+    weights = [
+        (name, n) for name, n in weights if (site := record.site("update", name)) and len(site.shape) > 1
+    ]
     result["steps"] = chosen
     result["std"], result["mean"] = table(sites, "std"), table(sites, "mean")
     result["gradient"] = table([("gradient", layer.name) for layer in layers], "rms")

@@ -11,7 +11,18 @@ from ..errors import InputError
 from ..record import Record
 from .layers import reported_step, values_near
 from .plots_style import (
-    BACKWARD, COLORS, DEAD, FORWARD, GUIDE, SATURATED, ZERO, choose_sites, depth_axis, log_limits, new_figure, quiet,
+    BACKWARD,
+    COLORS,
+    DEAD,
+    FORWARD,
+    GUIDE,
+    SATURATED,
+    ZERO,
+    choose_sites,
+    depth_axis,
+    log_limits,
+    new_figure,
+    quiet,
 )  # fmt: skip
 
 if TYPE_CHECKING:

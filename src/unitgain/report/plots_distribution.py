@@ -16,7 +16,16 @@ from ..errors import InputError
 from ..record import Histogram, Record, Site, unpack_map
 from .layers import reported_step, thin
 from .plots_style import (
-    COUNT_MAP, FEW, MAX_STEPS, choose_sites, depth_axis, line_colors, name_lines, need_steps, new_figure, plot_name,
+    COUNT_MAP,
+    FEW,
+    MAX_STEPS,
+    choose_sites,
+    depth_axis,
+    line_colors,
+    name_lines,
+    need_steps,
+    new_figure,
+    plot_name,
     quiet,
 )  # fmt: skip
 

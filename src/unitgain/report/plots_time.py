@@ -11,7 +11,15 @@ from ..errors import InputError
 from ..record import STATISTICS, Record, Site
 from .layers import thin
 from .plots_style import (
-    GUIDE, MAX_STEPS, choose_sites, line_colors, log_limits, name_lines, need_steps, new_figure, quiet,
+    GUIDE,
+    MAX_STEPS,
+    choose_sites,
+    line_colors,
+    log_limits,
+    name_lines,
+    need_steps,
+    new_figure,
+    quiet,
 )  # fmt: skip
 
 if TYPE_CHECKING:

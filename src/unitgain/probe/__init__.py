@@ -1,0 +1,6 @@
+"""Probe: hooks a model and its optimizer and fills a Record."""
+
+from .functions import ACTIVATIONS, Activation
+from .probe import SIGNALS, Probe
+
+__all__ = ["ACTIVATIONS", "SIGNALS", "Activation", "Probe"]

@@ -1,0 +1,618 @@
+"""Probe: watches a model (and its optimizer) train and fills a Record. There is nothing to call in the loop."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .. import stats
+from .._version import __version__
+from ..errors import InputError
+from ..record import Record, pack_map
+from . import functions, modules
+from .dataflow import Dataflow, Origin, Origins, tensors_in, union
+from .parameters import Parameter, Updates, list_parameters, unscaled
+from .sites import Draft, mark_residual_ends
+from .writer import Step, StepWriter
+
+SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+_MOST_CALLS = 32  # further calls of one module in one pass share the last site
+
+
+class Probe:
+    """Measures activations, their gradients, parameters, gradients and updates while a model trains.
+
+        with ug.Probe(model, optimizer, every=10, to="run.sqlite") as probe:
+            for x, y in loader: ...
+        probe.record.frame("activation")
+
+    model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
+    optimizer  its steps are counted and its updates measured. Without one, every forward pass with gradients
+               enabled is a step, and updates are not measured
+    every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
+    to         path of a new SQLite record; None keeps it in a temporary one
+    signals    which kinds to measure, out of SIGNALS
+    include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
+    histograms whether to keep the two histograms of each site
+    sample     values per tensor that histograms are counted from
+    examples   batch size, where it is not the first axis of the first input
+    maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
+               (at most 64 examples x 256 units each), for `plots.saturation_map`
+
+    Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
+    the Probe does not stop training: it warns and stops measuring (strict=True raises instead).
+
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with Probe(model, optimizer) as probe:
+    ...     model(torch.randn(32, 8)).square().mean().backward()
+    ...     optimizer.step()
+    >>> [site.name for site in probe.record.sites("activation")]
+    ['0', '1', '2']
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer | None = None,
+        *,
+        every: int = 1,
+        to: str | os.PathLike[str] | None = None,
+        signals: Sequence[str] = SIGNALS,
+        include: Sequence[str] = ("*",),
+        exclude: Sequence[str] = (),
+        histograms: bool = True,
+        sample: int = 2048,
+        examples: int | None = None,
+        maps: bool = False,
+        strict: bool = False,
+    ):
+        if not isinstance(model, nn.Module):
+            raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
+        if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer):
+            raise InputError(f"Probe(optimizer=...): expected an optimizer, got {type(optimizer).__name__}")
+        if not isinstance(every, int) or every < 1:
+            raise InputError(f"Probe(every={every!r}): expected a whole number of at least 1")
+        for name in signals:
+            if name not in SIGNALS:
+                raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
+        self.model = model.module if _is_data_parallel(model) else model
+        self.optimizer = optimizer
+        self.every = every
+        self.signals = frozenset(signals)
+        self.include, self.exclude = tuple(include), tuple(exclude)
+        self.sample = sample if histograms else 0
+        self.strict = strict
+        self.failed_in: str | None = None  # path of the innermost module whose forward raised
+        self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
+        self.record = Record(to)
+        self.step = 0
+        self._examples_given = examples
+        self._writer = StepWriter(self.record)
+        self._describe()
+
+        self._parameters: list[Parameter] = []
+        self._updates = Updates()
+        self._permanent: list[RemovableHandle] = []  # root and optimizer
+        self._armed: list[RemovableHandle] = []  # every module, only while a step is sampled
+        self._drafts: dict[str, Draft] = {}
+        self._duplicates: set[str] = set()  # blocks that return a measured tensor unchanged
+        self._structure_known = False
+        self._has_functions = False
+        self._origins = Origins()
+        self._flow: Dataflow | None = None
+        self._reset_pass()
+        self._in_pass = False
+        self._measuring = False
+        self._gradients = True  # whether gradients were enabled when the running hook was called
+        self._current = Step(0)
+        self._started = False
+        self._examples: int | None = examples
+
+    # ---- life cycle ----------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Probe:
+        return self.start()
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def start(self) -> Probe:
+        """Adds the hooks; `with` does this."""
+        if self._started:
+            return self
+        self._started = True
+        root = self.model
+        self._permanent.append(
+            root.register_forward_pre_hook(self._guard(self._enter_root), with_kwargs=True)
+        )
+        self._permanent.append(root.register_forward_hook(self._guard(self._leave_root), always_call=True))
+        if self.optimizer is not None:
+            self._permanent.append(self.optimizer.register_step_pre_hook(self._guard(self._before_step)))
+            self._permanent.append(self.optimizer.register_step_post_hook(self._guard(self._after_step)))
+        if self._is_sampled():
+            self._arm()
+        return self
+
+    def stop(self) -> None:
+        """Removes every hook and writes what is pending. The record stays open for reading."""
+        self._leave_flow()
+        self._disarm()
+        for handle in self._permanent:
+            handle.remove()
+        self._permanent.clear()
+        if self._started and self._current.partials:
+            self._finish_step()
+        self._started = False
+        self.record.commit()
+
+    def flush(self) -> None:
+        """Ends the step that is being measured, as the next forward pass or optimizer step would."""
+        if self._current.partials:
+            self._finish_step()
+        self.record.commit()
+
+    def log(self, **metrics: float | Tensor) -> None:
+        """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
+        self.record.log(self.step, **{name: float(value) for name, value in metrics.items()})
+        self.record.commit(every=0.5)
+
+    def attach(self, tensor: Tensor, name: str) -> Tensor:
+        """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
+        around an expression. Does nothing in steps that are not sampled."""
+        if not self._in_pass:
+            self._gradients = torch.is_grad_enabled()
+        if self._armed and self._wants_forward():
+            with torch.no_grad(), torch._C.DisableTorchFunction():
+                self._measure_site(name, tensor, path="", module=None, role="other", sources=())
+        return tensor
+
+    def _is_sampled(self) -> bool:
+        return self.step % self.every == 0
+
+    def _describe(self) -> None:
+        described: Any = self.model
+        self.record.set_meta("model", type(described).__name__)
+        self.record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__),
+                                          "python": platform.python_version()})  # fmt: skip
+        self.record.set_meta("every", self.every)
+        self.record.set_meta("sampling", {"values": self.sample, "run": stats.RUN})
+        first = next(self.model.parameters(), None)
+        self.record.set_meta("device", str(first.device) if first is not None else "cpu")
+        self.record.commit()
+
+    # ---- hooks ---------------------------------------------------------------------------------------------
+
+    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+        """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
+
+        @functools.wraps(hook)
+        def guarded(*args: Any, **kwargs: Any) -> None:
+            self._gradients = torch.is_grad_enabled()
+            try:
+                with torch.no_grad(), torch._C.DisableTorchFunction():
+                    hook(*args, **kwargs)
+            except Exception as error:
+                if self.strict:
+                    raise
+                self._current = Step(self.step)
+                self.stop()
+                warnings.warn(
+                    f"unitgain's Probe stopped measuring at step {self.step}: {type(error).__name__}: {error}. "
+                    "Training goes on. This is a defect of unitgain; please report it.",
+                    stacklevel=2,
+                )
+
+        return guarded
+
+    def _arm(self) -> None:
+        """Hooks every module. Only done for sampled steps, so that the others run as if there were no Probe."""
+        if self._armed:
+            return
+        follow = not self._structure_known or self._has_functions
+        for path, module, leaf, block in modules.walk(self.model):
+            is_root = path == ""
+            if leaf or block or is_root:
+                if path in self._duplicates:
+                    continue
+                hook = functools.partial(self._leave_module, path, leaf, is_root)
+                if is_root and not leaf:
+                    continue  # _leave_root looks at the model's output
+                self._armed.append(module.register_forward_hook(self._guard(hook), with_kwargs=True))
+            if follow and not is_root:
+                enter = functools.partial(self._push, path, module, leaf)
+                self._armed.append(module.register_forward_pre_hook(self._guard(enter)))
+                self._armed.append(module.register_forward_hook(self._guard(self._pop), always_call=True))
+        if self.optimizer is None and "parameter_gradient" in self.signals:
+            for p in self._list_parameters():
+                if p.tensor.requires_grad and p.tensor.is_leaf:
+                    hook = self._guard(functools.partial(self._measure_gradient_of, p))
+                    self._armed.append(p.tensor.register_post_accumulate_grad_hook(hook))
+
+    def _disarm(self) -> None:
+        for handle in self._armed:
+            handle.remove()
+        self._armed.clear()
+
+    def _reset_pass(self) -> None:
+        self._calls: dict[str, int] = {}
+        self._recalls: dict[str, int] = {}
+        self._hooked: set[str] = set()
+        self._stack: list[tuple[str, nn.Module, bool]] = []
+        self._function_calls: dict[str, int] = {}
+        self._origins.clear()
+
+    def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if _in_backward():
+            return
+        if self.optimizer is None and self._gradients and self._current.partials:
+            self._finish_step()
+        if not self._is_sampled():
+            return
+        self._arm()
+        self._reset_pass()
+        self._in_pass = True
+        self._measuring = self._gradients or self.optimizer is None
+        if not self._measuring:
+            return
+        given = list(tensors_in((args, kwargs)))
+        self._examples = self._examples_given or (given[0].shape[0] if given and given[0].dim() else None)
+        self._measure_inputs(args, kwargs)
+        if (not self._structure_known or self._has_functions) and not modules.is_compiled(self.model):
+            self._flow = Dataflow(self._origins, self._guard(self._saw_function))
+            self._flow.__enter__()
+        self._push("", self.model, not modules.measured_children(self.model))
+
+    def _leave_root(self, module: nn.Module, _: Any, output: Any) -> None:
+        if not self._in_pass or _in_backward():
+            return
+        self._in_pass = False
+        self._leave_flow()
+        if not self._measuring or output is None:
+            return
+        self._measuring = False
+        first = next((t for t in tensors_in(output) if t.is_floating_point() and t.dim()), None)
+        if first is not None and not self._structure_known:
+            self._mark_output(module, first)
+        elif first is not None and "output" in self._drafts and self._drafts["output"].path == "":
+            self._measure_site("output", first, path="", module=module, role="other", sources=())
+        self._stack.clear()
+
+    def _leave_flow(self) -> None:
+        if self._flow is not None:
+            flow, self._flow = self._flow, None
+            flow.__exit__(None, None, None)
+            self._current.sums.extend(flow.sums)
+
+    def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
+        self._stack.append((path, module, leaf))
+        self._aim_flow()
+
+    def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        path = self._stack.pop()[0] if self._stack else ""
+        if (
+            output is None and self.failed_in is None
+        ):  # hooks that are always called get None when forward raised
+            self.failed_in = path
+        self._aim_flow()
+
+    def _aim_flow(self) -> None:
+        if self._flow is not None and self._stack:
+            _, module, leaf = self._stack[-1]
+            self._flow.in_leaf = leaf and modules.role(module) == "other"
+            self._flow.paused = leaf and not self._flow.in_leaf
+
+    def _wants_forward(self) -> bool:
+        """Whether a forward call outside or inside of the model's own forward is to be measured now."""
+        if self._in_pass:
+            return self._measuring
+        return not _in_backward() and (self._gradients or self.optimizer is None)
+
+    def _leave_module(
+        self, path: str, leaf: bool, is_root: bool, module: nn.Module, args: Any, kwargs: Any, output: Any
+    ) -> None:
+        if _in_backward():  # a checkpointed part runs its forward again
+            self._hook_recomputed(path, output)
+            return
+        if not self._wants_forward():
+            return
+        call = self._calls[path] = min(self._calls.get(path, 0) + 1, _MOST_CALLS)
+        base = (path or "output") + (f"#{call}" if call > 1 else "")
+        sources = self._origins.of((args, kwargs))
+        for suffix, tensor in _outputs(module, output):
+            known = self._origins[tensor]
+            if not leaf and not self._structure_known and known is not None and known.direct:
+                self._duplicates.add(path)
+                if len(known.sites) == 1:
+                    self._drafts[known.sites[0]].attributes.setdefault("block", "block")
+                continue
+            role = modules.role(module) if leaf else "block"
+            self._measure_site(
+                base + suffix,
+                tensor,
+                path=path,
+                module=module,
+                role=role,
+                call=call,
+                leaf=leaf,
+                sources=sources,
+            )
+
+    def _saw_function(
+        self, role: str, name: str, args: Any, kwargs: Any, out: Any, sources: tuple[Origin, ...]
+    ) -> None:
+        tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
+        if tensor is None:
+            return
+        self._has_functions = True
+        path = self._stack[-1][0] if self._stack else ""
+        base = f"{path}:{name}"
+        call = self._function_calls[base] = min(self._function_calls.get(base, 0) + 1, _MOST_CALLS)
+        full = base + (f"#{call}" if call > 1 else "")
+        function = functions.ACTIVATIONS.get(name) if role == "activation" else None
+        norm = {
+            "batch_norm": "channel",
+            "instance_norm": "channel",
+            "layer_norm": "layer",
+            "group_norm": "group",
+        }
+        self._measure_site(
+            full, tensor, path=path, module=None, role=role, call=call, sources=sources, function=function,
+            type_name=name, subtracts_mean=norm.get(name),
+        )  # fmt: skip
+
+    # ---- measuring -----------------------------------------------------------------------------------------
+
+    def _selects(self, name: str) -> bool:
+        return any(fnmatchcase(name, p) for p in self.include) and not any(
+            fnmatchcase(name, p) for p in self.exclude
+        )
+
+    def _measure_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named: list[tuple[str, Tensor]] = []
+        for i, value in enumerate(args):
+            for j, tensor in enumerate(tensors_in(value, depth=2)):
+                place = i + j
+                named.append(("input" if place == 0 else f"input[{place}]", tensor))
+        for key, value in kwargs.items():
+            named.extend((f"input[{key}]", tensor) for tensor in tensors_in(value, depth=1))
+        for name, tensor in named:
+            self._origins[tensor] = Origin((name,), True)
+            if "input" not in self.signals or tensor.numel() == 0 or not self._selects(name):
+                continue
+            draft = self._current.inputs.get(name)
+            if draft is None:
+                axis = modules.channel_axis(None, tuple(tensor.shape))
+                draft = self._current.inputs[name] = Draft.of_input(name, tensor, axis)
+            floating = tensor.is_floating_point()
+            partial = stats.summarize(
+                tensor, channel_axis=draft.channel_axis if floating else None,
+                batch_axis=modules.batch_axis(None, tuple(tensor.shape), self._examples),
+                cosine=floating, sample=self.sample if floating else 0,
+            )  # fmt: skip
+            self._current.add("input", name, partial)
+
+    def _measure_site(
+        self,
+        name: str,
+        tensor: Tensor,
+        *,
+        path: str,
+        module: nn.Module | None,
+        role: str,
+        sources: tuple[Origin, ...],
+        call: int = 1,
+        leaf: bool = True,
+        function: functions.Activation | None = None,
+        type_name: str = "",
+        subtracts_mean: str | None = None,
+    ) -> None:
+        draft = self._drafts.get(name)
+        if draft is None:
+            if module is not None and leaf:
+                function = functions.of_module(module)
+                subtracts_mean = modules.subtracts_mean(module)
+            producer = next((self._drafts[s] for o in sources for s in o.sites if s in self._drafts), None)
+            same_rank = producer is not None and len(producer.shape) == tensor.dim()
+            shape = tuple(tensor.shape)
+            draft = Draft(
+                name=name, path=path, call=call, position=len(self._drafts) + 1,
+                module=type_name or (type(module).__name__ if module is not None else "Tensor"),
+                shape=shape, dtype=str(tensor.dtype).removeprefix("torch."),
+                channel_axis=modules.channel_axis(
+                    module if leaf else None, shape, producer.channel_axis if same_rank and producer else None
+                ),
+                batch_axis=modules.batch_axis(module, shape, self._examples),
+                function=function, sources=union(sources), selected=self._selects(name),
+            )  # fmt: skip
+            draft.attributes.update(path=path, call=call, role=role, leaf=leaf)
+            direct = [o for o in sources if o.direct]
+            draft.attributes["inputs"] = list(union(direct))
+            draft.attributes["sources"] = list(draft.sources)
+            if function is not None:
+                draft.attributes["function"] = function.name
+                if function.bounds != (None, None):
+                    draft.attributes["bounds"] = list(function.bounds)
+            if subtracts_mean is not None:
+                draft.attributes["subtracts_mean"] = subtracts_mean
+            if module is not None:
+                own = [n for n, _ in module.named_parameters(recurse=not modules.measured_children(module))]
+                draft.attributes["parameters"] = [f"{path}.{n}" if path else n for n in own]
+            if draft.batch_axis is not None:
+                draft.attributes["batch_axis"] = draft.batch_axis
+            self._drafts[name] = draft
+        self._origins[tensor] = Origin((name,), True)
+        if not draft.selected or not (tensor.is_floating_point() or tensor.is_complex()):
+            return
+        if "activation" in self.signals:
+            fits = len(draft.shape) == tensor.dim()
+            partial = stats.summarize(
+                tensor,
+                channel_axis=draft.channel_axis if fits else None,
+                batch_axis=modules.batch_axis(module, tuple(tensor.shape), self._examples),
+                function=draft.function.range if draft.function is not None else None,
+                cosine=True,
+                sample=self.sample,
+            )
+            self._current.add("activation", name, partial)
+            if self._maps is not None and draft.function is not None and not self._structure_known:
+                self._keep_map(draft, tensor)
+        if "gradient" in self.signals and tensor.requires_grad:
+            self._hook_gradient(draft, tensor)
+
+    def _keep_map(self, draft: Draft, tensor: Tensor) -> None:
+        """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
+        flat = draft.function.range if draft.function is not None else stats.Range()
+        if flat.saturated == (None, None) or draft.channel_axis is None or self._maps is None:
+            return
+        flags = stats.saturated(tensor, flat)
+        if tensor.dim() == 4 and draft.channel_axis == 1:
+            flags = flags.float().mean((2, 3)) > 0.5
+        else:
+            flags = flags.movedim(draft.channel_axis, -1).flatten(0, -2)
+        self._maps[draft.name] = pack_map(flags[:64, :256].cpu().numpy())
+
+    def _hook_gradient(self, draft: Draft, tensor: Tensor) -> None:
+        self._hooked.add(draft.name)
+        step = self._current
+
+        def hook(gradient: Tensor) -> None:
+            if step is not self._current:  # a graph kept alive beyond its step
+                return
+            fits = len(draft.shape) == gradient.dim()
+            partial = stats.summarize(
+                gradient, channel_axis=draft.channel_axis if fits else None, sample=self.sample
+            )
+            step.add("gradient", draft.name, partial)
+
+        tensor.register_hook(self._guard(hook))
+
+    def _hook_recomputed(self, path: str, output: Any) -> None:
+        """Reentrant checkpointing ran the first forward without gradients; its tensors with gradients come now."""
+        call = self._recalls[path] = self._recalls.get(path, 0) + 1
+        name = (path or "output") + (f"#{call}" if call > 1 else "")
+        draft = self._drafts.get(name)
+        tensor = next(tensors_in(output), None)
+        if draft is None or tensor is None or name in self._hooked or not draft.selected:
+            return
+        if "gradient" in self.signals and tensor.requires_grad:
+            self._hook_gradient(draft, tensor)
+
+    def _mark_output(self, module: nn.Module, tensor: Tensor) -> None:
+        known = self._origins[tensor]
+        if known is not None and known.direct and len(known.sites) == 1 and known.sites[0] in self._drafts:
+            self._drafts[known.sites[0]].attributes["output"] = True
+        else:
+            sources = () if known is None else (known,)
+            self._measure_site(
+                "output", tensor, path="", module=module, role="other", leaf=False, sources=sources
+            )
+            if "output" in self._drafts:
+                self._drafts["output"].attributes["output"] = True
+
+    def _list_parameters(self) -> list[Parameter]:
+        if not self._parameters:
+            self._parameters = [p for p in list_parameters(self.model) if self._selects(p.name)]
+        return self._parameters
+
+    def _measure_parameters(self) -> None:
+        for p in self._list_parameters():
+            if p.tensor.numel() and _is_plain(p.tensor):
+                self._current.add("parameter", p.name, stats.summarize(p.tensor, sample=self.sample))
+
+    def _measure_gradient_of(self, p: Parameter, tensor: Tensor) -> None:
+        if tensor.grad is not None:
+            self._current.replace(
+                "parameter_gradient", p.name, stats.summarize(tensor.grad, sample=self.sample)
+            )
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        if not self._is_sampled():
+            return
+        if "parameter" in self.signals:
+            self._measure_parameters()
+        if "parameter_gradient" in self.signals:
+            for p in self._list_parameters():
+                if p.tensor.grad is not None and p.tensor.numel():
+                    gradient = unscaled(p.tensor.grad, optimizer)
+                    self._current.add(
+                        "parameter_gradient", p.name, stats.summarize(gradient, sample=self.sample)
+                    )
+        if "update" in self.signals:
+            self._updates.take(
+                [p for p in self._list_parameters() if p.tensor.numel() and _is_plain(p.tensor)]
+            )
+
+    def _after_step(self, *_: Any) -> None:
+        if self._is_sampled():
+            if "update" in self.signals:
+                add = functools.partial(self._current.add, "update")
+                self._updates.measure(self._list_parameters(), self.sample, add)
+            self._finish_step()
+        else:
+            self._advance()
+
+    def _advance(self) -> None:
+        self.step += 1
+        self._current = Step(self.step)
+        if self._is_sampled() and self._started:
+            self._arm()
+        else:
+            self._disarm()
+
+    def _finish_step(self) -> None:
+        if self.optimizer is None and "parameter" in self.signals:
+            self._measure_parameters()
+        self._leave_flow()
+        if not self._structure_known:
+            mark_residual_ends(self._drafts, self._current.sums)
+            self._disarm()  # with or without following functions, as is now known
+            if self._maps:
+                self.record.set_meta("saturation_maps", self._maps)
+        self._structure_known = True
+        self._writer.write(self._current, self._drafts, self._list_parameters())
+        self.record.commit(every=0.5)
+        self._advance()
+
+
+def _outputs(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
+    """(suffix, tensor) of the floating outputs: "" for the first, then "[1]" or "[key]".
+
+    Of recurrent and attention modules only the sequence is taken: their further outputs repeat it.
+    """
+    if isinstance(output, Tensor):
+        yield "", output
+        return
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+        yield from (("", t) for t in list(tensors_in(output))[:1])
+        return
+    if hasattr(output, "items"):
+        for i, (key, value) in enumerate(output.items()):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                yield "" if i == 0 else f"[{key}]", value
+    elif isinstance(output, (list, tuple)):
+        for i, value in enumerate(output):
+            for tensor in list(tensors_in(value))[:1]:
+                if tensor.is_floating_point():
+                    yield "" if i == 0 else f"[{i}]", tensor
+
+
+def _in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+
+
+def _is_data_parallel(model: nn.Module) -> bool:
+    return isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel))

@@ -1,0 +1,84 @@
+"""A site in the making: what is known of a place before its record is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .dataflow import Origin
+from .functions import Activation
+
+_MOST_CHANNELS = 64
+
+
+@dataclass
+class Draft:
+    """The fields are those of record.Site; `sources` are the sites that this one was computed from."""
+
+    name: str
+    path: str
+    call: int
+    position: int
+    module: str
+    shape: tuple[int, ...]
+    dtype: str
+    channel_axis: int | None
+    batch_axis: int | None
+    function: Activation | None = None
+    sources: tuple[str, ...] = ()
+    selected: bool = True
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_input(cls, name: str, tensor: Tensor, channel_axis: int | None) -> Draft:
+        integer = not tensor.is_floating_point()
+        draft = cls(
+            name=name, path="", call=1, position=0, module="Tensor", shape=tuple(tensor.shape),
+            dtype=str(tensor.dtype).removeprefix("torch."),
+            channel_axis=None if integer else channel_axis, batch_axis=0 if tensor.dim() else None,
+        )  # fmt: skip
+        draft.attributes["integer"] = integer
+        if not integer:
+            draft.attributes.update(_describe_input(tensor, channel_axis))
+        return draft
+
+
+def _describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
+    """What a prescription for an input needs: its channels' scales, whether it is a mask, which examples are bad."""
+    bad = ~torch.isfinite(tensor)
+    found: dict[str, Any] = {"binary": bool(((tensor == 0) | (tensor == 1)).all())}
+    if bad.any() and tensor.dim():
+        found["bad_examples"] = bad.reshape(tensor.shape[0], -1).any(1).nonzero().flatten()[:20].tolist()
+    if channel_axis is not None and tensor.shape[channel_axis] <= _MOST_CHANNELS:
+        by_channel = torch.where(bad, 0.0, tensor).movedim(channel_axis, 0).flatten(1).double()
+        found["channel_mean"] = [round(v, 6) for v in by_channel.mean(1).tolist()]
+        found["channel_std"] = [round(v, 6) for v in by_channel.std(1, correction=0).tolist()]
+    return found
+
+
+def mark_residual_ends(drafts: Mapping[str, Draft], sums: list[tuple[Origin, Origin]]) -> None:
+    """Marks the site whose tensor was added to a skip connection as "branch".
+
+    Of two tensors that were added, the branch is the one with more sites behind it, provided that both descend
+    from a common site (embeddings of token and position, which do not, are no residual connection).
+    """
+    ancestors: dict[str, frozenset[str]] = {}
+    depth: dict[str, int] = {}
+    for name, draft in drafts.items():  # in execution order: sources come before
+        known = [s for s in draft.sources if s in ancestors or s not in drafts]
+        ancestors[name] = frozenset(known).union(*(ancestors.get(s, frozenset()) for s in known))
+        depth[name] = 1 + max((depth.get(s, 0) for s in known), default=0)
+    for first, second in sums:
+        lineage = [
+            frozenset(o.sites).union(*(ancestors.get(s, frozenset()) for s in o.sites))
+            for o in (first, second)
+        ]
+        if not lineage[0] & lineage[1]:
+            continue
+        branch = max((first, second), key=lambda o: max(depth.get(s, 0) for s in o.sites))
+        if branch.direct and len(branch.sites) == 1 and branch.sites[0] in drafts:
+            drafts[branch.sites[0]].attributes.setdefault("block", "branch")

@@ -1,0 +1,436 @@
+"""One tensor -> its summary, reduced on the tensor's own device.
+
+`summarize` reads a tensor a handful of times with the fastest reductions that torch has and keeps a few small
+vectors (`Partial`); `finish` turns many of them into numbers at once. Nothing waits for an accelerator until
+`finish`, and no reference to the tensor is kept.
+
+How each statistic is defined is in docs/reference/record.md. How it is computed:
+
+- Sums and sums of squares are taken per channel in float32 (float64 for float64 tensors) and combined in
+  float64. The obvious calls are the slow ones on a CPU (std, var_mean, histc, isfinite), so they are not used.
+- Variance is mean of squares minus squared mean. When that would cancel (variance below 1/1000 of the mean
+  square) the tensor is read again with its mean subtracted; when squares would overflow or underflow, or when
+  values are not finite, it is read again in float64. Moments leave non-finite values out.
+- On an accelerator these second readings would need to wait, so accumulation is in float64 from the start
+  (where the device has it), and non-finite values count as zeros in min and max.
+- Histograms, and the fractions of zeros of tensors that are not outputs of an activation function, come from
+  a sample: evenly spaced runs of 16 values (one cache line), at an odd distance, so that the
+  runs do not all fall on the same channels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+RUN = 16  # values in one run of a sample: 64 bytes of float32
+_TINY, _HUGE = 1e-15, 1e15  # outside of these, squares leave float32's range
+_CANCELLATION = 1e-3
+_SPREAD_EXAMPLES, _SPREAD_FEATURES = 64, 512
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a bounded or rectifying activation function's values say about its derivative.
+
+    saturated  (low, high): values below low or above high lie in a flat tail; None where there is no such tail
+    at_bound   True: the bounds themselves count as saturated (hard functions clip to them)
+    dead       (low, high): a unit whose every value lies in [low, high] has (almost) zero derivative everywhere
+    dead_tails True: instead, a unit is dead whose every value lies outside of the open interval (low, high)
+    """
+
+    saturated: tuple[float | None, float | None] = (None, None)
+    at_bound: bool = False
+    dead: tuple[float, float] | None = None
+    dead_tails: bool = False
+
+
+@dataclass
+class Partial:
+    """Sums of one tensor, still on its device. All vectors have one entry per channel."""
+
+    count: int
+    total: Tensor  # (C,) sum of (value - shift)
+    squares: Tensor  # (C,) sum of (value - shift)**2
+    high: Tensor  # (C,)
+    low: Tensor  # (C,)
+    shift: float = 0.0
+    alive: Tensor | None = None  # (C,) bool
+    scalars: dict[str, Tensor | float] = field(default_factory=dict)
+    sample: Tensor | None = None  # (k,) float32
+    smallest_normal: float = 0.0
+
+    @property
+    def channels(self) -> int:
+        return self.total.numel()
+
+    def merge(self, other: Partial) -> None:
+        """Adds what was measured on another tensor of the same site; the sample stays the first one's."""
+        if self.channels != other.channels or self.shift != other.shift:
+            self._collapse()
+            other._collapse()
+        self.total = self.total + other.total
+        self.squares = self.squares + other.squares
+        self.high = torch.maximum(self.high, other.high)
+        self.low = torch.minimum(self.low, other.low)
+        if self.alive is not None and other.alive is not None and self.alive.shape == other.alive.shape:
+            self.alive = self.alive | other.alive
+        weight = other.count / max(self.count + other.count, 1)
+        for name in self.scalars.keys() & other.scalars.keys():
+            mine, theirs = self.scalars[name], other.scalars[name]
+            if name in ("zeros", "saturated", "nonfinite"):
+                self.scalars[name] = mine + theirs
+            else:
+                self.scalars[name] = mine * (1 - weight) + theirs * weight
+        self.count += other.count
+
+    def _collapse(self) -> None:
+        """One channel and no shift, so that partials of different layout can be added (in float64)."""
+        total, squares = self.total.double().sum(), self.squares.double().sum()
+        n = self.count
+        self.squares = (squares + 2 * self.shift * total + n * self.shift**2).reshape(1)
+        self.total = (total + n * self.shift).reshape(1)
+        self.high, self.low = self.high.amax().reshape(1), self.low.amin().reshape(1)
+        self.shift, self.alive = 0.0, None
+
+
+def summarize(
+    x: Tensor,
+    *,
+    channel_axis: int | None = None,
+    batch_axis: int | None = None,
+    function: Range | None = None,
+    cosine: bool = False,
+    sample: int = 0,
+) -> Partial:
+    """Reduces a tensor of any shape and dtype to a Partial.
+
+    channel_axis  axis of the channels; None takes the whole tensor as one channel
+    batch_axis    axis of the examples, for `cosine`
+    function      set for outputs of an activation function: counts zeros exactly, saturated values, live units
+    cosine        also measures how alike the examples are (cosine, spread); needs at least two examples
+    sample        how many values to keep for histograms (rounded to whole runs); 0 keeps none
+    """
+    x = x.detach()
+    smallest_normal = torch.finfo(x.dtype).smallest_normal if x.is_floating_point() else 0.0
+    x = _as_float(x)
+    matrix = _layout(x, channel_axis)  # (P, C, S)
+    channels = matrix.shape[1]
+    if x.numel() == 0:
+        nothing = x.new_full((channels,), math.nan)
+        return Partial(0, nothing, nothing, nothing, nothing, scalars={"nonfinite": 0.0})
+
+    partial = _reduce(matrix) if x.device.type == "cpu" else _reduce_without_waiting(matrix)
+    partial.smallest_normal = smallest_normal
+    if function is not None:
+        _measure_function(matrix, function, partial)
+    if cosine and batch_axis is not None and x.dim() > 1 and x.shape[batch_axis] > 1:
+        _measure_likeness(x, batch_axis, partial)
+    if sample:
+        partial.sample = take_sample(matrix, sample).float()
+    return partial
+
+
+def take_sample(x: Tensor, size: int) -> Tensor:
+    """About `size` values of x, as a copy: all if there are no more, else runs of 16 evenly spread over memory.
+
+    >>> take_sample(torch.arange(10), 100).tolist() == list(range(10))
+    True
+    >>> take_sample(torch.arange(100_000), 64)[:18].tolist()[-3:]
+    [15, 33327, 33328]
+    """
+    flat = x.detach() if x.is_contiguous() else _dense(x.detach())
+    count = flat.numel()
+    if count <= max(size, RUN):
+        return flat.reshape(-1).clone()
+    runs = max(size // RUN, 2)
+    distance = (count - RUN) // (runs - 1)
+    distance -= 1 - distance % 2  # odd: no common factor with sizes that are powers of two
+    offset = flat.storage_offset()
+    return flat.as_strided((runs, RUN), (max(distance, 1), 1), offset).reshape(-1).clone()
+
+
+def finish(partials: Sequence[Partial]) -> dict[str, np.ndarray]:
+    """{statistic: (len(partials),) float64}, NaN where undefined. One copy from the device for all."""
+    n = len(partials)
+    empty = np.full(n, np.nan)
+    if n == 0:
+        return {}
+    channels = np.array([p.channels for p in partials])
+    starts = np.concatenate([[0], np.cumsum(channels)[:-1]])
+    total, squares, high, low = (
+        _to_host([getattr(p, name) for p in partials]) for name in ("total", "squares", "high", "low")
+    )
+    scalars = _scalars_to_host(partials)
+    count = np.array([p.count for p in partials], dtype=np.float64)
+    finite = count - np.nan_to_num(scalars.get("nonfinite", np.zeros(n)))
+    shift = np.array([p.shift for p in partials])
+
+    with np.errstate(divide="ignore", invalid="ignore"):
+        per_channel = np.repeat(finite / channels, channels)
+        exact = [p.scalars.get("channel_counts") for p in partials]
+        for i, counts in enumerate(exact):
+            if isinstance(counts, Tensor):
+                per_channel[starts[i] : starts[i] + channels[i]] = counts.cpu().numpy()
+        channel_mean = total / per_channel
+        channel_var = np.maximum(squares / per_channel - channel_mean**2, 0)
+        deviation = np.add.reduceat(total, starts) / finite
+        mean = shift + deviation
+        mean_of_squares = np.add.reduceat(squares, starts) / finite  # of (value - shift)
+        var = np.maximum(mean_of_squares - deviation**2, 0)
+        var[var < 1e-13 * mean_of_squares] = 0.0  # rounding of the two sums
+        mean_square = var + mean**2
+        out = {
+            "count": count,
+            "mean": mean,
+            "std": np.sqrt(var),
+            "rms": np.sqrt(mean_square),
+            "max": np.maximum.reduceat(high, starts),
+            "min": np.minimum.reduceat(low, starts),
+            "nonfinite": (count - finite) / count,
+        }
+        out["absmax"] = np.maximum(np.abs(out["max"]), np.abs(out["min"]))
+        with_channels = channels > 1
+        shifted = channel_mean + np.repeat(shift, channels)
+        seen = per_channel > 0
+        live = np.maximum(np.add.reduceat(seen.astype(float), starts), 1)
+        squared = np.add.reduceat(np.where(seen, shifted**2, 0), starts) / live
+        variance = np.add.reduceat(np.where(seen, channel_var, 0), starts) / live
+        out["sq_channel_mean"] = np.where(with_channels, squared, np.nan)
+        out["channel_var"] = np.where(with_channels, variance, np.nan)
+        out["zero"] = scalars.get("zeros", empty) / count
+        out["saturated"] = scalars.get("saturated", empty) / count
+        out["cosine"] = scalars.get("cosine", empty)
+        out["spread"] = scalars.get("spread", empty)
+    nothing = finite == 0
+    for name, values in out.items():
+        if name not in ("count", "nonfinite"):
+            values[nothing] = np.nan
+    return out
+
+
+# ---- reading the tensor ------------------------------------------------------------------------------------
+
+
+def _as_float(x: Tensor) -> Tensor:
+    if x.is_sparse:
+        x = x.coalesce().values()
+    if x.is_quantized:
+        x = x.dequantize()
+    if x.is_complex():
+        return x.abs()
+    if x.dtype in (torch.float32, torch.float64):
+        return x
+    if x.is_floating_point():
+        return x.float()
+    return x.double() if x.device.type != "mps" else x.float()
+
+
+def _dense(x: Tensor) -> Tensor:
+    """The same values in a contiguous tensor, a view where the memory is dense (channels_last, transposes)."""
+    order = sorted(range(x.dim()), key=lambda axis: -x.stride(axis))
+    view = x.permute(order)
+    return view if view.is_contiguous() else x.contiguous()
+
+
+def _layout(x: Tensor, channel_axis: int | None) -> Tensor:
+    """(P, C, S): channels in the middle, without a copy where memory allows."""
+    if channel_axis is None or x.dim() == 0:
+        return _dense(x).reshape(1, 1, -1)
+    if not x.is_contiguous():
+        moved = x.movedim(channel_axis, -1)
+        if moved.is_contiguous():
+            return moved.reshape(-1, x.shape[channel_axis], 1)
+        x = x.contiguous()
+    before = math.prod(x.shape[:channel_axis])
+    after = math.prod(x.shape[channel_axis + 1 :])
+    return x.reshape(before, x.shape[channel_axis], after)
+
+
+def _sums(m: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(sum, sum of squares, max, min) per channel of (P, C, S)."""
+    if m.shape[1] == 1:
+        flat = m.reshape(-1)
+        norm = torch.linalg.vector_norm(flat, dtype=dtype)
+        return flat.sum(dtype=dtype).view(1), norm.square().view(1), flat.amax().view(1), flat.amin().view(1)
+    if m.shape[2] == 1:
+        rows = m.squeeze(2)  # (P, C)
+        return rows.sum(0, dtype=dtype), _column_squares(rows, dtype), rows.amax(0), rows.amin(0)
+    norms = torch.linalg.vector_norm(m, dim=2, dtype=dtype)  # (P, C): far faster than over (0, 2) at once
+    return m.sum((0, 2), dtype=dtype), norms.square_().sum(0), m.amax((0, 2)), m.amin((0, 2))
+
+
+def _column_squares(rows: Tensor, dtype: torch.dtype) -> Tensor:
+    """Sum of squares of each column of (P, C), in pieces that stay in the cache."""
+    if rows.device.type != "cpu":
+        return torch.linalg.vector_norm(rows, dim=0, dtype=dtype).square_()
+    step = max(1, (1 << 17) // rows.shape[1])
+    if rows.shape[0] <= step:
+        return rows.square().sum(0)
+    pieces = [rows[i : i + step].square().sum(0) for i in range(0, rows.shape[0], step)]
+    return torch.stack(pieces).sum(0)
+
+
+def _reduce(m: Tensor) -> Partial:
+    """On the CPU: the fast sums, and a second reading where they would not do."""
+    total, squares, high, low = _sums(m, m.dtype)
+    count = m.numel()
+    q, s = float(squares.sum()), float(total.sum())
+    largest = max(abs(float(high.amax())), abs(float(low.amin())))
+    if m.dtype != torch.float64 and not (math.isfinite(q) and (largest == 0 or _TINY < largest < _HUGE)):
+        return _reduce_exactly(m)
+    if not (math.isfinite(q) and math.isfinite(s)):
+        return _reduce_exactly(m)
+    mean = s / count
+    if mean * mean > (1 - _CANCELLATION) * q / count:
+        total, squares, _, _ = _sums(m - mean, m.dtype)
+        return Partial(count, total, squares, high, low, shift=_rounded(mean, m.dtype))
+    return Partial(count, total, squares, high, low, scalars={"nonfinite": 0.0})
+
+
+def _rounded(value: float, dtype: torch.dtype) -> float:
+    """The number that was really subtracted: a Python float goes through the tensor's dtype."""
+    return float(torch.tensor(value, dtype=dtype))
+
+
+def _reduce_exactly(m: Tensor) -> Partial:
+    """In float64, without the values that are not finite: for sick tensors only."""
+    by_channel = m.movedim(1, 0).reshape(m.shape[1], -1).double()  # (C, P * S)
+    finite = torch.isfinite(by_channel)
+    counts = finite.sum(1)
+    zeroed = torch.where(finite, by_channel, 0.0)
+    mean = float(zeroed.sum() / counts.sum().clamp(min=1))
+    deviation = torch.where(finite, by_channel - mean, 0.0)
+    return Partial(
+        m.numel(),
+        deviation.sum(1),
+        deviation.square().sum(1),
+        torch.where(finite, by_channel, -math.inf).amax(1),
+        torch.where(finite, by_channel, math.inf).amin(1),
+        shift=mean,
+        scalars={"nonfinite": float(m.numel() - counts.sum()), "channel_counts": counts.double()},
+    )
+
+
+def _reduce_without_waiting(m: Tensor) -> Partial:
+    dtype = torch.float32 if m.device.type == "mps" else torch.float64
+    finite = torch.isfinite(m)
+    bad = m.numel() - finite.sum()
+    total, squares, high, low = _sums(torch.where(finite, m, 0.0), dtype)
+    return Partial(m.numel(), total, squares, high, low, scalars={"nonfinite": bad})
+
+
+# ---- beyond moments ----------------------------------------------------------------------------------------
+
+
+def _measure_function(m: Tensor, function: Range, partial: Partial) -> None:
+    """Zeros, saturated values and live units of an activation function's output (P, C, S)."""
+    scalar = float if m.device.type == "cpu" else (lambda value: value)
+    partial.scalars["zeros"] = scalar(m.numel() - torch.count_nonzero(m))
+    if function.saturated != (None, None):
+        partial.scalars["saturated"] = scalar(torch.count_nonzero(saturated(m, function)))
+    if function.dead is not None and m.shape[1] > 1:
+        low, high = function.dead
+        if function.dead_tails:
+            centre, half = (low + high) / 2, (high - low) / 2
+            partial.alive = (m - centre).abs_().amin((0, 2)) < half
+        else:
+            partial.alive = (partial.low < low) | (partial.high > high)
+
+
+def saturated(x: Tensor, function: Range) -> Tensor:
+    """Which values of a bounded function's output lie in its flat tails; bool, of x's shape."""
+    low, high = function.saturated
+    if low is not None and high is not None and not function.at_bound:
+        centre, half = (low + high) / 2, (high - low) / 2
+        return (x - centre if centre else x).abs() > half
+    above = (
+        (x >= high if function.at_bound else x > high)
+        if high is not None
+        else torch.zeros_like(x, dtype=torch.bool)
+    )
+    if low is None:
+        return above
+    return above | (x <= low if function.at_bound else x < low)
+
+
+def _measure_likeness(x: Tensor, batch_axis: int, partial: Partial) -> None:
+    """Mean cosine between different examples, and how far examples stray from the mean example.
+
+    With unit vectors u_i the mean over pairs is (|sum u_i|**2 - B) / (B (B - 1)): one matrix-vector product
+    instead of B**2 dot products. The spread is read off a sample (at most 64 examples, 512 features),
+    since differences in the seventh digit would drown in the rounding of a product over all of them.
+    """
+    rows = x.movedim(batch_axis, 0).reshape(x.shape[batch_axis], -1)  # (B, D)
+    features = rows.shape[1]
+    norms = torch.linalg.vector_norm(rows, dim=1)
+    usable = norms > 0
+    weights = torch.where(usable, 1 / norms.clamp(min=torch.finfo(norms.dtype).tiny), 0.0)
+    summed = weights @ rows  # (D,)
+    kept = usable.sum()
+    pairs = (kept * (kept - 1)).to(norms.dtype)
+    cosine = (summed.dot(summed) - kept) / pairs  # NaN when fewer than two examples are non-zero
+    scalar = float if x.device.type == "cpu" else (lambda value: value)
+    partial.scalars["cosine"] = scalar(cosine.clamp(-1, 1))
+
+    some = rows[:_SPREAD_EXAMPLES]
+    if features > _SPREAD_FEATURES:
+        some = some[
+            :,
+            torch.arange(_SPREAD_FEATURES, device=x.device)
+            * ((features - 1) // _SPREAD_FEATURES | 1)
+            % features,
+        ]
+    some = some.double() if x.device.type != "mps" else some
+    scale = some.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+    some = some / scale  # squares of 1e-200 must not vanish
+    square = some.square().mean()
+    stray = (some - some.mean(0)).square().mean()
+    partial.scalars["spread"] = scalar(torch.where(square > 0, stray / square, 0.0).sqrt())
+
+
+# ---- to the host -------------------------------------------------------------------------------------------
+
+
+def _to_host(vectors: Sequence[Tensor]) -> np.ndarray:
+    """All vectors in one float64 array, with one copy per device."""
+    if all(v.device.type == "cpu" for v in vectors):
+        return np.concatenate([v.numpy() for v in vectors]).astype(np.float64)
+    by_device: dict[torch.device, list[int]] = {}
+    for i, v in enumerate(vectors):
+        by_device.setdefault(v.device, []).append(i)
+    pieces: list[np.ndarray] = [np.empty(0)] * len(vectors)
+    for members in by_device.values():
+        joined = torch.cat(
+            [
+                vectors[i].to(torch.float32 if vectors[i].device.type == "mps" else torch.float64)
+                for i in members
+            ]
+        )
+        host, at = joined.cpu().numpy().astype(np.float64), 0
+        for i in members:
+            pieces[i] = host[at : at + vectors[i].numel()]
+            at += vectors[i].numel()
+    return np.concatenate(pieces)
+
+
+def _scalars_to_host(partials: Sequence[Partial]) -> dict[str, np.ndarray]:
+    out: dict[str, np.ndarray] = {}
+    for name in ("zeros", "saturated", "nonfinite", "cosine", "spread"):
+        values = np.full(len(partials), np.nan)
+        waiting: list[int] = []
+        for i, partial in enumerate(partials):
+            value = partial.scalars.get(name)
+            if isinstance(value, Tensor):
+                waiting.append(i)
+            elif value is not None:
+                values[i] = value
+        if waiting:
+            values[waiting] = _to_host([partials[i].scalars[name].reshape(1) for i in waiting])  # type: ignore[union-attr]
+        out[name] = values
+    return out
