@@ -55,6 +55,17 @@ def load_model(target: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
         return _timm(target, name, settings)
     if place == "torchvision":
         return _torchvision(target, name, settings)
+    try:
+        return _own(target, place, name, settings)
+    except InputError as error:
+        if not _lacks_torchvision_operators(error):
+            raise
+        import_torchvision()  # timm and transformers import it, so the file may do so without knowing
+        return _own(target, place, name, settings)
+
+
+def _own(target: str, place: str, name: str, settings: dict[str, Any]) -> nn.Module:
+    """A model out of a module or file of the user's."""
     is_file = place.endswith(".py") or os.sep in place or "/" in place or os.path.isfile(place)
     # the factory runs inside the context too: it may import its neighbours only when it is called
     with _importable(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd()):
@@ -167,6 +178,14 @@ def import_torchvision() -> None:
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
         _declared.append(library)
+
+
+def _lacks_torchvision_operators(error: BaseException | None) -> bool:
+    while error is not None:
+        if "operator torchvision::" in str(error) and not _declared:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 # ---- importing what a person wrote -------------------------------------------------------------------------
