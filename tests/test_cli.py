@@ -10,9 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 import unitgain.checkup
-from unitgain.cli import main
+from unitgain.cli import app, main
 from unitgain.diagnose.diagnosis import Diagnosis
 from unitgain.diagnose.finding import Finding
 from unitgain.record import Record
@@ -387,6 +388,14 @@ def test_data_lists_every_data_set(capsys) -> None:
     out = capsys.readouterr().out
     assert "names" in out
     assert "fashion-mnist" in out
+
+
+def test_every_option_is_in_the_reference_page() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
+    command = typer.main.get_command(app).commands["check"]
+    options = {o for p in command.params for o in p.opts if o.startswith("--")}
+    assert options
+    assert not {o for o in options if f"`{o}" not in page}
 
 
 # ---- as a program ------------------------------------------------------------------------------------------
