@@ -76,7 +76,6 @@ class StepWriter:
         self,
         kind: str,
         name: str,
-        step: Step,
         drafts: Mapping[str, Draft],
         parameters: Mapping[str, Parameter],
     ) -> Site:
