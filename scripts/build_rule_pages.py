@@ -12,7 +12,7 @@ from pathlib import Path
 from unitgain.diagnose import CATALOGUE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "rules"
-NOTICE = "<!-- Written by scripts/build_rule_pages.py from src/unitgain/diagnose/catalogue.py; do not edit. -->\n\n"
+NOTICE = "<!-- Written by scripts/build_rule_pages.py from the catalogue; do not edit. -->\n\n"
 
 
 def pages() -> dict[str, str]:

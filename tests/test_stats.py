@@ -240,23 +240,23 @@ def test_cosine_and_spread_equal_the_mean_over_explicit_pairs(
     x[:dead] = 0
     x = x * scale
     for axis, y in ((0, x), (1, x.T)):
-        got, (cosine, spread) = one(y, batch_axis=axis, cosine=True), likeness(y, axis)
+        got, (cosine, spread) = one(y, batch_axis=axis, cosine=True, spread=True), likeness(y, axis)
         assert got["cosine"] == pytest.approx(cosine, abs=2e-5, nan_ok=True)
         assert got["spread"] == pytest.approx(spread, rel=1e-5, abs=1e-7)
 
 
 def test_spread_of_identical_examples_is_zero_and_of_nearly_identical_ones_is_seen() -> None:
     row = torch.randn(1, 300)
-    assert one(row.expand(16, 300), batch_axis=0, cosine=True)["spread"] < 1e-12
+    assert one(row.expand(16, 300), batch_axis=0, cosine=True, spread=True)["spread"] < 1e-12
     near = row.repeat(16, 1).double() * (1 + 1e-9 * torch.randn(16, 1).double())
-    assert 1e-10 < one(near, batch_axis=0, cosine=True)["spread"] < 1e-8
+    assert 1e-10 < one(near, batch_axis=0, cosine=True, spread=True)["spread"] < 1e-8
 
 
 def test_spread_of_large_tensors_is_close_to_the_exact_one() -> None:
     x = torch.randn(128, 16, 9, 9, generator=torch.Generator().manual_seed(0)) + torch.randn(
         16, 9, 9, generator=torch.Generator().manual_seed(1)
     )
-    assert one(x, batch_axis=0, cosine=True)["spread"] == pytest.approx(likeness(x, 0)[1], rel=0.1)
+    assert one(x, batch_axis=0, cosine=True, spread=True)["spread"] == pytest.approx(likeness(x, 0)[1], rel=0.1)
 
 
 # ---- functions ----------------------------------------------------------------------------------------------

@@ -17,6 +17,8 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
   a sample: runs of 16 values (one cache line), one at a quasi-random place in each of equally long stretches of
   memory. (At a constant distance they would all fall on the same few channels whenever that distance is near
   a multiple of the channels' period.)
+- `limit` measures some of the examples only: 65,536 values tell a standard deviation to 0.3%, and reading 2
+  million at every step would cost more than the convolution that made them.
 """
 
 from __future__ import annotations
@@ -35,6 +37,8 @@ _TINY, _HUGE = 1e-15, 1e15  # outside of these, squares leave float32's range
 _CANCELLATION = 1e-3
 _PIECE = 1 << 14
 _SPREAD_EXAMPLES, _SPREAD_FEATURES = 64, 512
+_SMALL = 1 << 16  # values; tensors up to this size are cheaper to reduce together
+_FEWEST_EXAMPLES = 4  # of a tensor of which only some are measured
 
 
 @dataclass(frozen=True)
@@ -128,34 +132,102 @@ def summarize(
     batch_axis: int | None = None,
     function: Range | None = None,
     cosine: bool = False,
+    spread: bool = False,
     sample: int = 0,
+    limit: int | None = None,
+    turn: int = 0,
 ) -> Partial:
     """Reduces a tensor of any shape and dtype to a Partial.
 
     channel_axis  axis of the channels; None takes the whole tensor as one channel
-    batch_axis    axis of the examples, for `cosine`
-    function      set for outputs of an activation function: counts zeros exactly, saturated values, live units
-    cosine        also measures how alike the examples are (cosine, spread); needs at least two examples
+    batch_axis    axis of the examples, for `cosine`, `spread` and `limit`
+    function      set for outputs of an activation function: counts zeros, saturated values and live units
+    cosine        also measures how alike the examples are; needs at least two of them
+    spread        also measures how far examples stray from the mean example
     sample        how many values to keep for histograms (rounded to whole runs); 0 keeps none
+    limit         measure only as many examples as hold about this many values (at least 4 examples); None all.
+                  Which ones: neighbouring examples, moving on with `turn`, so that in time all are seen
     """
     x = x.detach()
     smallest_normal = torch.finfo(x.dtype).smallest_normal if x.is_floating_point() else 0.0
-    x = _as_float(x)
+    if limit is not None and x.numel() > limit and x.dim() > 1:
+        x = _some_examples(x, batch_axis or 0, limit, turn)
+    if x.dtype is not torch.float32 or x.is_sparse:
+        x = _as_float(x)
     matrix = _layout(x, channel_axis)  # (P, C, S)
-    channels = matrix.shape[1]
     if x.numel() == 0:
-        nothing = x.new_full((max(channels, 1),), math.nan)
+        nothing = x.new_full((max(matrix.shape[1], 1),), math.nan)
         return Partial(0, nothing, nothing, nothing, nothing, scalars={"nonfinite": 0.0})
 
     partial = _reduce(matrix) if x.device.type == "cpu" else _reduce_without_waiting(matrix)
     partial.smallest_normal = smallest_normal
     if function is not None:
         _measure_function(matrix, function, partial)
-    if cosine and batch_axis is not None and x.dim() > 1 and x.shape[batch_axis] > 1:
-        _measure_likeness(x, batch_axis, partial)
+    if (cosine or spread) and batch_axis is not None and x.dim() > 1 and x.shape[batch_axis] > 1:
+        rows = (x.movedim(batch_axis, 0) if batch_axis else x).reshape(x.shape[batch_axis], -1)  # (B, D)
+        if cosine:
+            _measure_cosine(rows, partial)
+        if spread:
+            _measure_spread(rows, partial)
     if sample:
-        partial.sample = take_sample(matrix, sample).float()
+        partial.sample = take_sample(matrix, sample)
     return partial
+
+
+def _some_examples(x: Tensor, batch_axis: int, limit: int, turn: int) -> Tensor:
+    examples = x.shape[batch_axis]
+    keep = max(_FEWEST_EXAMPLES, limit * examples // x.numel())
+    if keep >= examples:
+        return x
+    return x.narrow(batch_axis, turn * keep % (examples - keep + 1), keep)
+
+
+def summarize_each(tensors: Sequence[Tensor], sample: int = 0) -> list[Partial]:
+    """One Partial per tensor, each taken as one channel; many small tensors are reduced in one go (on a CPU)."""
+    if not tensors:
+        return []
+    if any(t.device.type != "cpu" for t in tensors) or max(t.numel() for t in tensors) > _SMALL:
+        return [summarize(t, sample=sample) for t in tensors]
+    flat = [t.detach().reshape(-1) for t in tensors]
+    sizes = np.array([t.numel() for t in flat])
+    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
+    values = torch.cat(flat).double().numpy()
+    finite = np.isfinite(values)
+    bad = np.zeros(len(flat))
+    high = low = values
+    if not finite.all():
+        bad = np.add.reduceat(~finite, starts).astype(float)
+        high, low = np.where(finite, values, -np.inf), np.where(finite, values, np.inf)
+        values = np.where(finite, values, 0.0)
+    mean = np.add.reduceat(values, starts) / np.maximum(sizes - bad, 1)
+    away = values - np.repeat(mean, sizes)
+    away[~finite] = 0.0
+    total, squares = np.add.reduceat(away, starts), np.add.reduceat(away * away, starts)
+    high, low = np.maximum.reduceat(high, starts), np.minimum.reduceat(low, starts)
+    columns = torch.from_numpy(np.stack([total, squares, high, low])).unbind(1)
+    return [
+        Partial(
+            int(sizes[i]),
+            column[0:1],
+            column[1:2],
+            column[2:3],
+            column[3:4],
+            shift=float(mean[i]),
+            scalars={"nonfinite": float(bad[i])},
+            sample=flat[i][:: max(1, int(sizes[i]) // sample)] if sample else None,
+            smallest_normal=torch.finfo(tensors[i].dtype).smallest_normal,
+        )
+        for i, column in enumerate(columns)
+    ]
+
+
+def set_mean_square(partial: Partial, mean_square: Tensor) -> None:
+    """Replaces what a sample says about the mean square by a better value (0-dim, float64)."""
+    count, shift = partial.count, partial.shift
+    total = partial.total.double()
+    # mean square = (squares + 2 shift total) / count + shift**2, and squares cannot be less than total**2 / count
+    squares = mean_square.reshape(1) * count - 2 * shift * total - count * shift**2
+    partial.squares = torch.maximum(squares, total.square() / count)
 
 
 def take_sample(x: Tensor, size: int) -> Tensor:
@@ -166,8 +238,8 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     >>> take_sample(torch.arange(100_000), 64)[::16].tolist()
     [0, 40432, 55888, 96336]
     """
-    flat = x.detach() if x.is_contiguous() else _dense(x.detach())
-    flat = flat.view(-1) if flat.is_contiguous() else flat.reshape(-1)
+    flat = x.detach()
+    flat = flat.view(-1) if flat.is_contiguous() else _dense(flat).reshape(-1)
     count = flat.numel()
     if count <= max(size, RUN):
         return flat.clone()
@@ -318,18 +390,20 @@ def _reduce(m: Tensor) -> Partial:
     """On the CPU: the fast sums, and a second reading where they would not do."""
     total, squares, high, low = _sums(m, m.dtype)
     count = m.numel()
-    q, s = float(squares.sum()), float(total.sum())
-    largest = max(abs(float(high.amax())), abs(float(low.amin())))
-    if m.dtype != torch.float64 and not (math.isfinite(q) and (largest == 0 or _TINY < largest < _HUGE)):
-        return _reduce_exactly(m)
+    if total.numel() == 1:
+        q, s, top, bottom = squares.item(), total.item(), high.item(), low.item()
+    else:
+        q, s, top, bottom = squares.sum().item(), total.sum().item(), high.amax().item(), low.amin().item()
+    largest = max(abs(top), abs(bottom))
     if not (math.isfinite(q) and math.isfinite(s)):
+        return _reduce_exactly(m)
+    if m.dtype is not torch.float64 and largest and not _TINY < largest < _HUGE:
         return _reduce_exactly(m)
     mean = s / count
     if mean * mean > (1 - _CANCELLATION) * q / count:
-        total, squares, _, _ = _sums(m - mean, m.dtype)
-        return Partial(
-            count, total, squares, high, low, shift=_rounded(mean, m.dtype), scalars={"nonfinite": 0.0}
-        )
+        shift = _rounded(mean, m.dtype)
+        total, squares, _, _ = _sums(m - shift, m.dtype)
+        return Partial(count, total, squares, high, low, shift=shift, scalars={"nonfinite": 0.0})
     return Partial(count, total, squares, high, low, scalars={"nonfinite": 0.0})
 
 
@@ -399,43 +473,44 @@ def saturated(x: Tensor, function: Range) -> Tensor:
     return above | (x <= low if function.at_bound else x < low)
 
 
-def _measure_likeness(x: Tensor, batch_axis: int, partial: Partial) -> None:
-    """Mean cosine between different examples, and how far examples stray from the mean example.
+def _measure_cosine(rows: Tensor, partial: Partial) -> None:
+    """Mean cosine between different examples (B, D).
 
     With unit vectors u_i the mean over pairs is (|sum u_i|**2 - B) / (B (B - 1)): one matrix-vector product
-    instead of B**2 dot products. The spread is read off a sample (at most 64 examples, 512 features),
-    since differences in the seventh digit would drown in the rounding of a product over all of them.
+    instead of B**2 dot products. Examples that are zero have no direction and are left out.
     """
-    rows = x.movedim(batch_axis, 0).reshape(x.shape[batch_axis], -1)  # (B, D)
     if partial.squares.dtype == torch.float64:
         rows = rows.double()  # squares leave float32's range
-    features = rows.shape[1]
     norms = torch.linalg.vector_norm(rows, dim=1)
-    usable = norms > 0
-    weights = torch.where(usable, 1 / norms.clamp(min=torch.finfo(norms.dtype).tiny), 0.0)
+    weights = norms.reciprocal().nan_to_num_(posinf=0.0)
     summed = weights @ rows  # (D,)
-    kept = usable.sum()
-    pairs = (kept * (kept - 1)).to(norms.dtype)
-    cosine = torch.where(
-        pairs > 0, (summed.dot(summed) - kept) / pairs, math.nan
-    )  # two non-zero examples at least
-    scalar = float if x.device.type == "cpu" else (lambda value: value)
-    partial.scalars["cosine"] = scalar(cosine.clamp(-1, 1))
+    square = summed.dot(summed)
+    if rows.device.type == "cpu":
+        kept = int(torch.count_nonzero(weights))
+        value = (square.item() - kept) / (kept * (kept - 1)) if kept > 1 else math.nan
+        partial.scalars["cosine"] = min(max(value, -1.0), 1.0) if value == value else value
+    else:
+        kept = torch.count_nonzero(weights).to(square.dtype)
+        partial.scalars["cosine"] = ((square - kept) / (kept * (kept - 1))).clamp(-1, 1)
 
+
+def _measure_spread(rows: Tensor, partial: Partial) -> None:
+    """Deviation from the mean example (B, D), relative to rms, in float64 on at most 64 examples x 512 features.
+
+    The products behind `cosine` cannot tell 1 - 1e-7 from 1; that examples are all the same must be seen exactly.
+    """
+    features = rows.shape[1]
     some = rows[:_SPREAD_EXAMPLES]
     if features > _SPREAD_FEATURES:
-        some = some[
-            :,
-            torch.arange(_SPREAD_FEATURES, device=x.device)
-            * ((features - 1) // _SPREAD_FEATURES | 1)
-            % features,
-        ]
-    some = some.double() if x.device.type != "mps" else some
+        distance = (features - 1) // _SPREAD_FEATURES | 1
+        some = some[:, torch.arange(_SPREAD_FEATURES, device=rows.device) * distance % features]
+    some = some.double() if rows.device.type != "mps" else some
     scale = some.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
     some = some / scale  # squares of 1e-200 must not vanish
     square = some.square().mean()
     stray = (some - some.mean(0)).square().mean()
-    partial.scalars["spread"] = scalar(torch.where(square > 0, stray / square, 0.0).sqrt())
+    spread = torch.where(square > 0, stray / square, 0.0).sqrt()
+    partial.scalars["spread"] = spread.item() if rows.device.type == "cpu" else spread
 
 
 # ---- to the host -------------------------------------------------------------------------------------------

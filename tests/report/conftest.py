@@ -26,10 +26,17 @@ def histograms(values: np.ndarray, high: float | None = None) -> list[tuple[str,
 
 def statistics(values: np.ndarray, **more: float) -> dict[str, float]:
     return {
-        "count": float(values.size), "mean": float(values.mean()), "std": float(values.std()),
-        "rms": float(np.sqrt((values**2).mean())), "min": float(values.min()), "max": float(values.max()),
-        "absmax": float(np.abs(values).max()), "zero": float((values == 0).mean()), "nonfinite": 0.0, **more,
-    }  # fmt: skip
+        "count": float(values.size),
+        "mean": float(values.mean()),
+        "std": float(values.std()),
+        "rms": float(np.sqrt((values**2).mean())),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "absmax": float(np.abs(values).max()),
+        "zero": float((values == 0).mean()),
+        "nonfinite": 0.0,
+        **more,
+    }
 
 
 class Builder:
@@ -59,8 +66,20 @@ class Builder:
     def input(self, name="input", shape=(32, 3, 28, 28), scale=1.0):
         self.tensor("input", name, self.normal(scale), module="Tensor", shape=shape)
 
-    def layer(self, name, module, scale, gradient, *, function=None, weight=None, shape=(32, 100), role="linear",
-              ratio=-2.4, update=-3.0):  # fmt: skip
+    def layer(
+        self,
+        name,
+        module,
+        scale,
+        gradient,
+        *,
+        function=None,
+        weight=None,
+        shape=(32, 100),
+        role="linear",
+        ratio=-2.4,
+        update=-3.0,
+    ):
         """One activation with its gradient and, if weight is a scale, its parameter, gradient and update."""
         self.position += 1
         normal = self.normal(scale)
@@ -74,26 +93,53 @@ class Builder:
                 found |= {"units": 100.0, "dead": 40.0 if name.endswith("sick") else 0.0}
             return found
 
-        attributes = {"role": "activation" if function else role, "function": function, "leaf": True, "path": name,
-                      "parameters": [f"{name}.weight"] if weight else []}  # fmt: skip
+        attributes = {
+            "role": "activation" if function else role,
+            "function": function,
+            "leaf": True,
+            "path": name,
+            "parameters": [f"{name}.weight"] if weight else [],
+        }
         site = {"module": module, "shape": shape, "channel_axis": 1}
         self.tensor("activation", name, lambda s: shaped(normal(s)), more, attributes=attributes, **site)
         self.tensor("gradient", name, self.normal(gradient), attributes=attributes, **site)
         if weight:
-            parameter = {"module": module, "shape": (100, 100), "attributes": {
-                "path": name, "role": "weight", "trainable": True, "fan_in": 100, "site": name}}  # fmt: skip
+            parameter = {
+                "module": module,
+                "shape": (100, 100),
+                "attributes": {
+                    "path": name,
+                    "role": "weight",
+                    "trainable": True,
+                    "fan_in": 100,
+                    "site": name,
+                },
+            }
             noise = self.random.normal(0, 0.2, self.steps)
             self.tensor("parameter", f"{name}.weight", self.normal(weight), **parameter)
-            self.tensor("parameter_gradient", f"{name}.weight", self.normal(weight * 10**ratio),
-                        lambda v, s: {"ratio": ratio + noise[s]}, **parameter)  # fmt: skip
-            self.tensor("update", f"{name}.weight", self.normal(weight * 10**update),
-                        lambda v, s: {"ratio": update + noise[s]}, hist=False, **parameter)  # fmt: skip
+            self.tensor(
+                "parameter_gradient",
+                f"{name}.weight",
+                self.normal(weight * 10**ratio),
+                lambda v, s: {"ratio": ratio + noise[s]},
+                **parameter,
+            )
+            self.tensor(
+                "update",
+                f"{name}.weight",
+                self.normal(weight * 10**update),
+                lambda v, s: {"ratio": update + noise[s]},
+                hist=False,
+                **parameter,
+            )
 
     def saturation_map(self, site, scale):
         values = np.tanh(self.random.normal(0, scale, (32, 200)))
         values[:, 17] = 1.0  # one unit stuck in its tail
-        self.record.set_meta("saturation_maps", {
-            **self.record.meta.get("saturation_maps", {}), site: pack_map(np.abs(values) > 0.97)})  # fmt: skip
+        self.record.set_meta(
+            "saturation_maps",
+            {**self.record.meta.get("saturation_maps", {}), site: pack_map(np.abs(values) > 0.97)},
+        )
 
 
 def tanh_mlp(depth=5, steps=1, growth=1.6, mode="check"):
@@ -124,9 +170,16 @@ def resnet(sites=300, steps=1):
         )
         if name in {s.name for s in build.record.sites("activation")}:
             name += f"_{i}"
-        build.layer(name + ("_sick" if i == 137 else ""), module, 0.6 + 0.4 * np.sin(i / 9) ** 2, 1e-4 * 1.01**i,
-                    function=function, weight=0.05 if part == "conv" else None, shape=(8, 64, 56, 56),
-                    ratio=-3 + 0.5 * np.sin(i / 20))  # fmt: skip
+        build.layer(
+            name + ("_sick" if i == 137 else ""),
+            module,
+            0.6 + 0.4 * np.sin(i / 9) ** 2,
+            1e-4 * 1.01**i,
+            function=function,
+            weight=0.05 if part == "conv" else None,
+            shape=(8, 64, 56, 56),
+            ratio=-3 + 0.5 * np.sin(i / 20),
+        )
     return build.record
 
 
@@ -135,10 +188,23 @@ def training(steps=40, depth=8):
     build = Builder(steps, "training", samples=800)
     build.input()
     for i in range(depth):
-        build.layer(f"conv{i + 1}", "Conv2d", lambda s, i=i: 1.0 + s / 20 * (i == 2), 1e-3, weight=0.1,
-                    shape=(512, 8, 14, 14), update=-3 + 0.15 * i)  # fmt: skip
-        build.layer(f"relu{i + 1}", "ReLU", lambda s, i=i: max(1.0 - s / 30, 1e-4) if i < 2 else 1.0, 1e-3,
-                    function="relu", shape=(512, 8, 14, 14))  # fmt: skip
+        build.layer(
+            f"conv{i + 1}",
+            "Conv2d",
+            lambda s, i=i: 1.0 + s / 20 * (i == 2),
+            1e-3,
+            weight=0.1,
+            shape=(512, 8, 14, 14),
+            update=-3 + 0.15 * i,
+        )
+        build.layer(
+            f"relu{i + 1}",
+            "ReLU",
+            lambda s, i=i: max(1.0 - s / 30, 1e-4) if i < 2 else 1.0,
+            1e-3,
+            function="relu",
+            shape=(512, 8, 14, 14),
+        )
     for step in range(steps):
         build.record.log(step, loss=2.3 * 0.95**step, lr=0.1)
     return build.record
@@ -160,8 +226,15 @@ def hostile():
         "{{x}}",
     ):
         build.layer(name, "[bold]<i>", 1.0, 1e-3, weight=0.1)
-    for i, row in enumerate(({}, {"mean": float("nan"), "nonfinite": 1.0}, {"std": 0.0, "rms": 0.0, "mean": 0.0},
-                             {"std": float("inf"), "rms": float("inf")}, {"std": 1e-30, "rms": 1e-30})):  # fmt: skip
+    for i, row in enumerate(
+        (
+            {},
+            {"mean": float("nan"), "nonfinite": 1.0},
+            {"std": 0.0, "rms": 0.0, "mean": 0.0},
+            {"std": float("inf"), "rms": float("inf")},
+            {"std": 1e-30, "rms": 1e-30},
+        )
+    ):
         site = build.record.add_site("activation", f"odd{i}", position=90 + i, module="Odd", shape=())
         build.record.add_scalars(0, {site.id: row})
     return build.record
@@ -171,31 +244,54 @@ def sick(site="layers.1"):
     return Diagnosis(
         findings=(
             Finding(
-                "UG101", "confident-at-init", "error", None,
+                "UG101",
+                "confident-at-init",
+                "error",
+                None,
                 "the loss starts at 27.88; a network that knows nothing has 3.30 (27 classes)",
                 {"loss": 27.8817, "expected_loss": 3.2958, "factor": 8.46, "classes": 27},
-                "The logits are far from zero before anything was learned (rms 10.1), so the network is confidently "
-                "wrong and the first steps only shrink the last layer.",
+                "The logits are far from zero before anything was learned (rms 10.1), so the network is "
+                "confidently wrong and the first steps only shrink the last layer.",
                 "Multiply the last layer's weight by 0.01 and set its bias to zero.",
                 "The first loss falls to about 3.30 and the hockey stick in the loss curve goes away.",
                 "Run the check again: UG101 is gone and the loss is within 20% of ln(27).",
-                True, ("The head's gradient:data ratio is 12 times that of its peers.",),
+                True,
+                ("The head's gradient:data ratio is 12 times that of its peers.",),
             ),
             Finding(
-                "UG303", "saturated", "error", site, f"{site}: 68% of tanh's outputs are in its flat tails",
-                {"saturated": 0.68, "limit": 0.15, "sites": [f"layers.{i}" for i in range(1, 10, 2)], "gain": float("nan")},
+                "UG303",
+                "saturated",
+                "error",
+                site,
+                f"{site}: 68% of tanh's outputs are in its flat tails",
+                {
+                    "saturated": 0.68,
+                    "limit": 0.15,
+                    "sites": [f"layers.{i}" for i in range(1, 10, 2)],
+                    "gain": float("nan"),
+                },
                 "The pre-activations have a standard deviation of 10, where tanh passes almost no gradient.",
                 "Initialize the weight with standard deviation (5/3)/sqrt(fan_in) = 0.30.",
-                "Saturation falls below 5%, the gradient reaches the embedding.", "The histogram is no longer two spikes.",
+                "Saturation falls below 5%, the gradient reaches the embedding.",
+                "The histogram is no longer two spikes.",
                 True,
             ),
-            Finding("UG601", "redundant-bias", "info", "layers.0", "layers.0: its bias does nothing", {}, "", "Remove it."),
+            Finding(
+                "UG601",
+                "redundant-bias",
+                "info",
+                "layers.0",
+                "layers.0: its bias does nothing",
+                {},
+                "",
+                "Remove it.",
+            ),
         ),
         verdict="sick: it starts confidently wrong, and its tanh layers are saturated",
         status="sick",
         first_action="Multiply the last layer's weight by 0.01 and set its bias to zero.",
         abstained={"UG501": "no optimizer step was rehearsed; pass steps=10"},
-    )  # fmt: skip
+    )
 
 
 def healthy():
@@ -206,9 +302,19 @@ def healthy():
 
 def hostile_diagnosis():
     finding = Finding(
-        "UG301", HOSTILE, "warning", HOSTILE, f"{HOSTILE} [red]x[/red] \x1b[31m", {HOSTILE: HOSTILE, "nan": float("nan")},
-        HOSTILE, "[bold]do", "</script>", "\u2028", False, (HOSTILE,),
-    )  # fmt: skip
+        "UG301",
+        HOSTILE,
+        "warning",
+        HOSTILE,
+        f"{HOSTILE} [red]x[/red] \x1b[31m",
+        {HOSTILE: HOSTILE, "nan": float("nan")},
+        HOSTILE,
+        "[bold]do",
+        "</script>",
+        "\u2028",
+        False,
+        (HOSTILE,),
+    )
     return Diagnosis((finding,), f"sick: {HOSTILE} [red]", "sick", f"[red]{HOSTILE}", {"UG1": HOSTILE})
 
 

@@ -129,7 +129,13 @@ class _Run:
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
         before = torch.get_rng_state()
         self.probe = probe = Probe(
-            self.model, chosen, sample=_HISTOGRAM_SAMPLE, examples=self.batch.examples, maps=True, strict=True
+            self.model,
+            chosen,
+            sample=_HISTOGRAM_SAMPLE,
+            limit=None,
+            examples=self.batch.examples,
+            maps=True,
+            strict=True,
         )
         first: _Pass | None = None
         with probe:

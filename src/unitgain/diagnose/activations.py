@@ -9,7 +9,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit
+from .trend import comparable, fit, severity
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 
@@ -30,12 +30,14 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
         raise CannotJudge("fewer than four comparable layers")
     trend = fit([m["rms"] for m in sites])
     change = 10 ** min(direction * trend.change, 300.0)
-    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
+    level = severity(trend, direction, entry)
+    without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
+    if level is None or direction * without_pools.change <= math.log10(entry.limit("warning")):
         return
     first, last, per_layer = sites[0], sites[-1], 10**trend.slope
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
-        "error" if change > entry.limit("error") else "warning",
+        level,
         first.name,
         f"the scale {verb} {show(change)}-fold over {len(sites)} layers (times {show(per_layer)} per layer): "
         f"rms {show(first['rms'])} at {first.name}, {show(last['rms'])} at {last.name}",
@@ -56,10 +58,25 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     )
 
 
+def _pooled_away(view: View, position: int) -> float:
+    """What all pooling layers up to a position multiplied the scale by.
+
+    Average pooling shrinks noise and keeps smooth images, max pooling raises both: that says something about the
+    input and nothing about the weights.
+    """
+    factor = 1.0
+    for pool in view.activations:
+        if pool.role == "pool" and pool.position < position:
+            before = [m["rms"] for m in view.fed_by(pool) if m["rms"] > 0]
+            if before and pool["rms"] > 0:
+                factor *= pool["rms"] / before[0]
+    return factor
+
+
 def saturated(view: View) -> Iterator[Finding]:
     """UG303: values in the flat tails of bounded functions."""
     entry = CATALOGUE["UG303"]
-    judged = {m.name: _tail(m) for m in view.activations if _can_saturate(view, m)}
+    judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
     judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
     if not judged:
         raise CannotJudge("no bounded activation function")
@@ -110,8 +127,11 @@ def dead_units(view: View) -> Iterator[Finding]:
         raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
     found: dict[str, dict[str, float]] = {}
     for measured in judged:
-        if any(m["absmax"] == 0 for m in view.fed_by(measured)):
+        before = view.fed_by(measured)
+        if any(m["absmax"] == 0 for m in before):
             continue  # zero-initialized: nothing arrives yet
+        if measured.broken or any(m.broken for m in before):
+            continue  # NaN is not dead
         units, fraction = measured["units"], measured["dead"] / measured["units"]
         chance = _off_by_chance(view, measured, steps)
         margin = entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units)
@@ -186,30 +206,23 @@ def _can_saturate(view: View, measured: Measured) -> bool:
     return True
 
 
-def _tail(measured: Measured) -> float:
-    """Saturated fraction; for functions that are zero below zero (ReLU6) without the zeros."""
-    function = str(measured.site.attributes.get("function", "")).lower()
-    return (
-        max(0.0, measured["saturated"] - measured["zero"]) if function == "relu6" else measured["saturated"]
-    )
-
-
 def _shrink(view: View, before: Measured | None, std: float) -> str:
     """The prescription with its factor, where the layer before is a linear one and too large."""
     weights = [p.name for p in view.own_parameters(before) if p.site.attributes.get("role") == "weight"]
     if before is None or before.role != "linear" or not weights or not std > 1:
         return ""
     return (
-        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, and its "
-        "bias likewise (for tanh: gain 5/3 over sqrt(fan_in)); or put a normalization layer in between."
+        f"Multiply {weights[0]} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
+        "and its bias likewise; or put a normalization layer in between."
     )
 
 
 def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     """Probability that a healthy random unit is off for all samples, because the examples are alike.
 
-    With a random weight vector and no bias, the pre-activations of two examples are correlated by the cosine of
-    what goes into the layer. For n equally correlated Gaussians with correlation c,
+    With a random weight vector, the pre-activations of two examples are correlated by the cosine of what goes
+    into the layer; the spread of its biases, which all examples share, adds to that. For n equally correlated
+    Gaussians with correlation c,
 
         P(all negative) = E over t ~ N(0, 1) of Phi(-sqrt(c / (1 - c)) t)^n,
 
@@ -221,8 +234,9 @@ def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
     if any(m.site.attributes.get("subtracts_mean") == "channel" for m in view.fed_by(measured)):
         return 0.0
     samples = max(1.0, measured["count"] / measured["units"] * steps)
-    cosine = _incoming_cosine(view, measured)
-    cosine = min(max(cosine, 0.0), 0.9999)
+    shared = _share_of_bias(view, measured)
+    cosine = shared + (1 - shared) * max(_incoming_cosine(view, measured), 0.0)
+    cosine = min(cosine, 0.9999)
     t = np.linspace(-6, 6, 481)
     weight = np.exp(-t * t / 2)
     off = np.array([0.5 * math.erfc(math.sqrt(cosine / (1 - cosine)) * v / math.sqrt(2)) for v in t])
@@ -230,8 +244,8 @@ def _off_by_chance(view: View, measured: Measured, steps: int) -> float:
 
 
 def _incoming_cosine(view: View, measured: Measured) -> float:
-    """Cosine between examples of what went into the layer before this function, not of the layer's output: that
-    one would be near one in a layer killed by its bias, and excuse it."""
+    """Cosine between examples of what went into the layer before this function, not of the layer's output:
+    that one would be near one in a layer killed by its bias, and excuse it."""
     for layer in view.fed_by(measured):
         for source in view.fed_by(layer):
             if not math.isnan(source["cosine"]):
@@ -243,10 +257,22 @@ def _incoming_cosine(view: View, measured: Measured) -> float:
     return earlier[-1]["cosine"] if earlier else 0.0
 
 
+def _share_of_bias(view: View, measured: Measured) -> float:
+    """Share of the pre-activation's variance that comes from differences between the layer's biases. Their std,
+    not their rms: a bias that holds all units down is what the rule looks for."""
+    for layer in view.fed_by(measured):
+        biases = [p for p in view.own_parameters(layer) if p.site.attributes.get("role") == "bias"]
+        if biases and biases[0]["std"] > 0 and layer["rms"] > 0:
+            return min(1.0, (biases[0]["std"] / layer["rms"]) ** 2)
+    return 0.0
+
+
 def _why_dead(before: Measured | None) -> str:
     mean, std = (before["mean"], before["std"]) if before else (math.nan, math.nan)
     if mean < -std:
-        return f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large negative bias."
+        return (
+            f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large bias."
+        )
     return "Their weights and bias keep what goes in on the flat side for every example."
 
 

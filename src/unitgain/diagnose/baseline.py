@@ -2,7 +2,8 @@
 
 The file is JSON, meant to be kept under version control:
 
-    {"schema_version": 1, "accepted": [{"code": "UG303", "site": "tanh1", "severity": "warning", "message": "..."}]}
+    {"schema_version": 1,
+     "accepted": [{"code": "UG303", "site": "tanh1", "severity": "warning", "message": "..."}]}
 
 A finding is the same one if code and site agree. One that is worse than what was accepted (an error where a
 warning was) is new.

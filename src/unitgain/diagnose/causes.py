@@ -1,7 +1,7 @@
 """One cause, one finding: which finding explains which other, and when.
 
-EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings and
-becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
+EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings
+and becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
 
 
 def _head_is_innocent(cause: Finding, effect: Finding, view: View) -> bool:
-    """The logits are large because the features are: the last layer's own gain is moderate."""
+    """The logits are large because the features are: the last layer's gain is moderate, or that of the others."""
     output = view.output
     into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
-    gain = CATALOGUE["UG101"].limit("own_gain")
+    gain = CATALOGUE["UG101"].limit("own_gain") * max(1.0, float(cause.evidence.get("per_layer", 1.0)))
     return not into or view.number("output", "rms") < gain * max(into)
 
 
@@ -52,6 +52,24 @@ def _killed_there(cause: Finding, effect: Finding, view: View) -> bool:
     """The gradient (or the difference between examples) ends at a site that the cause names."""
     where = effect.evidence.get("killed_by") if effect.code == "UG403" else effect.site
     return where is not None and where in {cause.site, *cause.evidence.get("sites", ())}
+
+
+def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
+    """Dead or saturated enough to weaken the gradient by orders of magnitude: badly, or in several layers."""
+    return cause.severity == "error" or (cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= 3)
+
+
+def _faded(cause: Finding, effect: Finding, view: View) -> bool:
+    """The difference between examples went little by little, as the gradient does on its way back."""
+    return effect.evidence.get("spread_before", math.nan) < 1e-3
+
+
+def _layer_is_dead(cause: Finding, effect: Finding, view: View) -> bool:
+    """A layer all of whose units are dead: nothing that depends on the input passes, forward or back."""
+    whole = any(row["fraction"] == 1 for row in cause.evidence.get("sites", {}).values())
+    return (whole and effect.evidence.get("reason") in ("killed", "zero")) or _killed_there(
+        cause, effect, view
+    )
 
 
 def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
@@ -82,14 +100,15 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG201", "UG303", _input_is_large),
     ("UG303", "UG304", _same_sites),
     ("UG304", "UG102", _killed_there),
-    ("UG304", "UG403", _killed_there),
+    ("UG304", "UG403", _layer_is_dead),
     ("UG303", "UG102", _killed_there),
     ("UG303", "UG403", _killed_there),
     ("UG301", "UG102", _always),
     ("UG102", "UG403", _killed_there),
     ("UG301", "UG401", _always),
-    ("UG303", "UG401", _always),
-    ("UG304", "UG401", _always),
+    ("UG303", "UG401", _blocks_much),
+    ("UG304", "UG401", _blocks_much),
+    ("UG401", "UG102", _faded),
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
 )

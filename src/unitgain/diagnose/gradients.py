@@ -10,7 +10,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit
+from .trend import comparable, fit, severity
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 
@@ -34,16 +34,17 @@ def _gradient_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     norms = [m["rms"] * math.sqrt(math.prod(m.site.shape) / m.examples) for m in sites]
     trend = fit(norms[::-1])
     change = 10 ** min(direction * trend.change, 300.0)
-    if direction * trend.tau < entry.limit("steadiness") or change <= entry.limit("warning"):
+    level = severity(trend, direction, entry)
+    if level is None:
         return
     first, last, per_layer = sites[0], sites[-1], 10**trend.slope
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
-        "error" if change > entry.limit("error") else "warning",
+        level,
         first.name,
         f"the gradient {verb} {show(change)}-fold on its way back over {len(sites)} layers (times "
-        f"{show(per_layer)} per layer): norm per example {show(norms[-1])} at {last.name}, {show(norms[0])} at "
-        f"{first.name}",
+        f"{show(per_layer)} per layer): norm per example {show(norms[-1])} at {last.name}, "
+        f"{show(norms[0])} at {first.name}",
         evidence={
             "change": change,
             "per_layer": per_layer,
@@ -79,8 +80,9 @@ def no_gradient(view: View) -> Iterator[Finding]:
         yield entry.finding(
             "error" if share > entry.limit("error") else "warning",
             members[0].name,
-            f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get{'s' * (len(members) == 1)} "
-            f"{what} ({listed(names)})" + (f": the way back ends at {killer}" if killer else ""),
+            f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
+            f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
+            + (f": the way back ends at {killer}" if killer else ""),
             evidence={
                 "parameters": names[:50],
                 "number": len(members),
@@ -95,14 +97,14 @@ def no_gradient(view: View) -> Iterator[Finding]:
 
 _CAUSES = {
     "unused": "The module that owns it did not run in this pass, or its result is not used.",
-    "detached": "It ran, but its output does not lead to the loss: unused, detached, or computed without grad.",
+    "detached": "It ran, but its output does not lead to the loss: unused, or computed without grad.",
     "killed": "The gradient that comes back is exactly zero from {killer} on.",
     "zero": "The gradient that arrives is exactly zero.",
 }
 _REMEDIES = {
     "unused": "Use it in the forward pass, remove it, or freeze it (requires_grad=False).",
-    "detached": "Look for .detach(), .data, torch.no_grad(), argmax or a round trip through NumPy after it, or add its "
-    "output to the loss; if that is meant, freeze it (requires_grad=False).",
+    "detached": "Look for .detach(), .data, torch.no_grad() or argmax after it, or "
+    "add its output to the loss; if that is meant, freeze it (requires_grad=False).",
     "killed": "Repair {killer}: a function on its flat side, or weights that are zero.",
     "zero": "Look at what its output is multiplied with, and at functions on their flat side.",
 }
@@ -121,7 +123,8 @@ def gradient_not_finite(view: View) -> Iterator[Finding]:
     yield CATALOGUE["UG405"].finding(
         "error",
         site.name if site else parameter.name,
-        f"NaN or infinity in the gradients of {plural(len(bad), 'parameter')}{where}; the last of them is {parameter.name}",
+        f"NaN or infinity in the gradients of {plural(len(bad), 'parameter')}{where}; the last one in the "
+        f"model is {parameter.name}",
         evidence={"parameters": [m.name for m in bad][:50], "number": len(bad), "first": parameter.name},
         cause="It arises between the output of the named site and the loss."
         if site
@@ -130,8 +133,8 @@ def gradient_not_finite(view: View) -> Iterator[Finding]:
 
 
 def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
-    """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that have a
-    good reason: unblocked after one step, before a zero head, or a bias that cancels."""
+    """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that
+    have a good reason: unblocked after one step, before a zero head, or a bias that cancels."""
     largest = {
         name: float(
             np.max(np.nan_to_num(values, nan=np.inf))

@@ -32,8 +32,8 @@ def input_not_normalized(view: View) -> Iterator[Finding]:
         yield entry.finding(
             "warning",
             measured.name,
-            f"{measured.name} has mean {show(mean)} and standard deviation {show(std)}, expected about 0 and 1 "
-            f"(values {show(measured['min'])} to {show(measured['max'])})",
+            f"{measured.name} has mean {show(mean)} and standard deviation {show(std)}, expected about 0 "
+            f"and 1 (values {show(measured['min'])} to {show(measured['max'])})",
             evidence={
                 **{name: measured[name] for name in ("mean", "std", "rms", "min", "max")},
                 "channel_mean": measured.site.attributes.get("channel_mean"),

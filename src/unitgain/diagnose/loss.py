@@ -37,8 +37,8 @@ def confident_at_init(view: View) -> Iterator[Finding]:
         f"loss {loss:.2f} at initialization, expected ln({classes:g}) = {expected:.2f}: the model is sure, "
         f"and wrong" + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
         evidence={"loss": loss, "expected": expected, "classes": int(classes), "logits_rms": rms},
-        cause="The logits are too large: the last layer's weights, its bias, or what goes into it. (If the model "
-        "is trained, its classes or its preprocessing do not match this batch.)",
+        cause="The logits are too large: the last layer's weights, its bias, or what goes into it. (If the "
+        "model is trained, its classes or its preprocessing do not match this batch.)",
         remedy=f"Multiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero.",
     )
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .entry import Entry
 from .view import Measured
 
 
@@ -42,17 +43,34 @@ def fit(values: Sequence[float]) -> Trend:
     return Trend(slope, slope * (len(y) - 1), float(np.mean(np.sign(difference))))
 
 
+def severity(trend: Trend, direction: int, entry: Entry) -> str | None:
+    """ "error", "warning" or None for a trend in one direction, by an entry's limits.
+
+    A drift of less than "gentle" per layer adds up to a warning in any network that is deep enough, and is
+    harmless: it must reach the error's limit, and is a warning then.
+    """
+    change, rate = direction * trend.change, direction * trend.slope
+    if direction * trend.tau < entry.limit("steadiness") or change <= math.log10(entry.limit("warning")):
+        return None
+    far = change > math.log10(entry.limit("error"))
+    steep = rate > math.log10(entry.limit("gentle"))
+    return ("error" if steep else "warning") if far else ("warning" if steep else None)
+
+
 def comparable(rows: Sequence[Measured], least: int) -> list[Measured]:
     """The sites whose scale may be compared over depth, in execution order.
 
-    Outputs of linear and convolution layers; of activation functions if there are fewer than `least` of those.
-    Left out: the model's output (a head is often scaled down on purpose), what is exactly zero (a
-    zero-initialized end of a residual branch), what is not finite (another rule's business), and gates: vectors
-    computed from pooled features in the middle of a convolutional network, whose scale says how much the pooling
-    averaged away and nothing about the depth.
+    Outputs of linear and convolution layers; of activation functions if there are fewer than `least` of
+    those. Left out: the model's output, or where that is no layer the last layer (a head is often
+    scaled down on purpose), what is exactly zero (a
+    zero-initialized end of a residual branch), what is not finite (another rule's business), and gates:
+    vectors computed from pooled features in the middle of a convolutional network, whose scale says how much
+    the pooling averaged away and nothing about the depth.
     """
     for role in ("linear", "activation"):
-        chosen = [m for m in rows if m.role == role and not m.is_output and not m.broken]
+        chosen = [m for m in rows if m.role == role and not m.broken]
+        outputs = [m for m in chosen if m.is_output] or (chosen[-1:] if role == "linear" else [])
+        chosen = [m for m in chosen if m not in outputs]
         chosen = [m for m in chosen if m["rms"] > 0 and math.isfinite(m["rms"])]
         last_map = max((i for i, m in enumerate(chosen) if m.positions > 1), default=-1)
         chosen = [m for i, m in enumerate(chosen) if m.positions > 1 or i > last_map]

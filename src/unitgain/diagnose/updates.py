@@ -10,25 +10,26 @@ from .catalogue import CATALOGUE
 from .finding import Finding
 from .view import CannotJudge, View, listed, plural, show
 
+# their update is the learning rate times something near one, whatever the gradient's size
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
 
 
 def updates_too_large(view: View) -> Iterator[Finding]:
     """UG501: more than a hundredth of the weights per step."""
     entry = CATALOGUE["UG501"]
-    ratios, median = _settled(view, int(entry.limit("adaptive_steps")))
-    if median <= entry.limit("warning"):
+    ratios, median, granted = _settled(view, "UG501")
+    if median - granted <= entry.limit("warning"):
         return
-    severity = "error" if median > entry.limit("error") else "warning"
-    yield _finding(view, "UG501", severity, ratios, median, "large")
+    severity = "error" if median - granted > entry.limit("error") else "warning"
+    yield _finding(view, "UG501", severity, ratios, median, granted)
 
 
 def updates_too_small(view: View) -> Iterator[Finding]:
     """UG502: less than a ten-thousandth of the weights per step."""
     entry = CATALOGUE["UG502"]
-    ratios, median = _settled(view, int(entry.limit("adaptive_steps")))
-    if median < entry.limit("warning"):
-        yield _finding(view, "UG502", "warning", ratios, median, "small")
+    ratios, median, granted = _settled(view, "UG502")
+    if median - granted < entry.limit("warning"):
+        yield _finding(view, "UG502", "warning", ratios, median, granted)
 
 
 def uneven_updates(view: View) -> Iterator[Finding]:
@@ -57,17 +58,17 @@ def uneven_updates(view: View) -> Iterator[Finding]:
     yield entry.finding(
         "warning",
         worst,
-        f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest ({listed(list(found))}): "
-        f"{worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
+        f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
+        f"({listed(list(found))}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
         evidence={"decades": found, "steps": steps, "weights": len(series), "std": std},
-        cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or its "
-        f"gradient is {'larger' if faster else 'smaller'} than its peers'.",
+        cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or "
+        f"its gradient is {'larger' if faster else 'smaller'} than its peers'.",
     )
 
 
 def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
-    """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin at
-    zero; with peers_only neither embeddings (most rows of which rest) nor the last layer (often scaled down)."""
+    """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin
+    at zero; with peers_only neither embeddings (most rows rest) nor the last layer (often scaled down)."""
     series = view.over_steps("update", "ratio")
     if not series:
         raise CannotJudge("no optimizer step was measured; give steps (--steps 20) or a training run")
@@ -91,28 +92,29 @@ def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
     return chosen
 
 
-def _settled(view: View, adaptive_steps: int) -> tuple[dict[str, float], float]:
-    """Each weight's median ratio over the later half of the steps, and the median of those."""
-    series = _ratios(view)
-    steps = max(len(values) for values in series.values())
-    name = str(view.fact("optimizer", "name") or "").lower()
-    if any(kind in name for kind in _ADAPTIVE) and steps < adaptive_steps and not view.training:
-        raise CannotJudge(
-            f"the first steps of {view.fact('optimizer', 'name')} are full-sized; give {adaptive_steps} steps or more"
-        )
+def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
+    """Each weight's median ratio over the later half of the steps, the median of those, and the decades granted
+    to an adaptive optimizer that is rehearsed on one repeated batch."""
+    entry, series = CATALOGUE[code], _ratios(view)
+    name = str(view.fact("optimizer", "name") or "")
+    repeated = not view.training and any(kind in name.lower() for kind in _ADAPTIVE)
+    least = entry.limit("adaptive_steps")
+    if repeated and max(len(values) for values in series.values()) < least:
+        raise CannotJudge(f"the first steps of {name} are full-sized; give {least:g} steps or more")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
     if not medians:
         raise CannotJudge("no weight has an update ratio")
-    return medians, float(np.median(list(medians.values())))
+    granted = entry.limit("adaptive_granted") if repeated else 0.0
+    return medians, float(np.median(list(medians.values()))), granted
 
 
 def _finding(
-    view: View, code: str, severity: str, ratios: dict[str, float], median: float, size: str
+    view: View, code: str, severity: str, ratios: dict[str, float], median: float, granted: float
 ) -> Finding:
     entry = CATALOGUE[code]
     rates = [float(rate) for rate in view.fact("optimizer", "lr") or ()]
-    target = entry.limit("target")
+    target = entry.limit("target") + granted
     factor = 10 ** (target - median)
     word = "Lower" if factor < 1 else "Raise"
     if rates:
@@ -124,14 +126,14 @@ def _finding(
     return entry.finding(
         severity,
         None,
-        f"{name} changes the weights by 10^{median:.1f} of their size per step (median of {plural(len(ratios), 'weight')}); "
-        f"10^{target:g} is right",
+        f"{name} changes the weights by 10^{median:.1f} of their size per step (median of "
+        f"{plural(len(ratios), 'weight')}); about 10^{target:.1f} is right",
         evidence={
             "median": median,
             "lowest": min(ratios.values()),
             "highest": max(ratios.values()),
             "lr": rates,
         },
-        cause=f"The learning rate is too {size} for these weights and gradients.",
+        cause=f"The learning rate is too {'large' if factor < 1 else 'small'} for these weights and gradients.",
         remedy=remedy,
     )

@@ -14,14 +14,14 @@ _EXPONENT_BIAS = 127
 
 
 def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
-    """(linear, log2) counts, each (len(samples), 64), of the magnitudes of float32 samples.
+    """(linear, log2) counts, each (len(samples), 64), of the magnitudes of floating-point samples.
 
     linear: equal bins from 0 to the sample's top, larger magnitudes in the last bin.
     log2: one bin per power of two from 2**-48 on, zeros left out. Values that are not finite are left out of both.
     """
     sizes = [s.numel() for s in samples]
     joined = samples[0] if len(samples) == 1 else torch.cat(list(samples))
-    values = joined.cpu().numpy()
+    values = joined.float().cpu().numpy()
     row = np.repeat(np.arange(len(samples), dtype=np.int64) * BINS, sizes)
     magnitude = np.abs(values)
     finite = magnitude < np.inf  # False for NaN too
@@ -42,6 +42,6 @@ def underflow(sample: Tensor, smallest_normal: float) -> float:
 
     float32 samples hold float16's subnormal numbers exactly.
     """
-    magnitude = np.abs(sample.cpu().numpy())
+    magnitude = np.abs(sample.float().cpu().numpy())
     nonzero = magnitude[magnitude > 0]
     return float(np.mean(nonzero < smallest_normal)) if nonzero.size else float("nan")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from .. import stats
 from . import modules
-
-UPDATE_SAMPLE = 16_384  # values of a parameter that are compared before and after a step
 
 
 @dataclass
@@ -65,27 +63,50 @@ def list_parameters(model: nn.Module) -> list[Parameter]:
 
 
 class Updates:
-    """Takes a sample of each parameter before the optimizer's step and measures the change after it."""
+    """Takes (a sample of) each parameter before the optimizer's step and measures the change after it.
 
-    def __init__(self) -> None:
+    size  values taken of each parameter; None takes all
+    """
+
+    def __init__(self, size: int | None):
+        self._size = size
         self._before: dict[str, Tensor] = {}
 
-    def take(self, parameters: list[Parameter]) -> None:
-        self._before = {
-            p.name: stats.take_sample(p.tensor, UPDATE_SAMPLE)
+    def take(self, parameters: list[Parameter]) -> dict[str, Tensor]:
+        """{name: values before the step}; a parameter without a gradient is not going to be updated."""
+        self._before = {p.name: self._values(p) for p in parameters}
+        return self._before
+
+    def changes(self, parameters: list[Parameter]) -> dict[str, Tensor]:
+        """{name: after minus before} of the parameters that had a gradient."""
+        before, self._before = self._before, {}
+        return {
+            p.name: self._values(p).sub_(before[p.name])
             for p in parameters
-            if p.tensor.grad is not None
+            if p.name in before and p.tensor.grad is not None
         }
 
-    def measure(
-        self, parameters: list[Parameter], sample: int, add: Callable[[str, stats.Partial], None]
-    ) -> None:
-        for p in parameters:
-            before = self._before.pop(p.name, None)
-            if before is not None:
-                change = stats.take_sample(p.tensor, UPDATE_SAMPLE).sub_(before)
-                add(p.name, stats.summarize(change, sample=sample))
-        self._before.clear()
+    def _values(self, p: Parameter) -> Tensor:
+        return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
+
+
+def measure_gradients(named: dict[str, Tensor], size: int | None, sample: int) -> dict[str, stats.Partial]:
+    """{name: Partial}. Of gradients above `size` values a sample is reduced, but their norm is taken over all:
+    it decides the gradient:data ratio, and one value that is not finite anywhere shows in it."""
+    whole = [g.coalesce().values() if g.is_sparse else g.detach() for g in named.values()]
+    if size is None:
+        return {name: stats.summarize(g, sample=sample) for name, g in zip(named, whole)}
+    large = [i for i, g in enumerate(whole) if g.numel() > size]
+    norms = dict(zip(large, torch._foreach_norm([whole[i] for i in large]))) if large else {}
+    parts = [stats.take_sample(g, size) for g in whole]
+    partials = stats.summarize_each(parts, sample)
+    for i, norm in norms.items():
+        square = norm.double().square()
+        if whole[i].device.type == "cpu" and not math.isfinite(square.item()):
+            partials[i] = stats.summarize(whole[i], sample=sample)
+        else:
+            stats.set_mean_square(partials[i], square / whole[i].numel())
+    return dict(zip(named, partials))
 
 
 def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tensor:

@@ -20,11 +20,12 @@ from ..errors import InputError
 from ..record import Record, pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in, union
-from .parameters import Parameter, Updates, list_parameters, unscaled
+from .parameters import Parameter, Updates, list_parameters, measure_gradients, unscaled
 from .sites import Draft, mark_residual_ends
 from .writer import Step, StepWriter
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+_PARAMETER_SAMPLE = 4096
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
 
 
@@ -44,6 +45,8 @@ class Probe:
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
     histograms whether to keep the two histograms of each site
     sample     values per tensor that histograms are counted from
+    limit      of a larger tensor, measure only as many examples as hold about this many values (at least 4; other
+               ones at each step), and of a larger parameter a sample of 4,096 values; None measures everything
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
@@ -72,6 +75,7 @@ class Probe:
         exclude: Sequence[str] = (),
         histograms: bool = True,
         sample: int = 2048,
+        limit: int | None = 65_536,
         examples: int | None = None,
         maps: bool = False,
         strict: bool = False,
@@ -91,20 +95,23 @@ class Probe:
         self.signals = frozenset(signals)
         self.include, self.exclude = tuple(include), tuple(exclude)
         self.sample = sample if histograms else 0
+        self.limit = limit
         self.strict = strict
         self.failed_in: str | None = None  # path of the innermost module whose forward raised
         self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
         self.record = Record(to)
         self.step = 0
         self._examples_given = examples
+        self._spread = limit is None  # costs as much as all the rest; wanted by check()
         self._writer = StepWriter(self.record)
         self._describe()
 
         self._parameters: list[Parameter] = []
-        self._updates = Updates()
+        self._updates = Updates(None if limit is None else _PARAMETER_SAMPLE)
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._armed: list[RemovableHandle] = []  # every module, only while a step is sampled
         self._drafts: dict[str, Draft] = {}
+        self._inputs: dict[str, Draft] = {}
         self._duplicates: set[str] = set()  # blocks that return a measured tensor unchanged
         self._structure_known = False
         self._has_functions = False
@@ -185,7 +192,7 @@ class Probe:
         self.record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__),
                                           "python": platform.python_version()})  # fmt: skip
         self.record.set_meta("every", self.every)
-        self.record.set_meta("sampling", {"values": self.sample, "run": stats.RUN})
+        self.record.set_meta("sampling", {"histogram_values": self.sample, "limit": self.limit})
         first = next(self.model.parameters(), None)
         self.record.set_meta("device", str(first.device) if first is not None else "cpu")
         self.record.commit()
@@ -389,15 +396,16 @@ class Probe:
             self._origins[tensor] = Origin((name,), True)
             if "input" not in self.signals or tensor.numel() == 0 or not self._selects(name):
                 continue
-            draft = self._current.inputs.get(name)
+            draft = self._inputs.get(name)
             if draft is None:
                 axis = modules.channel_axis(None, tuple(tensor.shape))
-                draft = self._current.inputs[name] = Draft.of_input(name, tensor, axis)
+                draft = self._inputs[name] = Draft.of_input(name, tensor, axis)
             floating = tensor.is_floating_point()
             partial = stats.summarize(
                 tensor, channel_axis=draft.channel_axis if floating else None,
                 batch_axis=modules.batch_axis(None, tuple(tensor.shape), self._examples),
-                cosine=floating, sample=self.sample if floating else 0,
+                cosine=floating, spread=self._spread and floating, sample=self.sample if floating else 0,
+                limit=self.limit, turn=self.step,
             )  # fmt: skip
             self._current.add("input", name, partial)
 
@@ -461,7 +469,10 @@ class Probe:
                 batch_axis=modules.batch_axis(module, tuple(tensor.shape), self._examples),
                 function=draft.function.range if draft.function is not None else None,
                 cosine=True,
+                spread=self._spread,
                 sample=self.sample,
+                limit=self.limit,
+                turn=self.step,
             )
             self._current.add("activation", name, partial)
             if self._maps is not None and draft.function is not None and not self._structure_known:
@@ -488,9 +499,8 @@ class Probe:
         def hook(gradient: Tensor) -> None:
             if step is not self._current:  # a graph kept alive beyond its step
                 return
-            fits = len(draft.shape) == gradient.dim()
             partial = stats.summarize(
-                gradient, channel_axis=draft.channel_axis if fits else None, sample=self.sample
+                gradient, batch_axis=draft.batch_axis, sample=self.sample, limit=self.limit, turn=self.step
             )
             step.add("gradient", draft.name, partial)
 
@@ -525,38 +535,42 @@ class Probe:
         return self._parameters
 
     def _measure_parameters(self) -> None:
-        for p in self._list_parameters():
-            if p.tensor.numel() and _is_plain(p.tensor):
-                self._current.add("parameter", p.name, stats.summarize(p.tensor, sample=self.sample))
+        """Parameters as they are now; the sample also serves the update that follows."""
+        plain = [p for p in self._list_parameters() if p.tensor.numel() and _is_plain(p.tensor)]
+        values = self._updates.take(plain)
+        if "parameter" in self.signals:
+            for name, partial in zip(values, stats.summarize_each(list(values.values()), self.sample)):
+                self._current.add("parameter", name, partial)
 
     def _measure_gradient_of(self, p: Parameter, tensor: Tensor) -> None:
         if tensor.grad is not None:
             self._current.replace(
-                "parameter_gradient", p.name, stats.summarize(tensor.grad, sample=self.sample)
+                "parameter_gradient", p.name, self._gradients_of({p.name: tensor.grad})[p.name]
             )
+
+    def _gradients_of(self, named: dict[str, Tensor]) -> dict[str, stats.Partial]:
+        return measure_gradients(named, None if self.limit is None else _PARAMETER_SAMPLE, self.sample)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
             return
-        if "parameter" in self.signals:
+        if self.signals & {"parameter", "update"}:
             self._measure_parameters()
         if "parameter_gradient" in self.signals:
-            for p in self._list_parameters():
-                if p.tensor.grad is not None and p.tensor.numel():
-                    gradient = unscaled(p.tensor.grad, optimizer)
-                    self._current.add(
-                        "parameter_gradient", p.name, stats.summarize(gradient, sample=self.sample)
-                    )
-        if "update" in self.signals:
-            self._updates.take(
-                [p for p in self._list_parameters() if p.tensor.numel() and _is_plain(p.tensor)]
-            )
+            named = {
+                p.name: unscaled(p.tensor.grad, optimizer)
+                for p in self._list_parameters()
+                if p.tensor.grad is not None and p.tensor.numel()
+            }
+            for name, partial in self._gradients_of(named).items():
+                self._current.add("parameter_gradient", name, partial)
 
     def _after_step(self, *_: Any) -> None:
         if self._is_sampled():
             if "update" in self.signals:
-                add = functools.partial(self._current.add, "update")
-                self._updates.measure(self._list_parameters(), self.sample, add)
+                changes = self._updates.changes(self._list_parameters())
+                for name, partial in zip(changes, stats.summarize_each(list(changes.values()), self.sample)):
+                    self._current.add("update", name, partial)
             self._finish_step()
         else:
             self._advance()
@@ -579,7 +593,7 @@ class Probe:
             if self._maps:
                 self.record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
-        self._writer.write(self._current, self._drafts, self._list_parameters())
+        self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
         self.record.commit(every=0.5)
         self._advance()
 

@@ -25,7 +25,6 @@ class Step:
 
     number: int
     partials: dict[tuple[str, str], Partial] = field(default_factory=dict)
-    inputs: dict[str, Draft] = field(default_factory=dict)
     sums: list[tuple[Origin, Origin]] = field(default_factory=list)
 
     def add(self, kind: str, name: str, partial: Partial) -> None:
@@ -48,12 +47,18 @@ class StepWriter:
         self._tops: dict[int, float] = {}
         self._alive: dict[str, np.ndarray] = {}
 
-    def write(self, step: Step, drafts: Mapping[str, Draft], parameters: list[Parameter]) -> None:
+    def write(
+        self,
+        step: Step,
+        drafts: Mapping[str, Draft],
+        inputs: Mapping[str, Draft],
+        parameters: list[Parameter],
+    ) -> None:
         keys, partials = list(step.partials), list(step.partials.values())
         if not keys:
             return
         by_name = {p.name: p for p in parameters}
-        sites = [self._site(kind, name, step, drafts, by_name) for kind, name in keys]
+        sites = [self._site(kind, name, inputs if kind == "input" else drafts, by_name) for kind, name in keys]
         numbers = stats.finish(partials)
         nan = np.full(len(keys), np.nan)
         columns = {name: numbers.get(name, nan) for name in STATISTICS}
@@ -71,7 +76,6 @@ class StepWriter:
         self,
         kind: str,
         name: str,
-        step: Step,
         drafts: Mapping[str, Draft],
         parameters: Mapping[str, Parameter],
     ) -> Site:
@@ -80,7 +84,7 @@ class StepWriter:
             return known
         if kind in ("parameter", "parameter_gradient", "update"):
             return self._parameter_site(kind, parameters[name], drafts)
-        draft = step.inputs[name] if kind == "input" else drafts[name]
+        draft = drafts[name]
         return self._record.add_site(
             kind, name, position=draft.position, module=draft.module, shape=draft.shape,
             channel_axis=draft.channel_axis, dtype=draft.dtype, attributes=draft.attributes,

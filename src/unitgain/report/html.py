@@ -79,7 +79,7 @@ def script_json(value: Any) -> str:
 
 
 def _file(name: str) -> str:
-    return files(__package__).joinpath("page", name).read_text(encoding="utf-8")
+    return (files("unitgain.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _action(diagnosis: Diagnosis) -> str:
@@ -133,20 +133,23 @@ def _abstained(diagnosis: Diagnosis) -> str:
     rows = "".join(
         f"<dt>{text(code)}</dt><dd>{text(reason)}</dd>" for code, reason in diagnosis.abstained.items()
     )
-    return f'<details class="abstained"><summary>Not judged ({len(diagnosis.abstained)})</summary><dl>{rows}</dl></details>'
+    summary = f"<summary>Not judged ({len(diagnosis.abstained)})</summary>"
+    return f'<details class="abstained">{summary}<dl>{rows}</dl></details>'
 
 
 def _table(layers: Sequence[Layer]) -> str:
-    return "\n".join(_row(layer, _decades(layers)) for layer in layers)
+    decades = _decades(layers)
+    return "\n".join(_row(layer, decades) for layer in layers)
 
 
 def _row(layer: Layer, decades: int) -> str:
     values, site = layer.values, layer.site
     std = values.get("std")
+    link = f'href="#layer-{layer.number}" data-layer="{layer.number}" title="{text(layer.name)}"'
+    name = text(shorten(clean(layer.name), 44))
     cells = [
         _cell(layer.number, str(layer.number)),
-        f'<th scope="row" data-v="{text(layer.name)}"><a href="#layer-{layer.number}" data-layer="{layer.number}" '
-        f'title="{text(layer.name)}">{text(shorten(clean(layer.name), 44))}</a></th>',
+        f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{name}</a></th>',
         f'<td data-v="{text(site.module)}">{text(shorten(clean(site.module), 20))}</td>',
         f"<td>{text(shape_text(site.shape))}</td>",
         _cell(values.get("mean"), number(values.get("mean"))),
@@ -154,8 +157,8 @@ def _row(layer: Layer, decades: int) -> str:
         f"<td>{_scale(std, decades)}</td>",
         _cell(values.get("saturated"), percent(values.get("saturated")), 0.15, 0.5),
         _cell(layer.dead_fraction, percent(layer.dead_fraction), 0.1, 0.5),
-        _cell(values.get("zero"), percent(values.get("zero"))),
-        _cell(values.get("nonfinite"), percent(values.get("nonfinite")), 1e-300, 1e-300),
+        _cell(values.get("zero"), percent(values.get("zero") or None)),
+        _cell(values.get("nonfinite"), percent(values.get("nonfinite") or None), 1e-300, 1e-300),
         _cell(layer.gradient.get("rms"), number(layer.gradient.get("rms"))),
         _cell(layer.ratios.get("gradient"), _ratio(layer.ratios.get("gradient"))),
         _cell(layer.ratios.get("update"), _ratio(layer.ratios.get("update"))),
@@ -179,7 +182,8 @@ def _scale(std: float | None, decades: int) -> str:
         return '<span class="scale"></span>'
     place = 50 + 50 * max(-1.0, min(1.0, math.log10(std) / decades))
     low, high = min(50.0, place), max(50.0, place)
-    return f'<span class="scale" style="--a:{low:.1f}%;--b:{100 - high:.1f}%;--p:{place:.1f}%"><i></i><b></b></span>'
+    style = f"--a:{low:.1f}%;--b:{100 - high:.1f}%;--p:{place:.1f}%"
+    return f'<span class="scale" style="{style}"><i></i><b></b></span>'
 
 
 def _decades(layers: Sequence[Layer]) -> int:

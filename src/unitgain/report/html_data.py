@@ -29,6 +29,7 @@ from .text import clean, shape_text
 DEPTH_STEPS = 12  # steps that the charts over depth can be switched between
 TIME_VALUES = 30_000  # numbers per statistic in the charts over time: fewer steps for more layers
 MAX_MAPS = 24
+TRACE = 5  # thousandths of a layer's values below which a power of two at the edge is not drawn
 STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
 
 
@@ -89,12 +90,17 @@ def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str,
 
 
 def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]:
-    share = np.zeros((len(kept[0].counts), len(numbers)), dtype=int)  # (bins, layers)
+    bins = len(kept[0].counts)
+    share: list[list[int | None]] = [
+        [None] * len(numbers) for _ in range(bins)
+    ]  # (bins, layers), None: no histogram
+    used = set()
     for h in kept:
-        share[:, numbers[h.site] - 1] = np.rint(1000 * h.counts / h.counts.sum())
-    used = np.flatnonzero(share.max(axis=1) > 0)
-    low, high = int(used[0]), int(used[-1]) + 1
-    return {"low": int(kept[0].low) + low, "share": share[low:high].tolist()}
+        for i, thousandths in enumerate(np.rint(1000 * h.counts / h.counts.sum()).astype(int).tolist()):
+            share[i][numbers[h.site] - 1] = thousandths
+            used |= {i} if thousandths >= TRACE else set()
+    low, high = min(used, default=0), max(used, default=bins - 1) + 1
+    return {"low": int(kept[0].low) + low, "share": share[low:high]}
 
 
 def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -> dict[str, Any]:
@@ -115,13 +121,13 @@ def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -
 
 
 def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
-    """{"metrics": {name: [steps, values]}, "steps", "std", "mean", "gradient", "update": per layer, per step}."""
+    """Metrics as {name: [steps, values]}, and per layer and step: std, mean, gradient, update."""
     metrics = {}
     for name in record.metric_names():
         x, y = record.metric(name)
         rows = thin(range(len(x)), 2000)
         if len(rows) > 1:
-            metrics[clean(name)] = [[int(x[i]) for i in rows], [short(y[i]) for i in rows]]
+            metrics[clean(name)] = [[int(x[i]) for i in rows], [short(float(y[i])) for i in rows]]
     steps = record.steps()
     result: dict[str, Any] = {"metrics": metrics, "steps": []}
     if len(steps) < 2:
@@ -133,9 +139,10 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
         out = []
         for kind, name in pairs:
             row: list[float | None] = [None] * len(chosen)
-            for step, value in zip(*record.series(kind, name, statistic)):
-                if int(step) in column:
-                    row[column[int(step)]] = short(value)
+            steps, values = record.series(kind, name, statistic)
+            for step, value in zip(steps.tolist(), values.tolist()):
+                if step in column:
+                    row[column[step]] = short(value)
             out.append(row)
         return out
 

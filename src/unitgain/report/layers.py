@@ -115,7 +115,7 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
                 values=values[site.kind].get(site.name, {}),
                 gradient=values["gradient"].get(site.name, {}),
                 weight=weight,
-                ratios={k: rows[weight]["ratio"] for k, rows in ratios.items() if "ratio" in rows.get(weight, {})},
+                ratios={k: r[weight]["ratio"] for k, r in ratios.items() if "ratio" in r.get(weight, {})},
                 severity=worst.get(site.name, ""),
                 codes=tuple(codes.get(site.name, ())),
             )
@@ -124,12 +124,14 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
 
 
 def values_near(record: Record, kind: str, step: int) -> dict[str, dict[str, float]]:
-    """Values of one kind at a step, or at the last step that has any: updates come after the first forward."""
+    """Values of one kind at a step, or at the last that has any: updates come after the first forward."""
     values = record.values(kind, step)
+    if values or not record.sites(kind):
+        return values
     for other in reversed(thin(record.steps(), 64)):
-        if values or not record.sites(kind):
-            break
         values = record.values(kind, other)
+        if values:
+            break
     return values
 
 

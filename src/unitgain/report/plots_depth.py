@@ -23,7 +23,7 @@ from .plots_style import (
     log_limits,
     new_figure,
     quiet,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def stats_over_depth(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None
 ) -> Figure:
-    """Standard deviation and rms of every activation, rms of its gradient, and its zero, saturated and dead fractions.
+    """Every activation's std and rms, its gradient's rms, and its zero, saturated and dead fractions.
 
     sites: names or fnmatch patterns, all if None. step: the first of a check or the last of a training if
     None. Raises InputError if no activations were measured, or none at that step.
@@ -92,9 +92,9 @@ def stats_over_depth(
 def gradient_ratio(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None
 ) -> Figure:
-    """log10 of gradient:data, std(gradient)/std(data), of every parameter, and the tenfold band around the median.
+    """log10 of std(gradient)/std(data) of every weight, and the tenfold band around their median.
 
-    Parameters that stand out of the band learn at another speed than their peers. Raises InputError if no
+    Weights that stand out of the band learn at another speed than their peers. Raises InputError if no
     parameter gradients were measured.
     """
     chosen = choose_sites(record, "parameter_gradient", sites, "gradient_ratio")

@@ -1,4 +1,4 @@
-"""Plots of whole distributions: histograms by layer, the colourful dimension, the dead chart, the saturation map.
+"""Plots of distributions: histograms by layer, the colourful dimension, the dead chart, the saturation map.
 
 The colourful dimension and the dead chart follow Stefano Giomo's plots as fast.ai's course part 2 uses them:
 a column of pixels per step, log1p of the histogram as colour; and the share of values in the lowest bins.
@@ -27,7 +27,7 @@ from .plots_style import (
     new_figure,
     plot_name,
     quiet,
-)  # fmt: skip
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,8 +63,10 @@ def histograms(
             if found:
                 panels[kind] = found
     if not panels:
-        raise InputError(f"histograms: the record has none of {', '.join(kinds)} at step {step}; "
-                         f"sampled steps are {', '.join(map(str, thin(record.steps(), 6))) or '(none)'}")  # fmt: skip
+        raise InputError(
+            f"histograms: the record has none of {', '.join(kinds)} at step {step}; "
+            f"sampled steps are {', '.join(map(str, thin(record.steps(), 6))) or '(none)'}"
+        )
     many = any(len(found) > FEW for found in panels.values())
     figure = new_figure(9.5, 1.0 + 3.3 * len(panels), f"Distribution of magnitudes by layer, step {step}")
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0].tolist()
@@ -74,8 +76,14 @@ def histograms(
             _heat_over_depth(figure, axes, found, low, high, last=axes is grid[-1])
         else:
             for h, color in zip(found, line_colors(len(found))):
-                axes.plot(h.edges[:-1] * math.sqrt(2), 100 * h.counts / h.counts.sum(), color=color, lw=1.6,
-                          marker="o", ms=2.5)  # fmt: skip
+                axes.plot(
+                    h.edges[:-1] * math.sqrt(2),
+                    100 * h.counts / h.counts.sum(),
+                    color=color,
+                    lw=1.6,
+                    marker="o",
+                    ms=2.5,
+                )
             axes.set_xscale("log", base=2)
             axes.set_xlim(2.0**low, 2.0**high)
             quiet(axes, x="magnitude", y="% of values")
@@ -136,8 +144,12 @@ def color_dim(
         mesh = axes.pcolormesh(
             steps, found[0].edges, np.log1p(counts) / top, cmap="magma", vmin=0, vmax=1, rasterized=True
         )
-        quiet(axes, title=plot_name(site.name, 30), x="step" if i >= len(shown) - columns else "",
-              y="magnitude" if i % columns == 0 else "")  # fmt: skip
+        quiet(
+            axes,
+            title=plot_name(site.name, 30),
+            x="step" if i >= len(shown) - columns else "",
+            y="magnitude" if i % columns == 0 else "",
+        )
         axes.tick_params(labelbottom=i >= len(shown) - columns)
         axes.grid(False)
     assert mesh is not None
@@ -171,7 +183,7 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
         )
     axes.set_ylim(-2, 102)
     quiet(axes, x="step", y=f"% of values in the lowest {NEAR_ZERO_BINS} of 64 bins")
-    name_lines(figure, axes, [s.name for s in chosen])
+    name_lines(figure, [axes], [s.name for s in chosen])
     return figure
 
 
@@ -184,8 +196,10 @@ def saturation_map(record: Record, site: str | None = None) -> Figure:
     """
     maps = record.meta.get("saturation_maps", {})
     if not maps:
-        raise InputError("saturation_map: the record keeps no saturation maps; ug.check() keeps them for bounded "
-                         "activations (tanh, sigmoid, ...), and this model has none or was not measured by check()")  # fmt: skip
+        raise InputError(
+            "saturation_map: the record keeps none; ug.check() keeps them for bounded "
+            "activations (tanh, sigmoid, ...), and this model has none or was not measured by check()"
+        )
     if site is not None and site not in maps:
         raise InputError(f"saturation_map: no map of {site!r}; there are maps of {', '.join(list(maps)[:5])}")
     names = [site] if site is not None else thin(list(maps), 6)

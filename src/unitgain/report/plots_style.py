@@ -48,10 +48,17 @@ def quiet(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
     axes.set_ylabel(y, fontsize=9)
     axes.tick_params(labelsize=8)
     if x == "step":
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        whole_numbers(axes)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """No half steps on the x axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
 
 
 def plot_name(name: str, width: int = 28) -> str:
@@ -91,14 +98,14 @@ def need_steps(record: Record, what: str) -> list[int]:
     steps = record.steps()
     if len(steps) < 2:
         raise InputError(
-            f"{what}: the record has {len(steps)} sampled step{'s' * (len(steps) != 1)}, and a chart over time "
-            "needs two; train under a Probe, or check(..., steps=10)"
+            f"{what}: a chart over time needs two sampled steps, and the record has {len(steps)}; "
+            "train under a Probe, or check(..., steps=10)"
         )
     return steps
 
 
 def depth_axis(axes: Axes, names: Sequence[str], label: bool = True) -> None:
-    """The x axis over depth, its positions 1, 2, ...: the layers' names if they fit, otherwise their numbers."""
+    """The x axis over depth at 1, 2, ...: the layers' names if they fit, otherwise their numbers."""
     axes.set_xlim(0.5, len(names) + 0.5)
     if len(names) <= NAMED_TICKS:
         axes.set_xticks(range(1, len(names) + 1))
@@ -123,9 +130,8 @@ def line_colors(number: int) -> list[Any]:
     return list(colormaps[DEPTH_MAP](np.linspace(0, DEEPEST, number)))
 
 
-def name_lines(figure: Figure, axes: Axes | Sequence[Axes], names: Sequence[str]) -> None:
+def name_lines(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -> None:
     """Says which line is which: a legend beside few lines, a colour bar over depth for many."""
-    panels = list(axes) if isinstance(axes, (list, tuple)) else [axes]
     if len(names) <= FEW:
         from matplotlib.lines import Line2D
 
@@ -137,7 +143,9 @@ def name_lines(figure: Figure, axes: Axes | Sequence[Axes], names: Sequence[str]
     from matplotlib.colors import ListedColormap, Normalize
 
     shades = ListedColormap(colormaps[DEPTH_MAP](np.linspace(0, DEEPEST, 256)))
-    bar = figure.colorbar(ScalarMappable(Normalize(1, len(names)), shades), ax=panels, pad=0.02, aspect=30)
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(1, len(names)), shades), ax=list(panels), pad=0.02, aspect=30
+    )
     bar.set_label("layer, in execution order", fontsize=9)
     bar.set_ticks([1, len(names)], labels=[plot_name(names[0], 18), plot_name(names[-1], 18)])
     bar.ax.tick_params(labelsize=8)

@@ -20,7 +20,8 @@ from .plots_style import (
     need_steps,
     new_figure,
     quiet,
-)  # fmt: skip
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,9 +59,9 @@ def stats_over_time(
         seen = _lines(record, axes, chosen, kind, statistic, 100.0 if statistic in FRACTIONS else 1.0)
         if statistic in LOGARITHMIC:
             log_limits(axes, seen)
-        quiet(axes, title=statistic, y="per cent" if statistic in FRACTIONS else "")
+        quiet(axes, y=f"{statistic}, per cent" if statistic in FRACTIONS else statistic)
     panels[-1].set_xlabel("step", fontsize=9)
-    panels[-1].xaxis.get_major_locator().set_params(integer=True)
+    whole_numbers(panels[-1])
     name_lines(figure, panels, [s.name for s in chosen])
     return figure
 
@@ -82,11 +83,19 @@ def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) ->
             "update_ratio: no update:data ratio is defined; did the optimizer change any weight?"
         )
     axes.axhline(-3, color=GUIDE, lw=1.2, ls="--")
-    axes.annotate("1e-3", (1, -3), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points",
-                  ha="right", fontsize=8, color=GUIDE)  # fmt: skip
+    axes.annotate(
+        "1e-3",
+        (1, -3),
+        xycoords=("axes fraction", "data"),
+        xytext=(-2, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=GUIDE,
+    )
     axes.set_ylim(min(seen.min(), -3.5) - 0.3, max(seen.max(), -2.5) + 0.3)
     quiet(axes, x="step", y="log10( std(update) / std(data) )")
-    name_lines(figure, axes, [s.name for s in chosen])
+    name_lines(figure, [axes], [s.name for s in chosen])
     return figure
 
 

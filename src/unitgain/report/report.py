@@ -52,7 +52,7 @@ class Report:
         return plain_text(self.record, self.diagnosis, max(60, width))
 
     def to_json(self, indent: int | None = 2) -> str:
-        """Strict JSON: {"schema_version", "meta", "findings", "sites"}; a number that is not finite is null."""
+        """Strict JSON: {"schema_version", "meta", "findings", "sites"}; what is not finite is null."""
         from .json_report import to_json
 
         return to_json(self.record, self.diagnosis, indent)
@@ -91,10 +91,10 @@ class Report:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text
 
-        from .terminal import ASCII, plain_text, render
+        from .terminal import ascii_text, render
 
         if options.ascii_only:
-            yield Text(plain_text(self.record, self.diagnosis, options.max_width).translate(ASCII))
+            yield Text(ascii_text(self.record, self.diagnosis, options.max_width))
         else:
             yield render(self.record, self.diagnosis, options.max_width)
 

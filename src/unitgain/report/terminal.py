@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -26,9 +27,7 @@ WIDTH = 80
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
-ASCII = str.maketrans(
-    {"✗": "x", "✓": "+", "…": "~", "×": "x", "│": "|", "━": "=", "●": "o", "·": "-", "−": "-"}
-)
+ASCII = str.maketrans("✗✓→…×│━●◂▸·\u00a0", "x+>~x|=o<>- ")
 
 
 def render(record: Record, diagnosis: Diagnosis, width: int) -> Group:
@@ -43,7 +42,14 @@ def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH) -> str:
         file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
     )
     console.print(render(record, diagnosis, width))
-    return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+    text = stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def ascii_text(record: Record, diagnosis: Diagnosis, width: int) -> str:
+    """The same for a terminal that knows nothing but ASCII: signs are replaced, other letters become "?"."""
+    text = plain_text(record, diagnosis, width).translate(ASCII)
+    return text.encode("ascii", "replace").decode()
 
 
 def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
@@ -113,20 +119,30 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
     yield _hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
-    evidence = Text("  ").join(
-        Text.assemble((f"{label(k)} ", "dim"), value_text(v).replace(" ", "\u00a0") if len(value_text(v)) < 20 else value_text(v))
-        for k, v in finding.evidence.items()
-    )  # fmt: skip
+    evidence = Text("  ").join(_measured(label(k), value_text(v)) for k, v in finding.evidence.items())
     if finding.evidence:
         yield _field("Measured", evidence)
-    for name, text in (("Cause", finding.cause), ("Do", finding.remedy), ("Expect", finding.effect),
-                       ("Verify", finding.verify)):  # fmt: skip
+    for name, text in (
+        ("Cause", finding.cause),
+        ("Do", finding.remedy),
+        ("Expect", finding.effect),
+        ("Verify", finding.verify),
+    ):
         if text:
             yield _field(name, clean(text), style="bold" if name == "Do" else "")
             if name == "Do" and finding.auto:
                 yield _field("", "`unitgain fix` can do this.", style="green")
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
+
+
+def _measured(name: str, value: str) -> Text:
+    """One number of the evidence; a short one is not torn apart at a line's end."""
+    together = f"{name} {value}"
+    if len(together) < 24:
+        name, value = name.replace(" ", "\u00a0"), value.replace(" ", "\u00a0")
+        return Text.assemble((f"{name}\u00a0", "dim"), value)
+    return Text.assemble((f"{name} ", "dim"), value)
 
 
 def _field(name: str, text: str | Text, style: str = "") -> RenderableType:
@@ -143,7 +159,7 @@ def _hanging(first: Text, body: Text, indent: int) -> Table:
     return grid
 
 
-# ---- the table over depth ------------------------------------------------------------------------------------
+# ---- the table over depth ----------------------------------------------------------------------------------
 
 
 def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
@@ -154,8 +170,9 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     bar_width = 21 if wide else 11
     gradients = any(layer.gradient for layer in layers)
     updates = any("update" in layer.ratios for layer in layers)
-    title = Text("Scale over depth", style="bold")
-    title.append(f"  std on a log scale, ±{decades} decades around │ = 1", style="dim")
+    title = Text.assemble(
+        ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")
+    )
     if len(record.steps()) > 1:
         title.append(f", step {reported_step(record)}", style="dim")
     yield title
@@ -182,7 +199,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     for layer in shown:
         color = COLORS[layer.severity]
         calm = "" if layer.severity else "dim"
-        tint = color or ("" if diagnosis.status == "healthy" else _tint(layer, peers))
+        tint = f"bold {color}" if layer.severity in ("error", "warning") else ""
+        tint = tint or ("" if diagnosis.status == "healthy" else _tint(layer, peers))
         std, mean = layer.values.get("std"), layer.values.get("mean")
         cells: list[Text] = [
             Text(SIGNS[layer.severity], style=f"bold {color}"),
@@ -208,8 +226,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     if len(shown) < len(layers):
         hidden = len(layers) - len(shown)
         yield Text(
-            f"{hidden} of {len(layers)} layers are not shown: what has a finding and what lies furthest off is "
-            "here, the rest evenly chosen. The .html report has all.",
+            f"{hidden} of {len(layers)} layers are not shown: what has a finding and what lies furthest "
+            "off is here, the rest evenly chosen. The .html report has all.",
             style="dim",
         )
 
@@ -235,7 +253,7 @@ def choose(layers: Sequence[Layer], peers: Peers, limit: int) -> list[Layer]:
     # the rest halve the widest gaps, so that depth is covered evenly
     while len(chosen) < limit:
         order = sorted(chosen)
-        left, right = max(zip(order, order[1:]), key=lambda gap: gap[1] - gap[0])
+        left, right = max(pairwise(order), key=lambda gap: gap[1] - gap[0])
         chosen.add((left + right) // 2)
     return [layers[i] for i in sorted(chosen)]
 

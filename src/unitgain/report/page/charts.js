@@ -27,6 +27,7 @@ function base(more) {
     font: { color: tone("text"), size: 12, family: "system-ui, 'Liberation Sans', sans-serif" },
     margin: { l: 58, r: 16, t: 28, b: 40 }, showlegend: true,
     legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom", font: { size: 11 } },
+    modebar: { bgcolor: "rgba(0,0,0,0)", color: tone("zero"), activecolor: tone("text") },
     hoverlabel: { bgcolor: tone("card"), bordercolor: tone("line"), font: { color: tone("text") }, align: "left" },
     ...more,
   };
@@ -40,7 +41,14 @@ function depthAxis(more) {
   return axis(text, { range: [0.5, layers.length + 0.5], showgrid: false, ...ticks, ...more });
 }
 
-const logAxis = (text, more) => axis(text, { type: "log", exponentformat: "power", dtick: undefined, nticks: 7, ...more });
+// one tick per power of ten, or per several where there are many
+const logAxis = (text, more) => axis(text, { type: "log", exponentformat: "power", dtick: more.range ? Math.ceil((more.range[1] - more.range[0]) / 6) : 1, ...more });
+
+// no ticks at half steps
+function stepAxis(steps, more) {
+  const few = steps.reduce((a, b) => Math.max(a, b), 0) - steps[0] <= 12;
+  return axis("step", { ...(few ? { dtick: 1 } : {}), ...more });
+}
 
 // a log axis hugging a flat line would turn noise into mountains: at least two decades
 function decades(...columns) {
@@ -114,7 +122,7 @@ const charts = {
       layout[i ? "yaxis2" : "yaxis"] = axis("magnitude", { domain: [low, low + share], tickprefix: "2<sup>", ticksuffix: "</sup>", showgrid: false, nticks: 8 });
       layout.annotations.push(panelTitle(kind + "s", low + share + 0.005));
       return {
-        type: "heatmap", x: X, y: h.share.map((_, k) => h.low + k + 0.5), z: h.share.map(row => row.map(v => v / 10)), zmin: 0, zmax: top / 10, yaxis: i ? "y2" : "y",
+        type: "heatmap", x: X, y: h.share.map((_, k) => h.low + k + 0.5), z: h.share.map(row => row.map(v => v === null ? null : v / 10)), zmin: 0, zmax: top / 10, yaxis: i ? "y2" : "y",
         text: h.share.map((_, k) => titles.map(t => `${t}<br>2<sup>${h.low + k}</sup> to 2<sup>${h.low + k + 1}</sup>`)),
         hovertemplate: "%{text}<br>%{z:.1f}% of values<extra></extra>", colorscale: "Cividis", showscale: i === 0, colorbar: colorbar("% of values", { len: 0.9 }),
       };
@@ -169,7 +177,7 @@ const charts = {
     const found = Object.entries(data.time.metrics);
     if (!found.length) return null;
     const traces = found.map(([name, [x, y]], i) => ({ type: "scatter", mode: x.length > 30 ? "lines" : "lines+markers", name: literal(cut(name, 30)), x, y, line: { color: LINE_COLORS[i % 8], width: 1.6 } }));
-    return { traces, layout: base({ xaxis: axis("step"), yaxis: axis("value"), showlegend: true }), depth: false };
+    return { traces, layout: base({ xaxis: stepAxis(found.flatMap(([, [x]]) => x)), yaxis: axis("value"), showlegend: true }), depth: false };
   },
 
   time() {
@@ -196,7 +204,7 @@ function overTime(table, numbers, label, log, { guide }) {
     }));
     const shapes = guide === undefined ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: guide, y1: guide, line: { color: tone("muted"), width: 1, dash: "dash" } }];
     const yaxis = log ? logAxis(label, decades(...rows.map(([, y]) => y))) : axis(label);
-    return { traces, layout: base({ xaxis: axis("step"), yaxis, shapes }), depth: false };
+    return { traces, layout: base({ xaxis: stepAxis(steps), yaxis, shapes }), depth: false };
   }
   const z = rows.map(([, y]) => log ? y.map(v => v > 0 ? Math.log10(v) : null) : y);
   const text = rows.map(([, y], i) => steps.map((s, k) => `${names[i]}<br>step ${s}<br>${label} ${format(y[k])}`));
@@ -205,7 +213,7 @@ function overTime(table, numbers, label, log, { guide }) {
   return {
     traces: [{ type: "heatmap", x: steps, y: rows.map((_, i) => i + 1), z, text, hovertemplate: "%{text}<extra></extra>", ...scale, zmid: centered ? guide ?? 0 : undefined,
       colorscale: centered ? "RdBu" : "Cividis", reversescale: false, colorbar: colorbar(log ? "log10 " + label : label) }],
-    layout: base({ showlegend: false, margin: { l: 58, r: 16, t: 8, b: 40 }, xaxis: axis("step", { showgrid: false }), yaxis: axis(guide === undefined ? "layer" : "weight", { showgrid: false, autorange: "reversed" }) }),
+    layout: base({ showlegend: false, margin: { l: 58, r: 16, t: 8, b: 40 }, xaxis: stepAxis(steps, { showgrid: false }), yaxis: axis(guide === undefined ? "layer" : "weight", { showgrid: false, autorange: "reversed" }) }),
     depth: false,
   };
 }

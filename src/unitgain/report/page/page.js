@@ -5,6 +5,10 @@ const $ = id => document.getElementById(id);
 const view = { step: data.now, selected: 0 };
 const figures = [...document.querySelectorAll("figure[data-chart]")];
 const rows = [...document.querySelectorAll("#layers tbody tr")];
+const PLOT_OPTIONS = {
+  responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d", "pan2d"],
+  displayModeBar: matchMedia("(hover: hover)").matches ? "hover" : false, // without a mouse it would cover the chart
+};
 const drawn = new Map(); // figure -> shapes of its layout without the mark, for the charts over depth
 
 function draw(figure) {
@@ -15,7 +19,7 @@ function draw(figure) {
   const shapes = chart.layout.shapes || [];
   const overDepth = chart.depth !== false;
   if (overDepth) { drawn.set(figure, shapes); chart.layout.shapes = shapes.concat(mark()); }
-  Plotly.react(place, chart.traces, chart.layout, { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] });
+  Plotly.react(place, chart.traces, chart.layout, PLOT_OPTIONS);
   if (overDepth && !place.dataset.clickable) {
     place.dataset.clickable = "true";
     place.on("plotly_click", event => select(Math.round(event.points[0].x), { row: true }));
@@ -33,7 +37,7 @@ function drawAll(which = figures) {
 }
 
 const mark = () => view.selected
-  ? [{ type: "line", xref: "x", x0: view.selected, x1: view.selected, yref: "paper", y0: 0, y1: 1, line: { color: tone("accent"), width: 2 } }] : [];
+  ? [{ type: "line", xref: "x", x0: view.selected, x1: view.selected, yref: "paper", y0: 0, y1: 1, line: { color: tone("mark"), width: 2 } }] : [];
 
 function select(number, { row = false, scroll = false } = {}) {
   view.selected = number >= 1 && number <= layers.length ? number : 0;

@@ -1,0 +1,8 @@
+"""From what a person types (TARGET, --data, --dataset, --shape) to a model and a batch."""
+
+from .batch import load_batch
+from .model import load_model, parse_settings
+from .synthetic import parse_shape
+from .words import did_you_mean
+
+__all__ = ["did_you_mean", "load_batch", "load_model", "parse_settings", "parse_shape"]

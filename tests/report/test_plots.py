@@ -1,0 +1,130 @@
+"""Plots: every function draws every kind of record it can, and says what is missing otherwise."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from unitgain import plots
+from unitgain.errors import InputError
+from unitgain.record import Record
+
+
+def rendered(figure):
+    """Draws the figure; with matplotlib's own complaints about fonts left out."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        file = io.BytesIO()
+        figure.savefig(file, dpi=40)
+    assert file.tell() > 1000
+    return figure
+
+
+@pytest.fixture(scope="module")
+def records(make, large):
+    return {
+        "mlp": make.tanh_mlp(3, steps=4),
+        "large": large,
+        "training": make.training(12),
+        "hostile": make.hostile(),
+    }
+
+
+OVER_TIME = ("stats_over_time", "color_dim", "dead_chart")
+
+
+@pytest.mark.parametrize("name", sorted(set(plots.__all__) - {"saturation_map"}))
+@pytest.mark.parametrize("record", ["mlp", "large", "training", "hostile"])
+def test_every_plot_draws_with_a_title_and_labelled_axes(name, record, records):
+    draw = getattr(plots, name)
+    if name in OVER_TIME and record in ("large", "hostile"):
+        with pytest.raises(InputError, match="needs two sampled steps"):
+            draw(records[record])
+        return
+    figure = rendered(draw(records[record]))
+    assert figure.get_suptitle()
+    shown = [axes for axes in figure.axes if axes.get_visible() and axes.get_label() != "<colorbar>"]
+    assert shown
+    assert any(axes.get_xlabel() or any(t.get_text() for t in axes.get_xticklabels()) for axes in shown)
+    assert any(axes.get_ylabel() for axes in shown)
+
+
+def test_saturation_map_is_white_where_saturated(make):
+    record = make.tanh_mlp(3)
+    figure = rendered(plots.saturation_map(record, "layers.1"))
+    image = figure.axes[0].images[0]
+    assert image.get_array().shape == (32, 200)
+    assert image.cmap(image.norm(1))[:3] == (1.0, 1.0, 1.0)
+    assert "1 unit for every example" in figure.axes[0].get_title("left")
+    assert len(rendered(plots.saturation_map(record)).axes) == 3
+
+
+def test_update_ratio_has_its_line_at_a_thousandth(make):
+    figure = plots.update_ratio(make.tanh_mlp(2, steps=3))
+    assert any(np.all(np.asarray(line.get_ydata()) == -3) for line in figure.axes[0].lines)
+
+
+def test_dead_chart_rises_when_layers_die(make):
+    figure = plots.dead_chart(make.training(40))
+    dying, alive = figure.axes[0].lines[0].get_ydata(), figure.axes[0].lines[4].get_ydata()
+    assert dying[-1] > 95 > 70 > alive[-1]
+
+
+def test_few_layers_are_named_and_many_get_a_colour_bar_over_depth(make):
+    few = plots.stats_over_time(make.training(3, depth=4))
+    assert len(few.legends[0].get_texts()) == 8
+    many = plots.stats_over_time(make.training(3, depth=8))
+    assert not many.legends
+    assert any(axes.get_label() == "<colorbar>" for axes in many.axes)
+
+
+def test_a_dollar_or_underscore_in_a_name_is_drawn_as_it_is(make):
+    build = make.Builder(steps=2)
+    for name in ("_private", "$x^2", "a$b$c"):
+        build.layer(name, "Linear", 1.0, 1e-3)
+    legend = rendered(plots.stats_over_time(build.record)).legends[0]
+    assert [t.get_text().strip("\u200b").replace("\\", "") for t in legend.get_texts()] == [
+        "_private",
+        "$x^2",
+        "a$b$c",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        (lambda r: plots.stats_over_depth(Record()), "no activation sites; measure the model"),
+        (lambda r: plots.stats_over_depth(r, step=7), "step 7 was not sampled; sampled were 0"),
+        (lambda r: plots.stats_over_depth(r, sites="nothing*"), "no activation site matches nothing"),
+        (lambda r: plots.histograms(Record()), "has none of activation, gradient"),
+        (lambda r: plots.update_ratio(Record()), r"no update sites; .*steps=10"),
+        (lambda r: plots.gradient_ratio(Record()), "no parameter gradient sites"),
+        (lambda r: plots.stats_over_time(r, "sd"), "'?sd'? is unknown; there are"),
+        (lambda r: plots.saturation_map(Record()), "keeps none"),
+        (lambda r: plots.saturation_map(r, "head"), "no map of 'head'; there are maps of layers.1"),
+    ],
+)
+def test_what_is_missing_is_said_with_what_to_do(draw, message, make):
+    with pytest.raises(InputError, match=message):
+        draw(make.tanh_mlp(1))
+
+
+def test_drawing_libraries_load_only_when_they_are_used():
+    code = (
+        "import sys, unitgain.plots\n"
+        "from unitgain.report import Report\n"
+        "from unitgain.record import Record\n"
+        "from unitgain.diagnose.diagnosis import Diagnosis\n"
+        "report = Report(Record(), Diagnosis((), 'v', 'healthy', ''))\n"
+        "str(report); report.to_json()\n"
+        "print([m for m in ('matplotlib', 'plotly', 'torch') if m in sys.modules])\n"
+    )
+    out = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
+    )
+    assert out.stdout.strip() == "[]"
