@@ -1,9 +1,9 @@
 """Activation functions as the Probe sees them: name, bounds, and where their derivative is (almost) zero.
 
 `dead` intervals are where the magnitude of the derivative stays below 1e-3, expressed in output values so that
-nothing but the output has to be looked at: gelu'(x) falls below 1e-3 at x = -3.83 where gelu(x) = -2.5e-4;
-silu'(x) at x = -9.1 where silu(x) = -1.0e-3; mish'(x) at x = -9.2 where mish(x) = -9.3e-4 (tests/probe checks
-each number against autograd). A magnitude of tanh above 0.97 counts as saturated; for other bounded functions
+nothing but the output has to be looked at: gelu'(x) falls below 1e-3 at x = -3.8 where gelu(x) = -2.6e-4, its tanh
+approximation at x = -3.7 (-2.3e-4); silu' and mish' at x = -9 (-1.1e-3; tests/probe checks each number against
+autograd). A magnitude of tanh above 0.97 counts as saturated; for other bounded functions
 the same share of the range (1.5% at either end) does.
 """
 
@@ -54,8 +54,8 @@ def _rectifier(name: str, dead_from: float, dead_to: float, low: float | None = 
     return Activation(name, (low, None), Range(dead=(dead_from, dead_to)))
 
 
-def _elu(name: str, floor: float) -> Activation:
-    return Activation(name, (floor, None), Range(dead=(floor - abs(floor), floor + 1e-3)))
+def _elu(name: str, floor: float, dead: float = 1e-3) -> Activation:
+    return Activation(name, (floor, None), Range(dead=(floor - abs(floor), floor + dead)))
 
 
 _INF = float("inf")
@@ -72,9 +72,9 @@ ACTIVATIONS: Mapping[str, Activation] = {
         _hard("relu6", 0.0, 6.0, both_ends=False),
         _rectifier("relu", -_INF, 0.0, low=0.0),
         _rectifier("hardswish", 0.0, 0.0),
-        _rectifier("gelu", -2.5e-4, 0.0),
+        _rectifier("gelu", -2.3e-4, 0.0),
         _rectifier("silu", -1.0e-3, 0.0),
-        _rectifier("mish", -9.3e-4, 0.0),
+        _rectifier("mish", -1.0e-3, 0.0),
         _rectifier("softplus", 0.0, 1.0e-3, low=0.0),
         _elu("elu", -1.0),
         _elu("celu", -1.0),
@@ -120,8 +120,10 @@ def of_module(module: nn.Module) -> Activation | None:
     called = type(module).__name__.lower()
     if called.startswith("hard"):
         return ACTIVATIONS.get({"hardswish": "hardswish", "hardsigmoid": "hardsigmoid"}.get(called, ""))
-    if called.endswith("relu") and not called.endswith(("leakyrelu", "prelu")):
-        return ACTIVATIONS["relu"] if called == "relu" else None  # GeneralReLU and the like shift or leak
+    if called == "relu":
+        return ACTIVATIONS["relu"]
+    if "relu" in called and not called.startswith(("relu6", "leakyrelu", "prelu")):
+        return None  # GeneralReLU, SquaredReLU and the like shift, leak or square
     for part, name in _NAME_PARTS:
         if part in called:
             return ACTIVATIONS[name]
@@ -132,8 +134,13 @@ def _with_arguments(name: str, module: nn.Module) -> Activation:
     if name == "hardtanh":
         low, high = float(module.min_val), float(module.max_val)  # type: ignore[arg-type]
         return _hard(name, low, high, both_ends=low < 0)
-    if name in ("elu", "celu"):
+    if name == "elu":
         return _elu(name, -abs(float(module.alpha)))  # type: ignore[arg-type]
+    if name == "celu":  # its slope is (value + alpha) / alpha
+        alpha = abs(float(module.alpha))  # type: ignore[arg-type]
+        return _elu(name, -alpha, 1e-3 * alpha)
+    if name == "softplus":  # its slope is 1 - exp(-beta * value)
+        return _rectifier(name, 0.0, 1e-3 / float(module.beta), low=0.0)  # type: ignore[arg-type]
     return ACTIVATIONS[name]
 
 

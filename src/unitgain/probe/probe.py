@@ -157,9 +157,9 @@ class Probe:
         for handle in self._permanent:
             handle.remove()
         self._permanent.clear()
-        if self._started and self._current.partials:
+        started, self._started = self._started, False  # first, or finishing would arm the next step
+        if started and self._current.partials:
             self._finish_step()
-        self._started = False
         self.record.commit()
 
     def flush(self) -> None:
