@@ -49,9 +49,9 @@ def walk(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, bo
             return
         seen.add(id(module))
         children = measured_children(module)
-        leaf = not children and not isinstance(module, _CONTAINERS)
+        leaf = not children and not isinstance(module, (*_CONTAINERS, nn.Identity))
         is_container = isinstance(module, _CONTAINERS)
-        block = in_container and not leaf and not is_container
+        block = in_container and bool(children) and not is_container
         yield path, module, leaf, block
         for name, child in children:
             yield from visit(f"{path}.{name}" if path else name, child, is_container)

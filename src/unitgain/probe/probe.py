@@ -124,6 +124,7 @@ class Probe:
         self._gradients = True  # whether gradients were enabled when the running hook was called
         self._current = Step(0)
         self._started = False
+        self._take_gradient = self._guard(self._measure_gradient)
         self._examples: int | None = examples
 
     # ---- life cycle ----------------------------------------------------------------------------------------
@@ -519,17 +520,15 @@ class Probe:
 
     def _hook_gradient(self, draft: Draft, tensor: Tensor) -> None:
         self._hooked.add(draft.name)
-        step = self._current
+        tensor.register_hook(functools.partial(self._take_gradient, self._current, draft.name))
 
-        def hook(gradient: Tensor) -> None:
-            if step is not self._current:  # a graph kept alive beyond its step
-                return
-            if self.limit is None:
-                step.add("gradient", draft.name, stats.summarize(gradient, sample=self.sample))
-            else:
-                step.add_flat("gradient", draft.name, stats.take_sample(gradient, _FLAT_SAMPLE))
-
-        tensor.register_hook(self._guard(hook))
+    def _measure_gradient(self, step: Step, name: str, gradient: Tensor) -> None:
+        if step is not self._current:  # a graph kept alive beyond its step
+            return
+        if self.limit is None:
+            step.add("gradient", name, stats.summarize(gradient, sample=self.sample))
+        else:
+            step.add_flat("gradient", name, stats.take_sample(gradient, _FLAT_SAMPLE))
 
     def _hook_recomputed(self, path: str, output: Any) -> None:
         """Reentrant checkpointing ran the first forward without gradients; its tensors with gradients come now."""
