@@ -19,22 +19,29 @@ def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.nda
     linear: equal bins from 0 to the sample's top, larger magnitudes in the last bin.
     log2: one bin per power of two from 2**-48 on, zeros left out. Values that are not finite are left out of both.
     """
-    sizes = [s.numel() for s in samples]
-    joined = samples[0] if len(samples) == 1 else torch.cat(list(samples))
-    values = joined.float().cpu().numpy()
-    row = np.repeat(np.arange(len(samples), dtype=np.int64) * BINS, sizes)
-    magnitude = np.abs(values)
-    finite = magnitude < np.inf  # False for NaN too
-    if not finite.all():
-        magnitude, row = magnitude[finite], row[finite]
-        sizes = np.add.reduceat(finite, np.cumsum([0, *sizes[:-1]])) * (np.array(sizes) > 0)
-    scale = np.repeat(np.array([BINS / top for top in tops], dtype=np.float32), sizes)
-    linear = np.minimum(magnitude * scale, BINS - 1).astype(np.int64)
-    linear_counts = np.bincount(row + linear, minlength=len(samples) * BINS)
-    exponent = (magnitude.view(np.int32) >> 23) - (_EXPONENT_BIAS + LOG2_LOW)
-    log2 = np.clip(exponent, 0, BINS - 1)
-    log2_counts = np.bincount((row + log2)[magnitude > 0], minlength=len(samples) * BINS)
-    return linear_counts.reshape(-1, BINS), log2_counts.reshape(-1, BINS)
+    linear_counts = np.zeros((len(samples), BINS), dtype=np.int64)
+    log2_counts = np.zeros((len(samples), BINS), dtype=np.int64)
+    scale = (BINS / np.asarray(tops, dtype=np.float64)).astype(np.float32)
+    sizes = np.array([s.numel() for s in samples])
+    for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
+        members = np.flatnonzero(sizes == size)
+        block = torch.cat([samples[i].reshape(-1) for i in members]).float().cpu().numpy()
+        magnitude = np.abs(block.reshape(-1, size))
+        row = np.arange(len(members), dtype=np.intp)[:, None] * BINS
+        linear = np.minimum(magnitude * scale[members, None], BINS - 1)
+        exponent = np.clip((magnitude.view(np.int32) >> 23) - (_EXPONENT_BIAS + LOG2_LOW), 0, BINS - 1)
+        finite = magnitude < np.inf  # False for NaN too
+        if not finite.all():
+            linear = np.where(finite, linear, 0)
+        linear_counts[members] = _count(linear.astype(np.intp) + row, None if finite.all() else finite)
+        nonzero = magnitude > 0
+        log2_counts[members] = _count(exponent + row, None if (nonzero & finite).all() else nonzero & finite)
+    return linear_counts, log2_counts
+
+
+def _count(cells: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
+    chosen = cells.ravel() if keep is None else cells[keep]
+    return np.bincount(chosen, minlength=cells.shape[0] * BINS).reshape(-1, BINS)
 
 
 def underflow(sample: Tensor, smallest_normal: float) -> float:

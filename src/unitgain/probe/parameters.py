@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 
 import torch
@@ -90,23 +89,11 @@ class Updates:
         return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
 
 
-def measure_gradients(named: dict[str, Tensor], size: int | None, sample: int) -> dict[str, stats.Partial]:
-    """{name: Partial}. Of gradients above `size` values a sample is reduced, but their norm is taken over all:
-    it decides the gradient:data ratio, and one value that is not finite anywhere shows in it."""
-    whole = [g.coalesce().values() if g.is_sparse else g.detach() for g in named.values()]
-    if size is None:
-        return {name: stats.summarize(g, sample=sample) for name, g in zip(named, whole)}
-    large = [i for i, g in enumerate(whole) if g.numel() > size]
-    norms = dict(zip(large, torch._foreach_norm([whole[i] for i in large]))) if large else {}
-    parts = [stats.take_sample(g, size) for g in whole]
-    partials = stats.summarize_each(parts, sample)
-    for i, norm in norms.items():
-        square = norm.double().square()
-        if whole[i].device.type == "cpu" and not math.isfinite(square.item()):
-            partials[i] = stats.summarize(whole[i], sample=sample)
-        else:
-            stats.set_mean_square(partials[i], square / whole[i].numel())
-    return dict(zip(named, partials))
+def gradient_norms(named: dict[str, Tensor]) -> dict[str, Tensor]:
+    """{name: norm of the whole gradient}, 0-dim: it decides the gradient:data ratio, and one value that is not
+    finite anywhere shows in it."""
+    dense = {name: g for name, g in named.items() if not g.is_sparse}
+    return dict(zip(dense, torch._foreach_norm(list(dense.values())))) if dense else {}
 
 
 def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tensor:

@@ -20,12 +20,12 @@ from ..errors import InputError
 from ..record import Record, pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in, union
-from .parameters import Parameter, Updates, list_parameters, measure_gradients, unscaled
+from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
 from .sites import Draft, mark_residual_ends
-from .writer import Step, StepWriter
+from .writer import SELDOM, Step, StepWriter
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
-_PARAMETER_SAMPLE = 4096
+_FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
 
 
@@ -45,8 +45,9 @@ class Probe:
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
     histograms whether to keep the two histograms of each site
     sample     values per tensor that histograms are counted from
-    limit      of a larger tensor, measure only as many examples as hold about this many values (at least 4; other
-               ones at each step), and of a larger parameter a sample of 4,096 values; None measures everything
+    limit      of a larger tensor, measure only as many examples as hold about this many values (at least 2; other
+               ones at each step) and of gradients and parameters a sample of 1,024 values; each site's cosine and
+               each parameter's histograms then come at every 8th sampled step. None measures everything
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
@@ -74,8 +75,8 @@ class Probe:
         include: Sequence[str] = ("*",),
         exclude: Sequence[str] = (),
         histograms: bool = True,
-        sample: int = 2048,
-        limit: int | None = 65_536,
+        sample: int = 1024,
+        limit: int | None = 16_384,
         examples: int | None = None,
         maps: bool = False,
         strict: bool = False,
@@ -101,13 +102,13 @@ class Probe:
         self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
         self.record = Record(to)
         self.step = 0
+        self.samples = 0  # sampled steps so far
         self._examples_given = examples
-        self._spread = limit is None  # costs as much as all the rest; wanted by check()
-        self._writer = StepWriter(self.record)
+        self._writer = StepWriter(self.record, self.sample, thrifty=limit is not None)
         self._describe()
 
         self._parameters: list[Parameter] = []
-        self._updates = Updates(None if limit is None else _PARAMETER_SAMPLE)
+        self._updates = Updates(None if limit is None else _FLAT_SAMPLE)
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._armed: list[RemovableHandle] = []  # every module, only while a step is sampled
         self._drafts: dict[str, Draft] = {}
@@ -159,13 +160,13 @@ class Probe:
             handle.remove()
         self._permanent.clear()
         started, self._started = self._started, False  # first, or finishing would arm the next step
-        if started and self._current.partials:
+        if started and not self._current.empty:
             self._finish_step()
         self.record.commit()
 
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would."""
-        if self._current.partials:
+        if not self._current.empty:
             self._finish_step()
         self.record.commit()
 
@@ -205,9 +206,18 @@ class Probe:
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
-            self._gradients = torch.is_grad_enabled()
+            self._gradients = enabled = torch.is_grad_enabled()
             try:
-                with torch.no_grad(), torch._C.DisableTorchFunction():
+                if self._flow is not None:
+                    with torch.no_grad(), torch._C.DisableTorchFunction():
+                        hook(*args, **kwargs)
+                elif enabled:
+                    torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
+                    try:
+                        hook(*args, **kwargs)
+                    finally:
+                        torch._C._set_grad_enabled(True)
+                else:
                     hook(*args, **kwargs)
             except Exception as error:
                 if self.strict:
@@ -259,7 +269,7 @@ class Probe:
     def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if _in_backward():
             return
-        if self.optimizer is None and self._gradients and self._current.partials:
+        if self.optimizer is None and self._gradients and not self._current.empty:
             self._finish_step()
         if not self._is_sampled():
             return
@@ -344,6 +354,9 @@ class Probe:
             return
         call = self._calls[path] = min(self._calls.get(path, 0) + 1, _MOST_CALLS)
         base = (path or "output") + (f"#{call}" if call > 1 else "")
+        if self._flow is None and type(output) is Tensor and base in self._drafts:
+            self._observe(self._drafts[base], output, module)
+            return
         sources = self._origins.of((args, kwargs))
         for suffix, tensor in _outputs(module, output):
             known = self._origins[tensor]
@@ -415,8 +428,8 @@ class Probe:
             partial = stats.summarize(
                 tensor, channel_axis=draft.channel_axis if fits else None,
                 batch_axis=modules.batch_axis(None, tuple(tensor.shape), self._examples),
-                cosine=floating, spread=self._spread and floating, sample=self.sample if floating else 0,
-                limit=self.limit, turn=self.step,
+                cosine=floating, spread=self.limit is None and floating, sample=self.sample if floating else 0,
+                limit=self.limit, turn=self.samples,
             )  # fmt: skip
             self._current.add("input", name, partial)
 
@@ -470,22 +483,34 @@ class Probe:
                 draft.attributes["batch_axis"] = draft.batch_axis
             self._drafts[name] = draft
         self._origins[tensor] = Origin((name,), True)
+        self._observe(draft, tensor, module)
+
+    def _observe(self, draft: Draft, tensor: Tensor, module: nn.Module | None) -> None:
+        """Measures the tensor of a known site, and its gradient when it comes."""
         if not draft.selected or not (tensor.is_floating_point() or tensor.is_complex()):
             return
         if "activation" in self.signals:
-            fits = len(draft.shape) == tensor.dim()
-            partial = stats.summarize(
-                tensor,
-                channel_axis=draft.channel_axis if fits else None,
-                batch_axis=modules.batch_axis(module, tuple(tensor.shape), self._examples),
-                function=draft.function.range if draft.function is not None else None,
-                cosine=True,
-                spread=self._spread,
-                sample=self.sample,
-                limit=self.limit,
-                turn=self.step,
-            )
-            self._current.add("activation", name, partial)
+            if tensor.shape == draft.shape:
+                channel_axis, batch_axis = draft.channel_axis, draft.batch_axis
+            else:
+                channel_axis = draft.channel_axis if len(draft.shape) == tensor.dim() else None
+                batch_axis = modules.batch_axis(module, tuple(tensor.shape), self._examples)
+            how = {
+                "channel_axis": channel_axis,
+                "batch_axis": batch_axis,
+                "function": draft.function.range if draft.function is not None else None,
+                "cosine": self.limit is None or self.samples % SELDOM == draft.position % SELDOM,
+                "spread": self.limit is None,
+                "count_zeros": self.limit is None,
+                "sample": self.sample,
+            }
+            if self.limit is None:
+                self._current.add("activation", draft.name, stats.summarize(tensor, **how))
+            else:
+                some, how["channel_axis"], how["batch_axis"] = stats.take_examples(
+                    tensor, channel_axis, batch_axis, self.limit, self.samples
+                )
+                self._current.hold(draft.name, some, how)
             if self._maps is not None and draft.function is not None and not self._structure_known:
                 self._keep_map(draft, tensor)
         if "gradient" in self.signals and tensor.requires_grad:
@@ -510,10 +535,10 @@ class Probe:
         def hook(gradient: Tensor) -> None:
             if step is not self._current:  # a graph kept alive beyond its step
                 return
-            partial = stats.summarize(
-                gradient, batch_axis=draft.batch_axis, sample=self.sample, limit=self.limit, turn=self.step
-            )
-            step.add("gradient", draft.name, partial)
+            if self.limit is None:
+                step.add("gradient", draft.name, stats.summarize(gradient, sample=self.sample))
+            else:
+                step.add_flat("gradient", draft.name, stats.take_sample(gradient, _FLAT_SAMPLE))
 
         tensor.register_hook(self._guard(hook))
 
@@ -546,21 +571,35 @@ class Probe:
         return self._parameters
 
     def _measure_parameters(self) -> None:
-        """Parameters as they are now; the sample also serves the update that follows."""
+        """Parameters as they are now; the same values are compared with those after the step."""
         plain = [p for p in self._list_parameters() if p.tensor.numel() and _is_plain(p.tensor)]
-        values = self._updates.take(plain)
-        if "parameter" in self.signals:
-            for name, partial in zip(values, stats.summarize_each(list(values.values()), self.sample)):
-                self._current.add("parameter", name, partial)
+        for name, values in self._updates.take(plain).items():
+            if "parameter" in self.signals:
+                self._add_flat("parameter", name, values)
+
+    def _measure_gradients(self, named: dict[str, Tensor]) -> None:
+        """Gradients of parameters: exactly without a limit, else a sample and the norm of all."""
+        whole = {n: g.coalesce().values() if g.is_sparse else g.detach() for n, g in named.items()}
+        for name, gradient in whole.items():
+            if self.limit is None:
+                self._current.partials["parameter_gradient", name] = stats.summarize(
+                    gradient, sample=self.sample
+                )
+            else:
+                self._current.flat["parameter_gradient", name] = stats.take_sample(gradient, _FLAT_SAMPLE)
+        if self.limit is not None:
+            large = {n: g for n, g in whole.items() if g.numel() > _FLAT_SAMPLE}
+            self._current.norms.update((n, (v, large[n].numel())) for n, v in gradient_norms(large).items())
+
+    def _add_flat(self, kind: str, name: str, values: Tensor) -> None:
+        if self.limit is None:
+            self._current.add(kind, name, stats.summarize(values, sample=self.sample))
+        else:
+            self._current.add_flat(kind, name, values)
 
     def _measure_gradient_of(self, p: Parameter, tensor: Tensor) -> None:
         if tensor.grad is not None:
-            self._current.replace(
-                "parameter_gradient", p.name, self._gradients_of({p.name: tensor.grad})[p.name]
-            )
-
-    def _gradients_of(self, named: dict[str, Tensor]) -> dict[str, stats.Partial]:
-        return measure_gradients(named, None if self.limit is None else _PARAMETER_SAMPLE, self.sample)
+            self._measure_gradients({p.name: tensor.grad})
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
@@ -573,15 +612,13 @@ class Probe:
                 for p in self._list_parameters()
                 if p.tensor.grad is not None and p.tensor.numel()
             }
-            for name, partial in self._gradients_of(named).items():
-                self._current.add("parameter_gradient", name, partial)
+            self._measure_gradients(named)
 
     def _after_step(self, *_: Any) -> None:
         if self._is_sampled():
             if "update" in self.signals:
-                changes = self._updates.changes(self._list_parameters())
-                for name, partial in zip(changes, stats.summarize_each(list(changes.values()), self.sample)):
-                    self._current.add("update", name, partial)
+                for name, change in self._updates.changes(self._list_parameters()).items():
+                    self._add_flat("update", name, change)
             self._finish_step()
         else:
             self._advance()
@@ -606,6 +643,7 @@ class Probe:
         self._structure_known = True
         self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
         self.record.commit(every=0.5)
+        self.samples += 1
         self._advance()
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .. import stats
 from ..record import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
@@ -16,16 +19,31 @@ from .histogram import histograms, underflow
 from .parameters import Parameter
 from .sites import Draft
 
+SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
 _HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
 
 
 @dataclass
 class Step:
-    """What has been measured in one step so far, still on its devices."""
+    """What has been measured in one step so far, still on its devices.
+
+    partials  sums of whole tensors
+    held      copies of some examples of activations, reduced when the step is over: one tight loop is far
+              faster than as many hooks in the middle of other work
+    flat      samples of what has no channels: gradients, parameters, updates
+    norms     norms of whole parameter gradients of which `flat` holds a sample
+    """
 
     number: int
     partials: dict[tuple[str, str], Partial] = field(default_factory=dict)
+    held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
+    flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     sums: list[tuple[Origin, Origin]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.partials or self.held or self.flat)
 
     def add(self, kind: str, name: str, partial: Partial) -> None:
         """A second tensor of the same site in the same step (gradient accumulation) is merged into the first."""
@@ -35,15 +53,34 @@ class Step:
         else:
             known.merge(partial)
 
-    def replace(self, kind: str, name: str, partial: Partial) -> None:
-        self.partials[kind, name] = partial
+    def hold(self, name: str, some: Tensor, how: dict[str, Any]) -> None:
+        if name in self.held:
+            self._reduce(name)
+            self.add("activation", name, stats.summarize(some, **how))
+        elif ("activation", name) in self.partials:
+            self.add("activation", name, stats.summarize(some, **how))
+        else:
+            self.held[name] = some, how
+
+    def _reduce(self, name: str) -> None:
+        some, how = self.held.pop(name)
+        self.add("activation", name, stats.summarize(some, **how))
+
+    def add_flat(self, kind: str, name: str, values: Tensor) -> None:
+        known = self.flat.get((kind, name))
+        self.flat[kind, name] = values if known is None else torch.cat([known, values])
+
+    def reduce_held(self) -> None:
+        for name in list(self.held):
+            self._reduce(name)
 
 
 class StepWriter:
     """Adds sites when they first appear, keeps histogram ranges and the units that have ever been alive."""
 
-    def __init__(self, record: Record):
-        self._record = record
+    def __init__(self, record: Record, sample: int, thrifty: bool):
+        self._record, self._sample, self._thrifty = record, sample, thrifty
+        self._turn = 0
         self._tops: dict[int, float] = {}
         self._alive: dict[str, np.ndarray] = {}
 
@@ -54,23 +91,54 @@ class StepWriter:
         inputs: Mapping[str, Draft],
         parameters: list[Parameter],
     ) -> None:
-        keys, partials = list(step.partials), list(step.partials.values())
+        step.reduce_held()
+        keys = [*step.partials, *step.flat]
         if not keys:
             return
         by_name = {p.name: p for p in parameters}
-        sites = [self._site(kind, name, inputs if kind == "input" else drafts, by_name) for kind, name in keys]
-        numbers = stats.finish(partials)
-        nan = np.full(len(keys), np.nan)
-        columns = {name: numbers.get(name, nan) for name in STATISTICS}
-        columns.update({name: nan.copy() for name in ("units", "dead", "ratio", "underflow")})
-        self._add_units(keys, partials, columns)
+        sites = [
+            self._site(kind, name, inputs if kind == "input" else drafts, by_name) for kind, name in keys
+        ]
+        columns = self._columns(step, len(keys))
+        self._add_units(list(step.partials.items()), columns)
         self._add_ratios(keys, columns)
-        sampled = [i for i, p in enumerate(partials) if p.sample is not None and p.sample.numel()]
-        if sampled:
-            self._add_histograms(step.number, sampled, sites, partials, columns)
-        table = np.stack([columns[name] for name in STATISTICS], axis=1)
-        rows = [[None if math.isnan(v) else v for v in row] for row in table.tolist()]
-        self._record.add_table(step.number, [s.id for s in sites], rows)
+        samples = [p.sample for p in step.partials.values()]
+        samples += [
+            v[:: max(1, v.numel() // self._sample)] if self._sample else None for v in step.flat.values()
+        ]
+        self._add_histograms(step.number, sites, samples, columns)
+        table = np.stack([columns[name] for name in STATISTICS], axis=1).astype(object)
+        table[np.isnan(table.astype(np.float64))] = None
+        self._record.add_table(step.number, [s.id for s in sites], table.tolist())
+
+    def _sample_of(self, kind: str, site: Site, values: Tensor) -> Tensor | None:
+        """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
+        if not self._sample or (
+            self._thrifty and kind != "gradient" and self._turn % SELDOM != site.id % SELDOM and self._turn
+        ):
+            return None
+        return values[:: max(1, values.numel() // self._sample)]
+
+    def _columns(self, step: Step, rows: int) -> dict[str, np.ndarray]:
+        """{statistic: (rows,)}: first the partials, then the flat samples."""
+        columns = {name: np.full(rows, np.nan) for name in STATISTICS}
+        split = len(step.partials)
+        for name, values in stats.finish(list(step.partials.values())).items():
+            columns[name][:split] = values
+        for name, values in stats.flat_numbers(list(step.flat.values())).items():
+            columns[name][split:] = values
+        at = {name: split + i for i, (kind, name) in enumerate(step.flat) if kind == "parameter_gradient"}
+        names = list(step.norms)
+        if names:
+            norms = torch.stack([step.norms[n][0].double() for n in names]).cpu().numpy()
+            for name, norm in zip(names, norms):
+                row, count = at[name], step.norms[name][1]
+                if not math.isfinite(norm):
+                    continue
+                rms = norm / math.sqrt(count)
+                columns["rms"][row] = rms
+                columns["std"][row] = math.sqrt(max(rms**2 - columns["mean"][row] ** 2, 0.0))
+        return columns
 
     def _site(
         self,
@@ -102,9 +170,9 @@ class StepWriter:
         )  # fmt: skip
 
     def _add_units(
-        self, keys: list[tuple[str, str]], partials: list[Partial], columns: dict[str, np.ndarray]
+        self, partials: list[tuple[tuple[str, str], Partial]], columns: dict[str, np.ndarray]
     ) -> None:
-        for i, ((kind, name), partial) in enumerate(zip(keys, partials)):
+        for i, ((kind, name), partial) in enumerate(partials):
             if kind != "activation" or partial.alive is None:
                 continue
             alive = partial.alive.cpu().numpy()
@@ -124,28 +192,27 @@ class StepWriter:
                     columns["ratio"][i] = math.log10(change / scale)
 
     def _add_histograms(
-        self, step: int, which: list[int], sites: list[Site], partials: list[Partial],
-        columns: dict[str, np.ndarray],
-    ) -> None:  # fmt: skip
-        samples = [partials[i].sample for i in which]
+        self, step: int, sites: list[Site], samples: list[Tensor | None], columns: dict[str, np.ndarray]
+    ) -> None:
+        """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""
+        which = [i for i, s in enumerate(samples) if s is not None and s.numel()]
+        if not which:
+            return
+        taken = [samples[i] for i in which]
         tops = [self._top(sites[i].id, columns["absmax"][i]) for i in which]
-        linear, log2 = histograms(samples, tops)  # type: ignore[arg-type]
+        linear, log2 = histograms(taken, tops)  # type: ignore[arg-type]
         rows = []
+        nonzero, kept = log2.sum(1), linear.sum(1)
         for row, i in enumerate(which):
             site = sites[i]
             rows.append((site.id, "linear", 0.0, tops[row], linear[row]))
             rows.append((site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[row]))
-            size = samples[row].numel()  # type: ignore[union-attr]
-            if math.isnan(columns["zero"][i]):
-                kept = int(linear[row].sum())
-                columns["zero"][i] = 1 - log2[row].sum() / kept if kept == size else math.nan
-            if site.kind in ("gradient", "parameter_gradient"):
-                if site.dtype in ("float16", "bfloat16"):
-                    columns["underflow"][i] = underflow(samples[row], partials[i].smallest_normal)  # type: ignore[arg-type]
-                elif log2[row][0] == 0:
-                    columns["underflow"][i] = 0.0
-                else:
-                    columns["underflow"][i] = underflow(samples[row], partials[i].smallest_normal)  # type: ignore[arg-type]
+            if columns["zero"][i] != columns["zero"][i] and kept[row]:
+                columns["zero"][i] = 1 - nonzero[row] / kept[row]
+            if site.kind in ("gradient", "parameter_gradient") and nonzero[row]:
+                reaches = site.dtype == "float16" or log2[row, 0]  # else nothing is as small as 2**-48
+                smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
+                columns["underflow"][i] = underflow(taken[row], smallest) if reaches else 0.0  # type: ignore[arg-type]
         self._record.add_histograms(step, rows)
 
     def _top(self, site: int, largest: float) -> float:
