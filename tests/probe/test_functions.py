@@ -146,7 +146,7 @@ def test_activations_of_timm_are_what_their_names_say(torchvision_operators: Non
 
 
 @pytest.mark.reference
-def test_activations_of_transformers_are_what_their_names_say() -> None:
+def test_activations_of_transformers_are_what_their_names_say(torchvision_operators: None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from transformers.activations import ACT2FN

@@ -118,6 +118,7 @@ class Probe:
         self._has_functions = False
         self._origins = Origins()
         self._flow: Dataflow | None = None
+        self._suspended = False  # flow is there, but taken off
         self._reset_pass()
         self._in_pass = False
         self._measuring = False
@@ -239,12 +240,9 @@ class Probe:
         follow = not self._structure_known or self._has_functions
         for path, module, leaf, block in modules.walk(self.model):
             is_root = path == ""
-            if leaf or block or is_root:
-                if path in self._duplicates:
-                    continue
+            # the output of a root that is no leaf is looked at by _leave_root
+            if (leaf or block) and (leaf or not is_root) and path not in self._duplicates:
                 hook = functools.partial(self._leave_module, path, leaf, is_root)
-                if is_root and not leaf:
-                    continue  # _leave_root looks at the model's output
                 self._armed.append(module.register_forward_hook(self._guard(hook), with_kwargs=True))
             if follow and not is_root:
                 enter = functools.partial(self._push, path, module, leaf)
@@ -308,8 +306,19 @@ class Probe:
     def _leave_flow(self) -> None:
         if self._flow is not None:
             flow, self._flow = self._flow, None
-            flow.__exit__(None, None, None)
+            if not self._suspended:
+                flow.__exit__(None, None, None)
+            self._suspended = False
             self._current.sums.extend(flow.sums)
+
+    def _suspend_flow(self, on: bool) -> None:
+        """The mode is taken off while a compiled part runs: the compiler would trace into it."""
+        if self._flow is not None and on != self._suspended:
+            self._suspended = on
+            if on:
+                self._flow.__exit__(None, None, None)
+            else:
+                self._flow.__enter__()
 
     def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
         self._stack.append((path, module, leaf))
@@ -326,6 +335,7 @@ class Probe:
     def _aim_flow(self) -> None:
         if self._flow is not None and self._stack:
             _, module, leaf = self._stack[-1]
+            self._suspend_flow(modules.is_compiled(module))
             self._flow.in_leaf = leaf and modules.role(module) == "other"
             self._flow.paused = leaf and not self._flow.in_leaf
 
@@ -415,8 +425,9 @@ class Probe:
                 axis = modules.channel_axis(None, tuple(tensor.shape))
                 draft = self._inputs[name] = Draft.of_input(name, tensor, axis)
             floating = tensor.is_floating_point()
+            fits = floating and len(draft.shape) == tensor.dim()
             partial = stats.summarize(
-                tensor, channel_axis=draft.channel_axis if floating else None,
+                tensor, channel_axis=draft.channel_axis if fits else None,
                 batch_axis=modules.batch_axis(None, tuple(tensor.shape), self._examples),
                 cosine=floating, spread=self.limit is None and floating, sample=self.sample if floating else 0,
                 limit=self.limit, turn=self.samples,
