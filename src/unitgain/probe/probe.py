@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
 import warnings
@@ -588,7 +589,14 @@ class Probe:
                 self._current.flat["parameter_gradient", name] = stats.take_sample(gradient, _FLAT_SAMPLE)
         if self.limit is not None:
             large = {n: g for n, g in whole.items() if g.numel() > _FLAT_SAMPLE}
-            self._current.norms.update((n, (v, large[n].numel())) for n, v in gradient_norms(large).items())
+            for name, norm in gradient_norms(large).items():
+                if norm.device.type == "cpu" and not math.isfinite(norm.item()):  # perhaps outside of the sample
+                    del self._current.flat["parameter_gradient", name]
+                    self._current.partials["parameter_gradient", name] = stats.summarize(
+                        large[name], sample=self.sample
+                    )
+                else:
+                    self._current.norms[name] = norm, large[name].numel()
 
     def _add_flat(self, kind: str, name: str, values: Tensor) -> None:
         if self.limit is None:
