@@ -72,7 +72,8 @@ def check(
     if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
         raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
 
-    with random_state_kept(), _own_copy(model, optimizer, steps) as (twin, twin_optimizer):
+    loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()
+    with random_state_kept(), loss_kept, _own_copy(model, optimizer, steps) as (twin, twin_optimizer):
         run = _Run(twin, read, resolved)
         record = run.measure(steps, optimizer, twin_optimizer)
     diagnosis = diagnose(record, select=select, ignore=ignore)
@@ -146,7 +147,8 @@ class _Run:
                 if first is None:
                     first = done
                     facts["gradients"], silent = self._gradients()
-                    facts["unblocked"] = self._unblocked(silent, before) if silent else []
+                    with probe.paused(), random_state_kept():
+                        facts["unblocked"] = self._unblocked(silent, before) if silent else []
                 if chosen is not None:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)
@@ -168,12 +170,13 @@ class _Run:
     # ---- one pass ------------------------------------------------------------------------------------------
 
     def _pass(self, *, backward: bool) -> _Pass:
+        batch = self.batch.fresh()
         with torch.enable_grad():
             try:
-                outputs = self.model(*self.batch.args, **self.batch.kwargs)
+                outputs = self.model(*batch.args, **batch.kwargs)
             except Exception as error:
                 raise InputError(self._blame("forward", error)) from error
-            done = self._loss(outputs)
+            done = self._loss(outputs, batch)
             if backward:
                 self._backward(done)
         return done
@@ -204,12 +207,12 @@ class _Run:
         text = " ".join(str(error).split()) or "no message"
         return f"the model raised {type(error).__name__} in {where}{module} on inputs of shape {self.batch.describe()}: {text}"
 
-    def _loss(self, outputs: Any) -> _Pass:
+    def _loss(self, outputs: Any, batch: Batch) -> _Pass:
         logits = _logits(outputs)
-        target = self.batch.target
+        target = batch.target
         if target is None:
             own = _get(outputs, "loss")
-            target = self.batch.kwargs.get("labels")
+            target = batch.kwargs.get("labels")
             if isinstance(own, Tensor) and own.numel() == 1:
                 kind = losses.kind_of("", None, own, *_shifted(logits, target, own))
                 return _Pass(outputs, logits, target, own.reshape(()), "the model's own", kind)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -120,6 +122,7 @@ class Probe:
         self._origins = Origins()
         self._flow: Dataflow | None = None
         self._suspended = False  # flow is there, but taken off
+        self._paused = False
         self._reset_pass()
         self._in_pass = False
         self._measuring = False
@@ -172,6 +175,15 @@ class Probe:
             self._finish_step()
         self.record.commit()
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing that runs inside is measured, nor are copies made inside (which inherit the model's hooks)."""
+        self._paused = True
+        try:
+            yield
+        finally:
+            self._paused = False
+
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
         self.record.log(self.step, **{name: float(value) for name, value in metrics.items()})
@@ -208,6 +220,8 @@ class Probe:
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
+            if self._paused:
+                return
             self._gradients = enabled = torch.is_grad_enabled()
             try:
                 if self._flow is not None:
@@ -323,13 +337,13 @@ class Probe:
 
     def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
         self._stack.append((path, module, leaf))
+        self.failed_in = None  # whatever raised before was caught
         self._aim_flow()
 
     def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
         path = self._stack.pop()[0] if self._stack else ""
-        if (
-            output is None and self.failed_in is None
-        ):  # hooks that are always called get None when forward raised
+        # hooks that are always called get None when forward raised; but a module may also return it
+        if output is None and self.failed_in is None and sys.exc_info()[0] is not None:
             self.failed_in = path
         self._aim_flow()
 
@@ -590,7 +604,9 @@ class Probe:
         if self.limit is not None:
             large = {n: g for n, g in whole.items() if g.numel() > _FLAT_SAMPLE}
             for name, norm in gradient_norms(large).items():
-                if norm.device.type == "cpu" and not math.isfinite(norm.item()):  # perhaps outside of the sample
+                if norm.device.type == "cpu" and not math.isfinite(
+                    norm.item()
+                ):  # perhaps outside of the sample
                     del self._current.flat["parameter_gradient", name]
                     self._current.partials["parameter_gradient", name] = stats.summarize(
                         large[name], sample=self.sample
