@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import os
@@ -122,7 +121,6 @@ class Probe:
         self._origins = Origins()
         self._flow: Dataflow | None = None
         self._suspended = False  # flow is there, but taken off
-        self._paused = False
         self._reset_pass()
         self._in_pass = False
         self._measuring = False
@@ -175,15 +173,6 @@ class Probe:
             self._finish_step()
         self.record.commit()
 
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Nothing that runs inside is measured, nor are copies made inside (which inherit the model's hooks)."""
-        self._paused = True
-        try:
-            yield
-        finally:
-            self._paused = False
-
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
         plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
@@ -221,8 +210,6 @@ class Probe:
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
-            if self._paused:
-                return
             self._gradients = enabled = torch.is_grad_enabled()
             try:
                 if self._flow is not None:
