@@ -197,8 +197,10 @@ def test_a_zero_head_is_tried_out_without_adding_to_what_was_measured() -> None:
         assert report.ok or steps, report.findings  # SGD with 0.01 is slow here, which is said
 
 
-def test_check_works_under_no_grad() -> None:
-    with torch.no_grad():
-        report = check(nn.Linear(4, 3), (torch.randn(8, 4), torch.randint(0, 3, (8,))))
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_check_works_where_gradients_are_off(mode) -> None:
+    model = nn.Linear(4, 3)
+    with mode():
+        report = check(model, (torch.randn(8, 4), torch.randint(0, 3, (8,))), steps=1)
         assert not torch.is_grad_enabled()
     assert report.record.facts["gradients"] == {"reached": 2, "of": 2}

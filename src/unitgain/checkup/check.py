@@ -74,7 +74,12 @@ def check(
         raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
 
     loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()
-    with random_state_kept(), loss_kept, _own_copy(model, optimizer, steps) as (twin, twin_optimizer):
+    with (
+        torch.inference_mode(False),
+        random_state_kept(),
+        loss_kept,
+        _own_copy(model, optimizer, steps) as (twin, twin_optimizer),
+    ):
         run = _Run(twin, read, resolved)
         record = run.measure(steps, optimizer, twin_optimizer)
     diagnosis = diagnose(record, select=select, ignore=ignore)
