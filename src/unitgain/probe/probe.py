@@ -173,7 +173,8 @@ class Probe:
 
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
-        self.record.log(self.step, **{name: float(value) for name, value in metrics.items()})
+        numbers = {n: float(v.detach() if isinstance(v, Tensor) else v) for n, v in metrics.items()}
+        self.record.log(self.step, **numbers)
         self.record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
