@@ -21,18 +21,19 @@ flat however long the run is.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import InputError, RecordError
+from .errors import InputError, RecordError, UnitgainError
 
 SCHEMA_VERSION = 1
 APPLICATION_ID = 0x75676E31  # "ugn1", stored in the SQLite header so that a foreign file is recognised
@@ -184,6 +185,24 @@ class Frame(Mapping[str, np.ndarray]):
         return "\n".join(head + (["..."] if len(self) > 8 else []))
 
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _reads(method: _Method) -> _Method:
+    """Whatever goes wrong while decoding what the file holds means that the file is damaged."""
+
+    @functools.wraps(method)
+    def reading(self: Record, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except UnitgainError:
+            raise
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise RecordError(f"record {self.path}: cannot be read, it is damaged: {error}") from error
+
+    return reading  # type: ignore[return-value]
+
+
 class Record:
     """Sites, statistics, histograms, metrics, facts and findings of one model.
 
@@ -203,6 +222,7 @@ class Record:
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
         self.path = None if path is None else os.fspath(path)
+        self._closed = False
         if self.path is not None and os.path.exists(self.path) and os.path.getsize(self.path):
             raise InputError(f"record {self.path}: the file exists; choose a new name or delete it first")
         self._connection = _open_new(self.path)
@@ -220,12 +240,13 @@ class Record:
         record = cls.__new__(cls)
         record.path = os.fspath(path)
         record._connection = _open_existing(record.path)
-        record._read_only = True
+        record._read_only, record._closed = True, False
         record._last_commit = time.monotonic()
         record._sites, record._by_name = {}, {}
         record.refresh()
         return record
 
+    @_reads
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
         for row in self._query(
@@ -326,6 +347,9 @@ class Record:
 
     def close(self) -> None:
         """Commits and closes; the record cannot be used afterwards. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
         if not self._read_only:
             self._connection.commit()
         self._connection.close()
@@ -347,6 +371,7 @@ class Record:
     # ---- reading -------------------------------------------------------------------------------------------
 
     @property
+    @_reads
     def meta(self) -> dict[str, Any]:
         return {key: _load(value) for key, value in self._query("SELECT key, value FROM meta")}
 
@@ -363,10 +388,12 @@ class Record:
     def site(self, kind: str, name: str) -> Site | None:
         return self._by_name.get((kind, name))
 
+    @_reads
     def steps(self) -> list[int]:
         """The sampled steps, ascending."""
         return [row[0] for row in self._query("SELECT DISTINCT step FROM scalar ORDER BY step")]
 
+    @_reads
     def frame(self, kind: str | None = None, step: int | None = None) -> Frame:
         """Tidy columns: step, site, kind, module, position, then every statistic (NaN where undefined).
 
@@ -413,6 +440,7 @@ class Record:
             result[name] = {s: v for s, v in cells.items() if not math.isnan(v)}
         return result
 
+    @_reads
     def value(self, kind: str, name: str, statistic: str, step: int | None = None) -> float:
         """One number (of the first step if none is given), NaN where it was not measured."""
         _check_statistic(statistic)
@@ -428,6 +456,7 @@ class Record:
         )  # fmt: skip
         return math.nan if row[0] is None else float(row[0])
 
+    @_reads
     def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one statistic of one site."""
         _check_statistic(statistic)
@@ -443,6 +472,7 @@ class Record:
             np.array([r[1] for r in rows], dtype=np.float64),
         )
 
+    @_reads
     def histograms(
         self, kind: str, name: str | None = None, scale: str = "linear", step: int | None = None
     ) -> list[Histogram]:
@@ -459,6 +489,7 @@ class Record:
         rows = self._query(query + " ORDER BY h.step, site.position, site.id", arguments)
         return [Histogram(*row[:5], np.frombuffer(row[5], dtype="<u4")) for row in rows]
 
+    @_reads
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one metric."""
         rows = list(self._query("SELECT step, value FROM metric WHERE name = ? ORDER BY step", [name]))
@@ -466,9 +497,11 @@ class Record:
             [r[1] for r in rows], dtype=np.float64
         )
 
+    @_reads
     def metric_names(self) -> list[str]:
         return [row[0] for row in self._query("SELECT DISTINCT name FROM metric ORDER BY name")]
 
+    @_reads
     def findings(self) -> list[dict[str, Any]]:
         """The stored findings' bodies, in the order in which they were added."""
         return [_load(row[0]) for row in self._query("SELECT body FROM finding ORDER BY rowid")]
@@ -534,6 +567,9 @@ def _open_existing(path: str) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise RecordError(f"record {path}: not a unitgain record ({error})") from error
+    if application == APPLICATION_ID and _is_truncated(path):
+        connection.close()
+        raise RecordError(f"record {path}: cannot be read, its end is missing; copy it again")
     if application != APPLICATION_ID:
         connection.close()
         raise RecordError(f"record {path}: an SQLite file, but not a unitgain record")
@@ -544,6 +580,17 @@ def _open_existing(path: str) -> sqlite3.Connection:
             f"{SCHEMA_VERSION}); upgrade unitgain to read it"
         )
     return connection
+
+
+def _is_truncated(path: str) -> bool:
+    """Whether the file is shorter than its header says. Beside a write-ahead log it may be, rightly."""
+    if os.path.exists(path + "-wal"):
+        return False
+    with open(path, "rb") as file:
+        header = file.read(32)
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    return os.path.getsize(path) < pages * (65_536 if page_size == 1 else page_size)
 
 
 def _uri(path: str) -> str:

@@ -246,6 +246,8 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     [0, 40432, 55888, 96336]
     """
     x = x.detach()
+    if x.is_complex():
+        x = torch.view_as_real(x.resolve_conj())
     count = x.numel()
     if count <= max(size, RUN):
         return x.reshape(-1).clone()

@@ -35,7 +35,7 @@ class Entry:
     action      what to do
     effect      what to expect then
     verify      how to see that it worked
-    auto        True if the action follows from the evidence alone, so that a program could take it
+    auto        True if `unitgain fix` is meant to do it
     silent      healthy things that look like it and keep the rule silent
     """
 
