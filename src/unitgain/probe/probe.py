@@ -94,6 +94,8 @@ class Probe:
             if name not in SIGNALS:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
         self.model = model.module if _is_data_parallel(model) else model
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
         self.optimizer = optimizer
         self.every = every
         self.signals = frozenset(signals)
@@ -244,6 +246,8 @@ class Probe:
             return
         follow = not self._structure_known or self._has_functions
         for path, module, leaf, block in modules.walk(self.model):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             is_root = path == ""
             # the output of a root that is no leaf is looked at by _leave_root
             if (leaf or block) and (leaf or not is_root) and path not in self._duplicates:
