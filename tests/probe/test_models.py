@@ -478,7 +478,7 @@ def test_scalar_zero_dimensional_and_empty_activations() -> None:
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.fc, self.scale, self.none = nn.Linear(4, 1), nn.Identity(), nn.Identity()
+            self.fc, self.scale, self.none = nn.Linear(4, 1), nn.Hardtanh(), nn.Tanh()
 
         def forward(self, x):
             self.none(x[:, :0])

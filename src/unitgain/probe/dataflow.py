@@ -41,8 +41,8 @@ _VIEWS = {
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _NORMS = {F.batch_norm: "batch_norm", F.instance_norm: "instance_norm", F.layer_norm: "layer_norm",
           F.group_norm: "group_norm"}  # fmt: skip
-_SOFTMAX = {F.softmax: "softmax", torch.softmax: "softmax", Tensor.softmax: "softmax",
-            F.log_softmax: "log_softmax", torch.log_softmax: "log_softmax", Tensor.log_softmax: "log_softmax"}  # fmt: skip
+_SOFTMAX = {F.softmax: "softmax", torch.softmax: "softmax", Tensor.softmax: "softmax", F.log_softmax: "log_softmax",
+            torch.log_softmax: "log_softmax", Tensor.log_softmax: "log_softmax"}  # fmt: skip
 _PRODUCTS = {torch.matmul: "matmul", Tensor.matmul: "matmul", Tensor.__matmul__: "matmul", torch.mm: "matmul",
              Tensor.mm: "matmul", torch.addmm: "addmm", F.linear: "linear", F.conv1d: "conv1d", F.conv2d: "conv2d",
              F.conv3d: "conv3d"}  # fmt: skip

@@ -28,7 +28,8 @@ def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.nda
         block = torch.cat([samples[i].reshape(-1) for i in members]).float().cpu().numpy()
         magnitude = np.abs(block.reshape(-1, size))
         row = np.arange(len(members), dtype=np.intp)[:, None] * BINS
-        linear = np.minimum(magnitude * scale[members, None], BINS - 1)
+        with np.errstate(over="ignore", invalid="ignore"):
+            linear = np.minimum(magnitude * scale[members, None], BINS - 1)
         exponent = np.clip((magnitude.view(np.int32) >> 23) - (_EXPONENT_BIAS + LOG2_LOW), 0, BINS - 1)
         finite = magnitude < np.inf  # False for NaN too
         if not finite.all():

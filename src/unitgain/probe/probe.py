@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -173,7 +175,8 @@ class Probe:
 
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
-        self.record.log(self.step, **{name: float(value) for name, value in metrics.items()})
+        plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
+        self.record.log(self.step, **{name: float(value) for name, value in plain.items()})
         self.record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
@@ -322,13 +325,13 @@ class Probe:
 
     def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
         self._stack.append((path, module, leaf))
+        self.failed_in = None  # whatever raised before was caught
         self._aim_flow()
 
     def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
         path = self._stack.pop()[0] if self._stack else ""
-        if (
-            output is None and self.failed_in is None
-        ):  # hooks that are always called get None when forward raised
+        # hooks that are always called get None when forward raised; but a module may also return it
+        if output is None and self.failed_in is None and sys.exc_info()[0] is not None:
             self.failed_in = path
         self._aim_flow()
 
@@ -588,7 +591,16 @@ class Probe:
                 self._current.flat["parameter_gradient", name] = stats.take_sample(gradient, _FLAT_SAMPLE)
         if self.limit is not None:
             large = {n: g for n, g in whole.items() if g.numel() > _FLAT_SAMPLE}
-            self._current.norms.update((n, (v, large[n].numel())) for n, v in gradient_norms(large).items())
+            for name, norm in gradient_norms(large).items():
+                if norm.device.type == "cpu" and not math.isfinite(
+                    norm.item()
+                ):  # perhaps outside of the sample
+                    del self._current.flat["parameter_gradient", name]
+                    self._current.partials["parameter_gradient", name] = stats.summarize(
+                        large[name], sample=self.sample
+                    )
+                else:
+                    self._current.norms[name] = norm, large[name].numel()
 
     def _add_flat(self, kind: str, name: str, values: Tensor) -> None:
         if self.limit is None:

@@ -133,6 +133,8 @@ class StepWriter:
             norms = torch.stack([step.norms[n][0].double() for n in names]).cpu().numpy()
             for name, norm in zip(names, norms):
                 row, count = at[name], step.norms[name][1]
+                if math.isnan(norm):  # at least one value is
+                    columns["nonfinite"][row] = max(columns["nonfinite"][row], 1 / count)
                 if not math.isfinite(norm):
                     continue
                 rms = norm / math.sqrt(count)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
 import sqlite3
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 
-from ..errors import InputError, RecordError
+from ..errors import InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
 SCHEMA_VERSION = 1
@@ -64,6 +65,35 @@ def open_new(path: str | None) -> sqlite3.Connection:
     return connection
 
 
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def reading(method: _Method) -> _Method:
+    """For methods of Record: whatever goes wrong while decoding what the file holds means that it is damaged."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except UnitgainError:
+            raise
+        except (ValueError, TypeError, IndexError, OverflowError) as error:
+            raise RecordError(f"record {self.path}: cannot be read, it is damaged: {error}") from error
+
+    return guarded  # type: ignore[return-value]
+
+
+def _is_truncated(path: str) -> bool:
+    """Whether the file is shorter than its header says. Beside a write-ahead log it may be, rightly."""
+    if os.path.exists(path + "-wal"):
+        return False
+    with open(path, "rb") as file:
+        header = file.read(32)
+    page_size = int.from_bytes(header[16:18], "big")
+    pages = int.from_bytes(header[28:32], "big")
+    return os.path.getsize(path) < pages * (65_536 if page_size == 1 else page_size)
+
+
 def open_existing(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise RecordError(f"record {path}: there is no such file")
@@ -74,6 +104,9 @@ def open_existing(path: str) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
         raise RecordError(f"record {path}: not a unitgain record ({error})") from error
+    if application == APPLICATION_ID and _is_truncated(path):
+        connection.close()
+        raise RecordError(f"record {path}: cannot be read, its end is missing; copy it again")
     if application != APPLICATION_ID:
         connection.close()
         raise RecordError(f"record {path}: an SQLite file, but not a unitgain record")

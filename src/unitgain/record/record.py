@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, RecordError
-from .database import SCHEMA_VERSION, STEPS, dump, load, open_existing, open_new, sql_float
+from .database import SCHEMA_VERSION, STEPS, dump, load, open_existing, open_new, reading, sql_float
 from .frame import Frame
 from .histogram import Histogram
 from .site import KINDS, STATISTICS, Site, check_statistic
@@ -38,6 +38,7 @@ class Record:
 
     def __init__(self, path: str | os.PathLike[str] | None = None):
         self.path = None if path is None else os.fspath(path)
+        self._closed = False
         if self.path is not None and os.path.exists(self.path) and os.path.getsize(self.path):
             raise InputError(f"record {self.path}: the file exists; choose a new name or delete it first")
         self._connection = open_new(self.path)
@@ -55,12 +56,13 @@ class Record:
         record = cls.__new__(cls)
         record.path = os.fspath(path)
         record._connection = open_existing(record.path)
-        record._read_only = True
+        record._read_only, record._closed = True, False
         record._last_commit = time.monotonic()
         record._sites, record._by_name = {}, {}
         record.refresh()
         return record
 
+    @reading
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
         for number, kind, name, position, module, shape, channel_axis, dtype, attributes in self._query(
@@ -162,6 +164,9 @@ class Record:
 
     def close(self) -> None:
         """Commits and closes; the record cannot be used afterwards. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
         if not self._read_only:
             self._connection.commit()
         self._connection.close()
@@ -183,6 +188,7 @@ class Record:
     # ---- reading -------------------------------------------------------------------------------------------
 
     @property
+    @reading
     def meta(self) -> dict[str, Any]:
         return {key: load(value) for key, value in self._query("SELECT key, value FROM meta")}
 
@@ -199,10 +205,12 @@ class Record:
     def site(self, kind: str, name: str) -> Site | None:
         return self._by_name.get((kind, name))
 
+    @reading
     def steps(self) -> list[int]:
         """The sampled steps, ascending."""
         return [row[0] for row in self._query(STEPS)]
 
+    @reading
     def frame(self, kind: str | None = None, step: int | None = None) -> Frame:
         """Tidy columns: step, site, kind, module, position, then every statistic (NaN where undefined).
 
@@ -249,6 +257,7 @@ class Record:
             result[name] = {s: v for s, v in cells.items() if not math.isnan(v)}
         return result
 
+    @reading
     def value(self, kind: str, name: str, statistic: str, step: int | None = None) -> float:
         """One number (of the first step if none is given), NaN where it was not measured."""
         check_statistic(statistic)
@@ -264,6 +273,7 @@ class Record:
         )  # fmt: skip
         return math.nan if row[0] is None else float(row[0])
 
+    @reading
     def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one statistic of one site."""
         check_statistic(statistic)
@@ -279,6 +289,7 @@ class Record:
             np.array([r[1] for r in rows], dtype=np.float64),
         )
 
+    @reading
     def histograms(
         self, kind: str, name: str | None = None, scale: str = "linear", step: int | None = None
     ) -> list[Histogram]:
@@ -298,6 +309,7 @@ class Record:
             for at, site, scale, low, high, counts in rows
         ]
 
+    @reading
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one metric."""
         rows = list(self._query("SELECT step, value FROM metric WHERE name = ? ORDER BY step", [name]))
@@ -305,9 +317,11 @@ class Record:
             [r[1] for r in rows], dtype=np.float64
         )
 
+    @reading
     def metric_names(self) -> list[str]:
         return [row[0] for row in self._query("SELECT DISTINCT name FROM metric ORDER BY name")]
 
+    @reading
     def findings(self) -> list[dict[str, Any]]:
         """The stored findings' bodies, in the order in which they were added."""
         return [load(row[0]) for row in self._query("SELECT body FROM finding ORDER BY rowid")]

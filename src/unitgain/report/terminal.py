@@ -129,8 +129,6 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     ):
         if text:
             yield _field(name, clean(text), style="bold" if name == "Do" else "")
-            if name == "Do" and finding.auto:
-                yield _field("", "`unitgain fix` can do this.", style="green")
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
 
