@@ -94,7 +94,9 @@ class Probe:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
         self.model = model.module if _is_data_parallel(model) else model
         if isinstance(self.model, torch.jit.ScriptModule):
-            raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
+            raise InputError(
+                "Probe(model=...): a scripted model takes no hooks; give the one it was made from"
+            )
         self.optimizer = optimizer
         self.every = every
         self.signals = frozenset(signals)
