@@ -1,0 +1,338 @@
+"""Record: sites, statistics, histograms, metrics, facts and findings in one SQLite file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sqlite3
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import InputError, RecordError
+from .database import SCHEMA_VERSION, STEPS, dump, load, open_existing, open_new, reading, sql_float
+from .frame import Frame
+from .histogram import Histogram
+from .site import KINDS, STATISTICS, Site, check_statistic
+
+
+class Record:
+    """Sites, statistics, histograms, metrics, facts and findings of one model.
+
+    Record()              a private temporary one
+    Record("run.sqlite")  writes a new file (an existing file is refused)
+    Record.load(path)     opens an existing file for reading
+
+    Raises InputError for a path that cannot be written, RecordError for a file that is not a record, is
+    damaged, or was written by a newer version.
+
+    >>> record = Record()
+    >>> site = record.add_site("activation", "fc1", module="Linear", shape=(32, 100), channel_axis=1)
+    >>> record.add_scalars(step=0, rows={site.id: {"mean": 0.0, "std": 1.5}})
+    >>> record.value("activation", "fc1", "std")
+    1.5
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None):
+        self.path = None if path is None else os.fspath(path)
+        self._closed = False
+        if self.path is not None and os.path.exists(self.path) and os.path.getsize(self.path):
+            raise InputError(f"record {self.path}: the file exists; choose a new name or delete it first")
+        self._connection = open_new(self.path)
+        self._read_only = False
+        self._sites: dict[int, Site] = {}
+        self._by_name: dict[tuple[str, str], Site] = {}
+        self._last_commit = time.monotonic()
+        self.set_meta("schema_version", SCHEMA_VERSION)
+        self.set_meta("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
+        self.commit()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Record:
+        """Opens a record file for reading, also while another process writes it."""
+        record = cls.__new__(cls)
+        record.path = os.fspath(path)
+        record._connection = open_existing(record.path)
+        record._read_only, record._closed = True, False
+        record._last_commit = time.monotonic()
+        record._sites, record._by_name = {}, {}
+        record.refresh()
+        return record
+
+    @reading
+    def refresh(self) -> None:
+        """Reads the sites that another process has added since."""
+        for number, kind, name, position, module, shape, channel_axis, dtype, attributes in self._query(
+            "SELECT id, kind, name, position, module, shape, channel_axis, dtype, attributes FROM site"
+        ):
+            self._remember(Site(
+                number, kind, name, position, module, tuple(load(shape)), channel_axis, dtype, load(attributes)
+            ))  # fmt: skip
+
+    # ---- writing -------------------------------------------------------------------------------------------
+
+    def add_site(
+        self,
+        kind: str,
+        name: str,
+        *,
+        position: int | None = None,
+        module: str = "",
+        shape: Sequence[int] = (),
+        channel_axis: int | None = None,
+        dtype: str = "float32",
+        attributes: Mapping[str, Any] | None = None,
+    ) -> Site:
+        """The site of this kind and name, made if it is new."""
+        known = self._by_name.get((kind, name))
+        if known is not None:
+            return known
+        if kind not in KINDS:
+            raise InputError(f"site kind {kind!r} is unknown; kinds are {', '.join(KINDS)}")
+        number = len(self._sites) + 1
+        site = Site(
+            id=number,
+            kind=kind,
+            name=name,
+            position=number if position is None else position,
+            module=module,
+            shape=tuple(int(n) for n in shape),
+            channel_axis=channel_axis,
+            dtype=dtype,
+            attributes=dict(attributes or {}),
+        )
+        self._connection.execute(
+            "INSERT INTO site VALUES (?,?,?,?,?,?,?,?,?)",
+            (number, kind, name, site.position, module, json.dumps(site.shape), channel_axis, dtype,
+             dump(site.attributes)),
+        )  # fmt: skip
+        self._remember(site)
+        return site
+
+    def _remember(self, site: Site) -> None:
+        self._sites[site.id] = site
+        self._by_name[site.kind, site.name] = site
+
+    def add_scalars(self, step: int, rows: Mapping[int, Mapping[str, float | None]]) -> None:
+        """One row of statistics per site id; names not in the row, and NaN, become NULL."""
+        self.add_table(step, list(rows), [[row.get(s) for s in STATISTICS] for row in rows.values()])
+
+    def add_table(self, step: int, site_ids: Sequence[int], table: Iterable[Sequence[float | None]]) -> None:
+        """The fast way in: one row per site id with a value per name in STATISTICS, in that order."""
+        marks = ",".join("?" * (2 + len(STATISTICS)))
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
+            [(step, site, *row) for site, row in zip(site_ids, table)],
+        )
+
+    def add_histograms(self, step: int, rows: Iterable[tuple[int, str, float, float, np.ndarray]]) -> None:
+        """Rows of (site id, "linear" or "log2", low, high, counts)."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
+            [
+                (step, i, scale, low, high, counts.astype("<u4").tobytes())
+                for i, scale, low, high, counts in rows
+            ],
+        )
+
+    def log(self, step: int, **metrics: float) -> None:
+        """Named numbers that belong to a step: `record.log(step, loss=2.3, lr=0.1)`."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO metric VALUES (?,?,?)",
+            [(step, name, sql_float(value)) for name, value in metrics.items()],
+        )
+
+    def set_meta(self, key: str, value: Any) -> None:
+        """Stores any JSON value under a key. NaN and infinities are kept as the strings "nan", "inf", "-inf"."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (key, dump(value)))
+
+    def add_finding(self, code: str, severity: str, site: str | None, body: Mapping[str, Any]) -> None:
+        self._connection.execute("INSERT INTO finding VALUES (?,?,?,?)", (code, severity, site, dump(body)))
+
+    def commit(self, every: float = 0.0) -> None:
+        """Makes what was added visible to other processes and safe from a crash of this one.
+
+        With every=0.5 it does so only if half a second has passed since the last time.
+        """
+        now = time.monotonic()
+        if now - self._last_commit >= every:
+            self._connection.commit()
+            self._last_commit = now
+
+    def close(self) -> None:
+        """Commits and closes; the record cannot be used afterwards. Closing twice is fine."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._read_only:
+            self._connection.commit()
+        self._connection.close()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Copies the record into a new file at path."""
+        if not self._read_only:
+            self._connection.commit()
+        if os.path.exists(path) and os.path.getsize(path):
+            raise InputError(
+                f"record {os.fspath(path)}: the file exists; choose a new name or delete it first"
+            )
+        target = open_new(os.fspath(path))
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
+
+    # ---- reading -------------------------------------------------------------------------------------------
+
+    @property
+    @reading
+    def meta(self) -> dict[str, Any]:
+        return {key: load(value) for key, value in self._query("SELECT key, value FROM meta")}
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What is known beyond the sites: the loss, the targets, the output. Keys in docs/reference/record.md."""
+        return self.meta.get("facts", {})
+
+    def sites(self, kind: str | None = None) -> list[Site]:
+        """All sites, or those of one kind, in execution order."""
+        chosen = (s for s in self._sites.values() if kind is None or s.kind == kind)
+        return sorted(chosen, key=lambda s: (s.position, s.id))
+
+    def site(self, kind: str, name: str) -> Site | None:
+        return self._by_name.get((kind, name))
+
+    @reading
+    def steps(self) -> list[int]:
+        """The sampled steps, ascending."""
+        return [row[0] for row in self._query(STEPS)]
+
+    @reading
+    def frame(self, kind: str | None = None, step: int | None = None) -> Frame:
+        """Tidy columns: step, site, kind, module, position, then every statistic (NaN where undefined).
+
+        Rows are ordered by step, then by execution order.
+        """
+        clauses, arguments = [], []
+        for column, value in (("site.kind", kind), ("scalar.step", step)):
+            if value is not None:
+                clauses.append(f"{column} = ?")
+                arguments.append(value)
+        where = f"WHERE {' AND '.join(clauses)}" if clauses else ""
+        statistics = ", ".join(f'scalar."{s}"' for s in STATISTICS)
+        rows = list(
+            self._query(
+                f"SELECT scalar.step, site.name, site.kind, site.module, site.position, {statistics} "
+                f"FROM scalar JOIN site ON site.id = scalar.site {where} "
+                "ORDER BY scalar.step, site.position, site.id",
+                arguments,
+            )
+        )
+        columns = list(zip(*rows)) if rows else [()] * (5 + len(STATISTICS))
+        named: dict[str, np.ndarray] = {
+            "step": np.array(columns[0], dtype=np.int64),
+            "site": np.array(columns[1], dtype=object),
+            "kind": np.array(columns[2], dtype=object),
+            "module": np.array(columns[3], dtype=object),
+            "position": np.array(columns[4], dtype=np.int64),
+        }
+        for name, values in zip(STATISTICS, columns[5:]):
+            named[name] = np.array(values, dtype=np.float64)
+        return Frame(named)
+
+    def values(self, kind: str, step: int | None = None) -> dict[str, dict[str, float]]:
+        """{site name: {statistic: value}} of one step (the first if none is given), in execution order.
+
+        Statistics that are undefined for a site are left out.
+        """
+        if step is None:
+            step = next(iter(self.steps()), 0)
+        frame = self.frame(kind, step)
+        result: dict[str, dict[str, float]] = {}
+        for row, name in enumerate(frame["site"]):
+            cells = {s: float(frame[s][row]) for s in STATISTICS}
+            result[name] = {s: v for s, v in cells.items() if not math.isnan(v)}
+        return result
+
+    @reading
+    def value(self, kind: str, name: str, statistic: str, step: int | None = None) -> float:
+        """One number (of the first step if none is given), NaN where it was not measured."""
+        check_statistic(statistic)
+        site = self.site(kind, name)
+        if site is None:
+            return math.nan
+        condition, arguments = ("AND step = ?", [site.id, step]) if step is not None else ("", [site.id])
+        row = next(
+            iter(self._query(
+                f'SELECT "{statistic}" FROM scalar WHERE site = ? {condition} ORDER BY step LIMIT 1', arguments
+            )),
+            (None,),
+        )  # fmt: skip
+        return math.nan if row[0] is None else float(row[0])
+
+    @reading
+    def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one statistic of one site."""
+        check_statistic(statistic)
+        site = self.site(kind, name)
+        rows = list(
+            self._query(
+                f'SELECT step, "{statistic}" FROM scalar WHERE site = ? ORDER BY step',
+                [site.id if site else -1],
+            )
+        )
+        return (
+            np.array([r[0] for r in rows], dtype=np.int64),
+            np.array([r[1] for r in rows], dtype=np.float64),
+        )
+
+    @reading
+    def histograms(
+        self, kind: str, name: str | None = None, scale: str = "linear", step: int | None = None
+    ) -> list[Histogram]:
+        """Histograms of one kind, of one site and step if given, by step and execution order."""
+        query = (
+            "SELECT h.step, site.name, h.scale, h.low, h.high, h.counts FROM histogram h "
+            "JOIN site ON site.id = h.site WHERE site.kind = ? AND h.scale = ?"
+        )
+        arguments: list[Any] = [kind, scale]
+        for column, value in (("site.name", name), ("h.step", step)):
+            if value is not None:
+                query += f" AND {column} = ?"
+                arguments.append(value)
+        rows = self._query(query + " ORDER BY h.step, site.position, site.id", arguments)
+        return [
+            Histogram(at, site, scale, low, high, np.frombuffer(counts, dtype="<u4"))
+            for at, site, scale, low, high, counts in rows
+        ]
+
+    @reading
+    def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one metric."""
+        rows = list(self._query("SELECT step, value FROM metric WHERE name = ? ORDER BY step", [name]))
+        return np.array([r[0] for r in rows], dtype=np.int64), np.array(
+            [r[1] for r in rows], dtype=np.float64
+        )
+
+    @reading
+    def metric_names(self) -> list[str]:
+        return [row[0] for row in self._query("SELECT DISTINCT name FROM metric ORDER BY name")]
+
+    @reading
+    def findings(self) -> list[dict[str, Any]]:
+        """The stored findings' bodies, in the order in which they were added."""
+        return [load(row[0]) for row in self._query("SELECT body FROM finding ORDER BY rowid")]
+
+    def _query(self, sql: str, arguments: Sequence[Any] = ()) -> Iterable[tuple[Any, ...]]:
+        try:
+            return self._connection.execute(sql, arguments).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise RecordError(f"record {self.path}: cannot be read: {error}") from error
+
+    def __repr__(self) -> str:
+        return (
+            f"Record({self.path or 'temporary'}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"
+        )
