@@ -13,18 +13,24 @@ since processors add in different orders.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import math
 import re
 import shlex
 from collections.abc import Iterator
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
+import unitgain
 from unitgain import cli
 
 ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    p.relative_to(ROOT).as_posix() for p in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+)
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
 
@@ -114,11 +120,24 @@ def test_a_document_that_shows_something_else_fails(fresh_folder: Path) -> None:
         run_document("```sh\nunitgain check no_such_model --shape 2,2\n```\n")
 
 
-@pytest.mark.parametrize(
-    "document", [p.relative_to(ROOT).as_posix() for p in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))]
-)
-def test_links_between_documents_lead_somewhere(document: str) -> None:
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_names_in_a_document_lead_somewhere(document: str) -> None:
     path = ROOT / document
-    for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
         if not target.startswith(("http:", "https:")):
             assert (path.parent / target).exists(), f"{document} links to {target}, which is not there"
+    for name in re.findall(r"\bug\.([a-zA-Z_.]+\w)", text):
+        if name != "plots.NAME":
+            attrgetter(name)(unitgain)
+
+
+def test_the_python_reference_states_the_signatures_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8").split())
+    functions = {f"ug.{n}": getattr(unitgain, n) for n in ("check", "Probe", "diagnose")}
+    functions |= {n: getattr(unitgain.plots, n) for n in unitgain.plots.__all__}
+    for name, function in functions.items():
+        stated = re.search(rf" {re.escape(name)}\((.*?)\)(?: ->| [a-zA-Z#]|$)", text)
+        assert stated, f"{name} is not in the reference"
+        names = list(inspect.signature(function).parameters)
+        assert [n for n in re.findall(r"(?:^|, )(\w+)(?==|,|$)", stated[1]) if not n.isdigit()] == names
