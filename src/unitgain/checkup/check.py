@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..diagnose import diagnose
 from ..errors import InputError
-from ..probe import Probe
+from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
 from ..report import Report
 from . import losses
 from .batch import Batch, check_devices, read_batch
-from .facts import model_facts, output_facts, target_facts
+from .facts import output_facts, target_facts
 from .isolate import OptimizerLike, copied, optimizer_for, put_back, random_state_kept
 
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
@@ -169,10 +169,7 @@ class _Run:
         facts["target"] = target_facts(first.target, first.logits, first.kind or "other")
         facts["output"] = output_facts(first.logits, first.target, probe.record)
         if chosen is not None:
-            facts["optimizer"] = {
-                "name": type(chosen).__name__,
-                "lr": [float(group["lr"]) for group in chosen.param_groups if "lr" in group],
-            }
+            facts["optimizer"] = optimizer_facts(chosen)
         probe.record.set_meta("facts", facts)
         return probe.record
 

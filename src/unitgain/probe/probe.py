@@ -22,7 +22,15 @@ from ..errors import InputError
 from ..record import Record, pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in
-from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
+from .parameters import (
+    Parameter,
+    Updates,
+    gradient_norms,
+    list_parameters,
+    model_facts,
+    optimizer_facts,
+    unscaled,
+)
 from .sites import Draft, mark_residual_ends
 from .writer import SELDOM, Step, StepWriter
 
@@ -90,6 +98,11 @@ class Probe:
             raise InputError(f"Probe(optimizer=...): expected an optimizer, got {type(optimizer).__name__}")
         if not isinstance(every, int) or every < 1:
             raise InputError(f"Probe(every={every!r}): expected a whole number of at least 1")
+        if any(type(p).__name__ == "DTensor" for p in model.parameters()):
+            raise InputError(
+                "Probe(model=...): its parameters are sharded (DTensor), which a Probe cannot measure yet; measure the "
+                "model before it is sharded"
+            )
         for name in signals:
             if name not in SIGNALS:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
@@ -206,8 +219,15 @@ class Probe:
         self.record.set_meta("every", self.every)
         self.record.set_meta("sampling", {"histogram_values": self.sample, "limit": self.limit})
         first = next(self.model.parameters(), None)
+        self._state_facts()
         self.record.set_meta("device", str(first.device) if first is not None else "cpu")
         self.record.commit()
+
+    def _state_facts(self) -> None:
+        facts: dict[str, Any] = {"mode": "training", "model": model_facts(self.model)}
+        if self.optimizer is not None:
+            facts["optimizer"] = optimizer_facts(self.optimizer)
+        self.record.set_meta("facts", facts)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
 
@@ -603,6 +623,8 @@ class Probe:
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
             return
+        if "lr" in optimizer.param_groups[0]:
+            self.record.log(self.step, lr=float(optimizer.param_groups[0]["lr"]))
         if self.signals & {"parameter", "update"}:
             self._measure_parameters()
         if "parameter_gradient" in self.signals:

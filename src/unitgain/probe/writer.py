@@ -104,18 +104,21 @@ class StepWriter:
         self._add_units(list(step.partials.items()), columns)
         self._add_ratios(keys, columns)
         samples = [p.sample for p in step.partials.values()]
-        samples += [
-            v[:: max(1, v.numel() // self._sample)] if self._sample else None for v in step.flat.values()
-        ]
+        flat_sites = sites[len(samples) :]
+        samples += [self._sample_of(*item) for item in zip(flat_sites, step.flat.values())]
+        self._turn += 1
         self._add_histograms(step.number, sites, samples, columns)
         table = np.stack([columns[name] for name in STATISTICS], axis=1).astype(object)
         table[np.isnan(table.astype(np.float64))] = None
         self._record.add_table(step.number, [s.id for s in sites], table.tolist())
 
-    def _sample_of(self, kind: str, site: Site, values: Tensor) -> Tensor | None:
+    def _sample_of(self, site: Site, values: Tensor) -> Tensor | None:
         """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
         if not self._sample or (
-            self._thrifty and kind != "gradient" and self._turn % SELDOM != site.id % SELDOM and self._turn
+            self._thrifty
+            and site.kind != "gradient"
+            and self._turn % SELDOM != site.id % SELDOM
+            and self._turn
         ):
             return None
         return values[:: max(1, values.numel() // self._sample)]
