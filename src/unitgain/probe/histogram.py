@@ -25,7 +25,7 @@ def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.nda
     sizes = np.array([s.numel() for s in samples])
     for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
         members = np.flatnonzero(sizes == size)
-        block = torch.cat([samples[i].reshape(-1) for i in members]).float().cpu().numpy()
+        block = torch.cat([samples[i].reshape(-1) for i in members.tolist()]).float().cpu().numpy()
         magnitude = np.abs(block.reshape(-1, size))
         row = np.arange(len(members), dtype=np.intp)[:, None] * BINS
         with np.errstate(over="ignore", invalid="ignore"):

@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,7 @@ class Probe:
         for name in signals:
             if name not in SIGNALS:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
-        self.model = model.module if _is_data_parallel(model) else model
+        self.model = cast("nn.Module", model.module) if _is_data_parallel(model) else model
         self.optimizer = optimizer
         self.every = every
         self.signals = frozenset(signals)
@@ -685,7 +685,7 @@ def _in_backward() -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return not nn.parameter.is_lazy(tensor)
 
 
 def _is_data_parallel(model: nn.Module) -> bool:
