@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from unitgain import check
 from unitgain.errors import InputError
@@ -304,3 +304,20 @@ def test_select_and_ignore_reach_the_rules() -> None:
     assert "UG101" in codes
     assert {f.code for f in check(hot, batch, select=["UG101"]).findings} == {"UG101"}
     assert "UG101" not in {f.code for f in check(hot, batch, ignore=["UG101"]).findings}
+
+
+class _TakesLogarithm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 16), nn.Linear(16, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mask = torch.zeros(16).masked_fill(torch.arange(16) < 0, -torch.inf)
+        return self.b(torch.log(torch.relu(self.a(x))) + mask)
+
+
+def test_the_function_that_makes_nan_between_modules_is_named() -> None:
+    report = check(_TakesLogarithm(), (torch.randn(32, 8), torch.randint(0, 3, (32,))))
+    (finding,) = report.findings
+    assert finding.code == "UG306"
+    assert finding.cause.startswith("log, called in the forward of the model itself")

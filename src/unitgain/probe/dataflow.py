@@ -108,11 +108,17 @@ class Dataflow(TorchFunctionMode):
     paused    True inside modules whose inner functions are of no interest
     in_leaf   True inside a leaf module of the user's own
     sums      pairs of origins that were added: candidates for residual connections
+    on_break  if given, called with the name of each function that makes NaN or infinity out of finite tensors
     """
 
-    def __init__(self, origins: Origins, on_site: Callable[..., None]):
+    def __init__(
+        self,
+        origins: Origins,
+        on_site: Callable[..., None],
+        on_break: Callable[[str], None] | None = None,
+    ):
         super().__init__()
-        self.origins, self.on_site = origins, on_site
+        self.origins, self.on_site, self.on_break = origins, on_site, on_break
         self.paused = False
         self.in_leaf = False
         self.sums: list[tuple[Origin, Origin]] = []
@@ -123,6 +129,8 @@ class Dataflow(TorchFunctionMode):
         out = func(*args, **kwargs)
         if self.paused or not isinstance(out, (Tensor, tuple, list)):
             return out
+        if self.on_break is not None and _breaks(func, args, out):
+            self.on_break(func.__name__)
         found = role_of_function(func, self.in_leaf)
         if found is not None:
             self.on_site(*found, args, kwargs, out, sources)
@@ -134,3 +142,21 @@ class Dataflow(TorchFunctionMode):
             for tensor in tensors_in(out, depth=1):
                 self.origins[tensor] = origin
         return out
+
+
+# Masks hold infinities on purpose.
+_MASKING = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill_", "triu", "tril"}
+
+
+def _breaks(func: Any, args: Any, out: Any) -> bool:
+    """Whether a function made NaN or infinity out of finite tensors. Waits for an accelerator."""
+    if (
+        not isinstance(out, Tensor)
+        or not out.is_floating_point()
+        or getattr(func, "__name__", "") in _MASKING
+    ):
+        return False
+    if bool(torch.isfinite(out).all()):
+        return False
+    given = [t for t in tensors_in(args, depth=2) if t is not out and t.is_floating_point()]
+    return all(bool(torch.isfinite(t).all()) for t in given)

@@ -93,6 +93,9 @@ def gradient_norms(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """{name: norm of the whole gradient}, 0-dim: it decides the gradient:data ratio, and one value that is not
     finite anywhere shows in it."""
     dense = {name: g for name, g in named.items() if not g.is_sparse}
+    if all(g.device.type == "cpu" and g.dtype is torch.float32 and g.is_contiguous() for g in dense.values()):
+        flat = {name: g.view(-1) for name, g in dense.items()}
+        return {name: torch.dot(g, g).sqrt_() for name, g in flat.items()}  # a third of the time of a norm
     return dict(zip(dense, torch._foreach_norm(list(dense.values())))) if dense else {}
 
 

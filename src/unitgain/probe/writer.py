@@ -20,6 +20,7 @@ from .parameters import Parameter
 from .sites import Draft
 
 SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
+_SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 _HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
 
 
@@ -135,9 +136,9 @@ class StepWriter:
                 row, count = at[name], step.norms[name][1]
                 if math.isnan(norm):  # at least one value is
                     columns["nonfinite"][row] = max(columns["nonfinite"][row], 1 / count)
-                if not math.isfinite(norm):
-                    continue
                 rms = norm / math.sqrt(count)
+                if not math.isfinite(rms) or rms < _SQUARES_VANISH:
+                    continue  # what the sample says is better
                 columns["rms"][row] = rms
                 columns["std"][row] = math.sqrt(max(rms**2 - columns["mean"][row] ** 2, 0.0))
         return columns
