@@ -70,7 +70,7 @@ def check(
     read = read_batch(batch)
     resolved = losses.resolve(loss, read.target)
     check_devices(read, model)
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
 
     loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()

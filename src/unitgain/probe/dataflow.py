@@ -93,8 +93,8 @@ def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
     elif depth and isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_in(item, depth - 1)
-    elif depth and hasattr(value, "values") and callable(value.values):
-        for item in value.values():
+    elif depth and isinstance(values := getattr(value, "values", None), Callable):
+        for item in values():
             yield from tensors_in(item, depth - 1)
 
 

@@ -26,7 +26,7 @@ def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.nda
     sizes = np.array([s.numel() for s in samples])
     for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
         members = np.flatnonzero(sizes == size)
-        block = torch.cat([samples[i].reshape(-1) for i in members]).float().abs_().cpu()
+        block = torch.cat([samples[i].reshape(-1) for i in members.tolist()]).float().abs_().cpu()
         magnitude = block.numpy().reshape(-1, size)
         bits = magnitude.view(np.int32)  # ordered as the magnitudes are
         outside = bits >= _INFINITY if bits.max() >= _INFINITY else None

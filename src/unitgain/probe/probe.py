@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -106,7 +106,7 @@ class Probe:
         for name in signals:
             if name not in SIGNALS:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
-        self.model = model.module if _is_data_parallel(model) else model
+        self.model = cast("nn.Module", model.module) if _is_data_parallel(model) else model
         if isinstance(self.model, torch.jit.ScriptModule):
             raise InputError(
                 "Probe(model=...): a scripted model takes no hooks; give the one it was made from"
@@ -675,7 +675,7 @@ def _in_backward() -> bool:
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return not nn.parameter.is_lazy(tensor)
 
 
 def _is_data_parallel(model: nn.Module) -> bool:
