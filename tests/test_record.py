@@ -29,7 +29,7 @@ def filled(path: Path | None = None) -> Record:
         record.add_scalars(
             step, {fc.id: {"mean": 0.5 * step, "std": 1.0, "absmax": math.nan}, weight.id: {"std": 2.0}}
         )
-        record.add_histograms(step, [(fc.id, "linear", 0.0, 2.0, np.arange(64))])
+        record.add_histograms([(step, fc.id, "linear", 0.0, 2.0, np.arange(64))])
         record.log(step, loss=1.0 / (step + 1))
     record.set_meta("facts", {"mode": "training", "loss": {"value": math.inf}, "list": [1, math.nan]})
     record.add_finding("UG303", "warning", "fc", {"code": "UG303"})

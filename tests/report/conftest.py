@@ -57,7 +57,7 @@ class Builder:
                 step, {added.id: statistics(values, **(stats(values, step) if stats else {}))}
             )
             if hist:
-                self.record.add_histograms(step, [(added.id, *h) for h in histograms(values, high)])
+                self.record.add_histograms([(step, added.id, *h) for h in histograms(values, high)])
             high = high or histograms(values)[0][2]
 
     def normal(self, scale):

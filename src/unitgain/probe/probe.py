@@ -120,11 +120,11 @@ class Probe:
         self.strict = strict
         self.failed_in: str | None = None  # path of the innermost module whose forward raised
         self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
-        self.record = Record(to)
+        self._record = Record(to)
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._examples_given = examples
-        self._writer = StepWriter(self.record, self.sample, thrifty=limit is not None)
+        self._writer = StepWriter(self._record, self.sample, thrifty=limit is not None)
         self._describe()
 
         self._parameters: list[Parameter] = []
@@ -184,19 +184,29 @@ class Probe:
         started, self._started = self._started, False  # first, or finishing would arm the next step
         if started and not self._current.empty:
             self._finish_step()
-        self.record.commit()
+        if started:
+            self._state_facts()  # the learning rate may have moved on
+        self._writer.drain()
+        self._record.commit()
+
+    @property
+    def record(self) -> Record:
+        """What has been measured so far."""
+        self._writer.drain()
+        return self._record
 
     def flush(self) -> None:
-        """Ends the step that is being measured, as the next forward pass or optimizer step would."""
+        """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
         if not self._current.empty:
             self._finish_step()
-        self.record.commit()
+        self._writer.drain()
+        self._record.commit()
 
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
         plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
-        self.record.log(self.step, **{name: float(value) for name, value in plain.items()})
-        self.record.commit(every=0.5)
+        self._record.log(self.step, **{name: float(value) for name, value in plain.items()})
+        self._record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
@@ -213,21 +223,21 @@ class Probe:
 
     def _describe(self) -> None:
         described: Any = self.model
-        self.record.set_meta("model", type(described).__name__)
-        self.record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__),
+        self._record.set_meta("model", type(described).__name__)
+        self._record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__),
                                           "python": platform.python_version()})  # fmt: skip
-        self.record.set_meta("every", self.every)
-        self.record.set_meta("sampling", {"histogram_values": self.sample, "limit": self.limit})
+        self._record.set_meta("every", self.every)
+        self._record.set_meta("sampling", {"histogram_values": self.sample, "limit": self.limit})
         first = next(self.model.parameters(), None)
         self._state_facts()
-        self.record.set_meta("device", str(first.device) if first is not None else "cpu")
-        self.record.commit()
+        self._record.set_meta("device", str(first.device) if first is not None else "cpu")
+        self._record.commit()
 
     def _state_facts(self) -> None:
         facts: dict[str, Any] = {"mode": "training", "model": model_facts(self.model)}
         if self.optimizer is not None:
             facts["optimizer"] = optimizer_facts(self.optimizer)
-        self.record.set_meta("facts", facts)
+        self._record.set_meta("facts", facts)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
 
@@ -624,7 +634,7 @@ class Probe:
         if not self._is_sampled():
             return
         if "lr" in optimizer.param_groups[0]:
-            self.record.log(self.step, lr=float(optimizer.param_groups[0]["lr"]))
+            self._record.log(self.step, lr=float(optimizer.param_groups[0]["lr"]))
         if self.signals & {"parameter", "update"}:
             self._measure_parameters()
         if "parameter_gradient" in self.signals:
@@ -660,12 +670,12 @@ class Probe:
             mark_residual_ends(self._drafts, self._current.sums)
             self._disarm()  # with or without following functions, as is now known
             if self._breaks:
-                self.record.set_meta("breaks", self._breaks[:_MOST_BREAKS])
+                self._record.set_meta("breaks", self._breaks[:_MOST_BREAKS])
             if self._maps:
-                self.record.set_meta("saturation_maps", self._maps)
+                self._record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
         self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
-        self.record.commit(every=0.5)
+        self._record.commit(every=0.5)
         self.samples += 1
         self._advance()
 

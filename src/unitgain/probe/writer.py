@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,7 @@ from .parameters import Parameter
 from .sites import Draft
 
 SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
+_LONGEST_WAIT = 1.0  # seconds
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 _HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
 
@@ -76,14 +78,33 @@ class Step:
             self._reduce(name)
 
 
+@dataclass
+class _Row:
+    """One row of the scalar table in the making."""
+
+    step: int
+    site: Site
+    partial: Partial | None = None
+    flat: Tensor | None = None
+    sample: Tensor | None = None  # what histograms are counted from
+    norm: tuple[Tensor, int] | None = None
+
+
 class StepWriter:
-    """Adds sites when they first appear, keeps histogram ranges and the units that have ever been alive."""
+    """Adds sites when they first appear, keeps histogram ranges and the units that have ever been alive.
+
+    Steps are turned into numbers a few at a time: the fixed cost of each array operation is then shared. A step
+    waits at most about a second.
+    """
 
     def __init__(self, record: Record, sample: int, thrifty: bool):
         self._record, self._sample, self._thrifty = record, sample, thrifty
         self._turn = 0
         self._tops: dict[int, float] = {}
         self._alive: dict[str, np.ndarray] = {}
+        self._waiting: list[_Row] = []
+        self._steps_waiting = 0
+        self._written_at = -math.inf
 
     def write(
         self,
@@ -92,25 +113,36 @@ class StepWriter:
         inputs: Mapping[str, Draft],
         parameters: list[Parameter],
     ) -> None:
+        """Takes a finished step; it is in the record after `drain`, which this calls when it is time."""
         step.reduce_held()
-        keys = [*step.partials, *step.flat]
-        if not keys:
-            return
         by_name = {p.name: p for p in parameters}
-        sites = [
-            self._site(kind, name, inputs if kind == "input" else drafts, by_name) for kind, name in keys
-        ]
-        columns = self._columns(step, len(keys))
-        self._add_units(list(step.partials.items()), columns)
-        self._add_ratios(keys, columns)
-        samples = [p.sample for p in step.partials.values()]
-        flat_sites = sites[len(samples) :]
-        samples += [self._sample_of(*item) for item in zip(flat_sites, step.flat.values())]
+        for (kind, name), partial in step.partials.items():
+            site = self._site(kind, name, inputs if kind == "input" else drafts, by_name)
+            self._waiting.append(_Row(step.number, site, partial=partial, sample=partial.sample))
+        for (kind, name), values in step.flat.items():
+            site = self._site(kind, name, drafts, by_name)
+            norm = step.norms.get(name) if kind == "parameter_gradient" else None
+            sample = self._sample_of(site, values)
+            self._waiting.append(_Row(step.number, site, flat=values, sample=sample, norm=norm))
         self._turn += 1
-        self._add_histograms(step.number, sites, samples, columns)
+        self._steps_waiting += 1
+        enough = SELDOM if self._thrifty else 1
+        if self._steps_waiting >= enough or time.monotonic() - self._written_at > _LONGEST_WAIT:
+            self.drain()
+
+    def drain(self) -> None:
+        """Writes every step that waits."""
+        self._written_at = time.monotonic()
+        rows, self._waiting, self._steps_waiting = self._waiting, [], 0
+        if not rows:
+            return
+        columns = self._columns(rows)
+        self._add_units(rows, columns)
+        self._add_ratios(rows, columns)
+        self._add_histograms(rows, columns)
         table = np.stack([columns[name] for name in STATISTICS], axis=1).astype(object)
         table[np.isnan(table.astype(np.float64))] = None
-        self._record.add_table(step.number, [s.id for s in sites], table.tolist())
+        self._record.add_table([r.step for r in rows], [r.site.id for r in rows], table.tolist())
 
     def _sample_of(self, site: Site, values: Tensor) -> Tensor | None:
         """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
@@ -123,20 +155,18 @@ class StepWriter:
             return None
         return values[:: max(1, values.numel() // self._sample)]
 
-    def _columns(self, step: Step, rows: int) -> dict[str, np.ndarray]:
-        """{statistic: (rows,)}: first the partials, then the flat samples."""
-        columns = {name: np.full(rows, np.nan) for name in STATISTICS}
-        split = len(step.partials)
-        for name, values in stats.finish(list(step.partials.values())).items():
-            columns[name][:split] = values
-        for name, values in stats.flat_numbers(list(step.flat.values())).items():
-            columns[name][split:] = values
-        at = {name: split + i for i, (kind, name) in enumerate(step.flat) if kind == "parameter_gradient"}
-        names = list(step.norms)
-        if names:
-            norms = torch.stack([step.norms[n][0].double() for n in names]).cpu().numpy()
-            for name, norm in zip(names, norms):
-                row, count = at[name], step.norms[name][1]
+    def _columns(self, rows: list[_Row]) -> dict[str, np.ndarray]:
+        columns = {name: np.full(len(rows), np.nan) for name in STATISTICS}
+        sums = [i for i, r in enumerate(rows) if r.partial is not None]
+        flat = [i for i, r in enumerate(rows) if r.flat is not None]
+        for name, values in stats.finish([r.partial for r in rows if r.partial is not None]).items():
+            columns[name][sums] = values
+        for name, values in stats.flat_numbers([r.flat for r in rows if r.flat is not None]).items():
+            columns[name][flat] = values
+        normed = [(i, *r.norm) for i, r in enumerate(rows) if r.norm is not None]
+        if normed:
+            norms = torch.stack([norm.double() for _, norm, _ in normed]).cpu().numpy()
+            for (row, _, count), norm in zip(normed, norms):
                 if math.isnan(norm):  # at least one value is
                     columns["nonfinite"][row] = max(columns["nonfinite"][row], 1 / count)
                 rms = norm / math.sqrt(count)
@@ -175,51 +205,46 @@ class StepWriter:
             shape=tuple(p.tensor.shape), dtype=str(p.tensor.dtype).removeprefix("torch."), attributes=attributes,
         )  # fmt: skip
 
-    def _add_units(
-        self, partials: list[tuple[tuple[str, str], Partial]], columns: dict[str, np.ndarray]
-    ) -> None:
-        for i, ((kind, name), partial) in enumerate(partials):
-            if kind != "activation" or partial.alive is None:
+    def _add_units(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
+        for i, row in enumerate(rows):
+            if row.site.kind != "activation" or row.partial is None or row.partial.alive is None:
                 continue
-            alive = partial.alive.cpu().numpy()
-            before = self._alive.get(name)
+            alive = row.partial.alive.cpu().numpy()
+            before = self._alive.get(row.site.name)
             if before is not None and before.shape == alive.shape:
                 alive = alive | before
-            self._alive[name] = alive
+            self._alive[row.site.name] = alive
             columns["units"][i], columns["dead"][i] = alive.size, alive.size - int(alive.sum())
 
-    def _add_ratios(self, keys: list[tuple[str, str]], columns: dict[str, np.ndarray]) -> None:
-        at = {key: i for i, key in enumerate(keys)}
-        for i, (kind, name) in enumerate(keys):
-            data = at.get(("parameter", name))
-            if kind in ("parameter_gradient", "update") and data is not None:
-                change, scale = columns["std"][i], columns["std"][data]
-                if change > 0 and scale > 0:
-                    columns["ratio"][i] = math.log10(change / scale)
+    def _add_ratios(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
+        data = {(r.step, r.site.name): i for i, r in enumerate(rows) if r.site.kind == "parameter"}
+        std = columns["std"]
+        for i, row in enumerate(rows):
+            if row.site.kind in ("parameter_gradient", "update"):
+                at = data.get((row.step, row.site.name))
+                if at is not None and std[i] > 0 and std[at] > 0:
+                    columns["ratio"][i] = math.log10(std[i] / std[at])
 
-    def _add_histograms(
-        self, step: int, sites: list[Site], samples: list[Tensor | None], columns: dict[str, np.ndarray]
-    ) -> None:
+    def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""
-        which = [i for i, s in enumerate(samples) if s is not None and s.numel()]
-        if not which:
+        taken = [(i, r, r.sample) for i, r in enumerate(rows) if r.sample is not None and r.sample.numel()]
+        if not taken:
             return
-        taken = [samples[i] for i in which]
-        tops = [self._top(sites[i].id, columns["absmax"][i]) for i in which]
-        linear, log2 = histograms(taken, tops)  # type: ignore[arg-type]
-        rows = []
+        tops = [self._top(row.site.id, columns["absmax"][i]) for i, row, _ in taken]
+        linear, log2 = histograms([sample for _, _, sample in taken], tops)
         nonzero, kept = log2.sum(1), linear.sum(1)
-        for row, i in enumerate(which):
-            site = sites[i]
-            rows.append((site.id, "linear", 0.0, tops[row], linear[row]))
-            rows.append((site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[row]))
-            if columns["zero"][i] != columns["zero"][i] and kept[row]:
-                columns["zero"][i] = 1 - nonzero[row] / kept[row]
-            if site.kind in ("gradient", "parameter_gradient") and nonzero[row]:
-                reaches = site.dtype == "float16" or log2[row, 0]  # else nothing is as small as 2**-48
+        found = []
+        for k, (i, row, sample) in enumerate(taken):
+            site = row.site
+            found.append((row.step, site.id, "linear", 0.0, tops[k], linear[k]))
+            found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[k]))
+            if columns["zero"][i] != columns["zero"][i] and kept[k]:
+                columns["zero"][i] = 1 - nonzero[k] / kept[k]
+            if site.kind in ("gradient", "parameter_gradient") and nonzero[k]:
+                reaches = site.dtype == "float16" or log2[k, 0]  # else nothing is as small as 2**-48
                 smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
-                columns["underflow"][i] = underflow(taken[row], smallest) if reaches else 0.0  # type: ignore[arg-type]
-        self._record.add_histograms(step, rows)
+                columns["underflow"][i] = underflow(sample, smallest) if reaches else 0.0
+        self._record.add_histograms(found)
 
     def _top(self, site: int, largest: float) -> float:
         known = self._tops.get(site)

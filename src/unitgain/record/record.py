@@ -118,24 +118,24 @@ class Record:
 
     def add_scalars(self, step: int, rows: Mapping[int, Mapping[str, float | None]]) -> None:
         """One row of statistics per site id; names not in the row, and NaN, become NULL."""
-        self.add_table(step, list(rows), [[row.get(s) for s in STATISTICS] for row in rows.values()])
+        table = [[row.get(s) for s in STATISTICS] for row in rows.values()]
+        self.add_table([step] * len(rows), list(rows), table)
 
-    def add_table(self, step: int, site_ids: Sequence[int], table: Iterable[Sequence[float | None]]) -> None:
-        """The fast way in: one row per site id with a value per name in STATISTICS, in that order."""
+    def add_table(
+        self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
+    ) -> None:
+        """The fast way in: for each step and site id a row with a value per name in STATISTICS, in that order."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
         self._connection.executemany(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
-            [(step, site, *row) for site, row in zip(site_ids, table)],
+            [(step, site, *row) for step, site, row in zip(steps, site_ids, table)],
         )
 
-    def add_histograms(self, step: int, rows: Iterable[tuple[int, str, float, float, np.ndarray]]) -> None:
-        """Rows of (site id, "linear" or "log2", low, high, counts)."""
+    def add_histograms(self, rows: Iterable[tuple[int, int, str, float, float, np.ndarray]]) -> None:
+        """Rows of (step, site id, "linear" or "log2", low, high, counts)."""
         self._connection.executemany(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
-            [
-                (step, i, scale, low, high, counts.astype("<u4").tobytes())
-                for i, scale, low, high, counts in rows
-            ],
+            [(*row, counts.astype("<u4").tobytes()) for *row, counts in rows],
         )
 
     def log(self, step: int, **metrics: float) -> None:
