@@ -65,7 +65,7 @@ def gain(activation: Activation, std: float = 1.0) -> float:
     >>> round(gain(torch.nn.LeakyReLU(0.2)), 6), round(torch.nn.init.calculate_gain("leaky_relu", 0.2), 6)
     (1.38675, 1.38675)
     >>> round(gain(lambda x: x.clamp(-1, 1)), 6)
-    1.391893
+    1.392036
     """
     return _inverse(std, moments(activation, std).rms, activation, "zero for almost every input")
 

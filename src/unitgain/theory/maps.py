@@ -27,7 +27,7 @@ from .gains import _check_scale, squared_slope
 from .quadrature import Panels, expectation, pair_expectation, smooth_parts
 from .roots import root
 
-_TINY = 1e-8  # stands for a variance of zero, where the maps are limits
+_TINY = 1e-12  # stands for a variance of zero, where the maps are limits
 _LOWEST, _HIGHEST = 1e-8, 1e8  # variances searched for fixed points
 
 
@@ -94,6 +94,13 @@ def _variance_slope(f: Elementwise, variance: float, sigma_w: float) -> float:
     return float(sigma_w**2 * value / (2 * variance))
 
 
+def _slope_at_zero(f: Elementwise, sigma_w: float) -> float:
+    try:
+        return variance_map(f, _TINY, sigma_w) / _TINY
+    except InputError:  # x - tanh(x) and the like have no digits left there
+        return variance_map(f, _LOWEST, sigma_w) / _LOWEST
+
+
 def fixed_points(activation: Activation, sigma_w: float = 1.0, sigma_b: float = 0.0) -> FixedPoints:
     """The variances that the layer keeps, between 1e-8 and 1e8, and 0 if the layer keeps that.
 
@@ -114,7 +121,7 @@ def fixed_points(activation: Activation, sigma_w: float = 1.0, sigma_b: float = 
         return FixedPoints((), every=True)
     points: list[FixedPoint] = []
     if sigma_b == 0 and abs(f(np.zeros(1))[0]) < 1e-12:
-        points.append(FixedPoint(0.0, variance_map(f, _TINY, sigma_w) / _TINY))
+        points.append(FixedPoint(0.0, _slope_at_zero(f, sigma_w)))
 
     def log_growth(log_q: float) -> float:
         q = math.exp(log_q)
