@@ -30,7 +30,7 @@ class BatchNorm(_Norm):
     >>> norm = BatchNorm(4)
     >>> y = norm(10 + 3 * torch.randn(64, 4, generator=torch.manual_seed(0)))
     >>> y.mean(0).abs().max().item() < 1e-5, norm.running_mean.round(decimals=1)
-    (True, tensor([1.0000, 1.0000, 1.0000, 1.0000]))
+    (True, tensor([1., 1., 1., 1.]))
     """
 
     running_mean: Tensor | None

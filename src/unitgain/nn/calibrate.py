@@ -94,7 +94,7 @@ def calibrate_(
     >>> torch.allclose(norm.running_mean, torch.cat(data).mean(0))
     True
     """
-    layers = {
+    layers: dict[nn.Module, str] = {
         module: name
         for name, module in model.named_modules()
         if isinstance(module, (_BatchNorm, BatchNorm)) and module.running_mean is not None
