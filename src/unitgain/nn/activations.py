@@ -106,15 +106,16 @@ class GainCorrected(nn.Module):
 
 
 def _known_gain(activation: nn.Module | Callable[[Tensor], Tensor]) -> float:
-    cls = type(activation)
-    gain = GAMMA.get(cls.__name__) if cls.__module__.startswith("torch.nn.") else None
-    # what a module prints about itself is its arguments: slopes, alphas, "approximate"
-    if gain is None or not isinstance(activation, nn.Module) or _arguments(activation) != _arguments(cls()):
-        name = repr(activation) if isinstance(activation, nn.Module) else getattr(activation, "__name__", cls)
-        raise InputError(
-            f"GainCorrected: no gain is on file for {name}; give it as gain=ug.theory.centered_gain(activation)"
-        )
-    return gain
+    name = getattr(activation, "__name__", type(activation).__name__)
+    if isinstance(activation, nn.Module):
+        name, cls = repr(activation), type(activation)
+        # what a module prints about itself is its arguments: slopes, alphas, "approximate"
+        known = cls.__name__ in GAMMA and cls is getattr(nn, cls.__name__, None)
+        if known and _arguments(activation) == _arguments(cls()):
+            return GAMMA[cls.__name__]
+    raise InputError(
+        f"GainCorrected: no gain is on file for {name}; give it as gain=ug.theory.centered_gain(activation)"
+    )
 
 
 def _arguments(module: nn.Module) -> str:
