@@ -102,7 +102,7 @@ def integrate(integrands: Callable[[np.ndarray], np.ndarray], edges: np.ndarray)
         level += 1
     if (error > _ACCEPTED * size).any():
         raise InputError(
-            f"the integral over the activation does not converge (relative error {np.max(error / size):.1e}): "
+            f"the integral over the activation does not converge (relative error {np.max(error / np.maximum(size, 1e-300)):.1e}): "
             "it has very many jumps or kinks, or computes in low precision"
         )
     joined = [np.concatenate(column) for column in zip(*leaves)]
