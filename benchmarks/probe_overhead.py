@@ -82,7 +82,13 @@ def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[
 class Trainer:
     """One variant: its own model, optimizer and hooks, entered for as long as the benchmark lasts."""
 
-    def __init__(self, model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], context: Context, stack: contextlib.ExitStack):
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: tuple[torch.Tensor, torch.Tensor],
+        context: Context,
+        stack: contextlib.ExitStack,
+    ):
         self.model = copy.deepcopy(model)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.01, momentum=0.9)
         self.batch = batch
@@ -102,7 +108,10 @@ class Trainer:
 
 
 def ratios(
-    model: nn.Module, batch: tuple[torch.Tensor, torch.Tensor], variants: dict[str, tuple[Context, int]], rounds: int
+    model: nn.Module,
+    batch: tuple[torch.Tensor, torch.Tensor],
+    variants: dict[str, tuple[Context, int]],
+    rounds: int,
 ) -> dict[str, list[float]]:
     """{variant: its ratio to the bare loop in each round}; "bare" holds seconds per step instead."""
     found: dict[str, list[float]] = {name: [] for name in variants}
@@ -166,7 +175,12 @@ def memory_over_steps(steps: int = 10_000) -> list[str]:
             if step in (steps // 10, steps // 2, steps):
                 at[step] = _resident()
     first = at[steps // 10]
-    lines = ["### Memory of a Probe, every=1, written to a file", "", "| step | resident MiB | change |", "|---|---|---|"]
+    lines = [
+        "### Memory of a Probe, every=1, written to a file",
+        "",
+        "| step | resident MiB | change |",
+        "|---|---|---|",
+    ]
     return [*lines, *(f"| {s} | {m:.1f} | {m - first:+.1f} |" for s, m in at.items()), ""]
 
 
@@ -214,7 +228,9 @@ def main() -> None:
         lines += table(title, ratios(model, batch, variants, options.rounds))
         rare = {"bare": (nothing, 100), "Probe, every=100": (probe(every=100), 100)}
         if not options.no_rivals:
-            lines += table(title + ", blocks of 100 steps", ratios(model, batch, rare, max(3, options.rounds // 3)))
+            lines += table(
+                title + ", blocks of 100 steps", ratios(model, batch, rare, max(3, options.rounds // 3))
+            )
     if options.memory:
         lines += memory_over_steps()
     text = "\n".join(lines)

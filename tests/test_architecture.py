@@ -83,6 +83,16 @@ def test_import_unitgain_is_quick_and_does_not_load_drawing_libraries() -> None:
     import subprocess
     import sys
 
-    code = "import sys, unitgain; print([m for m in ('matplotlib', 'plotly', 'wandb', 'lightning') if m in sys.modules])"
+    heavy = ("matplotlib", "plotly", "wandb", "lightning")
+    code = f"import sys, unitgain; print([m for m in {heavy} if m in sys.modules])"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_what_works_from_a_saved_record_never_names_torch() -> None:
+    """A Record is judged and reported where there is no model, so nothing there may reach for a tensor."""
+    files = [file for file in FILES if component(file) in ("record", "diagnose", "report")]
+    nodes = [(file, node) for file in files for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+    names = {(f.name, alias.name) for f, n in nodes if isinstance(n, ast.Import) for alias in n.names}
+    names |= {(f.name, n.module or "") for f, n in nodes if isinstance(n, ast.ImportFrom) and not n.level}
+    assert not {(file, name) for file, name in names if name.split(".")[0] == "torch"}

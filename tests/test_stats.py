@@ -256,7 +256,9 @@ def test_spread_of_large_tensors_is_close_to_the_exact_one() -> None:
     x = torch.randn(128, 16, 9, 9, generator=torch.Generator().manual_seed(0)) + torch.randn(
         16, 9, 9, generator=torch.Generator().manual_seed(1)
     )
-    assert one(x, batch_axis=0, cosine=True, spread=True)["spread"] == pytest.approx(likeness(x, 0)[1], rel=0.1)
+    assert one(x, batch_axis=0, cosine=True, spread=True)["spread"] == pytest.approx(
+        likeness(x, 0)[1], rel=0.1
+    )
 
 
 # ---- functions ----------------------------------------------------------------------------------------------

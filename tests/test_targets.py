@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ number = 7
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path) -> Iterator[Path]:
     (tmp_path / "models.py").write_text(MODELS)
     (tmp_path / "neighbour.py").write_text("WIDTH = 5\n")
     (tmp_path / "lazy_neighbour.py").write_text("MORE = 1\n")

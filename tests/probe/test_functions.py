@@ -78,6 +78,9 @@ def test_saturated_values_lie_in_the_outer_share_of_the_range(name: str) -> None
     found = of_module(MODULES[name])
     low, high = found.bounds
     below, above = found.range.saturated
+    assert low is not None
+    assert high is not None
+    assert above is not None
     tail = 0 if found.range.at_bound else 0.015 * (high - low)
     assert above == pytest.approx(high - tail)
     assert below is None or below == pytest.approx(low + tail)

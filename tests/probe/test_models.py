@@ -78,7 +78,7 @@ def test_cnn_and_in_place_activations() -> None:
     )
     x = torch.randn(5, 3, 6, 6)
     kept: dict[str, torch.Tensor] = {}
-    reference = nn.Sequential(*model[:2], nn.ReLU(), *model[3:])
+    reference = nn.Sequential(*list(model)[:2], nn.ReLU(), *list(model)[3:])
     handle = reference[1].register_forward_hook(lambda m, i, o: kept.update(bn=o) or o.retain_grad())
     reference(x).square().mean().backward()
     handle.remove()
@@ -478,7 +478,7 @@ def test_scalar_zero_dimensional_and_empty_activations() -> None:
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
-            self.fc, self.scale, self.none = nn.Linear(4, 1), nn.Identity(), nn.Identity()
+            self.fc, self.scale, self.none = nn.Linear(4, 1), nn.Hardtanh(), nn.Tanh()
 
         def forward(self, x):
             self.none(x[:, :0])

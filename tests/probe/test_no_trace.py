@@ -157,6 +157,7 @@ def test_without_an_optimizer_training_is_the_same_too() -> None:
                 twin(torch.randn(4, 2, 6, 6)).square().mean().backward()
                 with torch.no_grad():
                     for p in twin.parameters():
+                        assert p.grad is not None
                         p -= 0.1 * p.grad
                 twin.zero_grad()
         return {"weights": dict(twin.state_dict()), "rng": torch.get_rng_state()}

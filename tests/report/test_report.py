@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from unitgain.diagnose import diagnose
 from unitgain.diagnose.diagnosis import Diagnosis
 from unitgain.diagnose.finding import Finding
 from unitgain.errors import InputError
@@ -48,6 +50,38 @@ def test_plain_text_has_no_escape_codes_whatever_a_module_is_called(report):
     assert all(c.isprintable() or c == "\n" for c in str(report))
 
 
+@pytest.mark.parametrize("width", [80, 120])
+def test_rules_that_could_not_judge_take_two_lines_and_are_all_named(make, width):
+    """They used to fill the screen below the table, a paragraph each."""
+    for record in (make.tanh_mlp(), Record()):
+        diagnosis = diagnose(record)
+        assert len(diagnosis.abstained) >= 6
+        report = Report(record, diagnosis)
+        folded = report.to_text(width).partition("Not judged")[2]
+        assert all(code in folded for code in diagnosis.abstained)
+        assert len(folded.strip().splitlines()) <= 2
+        for full in (html.unescape(report.to_html()), report.to_json()):
+            assert all(reason in full for reason in diagnosis.abstained.values())
+
+
+# ---- a report of a saved record --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_saved_record_gives_the_same_report_as_the_live_one(make, tmp_path, steps):
+    live = make.tanh_mlp(steps=steps, mode="training" if steps > 1 else "check")
+    live.save(tmp_path / "run.sqlite")
+    loaded = Record.load(tmp_path / "run.sqlite")
+    assert diagnose(loaded) == diagnose(live)
+    now, later = Report(live, diagnose(live)), Report(loaded, diagnose(loaded))
+    assert str(later) == str(now)
+    assert later.to_json() == now.to_json()
+    assert later.ok == now.ok
+    later.save(tmp_path / "report.html")
+    assert (tmp_path / "report.html").stat().st_size > 10_000
+    loaded.close()
+
+
 def test_markup_in_names_is_printed_and_not_obeyed(make):
     text = str(Report(make.hostile(), make.hostile_diagnosis()))
     assert "[red]a…[/red]" in text or "[red]alarm[/red]" in text
@@ -63,7 +97,7 @@ def test_text_says_everything_of_a_finding(make):
         for part in (finding.code, finding.severity, *told, *finding.consequences):
             assert part in text
     assert text.index(diagnosis.verdict) < text.index(diagnosis.first_action) < text.index("UG101")
-    assert "UG501 no optimizer step was rehearsed" in text
+    assert "UG501: no optimizer step was rehearsed" in text
 
 
 def test_severity_can_be_read_without_colour(make):

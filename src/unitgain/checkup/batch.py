@@ -23,6 +23,10 @@ class Batch:
     def tensors(self) -> list[Tensor]:
         return [t for t in (*self.args, *self.kwargs.values()) if isinstance(t, Tensor)]
 
+    def fresh(self) -> Batch:
+        """Copies for one pass: a model may work in place, and gradients of inputs belong to the caller."""
+        return Batch(_cloned(self.args), _cloned(self.kwargs), _cloned(self.target))
+
     @property
     def examples(self) -> int | None:
         """The batch size: the target's first axis, else the first input's."""
@@ -34,6 +38,16 @@ class Batch:
     def describe(self) -> str:
         """Shapes and dtypes, for error messages: "(32, 3) int64"."""
         return ", ".join(f"{tuple(t.shape)} {str(t.dtype).removeprefix('torch.')}" for t in self.tensors())
+
+
+def _cloned(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().clone().requires_grad_(value.requires_grad)
+    if type(value) in (list, tuple):
+        return type(value)(_cloned(item) for item in value)
+    if isinstance(value, dict):
+        return {key: _cloned(item) for key, item in value.items()}
+    return value
 
 
 def read_batch(batch: Any) -> Batch:

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ..diagnose import diagnose
 from ..errors import InputError
-from ..probe import Probe
+from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
 from ..report import Report
 from . import losses
 from .batch import Batch, check_devices, read_batch
-from .facts import model_facts, output_facts, target_facts
+from .facts import output_facts, target_facts
 from .isolate import OptimizerLike, copied, optimizer_for, put_back, random_state_kept
 
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
@@ -64,15 +64,22 @@ def check(
         raise InputError(f"steps: expected a whole number of at least 0, got {steps!r}")
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer) and not callable(optimizer):
         raise InputError(
-            f"optimizer: expected a torch optimizer or a function from parameters to one, got {type(optimizer).__name__}"
+            "optimizer: expected a torch optimizer or a function from parameters to one, got "
+            f"{type(optimizer).__name__}"
         )
     read = read_batch(batch)
     resolved = losses.resolve(loss, read.target)
     check_devices(read, model)
-    if any(isinstance(p, nn.parameter.UninitializedTensorMixin) for p in model.parameters()):
+    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
 
-    with random_state_kept(), _own_copy(model, optimizer, steps) as (twin, twin_optimizer):
+    loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()
+    with (
+        torch.inference_mode(False),
+        random_state_kept(),
+        loss_kept,
+        _own_copy(model, optimizer, steps) as (twin, twin_optimizer),
+    ):
         run = _Run(twin, read, resolved)
         record = run.measure(steps, optimizer, twin_optimizer)
     diagnosis = diagnose(record, select=select, ignore=ignore)
@@ -128,6 +135,7 @@ class _Run:
         chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
         before = torch.get_rng_state()
+        spare = self._spare()  # taken now: later the model has hooks, and may have been trained
         self.probe = probe = Probe(
             self.model,
             chosen,
@@ -138,6 +146,7 @@ class _Run:
             strict=True,
         )
         first: _Pass | None = None
+        silent: list[str] = []
         with probe:
             for step in range(max(steps, 1)):
                 done = self._pass(backward=True)
@@ -146,34 +155,34 @@ class _Run:
                 if first is None:
                     first = done
                     facts["gradients"], silent = self._gradients()
-                    facts["unblocked"] = self._unblocked(silent, before) if silent else []
+                    facts["unblocked"] = []
                 if chosen is not None:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)
             probe.flush()
         assert first is not None
+        if silent and spare is not None:
+            facts["unblocked"] = self._unblocked(spare, silent, before)
         facts["gradient_source"] = "loss" if first.loss is not None else "random"
         if first.loss is not None:
             facts["loss"] = {"name": first.name, "kind": first.kind, "value": float(first.loss.detach())}
         facts["target"] = target_facts(first.target, first.logits, first.kind or "other")
         facts["output"] = output_facts(first.logits, first.target, probe.record)
         if chosen is not None:
-            facts["optimizer"] = {
-                "name": type(chosen).__name__,
-                "lr": [float(group["lr"]) for group in chosen.param_groups if "lr" in group],
-            }
+            facts["optimizer"] = optimizer_facts(chosen)
         probe.record.set_meta("facts", facts)
         return probe.record
 
     # ---- one pass ------------------------------------------------------------------------------------------
 
     def _pass(self, *, backward: bool) -> _Pass:
+        batch = self.batch.fresh()
         with torch.enable_grad():
             try:
-                outputs = self.model(*self.batch.args, **self.batch.kwargs)
+                outputs = self.model(*batch.args, **batch.kwargs)
             except Exception as error:
                 raise InputError(self._blame("forward", error)) from error
-            done = self._loss(outputs)
+            done = self._loss(outputs, batch)
             if backward:
                 self._backward(done)
         return done
@@ -202,14 +211,15 @@ class _Run:
             else ""
         )
         text = " ".join(str(error).split()) or "no message"
-        return f"the model raised {type(error).__name__} in {where}{module} on inputs of shape {self.batch.describe()}: {text}"
+        kind, inputs = type(error).__name__, self.batch.describe()
+        return f"the model raised {kind} in {where}{module} on inputs of shape {inputs}: {text}"
 
-    def _loss(self, outputs: Any) -> _Pass:
+    def _loss(self, outputs: Any, batch: Batch) -> _Pass:
         logits = _logits(outputs)
-        target = self.batch.target
+        target = batch.target
         if target is None:
             own = _get(outputs, "loss")
-            target = self.batch.kwargs.get("labels")
+            target = batch.kwargs.get("labels")
             if isinstance(own, Tensor) and own.numel() == 1:
                 kind = losses.kind_of("", None, own, *_shifted(logits, target, own))
                 return _Pass(outputs, logits, target, own.reshape(()), "the model's own", kind)
@@ -247,19 +257,20 @@ class _Run:
         silent = [n for n, p in trainable if n not in set(reached) and p.grad is not None]
         return {"reached": len(reached), "of": len(trainable)}, silent
 
-    def _unblocked(self, silent: list[str], random_state: Tensor) -> list[str]:
+    def _spare(self) -> nn.Module | None:
+        """Another copy, if there are zero-initialized parameters whose effect may have to be tried out."""
+        if not any(_is_zero(p) for p in self.model.parameters()):
+            return None
+        twins = copied(self.model)
+        return None if isinstance(twins, str) else twins[0]
+
+    def _unblocked(self, twin: nn.Module, silent: list[str], random_state: Tensor) -> list[str]:
         """Which of the silent parameters get a gradient once all-zero parameters have moved a little.
 
         Zero-initialized residual ends, SkipInit and zero heads stop the gradient at step 0 only. Whether that is
         the reason is tried out, on another copy, rather than guessed from names.
         """
-        twins = copied(self.model)
-        if isinstance(twins, str):
-            return []
-        twin = twins[0]
-        zeros = [p for p in twin.parameters() if p.requires_grad and p.numel() and not bool((p != 0).any())]
-        if not zeros:
-            return []
+        zeros = [p for p in twin.parameters() if _is_zero(p)]
         torch.set_rng_state(random_state)
         with torch.no_grad():
             for p in zeros:
@@ -276,6 +287,10 @@ class _Run:
             if gradient is not None and bool((_dense(gradient) != 0).any()):
                 found.append(name)
         return found
+
+
+def _is_zero(p: Tensor) -> bool:
+    return p.requires_grad and p.numel() > 0 and not bool((p != 0).any())
 
 
 def _dense(gradient: Tensor) -> Tensor:

@@ -6,24 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..record import Record
 from .losses import IGNORED_TARGET, class_axis
 
 _SMALLEST = 1e-30
-
-
-def model_facts(model: nn.Module) -> dict[str, Any]:
-    parameters = list(model.parameters())
-    return {
-        "class": type(model).__name__,
-        "parameters": {
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-            "all": sum(p.numel() for p in parameters),
-        },
-        "modules": sum(1 for _ in model.modules()),
-    }
 
 
 def target_facts(target: Any, logits: Tensor | None, kind: str) -> dict[str, Any]:

@@ -172,7 +172,13 @@ def activation_not_finite(view: View) -> Iterator[Finding]:
     highest = max((m["max"] for m in before), default=math.nan)
     fed = f"; its inputs range from {show(lowest)} to {show(highest)}" if before else ""
     bad_weights = [p.name for p in view.own_parameters(first) if p.broken]
-    if bad_weights:
+    culprit = _culprit(view, first)
+    remedy = ""
+    if culprit is not None and not bad_weights:
+        cause = f"{culprit} makes NaN or infinity out of finite values, before {first.name} is reached."
+        name = culprit.partition(",")[0]
+        remedy = f"Keep the argument of {name} inside its domain: clamp it, or add a small constant."
+    elif bad_weights:
         cause = f"Its parameter {listed(bad_weights)} holds NaN or infinity."
     elif any(m.broken for m in before):
         cause = "Its input is not finite already."
@@ -188,12 +194,22 @@ def activation_not_finite(view: View) -> Iterator[Finding]:
         evidence={
             "nonfinite": first["nonfinite"],
             "sites": sum(m.broken for m in view.activations),
-            "input_min": lowest,
-            "input_max": highest,
-            "parameters": bad_weights,
+            **({"input_min": lowest, "input_max": highest} if before else {}),
+            **({"parameters": bad_weights} if bad_weights else {}),
+            **({"made by": culprit} if culprit else {}),
         },
         cause=cause,
+        remedy=remedy,
     )
+
+
+def _culprit(view: View, first: Measured) -> str | None:
+    """The function, called between modules, that broke what the first bad site was given."""
+    seen = [b for b in view.breaks if b["position"] < first.site.position]
+    if not seen:
+        return None
+    last = seen[-1]
+    return f"{last['function']}, called in {last['module'] or 'the forward of the model itself'},"
 
 
 def _can_saturate(view: View, measured: Measured) -> bool:

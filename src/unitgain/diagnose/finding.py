@@ -22,7 +22,7 @@ class Finding:
     remedy        what to do, concretely
     effect        what to expect after doing it
     verify        how to see that it worked
-    auto          True if `unitgain fix` can do it
+    auto          True if the remedy is a change to the model that can be made mechanically
     consequences  other symptoms that this finding explains, one line each
     """
 

@@ -71,7 +71,7 @@ def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
     at zero; with peers_only neither embeddings (most rows rest) nor the last layer (often scaled down)."""
     series = view.over_steps("update", "ratio")
     if not series:
-        raise CannotJudge("no optimizer step was measured; give steps (--steps 20) or a training run")
+        raise CannotJudge("no optimizer step was measured; give steps=20 or --steps 20")
     rates = view.fact("optimizer", "lr")
     if rates and not any(rates):
         raise CannotJudge("the learning rate is zero")

@@ -76,12 +76,15 @@ class View:
 
     step     the step judged: the first sampled one, since a check is about the model as it was given; in a
              training run the last one
+    breaks   functions between modules that made NaN or infinity out of finite tensors
     facts    what is known beyond the sites; see docs/reference/record.md
     """
 
     def __init__(self, record: Record):
         self.record = record
-        self.facts: dict[str, Any] = record.facts
+        meta = record.meta
+        self.facts: dict[str, Any] = meta.get("facts", {})
+        self.breaks: list[dict[str, Any]] = meta.get("breaks", [])
         self.training = self.facts.get("mode") == "training"
         self.steps = record.steps()
         self.step = self.steps[-1 if self.training else 0] if self.steps else 0

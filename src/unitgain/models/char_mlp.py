@@ -93,12 +93,12 @@ VARIANTS: dict[str, CharMLPConfig] = {
 }
 DESCRIPTIONS = {
     "original": "all weights standard normal: loss 27.9 where 3.3 is right, tanh saturated",
-    "softmax": "the output layer scaled down: right loss, tanh still saturated",
-    "tanh": "and the hidden layer scaled by hand",
-    "kaiming": "and the hidden layer scaled by 5/3 / sqrt(fan_in)",
-    "batchnorm": "and BatchNorm before tanh",
+    "softmax": "output layer scaled down: right loss, tanh still saturated",
+    "tanh": "output and hidden layer scaled down by hand",
+    "kaiming": "output layer scaled down, hidden layer by 5/3 / sqrt(fan_in)",
+    "batchnorm": "as char_mlp_kaiming, with BatchNorm before tanh",
     "deep": "five hidden layers of 100 with gain 5/3",
-    "deep_batchnorm": "the same with BatchNorm after every layer",
+    "deep_batchnorm": "as char_mlp_deep, with BatchNorm after every layer",
 }
 
 

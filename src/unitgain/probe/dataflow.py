@@ -41,8 +41,8 @@ _VIEWS = {
 _SUMS = {torch.add, Tensor.add, Tensor.add_, Tensor.__add__, Tensor.__iadd__, Tensor.__radd__}
 _NORMS = {F.batch_norm: "batch_norm", F.instance_norm: "instance_norm", F.layer_norm: "layer_norm",
           F.group_norm: "group_norm"}  # fmt: skip
-_SOFTMAX = {F.softmax: "softmax", torch.softmax: "softmax", Tensor.softmax: "softmax",
-            F.log_softmax: "log_softmax", torch.log_softmax: "log_softmax", Tensor.log_softmax: "log_softmax"}  # fmt: skip
+_SOFTMAX = {F.softmax: "softmax", torch.softmax: "softmax", Tensor.softmax: "softmax", F.log_softmax: "log_softmax",
+            torch.log_softmax: "log_softmax", Tensor.log_softmax: "log_softmax"}  # fmt: skip
 _PRODUCTS = {torch.matmul: "matmul", Tensor.matmul: "matmul", Tensor.__matmul__: "matmul", torch.mm: "matmul",
              Tensor.mm: "matmul", torch.addmm: "addmm", F.linear: "linear", F.conv1d: "conv1d", F.conv2d: "conv2d",
              F.conv3d: "conv3d"}  # fmt: skip
@@ -93,8 +93,8 @@ def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
     elif depth and isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_in(item, depth - 1)
-    elif depth and hasattr(value, "values") and callable(value.values):
-        for item in value.values():
+    elif depth and isinstance(values := getattr(value, "values", None), Callable):
+        for item in values():
             yield from tensors_in(item, depth - 1)
 
 
@@ -108,11 +108,17 @@ class Dataflow(TorchFunctionMode):
     paused    True inside modules whose inner functions are of no interest
     in_leaf   True inside a leaf module of the user's own
     sums      pairs of origins that were added: candidates for residual connections
+    on_break  if given, called with the name of each function that makes NaN or infinity out of finite tensors
     """
 
-    def __init__(self, origins: Origins, on_site: Callable[..., None]):
+    def __init__(
+        self,
+        origins: Origins,
+        on_site: Callable[..., None],
+        on_break: Callable[[str], None] | None = None,
+    ):
         super().__init__()
-        self.origins, self.on_site = origins, on_site
+        self.origins, self.on_site, self.on_break = origins, on_site, on_break
         self.paused = False
         self.in_leaf = False
         self.sums: list[tuple[Origin, Origin]] = []
@@ -123,6 +129,8 @@ class Dataflow(TorchFunctionMode):
         out = func(*args, **kwargs)
         if self.paused or not isinstance(out, (Tensor, tuple, list)):
             return out
+        if self.on_break is not None and _breaks(func, args, out):
+            self.on_break(func.__name__)
         found = role_of_function(func, self.in_leaf)
         if found is not None:
             self.on_site(*found, args, kwargs, out, sources)
@@ -134,3 +142,21 @@ class Dataflow(TorchFunctionMode):
             for tensor in tensors_in(out, depth=1):
                 self.origins[tensor] = origin
         return out
+
+
+# Masks hold infinities on purpose.
+_MASKING = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill_", "triu", "tril"}
+
+
+def _breaks(func: Any, args: Any, out: Any) -> bool:
+    """Whether a function made NaN or infinity out of finite tensors. Waits for an accelerator."""
+    if (
+        not isinstance(out, Tensor)
+        or not out.is_floating_point()
+        or getattr(func, "__name__", "") in _MASKING
+    ):
+        return False
+    if bool(torch.isfinite(out).all()):
+        return False
+    given = [t for t in tensors_in(args, depth=2) if t is not out and t.is_floating_point()]
+    return all(bool(torch.isfinite(t).all()) for t in given)

@@ -11,6 +11,7 @@ from torch import Tensor
 BINS = 64
 LOG2_LOW = -48
 _EXPONENT_BIAS = 127
+_INFINITY = 0x7F800000  # float32 bits of infinity; those of NaN are larger
 
 
 def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
@@ -25,23 +26,32 @@ def histograms(samples: Sequence[Tensor], tops: Sequence[float]) -> tuple[np.nda
     sizes = np.array([s.numel() for s in samples])
     for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
         members = np.flatnonzero(sizes == size)
-        block = torch.cat([samples[i].reshape(-1) for i in members]).float().cpu().numpy()
-        magnitude = np.abs(block.reshape(-1, size))
-        row = np.arange(len(members), dtype=np.intp)[:, None] * BINS
-        linear = np.minimum(magnitude * scale[members, None], BINS - 1)
-        exponent = np.clip((magnitude.view(np.int32) >> 23) - (_EXPONENT_BIAS + LOG2_LOW), 0, BINS - 1)
-        finite = magnitude < np.inf  # False for NaN too
-        if not finite.all():
-            linear = np.where(finite, linear, 0)
-        linear_counts[members] = _count(linear.astype(np.intp) + row, None if finite.all() else finite)
-        nonzero = magnitude > 0
-        log2_counts[members] = _count(exponent + row, None if (nonzero & finite).all() else nonzero & finite)
+        block = torch.cat([samples[i].reshape(-1) for i in members.tolist()]).float().abs_().cpu()
+        magnitude = block.numpy().reshape(-1, size)
+        bits = magnitude.view(np.int32)  # ordered as the magnitudes are
+        outside = bits >= _INFINITY if bits.max() >= _INFINITY else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            linear = np.minimum(magnitude * scale[members, None], BINS - 1)
+        if outside is not None:
+            linear[outside] = BINS
+        linear_counts[members] = _count(linear.astype(np.int32))
+        log2 = bits >> 23
+        log2 -= _EXPONENT_BIAS + LOG2_LOW
+        np.maximum(log2, 0, out=log2)
+        np.minimum(log2, BINS - 1, out=log2)
+        if bits.min() == 0:
+            log2[bits == 0] = BINS
+        if outside is not None:
+            log2[outside] = BINS
+        log2_counts[members] = _count(log2)
     return linear_counts, log2_counts
 
 
-def _count(cells: np.ndarray, keep: np.ndarray | None) -> np.ndarray:
-    chosen = cells.ravel() if keep is None else cells[keep]
-    return np.bincount(chosen, minlength=cells.shape[0] * BINS).reshape(-1, BINS)
+def _count(cells: np.ndarray) -> np.ndarray:
+    """How often each bin occurs in each row; a last bin, which is dropped, holds what does not count."""
+    columns = BINS + 1
+    cells += np.arange(len(cells), dtype=np.int32)[:, None] * columns
+    return np.bincount(cells.ravel(), minlength=len(cells) * columns).reshape(-1, columns)[:, :BINS]
 
 
 def underflow(sample: Tensor, smallest_normal: float) -> float:

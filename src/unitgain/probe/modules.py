@@ -11,6 +11,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from . import functions
+from .dataflow import tensors_in
 
 # Modules with children whose forward does not run (or fuses) them: measured as one.
 _OPAQUE = (nn.MultiheadAttention, nn.RNNBase)
@@ -172,3 +173,25 @@ def batch_axis(module: nn.Module | None, shape: tuple[int, ...], examples: int |
     if len(shape) >= 3 and shape[1] == examples:
         return 1
     return None
+
+
+def outputs_of(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
+    """(suffix, tensor) of the floating outputs: "" for the first, then "[1]" or "[key]".
+
+    Of recurrent and attention modules only the sequence is taken: their further outputs repeat it.
+    """
+    if isinstance(output, Tensor):
+        yield "", output
+        return
+    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
+        yield from (("", t) for t in list(tensors_in(output))[:1])
+        return
+    if hasattr(output, "items"):
+        for i, (key, value) in enumerate(output.items()):
+            if isinstance(value, Tensor) and value.is_floating_point():
+                yield "" if i == 0 else f"[{key}]", value
+    elif isinstance(output, (list, tuple)):
+        for i, value in enumerate(output):
+            for tensor in list(tensors_in(value))[:1]:
+                if tensor.is_floating_point():
+                    yield "" if i == 0 else f"[{i}]", tensor

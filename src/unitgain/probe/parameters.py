@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +94,9 @@ def gradient_norms(named: dict[str, Tensor]) -> dict[str, Tensor]:
     """{name: norm of the whole gradient}, 0-dim: it decides the gradient:data ratio, and one value that is not
     finite anywhere shows in it."""
     dense = {name: g for name, g in named.items() if not g.is_sparse}
+    if all(g.device.type == "cpu" and g.dtype is torch.float32 and g.is_contiguous() for g in dense.values()):
+        flat = {name: g.view(-1) for name, g in dense.items()}
+        return {name: torch.dot(g, g).sqrt_() for name, g in flat.items()}  # a third of the time of a norm
     return dict(zip(dense, torch._foreach_norm(list(dense.values())))) if dense else {}
 
 
@@ -100,3 +104,21 @@ def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tenso
     """A fused optimizer under a GradScaler divides by the scale inside its step: do the same to look at it."""
     scale = getattr(optimizer, "grad_scale", None)
     return gradient if scale is None else gradient / scale
+
+
+def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """{name, lr}: the learning rates of all groups, as they are now."""
+    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+    return {"name": type(optimizer).__name__, "lr": rates}
+
+
+def model_facts(model: nn.Module) -> dict[str, Any]:
+    parameters = list(model.parameters())
+    return {
+        "class": type(model).__name__,
+        "parameters": {
+            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+            "all": sum(p.numel() for p in parameters),
+        },
+        "modules": sum(1 for _ in model.modules()),
+    }

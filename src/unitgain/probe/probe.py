@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import platform
+import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +21,22 @@ from .._version import __version__
 from ..errors import InputError
 from ..record import Record, pack_map
 from . import functions, modules
-from .dataflow import Dataflow, Origin, Origins, tensors_in, union
-from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
+from .dataflow import Dataflow, Origin, Origins, tensors_in
+from .parameters import (
+    Parameter,
+    Updates,
+    gradient_norms,
+    list_parameters,
+    model_facts,
+    optimizer_facts,
+    unscaled,
+)
 from .sites import Draft, mark_residual_ends
 from .writer import SELDOM, Step, StepWriter
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
 _FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit
+_MOST_BREAKS = 20
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
 
 
@@ -87,10 +98,19 @@ class Probe:
             raise InputError(f"Probe(optimizer=...): expected an optimizer, got {type(optimizer).__name__}")
         if not isinstance(every, int) or every < 1:
             raise InputError(f"Probe(every={every!r}): expected a whole number of at least 1")
+        if any(type(p).__name__ == "DTensor" for p in model.parameters()):
+            raise InputError(
+                "Probe(model=...): its parameters are sharded (DTensor), which a Probe cannot measure yet; measure the "
+                "model before it is sharded"
+            )
         for name in signals:
             if name not in SIGNALS:
                 raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
-        self.model = model.module if _is_data_parallel(model) else model
+        self.model = cast("nn.Module", model.module) if _is_data_parallel(model) else model
+        if isinstance(self.model, torch.jit.ScriptModule):
+            raise InputError(
+                "Probe(model=...): a scripted model takes no hooks; give the one it was made from"
+            )
         self.optimizer = optimizer
         self.every = every
         self.signals = frozenset(signals)
@@ -113,6 +133,7 @@ class Probe:
         self._armed: list[RemovableHandle] = []  # every module, only while a step is sampled
         self._drafts: dict[str, Draft] = {}
         self._inputs: dict[str, Draft] = {}
+        self._breaks: list[dict[str, Any]] = []  # functions that made NaN or infinity out of finite tensors
         self._duplicates: set[str] = set()  # blocks that return a measured tensor unchanged
         self._structure_known = False
         self._has_functions = False
@@ -173,7 +194,8 @@ class Probe:
 
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the current step: `probe.log(loss=loss)`. Waits for an accelerator."""
-        self.record.log(self.step, **{name: float(value) for name, value in metrics.items()})
+        plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
+        self.record.log(self.step, **{name: float(value) for name, value in plain.items()})
         self.record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
@@ -197,8 +219,15 @@ class Probe:
         self.record.set_meta("every", self.every)
         self.record.set_meta("sampling", {"histogram_values": self.sample, "limit": self.limit})
         first = next(self.model.parameters(), None)
+        self._state_facts()
         self.record.set_meta("device", str(first.device) if first is not None else "cpu")
         self.record.commit()
+
+    def _state_facts(self) -> None:
+        facts: dict[str, Any] = {"mode": "training", "model": model_facts(self.model)}
+        if self.optimizer is not None:
+            facts["optimizer"] = optimizer_facts(self.optimizer)
+        self.record.set_meta("facts", facts)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
 
@@ -239,6 +268,8 @@ class Probe:
             return
         follow = not self._structure_known or self._has_functions
         for path, module, leaf, block in modules.walk(self.model):
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks
             is_root = path == ""
             # the output of a root that is no leaf is looked at by _leave_root
             if (leaf or block) and (leaf or not is_root) and path not in self._duplicates:
@@ -284,7 +315,8 @@ class Probe:
         self._examples = self._examples_given or (given[0].shape[0] if given and given[0].dim() else None)
         self._measure_inputs(args, kwargs)
         if (not self._structure_known or self._has_functions) and not modules.is_compiled(self.model):
-            self._flow = Dataflow(self._origins, self._guard(self._saw_function))
+            watched = self._saw_break if self.limit is None and not self._structure_known else None
+            self._flow = Dataflow(self._origins, self._guard(self._saw_function), watched)
             self._flow.__enter__()
         self._push("", self.model, not modules.measured_children(self.model))
 
@@ -322,13 +354,13 @@ class Probe:
 
     def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
         self._stack.append((path, module, leaf))
+        self.failed_in = None  # whatever raised before was caught
         self._aim_flow()
 
     def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
         path = self._stack.pop()[0] if self._stack else ""
-        if (
-            output is None and self.failed_in is None
-        ):  # hooks that are always called get None when forward raised
+        # hooks that are always called get None when forward raised; but a module may also return it
+        if output is None and self.failed_in is None and sys.exc_info()[0] is not None:
             self.failed_in = path
         self._aim_flow()
 
@@ -359,7 +391,7 @@ class Probe:
             self._observe(self._drafts[base], output, module)
             return
         sources = self._origins.of((args, kwargs))
-        for suffix, tensor in _outputs(module, output):
+        for suffix, tensor in modules.outputs_of(module, output):
             known = self._origins[tensor]
             if not leaf and not self._structure_known and known is not None and known.direct:
                 self._duplicates.add(path)
@@ -400,6 +432,10 @@ class Probe:
             full, tensor, path=path, module=None, role=role, call=call, sources=sources, function=function,
             type_name=name, subtracts_mean=norm.get(name),
         )  # fmt: skip
+
+    def _saw_break(self, function: str) -> None:
+        path = self._stack[-1][0] if self._stack else ""
+        self._breaks.append({"function": function, "module": path, "position": len(self._drafts)})
 
     # ---- measuring -----------------------------------------------------------------------------------------
 
@@ -451,37 +487,12 @@ class Probe:
     ) -> None:
         draft = self._drafts.get(name)
         if draft is None:
-            if module is not None and leaf:
-                function = functions.of_module(module)
-                subtracts_mean = modules.subtracts_mean(module)
             producer = next((self._drafts[s] for o in sources for s in o.sites if s in self._drafts), None)
-            same_rank = producer is not None and len(producer.shape) == tensor.dim()
-            shape = tuple(tensor.shape)
-            draft = Draft(
-                name=name, path=path, call=call, position=len(self._drafts) + 1,
-                module=type_name or (type(module).__name__ if module is not None else "Tensor"),
-                shape=shape, dtype=str(tensor.dtype).removeprefix("torch."),
-                channel_axis=modules.channel_axis(
-                    module if leaf else None, shape, producer.channel_axis if same_rank and producer else None
-                ),
-                batch_axis=modules.batch_axis(module, shape, self._examples),
-                function=function, sources=union(sources), selected=self._selects(name),
+            draft = Draft.of_tensor(
+                name, tensor, position=len(self._drafts) + 1, path=path, call=call, role=role, leaf=leaf,
+                module=module, type_name=type_name, examples=self._examples, sources=sources, producer=producer,
+                function=function, subtracts_mean=subtracts_mean, selected=self._selects(name),
             )  # fmt: skip
-            draft.attributes.update(path=path, call=call, role=role, leaf=leaf)
-            direct = [o for o in sources if o.direct]
-            draft.attributes["inputs"] = list(union(direct))
-            draft.attributes["sources"] = list(draft.sources)
-            if function is not None:
-                draft.attributes["function"] = function.name
-                if function.bounds != (None, None):
-                    draft.attributes["bounds"] = list(function.bounds)
-            if subtracts_mean is not None:
-                draft.attributes["subtracts_mean"] = subtracts_mean
-            if module is not None:
-                own = [n for n, _ in module.named_parameters(recurse=not modules.measured_children(module))]
-                draft.attributes["parameters"] = [f"{path}.{n}" if path else n for n in own]
-            if draft.batch_axis is not None:
-                draft.attributes["batch_axis"] = draft.batch_axis
             self._drafts[name] = draft
         self._origins[tensor] = Origin((name,), True)
         self._observe(draft, tensor, module)
@@ -588,7 +599,16 @@ class Probe:
                 self._current.flat["parameter_gradient", name] = stats.take_sample(gradient, _FLAT_SAMPLE)
         if self.limit is not None:
             large = {n: g for n, g in whole.items() if g.numel() > _FLAT_SAMPLE}
-            self._current.norms.update((n, (v, large[n].numel())) for n, v in gradient_norms(large).items())
+            for name, norm in gradient_norms(large).items():
+                if norm.device.type == "cpu" and not math.isfinite(
+                    norm.item()
+                ):  # perhaps outside of the sample
+                    del self._current.flat["parameter_gradient", name]
+                    self._current.partials["parameter_gradient", name] = stats.summarize(
+                        large[name], sample=self.sample
+                    )
+                else:
+                    self._current.norms[name] = norm, large[name].numel()
 
     def _add_flat(self, kind: str, name: str, values: Tensor) -> None:
         if self.limit is None:
@@ -603,6 +623,8 @@ class Probe:
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
             return
+        if "lr" in optimizer.param_groups[0]:
+            self.record.log(self.step, lr=float(optimizer.param_groups[0]["lr"]))
         if self.signals & {"parameter", "update"}:
             self._measure_parameters()
         if "parameter_gradient" in self.signals:
@@ -637,6 +659,8 @@ class Probe:
         if not self._structure_known:
             mark_residual_ends(self._drafts, self._current.sums)
             self._disarm()  # with or without following functions, as is now known
+            if self._breaks:
+                self.record.set_meta("breaks", self._breaks[:_MOST_BREAKS])
             if self._maps:
                 self.record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
@@ -646,34 +670,12 @@ class Probe:
         self._advance()
 
 
-def _outputs(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
-    """(suffix, tensor) of the floating outputs: "" for the first, then "[1]" or "[key]".
-
-    Of recurrent and attention modules only the sequence is taken: their further outputs repeat it.
-    """
-    if isinstance(output, Tensor):
-        yield "", output
-        return
-    if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
-        yield from (("", t) for t in list(tensors_in(output))[:1])
-        return
-    if hasattr(output, "items"):
-        for i, (key, value) in enumerate(output.items()):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                yield "" if i == 0 else f"[{key}]", value
-    elif isinstance(output, (list, tuple)):
-        for i, value in enumerate(output):
-            for tensor in list(tensors_in(value))[:1]:
-                if tensor.is_floating_point():
-                    yield "" if i == 0 else f"[{i}]", tensor
-
-
 def _in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
 def _is_plain(tensor: Tensor) -> bool:
-    return not isinstance(tensor, nn.parameter.UninitializedTensorMixin)
+    return not nn.parameter.is_lazy(tensor)
 
 
 def _is_data_parallel(model: nn.Module) -> bool:

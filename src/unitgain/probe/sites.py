@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .dataflow import Origin
+from . import functions, modules
+from .dataflow import Origin, union
 from .functions import Activation
 
 _MOST_CHANNELS = 64
@@ -32,6 +33,59 @@ class Draft:
     sources: tuple[str, ...] = ()
     selected: bool = True
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of_tensor(
+        cls,
+        name: str,
+        tensor: Tensor,
+        *,
+        position: int,
+        path: str,
+        call: int,
+        role: str,
+        leaf: bool,
+        module: nn.Module | None,
+        type_name: str,
+        examples: int | None,
+        sources: tuple[Origin, ...],
+        producer: Draft | None,
+        function: Activation | None,
+        subtracts_mean: str | None,
+        selected: bool,
+    ) -> Draft:
+        """The site of a module's output (or, with module None, of a function's)."""
+        if module is not None and leaf:
+            function = functions.of_module(module)
+            subtracts_mean = modules.subtracts_mean(module)
+        shape = tuple(tensor.shape)
+        inherited = (
+            producer.channel_axis if producer is not None and len(producer.shape) == len(shape) else None
+        )
+        draft = cls(
+            name=name, path=path, call=call, position=position,
+            module=type_name or (type(module).__name__ if module is not None else "Tensor"),
+            shape=shape, dtype=str(tensor.dtype).removeprefix("torch."),
+            channel_axis=modules.channel_axis(module if leaf else None, shape, inherited),
+            batch_axis=modules.batch_axis(module, shape, examples),
+            function=function, sources=union(sources), selected=selected,
+        )  # fmt: skip
+        attributes = draft.attributes
+        attributes.update(path=path, call=call, role=role, leaf=leaf)
+        attributes["inputs"] = list(union(o for o in sources if o.direct))
+        attributes["sources"] = list(draft.sources)
+        if function is not None:
+            attributes["function"] = function.name
+            if function.bounds != (None, None):
+                attributes["bounds"] = list(function.bounds)
+        if subtracts_mean is not None:
+            attributes["subtracts_mean"] = subtracts_mean
+        if module is not None:
+            own = [n for n, _ in module.named_parameters(recurse=not modules.measured_children(module))]
+            attributes["parameters"] = [f"{path}.{n}" if path else n for n in own]
+        if draft.batch_axis is not None:
+            attributes["batch_axis"] = draft.batch_axis
+        return draft
 
     @classmethod
     def of_input(cls, name: str, tensor: Tensor, channel_axis: int | None) -> Draft:

@@ -20,6 +20,7 @@ from .parameters import Parameter
 from .sites import Draft
 
 SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
+_SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 _HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
 
 
@@ -103,18 +104,21 @@ class StepWriter:
         self._add_units(list(step.partials.items()), columns)
         self._add_ratios(keys, columns)
         samples = [p.sample for p in step.partials.values()]
-        samples += [
-            v[:: max(1, v.numel() // self._sample)] if self._sample else None for v in step.flat.values()
-        ]
+        flat_sites = sites[len(samples) :]
+        samples += [self._sample_of(*item) for item in zip(flat_sites, step.flat.values())]
+        self._turn += 1
         self._add_histograms(step.number, sites, samples, columns)
         table = np.stack([columns[name] for name in STATISTICS], axis=1).astype(object)
         table[np.isnan(table.astype(np.float64))] = None
         self._record.add_table(step.number, [s.id for s in sites], table.tolist())
 
-    def _sample_of(self, kind: str, site: Site, values: Tensor) -> Tensor | None:
+    def _sample_of(self, site: Site, values: Tensor) -> Tensor | None:
         """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
         if not self._sample or (
-            self._thrifty and kind != "gradient" and self._turn % SELDOM != site.id % SELDOM and self._turn
+            self._thrifty
+            and site.kind != "gradient"
+            and self._turn % SELDOM != site.id % SELDOM
+            and self._turn
         ):
             return None
         return values[:: max(1, values.numel() // self._sample)]
@@ -133,9 +137,11 @@ class StepWriter:
             norms = torch.stack([step.norms[n][0].double() for n in names]).cpu().numpy()
             for name, norm in zip(names, norms):
                 row, count = at[name], step.norms[name][1]
-                if not math.isfinite(norm):
-                    continue
+                if math.isnan(norm):  # at least one value is
+                    columns["nonfinite"][row] = max(columns["nonfinite"][row], 1 / count)
                 rms = norm / math.sqrt(count)
+                if not math.isfinite(rms) or rms < _SQUARES_VANISH:
+                    continue  # what the sample says is better
                 columns["rms"][row] = rms
                 columns["std"][row] = math.sqrt(max(rms**2 - columns["mean"][row] ** 2, 0.0))
         return columns

@@ -112,8 +112,6 @@ def _finding(finding: Finding, layer: int | None) -> str:
         ("Verify", text(finding.verify)),
         ("Explains", "<br>".join(text(c) for c in finding.consequences)),
     ]
-    if finding.auto and finding.remedy:
-        rows[1] = ("Do", rows[1][1] + ' <span class="auto"><code>unitgain fix</code> can do this</span>')
     body = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in rows if value)
     chips = "".join(
         f"<li><span>{text(label(k))}</span> {text(value_text(v))}</li>" for k, v in finding.evidence.items()

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from rich.console import Console, Group, RenderableType
@@ -65,9 +66,7 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[Rendera
         yield from _depth(record, layers, diagnosis, width)
     if diagnosis.abstained:
         yield Text()
-        yield Text("Not judged", style="bold")
-        for code, reason in diagnosis.abstained.items():
-            yield _field(clean(code), clean(reason), style="dim")
+        yield _not_judged(diagnosis.abstained, width)
 
 
 def heading_parts(record: Record) -> list[str]:
@@ -130,8 +129,6 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     ):
         if text:
             yield _field(name, clean(text), style="bold" if name == "Do" else "")
-            if name == "Do" and finding.auto:
-                yield _field("", "`unitgain fix` can do this.", style="green")
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
 
@@ -157,6 +154,27 @@ def _hanging(first: Text, body: Text, indent: int) -> Table:
     grid.add_column(overflow="fold")
     grid.add_row(first, body)
     return grid
+
+
+def _not_judged(abstained: Mapping[str, str], width: int) -> Text:
+    """The rules that could not judge, in about two lines: grouped by reason, the commonest reasons first.
+
+    What does not fit is named by its code alone; the .html and .json reports have every reason.
+    """
+    groups: dict[str, list[str]] = {}
+    for code, reason in abstained.items():
+        groups.setdefault(clean(reason), []).append(clean(code))
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    title, text = "Not judged  ", ""
+    for given in range(len(ordered), -1, -1):
+        parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
+        rest = sorted(code for _, codes in ordered[given:] for code in codes)
+        if rest:
+            parts.append(f"{'also ' if given else ''}{' '.join(rest)} (see .html)")
+        text = " · ".join(parts)
+        if len(textwrap.wrap(title + text, width)) <= 2:
+            break
+    return Text.assemble((title, "bold"), (text, "dim"))
 
 
 # ---- the table over depth ----------------------------------------------------------------------------------

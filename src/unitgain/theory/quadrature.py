@@ -100,9 +100,10 @@ def integrate(integrands: Callable[[np.ndarray], np.ndarray], edges: np.ndarray)
         )
         whole = np.concatenate([a[:, again], b[:, again]], axis=1)
         level += 1
-    if (error > _ACCEPTED * size).any():
+    relative = np.max(error / np.maximum(size, 1e-300))
+    if relative > _ACCEPTED:
         raise InputError(
-            f"the integral over the activation does not converge (relative error {np.max(error / np.maximum(size, 1e-300)):.1e}): "
+            f"the integral over the activation does not converge (relative error {relative:.1e}): "
             "it has very many jumps or kinks, or computes in low precision"
         )
     joined = [np.concatenate(column) for column in zip(*leaves)]

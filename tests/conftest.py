@@ -1,4 +1,4 @@
-"""Shared by the tests of the Probe: torchvision's operators declared, so that timm imports beside a CPU torch."""
+"""Shared by all tests: a fixed seed, and torchvision's operators declared, so that timm imports beside a CPU torch."""
 
 from __future__ import annotations
 

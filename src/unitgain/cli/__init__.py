@@ -1,0 +1,16 @@
+"""The command line: parse, call, print. No maths.
+
+commands.py  the commands put together, and main()
+check.py     unitgain check
+lists.py     unitgain rules, unitgain models
+data.py      unitgain data
+demo.py      unitgain demo
+errors.py    exit codes, and the one line that an error becomes
+output.py    what is printed where; which files may be written
+
+Everything heavy is imported inside the command that needs it.
+"""
+
+from .commands import app, main
+
+__all__ = ["app", "main"]

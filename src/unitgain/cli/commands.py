@@ -1,0 +1,67 @@
+"""The commands put together, and main(), which runs one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from .._version import __version__
+from .check import check
+from .data import data_app
+from .demo import demo
+from .errors import Debug, exit_code_of
+from .lists import models, rules
+
+app = typer.Typer(
+    name="unitgain",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; never raises, never prints a traceback without --debug."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+
+    def run() -> None:
+        with typer.main.get_command(app).make_context("unitgain", arguments) as context:
+            context.command.invoke(context)
+
+    return exit_code_of(run, debug="--debug" in arguments)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"unitgain {__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Measures how signals flow through a PyTorch network, says what is wrong, and why.
+
+    \b
+    Start here:
+      unitgain demo
+      unitgain check my_model.py:make_model --data batch.npz
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command(short_help="Measure a model and say what is wrong with it.")(check)
+app.command()(rules)
+app.command()(models)
+app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)
+app.add_typer(data_app, name="data")

@@ -1,0 +1,31 @@
+"""unitgain demo: one sick network, its report, and its cure."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from .errors import Debug
+from .output import Console, check_outputs
+
+
+def demo(
+    out: Annotated[
+        str, typer.Option(metavar="FILE", help="The report to write.", show_default=True)
+    ] = "demo-report.html",
+    steps: Annotated[
+        int, typer.Option(min=1, help="Training steps of each network.", show_default=True)
+    ] = 4000,
+    debug: Debug = False,
+) -> None:
+    """Show a sick network, why it is sick, its cure, and what the cure is worth (under a minute).
+
+    \b
+    Example:
+      unitgain demo --out demo-report.html
+    """
+    check_outputs({"--out": out}, [])
+    from ..demo import run
+
+    run(out, steps=steps, console=Console())

@@ -1,0 +1,79 @@
+"""Exit codes, and the one line that an error becomes.
+
+0 fine; 1 findings at or above --fail-on; 2 the input is wrong: one line on stderr; 3 a defect in unitgain.
+`--debug` shows the traceback.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from .._version import __version__
+from ..errors import InputError
+
+FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+
+Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+
+
+def exit_code_of(run: Callable[[], object], debug: bool) -> int:
+    """Runs a command and says how it ended; never raises, prints a traceback only with debug."""
+    try:
+        run()
+        sys.stdout.flush()
+        return 0
+    except typer.Exit as done:
+        return done.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+        with contextlib.suppress(OSError, ValueError):  # the flush at exit must have somewhere to go
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except InputError as error:
+        return _fail(WRONG_INPUT, str(error), error, debug)
+    except Exception as error:
+        if hasattr(error, "format_message"):  # typer's own errors; their class depends on typer's version
+            return _fail(WRONG_INPUT, _usage(error), error, debug)
+        if _memory_is_full(error):
+            line = "out of memory; use fewer or smaller examples (--batch, --shape)"
+            return _fail(WRONG_INPUT, line, error, debug)
+        import torch
+
+        versions = f"unitgain {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
+        what = f"{type(error).__name__}: {error} ({versions})"
+        line = f"a defect in unitgain, please report it with the output of --debug: {what}"
+        return _fail(DEFECT, line, error, debug)
+
+
+def _fail(code: int, line: str, error: BaseException, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    print("unitgain: " + " ".join(line.split()), file=sys.stderr)
+    return code
+
+
+def _memory_is_full(error: Exception) -> bool:
+    """torch says so with a class of its own on accelerators, and only in the message on a CPU."""
+    name, text = type(error).__name__, str(error)
+    return (
+        name in ("MemoryError", "OutOfMemoryError")
+        or "can't allocate memory" in text
+        or "not enough memory" in text
+    )
+
+
+def _usage(error: Any) -> str:
+    """Typer's message about options and arguments, with the place where help is."""
+    message = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "unitgain"
+    return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -1,0 +1,77 @@
+"""Results go to stdout; everything else, such as a note or a spinner, to stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator, Sequence
+
+import rich.console
+from rich.table import Table
+
+from ..errors import InputError
+
+_SUFFIXES = {"--html": (".html", ".htm"), "--out": (".html", ".htm"), "--json": (".json",)}
+
+
+def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None:
+    """Refuses an output that cannot be written, or would overwrite something, before the work is done."""
+    read = {os.path.realpath(path) for path in inputs if path}
+    written: dict[str, str] = {}
+    for option, path in outputs.items():
+        if option == "--json" and path == "-":
+            continue
+        if not path or path.startswith("-"):
+            raise InputError(f"{option} {path!r}: a file name is expected after {option}")
+        suffixes = _SUFFIXES.get(option)
+        if suffixes and not path.lower().endswith(suffixes):
+            raise InputError(f"{option} {path}: the name must end in {suffixes[0]}")
+        folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
+        if os.path.isdir(path):
+            raise InputError(f"{option} {path}: this is a folder; give the name of a file in it")
+        if not os.path.isdir(folder):
+            raise InputError(f"{option} {path}: there is no folder {folder}; create it first")
+        if not os.access(folder, os.W_OK | os.X_OK) or (
+            os.path.exists(path) and not os.access(path, os.W_OK)
+        ):
+            raise InputError(f"{option} {path}: no permission to write there; choose another place")
+        if option == "--record" and os.path.exists(path):
+            raise InputError(f"{option} {path}: the file exists; choose a new name or delete it first")
+        if real in read:
+            raise InputError(f"{option} {path}: this is an input of the command; choose another name")
+        if real in written:
+            raise InputError(f"{option} {path}: {written[real]} writes the same file; choose another name")
+        written[real] = option
+
+
+class Console(rich.console.Console):
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # errors.py knows what to do
+
+
+@contextlib.contextmanager
+def busy(text: str) -> Iterator[None]:
+    """A spinner on stderr where a person looks at it."""
+    console = Console(stderr=True)
+    with console.status(text) if console.is_terminal else contextlib.nullcontext():
+        yield
+
+
+def note(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; a column whose name begins with > is aligned to the right."""
+    from rich.markup import escape
+
+    table = Table(box=None, pad_edge=False)
+    for index, column in enumerate(columns):
+        right = column.startswith(">")
+        table.add_column(
+            column.lstrip(">"), justify="right" if right else "left", no_wrap=index == 0, overflow="fold"
+        )
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

@@ -1,0 +1,195 @@
+"""Entries of the rules about activations: UG3xx."""
+
+from __future__ import annotations
+
+from ..entry import Entry, Threshold
+
+_GLOROT = "Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010"
+_HE = "He et al., Delving deep into rectifiers, 2015"
+
+ENTRIES = (
+    Entry(
+        code="UG301",
+        name="vanishing-activations",
+        rank=22,
+        seen="The scale of the activations falls steadily from layer to layer.",
+        matters=(
+            "Each layer has a gain below one, and so has the way back: early layers hardly learn, and in "
+            "half precision the signal ends as zero."
+        ),
+        source=f"{_GLOROT}; {_HE}.",
+        measured=(
+            "rms of the outputs of linear and convolution layers in execution order. The change is the "
+            "Theil-Sen slope of log10(rms) times the number of layers; steadiness is Kendall's tau. Left "
+            "out: the model's output, exact zeros, gates computed from pooled features. The change must "
+            "exceed the limit also after what pooling layers multiplied the scale by is taken out: average "
+            "pooling shrinks noise, whatever the weights."
+        ),
+        thresholds={
+            "warning": Threshold(10, "fold over the whole depth"),
+            "error": Threshold(1000, "fold over the whole depth"),
+            "steadiness": Threshold(
+                0.6,
+                (
+                    "four pairs of layers fall for each that rises; networks with normalization stay "
+                    "within 0.3 of zero"
+                ),
+            ),
+            "gentle": Threshold(
+                1.1,
+                "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
+                "reaches the error's limit, and a warning then",
+            ),
+            "sites": Threshold(4, "fewer layers make no trend"),
+        },
+        action=(
+            "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
+            "gain 5/3 for tanh, LeCun for SELU; or scale each layer until its output has unit variance "
+            "(LSUV)."
+        ),
+        effect="rms stays near one from the first layer to the last.",
+        verify="Check again: the scale-over-depth column is flat.",
+        auto=True,
+        silent=(
+            "normalization between layers",
+            "zero-initialized residual branches",
+            "a head scaled down",
+            "embeddings of standard deviation 0.02",
+        ),
+    ),
+    Entry(
+        code="UG302",
+        name="exploding-activations",
+        rank=20,
+        seen="The scale of the activations grows steadily from layer to layer.",
+        matters=(
+            "Logits become huge, bounded functions saturate, gradients grow likewise, and half precision "
+            "overflows."
+        ),
+        source=f"{_GLOROT}; {_HE}.",
+        measured="As for UG301, growing.",
+        thresholds={
+            "warning": Threshold(10, "fold over the whole depth"),
+            "error": Threshold(1000, "fold over the whole depth"),
+            "steadiness": Threshold(0.6, "as for UG301"),
+            "gentle": Threshold(
+                1.1,
+                "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
+                "reaches the error's limit, and a warning then",
+            ),
+            "sites": Threshold(4, "fewer layers make no trend"),
+        },
+        action=(
+            "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
+            "gain 5/3 for tanh; in a residual network scale each branch or start its last layer at zero."
+        ),
+        effect="rms stays near one from the first layer to the last.",
+        verify="Check again: the scale-over-depth column is flat.",
+        auto=True,
+        silent=(
+            "normalization between layers",
+            "residual streams that grow like the square root of depth",
+            "the jump from a small embedding to a normalized one",
+        ),
+    ),
+    Entry(
+        code="UG303",
+        name="saturated",
+        rank=50,
+        seen="Many values of a bounded activation lie in its flat tails.",
+        matters=(
+            "The derivative there is almost zero: these values pass no gradient to their weights or to "
+            "anything before them."
+        ),
+        source=(
+            "Glorot and Bengio, Understanding the difficulty of training deep feedforward neural "
+            "networks, 2010; Karpathy, makemore part 3, 2022."
+        ),
+        measured=(
+            "Fraction of the outputs in the outer 1.5% of the range at either end (tanh: magnitude above "
+            "0.97; functions with corners: at the bound). The layers are reported together, the first one "
+            "named: its input is where to begin."
+        ),
+        thresholds={
+            "warning": Threshold(0.15, "of all values; a unit Gaussian through tanh has 4%"),
+            "error": Threshold(0.5, "of all values"),
+        },
+        action=(
+            "Make the pre-activation smaller: scale the weights before it so that its standard deviation "
+            "is about one (gain 5/3 over sqrt(fan_in) for tanh), or put a normalization layer before it."
+        ),
+        effect="About 5% of the values stay in the tails, and gradients reach the layers before.",
+        verify="Check again: the saturated fraction is below 15%.",
+        auto=True,
+        silent=(
+            "softmax and attention probabilities",
+            ("the model's output: a trained model may be sure; whether an untrained one is shows in UG101"),
+            (
+                "gates: a sigmoid whose output goes into arithmetic and not into a layer is meant to open "
+                "and close"
+            ),
+            "the lower bound of ReLU6",
+        ),
+    ),
+    Entry(
+        code="UG304",
+        name="dead-units",
+        rank=46,
+        seen="Units of an activation layer were never active for any example.",
+        matters=(
+            "A dead unit passes no gradient, so its weights cannot learn their way back; the layer is "
+            "narrower than paid for."
+        ),
+        source="Lu et al., Dying ReLU and initialization, 2020; Karpathy, makemore part 3, 2022.",
+        measured=(
+            "Units (channels, or features) whose function was never active for any example since "
+            "measuring began. What chance explains is subtracted: among n examples whose incoming vectors "
+            "have mean cosine c, a random unit without bias is off for all with the probability that n "
+            "equally correlated Gaussians are all negative (half of the units if all examples look "
+            "alike). The spread of the layer's biases counts as something the examples share."
+        ),
+        thresholds={
+            "warning": Threshold(0.1, "of the units, beyond chance"),
+            "error": Threshold(0.5, "of the units, beyond chance"),
+            "samples": Threshold(
+                32,
+                ("values seen per unit: a unit active one time in ten is missed by 3% of such samples"),
+            ),
+            "examples": Threshold(5, "different examples: fewer cannot tell dead from sparse"),
+            "sigmas": Threshold(3.0, "standard errors above what chance gives"),
+        },
+        action=(
+            "Re-initialize the layer before (weights for the function, bias zero); if the units died "
+            "during training, lower the learning rate or use a function with a slope on both sides."
+        ),
+        effect="Every unit is active for some examples.",
+        verify="Check again with at least 64 examples: dead units below 10%.",
+        auto=True,
+        silent=(
+            "sparse units: zero for most examples but not for all",
+            "small batches",
+            "units off for all examples because the examples are nearly alike",
+            "functions fed with exact zeros",
+        ),
+    ),
+    Entry(
+        code="UG306",
+        name="activation-not-finite",
+        rank=2,
+        seen="NaN or infinity in an activation, while what went in was finite.",
+        matters="It spreads to the loss and to every weight.",
+        source="IEEE 754: NaN and infinity propagate through arithmetic.",
+        measured=(
+            "Fraction of non-finite values per site; the first site in execution order is named. If loss "
+            "and gradients are finite all the same (a masked score of minus infinity), it is only "
+            "mentioned."
+        ),
+        thresholds={},
+        action=(
+            "Look at the named module: weights that are not finite, a division by zero, a logarithm or "
+            "root of a negative number, or an overflow of its dtype."
+        ),
+        effect="A finite loss.",
+        verify="Check again.",
+    ),
+)

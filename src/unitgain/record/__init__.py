@@ -1,0 +1,44 @@
+"""Record: what was measured, in one SQLite file that any SQL tool can read while it is written.
+
+A `Site` is a place where a tensor is measured. A `Record` holds, for every sampled step and site, one row of
+statistics and up to two histograms; beside them named metrics (the loss, the learning rate), facts about
+the model, the batch and the loss, and findings. Nothing here knows torch: a Record can be read where there is
+no model and no training code.
+
+File layout (schema version 1), documented in docs/reference/record.md:
+
+    meta(key, value)                              JSON values
+    site(id, kind, name, position, module, shape, channel_axis, dtype, attributes)
+    scalar(step, site, count, mean, std, ...)     one column per name in STATISTICS, NULL where undefined
+    histogram(step, site, scale, low, high, counts)
+    metric(step, name, value)
+    finding(code, severity, site, body)
+
+Without a path the database is a private temporary one of SQLite's, which spills to disk: memory stays
+flat however long the run is.
+"""
+
+from ..errors import RecordError
+from .database import APPLICATION_ID, SCHEMA_VERSION
+from .frame import Frame
+from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
+from .maps import pack_map, unpack_map
+from .record import Record
+from .site import KINDS, STATISTICS, Site
+
+__all__ = [
+    "APPLICATION_ID",
+    "HISTOGRAM_BINS",
+    "KINDS",
+    "LOG2_HIGH",
+    "LOG2_LOW",
+    "SCHEMA_VERSION",
+    "STATISTICS",
+    "Frame",
+    "Histogram",
+    "Record",
+    "RecordError",
+    "Site",
+    "pack_map",
+    "unpack_map",
+]

@@ -1,0 +1,65 @@
+"""What is measured, and where: kinds of site, the statistics of each, and Site itself."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InputError
+
+KINDS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+
+STATISTICS = (
+    "count",  # values measured
+    "mean",
+    "std",  # biased: the mean squared deviation's root
+    "rms",
+    "min",
+    "max",
+    "absmax",  # largest magnitude
+    "zero",  # fraction exactly zero
+    "saturated",  # fraction in the flat tails of a bounded activation
+    "nonfinite",  # fraction NaN or infinite; the moments above leave these values out
+    "sq_channel_mean",  # average over channels of the squared channel mean
+    "channel_var",  # average over channels of the channel variance (biased)
+    "units",  # channels (or features) that can be dead
+    "dead",  # of these, never active for any example seen so far
+    "cosine",  # mean cosine similarity between different examples
+    "spread",  # rms over examples of the deviation from the mean example, divided by rms
+    "ratio",  # log10 std(gradient)/std(data), or log10 std(update)/std(data)
+    "underflow",  # fraction of the non-zero magnitudes below the dtype's smallest normal number
+)
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place where a tensor is measured.
+
+    kind          one of KINDS
+    name          activations and their gradients: the module's path ("layers.0.conv"), "#2" for its second
+                  call in one pass, ":tanh" for a function called inside it ("block:tanh"), "[1]" or "[key]"
+                  for further outputs. Parameters, their gradients and updates: the parameter's name.
+                  Inputs: "input", "input[1]" or "input[key]".
+    position      execution order: activations and gradients share the position of the forward call;
+                  parameters take that of the module call that uses them
+    module        type name of the module ("Conv2d") or function ("tanh")
+    shape         of the first tensor seen
+    channel_axis  non-negative axis of the channels, or None if there is none
+    attributes    what rules and plots need beyond numbers; keys in docs/reference/record.md
+    """
+
+    id: int
+    kind: str
+    name: str
+    position: int
+    module: str
+    shape: tuple[int, ...]
+    channel_axis: int | None
+    dtype: str
+    attributes: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
+
+
+def check_statistic(statistic: str) -> None:
+    if statistic not in STATISTICS:
+        raise InputError(f"statistic {statistic!r} is unknown; there are {', '.join(STATISTICS)}")

@@ -1,0 +1,143 @@
+"""What the README and the tutorial say is run, and prints what they show.
+
+In a document, in order, in one folder and one Python session:
+
+- a ```python block is executed; one that begins with "# name.py" is a file, and is written
+- a ```text block is (part of) what the Python blocks before it printed
+- a ```console block holds commands ("$ ...") and (part of) their output; ```sh blocks hold commands only
+
+Only `unitgain` commands are run, and `echo $?`. Lines of dots stand for what is left out. Numbers may differ by 5%,
+since processors add in different orders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import io
+import math
+import re
+import shlex
+from collections.abc import Iterator
+from operator import attrgetter
+from pathlib import Path
+
+import pytest
+
+import unitgain
+from unitgain import cli
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    p.relative_to(ROOT).as_posix() for p in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+)
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
+NUMBER = re.compile(r"[-+]?\d[\d,]*(?:\.\d+)?(?:e[-+]?\d+)?")
+
+
+@pytest.fixture
+def fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty working folder, and no data but what the package holds, as the documents assume."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("UNITGAIN_DATA", raising=False)
+    monkeypatch.setenv("UNITGAIN_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "80")
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/index.md", "docs/tutorial.md"])
+def test_what_the_document_shows_is_what_happens(document: str, fresh_folder: Path) -> None:
+    run_document((ROOT / document).read_text(encoding="utf-8"))
+
+
+def run_document(text: str) -> None:
+    session: dict[str, object] = {"__name__": "document"}
+    printed = ""
+    for language, block in BLOCK.findall(text):
+        if language == "python":
+            named = re.match(r"# ([\w/]+\.py)\n", block)
+            if named:
+                Path(named[1]).write_text(block, encoding="utf-8")
+                continue
+            with captured() as out:
+                exec(compile(block, "document", "exec"), session)
+            printed = out.getvalue()
+        elif language == "text":
+            assert_shown(block, printed)
+        elif language in ("console", "sh"):
+            run_console(block, language)
+        else:
+            raise AssertionError(f"a block of {language}, which nothing checks")
+
+
+def run_console(block: str, language: str) -> None:
+    code = 0
+    parts = re.split(r"^\$ ", block, flags=re.M)[1:] if language == "console" else block.splitlines()
+    for part in parts:
+        command, _, shown = part.partition("\n")
+        words = shlex.split(command, comments=True)
+        if words == ["echo", "$?"]:
+            assert shown.strip() == str(code)
+        elif words and words[0] == "unitgain":
+            with captured() as out:
+                code = cli.main(words[1:])
+            assert code in (0, 1), f"{command} exits with {code}: {out.getvalue()}"
+            assert_shown(shown, out.getvalue())
+        else:
+            assert language == "sh", f"{command} is shown with its output, but cannot be run here"
+
+
+@contextlib.contextmanager
+def captured() -> Iterator[io.StringIO]:
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        yield out
+
+
+def assert_shown(shown: str, printed: str) -> None:
+    """Every line shown was printed, in the same order."""
+    lines = iter(printed.splitlines())
+    for wanted in shown.splitlines():
+        if wanted.strip() and wanted.strip() != "...":
+            assert any(alike(wanted, line) for line in lines), f"not printed: {wanted!r}, in:\n{printed}"
+
+
+def alike(wanted: str, printed: str) -> bool:
+    if NUMBER.sub("#", wanted).split() != NUMBER.sub("#", printed).split():
+        return False
+    pairs = zip(NUMBER.findall(wanted), NUMBER.findall(printed))
+    return all(
+        math.isclose(float(a.replace(",", "")), float(b.replace(",", "")), rel_tol=0.05, abs_tol=0.01)
+        for a, b in pairs
+    )
+
+
+def test_a_document_that_shows_something_else_fails(fresh_folder: Path) -> None:
+    run_document("```python\nprint('loss 3.30')\n```\n```text\nloss 3.31\n```\n")
+    with pytest.raises(AssertionError, match=r"not printed: .loss 4\.1."):
+        run_document("```python\nprint('loss 3.30')\n```\n```text\nloss 4.1\n```\n")
+    with pytest.raises(AssertionError, match="exits with 2"):
+        run_document("```sh\nunitgain check no_such_model --shape 2,2\n```\n")
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_and_names_in_a_document_lead_somewhere(document: str) -> None:
+    path = ROOT / document
+    text = path.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)", text):
+        if not target.startswith(("http:", "https:")):
+            assert (path.parent / target).exists(), f"{document} links to {target}, which is not there"
+    for name in re.findall(r"\bug\.([a-zA-Z_.]+\w)", text):
+        if name != "plots.NAME":
+            attrgetter(name)(unitgain)
+
+
+def test_the_python_reference_states_the_signatures_of_the_code() -> None:
+    text = " ".join((ROOT / "docs" / "reference" / "api.md").read_text(encoding="utf-8").split())
+    functions = {f"ug.{n}": getattr(unitgain, n) for n in ("check", "Probe", "diagnose")}
+    functions |= {n: getattr(unitgain.plots, n) for n in unitgain.plots.__all__}
+    for name, function in functions.items():
+        stated = re.search(rf" {re.escape(name)}\((.*?)\)(?: ->| [a-zA-Z#]|$)", text)
+        assert stated, f"{name} is not in the reference"
+        names = list(inspect.signature(function).parameters)
+        assert [n for n in re.findall(r"(?:^|, )(\w+)(?==|,|$)", stated[1]) if not n.isdigit()] == names

@@ -1,0 +1,69 @@
+"""A Record as a file: what is written comes back, and reading does not grow with what is not asked for."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import unitgain as ug
+from unitgain.record import Record
+
+
+def filled(record: Record, steps: list[int], sites: int = 1) -> Record:
+    made = [record.add_site("activation", f"layer{i}", shape=(4, 8), channel_axis=1) for i in range(sites)]
+    for step in steps:
+        record.add_scalars(step, {site.id: {"std": 1.0 + step} for site in made})
+    record.commit()
+    return record
+
+
+@given(steps=st.lists(st.integers(-(2**63), 2**63 - 1), max_size=20))
+def test_steps_are_ascending_and_each_is_there_once(steps: list[int]) -> None:
+    assert filled(Record(), steps, sites=2).steps() == sorted(set(steps))
+
+
+def test_steps_does_not_read_every_row() -> None:
+    """A page that asks for the steps of a long run of a large model again and again must not crawl."""
+
+    def work(sites: int) -> int:
+        record = filled(Record(), [0, 10, 20], sites)
+        instructions = 0
+
+        def count() -> int:
+            nonlocal instructions
+            instructions += 1
+            return 0
+
+        record._connection.set_progress_handler(count, 1)
+        assert record.steps() == [0, 10, 20]
+        record._connection.set_progress_handler(None, 1)
+        return instructions
+
+    assert work(sites=1000) == work(sites=10)
+
+
+def test_a_reader_sees_the_steps_that_were_added_after_it_opened(tmp_path: Path) -> None:
+    writer = filled(Record(tmp_path / "run.sqlite"), [0])
+    reader = Record.load(tmp_path / "run.sqlite")
+    assert reader.steps() == [0]
+    filled(writer, [5])
+    assert reader.steps() == [0, 5]
+    reader.close()
+    writer.close()
+
+
+def test_a_foreign_or_newer_file_is_refused(tmp_path: Path) -> None:
+    foreign, newer = tmp_path / "foreign.sqlite", tmp_path / "newer.sqlite"
+    for path, application, version in ((foreign, 1, 1), (newer, 0x75676E31, 99)):
+        connection = sqlite3.connect(path)
+        connection.execute(f"PRAGMA application_id={application}")
+        connection.execute(f"PRAGMA user_version={version}")
+        connection.close()
+    with pytest.raises(ug.RecordError, match="not a unitgain record"):
+        Record.load(foreign)
+    with pytest.raises(ug.RecordError, match="newer unitgain"):
+        Record.load(newer)
