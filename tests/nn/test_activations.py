@@ -80,6 +80,7 @@ def test_activations_that_save_their_output_can_go_backward(activation: nn.Modul
     corrected(x).sum().backward()
     y = X.clone().requires_grad_()
     copy.deepcopy(activation)(y).sum().backward()
+    assert y.grad is not None
     torch.testing.assert_close(x.grad, corrected.gain * y.grad)
 
 

@@ -142,6 +142,7 @@ def test_batches_of_any_form() -> None:
         ([[x]], x),
         ([(x, y, target)], x + y),
         ([{"x": x, "y": y}], x + y),
+        ([({"x": x, "y": y}, target)], x + y),
         (torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, target), batch_size=7), x),
     ):
         torch.testing.assert_close(calibrate_(Two(), batches).norm.running_mean, expected.mean(0))

@@ -77,7 +77,7 @@ def calibrate_(
     model    its BatchNorm layers (torch's 1d, 2d, 3d and Sync, and unitgain.nn's) that keep running statistics;
              layers that do not run, and those without such buffers, stay as they are
     batches  a list, DataLoader or other iterable of batches: tensors, tuples or lists of inputs and a last item that
-             is the target and is not used, or mappings of keyword arguments. With exact=True it is read once for every
+             is the target and is not used, or mappings of keyword arguments (with a target or without). With exact=True it is read once for every
              layer and once more to find them, so it must give the same data each time (no random
              augmentation; the order may change)
     exact    which definition, see above
@@ -120,9 +120,12 @@ def calibrate_(
 def _call(model: nn.Module, batch: Any) -> Any:
     if isinstance(batch, Mapping):
         return model(**batch)
-    if isinstance(batch, (tuple, list)):
-        return model(*(batch[:-1] if len(batch) > 1 else batch))
-    return model(batch)
+    if not isinstance(batch, (tuple, list)):
+        return model(batch)
+    inputs = batch[:-1] if len(batch) > 1 else batch
+    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
+        return model(**inputs[0])
+    return model(*inputs)
 
 
 @contextmanager
