@@ -77,9 +77,9 @@ def calibrate_(
     model    its BatchNorm layers (torch's 1d, 2d, 3d and Sync, and unitgain.nn's) that keep running statistics;
              layers that do not run, and those without such buffers, stay as they are
     batches  a list, DataLoader or other iterable of batches: tensors, tuples or lists of inputs and a last item that
-             is the target and is not used, or mappings of keyword arguments (with a target or without). With exact=True it is read once for every
-             layer and once more to find them, so it must give the same data each time (no random
-             augmentation; the order may change)
+             is the target and is not used, or mappings of keyword arguments (with a target or
+             without). With exact=True it is read once for every layer, after a look at its first batch, so it
+             must give the same data each time (no random augmentation; the order may change)
     exact    which definition, see above
     forward  (model, batch) -> anything, if the model is called in another way
 
