@@ -3,12 +3,14 @@
 check     one batch through a model -> Report
 Probe     watches training -> Record
 diagnose  Record -> findings
+theory    activation function -> gain, maps, predictions
+nn        activations, norms, BatchNorm calibration
 models    networks to start with
 data      names, Fashion-MNIST
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, plots
+from . import data, models, nn, plots, theory
 from ._version import __version__
 from .checkup import check
 from .diagnose import Finding, diagnose
@@ -30,5 +32,7 @@ __all__ = [
     "data",
     "diagnose",
     "models",
+    "nn",
     "plots",
+    "theory",
 ]

@@ -8,6 +8,7 @@ matplotlib loads when the first one is called.
 
 from .report.plots_depth import gradient_ratio, stats_over_depth
 from .report.plots_distribution import color_dim, dead_chart, histograms, saturation_map
+from .report.plots_theory import theory_over_depth
 from .report.plots_time import stats_over_time, update_ratio
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "saturation_map",
     "stats_over_depth",
     "stats_over_time",
+    "theory_over_depth",
     "update_ratio",
 ]

@@ -152,8 +152,10 @@ def _declared_channels(module: nn.Module | None) -> tuple[int | None, int]:
         value = getattr(module, name, None)
         if isinstance(value, int):
             return value, axis
-    if isinstance(module, _NormBase):
-        return module.num_features, 1
+    if isinstance(module, _NormBase) or hasattr(module, "subtracts_mean"):  # torch's norms and our own
+        features = getattr(module, "num_features", None)
+        if isinstance(features, int):
+            return features, 1
     shape = getattr(module, "normalized_shape", None)
     if isinstance(shape, (tuple, list)) and len(shape) == 1:
         return int(shape[0]), -1
