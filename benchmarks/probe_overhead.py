@@ -120,7 +120,7 @@ def ratios(
         for trainer in trainers.values():
             trainer.steps(3)
         for number in range(rounds):
-            order = list(variants)
+            order = [n for n in variants if n != "bare"]
             random.Random(number).shuffle(order)
             times: dict[str, float] = {}
             bare: list[float] = []
@@ -131,8 +131,9 @@ def ratios(
                 after = trainers["bare"].steps(steps)
                 bare += [before, after]
                 times[name] /= (before + after) / 2
+            found["bare"].append(statistics.median(bare))
             for name in order:
-                found[name].append(statistics.median(bare) if name == "bare" else times[name])
+                found[name].append(times[name])
     return found
 
 
@@ -228,9 +229,7 @@ def main() -> None:
         lines += table(title, ratios(model, batch, variants, options.rounds))
         rare = {"bare": (nothing, 100), "Probe, every=100": (probe(every=100), 100)}
         if not options.no_rivals:
-            lines += table(
-                title + ", blocks of 100 steps", ratios(model, batch, rare, max(3, options.rounds // 3))
-            )
+            lines += table(title + ", blocks of 100 steps", ratios(model, batch, rare, 3))
     if options.memory:
         lines += memory_over_steps()
     text = "\n".join(lines)
