@@ -76,7 +76,7 @@ def wandb_watch(model: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[
             yield lambda: run.log({})
         finally:
             run.unwatch(model)
-            run.finish(quiet=True)
+            run.finish()
 
 
 class Trainer:
