@@ -103,6 +103,13 @@ class View:
 
     def _rows(self, kind: str) -> list[Measured]:
         values = self.record.values(kind, self.step)
+        if self.training and kind == "activation":
+            for name, row in values.items():  # a Probe measures cosines now and then: the last one known
+                if "cosine" not in row:
+                    known = self.record.series(kind, name, "cosine")[1]
+                    known = known[np.isfinite(known)]
+                    if known.size:
+                        row["cosine"] = float(known[-1])
         return [Measured(s, values[s.name]) for s in self.record.sites(kind) if s.name in values]
 
     @cached_property

@@ -73,7 +73,7 @@ class Updates:
         self._before: dict[str, Tensor] = {}
 
     def take(self, parameters: list[Parameter]) -> dict[str, Tensor]:
-        """{name: values before the step}; a parameter without a gradient is not going to be updated."""
+        """{name: values before the step}."""
         self._before = {p.name: self._values(p) for p in parameters}
         return self._before
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
 import platform
+import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -176,18 +178,22 @@ class Probe:
 
     def stop(self) -> None:
         """Removes every hook and writes what is pending. The record stays open for reading."""
-        self._leave_flow()
-        self._disarm()
-        for handle in self._permanent:
-            handle.remove()
-        self._permanent.clear()
-        started, self._started = self._started, False  # first, or finishing would arm the next step
+        started = self._started
+        self._remove_hooks()  # first, or finishing would arm the next step
         if started and not self._current.empty:
             self._finish_step()
         if started:
             self._state_facts()  # the learning rate may have moved on
         self._writer.drain()
         self._record.commit()
+
+    def _remove_hooks(self) -> None:
+        self._started = False
+        self._leave_flow()
+        self._disarm()
+        for handle in self._permanent:
+            handle.remove()
+        self._permanent.clear()
 
     @property
     def record(self) -> Record:
@@ -211,19 +217,22 @@ class Probe:
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        if not self._in_pass:
-            self._gradients = torch.is_grad_enabled()
-        if self._armed and self._wants_forward():
-            with torch.no_grad(), torch._C.DisableTorchFunction():
-                self._measure_site(name, tensor, path="", module=None, role="other", sources=())
+        taken = self._drafts.get(name)
+        if taken is not None and taken.module != "Tensor":
+            raise InputError(f"attach(name={name!r}): a module's site has this name already; choose another")
+        if self._armed:
+            self._guard(self._attach)(tensor, name)
         return tensor
+
+    def _attach(self, tensor: Tensor, name: str) -> None:
+        if self._wants_forward():
+            self._measure_site(name, tensor, path="", module=None, role="other", sources=())
 
     def _is_sampled(self) -> bool:
         return self.step % self.every == 0
 
     def _describe(self) -> None:
-        described: Any = self.model
-        self._record.set_meta("model", type(described).__name__)
+        self._record.set_meta("model", type(self.model).__name__)
         self._record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__),
                                           "python": platform.python_version()})  # fmt: skip
         self._record.set_meta("every", self.every)
@@ -262,11 +271,17 @@ class Probe:
             except Exception as error:
                 if self.strict:
                     raise
+                self._remove_hooks()
                 self._current = Step(self.step)
-                self.stop()
+                with contextlib.suppress(Exception):  # the record may be what failed: a full disk, say
+                    self._writer.drain()
+                    self._record.commit()
+                if isinstance(error, sqlite3.Error):
+                    why = f"the record {self._record.path or '(temporary)'} cannot be written: {error}."
+                else:
+                    why = f"{type(error).__name__}: {error}. This is a defect of unitgain; please report it."
                 warnings.warn(
-                    f"unitgain's Probe stopped measuring at step {self.step}: {type(error).__name__}: {error}. "
-                    "Training goes on. This is a defect of unitgain; please report it.",
+                    f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.",
                     stacklevel=2,
                 )
 
@@ -311,6 +326,8 @@ class Probe:
     def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         if _in_backward():
             return
+        self._leave_flow()  # an interrupt in the last pass skips even the hooks that are always called
+        self._in_pass = False
         if self.optimizer is None and self._gradients and not self._current.empty:
             self._finish_step()
         if not self._is_sampled():
@@ -521,9 +538,11 @@ class Probe:
                 "channel_axis": channel_axis,
                 "batch_axis": batch_axis,
                 "function": draft.function.range if draft.function is not None else None,
-                "cosine": self.limit is None or self.samples % SELDOM == draft.position % SELDOM,
+                "cosine": self.limit is None
+                or not self.samples
+                or self.samples % SELDOM == draft.position % SELDOM,
                 "spread": self.limit is None,
-                "count_zeros": self.limit is None,
+                "count_zeros": self.limit is None or not self.sample,
                 "sample": self.sample,
             }
             if self.limit is None:
@@ -593,6 +612,10 @@ class Probe:
     def _measure_parameters(self) -> None:
         """Parameters as they are now; the same values are compared with those after the step."""
         plain = [p for p in self._list_parameters() if p.tensor.numel() and _is_plain(p.tensor)]
+        if self.limit is None and (self.optimizer is None or "update" not in self.signals):
+            for p in plain:  # nothing to compare with later, so nothing is copied
+                self._add_flat("parameter", p.name, p.tensor)
+            return
         for name, values in self._updates.take(plain).items():
             if "parameter" in self.signals:
                 self._add_flat("parameter", name, values)

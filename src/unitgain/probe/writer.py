@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import stats
-from ..record import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
+from ..record import LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
 from ..stats import Partial
 from .dataflow import Origin
 from .histogram import histograms, underflow
@@ -269,6 +269,3 @@ def _owner(path: str, drafts: Mapping[str, Draft]) -> Draft | None:
         if not path:
             return None
         path = path.rpartition(".")[0]
-
-
-assert HISTOGRAM_BINS == 64

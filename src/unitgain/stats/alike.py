@@ -30,7 +30,8 @@ def measure_cosine(rows: Tensor, partial: Partial) -> None:
         partial.scalars["cosine"] = min(max(value, -1.0), 1.0) if value == value else value
     else:
         kept = torch.count_nonzero(weights).to(square.dtype)
-        partial.scalars["cosine"] = ((square - kept) / (kept * (kept - 1))).clamp(-1, 1)
+        value = ((square - kept) / (kept * (kept - 1))).clamp(-1, 1)
+        partial.scalars["cosine"] = torch.where(kept > 1, value, math.nan)
 
 
 def measure_spread(rows: Tensor, partial: Partial) -> None:

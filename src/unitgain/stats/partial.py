@@ -39,7 +39,6 @@ class Partial:
     alive: Tensor | None = None  # (C,) bool
     scalars: dict[str, Tensor | float] = field(default_factory=dict)
     sample: Tensor | None = None  # (k,) float32
-    smallest_normal: float = 0.0
 
     @property
     def channels(self) -> int:

@@ -34,7 +34,11 @@ def take_examples(
     if x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
     if x.dim() > 2 and channel_axis == 1 and batch_axis in (0, None):
-        return x.transpose(0, 1).contiguous(), 0, None if batch_axis is None else 1
+        return (
+            x.transpose(0, 1).clone(memory_format=torch.contiguous_format),
+            0,
+            None if batch_axis is None else 1,
+        )
     return x.clone(), channel_axis, batch_axis
 
 
@@ -57,7 +61,7 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     return x.take(_places(count, size, x.device))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=512)
 def _places(count: int, size: int, device: torch.device) -> Tensor:
     """Indices of one run out of each of equally long stretches, at multiples of the golden ratio within it."""
     lines = count // RUN

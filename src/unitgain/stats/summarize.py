@@ -39,7 +39,6 @@ def summarize(
                   Which ones: neighbouring examples, moving on with `turn`, so that in time all are seen
     """
     x = x.detach()
-    smallest_normal = torch.finfo(x.dtype).smallest_normal if x.is_floating_point() else 0.0
     if limit is not None and x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
     if x.dtype is not torch.float32 or x.is_sparse:
@@ -50,7 +49,6 @@ def summarize(
         return Partial(0, nothing, nothing, nothing, nothing, scalars={"nonfinite": 0.0})
 
     partial = reduce(matrix) if x.device.type == "cpu" else reduce_without_waiting(matrix)
-    partial.smallest_normal = smallest_normal
     if function is not None:
         _measure_function(matrix, function, partial, count_zeros)
     if (cosine or spread) and batch_axis is not None and x.dim() > 1 and x.shape[batch_axis] > 1:
@@ -77,9 +75,11 @@ def _measure_function(m: Tensor, function: Range, partial: Partial, count_zeros:
             centre, half = (low + high) / 2, (high - low) / 2
             partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN tells nothing: not dead
         elif m.device.type == "cpu":
-            partial.alive = torch.from_numpy((partial.low.numpy() < low) | (partial.high.numpy() > high))
+            lowest, highest = partial.low.numpy(), partial.high.numpy()
+            partial.alive = torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
         else:
             partial.alive = (partial.low < low) | (partial.high > high)
+        # lowest > highest: no finite value in the channel, which tells nothing
 
 
 def saturated(x: Tensor, function: Range) -> Tensor:
