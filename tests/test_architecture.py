@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkup": {"stats", "probe", "record", "diagnose", "report"},
     "targets": {"models", "data"},
     "remedies": {"probe", "diagnose", "nn", "theory", "checkup"},
+    "repair": {"checkup", "diagnose", "report", "remedies", "nn"},
     "normfree": {"nn", "theory", "probe", "remedies"},
     "train": {"probe", "record", "diagnose", "remedies", "optim"},
     "integrations": {"probe", "record", "report"},

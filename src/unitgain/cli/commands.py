@@ -13,6 +13,7 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .errors import Debug, exit_code_of
+from .fix import fix
 from .lists import models, rules
 
 app = typer.Typer(
@@ -61,6 +62,7 @@ def _root(
 
 
 app.command(short_help="Measure a model and say what is wrong with it.")(check)
+app.command(short_help="Repair a model, measure again, keep what helped.")(fix)
 app.command()(rules)
 app.command()(models)
 app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)

@@ -26,7 +26,7 @@ class Snapshot:
     """
 
     def __init__(self, model: nn.Module):
-        self._modules = [(m, _attributes(m)) for m in model.modules()]
+        self._modules = [(m, type(m), _copied(m.__dict__)) for m in model.modules()]
         tensors: dict[int, Tensor] = {}
         for tensor in (*model.parameters(), *model.buffers()):
             tensors.setdefault(id(tensor), tensor)
@@ -36,17 +36,14 @@ class Snapshot:
 
     @torch.no_grad()
     def restore(self) -> None:
-        for module, attributes in self._modules:
+        for module, kind, attributes in self._modules:
+            module.__class__ = kind  # a parametrization makes a class of its own
             module.__dict__.clear()
             module.__dict__.update(_copied(attributes))
         for tensor, requires_grad, values in self._values:
             if values is not None:
                 tensor.copy_(values)
             tensor.requires_grad_(requires_grad)
-
-
-def _attributes(module: nn.Module) -> dict[str, Any]:
-    return _copied(module.__dict__)
 
 
 def _copied(attributes: dict[str, Any]) -> dict[str, Any]:
