@@ -1,0 +1,2 @@
+from .init import init_
+from .snapshot import Snapshot
