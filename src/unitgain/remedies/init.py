@@ -16,6 +16,8 @@ al. 2015 for the forget gate's bias of 1. Deviations from torch.nn.init, each wi
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -45,6 +47,7 @@ def init_(
     batch: Any = None,
     flat: bool = True,
     readout: float = 0.25,
+    only: Sequence[str] = ("*",),
 ) -> RemedyReport:
     """Re-initializes every weight layer of a model, in place; returns what was set to which gain and why.
 
@@ -59,6 +62,7 @@ def init_(
     flat          see the module's text; False gives the textbook's draw. Only with mode "fan_in" and not for Glorot
     readout       factor on the last layer: outputs of std 0.25 instead of 1 leave a classifier's first loss within 0.03
                   of ln(C)
+    only          fnmatch patterns of module paths to set; the others stay
 
     Set are Linear, Conv 1d to 3d, transposed and grouped ones, Embedding (std 1, or a head's where it shares its
     weight), RNN, LSTM and GRU (recurrent matrices orthogonal, forget bias 1), MultiheadAttention. Biases become 0.
@@ -88,10 +92,11 @@ def init_(
     done: set[int] = set()
     by_module = {id(n.module): n for n in reversed(wiring.weights()) if n.module is not None}
     for path, module, leaf, _ in modules.walk(model):
-        if leaf and modules.role(module) in ("linear", "embedding", "recurrent", "attention"):
+        chosen = any(fnmatchcase(path, pattern) for pattern in only)
+        if leaf and chosen and modules.role(module) in ("linear", "embedding", "recurrent", "attention"):
             _Setter(plan, report, path, module, by_module.get(id(module)), done).set()
     if flat and read is not None:
-        _take_out_the_draw(model, wiring, plan, read, report)
+        _take_out_the_draw(model, wiring, plan, read, report, only)
     after = {n: rms(p) for n, p in model.named_parameters()}
     report.changes = [Change(c.name, before[c.name], after[c.name], c.reason) for c in report.changes]
     bare = [n for w in wiring.weights() if w.module is None for n in w.parameters if before[n] == after[n]]
@@ -126,7 +131,9 @@ def _wired(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Wiring, 
         except InputError:
             pass
         else:
-            report.notes.append(f"no batch given: followed a pass on made-up inputs of shape {trial.describe()}")
+            report.notes.append(
+                f"no batch given: followed a pass on made-up inputs of shape {trial.describe()}"
+            )
             return wiring, trial
     report.notes.append(
         "no batch given: took the order in which modules were registered; activations that are called as functions, and "
@@ -153,7 +160,11 @@ class _Plan:
             return Recipe(why="gain 1, does not run")
         found = self.wiring.before(node)
         function, label = found.function, found.label
-        if self.given is not None and found.kind in ("activation", "linear", "other") and node is not self.first:
+        if (
+            self.given is not None
+            and found.kind in ("activation", "linear", "other")
+            and node is not self.first
+        ):
             function, label = self.given, getattr(self.given, "__name__", type(self.given).__name__)
         if function is None and not label.lower().startswith("glu"):
             where = {"data": "in front: data"}.get(found.kind, f"behind {found.label}")
@@ -172,9 +183,22 @@ class _Setter:
     """Sets the parameters of one module."""
 
     def __init__(
-        self, plan: _Plan, report: RemedyReport, path: str, module: nn.Module, node: Node | None, done: set[int]
+        self,
+        plan: _Plan,
+        report: RemedyReport,
+        path: str,
+        module: nn.Module,
+        node: Node | None,
+        done: set[int],
     ):
-        self.plan, self.report, self.path, self.module, self.node, self.done = plan, report, path, module, node, done
+        self.plan, self.report, self.path, self.module, self.node, self.done = (
+            plan,
+            report,
+            path,
+            module,
+            node,
+            done,
+        )
 
     def set(self) -> None:
         role = modules.role(self.module)
@@ -192,7 +216,10 @@ class _Setter:
         tensor = self.module._parameters.get(name)
         full = f"{self.path}.{name}" if self.path else name
         if tensor is None:
-            if getattr(self.module, "parametrizations", None) is not None and name in self.module.parametrizations:  # type: ignore[operator]
+            if (
+                getattr(self.module, "parametrizations", None) is not None
+                and name in self.module.parametrizations
+            ):  # type: ignore[operator]
                 self.report.notes.append(f"{full} is parametrized and stays as it is")
             return None
         if id(tensor) in self.done:
@@ -243,7 +270,9 @@ class _Setter:
         weight = self.module._parameters.get("weight")
         users = [n for n in self.plan.weights if n.module is not None and n.module is not self.module]
         if weight is not None and any(n.module._parameters.get("weight") is weight for n in users):  # type: ignore[union-attr]
-            self.report.notes.append(f"{self.path}.weight is shared with a linear layer and drawn as that layer's")
+            self.report.notes.append(
+                f"{self.path}.weight is shared with a linear layer and drawn as that layer's"
+            )
             return
         tensor = self._mine("weight")
         if tensor is not None:
@@ -270,7 +299,10 @@ class _Setter:
             elif name.startswith("weight_h"):
                 for gate in tensor.chunk(count) if name.startswith("weight_hh") else [tensor]:
                     fill.draw_(gate, 1 / math.sqrt(max(gate.shape)), Style("orthogonal"))
-                self._note(name, f"orthogonal, each of {count} gates" if name.startswith("weight_hh") else "orthogonal")
+                self._note(
+                    name,
+                    f"orthogonal, each of {count} gates" if name.startswith("weight_hh") else "orthogonal",
+                )
             else:
                 tensor.zero_()
                 forget = count == 4 and name.startswith("bias_ih")
@@ -293,7 +325,9 @@ class _Setter:
                 self._note(name, f"gain {recipe.gain:.4g}{each}, {recipe.why}")
         self._zero("in_proj_bias")
         assert isinstance(module, nn.MultiheadAttention)
-        _Setter(self.plan, self.report, f"{self.path}.out_proj".lstrip("."), module.out_proj, None, self.done)._output()
+        _Setter(
+            self.plan, self.report, f"{self.path}.out_proj".lstrip("."), module.out_proj, None, self.done
+        )._output()
 
     @torch.no_grad()
     def _output(self) -> None:
@@ -305,7 +339,9 @@ class _Setter:
         self._zero("bias")
 
 
-def _take_out_the_draw(model: nn.Module, wiring: Wiring, plan: _Plan, batch: Batch, report: RemedyReport) -> None:
+def _take_out_the_draw(
+    model: nn.Module, wiring: Wiring, plan: _Plan, batch: Batch, report: RemedyReport, only: Sequence[str]
+) -> None:
     """One pass of noise; each layer of a plain row is scaled, as it runs, to pre-activations of mean square 1.
 
     The expectation over draws is 1 already. The single draw is off by some sqrt(5 / width) in square, which adds up
@@ -319,7 +355,8 @@ def _take_out_the_draw(model: nn.Module, wiring: Wiring, plan: _Plan, batch: Bat
         for name in node.parameters:
             uses[name] = uses.get(name, 0) + 1
     wanted = {n.name for n in plan.weights if n.name in plan.depth and not plan.is_readout(n)
-              and wiring.norm_after(n) is None and all(uses[p] == 1 for p in n.parameters)}  # fmt: skip
+              and wiring.norm_after(n) is None and all(uses[p] == 1 for p in n.parameters)
+              and any(fnmatchcase(n.path, pattern) for pattern in only)}  # fmt: skip
     factors: list[float] = []
 
     def visit(node: Node, tensor: Tensor, _: Any) -> Tensor | None:

@@ -53,7 +53,9 @@ def check_model(remedy: str, model: nn.Module) -> None:
     if not isinstance(model, nn.Module):
         raise InputError(f"{remedy}: model: expected an nn.Module, got {type(model).__name__}")
     if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-        raise InputError(f"{remedy}: model: it has lazy parameters without a shape yet; run it once on a batch first")
+        raise InputError(
+            f"{remedy}: model: it has lazy parameters without a shape yet; run it once on a batch first"
+        )
 
 
 def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring:
@@ -61,7 +63,9 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring
     given = batch.fresh()
     random = torch.get_rng_state()
     try:
-        return Tracer(model, visit).run(lambda: model(*given.args, **given.kwargs), (given.args, given.kwargs))
+        return Tracer(model, visit).run(
+            lambda: model(*given.args, **given.kwargs), (given.args, given.kwargs)
+        )
     except InputError:
         raise
     except Exception as error:

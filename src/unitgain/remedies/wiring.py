@@ -96,7 +96,9 @@ class Wiring:
 
     def weights(self) -> list[Node]:
         """Every use of a weight in execution order: modules, and products with bare parameters."""
-        return [n for n in self.nodes.values() if n.role in _WEIGHTED and (n.module is not None or n.parameters)]
+        return [
+            n for n in self.nodes.values() if n.role in _WEIGHTED and (n.module is not None or n.parameters)
+        ]
 
     def consumers(self, node: Node) -> list[Node]:
         return self._consumers.get(node.name, [])
@@ -171,10 +173,14 @@ class Wiring:
                 continue
             weight = getattr(node.module, "weight", None)
             if node.role != "linear" or not isinstance(weight, Tensor) or len(self.consumers(node)) > 1:
-                raise InputError(f"model: {node.name} ({node.label}) makes it more than a stack that theory predicts")
+                raise InputError(
+                    f"model: {node.name} ({node.label}) makes it more than a stack that theory predicts"
+                )
             bias = getattr(node.module, "bias", None)
             after = self.after(node)
-            bias_std = float(bias.detach().float().square().mean().sqrt()) if isinstance(bias, Tensor) else 0.0
+            bias_std = (
+                float(bias.detach().float().square().mean().sqrt()) if isinstance(bias, Tensor) else 0.0
+            )
             weight_std = float(weight.detach().float().square().mean().sqrt())
             stack.append(theory.Layer(fan_in_of(node), weight_std, bias_std, after.function))
         return stack
@@ -192,7 +198,9 @@ def fan_in_of(node: Node) -> int:
 
 
 def _as_neighbour(node: Node) -> Neighbour:
-    kind = {"input": "data", "embedding": "linear", "recurrent": "other", "attention": "linear"}.get(node.role, node.role)
+    kind = {"input": "data", "embedding": "linear", "recurrent": "other", "attention": "linear"}.get(
+        node.role, node.role
+    )
     if kind not in ("data", "activation", "norm", "linear", "sum", "product", "concat"):
         kind = "other"
     return Neighbour(kind, node.label, node.function, node)
@@ -217,7 +225,9 @@ class Tracer:
 
     def __init__(self, model: nn.Module, visit: Callable[[Node, Any, Any], Any] | None = None):
         if modules.is_compiled(model):
-            raise InputError("model: it is compiled or scripted, which cannot be followed; give the one it was made from")
+            raise InputError(
+                "model: it is compiled or scripted, which cannot be followed; give the one it was made from"
+            )
         self.model, self.visit = model, visit
         self.wiring = Wiring()
         self._origins = Origins()
@@ -256,7 +266,7 @@ class Tracer:
             self._aim()
             output = call()
         for tensor in tensors_in(output):
-            for site in (o.sites if (o := self._origins[tensor]) is not None else ()):
+            for site in o.sites if (o := self._origins[tensor]) is not None else ():
                 if site in self.wiring.nodes:
                     self.wiring.nodes[site].is_output = True
         return self.wiring
@@ -340,7 +350,13 @@ class _Flow(Dataflow):
             return func(*args, **(kwargs or {}))
         self.current = func
         role = (
-            "sum" if func in _SUMS else "concat" if func in _CONCATS else "product" if func in _PRODUCTS else None
+            "sum"
+            if func in _SUMS
+            else "concat"
+            if func in _CONCATS
+            else "product"
+            if func in _PRODUCTS
+            else None
         )
         if role is None:
             return super().__torch_function__(func, types, args, kwargs)
