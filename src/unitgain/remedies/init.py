@@ -216,11 +216,8 @@ class _Setter:
         tensor = self.module._parameters.get(name)
         full = f"{self.path}.{name}" if self.path else name
         if tensor is None:
-            if (
-                getattr(self.module, "parametrizations", None) is not None
-                and name in self.module.parametrizations
-            ):  # type: ignore[operator]
-                self.report.notes.append(f"{full} is parametrized and stays as it is")
+            if hasattr(self.module, name) and getattr(self.module, name) is not None:
+                self.report.notes.append(f"{full} is computed (parametrized) and stays as it is")
             return None
         if id(tensor) in self.done:
             return None

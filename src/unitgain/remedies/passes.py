@@ -13,7 +13,8 @@ from ..checkup.batch import Batch, check_devices, read_batch
 from ..checkup.isolate import put_back, random_state_kept
 from ..errors import InputError
 from ..probe import modules
-from .wiring import Node, Tracer, Wiring
+from .tracer import Tracer
+from .wiring import Node, Wiring
 
 Visit = Callable[[Node, Tensor, Any], "Tensor | None"]
 

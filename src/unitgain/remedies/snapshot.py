@@ -49,13 +49,13 @@ class Snapshot:
             ):
                 there.clear()  # type: ignore[attr-defined]
                 there.update(before)  # type: ignore[arg-type]
-            for name in [n for n in vars(module) if n not in plain]:
-                delattr(module, name)
+            for name in [n for n in vars(module) if n not in plain and n not in _CONTENTS]:
+                del vars(module)[name]
             for name, value in plain.items():
-                current = vars(module).get(name)
                 if name in _HOOKS:
-                    current.clear()  # type: ignore[union-attr]
-                    current.update(value)  # type: ignore[union-attr]
+                    hooks = vars(module)[name]
+                    hooks.clear()
+                    hooks.update(value)
                 else:
                     vars(module)[name] = value
 
