@@ -1,6 +1,9 @@
 """unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch.
 
 check     one batch through a model -> Report
+fix       repairs what can be repaired, measured again -> FixReport
+init_     weights that fit what is around them
+lsuv_     every layer to std 1 on data
 Probe     watches training -> Record
 diagnose  Record -> findings
 theory    activation function -> gain, maps, predictions
@@ -17,10 +20,13 @@ from .diagnose import Finding, diagnose
 from .errors import InputError, RecordError, UnitgainError
 from .probe import Probe
 from .record import Record
-from .report import Report
+from .remedies import init_, lsuv_
+from .repair import fix
+from .report import FixReport, Report
 
 __all__ = [
     "Finding",
+    "FixReport",
     "InputError",
     "Probe",
     "Record",
@@ -31,6 +37,9 @@ __all__ = [
     "check",
     "data",
     "diagnose",
+    "fix",
+    "init_",
+    "lsuv_",
     "models",
     "nn",
     "plots",

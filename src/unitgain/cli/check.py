@@ -88,8 +88,8 @@ def check(
 
         with busy("checking"):
             model, given = options.model_and_batch(
-                target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens, count=batch, loss=loss,
-                device=device, seed=seed, normalize=normalize,
+                target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
+                count=batch, loss=loss, device=device, seed=seed, normalize=normalize,
             )  # fmt: skip
             report = run_check(
                 model, given, loss, steps=steps, optimizer=make_optimizer,

@@ -63,7 +63,9 @@ def fix(
       unitgain check my_model.py:make_model --data batch.npz --weights repaired.safetensors
     """
     if out is None and not dry_run:
-        raise InputError("--out is missing: say where the weights go (--out weights.safetensors), or --dry-run")
+        raise InputError(
+            "--out is missing: say where the weights go (--out weights.safetensors), or --dry-run"
+        )
     if out is not None and dry_run:
         raise InputError(f"--out {out}: a dry run writes no weights; leave out one of --out and --dry-run")
     outputs = {"--out": out, "--html": html, "--json": json}
@@ -80,9 +82,7 @@ def fix(
                 target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
                 count=batch, loss=loss, device=device, seed=seed, normalize=normalize,
             )  # fmt: skip
-            report = run_fix(
-                model, given, loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize
-            )
+            report = run_fix(model, given, loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize)
     if json == "-":
         print(report.to_json())
     else:

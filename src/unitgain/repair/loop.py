@@ -12,10 +12,10 @@ from ..checkup import check
 from ..diagnose import Finding
 from ..diagnose.catalogue import resolve
 from ..errors import InputError
+from ..remedies import Snapshot
 from ..report import Action, FixReport, Report
 from .patient import Patient
 from .plan import PLANS, WHEN_ASKED, Remedy
-from .undo import Snapshot
 
 _COST = {"error": 100, "warning": 10, "info": 0}
 
@@ -59,6 +59,8 @@ def fix(
     >>> result.before.ok, result.after.ok, result.fixed
     (False, True, ('UG101',))
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
@@ -97,6 +99,7 @@ class _Repair:
 
     def run(self) -> FixReport:
         before = report = self._check()
+        self.patient.read(before)
         self.known = {f.code for f in before.findings}
         may_redraw = self.reinitialize if self.reinitialize is not None else self.patient.untrained(before)
         best = self._state(report)
@@ -138,13 +141,18 @@ class _Repair:
         snapshot, batch = Snapshot(self.patient.model), self.patient.batch
         try:
             changes = remedy.apply(self.patient, finding)
-            if not changes:
-                return report
-            after = self._check()
-        except InputError as error:  # it does not apply to this model, or the model does not run any more
+        except InputError:  # it does not apply to this model: nothing to tell
+            changes = []
+        if not changes:
             snapshot.restore()
             self.patient.batch = batch
-            self._note(finding, remedy, (), False, f"not applied: {error}")
+            return report
+        try:
+            after = self._check()
+        except InputError as error:
+            snapshot.restore()
+            self.patient.batch = batch
+            self._note(finding, remedy, tuple(changes), False, f"undone: {error}")
             return report
         better, outcome = self._judge(finding, report, after)
         self._note(finding, remedy, tuple(changes), better, outcome)

@@ -252,7 +252,7 @@ def compared(before: Record, after: Record, width: int) -> Iterator[RenderableTy
     """Two measurements of one network side by side: every layer's scale before and after."""
     rows = layers_of(after)
     old = {layer.name: layer for layer in layers_of(before)}
-    shown = choose(rows, Peers.of(rows), MAX_ROWS)
+    shown = choose(rows, Peers.of(rows), MAX_ROWS // 2)
     decades = _decades_shown([*shown, *(old[layer.name] for layer in shown if layer.name in old)])
     bar_width = 21 if width >= 110 else 15
     yield Text.assemble(

@@ -6,4 +6,12 @@ from .synthetic import parse_shape
 from .weights import load_weights, save_weights
 from .words import did_you_mean
 
-__all__ = ["did_you_mean", "load_batch", "load_model", "load_weights", "parse_settings", "parse_shape", "save_weights"]
+__all__ = [
+    "did_you_mean",
+    "load_batch",
+    "load_model",
+    "load_weights",
+    "parse_settings",
+    "parse_shape",
+    "save_weights",
+]

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from unitgain.repair.undo import Snapshot
+from unitgain.remedies import Snapshot
 
 
 class Net(nn.Module):
