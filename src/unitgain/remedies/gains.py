@@ -90,7 +90,7 @@ def keeps_variance(function: Elementwise) -> bool:
 
 
 def stable(function: Elementwise, label: str = "", biased: bool = True) -> Recipe:
-    """The recipe for a deep stack of this activation: Kaiming's where that keeps variance and gradients, else see above.
+    """The recipe for a deep stack of this activation: Kaiming's where that keeps both directions, else see above.
 
     biased: whether the layer has a bias. Without one nothing but Kaiming's gain is left: rows that sum to zero
     alone would make gradients grow some 15% at every layer.

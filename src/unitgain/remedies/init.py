@@ -137,7 +137,7 @@ def _wired(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Wiring, 
             )
             return wiring, trial
     report.notes.append(
-        "no batch given: took the order in which modules were registered; activations that are called as functions, and "
+        "no batch given: took the order in which modules were registered; activations called as functions, and "
         "branches, are not seen. Give batch=, or activation="
     )
     return Registered(model), None

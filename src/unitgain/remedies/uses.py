@@ -126,7 +126,7 @@ class Group:
 
     uses: list[Use] = field(default_factory=list)
     log_scale: float = 0.0
-    tried: list[tuple[float, float]] = field(default_factory=list)  # (log scale, log std)
+    tried: list[tuple[float, float]] = field(default_factory=list)  # log scale, log of std over target
     seen: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # of this pass: count, mean, std
 
     def observe(self, use: Use, y: Tensor) -> None:
@@ -148,28 +148,36 @@ class Group:
                 use.problem = "its output is constant or not finite"
             return True
         close = abs(std / target.std - 1) < target.tol
-        moves = self._moves() if 0.5 < std / target.std < 2 else []
-        if close and all(abs(amount) < target.tol * target.std for _, amount in moves):
-            return True
-        if not close:
-            lever = self.uses[0].lever
-            assert lever.weight is not None
-            self.tried.append((self.log_scale, math.log(std)))
-            step = (math.log(target.std) - math.log(std)) / self._power()
-            step = min(max(step, -_FAR), _FAR)
-            self.log_scale += step
-            lever.scale(torch.tensor(math.exp(step), device=lever.weight.device), bias=False)
-        for lever, amount in moves:
-            assert lever.bias is not None
-            lever.shift(torch.tensor(amount, device=lever.bias.device))
+        if abs(std / target.std - 1) < target.tol:
+            moves = [(lever, by) for lever, by in self._moves() if abs(by) > target.tol * target.std]
+            for lever, amount in moves:
+                assert lever.bias is not None
+                lever.shift(torch.tensor(amount, device=lever.bias.device))
+                self.tried.clear()  # of another function
+            return not moves
+        self.tried.append((self.log_scale, math.log(std / target.std)))
+        following = self._next()
+        lever = self.uses[0].lever
+        assert lever.weight is not None
+        lever.scale(
+            torch.tensor(math.exp(following - self.log_scale), device=lever.weight.device), bias=False
+        )
+        self.log_scale = following
         return False
 
-    def _power(self) -> float:
-        if len(self.tried) < 2:
-            return 1.0 + 0.5 * (len(self.uses) - 1)  # between uses side by side and uses in a row
-        (a, b), (c, d) = self.tried[-2:]
-        power = (d - b) / (c - a) if c != a else 1.0
-        return min(max(power, 1.0), 2.0 * len(self.uses) + 1)
+    def _next(self) -> float:
+        """The log scale to try: by secant, inside of the bracket if there is one; each third time its middle."""
+        (now, off), power = self.tried[-1], 1.0 + 0.5 * (len(self.uses) - 1)
+        if len(self.tried) > 1 and (before := self.tried[-2])[0] != now:
+            power = (off - before[1]) / (now - before[0])
+            power = min(max(power, 1.0), 2.0 * len(self.uses) + 1)
+        following = now - min(max(off / power, -_FAR), _FAR)
+        low = max((x for x, y in self.tried if y < 0), default=-math.inf)
+        high = min((x for x, y in self.tried if y > 0), default=math.inf)
+        if math.isfinite(high - low) and low < high:
+            if not low < following < high or len(self.tried) % 3 == 0:
+                following = (low + high) / 2
+        return following
 
     def _moves(self) -> list[tuple[Lever, float]]:
         """By how much each bias must move for the mean, averaged over the uses that share it."""
