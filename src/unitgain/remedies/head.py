@@ -22,8 +22,8 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
     """Scales the model's last layer down, and zeroes its bias, so that its first guess is close to "all the same".
 
     Independent logits of std s cost s^2 / 2 more than ln(C), the loss of equal guesses. target_std None takes
-    s = sqrt(2 * 0.01 * ln(C)) (C: the size of the channel axis), which leaves the first loss 1% above ln(C). Logits that
-    are smaller already stay. The last layer may be a weight or a norm; one whose weight is shared with another layer
+    s = sqrt(2 * 0.01 * ln(C)) (C: the size of the channel axis), which leaves the first loss 1% above ln(C). Smaller
+    logits stay. The last layer may be a weight or a norm; one whose weight is shared with another layer
     stays, and is named in `report.problems`.
 
     Raises InputError if the batch does not fit.

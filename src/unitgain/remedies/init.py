@@ -56,7 +56,7 @@ def init_(
     activation    "auto" finds it for every weight; else a name, function or module that stands between all layers
     mode          "fan_in" keeps the variance of activations, "fan_out" that of gradients
     distribution  "normal" or "uniform" (of the same std)
-    batch         anything that `ug.check` takes. It is read for shapes and for what runs after what, never for its values.
+    batch         anything that `ug.check` takes, read for shapes and for what runs after what, never for its values.
                   Without it a pass on made-up inputs is tried; if the model does not take them, the order in which
                   modules were registered stands in for the order in which they run, and the report says so
     flat          see the module's text; False gives the textbook's draw. Only with mode "fan_in" and not for Glorot
@@ -78,6 +78,7 @@ def init_(
       0.bias    rms ... -> ...  zero
       2.weight  rms ... -> ...  gain 1.414 x 0.25 (readout), behind ReLU
       2.bias    rms ... -> ...  zero
+      note: weights scaled by ... to ... (1 of them), which takes out what this draw does to standard normal inputs
     """
     passes.check_model("init_", model)
     style = Style(scheme, mode, distribution)
@@ -88,7 +89,7 @@ def init_(
     wiring, read = _wired(model, batch, report)
     flat = flat and mode == "fan_in" and scheme != "glorot"
     plan = _Plan(wiring, style, given, flat, readout)
-    before = {n: rms(p) for n, p in model.named_parameters()}
+    before = {n: rms(p) for n, p in model.named_parameters(remove_duplicate=False)}
     done: set[int] = set()
     by_module = {id(n.module): n for n in reversed(wiring.weights()) if n.module is not None}
     for path, module, leaf, _ in modules.walk(model):
@@ -97,7 +98,7 @@ def init_(
             _Setter(plan, report, path, module, by_module.get(id(module)), done).set()
     if flat and read is not None:
         _take_out_the_draw(model, wiring, plan, read, report, only)
-    after = {n: rms(p) for n, p in model.named_parameters()}
+    after = {n: rms(p) for n, p in model.named_parameters(remove_duplicate=False)}
     report.changes = [Change(c.name, before[c.name], after[c.name], c.reason) for c in report.changes]
     bare = [n for w in wiring.weights() if w.module is None for n in w.parameters if before[n] == after[n]]
     if bare:
@@ -105,7 +106,7 @@ def init_(
     growing = [b for b in wiring.branches() if not any(n.role == "norm" for n in b.nodes)]
     if len(growing) > 2:
         report.notes.append(
-            f"{len(growing)} residual branches have no norm, so that variance grows from block to block; follow with "
+            f"{len(growing)} residual branches have no norm, so that variance grows; follow with "
             "fixup_, scale_residual_branches_ or zero_residual_ends_"
         )
     return report
@@ -136,7 +137,7 @@ def _wired(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Wiring, 
             )
             return wiring, trial
     report.notes.append(
-        "no batch given: took the order in which modules were registered; activations that are called as functions, and "
+        "no batch given: took the order in which modules were registered; activations called as functions, and "
         "branches, are not seen. Give batch=, or activation="
     )
     return Registered(model), None
@@ -381,6 +382,6 @@ def _take_out_the_draw(
         return
     if factors:
         report.notes.append(
-            f"{len(factors)} weights were scaled by {min(factors):.3f} to {max(factors):.3f}, which takes out what this draw "
-            "does to standard normal inputs"
+            f"weights scaled by {min(factors):.3f} to {max(factors):.3f} ({len(factors)} of them), which takes out "
+            "what this draw does to standard normal inputs"
         )

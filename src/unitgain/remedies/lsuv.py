@@ -42,11 +42,11 @@ def lsuv_(
 ) -> RemedyReport:
     """Scales weights (and sets biases) so that every layer's output on this batch has the wanted std and mean.
 
-    batch        anything that `ug.check` takes; the more examples the better, some hundred values per channel are enough
+    batch        anything that `ug.check` takes; some hundred values for each channel are enough
     target_mean  None leaves means alone
     where        "preactivation": the output of the layer itself, which can always be reached; "activation": what comes
                  out of the activation right after it. There, a mean out of the function's reach (0 behind a ReLU)
-                 is left, and behind functions too narrow for the std (tanh) the preactivation is taken: the report says so
+                 is left, and behind functions too narrow for the std (tanh) the preactivation is taken; it is said
     bias         False changes weights only, and leaves means alone
     per          "layer": one std and mean over all values; "channel": for each output channel its own
     tol          of target_std: how near is near enough, for the pooled uses of shared weights and in the report
@@ -106,11 +106,13 @@ class _Run:
         if any(use.function is not None for use in self.uses.values()):
             passes.follow(self.model, self.batch, self._look)
         old = {n: p.detach().clone() for n, p in self.model.named_parameters()}
-        for _ in range(max_iter):
+        for number in range(max_iter):
             for group in self.groups:
                 group.seen.clear()
             passes.follow(self.model, self.batch, self._set)
-            if all([group.step(self.target) for group in self.groups]):  # a list: every group has its step
+            last = number == max_iter - 1  # what comes after a shared weight was set to its present scale
+            steps = [group.step(self.target, last) for group in self.groups]
+            if all(steps):
                 break
         for group in self.groups:
             group.seen.clear()

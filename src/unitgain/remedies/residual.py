@@ -31,8 +31,9 @@ _WEIGHTED = ("linear", "attention")
 
 
 def zero_residual_ends_(model: nn.Module, batch: Any) -> RemedyReport:
-    """Sets the last norm's gain and bias in every branch to zero; in branches without a norm at the end, the last weight
-    and bias. Every block starts as the identity.
+    """Sets what each branch ends with to zero: the last norm's gain and bias, or the last weight and bias.
+
+    Every block starts as the identity.
 
     Raises InputError if the batch does not fit, or if the model has no residual branch.
     """

@@ -74,7 +74,7 @@ def recalibrate_(model: nn.Module, batches: Iterable[Any]) -> RemedyReport:
 
 
 class NormalizeInput(nn.Module):
-    """(x - mean) / std with stored numbers: a transform for data, and what normalize_input_ puts before a model.
+    """(x - mean) / std with stored numbers: a transform for data, and what normalize_input_ does before a model.
 
     mean, std  (channels,) or one number, along `axis`
 
@@ -114,28 +114,37 @@ class NormalizeInput(nn.Module):
         return cls(mean, std, axis) if axis is not None else cls(mean[0], std[0], None)
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = [1] * x.dim()
-        if self.axis is not None:
-            shape[self.axis] = -1
-            return (x - self.mean.view(shape).to(x.dtype)) / self.std.view(shape).to(x.dtype)
-        return (x - self.mean.to(x.dtype)) / self.std.to(x.dtype)
+        return _normalized(x, self.mean, self.std, self.axis)
+
+
+def _normalized(x: Tensor, mean: Tensor, std: Tensor, axis: int | None) -> Tensor:
+    shape = [1] * x.dim()
+    if axis is not None:
+        shape[axis] = -1
+    return (x - mean.view(shape).to(x.dtype)) / std.view(shape).to(x.dtype)
 
 
 class _Before:
-    """The hook: the first floating-point input, by position or by name, goes through model.normalize_input."""
+    """The hook: normalizes the first floating-point input, given by position or by name."""
+
+    def __init__(self, axis: int | None):
+        self.axis = axis
+
+    def normalize(self, module: nn.Module, x: Tensor) -> Tensor:
+        return _normalized(x, module.input_mean, module.input_std, self.axis)  # type: ignore[arg-type]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         for i, value in enumerate(args):
             if isinstance(value, Tensor) and value.is_floating_point():
-                return (*args[:i], module.normalize_input(value), *args[i + 1 :]), kwargs  # type: ignore[operator]
+                return (*args[:i], self.normalize(module, value), *args[i + 1 :]), kwargs
         for key, value in kwargs.items():
             if isinstance(value, Tensor) and value.is_floating_point():
-                return args, {**kwargs, key: module.normalize_input(value)}  # type: ignore[operator]
+                return args, {**kwargs, key: self.normalize(module, value)}
         return args, kwargs
 
 
 def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
-    """Puts NormalizeInput before the model, as its submodule `normalize_input`, with this batch's mean and std.
+    """Normalizes what goes into the model by this batch's mean and std: buffers input_mean, input_std and a hook.
 
     Better done where the data is loaded: `NormalizeInput.of(inputs)` is that transform. Raises InputError for inputs
     that are not finite, constant or integer.
@@ -145,16 +154,15 @@ def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
     if not floats:
         raise InputError("normalize_input_: batch: it has no floating-point input to normalize")
     report = RemedyReport("normalize_input_")
-    if hasattr(model, "normalize_input"):
-        report.problems.append("the model has a normalize_input already")
+    if hasattr(model, "input_mean"):
+        report.problems.append("the model normalizes its input already")
         return report
     made = NormalizeInput.of(floats[0])
-    model.add_module("normalize_input", made)
-    model.register_forward_pre_hook(_Before(), with_kwargs=True)
+    model.register_buffer("input_mean", made.mean)  # no submodule: it would be a layer of a Sequential
+    model.register_buffer("input_std", made.std)
+    model.register_forward_pre_hook(_Before(made.axis), with_kwargs=True)
     std = float(floats[0].float().std(correction=0))
-    report.changes.append(
-        Change("normalize_input", std, 1.0, f"mean {made.mean.tolist()}, std {made.std.tolist()}")
-    )
+    report.changes.append(Change("input", std, 1.0, f"mean {made.mean.tolist()}, std {made.std.tolist()}"))
     return report
 
 

@@ -1,4 +1,4 @@
-"""One measured use of a weight in lsuv_: what is wanted there, the scale and shift for it, and the search for shared weights."""
+"""One measured use of a weight in lsuv_: what is wanted there, and how scale and shift are found."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .wiring import Elementwise
 _TINY = 1e-12
 _CONSTANT = 1e-6  # std over rms: below it, the std is rounding
 _STEPS = 100  # of the elementwise search for scale and shift behind an activation
-_FAR = 2.5  # the largest step of a shared weight's log scale
+_FAR = 1.0  # the largest step of a shared weight's log scale
 
 
 @dataclass(frozen=True)
@@ -77,11 +77,13 @@ def solve(use: Use, y: Tensor, target: Target, shifts: bool) -> tuple[Tensor, Te
         if axis is None:
             return "its bias must stay and has no axis of its own"
         rest = use.rows(along(lever.bias.detach().float(), axis, y.dim()).expand_as(y), per_channel)
+    if _same_for_all(use.rows(y, True)):
+        return "its output is constant: the same for every example. Is what comes before it dead?"
     rows = use.rows(y, per_channel) - rest
     spread, size = rows.std(1, correction=0), rows.square().mean(1).sqrt()
     dead = spread <= _CONSTANT * size.clamp_min(_TINY)
     if bool(dead.all()):
-        return "its output is constant, so that no scale changes its std; is what comes before it dead?"
+        return "its output is constant, so that no scale changes its std"
     wanted = use.mean if shifts and use.mean is not None else None
     scale = target.std / spread.clamp_min(_TINY)
     shift = wanted - scale * rows.mean(1) if wanted is not None else torch.zeros_like(scale)
@@ -106,6 +108,14 @@ def solve(use: Use, y: Tensor, target: Target, shifts: bool) -> tuple[Tensor, Te
     return (scale, shift) if per_channel else (scale[0], shift[0])
 
 
+def _same_for_all(rows: Tensor) -> bool:
+    """(channels, values): whether no channel varies. Biases that differ make a std over all values nevertheless."""
+    if rows.shape[1] < 2:
+        return False
+    spread, size = rows.std(1, correction=0), rows.square().mean(1).sqrt()
+    return bool((spread <= _CONSTANT * size.clamp_min(_TINY)).all())
+
+
 @dataclass(eq=False)
 class Group:
     """The uses of one weight that is used more than once, or not by a module of its own.
@@ -116,7 +126,7 @@ class Group:
 
     uses: list[Use] = field(default_factory=list)
     log_scale: float = 0.0
-    tried: list[tuple[float, float]] = field(default_factory=list)  # (log scale, log std)
+    tried: list[tuple[float, float]] = field(default_factory=list)  # log scale, log of std over target
     seen: dict[str, tuple[int, float, float]] = field(default_factory=dict)  # of this pass: count, mean, std
 
     def observe(self, use: Use, y: Tensor) -> None:
@@ -128,9 +138,9 @@ class Group:
         square = sum(n * (m * m + s * s) for n, m, s in self.seen.values()) / total
         return math.sqrt(max(square - mean * mean, 0.0)) if math.isfinite(square) else math.nan
 
-    def step(self, target: Target) -> bool:
-        """One step after a pass; True when it is where it should be, or cannot get there."""
-        if not self.seen:
+    def step(self, target: Target, last: bool = False) -> bool:
+        """One step after a pass, unless it is the last; True when nothing is left to be done."""
+        if not self.seen or last:
             return True
         std = self.pooled_std()
         if not math.isfinite(std) or std <= _TINY:
@@ -138,28 +148,36 @@ class Group:
                 use.problem = "its output is constant or not finite"
             return True
         close = abs(std / target.std - 1) < target.tol
-        moves = self._moves() if 0.1 < std / target.std < 10 else []
-        if close and all(abs(amount) < target.tol * target.std for _, amount in moves):
-            return True
-        if not close:
-            lever = self.uses[0].lever
-            assert lever.weight is not None
-            self.tried.append((self.log_scale, math.log(std)))
-            step = (math.log(target.std) - math.log(std)) / self._power()
-            step = min(max(step, -_FAR), _FAR)
-            self.log_scale += step
-            lever.scale(torch.tensor(math.exp(step), device=lever.weight.device), bias=False)
-        for lever, amount in moves:
-            assert lever.bias is not None
-            lever.shift(torch.tensor(amount, device=lever.bias.device))
+        if abs(std / target.std - 1) < target.tol:
+            moves = [(lever, by) for lever, by in self._moves() if abs(by) > target.tol * target.std]
+            for lever, amount in moves:
+                assert lever.bias is not None
+                lever.shift(torch.tensor(amount, device=lever.bias.device))
+                self.tried.clear()  # of another function
+            return not moves
+        self.tried.append((self.log_scale, math.log(std / target.std)))
+        following = self._next()
+        lever = self.uses[0].lever
+        assert lever.weight is not None
+        lever.scale(
+            torch.tensor(math.exp(following - self.log_scale), device=lever.weight.device), bias=False
+        )
+        self.log_scale = following
         return False
 
-    def _power(self) -> float:
-        if len(self.tried) < 2:
-            return 1.0
-        (a, b), (c, d) = self.tried[-2:]
-        power = (d - b) / (c - a) if c != a else 1.0
-        return min(max(power, 0.5), 2.0 * len(self.uses) + 1)
+    def _next(self) -> float:
+        """The log scale to try: by secant, inside of the bracket if there is one; each third time its middle."""
+        (now, off), power = self.tried[-1], 1.0 + 0.5 * (len(self.uses) - 1)
+        if len(self.tried) > 1 and (before := self.tried[-2])[0] != now:
+            power = (off - before[1]) / (now - before[0])
+            power = min(max(power, 1.0), 2.0 * len(self.uses) + 1)
+        following = now - min(max(off / power, -_FAR), _FAR)
+        low = max((x for x, y in self.tried if y < 0), default=-math.inf)
+        high = min((x for x, y in self.tried if y > 0), default=math.inf)
+        if math.isfinite(high - low) and low < high:
+            if not low < following < high or len(self.tried) % 3 == 0:
+                following = (low + high) / 2
+        return following
 
     def _moves(self) -> list[tuple[Lever, float]]:
         """By how much each bias must move for the mean, averaged over the uses that share it."""
