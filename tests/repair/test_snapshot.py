@@ -43,7 +43,9 @@ def test_values_modules_attributes_and_hooks_come_back() -> None:
     assert all(torch.equal(after[k], before[k]) for k in before)
     assert [id(p) for p in model.parameters()] == parameters, "an optimizer holds these very tensors"
     assert model.tied.weight is model.a.weight
-    assert model.shift == 0.0 and not model.a._forward_hooks and model.b.weight.requires_grad
+    assert model.shift == 0.0
+    assert not model.a._forward_hooks
+    assert model.b.weight.requires_grad
 
 
 def test_a_parametrization_is_taken_off_again() -> None:
@@ -55,7 +57,8 @@ def test_a_parametrization_is_taken_off_again() -> None:
     kind, kept = type(model[0]), Snapshot(model)
     parametrize.register_parametrization(model[0], "weight", Double())
     kept.restore()
-    assert type(model[0]) is kind and list(model.state_dict()) == ["0.weight", "0.bias"]
+    assert type(model[0]) is kind
+    assert list(model.state_dict()) == ["0.weight", "0.bias"]
 
 
 def test_it_can_be_restored_twice() -> None:
@@ -65,4 +68,5 @@ def test_it_can_be_restored_twice() -> None:
         model.bias = None
         nn.init.zeros_(model.weight)
         kept.restore()
-        assert torch.equal(model.weight, before) and model.bias is not None
+        assert torch.equal(model.weight, before)
+        assert model.bias is not None

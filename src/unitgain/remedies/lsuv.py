@@ -15,6 +15,7 @@ Source: Mishkin and Matas 2015 (arXiv 1511.06422). Deviations:
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -25,6 +26,7 @@ from ..errors import InputError
 from . import passes
 from .lever import Lever
 from .report import Change, Measured, RemedyReport, rms
+from .residual import end_of
 from .uses import Group, Target, Use, along, solve
 from .wiring import Node, Wiring
 
@@ -39,6 +41,8 @@ def lsuv_(
     per: Literal["layer", "channel"] = "layer",
     tol: float = 0.02,
     max_iter: int = 20,
+    *,
+    branch_std: float | None = None,
 ) -> RemedyReport:
     """Scales weights (and sets biases) so that every layer's output on this batch has the wanted std and mean.
 
@@ -50,6 +54,8 @@ def lsuv_(
     bias         False changes weights only, and leaves means alone
     per          "layer": one std and mean over all values; "channel": for each output channel its own
     tol          of target_std: how near is near enough, for the pooled uses of shared weights and in the report
+    branch_std   for what ends a residual branch: 1/sqrt(number of branches) keeps the sum of all of them at the
+                 scale of one. None: target_std, as everywhere
     max_iter     the most passes for shared weights; others need one
 
     Measured are Linear, convolutions and the like in any order of execution, the output of MultiheadAttention, and
@@ -65,11 +71,13 @@ def lsuv_(
     >>> [(m.name, round(m.std_after, 3), m.status) for m in report.measured]
     [('0', 1.0, 'reached'), ('2', 1.0, 'reached')]
     """
+    if branch_std is not None and not (math.isfinite(branch_std) and branch_std > 0):
+        raise InputError(f"lsuv_: branch_std is {branch_std}; a positive number is right, or None")
     _check(target_std, target_mean, where, per, tol, max_iter)
     found = passes.read("lsuv_", model, batch)
     target = Target(target_std, target_mean if bias else None, per == "channel", tol, bias)
     with passes.at_work(model):
-        return _Run(model, found, target, where == "activation").work(max_iter)
+        return _Run(model, found, target, where == "activation", branch_std).work(max_iter)
 
 
 def _check(
@@ -90,8 +98,11 @@ def _check(
 
 
 class _Run:
-    def __init__(self, model: nn.Module, batch: Batch, target: Target, behind: bool):
+    def __init__(
+        self, model: nn.Module, batch: Batch, target: Target, behind: bool, branch_std: float | None
+    ):
         self.model, self.batch, self.target, self.behind = model, batch, target, behind
+        self.branch_std = branch_std
         self.uses: dict[str, Use] = {}
         self.groups: list[Group] = []
 
@@ -100,7 +111,7 @@ class _Run:
 
         def measure_raw(node: Node, y: Tensor, _: Any) -> None:
             if node.role in ("linear", "attention", "recurrent"):
-                raw[node.name] = Use(Lever(self.model, node)).statistics(y)
+                raw[node.name] = Use(Lever(self.model, node), self.target).statistics(y)
 
         self._plan(passes.follow(self.model, self.batch, measure_raw), raw)
         if any(use.function is not None for use in self.uses.values()):
@@ -111,7 +122,7 @@ class _Run:
                 group.seen.clear()
             passes.follow(self.model, self.batch, self._set)
             last = number == max_iter - 1  # what comes after a shared weight was set to its present scale
-            steps = [group.step(self.target, last) for group in self.groups]
+            steps = [group.step(group.uses[0].target, last) for group in self.groups]
             if all(steps):
                 break
         for group in self.groups:
@@ -127,11 +138,14 @@ class _Run:
             for name in node.parameters:
                 used[name] = used.get(name, 0) + 1
         names = {id(p): n for n, p in self.model.named_parameters()}
+        branches = wiring.branches() if self.branch_std is not None else []
+        ends = {end.name for b in branches if (end := end_of(b)) is not None}
         shared: dict[str, Group] = {}
         for node in wiring.weights():
             if node.name not in raw:
                 continue
-            use = self.uses[node.name] = Use(Lever(self.model, node))
+            target = replace(self.target, std=self.branch_std) if node.name in ends else self.target
+            use = self.uses[node.name] = Use(Lever(self.model, node), target)
             use.first = use.last = raw[node.name]
             use.skip = use.lever.blocked
             if use.skip is None and (norm := wiring.norm_after(node)) is not None:
@@ -147,7 +161,7 @@ class _Run:
 
     def _aim(self, use: Use, wiring: Wiring) -> None:
         """Which function to measure behind, and whether the mean is within reach."""
-        mean, std = self.target.mean, self.target.std
+        mean, std = use.target.mean, use.target.std
         use.mean = mean
         after = wiring.after(use.lever.node)
         if not self.behind or after.kind != "activation" or after.function is None:
@@ -178,7 +192,7 @@ class _Run:
     def _verify(self, node: Node, y: Tensor, _: Any) -> None:
         if (use := self.uses.get(node.name)) is None:
             return
-        use.last, use.off = use.statistics(y), use.distance(y, self.target)
+        use.last, use.off = use.statistics(y), use.distance(y, use.target)
         if use.group is not None:
             use.group.observe(use, y)
 
@@ -197,7 +211,7 @@ class _Run:
         shifts = use.mean is not None and lever.can_shift
         if use.mean is not None and not shifts and use.function is None:
             y = self._shift_by_weight(use, y, inputs)
-        found = solve(use, y, self.target, shifts)
+        found = solve(use, y, use.target, shifts)
         if isinstance(found, str):
             use.problem = found
             return None
@@ -251,13 +265,13 @@ class _Run:
         note = f" {use.note}" if use.note else ""
         if use.group is not None:
             std = use.group.pooled_std()
-            if abs(std / self.target.std - 1) < self.target.tol:
+            if abs(std / use.target.std - 1) < use.target.tol:
                 return "reached" + (", over all uses of its weight" if len(use.group.uses) > 1 else "") + note
             return (
                 f"not reached: the uses of its shared weight have std {std:.3g} together after the last pass"
             )
         mean, std = use.last
-        if use.off < self.target.tol:
+        if use.off < use.target.tol:
             return "reached" + note
         if use.last == use.first:
             return f"not reached: std {std:.3g}, and scaling its weight has no effect"

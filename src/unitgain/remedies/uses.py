@@ -30,9 +30,15 @@ class Target:
 
 @dataclass(eq=False)
 class Use:
-    """function: the activation to measure behind, if any; mean: wanted here, None if it is left or out of reach."""
+    """One use of one weight.
+
+    target    wanted here
+    function  the activation to measure behind, if any
+    mean      wanted here, None if it is left or out of reach
+    """
 
     lever: Lever
+    target: Target
     function: Elementwise | None = None
     mean: float | None = None
     skip: str | None = None

@@ -65,7 +65,7 @@ def _floating_input(batch: Any) -> tuple[Any, Tensor]:
     if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], Tensor):
         if batch[0].is_floating_point():
             return 0, batch[0]
-    elif hasattr(batch, "keys"):
+    elif not isinstance(batch, (tuple, list)) and hasattr(batch, "keys"):
         found = [k for k in batch.keys() if isinstance(batch[k], Tensor) and batch[k].is_floating_point()]  # noqa: SIM118
         if len(found) == 1:
             return found[0], batch[found[0]]

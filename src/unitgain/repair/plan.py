@@ -39,7 +39,7 @@ def _head(patient: Patient, finding: Finding) -> RemedyReport:
 
 
 def _lsuv(patient: Patient, finding: Finding) -> RemedyReport:
-    return _with_quiet_head(patient, remedies.lsuv_(patient.model, patient.batch))
+    return _with_quiet_head(patient, _scaled(patient))
 
 
 def _init(patient: Patient, finding: Finding) -> RemedyReport:
@@ -48,7 +48,15 @@ def _init(patient: Patient, finding: Finding) -> RemedyReport:
 
 def _init_lsuv(patient: Patient, finding: Finding) -> RemedyReport:
     drawn = remedies.init_(patient.model, batch=patient.batch)
-    return _with_quiet_head(patient, drawn, remedies.lsuv_(patient.model, patient.batch))
+    return _with_quiet_head(patient, drawn, _scaled(patient))
+
+
+def _scaled(patient: Patient) -> RemedyReport:
+    """LSUV; in a residual network without norms, branches end so quietly that their sum has the scale of one."""
+    wiring = remedies.wiring_of(patient.model, patient.batch)
+    loud = [b for b in wiring.branches() if not any(node.role == "norm" for node in b.nodes)]
+    quiet = len(loud) ** -0.5 if loud else None
+    return remedies.lsuv_(patient.model, patient.batch, branch_std=quiet)
 
 
 def _branches(patient: Patient, finding: Finding) -> RemedyReport:
@@ -100,7 +108,7 @@ INIT_BRANCHES = Remedy("draw the weights anew and scale the residual branches", 
 ZERO_ENDS = Remedy("start the residual branches at zero", _zero_ends, redraws=True)
 SYMMETRY = Remedy("draw the units anew that are copies", _symmetry, redraws=True)
 
-_FLOW = (BRANCHES, LSUV, INIT, INIT_BRANCHES, INIT_LSUV, ZERO_ENDS)
+_FLOW = (LSUV, BRANCHES, INIT, INIT_BRANCHES, INIT_LSUV, ZERO_ENDS)
 
 PLANS: dict[str, tuple[Remedy, ...]] = {
     "UG101": (HEAD,),
