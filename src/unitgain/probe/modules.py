@@ -187,9 +187,10 @@ def outputs_of(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
         yield from (("", t) for t in list(tensors_in(output))[:1])
         return
-    if dataclasses.is_dataclass(output) and not hasattr(output, "items"):
-        output = {name: getattr(output, name, None) for name in fields_of(output)}
-    if hasattr(output, "items"):
+    if not hasattr(output, "items") and dataclasses.is_dataclass(output):
+        named: Any = {name: getattr(output, name, None) for name in fields_of(output)}
+        yield from outputs_of(module, named)
+    elif hasattr(output, "items"):
         for i, (key, value) in enumerate(output.items()):
             if isinstance(value, Tensor) and value.is_floating_point():
                 yield "" if i == 0 else f"[{key}]", value
