@@ -1,4 +1,4 @@
-"""Who may import whom. The table is the one of docs/decisions/0001-layout.md."""
+"""Who may import whom: the table below. The reasons are in docs/decisions/0001-layout.md."""
 
 from __future__ import annotations
 

@@ -42,6 +42,19 @@ class GeneralReLU(nn.Module):
             x = x - self.sub
         return x if self.maxv is None else x.clamp(max=self.maxv)
 
+    @property
+    def elementwise_function(self) -> dict[str, object]:
+        """What a Probe asks: name, bounds, and which outputs have no derivative. The ends reach 2**-8 of their value
+        inwards, since bfloat16 rounds them."""
+        low = None if self.leak else -(self.sub or 0.0)
+        high = self.maxv
+        return {
+            "name": "general_relu",
+            "bounds": (low, high),
+            "saturated": None if high is None else (None, high - abs(high) * 2**-8),
+            "dead": None if low is None else (-math.inf, low + abs(low) * 2**-8),
+        }
+
     def extra_repr(self) -> str:
         return f"leak={self.leak}, sub={self.sub}, maxv={self.maxv}"
 
