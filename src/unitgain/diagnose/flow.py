@@ -1,0 +1,58 @@
+"""What comes after a site, and which sites are the ends of blocks."""
+
+from __future__ import annotations
+
+from .view import Measured, View
+
+_TRANSPARENT = ("dropout", "reshape", "pool")
+
+
+def followers(view: View, measured: Measured) -> list[Measured]:
+    """Every site that is computed from this one, also through arithmetic between modules, in execution order."""
+    reached, found = {measured.name}, []
+    for site in view.activations:
+        sources = site.site.attributes.get("sources") or site.inputs
+        if site.name not in reached and reached.intersection(sources):
+            reached.add(site.name)
+            found.append(site)
+    return found
+
+
+def norm_follows(view: View, measured: Measured) -> bool:
+    """Whether anything computed from this site is normalized later: its scale is moot then."""
+    return any(site.role == "norm" for site in followers(view, measured))
+
+
+def block_ends(view: View) -> list[Measured]:
+    """Outputs of blocks (residual blocks, transformer layers) in execution order, the model's output left out."""
+    ends = [m for m in view.activations if m.role == "block" or m.site.attributes.get("block") == "block"]
+    return [m for m in ends if not m.is_output and not m.broken]
+
+
+def has_residual_branches(view: View) -> bool:
+    return any(m.site.attributes.get("block") == "branch" for m in view.activations)
+
+
+def next_functions(view: View, measured: Measured) -> list[Measured]:
+    """The sites that this one goes into directly, through dropout, reshaping and pooling."""
+    found: list[Measured] = []
+    for site in view.feeds(measured):
+        found += next_functions(view, site) if site.role in _TRANSPARENT else [site]
+    return found
+
+
+def previous(view: View, measured: Measured) -> Measured | None:
+    """The first site that goes into this one directly, through dropout, reshaping and pooling."""
+    for site in view.fed_by(measured):
+        return previous(view, site) if site.role in _TRANSPARENT and site.position else site
+    return None
+
+
+def is_trained(view: View) -> str | None:
+    """Why the weights are taken for trained ones, or None."""
+    if view.training:
+        return "the weights are in training"
+    rows = view.facts.get("batch_norms") or ()
+    if any(row.get("tracked", 0) > 0 for row in rows):
+        return "the weights are trained: BatchNorm has seen batches before"
+    return None
