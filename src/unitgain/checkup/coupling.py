@@ -203,10 +203,16 @@ class _Watch:
                     self.seen[name] = example.clone()
                 elif name in self.reference and _beyond_rounding(self.reference[name], example, self.limit):
                     self.first, self.first_module = name, type(module).__name__
-                    self.is_batch_norm = "BatchNorm" in type(module).__name__
+                    self.is_batch_norm = self._in_batch_norm(path)
                     return
 
         return hook
+
+    def _in_batch_norm(self, path: str) -> bool:
+        """Whether this is a BatchNorm or part of one (some have their activation inside)."""
+        names = path.split(".")
+        above = [self.model.get_submodule(".".join(names[:i])) for i in range(1, len(names) + 1)]
+        return any("BatchNorm" in type(module).__name__ for module in above)
 
 
 def _of_example(tensor: Tensor, rows: int) -> Tensor | None:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 _TOLERANCE = 1e-6  # of the largest magnitude: a few units in the last place of float32
+_NEAR = 1e-5  # of the largest product: float32 sums of equal terms in another order
+_CHUNK = 256  # pairs compared at once
 _GRADIENT_TOLERANCE = 1e-4  # sums over a batch round more
 
 
@@ -26,21 +28,24 @@ def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for path, module in model.named_modules():
         for name, parts, groups in _layers(module):
-            rows = _side_by_side([_by_unit(p, p, transposed) for p, transposed in parts])
-            if rows.shape[0] < 2 * groups or not bool(torch.isfinite(rows).all()):
+            rows = [_by_unit(p, transposed) for p, transposed in parts]
+            units = rows[0].shape[0]
+            if units < 2 * groups or any(r.shape[0] != units for r in rows):
                 continue
             gradients = [p.grad for p, _ in parts]
-            ways = None
-            if not any(g is None or g.is_sparse for g in gradients):
-                ways = _side_by_side([_by_unit(p, p.grad, transposed) for p, transposed in parts])
+            ways = [
+                _by_unit(g, t) for g, (_, t) in zip(gradients, parts) if g is not None and not g.is_sparse
+            ]
             copies, alike = 0, 0
-            for start in range(0, rows.shape[0], rows.shape[0] // groups):
-                group = slice(start, start + rows.shape[0] // groups)
-                c, a = _count(rows[group], None if ways is None else ways[group])
-                copies, alike = copies + c, alike + a
+            for start in range(0, units, units // groups):
+                group = slice(start, start + units // groups)
+                pairs = _pairs([r[group] for r in rows])
+                copies += len(pairs)
+                if len(ways) == len(rows):
+                    alike += int(_equal([w[group] for w in ways], pairs, _GRADIENT_TOLERANCE).sum())
             if copies:
                 full = f"{path}.{name}" if path else name
-                found[full] = {"units": rows.shape[0], "copies": copies, "learn_alike": alike}
+                found[full] = {"units": units, "copies": copies, "learn_alike": alike}
     return found
 
 
@@ -72,32 +77,43 @@ def _parts(module: nn.Module, *names: str, transposed: bool = False) -> list[Par
     return [(t, transposed and t.dim() > 1) for t in tensors if isinstance(t, Tensor)]
 
 
-def _by_unit(parameter: Tensor, values: Any, transposed: bool) -> Tensor:
-    assert values.shape == parameter.shape
+def _by_unit(values: Tensor, transposed: bool) -> Tensor:
+    """(units, weights of one unit)."""
     moved = values.detach().transpose(0, 1) if transposed else values.detach()
     return moved.reshape(moved.shape[0], -1)
 
 
-def _side_by_side(parts: list[Tensor]) -> Tensor:
-    return torch.cat([part.double() for part in parts], 1)  # (U, D)
+def _pairs(rows: list[Tensor]) -> Tensor:
+    """(P, 2): each unit that is a copy, with the unit that it is a copy of, among parts of rows (U, D).
 
-
-def _count(rows: Tensor, gradients: Tensor | None) -> tuple[int, int]:
-    """(copies, copies that get the same gradient too) among rows (U, D).
-
-    Rows are sorted by their product with a random vector; only neighbours there are compared. One pass over the
-    weights, where comparing all pairs would take U of them.
+    Rows are sorted by their product with a random vector, and only neighbours with nearly equal products are
+    compared: one pass over the weights, where all pairs would take U of them.
     """
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(rows.shape[1], generator=generator, dtype=torch.float64).to(rows.device)
-    order = (rows @ direction).argsort()
-    some = rows[order]
-    scale = rows.abs().amax().clamp(min=torch.finfo(torch.float64).tiny)
-    same = ((some[1:] - some[:-1]).abs().amax(1) <= _TOLERANCE * scale) & (some[1:].abs().amax(1) > 0)
-    copies = int(same.sum())
-    if not copies or gradients is None:
-        return copies, 0
-    ways = gradients[order]
-    largest = ways.abs().amax().clamp(min=torch.finfo(torch.float64).tiny)
-    alike = (ways[1:] - ways[:-1]).abs().amax(1) <= _GRADIENT_TOLERANCE * largest
-    return copies, int((same & alike).sum())
+    product = torch.zeros(rows[0].shape[0], dtype=torch.float64)
+    for part in rows:
+        direction = torch.randn(part.shape[1], generator=generator).to(part.device)
+        product += (part.float() @ direction).cpu().double()
+    if not bool(torch.isfinite(product).all()):
+        return torch.empty(0, 2, dtype=torch.long)
+    product, order = product.sort()
+    near = (product[1:] - product[:-1]) <= _NEAR * product.abs().max()
+    candidates = torch.stack([order[1:], order[:-1]], 1)[near]
+    return candidates[_equal(rows, candidates, _TOLERANCE, zero_counts=False)]
+
+
+def _equal(parts: list[Tensor], pairs: Tensor, tolerance: float, zero_counts: bool = True) -> Tensor:
+    """Which pairs of rows are equal up to a share of the part's largest magnitude; (P,) bool.
+
+    zero_counts  whether two rows of zeros are equal
+    """
+    same = torch.ones(len(pairs), dtype=torch.bool)
+    zero = torch.ones(len(pairs), dtype=torch.bool)
+    for part in parts if len(pairs) else []:
+        some = pairs.to(part.device)
+        scale = part.abs().max()
+        for at in range(0, len(pairs), _CHUNK):
+            one, other = part[some[at : at + _CHUNK, 0]], part[some[at : at + _CHUNK, 1]]
+            same[at : at + _CHUNK] &= ((one - other).abs().amax(1) <= tolerance * scale).cpu()
+            zero[at : at + _CHUNK] &= (one.abs().amax(1) == 0).cpu()
+    return same if zero_counts else same & ~zero

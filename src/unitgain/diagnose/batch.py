@@ -136,17 +136,25 @@ def _is_batch_norm(measured: Measured) -> bool:
     )
 
 
+_TIME_FIRST = (
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
+    "TransformerDecoderLayer",
+    "LSTM",
+    "GRU",
+    "RNN",
+)
+
+
 def _why_coupled(found: dict[str, object]) -> str:
     module = str(found.get("module") or "")
     if found.get("batch_norm"):
-        return f"{module} uses the batch's statistics in evaluation too: it keeps no running ones, or stays in training mode."
-    if module in (
-        "MultiheadAttention",
-        "TransformerEncoderLayer",
-        "TransformerDecoderLayer",
-        "LSTM",
-        "GRU",
-        "RNN",
-    ):
-        return f"{module} takes time first unless batch_first=True: it runs over the examples instead of the time steps."
-    return "Something there computes over the axis of the examples: a mean, softmax, norm or reshape with the wrong axis."
+        return (
+            f"{module} uses the batch's statistics in evaluation too: it keeps no running ones, or stays in training "
+            "mode."
+        )
+    if module in _TIME_FIRST:
+        return f"{module} takes time first unless batch_first=True: it runs over the examples, not the time steps."
+    return (
+        "Something there computes over the axis of the examples: a mean, softmax, norm or reshape gone wrong."
+    )

@@ -117,8 +117,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
     # residual streams, copies of units and scale of weights: what is more particular comes first
-    ("UG607", "UG302", _no_worse),
-    ("UG302", "UG607", _always),
+    ("UG607", "UG302", _always),
     ("UG606", "UG403", _no_worse),
     ("UG606", "UG102", _no_worse),
     *((code, "UG605", _always) for code in ("UG301", "UG302", "UG303", "UG607", "UG401", "UG402", "UG304")),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .flow import block_ends, followers, has_residual_branches, norm_follows
+from .flow import block_ends, followers, norm_follows
 from .trend import comparable
 from .view import CannotJudge, Measured, View, show
 
@@ -47,8 +47,7 @@ def mean_shift(view: View) -> Iterator[Finding]:
 def collapsed_inputs(view: View) -> Iterator[Finding]:
     """UG307: different examples, nearly the same features."""
     entry = CATALOGUE["UG307"]
-    path, gradual = _main_path(view)
-    path = [m for m in path if not math.isnan(m["cosine"])]
+    path = [m for m in _main_path(view) if not math.isnan(m["cosine"])]
     if len(path) < entry.limit("sites"):
         raise CannotJudge("fewer than three layers with more than one example")
     start = _cosine_of_inputs(view, path)
@@ -59,12 +58,12 @@ def collapsed_inputs(view: View) -> Iterator[Finding]:
     if onset >= len(path):
         return
     first, last = path[onset], path[-1]
-    if gradual and (onset == 0 or path[onset - 1]["cosine"] < entry.limit("approach")):
-        return  # a stream that starts anew there, from a class token that all examples share
+    if _starts_anew(path, onset) and path[onset - 1]["cosine"] < entry.limit("approach"):
+        return
     if any(m.site.attributes.get("subtracts_mean") == "channel" for m in followers(view, first)):
         return  # what the examples share is subtracted again
     yield entry.finding(
-        "warning" if 1 - last["cosine"] < 1 - entry.limit("warning") else "info",
+        "warning" if last["cosine"] > entry.limit("warning") else "info",
         first.name,
         f"different examples look alike from {first.name} on: mean cosine {last['cosine']:.4f} at {last.name}, "
         f"{start:.2f} at the start",
@@ -79,13 +78,16 @@ def collapsed_inputs(view: View) -> Iterator[Finding]:
     )
 
 
-def _main_path(view: View) -> tuple[list[Measured], bool]:
-    """(sites whose examples are compared, whether they lie on a residual stream). Pooled features between feature
-    maps are gates, and left out."""
+def _main_path(view: View) -> list[Measured]:
+    """The sites whose examples are compared: outputs of blocks, or layers where there are no blocks. Pooled features
+    between feature maps are gates, and left out."""
     ends = block_ends(view)
-    if len(ends) >= 3 and has_residual_branches(view):
-        return ends, True
-    return comparable(view.activations, 3), False
+    return ends if len(ends) >= 3 else comparable(view.activations, 3)
+
+
+def _starts_anew(path: list[Measured], onset: int) -> bool:
+    """Whether the first alike site is of another shape: a class token that all examples share enters there."""
+    return onset > 0 and path[onset].role == "block" and path[onset].site.shape != path[onset - 1].site.shape
 
 
 def _cosine_of_inputs(view: View, path: list[Measured]) -> float:

@@ -2,20 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from .view import Measured, View
 
 _TRANSPARENT = ("dropout", "reshape", "pool")
 
 
-def followers(view: View, measured: Measured) -> list[Measured]:
+def followers(view: View, measured: Measured) -> Iterator[Measured]:
     """Every site that is computed from this one, also through arithmetic between modules, in execution order."""
-    reached, found = {measured.name}, []
+    reached = {measured.name}
     for site in view.activations:
-        sources = site.site.attributes.get("sources") or site.inputs
-        if site.name not in reached and reached.intersection(sources):
+        if site.name not in reached and reached.intersection(_made_from(site, reached)):
             reached.add(site.name)
-            found.append(site)
+            yield site
+
+
+def leaders(view: View, measured: Measured) -> list[Measured]:
+    """Every site that this one is computed from, last first."""
+    wanted, found = {measured.name}, []
+    names = {m.name for m in view.activations if m.position < measured.position}
+    for site in reversed(view.activations):
+        if site.name in wanted:
+            wanted.update(_made_from(site, names))
+            if site.name != measured.name:
+                found.append(site)
     return found
+
+
+def _made_from(site: Measured, among: Iterable[str]) -> set[str]:
+    """What goes into a site; into a block also what it contains, since its output is made of that."""
+    made = set(site.site.attributes.get("sources") or site.inputs)
+    if site.role == "block":
+        inside = f"{site.site.attributes.get('path', site.name)}."
+        made.update(name for name in among if name.startswith(inside))
+    return made
 
 
 def norm_follows(view: View, measured: Measured) -> bool:

@@ -30,7 +30,9 @@ def residual_growth(view: View) -> Iterator[Finding]:
     if len(steps) < entry.limit("blocks") - 1:
         raise CannotJudge("too few neighbouring blocks of one shape")
     later = float(np.median(steps[len(steps) // 2 :]))
-    total = float(log[-1] - log[0])
+    total = min(
+        float(log[-1] - log[0]), later * (len(ends) - 1)
+    )  # without a first jump from a small embedding
     if later <= math.log10(entry.limit("per_block")) or total <= math.log10(entry.limit("total")):
         return
     per_block, change = 10**later, 10 ** min(total, 300.0)

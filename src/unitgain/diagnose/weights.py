@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from ..theory import NAMES, gain
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .flow import followers, is_trained, next_functions, norm_follows, previous
+from .flow import followers, is_trained, leaders, next_functions, norm_follows, previous
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 # whose weight is used as it is stored: standardized or otherwise computed weights have no scale of their own
@@ -146,7 +146,7 @@ def _stuck_at_zero(view: View) -> Iterator[Finding]:
         if len(weight.site.shape) < 2 or _is_last(view, owner):
             continue
         near = {owner.name, *(m.name for m in followers(view, owner))}
-        near |= {m.name for m in view.activations if owner in followers(view, m)}
+        near |= {m.name for m in leaders(view, owner)}
         opening = any(
             gradient.get(p.name, 0.0) > 0 and p.site.attributes.get("site") in near and _matters(p)
             for p in zero
@@ -171,4 +171,8 @@ def _matters(parameter: Measured) -> bool:
 
 def _is_last(view: View, owner: Measured) -> bool:
     """The layer that makes the output: classes that the batch lacks get the same gradient, and zero is fine."""
-    return owner.is_output or owner.name == view.fact("output", "site") or not followers(view, owner)
+    return (
+        owner.is_output
+        or owner.name == view.fact("output", "site")
+        or next(followers(view, owner), None) is None
+    )

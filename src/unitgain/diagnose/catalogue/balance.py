@@ -41,7 +41,7 @@ ENTRIES = (
     Entry(
         code="UG406",
         name="gradient-underflow",
-        rank=34,
+        rank=36,
         seen="Many gradient values are too small for the half-precision dtype that holds them.",
         matters=(
             "Below the smallest normal number digits are lost, and a little further down the value is zero: those "

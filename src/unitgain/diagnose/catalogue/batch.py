@@ -8,7 +8,7 @@ ENTRIES = (
     Entry(
         code="UG602",
         name="noisy-batch-statistics",
-        rank=62,
+        rank=68,
         seen="BatchNorm takes statistics over very few values, or its running ones over very few batches.",
         matters=(
             "Means over n values are off by 1/sqrt(n) of a standard deviation: noise in training, and running "
@@ -105,8 +105,8 @@ ENTRIES = (
             ),
         },
         action=(
-            "Recompute them over training data (unitgain.nn.calibrate_), and check that the batch is preprocessed as in "
-            "training; if it recurs, raise the momentum."
+            "Recompute them over training data (unitgain.nn.calibrate_), and check that the batch is preprocessed "
+            "as in training; if it recurs, raise the momentum."
         ),
         effect="Evaluation gives what training promised.",
         verify="Check again with another batch.",

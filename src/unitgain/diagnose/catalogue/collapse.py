@@ -8,7 +8,7 @@ ENTRIES = (
     Entry(
         code="UG305",
         name="mean-shift",
-        rank=60,
+        rank=66,
         seen="At most block outputs the squared mean of a channel is larger than its variance.",
         matters=(
             "What all examples share outweighs what tells them apart: units of the next layer see almost the same "
@@ -55,8 +55,8 @@ ENTRIES = (
         "Schoenholz et al., Deep information propagation, 2017.",
         measured=(
             "Mean cosine between different examples at block outputs, or at linear and convolution layers of networks "
-            "without residual blocks, from the first layer above the limit to the last. Silent if a later norm "
-            "subtracts what the batch shares. On a residual stream the cosine has to have come near before: a stream "
+            "without blocks, from the first above the limit to the last. Silent if a later norm subtracts what the "
+            "batch shares. Where the shape of the stream changes the cosine has to have come near before: a stream "
             "that begins with a token common to all examples is no collapse. Gates of pooled features are left out."
         ),
         thresholds={
@@ -67,7 +67,7 @@ ENTRIES = (
                 0.999,
                 "a thousandth of the squared norm left for differences; no healthy network came near it",
             ),
-            "approach": Threshold(0.9, "cosine before, on a residual stream"),
+            "approach": Threshold(0.9, "cosine before, where the shape of the stream changes"),
             "inputs": Threshold(0.95, "cosine of the inputs: above it the batch is at fault"),
             "sites": Threshold(3, "fewer layers are not deep"),
         },

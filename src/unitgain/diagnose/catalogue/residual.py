@@ -20,8 +20,9 @@ ENTRIES = (
         measured=(
             "Ratio of the mean square between neighbouring block outputs of one shape. The median over the later half "
             "of the blocks is judged: where the stream adds up, the ratio is (l + 1)/l and falls to one; where it "
-            "multiplies, it stays. The growth from the first to the last block must be large as well, so that resets "
-            "between stages count."
+            "multiplies, it stays. The growth over all blocks, the smaller of what the ends show and what that ratio "
+            "gives, must be large as well, so that resets between stages count and a first jump from a small embedding "
+            "does not."
         ),
         thresholds={
             "per_block": Threshold(1.3, "fold in variance; a sum of four or more equal blocks is below it"),
