@@ -25,15 +25,20 @@ def uneven_gradient(view: View) -> Iterator[Finding]:
     if not groups:
         raise CannotJudge("fewer than four weights of one kind with a gradient")
     away: dict[str, float] = {}
+    odd: dict[str, float] = {}  # how far a weight's own scale is from its peers', in decades
     for group in groups:
-        ratios = np.array([m["ratio"] for m in group])
-        for m, decades in zip(group, ratios - np.median(ratios)):
+        sizes = np.log10([size for _, size in group])
+        ratios = np.array([m["ratio"] for m, _ in group])
+        for (m, _), decades, size in zip(group, ratios - np.median(ratios), sizes - np.median(sizes)):
+            odd[m.name] = float(abs(size))
             if abs(decades) > math.log10(entry.limit("fold")):
                 away[m.name] = float(decades)
     if not away:
         return
-    worst = max(away, key=lambda name: abs(away[name]))
-    sure = abs(away[worst]) > math.log10(entry.limit("warning"))
+    most = max(map(abs, away.values()))
+    # a weight that is too large changes the gradient of its neighbours too: the one of unlike scale is named
+    worst = max(away, key=lambda name: (odd[name] > math.log10(3), abs(away[name])))
+    sure = most > math.log10(entry.limit("warning"))
     parameter = view.parameter(worst)
     std = parameter["std"] if parameter else math.nan
     more = away[worst] > 0
@@ -49,22 +54,23 @@ def uneven_gradient(view: View) -> Iterator[Finding]:
     )
 
 
-def _peers(view: View) -> list[list[Measured]]:
-    """Weights that stand at the same place of repeated blocks: names that differ in numbers only.
+def _peers(view: View) -> list[list[tuple[Measured, float]]]:
+    """(gradient, std of the weight) of weights at the same place of repeated blocks: names that differ in numbers
+    only.
 
     Kinds cannot be compared with one another: the weights of queries get a hundredth of the gradient that those of
     values get, and gates less than the layers that they gate. Embeddings, the head and what is zero are left out.
     """
     head = {p.name for p in view.own_parameters(view.output)}
     data = {p.name: p for p in view.parameters}
-    groups: dict[tuple[str, int], list[Measured]] = defaultdict(list)
+    groups: dict[tuple[str, int], list[tuple[Measured, float]]] = defaultdict(list)
     for m in view.parameter_gradients:
         parameter = data.get(m.name)
         if parameter is None or m.name in head or len(m.site.shape) < 2 or not math.isfinite(m["ratio"]):
             continue
         attributes = parameter.site.attributes
         if attributes.get("role") == "weight" and attributes.get("trainable", True) and parameter["std"] > 0:
-            groups[re.sub(r"\d+", "#", m.name), len(m.site.shape)].append(m)
+            groups[re.sub(r"\d+", "#", m.name), len(m.site.shape)].append((m, parameter["std"]))
     return list(groups.values())
 
 

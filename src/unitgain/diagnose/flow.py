@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from .view import Measured, View
@@ -73,7 +74,12 @@ def is_trained(view: View) -> str | None:
     """Why the weights are taken for trained ones, or None."""
     if view.training:
         return "the weights are in training"
-    rows = view.facts.get("batch_norms") or ()
-    if any(row.get("tracked", 0) > 0 for row in rows):
+    if any(row.get("tracked", 0) > 0 for row in view.facts.get("batch_norms") or ()):
         return "the weights are trained: BatchNorm has seen batches before"
-    return None
+    loss, kind = view.number("loss", "value"), view.fact("loss", "kind")
+    guess = math.nan  # loss of a model that gives every example the best constant
+    if kind == "cross_entropy" and view.number("target", "classes") >= 2:
+        guess = math.log(view.number("target", "classes"))
+    elif kind == "mse":
+        guess = view.number("target", "std") ** 2
+    return "the loss is that of a trained model" if loss < 0.7 * guess else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 
 from ..theory import NAMES, gain
 from .catalogue import CATALOGUE
@@ -59,7 +60,12 @@ def wrong_gain(view: View) -> Iterator[Finding]:
             if len(found) > 1
             else ""
         ),
-        evidence={"weights": found, "layers": judged, "suffering": suffering},
+        evidence={
+            "weights": found,
+            "layers": judged,
+            "suffering": suffering,
+            "per_layer": max(found[w]["gain"] / found[w]["needed"] for w in suffering or found),
+        },
         cause="The weights were not initialized for their fan-in and activation function.",
         remedy=f"{entry.action} (Multiply {name} by {show(factor)}.)",
     )
@@ -87,8 +93,11 @@ def _needed_gain(view: View, layer: Measured) -> tuple[float, float] | None:
     )
     if any(f not in NAMES or f in ("sigmoid", "hardsigmoid") for f in functions):
         return None  # sigmoids are gates, or saturate by another rule; unknown functions have no known gain
-    gains = [gain(str(f)) for f in functions]
+    gains = [_gain(str(f)) for f in functions]
     return min(gains), max(gains)
+
+
+_gain = cache(gain)  # by quadrature: a few milliseconds
 
 
 def symmetric_units(view: View) -> Iterator[Finding]:

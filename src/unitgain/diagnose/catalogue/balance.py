@@ -20,7 +20,7 @@ ENTRIES = (
             "log10 of the gradient's std over the weight's std, against the median of the weights at the same place of "
             "repeated blocks (names that differ in numbers only, at least four). Different kinds are not compared: "
             "queries get a hundredth of what values get, gates less than what they gate. Embeddings, the head, frozen "
-            "weights and zero ones are left out."
+            "weights and zero ones are left out. Of several, one whose own scale is unlike its peers' is named first."
         ),
         thresholds={
             "fold": Threshold(
