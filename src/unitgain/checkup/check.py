@@ -17,8 +17,11 @@ from ..record import Record
 from ..report import Report
 from . import losses
 from .batch import Batch, check_devices, read_batch
+from .batch_norms import batch_norm_facts, snapshot
+from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .isolate import OptimizerLike, copied, optimizer_for, put_back, random_state_kept
+from .symmetry import same_units
 
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
 _NUDGE = 0.02  # std of the noise that stands for "zero-initialized parameters have moved"
@@ -135,6 +138,8 @@ class _Run:
         chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
         before = torch.get_rng_state()
+        facts["coupling"] = coupling_facts(self.model, self.batch, _logits)
+        running = snapshot(self.model)
         spare = self._spare()  # taken now: later the model has hooks, and may have been trained
         self.probe = probe = Probe(
             self.model,
@@ -156,6 +161,8 @@ class _Run:
                     first = done
                     facts["gradients"], silent = self._gradients()
                     facts["unblocked"] = []
+                    facts["batch_norms"] = batch_norm_facts(self.model, running)
+                    facts["same_units"] = same_units(self.model)
                 if chosen is not None:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .catalogue import CATALOGUE
-from .finding import Finding
+from .finding import SEVERITIES, Finding
 from .view import View
 
 Condition = Callable[[Finding, Finding, View], bool]
@@ -82,6 +82,25 @@ def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
     return effect.evidence.get("reason") in ("killed", "zero")
 
 
+def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
+    """The effect is seen behind one of the weights that the cause names."""
+    weights = [view.parameter(name) for name in cause.evidence.get("weights", ())]
+    where = view.tensor(effect.site)
+    first = min((w.position for w in weights if w is not None), default=None)
+    return first is not None and where is not None and first < where.position
+
+
+def _raises_logits(cause: Finding, effect: Finding, view: View) -> bool:
+    """A weight far too large before the last layer, whose own gain is no worse."""
+    grows = cause.severity != "info" and float(cause.evidence.get("per_layer", 0.0)) > 1
+    return grows and _comes_after(cause, effect, view) and _head_is_innocent(cause, effect, view)
+
+
+def _no_worse(cause: Finding, effect: Finding, view: View) -> bool:
+    """The effect is not the more severe of the two: an error must not end as a line under a warning."""
+    return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)
+
+
 EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG202", "UG306", _always),
     ("UG202", "UG104", _always),
@@ -111,7 +130,19 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG401", "UG102", _faded),
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
-)
+    # residual streams, copies of units and scale of weights: what is more particular comes first
+    ("UG607", "UG302", _always),
+    *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),
+    *(("UG606", code, _no_worse) for code in ("UG102", "UG403")),
+    ("UG605", "UG101", _raises_logits),
+    *((code, "UG605", _always) for code in ("UG301", "UG302", "UG303", "UG607", "UG401", "UG402", "UG304")),
+    *((code, "UG305", _always) for code in ("UG301", "UG302", "UG607", "UG307")),
+    *((code, "UG307", _always) for code in ("UG102", "UG301", "UG302", "UG303", "UG304", "UG606", "UG401")),
+    *((code, "UG404", _always)
+      for code in ("UG301", "UG302", "UG303", "UG304", "UG306", "UG401", "UG402", "UG403", "UG606", "UG607",
+                   "UG605")),
+    *((code, "UG406", _no_worse) for code in ("UG301", "UG401")),
+)  # fmt: skip
 
 
 def fold(findings: Sequence[Finding], view: View) -> list[Finding]:

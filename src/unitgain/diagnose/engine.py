@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..record import Record
-from . import activations, gradients, inputs, loss, structure, updates
+from . import (
+    activations,
+    balance,
+    batch,
+    collapse,
+    gradients,
+    inputs,
+    loss,
+    residual,
+    structure,
+    updates,
+    weights,
+)
 from .catalogue import CATALOGUE, resolve
 from .causes import fold
 from .diagnosis import Diagnosis
@@ -25,15 +37,25 @@ RULES: dict[str, Rule] = {
     "UG302": activations.exploding_activations,
     "UG303": activations.saturated,
     "UG304": activations.dead_units,
+    "UG305": collapse.mean_shift,
     "UG306": activations.activation_not_finite,
+    "UG307": collapse.collapsed_inputs,
     "UG401": gradients.vanishing_gradient,
     "UG402": gradients.exploding_gradient,
     "UG403": gradients.no_gradient,
+    "UG404": balance.uneven_gradient,
     "UG405": gradients.gradient_not_finite,
+    "UG406": balance.gradient_underflow,
     "UG501": updates.updates_too_large,
     "UG502": updates.updates_too_small,
     "UG503": updates.uneven_updates,
     "UG601": structure.redundant_bias,
+    "UG602": batch.noisy_batch_statistics,
+    "UG603": batch.batch_coupling,
+    "UG604": batch.stale_running_statistics,
+    "UG605": weights.wrong_gain,
+    "UG606": weights.symmetric_units,
+    "UG607": residual.residual_growth,
 }
 
 

@@ -7,12 +7,27 @@ from collections.abc import Sequence
 
 from ...errors import InputError
 from ..entry import Entry
-from . import activations, gradients, inputs, loss, structure, updates
+from . import (
+    activations,
+    balance,
+    batch,
+    collapse,
+    gradients,
+    inputs,
+    loss,
+    residual,
+    structure,
+    updates,
+    weights,
+)
+
+_FAMILIES = (
+    loss, inputs, activations, collapse, gradients, balance, updates, structure, batch, weights, residual
+)  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {
     entry.code: entry
-    for family in (loss, inputs, activations, gradients, updates, structure)
-    for entry in family.ENTRIES
+    for entry in sorted((e for family in _FAMILIES for e in family.ENTRIES), key=lambda e: e.code)
 }
 
 
