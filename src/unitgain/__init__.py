@@ -6,11 +6,12 @@ diagnose  Record -> findings
 theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
+optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, plots, theory
+from . import data, models, nn, optim, plots, theory
 from ._version import __version__
 from .checkup import check
 from .diagnose import Finding, diagnose
@@ -33,6 +34,7 @@ __all__ = [
     "diagnose",
     "models",
     "nn",
+    "optim",
     "plots",
     "theory",
 ]
