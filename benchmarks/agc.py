@@ -56,7 +56,9 @@ def one_pass(parameters: list[torch.Tensor]) -> None:
         torch.add(p.detach(), p.grad, out=p.grad)
 
 
-def measure(variants: dict[str, Callable[[], None]], put_back: Callable[[], None], rounds: int) -> dict[str, list[float]]:
+def measure(
+    variants: dict[str, Callable[[], None]], put_back: Callable[[], None], rounds: int
+) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(-2, rounds):
         order = list(variants)
@@ -95,11 +97,12 @@ def main() -> None:
     size = sum(p.numel() for p in parameters)
     lines = [
         "# What adaptive gradient clipping costs", "",
-        f"{datetime.date.today()}; python {platform.python_version()}, torch {torch.__version__}, timm {timm.__version__}, "
+        f"{datetime.date.today()}; python {platform.python_version()}, torch {torch.__version__}, "
+        f"timm {timm.__version__}, "
         f"{torch.get_num_threads()} threads, {os.cpu_count()} cores, {platform.machine()}", "",
         f"command: python benchmarks/agc.py {' '.join(sys.argv[1:])}".rstrip(), "",
-        f"{options.model}: {size:,} float32 parameters in {len(parameters)} tensors; medians of {options.rounds} rounds "
-        "(quartiles)", "",
+        f"{options.model}: {size:,} float32 parameters in {len(parameters)} tensors; "
+        f"medians of {options.rounds} rounds (quartiles)", "",
     ]  # fmt: skip
     for case, share in CASES.items():
         kept = gradients(parameters, share)
@@ -115,10 +118,17 @@ def main() -> None:
             "one pass again (noise)": lambda: one_pass(parameters),
             "timm adaptive_clip_grad": lambda: adaptive_clip_grad(parameters, 0.01),
             "ug.optim.agc_": lambda: ug.optim.agc_(parameters, 0.01) and None,
-            'ug.optim.agc_(gains="channel")': lambda: ug.optim.agc_(parameters, 0.01, gains="channel") and None,
+            'ug.optim.agc_(gains="channel")': lambda: (
+                ug.optim.agc_(parameters, 0.01, gains="channel") and None
+            ),
         }
         found = measure(variants, put_back, options.rounds)
-        lines += [f"### Units clipped: {case}", "", "| variant | ms | over timm's | over one pass |", "|---|---|---|---|"]
+        lines += [
+            f"### Units clipped: {case}",
+            "",
+            "| variant | ms | over timm's | over one pass |",
+            "|---|---|---|---|",
+        ]
         lines += [row(name, times, found) for name, times in found.items()] + [""]
     text = "\n".join(lines)
     print(text)

@@ -1,6 +1,7 @@
 """unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch.
 
 check     one batch through a model -> Report
+spp       one batch through a residual network -> Record of its signal propagation plot
 Probe     watches training -> Record
 diagnose  Record -> findings
 theory    activation function -> gain, maps, predictions
@@ -13,7 +14,7 @@ plots     Record -> matplotlib Figure
 
 from . import data, models, nn, optim, plots, theory
 from ._version import __version__
-from .checkup import check
+from .checkup import check, spp
 from .diagnose import Finding, diagnose
 from .errors import InputError, RecordError, UnitgainError
 from .probe import Probe
@@ -36,5 +37,6 @@ __all__ = [
     "nn",
     "optim",
     "plots",
+    "spp",
     "theory",
 ]

@@ -157,7 +157,9 @@ def test_groups_have_their_own_numbers_and_parameters_without_gradient_rest(name
     make, _, options, lr = TABLE[name]
     ps = parameters()
     still, other = nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))
-    optimizer = make([{"params": [*ps, still]}, {"params": [other], "lr": 0.0}], lr=lr, weight_decay=0.1, **options)
+    optimizer = make(
+        [{"params": [*ps, still]}, {"params": [other], "lr": 0.0}], lr=lr, weight_decay=0.1, **options
+    )
     other.grad = torch.ones(2, 2)
     before = [p.detach().clone() for p in ps]
     run(optimizer, ps, 1)

@@ -33,14 +33,16 @@ from ..stats import Partial
 
 
 def _all_of(*names: str) -> set[Any]:
-    owners = (torch, Tensor, F, torch._C._nn)
+    owners = (torch, Tensor, F)
     return {getattr(owner, name) for owner in owners for name in names if hasattr(owner, name)}
 
 
 _ADDS = _all_of("add", "add_", "__add__", "__iadd__", "__radd__")
 _DIVISIONS = _all_of("div", "div_", "__truediv__", "true_divide")
 _SCALES = _DIVISIONS | _all_of("mul", "mul_", "__mul__", "__imul__", "__rmul__", "multiply")
-_DROPOUTS = _all_of("dropout", "dropout_", "feature_dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
+_DROPOUTS = _all_of(
+    "dropout", "dropout_", "feature_dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d"
+)
 _CONVS = _all_of(*(f"{kind}{n}d" for kind in ("conv", "conv_transpose") for n in (1, 2, 3)))
 _PRODUCTS = _all_of("linear", "bilinear", "matmul", "__matmul__", "mm", "bmm", "addmm", "baddbmm", "einsum",
                     "scaled_dot_product_attention", "multi_head_attention_forward")  # fmt: skip
@@ -51,7 +53,6 @@ _SHAPES = _all_of("view", "reshape", "flatten", "unflatten", "contiguous", "clon
                   "squeeze", "unsqueeze")  # fmt: skip
 _MOVES = _all_of("permute")
 _SWAPS = _all_of("transpose", "transpose_", "swapaxes")
-
 
 
 @dataclass
@@ -183,7 +184,9 @@ class Watch(TorchFunctionMode):
             for tensor in given:
                 self._remember(tensor, self._node())
         first = next((t for t in given if t.is_floating_point() and t.dim() > 1), None)
-        start = self._summary(first, self._of(first)) if first is not None and path and not self.sums else None
+        start = (
+            self._summary(first, self._of(first)) if first is not None and path and not self.sums else None
+        )
         self._frames.append(_Frame(path, call, start))
 
     def _leave(self, path: str, _: nn.Module, __: Any, output: Any) -> None:
@@ -252,7 +255,9 @@ class Watch(TorchFunctionMode):
             node.same_values(first)
         return node
 
-    def _scale(self, node: _Node, tensor: Tensor, first: _Node, divides: bool, args: Any, kwargs: Any) -> None:
+    def _scale(
+        self, node: _Node, tensor: Tensor, first: _Node, divides: bool, args: Any, kwargs: Any
+    ) -> None:
         """Multiplication by something without a past: a skip gain, alpha, a layer scale, a mask; or dropout."""
         others = [v for v in (*args, *kwargs.values()) if v is not tensor]
         factor = _one_number(others[0]) if others else 1.0

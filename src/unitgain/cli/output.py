@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import rich.console
 from rich.table import Table
@@ -15,7 +15,9 @@ from ..errors import InputError
 _SUFFIXES = {"--html": (".html", ".htm"), "--out": (".html", ".htm"), "--json": (".json",)}
 
 
-def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None:
+def check_outputs(
+    outputs: dict[str, str], inputs: Sequence[str | None], suffixes: Mapping[str, tuple[str, ...]] = _SUFFIXES
+) -> None:
     """Refuses an output that cannot be written, or would overwrite something, before the work is done."""
     read = {os.path.realpath(path) for path in inputs if path}
     written: dict[str, str] = {}
@@ -24,9 +26,9 @@ def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None
             continue
         if not path or path.startswith("-"):
             raise InputError(f"{option} {path!r}: a file name is expected after {option}")
-        suffixes = _SUFFIXES.get(option)
-        if suffixes and not path.lower().endswith(suffixes):
-            raise InputError(f"{option} {path}: the name must end in {suffixes[0]}")
+        allowed = suffixes.get(option)
+        if allowed and not path.lower().endswith(allowed):
+            raise InputError(f"{option} {path}: the name must end in {allowed[0]}")
         folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
         if os.path.isdir(path):
             raise InputError(f"{option} {path}: this is a folder; give the name of a file in it")

@@ -14,9 +14,10 @@ number by itself).
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,8 +50,8 @@ def agc_(
     grad_scale  what gradients are multiplied by at the moment: `scaler.get_scale()` before `scaler.unscale_`, else 1
 
     The unit axis is 0; `AGC` knows better for transposed convolutions. Parameters without gradient are skipped. Sparse
-    gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism: every rank must call)
-    work. Flat parameters of FSDP1 have lost their units. A gradient that is NaN or infinite stays so.
+    gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism: every rank must
+    call) work. Flat parameters of FSDP1 have lost their units. A gradient that is NaN or infinite stays so.
 
     Raises InputError for clipping or eps that are not above 0, and for sparse gradients of anything but rows.
 
@@ -79,9 +80,7 @@ class _Entry:
     clipping: float
 
 
-def _with_factors(
-    parameters: Any, clipping: float | None
-) -> Iterable[tuple[Tensor, float | None]]:
+def _with_factors(parameters: Any, clipping: float | None) -> Iterable[tuple[Tensor, float | None]]:
     if isinstance(parameters, Tensor):
         parameters = [parameters]
     for item in parameters:
@@ -91,7 +90,9 @@ def _with_factors(
         elif isinstance(item, Tensor):
             yield item, _above_zero("clipping", clipping)
         else:
-            raise InputError(f"agc_(parameters=...): a {type(item).__name__}; tensors or groups of them are right")
+            raise InputError(
+                f"agc_(parameters=...): a {type(item).__name__}; tensors or groups of them are right"
+            )
 
 
 def _above_zero(name: str, value: Any) -> Any:
@@ -111,9 +112,7 @@ def _known(gains: str) -> str:
 # ---- the work ----------------------------------------------------------------------------------------------
 
 
-def _clip(
-    entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor
-) -> list[Tensor | None]:
+def _clip(entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor | None]:
     """Clips, and gives for every entry which of its units were: (units,) booleans, None where there are none.
 
     One read of weights and gradients gives the norms; all decisions are then taken on one vector of norms per
@@ -198,10 +197,14 @@ def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tenso
     p = entry.parameter
     gradient = p.grad
     assert gradient is not None
-    if gradient.layout is not torch.sparse_coo or gradient.sparse_dim() != 1 or entry.layout.axis not in (0, None):
+    if (
+        gradient.layout is not torch.sparse_coo
+        or gradient.sparse_dim() != 1
+        or entry.layout.axis not in (0, None)
+    ):
         raise InputError(
-            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient whose units cannot be told; only row-sparse "
-            "ones, as of nn.Embedding(..., sparse=True), are supported"
+            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient whose units cannot be told; only "
+            "row-sparse ones, as of nn.Embedding(..., sparse=True), are supported"
         )
     gradient = p.grad = gradient.coalesce()
     rows, values = gradient.indices()[0], gradient.values()
@@ -230,7 +233,8 @@ class AGC:
 
     optimizer  any torch optimizer; it stays the caller's own, with its schedulers, scaler and state_dict.
                A group's key "clipping" overrides the factor; None there leaves the group alone
-    model      tells what parameters are called, which weight is the classifier's, and the unit axis of transposed layers
+    model      tells what parameters are called, which weight is the classifier's, and the unit axis of transposed
+               layers
     exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
                of parameter or module names, modules, parameters; () excludes nothing
     probe      a Probe (or whatever has `step`, `every`, `log` and `record`): gets the share of clipped units at its
@@ -282,7 +286,10 @@ class AGC:
         self._probe = probe
         self._logged = 0
         self._handle = optimizer.register_step_pre_hook(self._before_step)
-        optimizer._optimizer_step_pre_hooks.move_to_end(self._handle.id, last=False)
+        # first of all: what a Probe, hooked before, measures is what the optimizer sees
+        cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(
+            self._handle.id, last=False
+        )
 
     def __enter__(self) -> AGC:
         return self
@@ -308,7 +315,7 @@ class AGC:
         return {n: (c.double() / self._seen[n]).cpu() for n, c in self._counts.items()}
 
     def metrics(self) -> dict[str, float]:
-        """Share of units clipped in the last step: "agc" of all, "agc/NAME" of each parameter's. Waits for the device."""
+        """Share of units clipped in the last step: "agc" of all, "agc/NAME" of each parameter's. Waits."""
         if not self._last:
             return {}
         counts = torch.stack([mask.sum().cpu() for mask in self._last.values()]).tolist()
@@ -349,10 +356,12 @@ class AGC:
                     self._names.setdefault(other, f"group{number}[{place}]")
         return self._names.get(p, "unnamed")
 
-    def _before_step(self, optimizer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _before_step(self, optimizer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
-            scale = getattr(optimizer, "grad_scale", None)  # a fused optimizer's, which it divides by in its step
+            scale = getattr(
+                optimizer, "grad_scale", None
+            )  # a fused optimizer's, which it divides by in its step
             self.clip(1.0 if scale is None else scale)
             self._log()
             return None
@@ -380,7 +389,12 @@ class AGC:
         if self._probe is None or not self._counts:
             return
         parameters = {n: {"steps": self._seen[n], "clipped": c.tolist()} for n, c in self._counts.items()}
-        what = {"clipping": self.clipping, "eps": self.eps, "excluded": self.excluded, "parameters": parameters}
+        what = {
+            "clipping": self.clipping,
+            "eps": self.eps,
+            "excluded": self.excluded,
+            "parameters": parameters,
+        }
         record = self._probe.record
         record.set_meta("agc", what)
         record.commit()

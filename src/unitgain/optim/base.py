@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -42,9 +42,7 @@ class Optimizer(torch.optim.Optimizer):
         self._check_number(group, "lr", lambda v: v >= 0, "at least 0")
         self._check_number(group, "weight_decay", lambda v: v >= 0, "at least 0")
 
-    def _check_number(
-        self, group: dict[str, Any], key: str, right: Callable[[Any], Any], words: str
-    ) -> None:
+    def _check_number(self, group: dict[str, Any], key: str, right: Callable[[Any], Any], words: str) -> None:
         value = group[key]
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)) or not bool(right(value)):
             raise InputError(f"{type(self).__name__}({key}={value!r}): a number {words} is right")
@@ -71,15 +69,17 @@ class Optimizer(torch.optim.Optimizer):
     def _refuse_sparse(self, p: Tensor, number: int) -> None:
         if p.grad is not None and p.grad.layout is not torch.strided:
             raise InputError(
-                f"{type(self).__name__}: a parameter of group {number}, of shape {tuple(p.shape)}, has a sparse gradient; "
-                "make it dense (nn.Embedding(..., sparse=False)), or give it to torch.optim.SparseAdam"
+                f"{type(self).__name__}: a parameter of group {number}, of shape {tuple(p.shape)}, has a sparse "
+                "gradient; make it dense (nn.Embedding(..., sparse=False)), or give it to torch.optim.SparseAdam"
             )
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
         if group["weight_decay"] != 0:
             decay = 1 - group["lr"] * group["weight_decay"]
-            torch._foreach_mul_(parameters, decay if not isinstance(decay, Tensor) else _on(decay, parameters))
+            torch._foreach_mul_(
+                parameters, decay if not isinstance(decay, Tensor) else _on(decay, parameters)
+            )
         self._move([_real(p) for p in parameters], [_real(g) for g in gradients],
                    [self.state[p] for p in parameters], group)  # fmt: skip
 
@@ -90,12 +90,12 @@ class Optimizer(torch.optim.Optimizer):
         """The formula: changes params (real, detached views) by grads; states are the parameters' own."""
 
 
-def subtract(params: list[Tensor], lr: float | Tensor, direction: list[Tensor]) -> None:
+def subtract(params: list[Tensor], lr: float | Tensor, direction: Sequence[Tensor]) -> None:
     """params -= lr * direction. A learning rate in a tensor stays there: nothing waits for the accelerator."""
     if isinstance(lr, Tensor):
-        torch._foreach_sub_(params, torch._foreach_mul(direction, _on(lr, params)))
+        torch._foreach_sub_(params, torch._foreach_mul(list(direction), _on(lr, params)))
     else:
-        torch._foreach_add_(params, direction, alpha=-lr)
+        torch._foreach_add_(params, list(direction), alpha=-lr)
 
 
 def _on(number: Tensor, tensors: list[Tensor]) -> Tensor:

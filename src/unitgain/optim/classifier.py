@@ -1,11 +1,12 @@
 """Finds a model's output layer by what it does, and the axis of the outputs of its weights.
 
 The output layer is the weighted layer whose output is what the model returns, but for views and an elementwise
-function at the end (log_softmax, sigmoid). Names and positions say little about it: a model may register its head first, or
-have none (timm's num_classes=0). In this order:
+function at the end (log_softmax, sigmoid). Names and positions say little about it: a model may register its head
+first, or have none (timm's num_classes=0). In this order:
 
-1. the model says so: `get_classifier()` (timm; Identity means that there is none), `get_output_embeddings()` (transformers);
-2. the first forward pass with gradients is watched: a weighted layer whose output shares memory with an output of
+1. the model says so: `get_classifier()` (timm; Identity means that there is none), `get_output_embeddings()`
+(transformers); 2. the first forward pass with gradients is watched: a weighted layer whose output shares memory with
+an output of
    the model, else the last one that ran, if its output has the shape of an output of the model;
 3. nothing could be watched (a compiled model, a step before any forward pass): the last registered module with a
    matrix as its weight.
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ def unit_axes(model: nn.Module) -> dict[Tensor, tuple[int, int]]:
         if getattr(module, "transposed", False) is True:
             found |= {p: (1, int(getattr(module, "groups", 1))) for p in weights_of(module)}
         elif "Conv1D" in {c.__name__ for c in type(module).__mro__} and hasattr(module, "nf"):
-            found |= {p: (1, 1) for p in weights_of(module)}
+            found |= dict.fromkeys(weights_of(module), (1, 1))
     return found
 
 
@@ -64,7 +65,9 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
                 f"AGC(exclude=...): a {type(item).__name__}; names, patterns, modules or parameters are right"
             )
         if not matches:
-            what = f"{item!r} matches no parameter" if isinstance(item, str) else "a module without parameters"
+            what = (
+                f"{item!r} matches no parameter" if isinstance(item, str) else "a module without parameters"
+            )
             some = ", ".join(n for n, _ in list(model.named_parameters())[-3:])
             raise InputError(f"AGC(exclude=...): {what}; the last ones are {some}")
         found += matches
@@ -115,7 +118,9 @@ class Finder:
         for module in self._model.modules():
             if weights_of(module) and not isinstance(module, nn.Embedding):
                 self._handles.append(module.register_forward_hook(note))
-        self._handles.append(self._model.register_forward_hook(finish))  # after the root's own, if it has weights
+        self._handles.append(
+            self._model.register_forward_hook(finish)
+        )  # after the root's own, if it has weights
 
     def _judge(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         memory = {_storage(t) for t in outputs}
@@ -167,6 +172,5 @@ def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
         for item in value:
             yield from _tensors(item, depth - 1)
     elif depth and hasattr(value, "values") and callable(value.values):
-        items: Iterable[Any] = value.values()
-        for item in items:
+        for item in cast("Iterable[Any]", value.values()):
             yield from _tensors(item, depth - 1)

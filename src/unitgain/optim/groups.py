@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
@@ -25,8 +24,9 @@ def param_groups(
 
     Weights are parameters with more than one axis longer than 1, and whatever Linear and convolution modules call
     `weight`. So the gains of standardized convolutions, of shape (O, 1, 1, 1), skip gains (0-dim), layer scales,
-    class tokens, biases and norms' scales are not decayed, and what the model itself names in `no_weight_decay()` (timm)
-    is not either. Decay would pull a gain to zero instead of regularizing a function (Brock et al. 2021 decay none).
+    class tokens, biases and norms' scales are not decayed, and what the model itself names in `no_weight_decay()`
+    (timm) is not either. Decay would pull a gain to zero instead of regularizing a function (Brock et al. 2021 decay
+    none).
 
     model         its trainable parameters are taken, each once
     embeddings    whether embedding tables are decayed; language models often do not
@@ -46,12 +46,16 @@ def param_groups(
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name, _ in named):
             some = ", ".join(name for name, _ in named[:3])
-            raise InputError(f"param_groups(no_decay=...): {pattern!r} matches no parameter; there are {some}, ...")
-    tables = {p for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()}
+            raise InputError(
+                f"param_groups(no_decay=...): {pattern!r} matches no parameter; there are {some}, ..."
+            )
+    tables = {
+        p for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()
+    }
     norms = {p for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
     layers = {_weight_of(m) for m in model.modules() if isinstance(m, (nn.Linear, _ConvNd))}
     declared = getattr(model, "no_weight_decay", None)
-    spared = set(declared()) if callable(declared) else set()
+    spared = set(cast("Iterable[str]", declared())) if callable(declared) else set()
     decayed: dict[str, Tensor] = {}
     plain: dict[str, Tensor] = {}
     for name, p in named:
@@ -68,7 +72,9 @@ def param_groups(
         (decayed if weight else plain)[name] = p
     groups = [(decayed, float(weight_decay)), (plain, 0.0)]
     return [
-        {**options, "params": list(g.values()), "param_names": list(g), "weight_decay": wd} for g, wd in groups if g
+        {**options, "params": list(g.values()), "param_names": list(g), "weight_decay": wd}
+        for g, wd in groups
+        if g
     ]
 
 

@@ -143,8 +143,8 @@ class Adam(Optimizer):
     w <- w - lr wd w - lr a' / sqrt(s' + eps),    a' = a / (1 - b1^t), s' = s / (1 - b2^t) at step t = 1, 2, ...
 
     torch.optim.Adam and AdamW have eps outside the root, sqrt(s') + eps, and b2 = 0.999. Inside it acts like the root
-    of itself outside: 1e-5 damps gradients below about 3e-3, where torch's 1e-8 damps nothing that matters. Weight decay is
-    AdamW's (torch.optim.Adam adds it to the gradient).
+    of itself outside: 1e-5 damps gradients below about 3e-3, where torch's 1e-8 damps nothing that matters. Weight
+    decay is AdamW's (torch.optim.Adam adds it to the gradient).
 
     betas  (b1, b2), each in 0 <= b < 1
     eps    above 0
