@@ -52,6 +52,9 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = model.module
+    model = getattr(model, "_orig_mod", model)  # of torch.compile: what runs inside cannot be followed there
     read = read_batch(batch).fresh()
     check_devices(read, model)
     kwargs = {k: v for k, v in read.kwargs.items() if k != "labels"}
