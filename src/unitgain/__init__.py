@@ -4,18 +4,20 @@ check     one batch through a model -> Report
 fix       repairs what can be repaired, measured again -> FixReport
 init_     weights that fit what is around them
 lsuv_     every layer to std 1 on data
+spp       one batch through a residual network -> Record of its signal propagation plot
 Probe     watches training -> Record
 diagnose  Record -> findings
 theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
+optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, plots, theory
+from . import data, models, nn, optim, plots, theory
 from ._version import __version__
-from .checkup import check
+from .checkup import check, spp
 from .diagnose import Finding, diagnose
 from .errors import InputError, RecordError, UnitgainError
 from .probe import Probe
@@ -42,6 +44,8 @@ __all__ = [
     "lsuv_",
     "models",
     "nn",
+    "optim",
     "plots",
+    "spp",
     "theory",
 ]
