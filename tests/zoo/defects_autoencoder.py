@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
-from networks import TANH, Autoencoder, low_rank, mlp_chain, same
-from row import Case, Sick, alike, fill, normal, plus, sick, times
+from networks import Autoencoder, low_rank, mlp_chain, same
+from row import Case, alike, normal, plus, sick, times
 from torch import Tensor, nn
 
 
@@ -62,20 +61,6 @@ class Deep(nn.Module):
         return self.decoder(self.encoder(x))
 
 
-class Residual(nn.Module):
-    """x + branch(x) with sigmoids, whose outputs are never negative, in the branch."""
-
-    def __init__(self, blocks: int, width: int = 64, gain: float = 1.0):
-        super().__init__()
-        self.blocks = nn.ModuleList(mlp_chain((width, width, width), nn.Sigmoid, gain) for _ in range(blocks))
-        self.head = nn.Linear(width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for block in self.blocks:
-            x = x + block(x)
-        return self.head(x)
-
-
 class Sine(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return torch.sin(x)
@@ -88,6 +73,11 @@ class Sum(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.branch(x)
+
+
+def sigmoids(blocks: int) -> nn.Sequential:
+    """Residual blocks whose branches hold sigmoids, which are never negative: the mean adds up from block to block."""
+    return nn.Sequential(*(Sum(mlp_chain((64, 64, 64), nn.Sigmoid, 1.0)) for _ in range(blocks)), nn.Linear(64, 64))
 
 
 def residual(blocks: int, gain: float) -> nn.Sequential:
@@ -136,8 +126,8 @@ ROWS = (
     sick("autoencoder-decoder-units-dead", "UG304", lambda: rebuild(
         plus(Autoencoder(), "decoder.fc2.bias", -12, first=0.4)
     )),
-    sick("autoencoder-sigmoid-residuals", "UG305", lambda: rebuild(Residual(10)), may="UG307"),
-    sick("autoencoder-sigmoid-residuals-strong", "UG305|UG607", lambda: rebuild(Residual(12, gain=3.0)), may="UG307"),
+    sick("autoencoder-sigmoid-residuals", "UG305", lambda: rebuild(sigmoids(10)), may="UG307"),
+    sick("autoencoder-sigmoid-residuals-x1.5", "UG305|UG607", lambda: rebuild(times(sigmoids(8), "*.fc2.weight", 1.5)), may="UG307"),
     sick("autoencoder-variance-overflows", "UG306", lambda: rebuild(Variational(bias=200.0))),
     sick("autoencoder-decoder-bias-std-30", "UG307", lambda: rebuild(
         normal(Deep(3, nn.ReLU, 1.41), "decoder.fc1.bias", 30)

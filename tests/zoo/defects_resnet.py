@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from networks import ResNet, Then, group_norm, images, pictures
-from row import Case, Sick, alike, fill, groups, normal, plus, sick, spoil, statistics, times
+from row import Case, alike, fill, normal, plus, rated, sick, spoil, statistics, times
 from torch import Tensor, nn
 
 
@@ -19,7 +19,7 @@ def bare(blocks: int = 8, branch: float = 0.3, **options) -> ResNet:
 
 
 class Forgetful(ResNet):
-    """Takes the shortcut's gradient away: x + branch(x) of a detached x, and a detached sum."""
+    """The stream goes on as plain numbers after the second block."""
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -65,8 +65,8 @@ ROWS = (
     sick("resnet-root-of-the-stream", "UG306", lambda: classify(Then(ResNet(), lambda x: x.log()))),
     sick("resnet-stem-bias-std-20", "UG307", lambda: classify(normal(ResNet(norm=group_norm), "stem.bias", 20)), may="UG305"),
     sick("resnet-norm-shift-kills-a-branch", "UG304", lambda: classify(fill(ResNet(6), "blocks.4.norm2.bias", -8))),
-    sick("resnet-branches-end-in-bias-3", "UG305", lambda: classify(plus(bare(), "blocks.*.conv2.bias", 3)), may="UG307"),
-    sick("resnet-weights-not-centred", "UG305", lambda: classify(plus(bare(), "blocks.*.conv2.weight", 0.06)), may="UG307"),
+    sick("resnet-branches-end-in-bias-std-1", "UG305", lambda: classify(normal(bare(), "blocks.*.conv2.bias", 1.0)), may="UG307"),
+    sick("resnet-weights-not-centred", "UG305", lambda: classify(plus(bare(), "blocks.*.conv2.weight", 0.0025)), may="UG307"),
     sick("resnet-detached-by-data", "UG403", lambda: Case(Forgetful(), images())),
     sick("resnet-last-block-skipped", "UG403", lambda: Case(Unused(), images())),
     sick("resnet-branch-weights-x0.04", "UG404", lambda: classify(times(ResNet(6), "blocks.3.conv1.weight", 0.04))),
@@ -74,8 +74,8 @@ ROWS = (
     sick("resnet-sgd-rate-1e-6", "UG502", lambda: classify(
         ResNet(), steps=6, optimizer=lambda p: torch.optim.SGD(p, 1e-6, momentum=0.9)
     )),
-    sick("resnet-one-branch-rate-x2000", "UG503", lambda: classify(
-        ResNet(), steps=6, optimizer=groups("blocks.1.conv2.weight", 2.0, 1e-3)
+    sick("resnet-one-branch-rate-x1000", "UG503", lambda: rated(
+        classify(ResNet()), "blocks.1.conv2.weight", 50.0, 0.05
     )),
     sick("resnet-batch-of-3-batchnorm", "UG602", lambda: Case(ResNet(width=8), images(3, size=4))),
     sick("resnet-view-for-transpose", "UG603", lambda: Case(Shuffled(norm=group_norm), images())),
@@ -83,5 +83,5 @@ ROWS = (
     sick("resnet-identical-filters", "UG606", lambda: classify(alike(ResNet(norm=group_norm), "blocks.1.conv1.weight"))),
     sick("resnet-full-branches-12-blocks", "UG607", lambda: classify(bare(12, 1.0)), may="UG305"),
     sick("resnet-branches-x2.5-8-blocks", "UG607", lambda: classify(bare(8, 2.5)), may="UG305"),
-    sick("resnet-tanh-stem-then-full-branches", "UG607", lambda: classify(bare(16, 1.0, act=nn.SiLU)), may="UG305"),
+    sick("resnet-full-silu-branches-16-blocks", "UG607", lambda: classify(bare(16, 1.0, act=nn.SiLU)), may="UG305"),
 )  # fmt: skip

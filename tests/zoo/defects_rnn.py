@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from networks import CLASSES, VOCABULARY, Cell, Recurrent, Then, series, texts
-from row import Case, Sick, fill, groups, normal, sick, spoil, times
+from row import Case, fill, normal, sick, spoil, times
 from torch import Tensor, nn
 
 

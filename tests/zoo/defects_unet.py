@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from networks import RELU, Then, UNet, group_norm, masks, pictures
-from row import Case, Sick, fill, groups, normal, plus, sick, spoil, statistics, times
+from row import Case, fill, rated, sick, spoil, statistics, times
 from torch import Tensor, nn
 
 
@@ -66,12 +66,12 @@ ROWS = (
     sick("unet-softmax-over-classes", "UG103", lambda: segment(Then(UNet(), nn.Softmax(1)))),
     sick("unet-every-pixel-ignored", "UG104", lambda: Case(UNet(), ignored())),
     sick("unet-pixels-std-25", "UG201", lambda: Case(UNet(), (pictures(4) * 25, masks(4)[1]))),
-    sick("unet-half-the-gain", "UG301", lambda: segment(times(bare(), "*.conv*.weight", 0.4))),
+    sick("unet-0.4-times-the-gain", "UG301|UG401|UG605", lambda: segment(times(bare(), "*.conv*.weight", 0.4))),
     sick("unet-2.2-times-the-gain", "UG302", lambda: segment(times(bare(), "*.conv*.weight", 2.2))),
     sick("unet-tanh-x7-on-the-way-up", "UG303", lambda: segment(
         times(times(bare(act=nn.Tanh), "*.conv*.weight", 1.2 / RELU), "up2.conv1.weight", 7)
     )),
-    sick("unet-dead-middle", "UG304", lambda: segment(fill(UNet(), "middle.norm2.bias", -7))),
+    sick("unet-dead-middle", "UG304", lambda: segment(fill(UNet(), "middle.norm2.bias", -7), n=8)),
     sick("unet-nan-weight-on-the-way-up", "UG306", lambda: segment(spoil(UNet(), "up1.conv1.weight"))),
     sick("unet-bottleneck-detached", "UG403", lambda: segment(NoSkip())),
     sick("unet-norm-hides-weights-x0.03", "UG404", lambda: segment(times(UNet(), "up2.conv1.weight", 0.03))),
@@ -79,9 +79,7 @@ ROWS = (
     sick("unet-sgd-rate-60", "UG501", lambda: segment(
         UNet(), steps=6, optimizer=lambda p: torch.optim.SGD(p, 60.0)
     )),
-    sick("unet-one-level-almost-frozen", "UG503", lambda: segment(
-        UNet(), steps=6, optimizer=groups("down1.conv2.weight", 1e-4, 0.3)
-    )),
+    sick("unet-one-level-almost-frozen", "UG503", lambda: rated(segment(UNet()), "down1.conv2.weight", 1e-4, 0.3)),
     sick("unet-bias-before-batchnorm", "UG601", lambda: segment(UNet(bias=True))),
     sick("unet-bias-before-instancenorm", "UG601", lambda: segment(UNet(norm=nn.InstanceNorm2d, bias=True))),
     sick("unet-batchnorm-of-4-pixels", "UG602", lambda: Case(UNet(), masks(1, size=8))),

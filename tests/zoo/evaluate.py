@@ -99,7 +99,7 @@ def examine(row: Sick | Healthy, seed: int = 0) -> Outcome:
 
 def unjudged(row: Sick) -> frozenset[str]:
     """The planted codes for which this version of unitgain has no rule."""
-    return frozenset().union(*(codes for codes in row.alternatives if not codes & set(RULES)))
+    return frozenset().union(*row.alternatives) - set(RULES)
 
 
 def absent(row: Healthy) -> bool:

@@ -21,18 +21,19 @@ def classify(model: nn.Module, count: int = 16) -> Case:
     return Case(model, n.images(count))
 
 
-def timm_model(name: str, size: int = 64, **options) -> Case:
+def timm_model(name: str, **options) -> Case:
+    """With its 1000 classes: the initialization of the head may depend on their number."""
     import timm
 
-    return Case(timm.create_model(name, num_classes=10, **options), n.images(8, size=size))
-
-
+    return Case(timm.create_model(name, **options), n.images(8, size=64))
 
 
 def gpt2() -> Case:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = GPT2Config(n_layer=4, n_head=4, n_embd=64, vocab_size=100, n_positions=32, bos_token_id=0, eos_token_id=0)
+    config = GPT2Config(
+        n_layer=4, n_head=4, n_embd=64, vocab_size=100, n_positions=32, bos_token_id=0, eos_token_id=0
+    )
     ids = torch.randint(0, 100, (8, 24))
     return Case(GPT2LMHeadModel(config), {"input_ids": ids, "labels": ids})
 
@@ -41,7 +42,12 @@ def bert() -> Case:
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        num_hidden_layers=4, num_attention_heads=4, hidden_size=64, intermediate_size=128, vocab_size=100, num_labels=5
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        hidden_size=64,
+        intermediate_size=128,
+        vocab_size=100,
+        num_labels=5,
     )
     ids = torch.randint(0, 100, (16, 20))
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": torch.arange(16) % 5}
@@ -75,7 +81,9 @@ def names(count: int = 256) -> tuple[Tensor, Tensor]:
     return x, x.sum(1) % 27
 
 
-def learnt(model: nn.Module, batch: tuple[Tensor, Tensor], steps: int, lr: float, loss=F.cross_entropy) -> Case:
+def learnt(
+    model: nn.Module, batch: tuple[Tensor, Tensor], steps: int, lr: float, loss=F.cross_entropy
+) -> Case:
     return trained(Case(model, batch), steps, lambda p: torch.optim.Adam(p, lr), loss)
 
 
@@ -83,16 +91,6 @@ def pictured(model: nn.Module) -> Case:
     """Trained for 40 steps on pictures whose class shows in their colours."""
     x = n.pictures(64)
     return learnt(model, (x, x.mean((2, 3)).argmax(1)), 40, 3e-3)
-
-
-def timm_rows() -> tuple[Healthy, ...]:
-    sizes = {"vit_tiny_patch16_224": {"img_size": 64}, "deit_tiny_patch16_224": {"img_size": 64}}
-    chosen = (
-        "resnet18", "resnetv2_50", "nf_resnet26", "dm_nfnet_f0", "regnetx_002", "efficientnet_b0", "mobilenetv3_small_100",
-        "densenet121", "convnext_atto", "vit_tiny_patch16_224", "deit_tiny_patch16_224", "mixer_s32_224", "vgg11_bn",
-        "repvgg_a0", "ghostnet_100", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224", "poolformer_s12",
-    )  # fmt: skip
-    return tuple(Healthy(f"timm-{name}", partial(timm_model, name, **sizes.get(name, {})), "timm") for name in chosen)
 
 
 CONTROLS = (
@@ -123,7 +121,12 @@ CONTROLS = (
 BUILT_IN = tuple(
     Healthy(f"built-in-{name}", lambda name=name: Case(models.create(name), names()))
     for name in ("char_mlp_kaiming", "char_mlp_batchnorm", "char_mlp_deep", "char_mlp_deep_batchnorm")
-) + (Healthy("built-in-convnet-kaiming", lambda: Case(models.create("convnet", init="kaiming"), n.images(64, 1, 28))),)
+) + (
+    Healthy(
+        "built-in-convnet-kaiming",
+        lambda: Case(models.create("convnet", init="kaiming"), n.images(64, 1, 28)),
+    ),
+)
 
 HUGGING_FACE = tuple(
     Healthy(f"transformers-{make.__name__}", make, "transformers") for make in (gpt2, bert, t5, vit)
@@ -134,8 +137,36 @@ TRAINED = (
     Healthy("trained-char-mlp", lambda: learnt(models.create("char_mlp_kaiming"), names(), 60, 3e-3)),
     Healthy("trained-cnn", lambda: pictured(n.cnn())),
     Healthy("trained-resnet", lambda: pictured(n.ResNet(3, 12))),
-    Healthy("trained-autoencoder", lambda: learnt(n.Autoencoder(), n.same(n.low_rank()), 80, 2e-3, F.mse_loss)),
+    Healthy(
+        "trained-autoencoder", lambda: learnt(n.Autoencoder(), n.same(n.low_rank()), 80, 2e-3, F.mse_loss)
+    ),
     Healthy("trained-gru", lambda: learnt(n.Recurrent(nn.GRU), n.series(), 40, 3e-3)),
 )
 
-ROWS: tuple[Healthy, ...] = (*CONTROLS, *BUILT_IN, *HUGGING_FACE, *TRAINED, *timm_rows())
+TIMM = tuple(
+    Healthy(f"timm-{name}", partial(timm_model, name, **options), "timm")
+    for name, options in {
+        "resnet18": {},
+        "resnetv2_50": {},
+        "nf_resnet26": {},
+        "nf_regnet_b0": {},
+        "regnetx_002": {},
+        "efficientnet_b0": {},
+        "mobilenetv2_050": {},
+        "mobilenetv3_small_100": {},
+        "densenet121": {},
+        "convnext_atto": {},
+        "repvgg_a0": {},
+        "ghostnet_100": {},
+        "edgenext_xx_small": {},
+        "mobilevit_xxs": {},
+        "poolformer_s12": {},
+        "vit_tiny_patch16_224": {"img_size": 64},
+        "deit_tiny_patch16_224": {"img_size": 64},
+        "mixer_s32_224": {"img_size": 64},
+        "swin_tiny_patch4_window7_224": {"img_size": 64},
+        "xcit_nano_12_p16_224": {},
+    }.items()
+)
+
+ROWS: tuple[Healthy, ...] = (*CONTROLS, *BUILT_IN, *HUGGING_FACE, *TRAINED, *TIMM)

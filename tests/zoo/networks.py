@@ -215,7 +215,12 @@ class TransformerBlock(nn.Module):
         super().__init__()
         self.residual = residual
         self.norm1, self.attention = norm(dim), Attention(dim, heads, causal)
-        self.norm2, self.fc1, self.act, self.fc2 = norm(dim), nn.Linear(dim, 4 * dim), act(), nn.Linear(4 * dim, dim)
+        self.norm2, self.fc1, self.act, self.fc2 = (
+            norm(dim),
+            nn.Linear(dim, 4 * dim),
+            act(),
+            nn.Linear(4 * dim, dim),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.attention(self.norm1(x))
@@ -242,7 +247,10 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.pooled = pooled
-        self.embed, self.position = nn.Embedding(VOCABULARY, dim), nn.Parameter(torch.randn(length, dim) * 0.3)
+        self.embed, self.position = (
+            nn.Embedding(VOCABULARY, dim),
+            nn.Parameter(torch.randn(length, dim) * 0.3),
+        )
         self.blocks = nn.Sequential(
             *(TransformerBlock(dim, heads, causal, norm, act, residual) for _ in range(blocks))
         )
@@ -278,7 +286,9 @@ class Cell(nn.Module):
 class Recurrent(nn.Module):
     """torch's LSTM or GRU over embedded tokens or series, the last output into the head."""
 
-    def __init__(self, kind: type[nn.RNNBase] = nn.LSTM, features: int = 8, hidden: int = 32, words: bool = False):
+    def __init__(
+        self, kind: type[nn.RNNBase] = nn.LSTM, features: int = 8, hidden: int = 32, words: bool = False
+    ):
         super().__init__()
         self.embed = nn.Embedding(VOCABULARY, features) if words else nn.Identity()
         self.rnn, self.head = kind(features, hidden, batch_first=True), nn.Linear(hidden, CLASSES)
@@ -335,7 +345,9 @@ class UNet(nn.Module):
         for name, before, after in (
             ("down1", 3, w), ("down2", w, 2 * w), ("middle", 2 * w, 2 * w), ("up2", 4 * w, w), ("up1", 2 * w, w)
         ):  # fmt: skip
-            body = cnn((after, after), norm=norm, act=act, bias=bias, strides=(1, 1), channels=before, head=False)
+            body = cnn(
+                (after, after), norm=norm, act=act, bias=bias, strides=(1, 1), channels=before, head=False
+            )
             setattr(self, name, body)
         self.pool, self.grow = nn.MaxPool2d(2), nn.Upsample(scale_factor=2)
         self.head = nn.Conv2d(w, out, 1)

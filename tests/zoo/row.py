@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
@@ -119,16 +119,14 @@ def statistics(model: Model, *batches: Tensor) -> Model:
     return model
 
 
-def groups(pattern: str, rate: float, others: float, kind: Any = torch.optim.SGD) -> Callable[[nn.Module], Any]:
-    """An optimizer for a model in which the parameters whose names match have a learning rate of their own."""
-
-    def build(model: nn.Module) -> torch.optim.Optimizer:
-        own = [p for n, p in model.named_parameters() if fnmatchcase(n, pattern)]
-        rest = [p for n, p in model.named_parameters() if not fnmatchcase(n, pattern)]
-        assert own, f"no parameter is called {pattern}"
-        return kind([{"params": own, "lr": rate}, {"params": rest}], lr=others)
-
-    return build
+def rated(case: Case, pattern: str, rate: float, others: float, kind: Any = torch.optim.SGD) -> Case:
+    """The case with six steps of an optimizer that gives the matching parameters a learning rate of their own."""
+    named = list(case.model.named_parameters())
+    own = [p for name, p in named if fnmatchcase(name, pattern)]
+    assert own, f"no parameter is called {pattern}"
+    rest = [p for name, p in named if not fnmatchcase(name, pattern)]
+    optimizer = kind([{"params": own, "lr": rate}, {"params": rest}], lr=others)
+    return replace(case, steps=6, optimizer=optimizer)
 
 
 def trained(case: Case, steps: int, optimizer: Callable[[Any], torch.optim.Optimizer], loss: Any) -> Case:
