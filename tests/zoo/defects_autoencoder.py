@@ -77,7 +77,9 @@ class Sum(nn.Module):
 
 def sigmoids(blocks: int) -> nn.Sequential:
     """Residual blocks whose branches hold sigmoids, which are never negative: the mean adds up from block to block."""
-    return nn.Sequential(*(Sum(mlp_chain((64, 64, 64), nn.Sigmoid, 1.0)) for _ in range(blocks)), nn.Linear(64, 64))
+    return nn.Sequential(
+        *(Sum(mlp_chain((64, 64, 64), nn.Sigmoid, 1.0)) for _ in range(blocks)), nn.Linear(64, 64)
+    )
 
 
 def residual(blocks: int, gain: float) -> nn.Sequential:
@@ -127,7 +129,8 @@ ROWS = (
         plus(Autoencoder(), "decoder.fc2.bias", -12, first=0.4)
     )),
     sick("autoencoder-sigmoid-residuals", "UG305", lambda: rebuild(sigmoids(10)), may="UG307"),
-    sick("autoencoder-sigmoid-residuals-x1.5", "UG305|UG607", lambda: rebuild(times(sigmoids(8), "*.fc2.weight", 1.5)), may="UG307"),
+    sick("autoencoder-sigmoid-residuals-x1.5", "UG305|UG607", lambda:
+        rebuild(times(sigmoids(8), "*.fc2.weight", 1.5)), may="UG307"),
     sick("autoencoder-variance-overflows", "UG306", lambda: rebuild(Variational(bias=200.0))),
     sick("autoencoder-decoder-bias-std-30", "UG307", lambda: rebuild(
         normal(Deep(3, nn.ReLU, 1.41), "decoder.fc1.bias", 30)

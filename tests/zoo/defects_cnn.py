@@ -94,9 +94,9 @@ def with_blank(n: int = 16) -> tuple[Tensor, Tensor]:
 
 
 def moved_on(model: nn.Sequential, layer: str) -> nn.Sequential:
-    """Trained with statistics, then the named convolution got other weights while the statistics stayed."""
+    """Trained with statistics, then the named convolution got other, larger weights while the statistics stayed."""
     statistics(model, *(pictures(16) for _ in range(40)))
-    return normal(model, layer, math.sqrt(2 / model.get_parameter(layer)[0].numel()))
+    return normal(model, layer, 2 * math.sqrt(2 / model.get_parameter(layer)[0].numel()))
 
 
 def rate(kind: type[torch.optim.Optimizer], lr: float, **options):
@@ -130,7 +130,8 @@ ROWS = (
     sick("cnn-batchnorm-weights-x25", "UG404", lambda: classify(times(cnn(), "conv4.weight", 25))),
     sick("cnn-batchnorm-weights-x0.05", "UG404", lambda: classify(times(cnn(), "conv1.weight", 0.05))),
     sick("cnn-deviation-of-a-blank-picture", "UG405", lambda: Case(Whitened(), with_blank())),
-    sick("cnn-autocast-float16-without-loss-scaling", "UG406", lambda: classify(Half(cnn((16, 16, 16, 16), strides=(1, 1, 1, 1))))),
+    sick("cnn-autocast-float16-without-loss-scaling", "UG406", lambda:
+        classify(Half(cnn((16, 16, 16, 16), strides=(1, 1, 1, 1))))),
     sick("cnn-momentum-rate-1", "UG501", lambda: classify(
         cnn(), steps=8, optimizer=rate(torch.optim.SGD, 1.0, momentum=0.9)
     )),
@@ -139,7 +140,7 @@ ROWS = (
         classify(cnn((16, 16, 16, 32, 32), strides=(2, 1, 1, 2, 1))), "conv5.weight", 1e-5, 0.02
     )),
     sick("cnn-bias-before-batchnorm", "UG601", lambda: classify(cnn(bias=True))),
-    sick("cnn-batchnorm-of-one-pixel", "UG602", lambda: classify(tiny(nn.BatchNorm2d), n=8)),
+    sick("cnn-batchnorm-of-one-pixel", "UG602", lambda: classify(tiny(nn.BatchNorm2d), n=4)),
     sick("cnn-batchnorm-momentum-0.95", "UG602", lambda: classify(
         cnn(norm=lambda width: nn.BatchNorm2d(width, momentum=0.95)), n=4
     )),

@@ -182,7 +182,8 @@ ROWS = (
     )),
     sick("mlp-middle-layer-x12", "UG605", lambda: classify(times(mlp(), "fc3.weight", 12))),
     sick("mlp-first-layer-x0.08", "UG605", lambda: classify(times(mlp(act=nn.Tanh, gain=TANH), "fc1.weight", 0.08))),
-    sick("mlp-last-hidden-layer-x0.05", "UG605", lambda: classify(times(mlp(act=nn.GELU, gain=1.5), "fc5.weight", 0.05))),
+    sick("mlp-last-hidden-layer-x0.05", "UG605", lambda:
+        classify(times(mlp(act=nn.GELU, gain=1.5), "fc5.weight", 0.05))),
     sick("mlp-constant-hidden-layer", "UG606", lambda: classify(fill(mlp(), "fc2.weight", 0.1))),
     sick("mlp-zero-hidden-layers", "UG606", lambda: classify(fill(mlp(act=nn.Tanh), "fc[1-5].weight", 0.0))),
     sick("mlp-identical-units-late", "UG606", lambda: classify(alike(mlp(), "fc5.weight"))),

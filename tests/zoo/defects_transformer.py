@@ -142,14 +142,16 @@ ROWS = (
     sick("transformer-sigmoid-inside-x40", "UG303", lambda: language(
         times(Transformer(act=nn.Sigmoid), "blocks.*.fc1.weight", 40)
     )),
-    sick("transformer-relu-bias-minus-8", "UG304", lambda: language(plus(Transformer(act=nn.ReLU), "blocks.0.fc1.bias", -8))),
+    sick("transformer-relu-bias-minus-8", "UG304", lambda:
+        language(plus(Transformer(act=nn.ReLU), "blocks.0.fc1.bias", -8))),
     sick("transformer-40-percent-of-relus-dead", "UG304", lambda: language(
         plus(Transformer(act=nn.ReLU), "blocks.2.fc1.bias", -20, first=0.4)
     )),
     sick("transformer-branch-ends-in-bias-std-4", "UG305", lambda: language(
         normal(Transformer(6), "blocks.*.fc2.bias", 4)
     ), may="UG307"),
-    sick("transformer-exp-overflows", "UG306", lambda: language(times(hand_made(), "blocks.1.attention.qkv.weight", 3))),
+    sick("transformer-exp-overflows", "UG306", lambda:
+        language(times(hand_made(), "blocks.1.attention.qkv.weight", 3))),
     sick("transformer-positions-dominate", "UG307", lambda: language(positions_dominate()), may="UG305"),
     sick("transformer-plain-ordered", "UG307", lambda: language(
         normal(bare(10, residual=False, causal=False), "blocks.*.bias", 1.0)
@@ -167,7 +169,8 @@ ROWS = (
     sick("transformer-adam-rate-1e-8", "UG502", lambda: language(
         Transformer(), steps=12, optimizer=rate(torch.optim.AdamW, 1e-8)
     )),
-    sick("transformer-one-matrix-rate-x1000", "UG503", lambda: rated(language(Transformer()), "blocks.1.fc1.weight", 20.0, 0.02)),
+    sick("transformer-one-matrix-rate-x1000", "UG503", lambda:
+        rated(language(Transformer()), "blocks.1.fc1.weight", 20.0, 0.02)),
     sick("transformer-batch-first-forgotten", "UG603", lambda: Case(BatchFirstForgotten(), texts())),
     sick("transformer-constant-inner-weights", "UG606", lambda: language(
         fill(Transformer(), "blocks.1.fc1.weight", 0.05)

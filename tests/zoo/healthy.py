@@ -118,10 +118,11 @@ CONTROLS = (
     Healthy("unet-without-norm", lambda: Case(n.UNet(norm=None, bias=True), n.masks())),
 )
 
-BUILT_IN = tuple(
-    Healthy(f"built-in-{name}", lambda name=name: Case(models.create(name), names()))
-    for name in ("char_mlp_kaiming", "char_mlp_batchnorm", "char_mlp_deep", "char_mlp_deep_batchnorm")
-) + (
+BUILT_IN = (
+    *(
+        Healthy(f"built-in-{name}", lambda name=name: Case(models.create(name), names()))
+        for name in ("char_mlp_kaiming", "char_mlp_batchnorm", "char_mlp_deep", "char_mlp_deep_batchnorm")
+    ),
     Healthy(
         "built-in-convnet-kaiming",
         lambda: Case(models.create("convnet", init="kaiming"), n.images(64, 1, 28)),

@@ -10,10 +10,37 @@ from known import KNOWN
 from row import Healthy, Sick, fill
 from torch import nn
 
-CODES = (
-    "UG101 UG102 UG103 UG104 UG201 UG202 UG301 UG302 UG303 UG304 UG305 UG306 UG307 UG401 UG402 UG403 UG404 UG405 UG406 "
-    "UG501 UG502 UG503 UG601 UG602 UG603 UG604 UG605 UG606 UG607"
-).split()
+CODES = [
+    "UG101",
+    "UG102",
+    "UG103",
+    "UG104",
+    "UG201",
+    "UG202",
+    "UG301",
+    "UG302",
+    "UG303",
+    "UG304",
+    "UG305",
+    "UG306",
+    "UG307",
+    "UG401",
+    "UG402",
+    "UG403",
+    "UG404",
+    "UG405",
+    "UG406",
+    "UG501",
+    "UG502",
+    "UG503",
+    "UG601",
+    "UG602",
+    "UG603",
+    "UG604",
+    "UG605",
+    "UG606",
+    "UG607",
+]
 
 
 def parameters(rows: tuple[Sick, ...] | tuple[Healthy, ...]) -> list:
