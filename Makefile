@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test lint bench docs clean
+.PHONY: venv demo test lint bench zoo docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -20,6 +20,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/probe_overhead.py
+
+zoo: $(VENV)/.dev
+	$(BIN)/python tests/zoo/run.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
