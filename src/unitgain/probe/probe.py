@@ -120,6 +120,11 @@ class Probe:
         """Path of the innermost module whose forward raised."""
         return self._forward.failed_in
 
+    @property
+    def every(self) -> int:
+        """Every how many steps it measures."""
+        return self._options.every
+
     # ---- life cycle ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Probe:

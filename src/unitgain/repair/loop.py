@@ -47,7 +47,8 @@ def fix(
 
     The training flag, gradients and random state of the model stay as they are (random weights are drawn from
     torch's generator, as in torch.nn.init). A remedy may reveal what was hidden: a finding that appears only
-    after a change is repaired too, or that change is undone. So `after` has no finding that `before` had not.
+    after a change is repaired too, or that change is undone. So `after` has no error and no warning of a kind that
+    `before` had not.
 
     Raises InputError as `check` does, and for an unknown code in `only`.
 
@@ -203,13 +204,13 @@ class _Repair:
                     yield finding, remedy
 
     def _is_wanted(self, finding: Finding, revealed: set[str]) -> bool:
-        if self.wanted is not None and not (finding.code in revealed and finding.severity != "info"):
+        if self.wanted is not None and finding.code not in revealed:
             return finding.code in self.wanted
         return finding.severity != "info" and finding.code not in WHEN_ASKED
 
     def _revealed(self, report: Report) -> set[str]:
-        """Codes that were not there when the model came: ours to repair, asked for or not."""
-        return {f.code for f in report.findings if f.code not in self.known}
+        """Errors and warnings that were not there when the model came: ours to repair, asked for or not."""
+        return {f.code for f in report.findings if f.severity != "info" and f.code not in self.known}
 
     def _advice(self, after: Report, may_redraw: bool) -> Iterator[str]:
         for finding in after.findings:

@@ -126,7 +126,7 @@ PLANS: dict[str, tuple[Remedy, ...]] = {
     "UG604": (Remedy("recalibrate the running statistics on this batch", _recalibrate),),
     "UG605": (LSUV, INIT, INIT_LSUV),
     "UG606": (SYMMETRY, INIT),
-    "UG607": (BRANCHES, ZERO_ENDS, INIT_BRANCHES),
+    "UG607": (BRANCHES, LSUV, INIT_LSUV, ZERO_ENDS, INIT_BRANCHES),
 }
 
 WHEN_ASKED = frozenset({"UG601", "UG604"})
