@@ -20,7 +20,8 @@ ENTRIES = (
         source=f"{_GLOROT}; {_HE}.",
         measured=(
             "rms of the outputs of linear and convolution layers in execution order. The change is the "
-            "Theil-Sen slope of log10(rms) times the number of layers; steadiness is Kendall's tau. Left "
+            "Theil-Sen slope of log10(rms) times the number of layers, or that between the first and the last "
+            "if it is smaller; steadiness is Kendall's tau. Left "
             "out: the model's output, exact zeros, gates computed from pooled features. The change must "
             "exceed the limit also after what pooling layers multiplied the scale by is taken out: average "
             "pooling shrinks noise, whatever the weights."
@@ -40,7 +41,10 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "default": Threshold(
+                100, "fold: up to it for information only where the weights have torch's default scale"
+            ),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
@@ -54,6 +58,7 @@ ENTRIES = (
             "normalization between layers",
             "zero-initialized residual branches",
             "a head scaled down",
+            "torch's default initialization over a few layers: it loses scale and trains (for information)",
             "embeddings of standard deviation 0.02",
         ),
     ),
@@ -67,7 +72,10 @@ ENTRIES = (
             "overflows."
         ),
         source=f"{_GLOROT}; {_HE}.",
-        measured="As for UG301, growing.",
+        measured=(
+            "As for UG301, growing; first at the outputs of the blocks of a residual network, where there are "
+            "three or more: that is the stream which everything is added to."
+        ),
         thresholds={
             "warning": Threshold(10, "fold over the whole depth"),
             "error": Threshold(1000, "fold over the whole depth"),
@@ -77,7 +85,10 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "default": Threshold(
+                100, "fold: up to it for information only where the weights have torch's default scale"
+            ),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
