@@ -9,7 +9,8 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .view import CannotJudge, Measured, View, listed, plural, show
+from .recurrent import Recurrent, recurrent_layers
+from .view import CannotJudge, Measured, View, plural, show
 
 
 def saturated(view: View) -> Iterator[Finding]:
@@ -17,8 +18,10 @@ def saturated(view: View) -> Iterator[Finding]:
     entry = CATALOGUE["UG303"]
     judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
     judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
-    if not judged:
+    recurrent = recurrent_layers(view)
+    if not judged and not recurrent:
         raise CannotJudge("no bounded activation function")
+    yield from _saturated_recurrent(recurrent)
     high = {name: tail for name, tail in judged.items() if tail > entry.limit("warning")}
     if not high:
         return
@@ -49,6 +52,45 @@ def saturated(view: View) -> Iterator[Finding]:
     )
 
 
+def _saturated_recurrent(layers: list[Recurrent]) -> Iterator[Finding]:
+    """One finding for all recurrent layers. An error only for what was measured, not for what was estimated."""
+    entry = CATALOGUE["UG303"]
+    high = {layer.site.name: layer for layer in layers if layer.worst > entry.limit("warning")}
+    if not high:
+        return
+    first = next(iter(high.values()))
+    name, module = first.site.name, first.site.site.module
+    seen = []
+    if first.outputs > entry.limit("warning"):
+        seen.append(f"{first.outputs:.0%} of the outputs of {name} ({module}) lie within 3% of -1 or 1")
+    if first.gates > entry.limit("warning"):
+        seen.append(
+            f"the weights of {name} ({module}) and what goes in give its gates pre-activations of std "
+            f"{show(first.gate_std)}, where {first.gates:.0%} of a sigmoid's values are flat (an estimate: gates are "
+            "not seen)"
+        )
+    also = f"; {plural(len(high), 'layer')} of {len(layers)} in all" if len(high) > 1 else ""
+    error = max(layer.outputs for layer in high.values()) > entry.limit("error")
+    yield entry.finding(
+        "error" if error else "warning",
+        name,
+        f"{'; '.join(seen)}{also}",
+        evidence={
+            "saturated": first.outputs,
+            **(
+                {"gate_std": first.gate_std, "gates_flat": first.gates}
+                if math.isfinite(first.gate_std)
+                else {}
+            ),
+            "sites": {key: layer.worst for key, layer in high.items()},
+        },
+        cause="What goes into its gates and functions is too large: its weights are too large for the number of "
+        "inputs and hidden units, or its input is.",
+        remedy=f"Initialize the weights of {name} as torch does (uniform within 1/sqrt(hidden_size)), or weight_ih "
+        "by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
+    )
+
+
 def dead_units(view: View) -> Iterator[Finding]:
     """UG304: units that are never active, beyond what chance explains."""
     entry = CATALOGUE["UG304"]
@@ -73,7 +115,9 @@ def dead_units(view: View) -> Iterator[Finding]:
             continue  # NaN is not dead
         units, fraction = measured["units"], measured["dead"] / measured["units"]
         chance = _off_by_chance(view, measured, steps)
-        margin = entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units)
+        margin = (
+            entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units) + entry.limit("formula") * chance
+        )
         beyond = (fraction - chance) / (1 - chance) if chance < 1 else 0.0
         if beyond > entry.limit("warning") and fraction > chance + margin:
             row = {"units": units, "dead": measured["dead"], "fraction": fraction, "chance": chance}

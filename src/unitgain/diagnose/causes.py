@@ -87,7 +87,9 @@ def _flat_there(cause: Finding, effect: Finding, view: View) -> bool:
 def _all_dead_after(cause: Finding, effect: Finding, view: View) -> bool:
     """All examples become one where all units of a layer are dead, or before that by rounding (a huge bias)."""
     start = view.tensor(effect.site)
-    dead = [view.tensor(name) for name, row in cause.evidence.get("sites", {}).items() if row["fraction"] == 1]
+    dead = [
+        view.tensor(name) for name, row in cause.evidence.get("sites", {}).items() if row["fraction"] == 1
+    ]
     return _killed_there(cause, effect, view) or any(
         m is not None and start is not None and start.position <= m.position for m in dead
     )
@@ -161,7 +163,9 @@ def fold(findings: Sequence[Finding], view: View) -> list[Finding]:
         if root != i:
             explained.setdefault(root, []).append(effect)
     return [
-        _with_consequences(finding, explained.get(i, [])) for i, finding in enumerate(findings) if i not in parent
+        _with_consequences(finding, explained.get(i, []))
+        for i, finding in enumerate(findings)
+        if i not in parent
     ]
 
 

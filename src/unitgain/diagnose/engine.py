@@ -102,7 +102,9 @@ def _verdict(
 def _unseen(view: View) -> tuple[str, ...]:
     """What no rule can see in this model, however much is measured: the inside of fused recurrent layers."""
     layers = dict.fromkeys(
-        f"{m.site.attributes.get('path') or m.name} ({m.site.module})" for m in view.activations if m.role == "recurrent"
+        f"{m.site.attributes.get('path') or m.name} ({m.site.module})"
+        for m in view.activations
+        if m.role == "recurrent"
     )
     if not layers:
         return ()

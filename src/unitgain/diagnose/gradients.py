@@ -37,7 +37,9 @@ def _gradient_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
         raise CannotJudge("fewer than three comparable layers with a gradient that is not zero")
     norms = [m["rms"] * math.sqrt(math.prod(m.site.shape) / m.examples) for m in sites]
     trend = fit(norms[::-1])
-    level = severity(trend, direction, entry, default_weights=has_default_weights(view, sites))
+    level = severity(
+        trend, direction, entry, default_weights=direction < 0 and has_default_weights(view, sites)
+    )
     if level is None:
         return
     change, per_layer = 10 ** min(abs(trend.ends), 300.0), 10 ** (trend.ends / (len(sites) - 1))
@@ -128,6 +130,8 @@ _CAUSES = {
     "detached": "It ran, but its output does not lead to the loss: unused, or computed without grad.",
     "killed": "The gradient that comes back is exactly zero from {killer} on.",
     "zero": "The gradient that arrives is exactly zero.",
+    "reverse": "The output at the last position alone is used, where the reverse direction has seen one element "
+    "and its state is still zero.",
 }
 _REMEDIES = {
     "unused": "Use it in the forward pass, remove it, or freeze it (requires_grad=False).",
@@ -135,6 +139,8 @@ _REMEDIES = {
     "add its output to the loss; if that is meant, freeze it (requires_grad=False).",
     "killed": "Repair {killer}: a function on its flat side, or weights that are zero.",
     "zero": "Look at what its output is multiplied with, and at functions on their flat side.",
+    "reverse": "Take the last state of both directions (the second thing that the layer returns), or the mean over "
+    "all positions.",
 }
 
 
@@ -202,6 +208,8 @@ def _reason(view: View, parameter: Measured) -> tuple[str, str]:
         return ("unused", "") if owner is None else ("detached", "")
     if owner is None:
         return "zero", ""
+    if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
+        return "reverse", ""
     killer = _killer(view, owner)
     return ("killed", killer) if killer else ("zero", "")
 

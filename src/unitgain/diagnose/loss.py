@@ -30,19 +30,22 @@ def confident_at_init(view: View) -> Iterator[Finding]:
     if loss - noise <= expected:
         return
     head = _last_layer(view)
-    entering = max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=math.nan) if head else math.nan
+    entering = (
+        max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=math.nan) if head else math.nan
+    )
     much = entry.limit("own_gain")
     cause, first = "The logits are too large: the last layer's weights, its bias, or what goes into it.", ""
     size = rms
     if head is not None and entering > much:  # scaling the head alone would only hide it
         size = rms / entering
         cause = (
-            f"What goes into {head.name} is too large already: its rms is {show(entering)} where about 1 is right, so the "
-            "cause lies before it" + (f"; it multiplies that by {show(size)} more." if size > much else ".")
+            f"What goes into {head.name} is too large already: its rms is {show(entering)} where about 1 is right, "
+            "so the cause lies before it"
+            + (f"; it multiplies that by {show(size)} more." if size > much else ".")
         )
         first = (
-            f"First bring what goes into {head.name} to an rms of about 1: initialize the layers before it for their fan-in "
-            "and activation function (Kaiming for ReLU). "
+            f"First bring what goes into {head.name} to an rms of about 1: initialize the layers before it for "
+            "their fan-in and activation function (Kaiming for ReLU). "
         )
     elif entering > 0 and rms > much * entering:
         cause = (

@@ -27,7 +27,8 @@ def activation_not_finite(view: View) -> Iterator[Finding]:
     if bad_weights:
         cause = f"Its parameter {listed(bad_weights)} holds NaN or infinity."
     elif function:
-        cause = f"{function}, called in {place}, makes NaN or infinity out of finite values, before {first.name} is reached."
+        made = f"{function}, called in {place}, makes NaN or infinity out of finite values"
+        cause = f"{made} before {first.name} is reached."
         remedy = _advice(function)
     elif any(m.broken for m in before):
         cause = "Its input is not finite already."
@@ -109,7 +110,7 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
         "{name} divides by the number of values less one: take it over two values or more, or with correction=0.",
     ),
     (
-        ("multiplication", "addition or subtraction", "matmul", "bmm", "mm", "einsum", "sum", "square", "prod", "cumsum"),
+        ("multiplication", "addition or subtraction", "matmul", "bmm", "mm", "einsum", "sum", "square", "prod"),
         "{name} overflows its dtype: scale its arguments down, or compute it in float32.",
     ),
 )  # fmt: skip

@@ -36,7 +36,9 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
         if not sites:
             continue
         trend = fit([m["rms"] for m in sites])
-        level = severity(trend, direction, entry, default_weights=has_default_weights(view, layers))
+        level = severity(
+            trend, direction, entry, default_weights=direction < 0 and has_default_weights(view, layers)
+        )
         without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
         if level is None or direction * without_pools.change <= math.log10(entry.limit("warning")):
             continue
@@ -82,12 +84,14 @@ def _why_layers(view: View, entry: Entry, direction: int, per_layer: float, leve
         "activation function."
     )
     branches = sum(m.site.attributes.get("block") == "branch" for m in view.activations)
-    if branches:  # what is added to a stream does not pass its gain on, so that no factor per layer is right
-        factor = f" by about 1/sqrt({branches}) = {show(1 / math.sqrt(branches))}"
-        return cause, f"{entry.action}{f' (Scale each of the branches{factor}.)' if direction > 0 else ''}"
-    return cause, (
-        f"{entry.action} (Multiplying each layer's weights by {show(1 / per_layer)} gives a gain of one.)"
-    )
+    action, _, for_residual = entry.action.rstrip(".").partition("; in a residual network ")
+    if not branches:
+        factor = show(1 / per_layer)
+        return cause, f"{action}. (Multiplying each layer's weights by {factor} gives a gain of one.)"
+    if for_residual:  # a branch's gain is not the stream's, so that no factor for each layer is right
+        times = f"multiply each branch's output by about 1/sqrt({branches}) = {show(1 / math.sqrt(branches))}"
+        return cause, f"{action}; {times}, or start its last layer at zero."
+    return cause, f"{action}."
 
 
 def _why_stream_grows(blocks: Sequence[Block]) -> tuple[str, str]:
@@ -101,6 +105,13 @@ def _why_stream_grows(blocks: Sequence[Block]) -> tuple[str, str]:
     squares = [
         (block.stream["rms"] ** 2 - block.added**2) / rms**2 for rms, (_, block) in zip(entering, pairs)
     ]
+    if not np.isfinite(squares).all():
+        factor = f"1/sqrt({len(blocks)}) = {show(1 / math.sqrt(len(blocks)))}"
+        return (
+            "Each block multiplies the stream: through what its branch adds, or through a factor on its skip path.",
+            f"Multiply each branch's output by a further {factor}, or start its last layer at zero; and "
+            "see that the block's input is added as it is.",
+        )
     skip = math.sqrt(max(0.0, float(np.median(squares))))
     if skip > 1.5:
         return (

@@ -142,5 +142,7 @@ class Block:
 
     @property
     def added(self) -> float:
-        """rms of all that its branches add, were they independent."""
+        """rms of all that its branches add, were they independent; NaN if that went through arithmetic unseen."""
+        if any(m.site.attributes.get("scaled") for m in self.branches):
+            return math.nan
         return math.sqrt(sum(m["rms"] ** 2 for m in self.branches if math.isfinite(m["rms"])))

@@ -31,7 +31,9 @@ ENTRIES = (
                 "reaches the error's limit, and a warning then",
             ),
             "default": Threshold(
-                1000, "fold: up to it for information only where the weights have torch's default scale"
+                2000,
+                "fold: up to it for information only where the weights have torch's default scale; six such "
+                "layers stay below it, strided convolutions with SiLU included",
             ),
             "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
@@ -73,9 +75,6 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "default": Threshold(
-                1000, "fold: up to it for information only where the weights have torch's default scale"
-            ),
             "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
@@ -103,7 +102,9 @@ ENTRIES = (
             "zero gradient came back, and from which site on. One finding per reason."
         ),
         thresholds={
-            "error": Threshold(0.5, "of all the numbers in trainable parameters: a few biases are no disaster"),
+            "error": Threshold(
+                0.5, "of all the numbers in trainable parameters: a few biases are no disaster"
+            ),
         },
         action=("Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False)."),
         effect="Every trainable parameter learns.",
