@@ -110,7 +110,8 @@ def _repair(repair: FixReport | None) -> str:
     advice = "".join(f"<li>{text(line)}</li>" for line in repair.advice)
     left = f"<h3>Left for you</h3><ul>{advice}</ul>" if advice else ""
     heading = "What would be changed" if repair.dry_run else "What was changed"
-    summary = f"<p>{text(repair.summary)}. Before: {text(repair.before.verdict)}. After: {text(repair.after.verdict)}.</p>"
+    verdicts = f"Before: {text(repair.before.verdict)}. After: {text(repair.after.verdict)}."
+    summary = f"<p>{text(repair.summary)}. {verdicts}</p>"
     chart = (
         '<figure data-chart="repair"><figcaption><h3>Before and after</h3><p>Standard deviation of the activations, '
         "and rms of their gradients, over depth: as the model came, and as it is now.</p></figcaption>"
