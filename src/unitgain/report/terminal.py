@@ -26,7 +26,7 @@ from .text import clean, count, label, number, percent, shape_text, shorten, val
 
 MAX_ROWS = 40
 WIDTH = 80
-_CELL = 12  # columns for a short value of the evidence; two names and two values fit into 80 columns
+_CELL = 11  # columns for a short value of the evidence: two pairs fit beside the margin of 80 columns
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
@@ -139,7 +139,7 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:
     """The evidence as a small table: short values two to a line, longer ones below on lines of their own."""
     rows = [(label(key), value_text(value)) for key, value in evidence.items()]
-    width = min(max(len(name) for name, _ in rows), 16)
+    width = min(max(len(name) for name, _ in rows), 18)
     short = [(name, value) for name, value in rows if len(name) <= width and len(value) <= _CELL]
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(width=width)
