@@ -51,7 +51,7 @@ def check(
 
     The model, the optimizer, gradients, buffers, training flags and random states are afterwards what they were,
     bit for bit, also when the model raises. Without targets, gradients are measured with a random direction in
-    place of the loss's, and rules about the loss stay silent.
+    place of the loss's, and rules about the loss stay silent; steps are refused, since there is nothing to train on.
 
     Raises InputError, naming the input, for a batch or a loss that does not fit, and when the model raises
     (with the model's own exception as its cause).
@@ -155,6 +155,11 @@ class _Run:
         with probe:
             for step in range(max(steps, 1)):
                 done = self._pass(backward=True)
+                if steps and done.loss is None:  # there would be a step along a random direction
+                    raise InputError(
+                        f"steps={steps}: a rehearsal needs a loss: pass (inputs, targets) and loss=, or a batch for "
+                        "which the model returns its own loss"
+                    )
                 if done.loss is not None:
                     probe.record.log(step, loss=float(done.loss.detach()))
                 if first is None:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import rich.console
 from rich.table import Table
@@ -52,6 +53,16 @@ def check_outputs(
 
 
 class Console(rich.console.Console):
+    """Writes no spaces at the ends of lines where the output is a file or a pipe."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        if self.is_terminal:
+            super().print(*objects, **how)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **how)
+        self.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # errors.py knows what to do
 

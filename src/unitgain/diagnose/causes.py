@@ -1,7 +1,8 @@
 """One cause, one finding: which finding explains which other, and when.
 
 EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings
-and becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
+and becomes a line in the consequences of the cause at the root of its chain, which is then as severe as the worst
+of what it explains. The first matching row wins; what is only for information explains nothing worse.
 """
 
 from __future__ import annotations
@@ -72,6 +73,33 @@ def _layer_is_dead(cause: Finding, effect: Finding, view: View) -> bool:
     )
 
 
+def _flat_there(cause: Finding, effect: Finding, view: View) -> bool:
+    """The gradient ends at a function that gives one value whatever goes in, which is why the output is constant."""
+    if _killed_there(cause, effect, view):
+        return True
+    end = view.tensor(effect.evidence.get("killed_by")) or view.output
+    start, limit = view.tensor(cause.site), CATALOGUE["UG102"].limit("spread")
+    if effect.evidence.get("reason") not in ("killed", "zero") or start is None or end is None:
+        return False
+    return end["spread"] < limit and start.position <= end.position
+
+
+def _all_dead_after(cause: Finding, effect: Finding, view: View) -> bool:
+    """All examples become one where all units of a layer are dead, or before that by rounding (a huge bias)."""
+    start = view.tensor(effect.site)
+    dead = [
+        view.tensor(name) for name, row in cause.evidence.get("sites", {}).items() if row["fraction"] == 1
+    ]
+    return _killed_there(cause, effect, view) or any(
+        m is not None and start is not None and start.position <= m.position for m in dead
+    )
+
+
+def _in_a_growing_stream(cause: Finding, effect: Finding, view: View) -> bool:
+    """Units that die where a residual stream has grown: what is common to all examples grows with it."""
+    return "per_block" in cause.evidence and _grown_before(cause, effect, view)
+
+
 def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
     """All sites of the effect are among those of the cause."""
     return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
@@ -118,12 +146,13 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG201", "UG101", _input_is_large),
     ("UG201", "UG303", _input_is_large),
     ("UG303", "UG304", _same_sites),
-    ("UG304", "UG102", _killed_there),
+    ("UG302", "UG304", _in_a_growing_stream),
+    ("UG304", "UG102", _all_dead_after),
     ("UG304", "UG403", _layer_is_dead),
     ("UG303", "UG102", _killed_there),
     ("UG303", "UG403", _killed_there),
     ("UG301", "UG102", _always),
-    ("UG102", "UG403", _killed_there),
+    ("UG102", "UG403", _flat_there),
     ("UG301", "UG401", _always),
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
@@ -153,18 +182,25 @@ def fold(findings: Sequence[Finding], view: View) -> list[Finding]:
             if effect.code != effect_code or i in parent:
                 continue
             for j, cause in enumerate(findings):
-                if cause.code == cause_code and holds(cause, effect, view):
+                trifle = cause.severity == "info" and effect.severity != "info"
+                if cause.code == cause_code and not trifle and holds(cause, effect, view):
                     parent[i] = j
                     break
-    explained: dict[int, list[str]] = {}
+    explained: dict[int, list[Finding]] = {}
     for i, effect in enumerate(findings):
         root = i
         while root in parent:
             root = parent[root]
         if root != i:
-            explained.setdefault(root, []).append(f"{effect.code} {effect.name}: {effect.message}")
+            explained.setdefault(root, []).append(effect)
     return [
-        replace(finding, consequences=(*finding.consequences, *explained.get(i, ())))
+        _with_consequences(finding, explained.get(i, []))
         for i, finding in enumerate(findings)
         if i not in parent
     ]
+
+
+def _with_consequences(finding: Finding, effects: Sequence[Finding]) -> Finding:
+    severity = max((f.severity for f in (finding, *effects)), key=SEVERITIES.index)
+    lines = [f"{effect.code} {effect.name}: {effect.message}" for effect in effects]
+    return replace(finding, severity=severity, consequences=(*finding.consequences, *lines))

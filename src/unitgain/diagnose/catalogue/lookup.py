@@ -58,6 +58,10 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
         words = [words]
     codes: set[str] = set()
     for word in words:
+        if not word.strip():
+            raise InputError(
+                f"{option} {word!r}: a code (UG303), a prefix (UG3) or a name (saturated) is expected"
+            )
         prefix = word.strip().upper()
         matching = {
             code
