@@ -35,6 +35,7 @@ def measure(activation, width: int, seed: int, depth: int = 30, **options) -> tu
         stds.append(y.detach().std())
     direction = torch.randn_like(y)
     y.backward(direction)
+    assert x.grad is not None
     before, behind = torch.stack(stds[::2]), torch.stack(stds[1::2])
     far = [float((s / s.median() - 1).abs().max()) for s in (before, behind)]
     return far[0], far[1], float(x.grad.std() / direction.std())
