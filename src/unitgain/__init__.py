@@ -2,11 +2,12 @@
 
 check     one batch through a model -> Report
 fix       repairs what can be repaired, measured again -> FixReport
-init_     weights that fit what is around them
-lsuv_     every layer to std 1 on data
-spp       one batch through a residual network -> Record of its signal propagation plot
 Probe     watches training -> Record
 diagnose  Record -> findings
+spp       one batch through a residual network -> Record of its signal propagation plot
+init_     weights that fit what is around them
+lsuv_     every layer to unit variance on data
+remedies  these and further changes to a model, each with a report and a way back
 theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
@@ -15,7 +16,7 @@ data      names, Fashion-MNIST
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, optim, plots, theory
+from . import data, models, nn, optim, plots, remedies, theory
 from ._version import __version__
 from .checkup import check, spp
 from .diagnose import Finding, diagnose
@@ -46,6 +47,7 @@ __all__ = [
     "nn",
     "optim",
     "plots",
+    "remedies",
     "spp",
     "theory",
 ]

@@ -189,6 +189,22 @@ def test_weight_norm_is_scaled_through_its_parametrization() -> None:
     assert model[0](x).std().item() == pytest.approx(1, abs=0.02)
 
 
+def test_a_standardized_weight_is_left_and_named() -> None:
+    class Standardized(nn.Linear):
+        def forward(self, input: Tensor) -> Tensor:
+            return F.linear(input, 3 * F.layer_norm(self.weight, [self.in_features]), self.bias)
+
+    class Own(nn.Linear):
+        pass
+
+    model, x = nn.Sequential(Standardized(16, 32), nn.ReLU(), Own(32, 8)), torch.randn(128, 16)
+    before = model[0].weight.clone()
+    report = lsuv_(model, x)
+    assert torch.equal(before, model[0].weight)
+    assert "standardized" in report.measured[0].status
+    assert report.measured[1].status == "reached"
+
+
 def test_one_pass_sets_all_layers() -> None:
     calls = []
 

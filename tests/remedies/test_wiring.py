@@ -46,6 +46,7 @@ def test_execution_order_not_registration_order() -> None:
 def test_a_functional_slope_is_known() -> None:
     wiring = wiring_of(OutOfOrder(), torch.randn(5, 4))
     slope = wiring.before(wiring.nodes["second"]).function
+    assert slope is not None
     assert float(slope(torch.tensor(-1.0))) == pytest.approx(-0.3)
 
 

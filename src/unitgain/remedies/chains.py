@@ -11,7 +11,7 @@ from ..probe import modules
 from .wiring import Node, Wiring, activation_of
 
 _EXAMPLES = 256
-_MOST_VALUES = 1 << 22
+_MOST_VALUES = 1 << 19
 _SIDE = 32
 
 
@@ -40,8 +40,9 @@ def depths(wiring: Wiring) -> dict[str, int]:
     """Of every Linear or convolution in a plain row (weight, activation, weight, ..., with nothing between), the
     row's length. Norms, sums, pools and forks end a row."""
     previous: dict[str, str | None] = {}
+    branched = frozenset(n.name for b in wiring.branches() for n in b.nodes)
     for node in wiring.weights():
-        if node.role != "linear" or node.module is None or node.name in _in_branches(wiring):
+        if node.role != "linear" or node.module is None or node.name in branched:
             continue
         found = _direct(wiring, node)
         if found is None:
@@ -58,10 +59,6 @@ def depths(wiring: Wiring) -> dict[str, int]:
         heads[name] = heads[before] if before is not None and before in heads else name
     counts = {head: list(heads.values()).count(head) for head in set(heads.values())}
     return {name: counts[head] for name, head in heads.items()}
-
-
-def _in_branches(wiring: Wiring) -> frozenset[str]:
-    return frozenset(n.name for b in wiring.branches() for n in b.nodes)
 
 
 def _direct(wiring: Wiring, node: Node) -> Node | None:

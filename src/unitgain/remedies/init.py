@@ -34,7 +34,7 @@ from .report import Change, RemedyReport, rms
 from .wiring import Elementwise, Node, Wiring
 
 _DEEP = 5  # layers in a plain row from which an unstable activation is given a stable recipe: 1.17^5 is 2.2
-_DRAW = (0.7, 1.4)  # a correction beyond this is not the draw's doing
+_DRAW = (0.75, 1.33)  # a correction beyond this is not the draw's doing
 
 
 def init_(
@@ -352,9 +352,11 @@ def _take_out_the_draw(
     for node in wiring.weights():
         for name in node.parameters:
             uses[name] = uses.get(name, 0) + 1
-    wanted = {n.name for n in plan.weights if n.name in plan.depth and not plan.is_readout(n)
+    wanted = {n.name for n in plan.weights if plan.depth.get(n.name, 0) > 1 and not plan.is_readout(n)
               and wiring.norm_after(n) is None and all(uses[p] == 1 for p in n.parameters)
               and any(fnmatchcase(n.path, pattern) for pattern in only)}  # fmt: skip
+    if not wanted:
+        return
     factors: list[float] = []
 
     def visit(node: Node, tensor: Tensor, _: Any) -> Tensor | None:

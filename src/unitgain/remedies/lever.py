@@ -56,9 +56,19 @@ class Lever:
             return "its weight is computed, not a parameter"
         if not self.weight.requires_grad:
             return "frozen"
-        if not bool((self.weight != 0).any()):
-            return "its weight is all zero"
-        return None
+        for name, parameter in self.owner.named_parameters() if self.owner is not None else ():
+            if not name.endswith("bias") and not bool((parameter != 0).any()):
+                return f"its {name} is all zero"  # a SkipInit gain, say
+        return None if bool((self.weight != 0).any()) else "its weight is all zero"
+
+    @property
+    def linear(self) -> bool:
+        """Whether the class promises an output linear in weight and bias; a class of someone's own may standardize."""
+        kind = type(self.owner)
+        return kind.__module__.startswith("torch.nn.") or kind.__name__ == "Conv1D"
+
+    def tensors(self) -> list[Tensor]:
+        return [t for t in (self.weight, self.bias) if isinstance(t, nn.Parameter)]
 
     @property
     def can_shift(self) -> bool:

@@ -153,7 +153,6 @@ class Group:
             for use in self.uses:
                 use.problem = "its output is constant or not finite"
             return True
-        close = abs(std / target.std - 1) < target.tol
         if abs(std / target.std - 1) < target.tol:
             moves = [(lever, by) for lever, by in self._moves() if abs(by) > target.tol * target.std]
             for lever, amount in moves:
@@ -180,9 +179,9 @@ class Group:
         following = now - min(max(off / power, -_FAR), _FAR)
         low = max((x for x, y in self.tried if y < 0), default=-math.inf)
         high = min((x for x, y in self.tried if y > 0), default=math.inf)
-        if math.isfinite(high - low) and low < high:
-            if not low < following < high or len(self.tried) % 3 == 0:
-                following = (low + high) / 2
+        bracketed = math.isfinite(high - low) and low < high
+        if bracketed and (not low < following < high or len(self.tried) % 3 == 0):
+            return (low + high) / 2
         return following
 
     def _moves(self) -> list[tuple[Lever, float]]:
