@@ -114,7 +114,7 @@ def test_torchs_default_initialization_of_a_few_layers_is_no_alarm(
 
 
 def test_prescribed_branch_scale_keeps_the_stream() -> None:
-    report = check(Residual(), vectors())
+    report = check(Residual(), vectors(), select=["UG302", "UG402"])
     (finding,) = report.findings
     assert (finding.code, finding.site) == ("UG302", "blocks.0")
     assert any(line.startswith("UG402") for line in finding.consequences)
@@ -127,14 +127,14 @@ def test_prescribed_branch_scale_keeps_the_stream() -> None:
 
 def test_residual_branch_with_a_factor_is_still_a_residual_branch() -> None:
     """x + 0.9 * branch(x) was taken for a chain of layers, each to be multiplied by the inverse of its gain."""
-    (finding,) = check(Residual(branch=0.9), vectors()).findings
+    (finding,) = check(Residual(branch=0.9), vectors(), select=["UG302"]).findings
     assert (finding.code, finding.site) == ("UG302", "blocks.0")
     assert "a further 1/sqrt(8)" in finding.remedy
     assert "gain of one" not in finding.remedy
 
 
 def test_skip_path_with_a_factor_is_found() -> None:
-    report = check(Residual(skip=3.0, std=0.02), vectors())
+    report = check(Residual(skip=3.0, std=0.02), vectors(), select=["UG302"])
     assert codes(report) == ["UG302"]
     assert "skip path itself" in report.findings[0].cause
     assert codes(check(Residual(skip=1.0, std=0.02), vectors())) == []
