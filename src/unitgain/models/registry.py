@@ -15,6 +15,10 @@ from torch import nn
 from ..errors import InputError
 from .char_mlp import DESCRIPTIONS, VARIANTS, CharMLP, CharMLPConfig
 from .convnet import convnet
+from .nf_regnet import VARIANTS as NF_REGNETS
+from .nf_resnet import VARIANTS as NF_RESNETS
+from .nfnet import VARIANTS as NFNETS
+from .normfree import NormFreeConfig, NormFreeNet
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,33 @@ def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:
     return build
 
 
+def _normfree(name: str, config: NormFreeConfig) -> Callable[..., nn.Module]:
+    def build(pretrained: bool | str = False, **options: Any) -> nn.Module:
+        changes = {key: options.pop(key) for key in list(options) if key in _CHANGES}
+        model = NormFreeNet(replace(config, **changes), **options)
+        if pretrained:
+            from .weights import load_pretrained
+
+            load_pretrained(model, name, None if pretrained is True else pretrained)
+        return model
+
+    return build
+
+
+_CHANGES = ("activation", "alpha", "depths")  # fields of a variant's configuration that create takes too
+_NORMFREE_OPTIONS = (
+    "pretrained", *(p for p in inspect.signature(NormFreeNet).parameters if p != "config"), *_CHANGES
+)  # fmt: skip
+
+
+def _describe(config: NormFreeConfig) -> str:
+    attention = {"se": ", squeeze-and-excite", "eca": ", ECA", None: ""}[config.attention]
+    return (
+        f"normalizer-free, {config.activation}{attention}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )
+
+
 _CHAR_MLP_OPTIONS = ("generator", *(f.name for f in fields(CharMLPConfig)))
 _MODELS: dict[str, Entry] = {
     **{
@@ -82,6 +113,10 @@ _MODELS: dict[str, Entry] = {
             _char_mlp(config), _CHAR_MLP_OPTIONS, f"character MLP on names, {DESCRIPTIONS[variant]}"
         )
         for variant, config in VARIANTS.items()
+    },
+    **{
+        name: Entry(_normfree(name, config), _NORMFREE_OPTIONS, _describe(config))
+        for name, config in (NF_RESNETS | NF_REGNETS | NFNETS).items()
     },
     "convnet": Entry(
         convnet, tuple(inspect.signature(convnet).parameters), "five stride-2 convolutions for 28x28 images"
