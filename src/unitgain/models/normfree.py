@@ -35,7 +35,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import InputError
 from ..nn.activations import GainCorrected
 from ..nn.attention import ECA, SqueezeExcite
-from ..nn.nf_block import NFBlock, expected_stds
+from ..nn.nf_block import NFBlock, Shortcut, expected_stds
 from ..nn.padding import MaxPool2dSame
 from ..nn.scaled_std import EpsMode, ScaledStdConv2d
 
@@ -373,12 +373,12 @@ def _drop_rates(depths: tuple[int, ...], rate: float, inclusive: bool) -> list[l
 
 
 def _measured_scales(model: nn.Module) -> None:
-    """input_scale as buffers, at first what white noise needs: twice as much after a 2x2 mean."""
+    """The constants as buffers, at first what white noise needs: a 2x2 mean halves its std."""
     for module in model.modules():
-        if isinstance(module, NFBlock) and module.downsample is not None:
-            pool = module.downsample.pool
-            if isinstance(pool, nn.AvgPool2d):
-                module.downsample.conv.input_scale *= float(torch.tensor(pool.stride))
-        # after the lines above: a block comes before its layers
+        if isinstance(module, Shortcut) and isinstance(module.pool, nn.AvgPool2d):
+            assert not isinstance(module.conv.input_scale, Tensor)  # a shortcut comes before its convolution
+            module.conv.input_scale *= 2
         if isinstance(module, ScaledStdConv2d):
             module.input_scale_as_buffer()
+        if isinstance(module, SqueezeExcite | ECA):
+            module.gain_as_buffer()

@@ -9,10 +9,24 @@ from __future__ import annotations
 
 import math
 
-import torch  # noqa: F401  (doctests)
+import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+
+
+class _Gated(nn.Module):
+    gain: float | Tensor
+
+    def gain_as_buffer(self) -> None:
+        """gain becomes a persistent 0-dim buffer: a measured value is then saved with the weights."""
+        if not isinstance(self.gain, Tensor):
+            value = torch.tensor(float(self.gain))
+            del self.gain
+            self.register_buffer("gain", value)
+
+    def extra_repr(self) -> str:
+        return f"gain={float(self.gain):.4g}"
 
 
 def _check(layer: str, **sizes: int) -> None:
@@ -21,7 +35,7 @@ def _check(layer: str, **sizes: int) -> None:
             raise InputError(f"{layer}: {name} is {size!r}; a whole number of at least 1 is right")
 
 
-class SqueezeExcite(nn.Module):
+class SqueezeExcite(_Gated):
     """gain * sigmoid(fc2(relu(fc1(mean over positions of x)))) * x: (B, C, H, W) in and out.
 
     hidden  channels between fc1 and fc2
@@ -45,11 +59,8 @@ class SqueezeExcite(nn.Module):
         gate = self.fc2(self.fc1(x.mean((2, 3), keepdim=True)).relu_())  # (B, C, 1, 1)
         return x * (gate.sigmoid() * self.gain)
 
-    def extra_repr(self) -> str:
-        return f"gain={self.gain}"
 
-
-class ECA(nn.Module):
+class ECA(_Gated):
     """gain * sigmoid(conv over channels of the mean over positions) * x: (B, C, H, W) in and out.
 
     kernel_size  odd; None: int(|log2(channels) + 1| / 2) made odd, at least 3
@@ -74,8 +85,5 @@ class ECA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         gate = self.conv(x.mean((2, 3)).unsqueeze(1)).squeeze(1)  # (B, C)
         return x * (gate.sigmoid() * self.gain)[:, :, None, None]
-
-    def extra_repr(self) -> str:
-        return f"gain={self.gain}"
 
 
