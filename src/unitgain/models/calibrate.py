@@ -87,7 +87,9 @@ class _Rescale:
 def _as_at_full_gain(model: NormFreeNet) -> Iterator[None]:
     """Evaluation mode, and every skip gain 1; both come back."""
     flags = {module: module.training for module in model.modules()}
-    gains = [m.skipinit_gain for m in model.modules() if isinstance(m, NFBlock) and m.skipinit_gain is not None]
+    gains = [
+        m.skipinit_gain for m in model.modules() if isinstance(m, NFBlock) and m.skipinit_gain is not None
+    ]
     values = [gain.clone() for gain in gains]
     model.eval()
     for gain in gains:
@@ -105,7 +107,9 @@ def _images(model: NormFreeNet, batch: Any) -> Tensor:
     parameter = next(model.parameters())
     if batch is None:
         size = model.config.train_size
-        noise = torch.randn(NOISE_EXAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(
+            NOISE_EXAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(0)
+        )
         return noise.to(parameter)
     images = batch[0] if isinstance(batch, tuple | list) else batch
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != model.in_channels:

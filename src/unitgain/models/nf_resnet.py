@@ -24,7 +24,13 @@ _DEPTHS = {
     "600": (50, 50, 50, 50),
 }
 _TINY = replace(
-    _RESNET, depths=(1, 2), channels=(16, 32), stem_channels=(8,), stochastic_depth=0.0, train_size=32, test_size=32
+    _RESNET,
+    depths=(1, 2),
+    channels=(16, 32),
+    stem_channels=(8,),
+    stochastic_depth=0.0,
+    train_size=32,
+    test_size=32,
 )
 
 VARIANTS: dict[str, NormFreeConfig] = {

@@ -1,9 +1,9 @@
 """NFNet variants (Brock et al. 2021, arXiv 2102.06171), timm's DeepMind ports of them and timm's light ones.
 
-    nfnet_f0 ... f7         depths N (1, 2, 6, 3), timm's port in `timm` wiring and DeepMind's in `paper`
-    nfnet_f0_plus ... f7    DeepMind's wider "+" variants
-    dm_nfnet_f0 ... f6      timm's names for the pretrained DeepMind networks
-    nfnet_l0, eca_nfnet_l*  timm's light variants, SiLU
+nfnet_f0 ... f7         depths N (1, 2, 6, 3), timm's port in `timm` wiring and DeepMind's in `paper`
+nfnet_f0_plus ... f7    DeepMind's wider "+" variants
+dm_nfnet_f0 ... f6      timm's names for the pretrained DeepMind networks
+nfnet_l0, eca_nfnet_l*  timm's light variants, SiLU
 """
 
 from __future__ import annotations

@@ -28,7 +28,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal, get_args
 
-import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -136,6 +135,7 @@ class NormFreeNet(nn.Module):
     checkpointing    recompute each block in the backward pass instead of keeping its activations
     drop_rate, stochastic_depth   None: the variant's
 
+    >>> import torch
     >>> from unitgain.models import create
     >>> model = create("nf_resnet_tiny", num_classes=10)
     >>> model(torch.randn(2, 3, 32, 32)).shape

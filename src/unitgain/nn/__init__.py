@@ -2,7 +2,7 @@
 
 GeneralReLU, GainCorrected, gamma_of                     activations
 ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
-standardize_, remove_standardization_                    the same on any layer, as a parametrization
+scaled_std_, remove_scaled_std_                          the same on any layer, as a parametrization
 StdConv2d                                                plain weight standardization, for GroupNorm
 SqueezeExcite, ECA                                       channel attention with its gain
 NFBlock, SkipInit, StochasticDepth                       residual branches without normalization
@@ -19,6 +19,8 @@ from .calibrate import calibrate_
 from .nf_block import NFBlock, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
+from .parametrize import remove_scaled_std_, scaled_std_
+from .resblocks import BasicBlock, Bottleneck, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
     ScaledStdConv1d,
@@ -30,11 +32,14 @@ from .scaled_std import (
     ScaledStdLinear,
     fold_,
 )
+from .std_conv import StdConv2d
 
 __all__ = [
     "ECA",
     "GAMMA",
+    "BasicBlock",
     "BatchNorm",
+    "Bottleneck",
     "Conv2dSame",
     "GainCorrected",
     "GeneralReLU",
@@ -43,6 +48,8 @@ __all__ = [
     "LayerNorm",
     "MaxPool2dSame",
     "NFBlock",
+    "PooledResBlock",
+    "PreActBlock",
     "ScaledStdConv1d",
     "ScaledStdConv2d",
     "ScaledStdConv3d",
@@ -52,10 +59,13 @@ __all__ = [
     "ScaledStdLinear",
     "SkipInit",
     "SqueezeExcite",
+    "StdConv2d",
     "StochasticDepth",
     "WholeLayerNorm",
     "calibrate_",
     "expected_stds",
     "fold_",
     "gamma_of",
+    "remove_scaled_std_",
+    "scaled_std_",
 ]

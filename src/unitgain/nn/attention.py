@@ -85,5 +85,3 @@ class ECA(_Gated):
     def forward(self, x: Tensor) -> Tensor:
         gate = self.conv(x.mean((2, 3)).unsqueeze(1)).squeeze(1)  # (B, C)
         return x * (gate.sigmoid() * self.gain)[:, :, None, None]
-
-

@@ -11,6 +11,7 @@ shifts every output. "same" depends on the size of the input, per axis, and is w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -29,7 +30,7 @@ def same_padding(
     >>> same_padding((224, 7), (3, 3), (2, 2), (1, 1))
     [1, 1, 0, 1]
     """
-    pads: list[int] = []
+    pads: list[Any] = []
     for size, k, s, d in zip(reversed(sizes), reversed(kernel), reversed(stride), reversed(dilation)):
         total = torch.sym_max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
         pads += [total // 2, total - total // 2]
@@ -74,7 +75,16 @@ class Conv2dSame(nn.Conv2d):
         dtype: torch.dtype | None = None,
     ):
         super().__init__(
-            in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, device=device, dtype=dtype
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            0,
+            dilation,
+            groups,
+            bias,
+            device=device,
+            dtype=dtype,
         )
 
     def forward(self, input: Tensor) -> Tensor:

@@ -160,7 +160,11 @@ class ScaledStd(nn.Module):
         return layer.train(self.training)
 
     def extra_repr(self) -> str:
-        scale = "" if isinstance(self.input_scale, Tensor) or self.input_scale == 1 else f", input_scale={self.input_scale:.6g}"
+        scale = (
+            ""
+            if isinstance(self.input_scale, Tensor) or self.input_scale == 1
+            else f", input_scale={self.input_scale:.6g}"
+        )
         return f"{super().extra_repr()}, gamma={self.gamma:.6g}, {self.eps_mode} eps={self.eps:g}{scale}"
 
 
@@ -196,7 +200,9 @@ class _ScaledStdConv(ScaledStd):
     def forward(self, input: Tensor) -> Tensor:
         layer: Any = self
         if self.same:
-            input = F.pad(input, same_padding(input.shape[2:], layer.kernel_size, layer.stride, layer.dilation))
+            input = F.pad(
+                input, same_padding(input.shape[2:], layer.kernel_size, layer.stride, layer.dilation)
+            )
         return layer._conv_forward(input, self.standardized_weight(), self.bias)
 
     def folded(self) -> nn.Module:
@@ -207,7 +213,9 @@ class _ScaledStdConv(ScaledStd):
         if self.same and self.weight.dim() == 4:
             return self._copied_into(nn.utils.skip_init(Conv2dSame, *arguments, *rest, **like))
         if self.same:
-            raise InputError(f"{type(self).__name__}: only 2-D layers with 'same' padding and a stride can be folded")
+            raise InputError(
+                f"{type(self).__name__}: only 2-D layers with 'same' padding and a stride can be folded"
+            )
         cls = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}[self.weight.dim()]
         like["padding_mode"] = layer.padding_mode
         return self._copied_into(nn.utils.skip_init(cls, *arguments, layer.padding, *rest, **like))
@@ -263,7 +271,16 @@ class _ScaledStdConvTranspose(ScaledStd):
         **options: Any,
     ):
         super().__init__(  # pyright: ignore[reportCallIssue]: torch's constructor comes next in line
-            in_channels, out_channels, kernel_size, stride, padding, output_padding, groups, bias, dilation, **options
+            in_channels,
+            out_channels,
+            kernel_size,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            bias,
+            dilation,
+            **options,
         )
         self.transposed_groups = groups
         self._scaled_std(gamma, eps, eps_mode, gain, input_scale)

@@ -48,7 +48,9 @@ class _StandardizeRows(torch.autograd.Function):
         return centred.mul_(inverse * scale.unsqueeze(1)), mean, inverse
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor, float, bool], output: tuple[Tensor, ...]) -> None:
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, float, bool], output: tuple[Tensor, ...]
+    ) -> None:
         rows, scale, ctx.eps, ctx.clamp = inputs
         _, mean, inverse = output
         ctx.mark_non_differentiable(mean, inverse)
