@@ -50,7 +50,8 @@ VARIANTS: dict[str, NormFreeConfig] = {
         _light(0, 160, 160, "se"), depths=(1, 1, 1, 1), channels=(32, 64, 96, 128), group_size=8, final_channels=192
     ),
     "nfnet_tiny": replace(
-        _f(0), depths=(1, 1, 2, 1), channels=(32, 32, 64, 64), stem_channels=(4, 8, 16, 32), group_size=16, final_channels=96,
+        _f(0), depths=(1, 1, 2, 1), channels=(32, 32, 64, 64), stem_channels=(4, 8, 16, 32), group_size=16,
+        final_channels=96,
         drop_rate=0.0, stochastic_depth=0.0, train_size=64, test_size=64,
     ),
 }  # fmt: skip
