@@ -3,7 +3,7 @@
 from .calibrate import calibrate_
 from .char_mlp import CharMLP, CharMLPConfig, UnbiasedBatchNorm1d, sample
 from .convnet import convnet
-from .cost import Cost, cost
+from .cost import Cost, cost, costs
 from .normfree import NormFreeConfig, NormFreeNet
 from .registry import create, describe, names
 from .resnet import ResNet, ResNetConfig
@@ -20,6 +20,7 @@ __all__ = [
     "calibrate_",
     "convnet",
     "cost",
+    "costs",
     "create",
     "describe",
     "names",

@@ -1,8 +1,14 @@
-"""What a model costs: parameters, and multiply-adds at the sizes of image it is made for."""
+"""What a model costs: parameters, and multiply-adds at the sizes of image it is made for.
+
+`costs()` reads costs.json, because counting for every model takes most of a minute. After adding a model:
+python -m unitgain.models.cost
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +16,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..nn.scaled_std import fold_
-from .registry import create
+from .registry import create, names
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,23 @@ def cost(name: str, **options: Any) -> Cost:
     return Cost(parameters, train, macs[train], test, macs[test])
 
 
+def costs() -> dict[str, Cost]:
+    """The costs of all models with their default options, as counted by `cost` when the package was made."""
+    table = json.loads(_TABLE.read_text(encoding="utf-8"))
+    return {name: Cost(**row) for name, row in table.items()}
+
+
+_TABLE = Path(__file__).with_name("costs.json")
+
+
 @torch.no_grad()
 def _macs(model: nn.Module, size: int) -> int:
     channels: Any = model.in_channels
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.empty(1, channels, size, size, device="meta"))
     return counter.get_total_flops() // 2
+
+
+if __name__ == "__main__":
+    rows = [f"{json.dumps(name)}: {json.dumps(asdict(cost(name)))}" for name in names()]
+    _TABLE.write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")

@@ -58,8 +58,8 @@ def _check_wiring(model: NormFreeNet, name: str) -> None:
             f"model {name}: pretrained weights come with their own constants; take wiring='timm', or 'paper' for "
             "DeepMind's networks"
         )
-    deepmind = model.config.deepmind or (name.startswith("nfnet_f") and model.wiring == "paper")
-    if model.wiring == "paper" and not deepmind:
+    # NFNets with squeeze-and-excite are DeepMind's own, and their parameters fit the paper's wiring only
+    if model.wiring == "paper" and not (model.config.stem == "3x3 four" and model.config.attention == "se"):
         raise InputError(
             f"model {name}: its weights were trained in timm's wiring and would compute something else in "
             "'paper'; take wiring='timm'"

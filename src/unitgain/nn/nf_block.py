@@ -14,6 +14,7 @@ it (`input_scale`), which changes nothing in the result and saves a pass over th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ class NFBlock(nn.Module):
     second_conv      a second 3x3 convolution, as in NFNets
     alpha, beta      see above
     activation       function of "may it work in place" to a module
-    conv             like ScaledStdConv2d, with gamma, eps and so on already chosen
+    conv             like ScaledStdConv2d, with padding, gamma, eps and so on already chosen
     attention        function of a number of channels to a module, or None
     attention_last   after the last convolution, otherwise between the 3x3 and the last one (RegNet)
     skip_gain        a learnable scalar at the end, 0 at first; without it the last convolution's gain starts at 0
@@ -99,7 +100,7 @@ class NFBlock(nn.Module):
         alpha: float = 0.2,
         beta: float = 1.0,
         activation: Callable[[bool], nn.Module],
-        conv: Callable[..., ScaledStdConv2d] = ScaledStdConv2d,
+        conv: Callable[..., ScaledStdConv2d] = partial(ScaledStdConv2d, padding="symmetric"),
         attention: Callable[[int], nn.Module] | None = None,
         attention_last: bool = True,
         skip_gain: bool = True,

@@ -113,7 +113,11 @@ class _Repair:
         if report is not best.report:  # what was revealed on the way could not be repaired
             best.snapshot.restore()
             self.patient.batch = best.batch
-            why = "undone: it revealed " + ", ".join(sorted(self._revealed(report))) + ", which has no remedy here"
+            why = (
+                "undone: it revealed "
+                + ", ".join(sorted(self._revealed(report)))
+                + ", which has no remedy here"
+            )
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
                     self.actions[i] = Action(**{**vars(self.actions[i]), "kept": False, "outcome": why})
@@ -161,7 +165,9 @@ class _Repair:
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
         worse += [f for f in new if f.code not in PLANS and f not in worse]
-        worse += [f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]]
+        worse += [
+            f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]
+        ]
         if worse or _cost(after) > _cost(before):
             found = worse or new
             return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in found[:2])
