@@ -39,7 +39,13 @@ def test_keys_and_shapes_equal_timms(name: str, torchvision_operators) -> None:
 @pytest.mark.reference
 @pytest.mark.parametrize(
     "name",
-    [*SMALL, *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet18", "resnet50", "resnet50d", "resnetv2_18", "resnetv2_50"))],
+    [
+        *SMALL,
+        *(
+            pytest.param(n, marks=pytest.mark.slow)
+            for n in ("resnet18", "resnet50", "resnet50d", "resnetv2_18", "resnetv2_50")
+        ),
+    ],
 )
 def test_outputs_and_gradients_equal_timms(name: str, torchvision_operators) -> None:
     timm = pytest.importorskip("timm")

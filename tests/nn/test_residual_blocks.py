@@ -46,6 +46,7 @@ def test_beta_divides_after_the_activation_and_only_what_the_convolutions_read()
     plain = unn.NFBlock(8, 16, width=4, stride=2, beta=1.0, **gelu)
     plain.load_state_dict(layer.state_dict())
     o = nn.functional.gelu(x) / beta
+    assert plain.downsample is not None
     expected = 0.2 * plain.branch(o) + plain.downsample(o)
     torch.testing.assert_close(layer(x), expected)
 

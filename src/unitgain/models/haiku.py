@@ -134,7 +134,7 @@ def _checked(path: object, tree: Any) -> dict[str, dict[str, np.ndarray]]:
 
 
 def haiku_names(config: NormFreeConfig) -> dict[str, tuple[str, str]]:
-    """{state-dict key: (Haiku module, parameter)} of an NFNet whose blocks all exist.
+    """{state-dict key: (Haiku module, parameter)} of an NFNet.
 
     >>> from unitgain.models.nfnet import VARIANTS
     >>> haiku_names(VARIANTS["dm_nfnet_f0"])["stages.1.0.conv2b.weight"]
@@ -166,7 +166,7 @@ def haiku_names(config: NormFreeConfig) -> dict[str, tuple[str, str]]:
                 ("conv3", "conv2"),
             ):
                 add(f"{own}.{ours}", f"{block}/~/{theirs}")
-            if b == 0:
+            if b == 0 and (s or config.stem_channels[-1] != config.channels[0]):
                 add(f"{own}.downsample.conv", f"{block}/~/conv_shortcut")
             add(f"{own}.attn_last.fc1", f"{block}/~/squeeze_excite/~/linear", conv=False)
             add(f"{own}.attn_last.fc2", f"{block}/~/squeeze_excite/~/linear_1", conv=False)
@@ -199,7 +199,7 @@ def to_haiku(state: Mapping[str, Tensor], config: NormFreeConfig) -> dict[str, d
     tree: dict[str, dict[str, np.ndarray]] = {}
     for key, (module, name) in haiku_names(config).items():
         array = _axes(key)[1](state[key].detach().cpu().numpy())
-        tree.setdefault(module, {})[name] = np.ascontiguousarray(array)
+        tree.setdefault(module, {})[name] = np.array(array, order="C")  # ascontiguousarray would give a scalar an axis
     return tree
 
 
