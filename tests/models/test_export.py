@@ -33,10 +33,11 @@ CASES = [
     ("nf_resnet_tiny", "timm"),
     pytest.param("nf_resnet50", "timm", marks=pytest.mark.slow),
 ]
+NFNET_SLOW = pytest.param("nfnet_tiny", "paper", marks=pytest.mark.slow)
 X = torch.randn(2, 3, 48, 40, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize(("name", "wiring"), [CASES[1], CASES[4]])
+@pytest.mark.parametrize(("name", "wiring"), [CASES[3], CASES[4], NFNET_SLOW])
 def test_compiled_without_a_graph_break_outputs_and_gradients_stay(name: str, wiring: str) -> None:
     model = network(name, wiring)
     torch._dynamo.reset()

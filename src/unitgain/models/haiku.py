@@ -199,7 +199,9 @@ def to_haiku(state: Mapping[str, Tensor], config: NormFreeConfig) -> dict[str, d
     tree: dict[str, dict[str, np.ndarray]] = {}
     for key, (module, name) in haiku_names(config).items():
         array = _axes(key)[1](state[key].detach().cpu().numpy())
-        tree.setdefault(module, {})[name] = np.array(array, order="C")  # ascontiguousarray would give a scalar an axis
+        tree.setdefault(module, {})[name] = np.array(
+            array, order="C"
+        )  # ascontiguousarray would give a scalar an axis
     return tree
 
 

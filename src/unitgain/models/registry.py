@@ -71,7 +71,9 @@ def describe(name: str) -> str:
 def _closest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(sorted(known))}" if len(known) <= 20 else "names() lists what there is"
 
 
 def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:

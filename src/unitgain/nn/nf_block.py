@@ -69,6 +69,9 @@ class Shortcut(nn.Module):
         return self.conv(self.pool(x))
 
 
+_SYMMETRIC = partial(ScaledStdConv2d, padding="symmetric")
+
+
 class NFBlock(nn.Module):
     """A pre-activation bottleneck without normalization: (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)).
 
@@ -100,7 +103,7 @@ class NFBlock(nn.Module):
         alpha: float = 0.2,
         beta: float = 1.0,
         activation: Callable[[bool], nn.Module],
-        conv: Callable[..., ScaledStdConv2d] = partial(ScaledStdConv2d, padding="symmetric"),
+        conv: Callable[..., ScaledStdConv2d] = _SYMMETRIC,
         attention: Callable[[int], nn.Module] | None = None,
         attention_last: bool = True,
         skip_gain: bool = True,

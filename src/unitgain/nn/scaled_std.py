@@ -64,7 +64,7 @@ def standardized(
     scale    a number or a tensor of O numbers, of any shape
 
     >>> w = standardized(torch.randn(4, 8, 3, 3), scale=2.0, eps=1e-4)
-    >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1)
+    >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1).round(decimals=4)
     (True, tensor([2., 2., 2., 2.]))
     """
     if groups:  # (g, C/g, O/g, ...) -> (g, O/g, C/g, ...)
@@ -339,8 +339,8 @@ class ScaledStdLinear(ScaledStd, nn.Linear):
     gamma, eps, eps_mode, gain, input_scale as in ScaledStdConv2d.
 
     >>> layer = ScaledStdLinear(64, 8, gamma="relu")
-    >>> layer.standardized_weight().norm(dim=1).round(decimals=4)
-    tensor([1.7129, 1.7129, 1.7129, 1.7129, 1.7129, 1.7129, 1.7129, 1.7129])
+    >>> [round(norm, 4) for norm in layer.standardized_weight().norm(dim=1).tolist()[:3]]
+    [1.7129, 1.7129, 1.7129]
     """
 
     def __init__(
