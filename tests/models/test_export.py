@@ -52,6 +52,7 @@ def test_compiled_without_a_graph_break_outputs_and_gradients_stay(name: str, wi
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of the compiler, about torch itself
 @pytest.mark.parametrize("name", ["nf_resnet50", "nfnet_tiny"])
 def test_compiled_by_inductor(name: str) -> None:
     model = network(name, "timm")
