@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test lint bench zoo docs clean
+.PHONY: venv demo test normfree lint bench zoo docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
+normfree: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/models tests/nn
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

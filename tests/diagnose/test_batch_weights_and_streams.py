@@ -142,7 +142,7 @@ def test_class_token_that_all_examples_share_is_no_collapse() -> None:
     for i in range(2):
         net.layer(f"token{i}", "block", shape=(1, 32), cosine=1.0)
     assert net.linear("head", output=True).codes(select=["UG307"]) == []
-    assert stream([1.0] * 4, cosine=[0.2, 0.3, 0.9999, 0.9999]).codes(select=["UG307"]) == ["UG307"]
+    assert stream([1.0] * 4, cosine=[0.2, 0.3, 0.99999, 0.99999]).codes(select=["UG307"]) == ["UG307"]
 
 
 # ---- UG404 and UG406 ---------------------------------------------------------------------------------------------

@@ -84,6 +84,22 @@ Numbers, because layers do not compute: `ug.theory.centered_gain` gives the same
 """
 
 
+def gamma_of(name: str) -> float:
+    """The gain of an activation by its name in GAMMA, or torch.nn.functional's name for it.
+
+    >>> gamma_of("leaky_relu") == gamma_of("LeakyReLU") == GAMMA["LeakyReLU"]
+    True
+    """
+    known = {key.lower(): value for key, value in GAMMA.items()}
+    found = known.get(name.replace("_", "").lower())
+    if found is None:
+        raise InputError(
+            f"gamma {name!r}: no gain is on file for this activation; give the number "
+            f"ug.theory.centered_gain(activation), or one of {', '.join(GAMMA)}"
+        )
+    return found
+
+
 class GainCorrected(nn.Module):
     """gain * activation(x): output variance 1 for standard normal inputs.
 
