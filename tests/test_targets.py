@@ -248,6 +248,20 @@ def test_a_pickled_npz_is_refused(tmp_path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+def test_text_named_npz_is_not_called_a_pickle(tmp_path) -> None:
+    (tmp_path / "b.npz").write_text("x,y")
+    with pytest.raises(InputError) as error:
+        load_batch(LINEAR, data=str(tmp_path / "b.npz"))
+    assert "pickle" not in str(error.value) and "not an .npz archive" in str(error.value)
+
+
+def test_a_misspelt_data_file_suggests_only_what_can_be_read(tmp_path) -> None:
+    (tmp_path / "batch.py").write_text("")
+    save(tmp_path / "batches.npz", x=np.ones((2, 3)))
+    with pytest.raises(InputError, match=r"did you mean 'batches\.npz'\?$"):
+        load_batch(LINEAR, data=str(tmp_path / "batch.npz"))
+
+
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
 @pytest.mark.parametrize("damage", ["truncated", "empty", "text", "swapped"])
 def test_a_damaged_file_is_one_line(tmp_path, suffix, damage) -> None:

@@ -212,7 +212,10 @@ class _Run:
         )
         text = " ".join(str(error).split()) or "no message"
         kind, inputs = type(error).__name__, self.batch.describe()
-        return f"the model raised {kind} in {where}{module} on inputs of shape {inputs}: {text}"
+        hint = ""
+        if "dtype" in text and any(not x.is_floating_point() for x in self.batch.tensors()):
+            hint = "; the inputs are whole numbers: a model without an embedding needs floats"
+        return f"the model raised {kind} in {where}{module} on inputs of shape {inputs}: {text}{hint}"
 
     def _loss(self, outputs: Any, batch: Batch) -> _Pass:
         logits = _logits(outputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -153,6 +154,8 @@ def check(
                 model, data=data, dataset=dataset, shape=shape, tokens=tokens, count=batch, loss=loss,
                 seed=seed, normalize=normalize,
             )  # fmt: skip
+            if data is not None and os.path.isdir(data):
+                note(f"--data {data}: {_images(given)}")
             report = run_check(
                 model, given, loss, steps=steps, optimizer=make_optimizer,
                 select=selected, ignore=ignored,
@@ -178,6 +181,13 @@ def check(
         note(f"baseline {baseline}: {known} of {len(report.findings)} findings accepted, {len(counted)} new")
     if _severe(counted, fail_on):
         raise typer.Exit(FINDINGS)
+
+
+def _images(batch: Any) -> str:
+    """What a folder turned out to hold: "64 images (3, 32, 32) of 10 classes"."""
+    images, labels = batch if isinstance(batch, tuple) else (batch, None)
+    classes = "without class folders" if labels is None else f"of {len(labels.unique())} classes"
+    return f"{len(images)} images {tuple(images.shape[1:])} {classes}"
 
 
 def _device(name: str) -> Any:

@@ -21,6 +21,14 @@ from ..errors import InputError
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
+# what the option parser says -> what a person would say
+_PLAIN = {
+    "Input should be greater than or equal to": "it must be at least",
+    "Input should be less than or equal to": "it must be at most",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
+}
+
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -74,6 +82,8 @@ def _memory_is_full(error: Exception) -> bool:
 def _usage(error: Any) -> str:
     """Typer's message about options and arguments, with the place where help is."""
     message = error.format_message().replace("Value error, ", "").strip().rstrip(".")
+    for theirs, ours in _PLAIN.items():
+        message = message.replace(theirs, ours)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "unitgain"
     return f"{message[:1].lower()}{message[1:]}; see {path} --help"

@@ -1,5 +1,6 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
+from .fix_report import Action, FixReport
 from .report import Report
 
-__all__ = ["Report"]
+__all__ = ["Action", "FixReport", "Report"]

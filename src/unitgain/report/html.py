@@ -14,7 +14,7 @@ import math
 import re
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
 from ..diagnose.diagnosis import Diagnosis
@@ -26,11 +26,14 @@ from .layers import Layer, layers_of, reported_step, site_of_finding
 from .terminal import heading_parts
 from .text import clean, count, label, number, percent, shape_text, shorten, value_text
 
+if TYPE_CHECKING:
+    from .fix_report import FixReport
+
 MARKS = {"healthy": "✓", "sick": "✗", "unknown": "?"}
 
 
-def to_html(record: Record, diagnosis: Diagnosis) -> str:
-    """The whole page as text."""
+def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = None) -> str:
+    """The whole page as text; of a repair, with what was changed and charts of before and after."""
     from plotly.offline import get_plotlyjs
 
     layers = layers_of(record, diagnosis.findings)
@@ -51,7 +54,8 @@ def to_html(record: Record, diagnosis: Diagnosis) -> str:
         "footer": text(f"unitgain {__version__} · measured {record.meta.get('created', '')}"),
         "early": _file("early.js"),
         "style": _file("page.css"),
-        "data": script_json(plain(chart_data(record, layers))),
+        "repair": _repair(repair),
+        "data": script_json(plain(chart_data(record, layers, repair.before.record if repair else None))),
         "plotly": get_plotlyjs(),
         "script": _file("charts.js") + _file("page.js"),
     }
@@ -86,6 +90,34 @@ def _action(diagnosis: Diagnosis) -> str:
     if not diagnosis.first_action:
         return ""
     return f'<p class="action"><b>Do this first</b> {text(diagnosis.first_action)}</p>'
+
+
+def _repair(repair: FixReport | None) -> str:
+    """The section about a repair: one article per remedy that was tried."""
+    if repair is None:
+        return ""
+    articles = []
+    for action in repair.actions:
+        done = "kept" if action.kept else "undone"
+        changes = "".join(f"<li>{text(change)}</li>" for change in action.changes)
+        number_of = text(count(len(action.changes), "change"))
+        details = f"<details><summary>{number_of}</summary><ul>{changes}</ul></details>"
+        articles.append(
+            f'<article class="finding {done}"><h3><span class="severity">{done}</span> '
+            f"<code>{text(action.code)}</code> {text(action.remedy)}</h3>"
+            f'<p class="message">{text(action.outcome)}</p>{details if changes else ""}</article>'
+        )
+    advice = "".join(f"<li>{text(line)}</li>" for line in repair.advice)
+    left = f"<h3>Left for you</h3><ul>{advice}</ul>" if advice else ""
+    heading = "What would be changed" if repair.dry_run else "What was changed"
+    verdicts = f"Before: {text(repair.before.verdict)}. After: {text(repair.after.verdict)}."
+    summary = f"<p>{text(repair.summary)}. {verdicts}</p>"
+    chart = (
+        '<figure data-chart="repair"><figcaption><h3>Before and after</h3><p>Standard deviation of the activations, '
+        "and rms of their gradients, over depth: as the model came, and as it is now.</p></figcaption>"
+        '<div class="plot tall"></div></figure>'
+    )
+    return f'<section id="repair"><h2>{heading}</h2>{summary}{"".join(articles)}{left}{chart}</section>'
 
 
 def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> str:

@@ -33,8 +33,8 @@ TRACE = 5  # thousandths of a layer's values below which a power of two at the e
 STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
 
 
-def chart_data(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
-    """What page/charts.js draws; see the keys there."""
+def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = None) -> dict[str, Any]:
+    """What page/charts.js draws; see the keys there. before: of a repair, the record of the sick model."""
     now = reported_step(record)
     steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
     numbers = {layer.name: layer.number for layer in layers}
@@ -45,6 +45,7 @@ def chart_data(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
         "depth": [_depth(record, step) for step in steps],
         "histograms": [_histograms(record, step, numbers) for step in steps],
         "parameters": _parameters(record, layers, steps),
+        "before": _before(before, layers) if before is not None else None,
         "measures": MEASURES,
         "time": _time(record, layers),
         "maps": dict(list(record.meta.get("saturation_maps", {}).items())[:MAX_MAPS]),
@@ -73,6 +74,16 @@ def _depth(record: Record, step: int) -> dict[str, Any]:
     concerns = [layer.concerns(peers) for layer in layers]
     columns["concerns"] = [[short(c.get(measure)) for c in concerns] for measure in MEASURES]
     return columns
+
+
+def _before(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
+    """Scale over depth of the model as it came, at the places of the layers as they are now."""
+    old = {layer.name: layer for layer in layers_of(record)}
+    found = [old.get(layer.name) for layer in layers]
+    return {
+        "std": [short(layer.values.get("std")) if layer else None for layer in found],
+        "gradient": [short(layer.gradient.get("rms")) if layer else None for layer in found],
+    }
 
 
 def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ..diagnose.diagnosis import Diagnosis
@@ -68,17 +69,8 @@ class Report:
 
         Raises InputError for another suffix, and for a folder that does not exist or cannot be written.
         """
-        path = os.fspath(path)
         writers = {".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".txt": self.to_text}
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix not in writers:
-            raise InputError(f"report {path}: the name must end in .html, .json or .txt")
-        folder = os.path.dirname(path) or "."
-        if not os.path.isdir(folder):
-            raise InputError(f"report {path}: there is no folder {folder}; create it first")
-        if os.path.isdir(path):
-            raise InputError(f"report {path}: this is a folder; give the name of a file")
-        write_atomically(path, writers[suffix]())
+        save_text(path, writers)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -97,6 +89,23 @@ class Report:
             yield Text(ascii_text(self.record, self.diagnosis, options.max_width))
         else:
             yield render(self.record, self.diagnosis, options.max_width)
+
+
+def save_text(path: str | os.PathLike[str], writers: Mapping[str, Callable[[], str]]) -> None:
+    """Writes what the writer for the path's suffix gives: the whole file or, on an error, nothing.
+
+    Raises InputError for another suffix, and for a folder that does not exist or cannot be written.
+    """
+    path = os.fspath(path)
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in writers:
+        raise InputError(f"report {path}: the name must end in .html, .json or .txt")
+    folder = os.path.dirname(path) or "."
+    if not os.path.isdir(folder):
+        raise InputError(f"report {path}: there is no folder {folder}; create it first")
+    if os.path.isdir(path):
+        raise InputError(f"report {path}: this is a folder; give the name of a file")
+    write_atomically(path, writers[suffix]())
 
 
 def write_atomically(path: str, text: str) -> None:

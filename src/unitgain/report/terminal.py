@@ -99,12 +99,10 @@ def _heading(record: Record) -> Text:
 
 def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     sign, color = STATUS.get(diagnosis.status, STATUS["unknown"])
-    yield _hanging(
-        Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2
-    )
+    yield hanging(Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2)
     if diagnosis.first_action:
         action = Text.assemble(("Do this first: ", "bold"), clean(diagnosis.first_action))
-        yield _hanging(Text("→", style="bold"), action, 2)
+        yield hanging(Text("→", style="bold"), action, 2)
 
 
 def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
@@ -116,7 +114,7 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     )
     if finding.site:
         title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
-    yield _hanging(Text(f"{place}.", style="dim"), title, 4)
+    yield hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
     evidence = Text("  ").join(_measured(label(k), value_text(v)) for k, v in finding.evidence.items())
     if finding.evidence:
@@ -144,10 +142,10 @@ def _measured(name: str, value: str) -> Text:
 
 def _field(name: str, text: str | Text, style: str = "") -> RenderableType:
     body = text if isinstance(text, Text) else Text(text, style=style)
-    return Padding(_hanging(Text(name, style="dim"), body, 9), (0, 0, 0, 4))
+    return Padding(hanging(Text(name, style="dim"), body, 9), (0, 0, 0, 4))
 
 
-def _hanging(first: Text, body: Text, indent: int) -> Table:
+def hanging(first: Text, body: Text, indent: int) -> Table:
     """Text beside a first column, its further lines aligned below it."""
     grid = Table.grid(expand=False)
     grid.add_column(width=indent, no_wrap=True)
@@ -248,6 +246,37 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
             "off is here, the rest evenly chosen. The .html report has all.",
             style="dim",
         )
+
+
+def compared(before: Record, after: Record, width: int) -> Iterator[RenderableType]:
+    """Two measurements of one network side by side: every layer's scale before and after."""
+    rows = layers_of(after)
+    old = {layer.name: layer for layer in layers_of(before)}
+    shown = choose(rows, Peers.of(rows), MAX_ROWS)
+    decades = _decades_shown([*shown, *(old[layer.name] for layer in shown if layer.name in old)])
+    bar_width = 21 if width >= 110 else 15
+    yield Text.assemble(
+        ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")
+    )
+    table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
+    table.add_column("#", justify="right", no_wrap=True)
+    name_width = max(10, width - len(str(rows[-1].number if rows else 0)) - 2 * bar_width - 2 * 9 - 5)
+    table.add_column("site", no_wrap=True, max_width=name_width)
+    for name in ("before", "after"):
+        table.add_column(name, justify="right", no_wrap=True, min_width=8)
+        table.add_column(_axis(bar_width, decades), width=bar_width, no_wrap=True)
+    for layer in shown:
+        was = old[layer.name].values.get("std") if layer.name in old else None
+        now = layer.values.get("std")
+        table.add_row(
+            Text(str(layer.number), style="dim"),
+            Text(shorten(clean(layer.name), name_width)),
+            Text(number(was)),
+            Text(bar(was, bar_width, decades), style="yellow"),
+            Text(number(now)),
+            Text(bar(now, bar_width, decades), style="green"),
+        )
+    yield table
 
 
 def choose(layers: Sequence[Layer], peers: Peers, limit: int) -> list[Layer]:

@@ -98,6 +98,9 @@ def _check_combination(
     if data is not None and not os.path.exists(data):
         folder = os.path.dirname(data) or "."
         near = os.listdir(folder) if os.path.isdir(folder) else []
+        near = [
+            n for n in near if n.endswith((".npz", ".safetensors")) or os.path.isdir(os.path.join(folder, n))
+        ]
         hint = did_you_mean(os.path.basename(data), near, most=0)
         raise InputError(f"--data {data}: there is no such file or directory{hint}")
 

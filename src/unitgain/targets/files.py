@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import zipfile
 import zlib
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -62,7 +62,7 @@ def _read_safetensors(path: str, limit: int | None) -> dict[str, Tensor]:
 def _read_npz(path: str, limit: int | None) -> dict[str, Tensor]:
     try:
         # opened here, because numpy leaves a damaged file open
-        with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with open(path, "rb") as raw, np.load(_checked(path, raw), allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise InputError(
                     f"--data {path}: a single array, not an .npz archive; use numpy.savez(path, x=x, y=y)"
@@ -79,6 +79,18 @@ def _read_npz(path: str, limit: int | None) -> dict[str, Tensor]:
         raise InputError(f"--data {path}: damaged: {error}") from error
     except (zipfile.BadZipFile, EOFError, KeyError, NotImplementedError, zlib.error) as error:
         raise InputError(f"--data {path}: damaged, or not an .npz file: {error}") from error
+
+
+def _checked(path: str, raw: BinaryIO) -> BinaryIO:
+    """The file, if it begins like an archive or an array; numpy calls anything else pickled data."""
+    start = raw.read(8)
+    raw.seek(0)
+    if start.startswith(b"\x80"):
+        raise InputError(f"--data {path}: it is a pickle, which runs code when it is read; {_READS}")
+    if not start.startswith((b"PK", b"\x93NUMPY")):
+        what = "it is empty" if not start else "it is not an .npz archive, whatever its name says"
+        raise InputError(f"--data {path}: {what}; numpy.savez(path, x=x, y=y) makes one")
+    return raw
 
 
 def _to_tensor(path: str, name: str, array: Any, limit: int | None) -> Tensor:

@@ -112,6 +112,31 @@ const charts = {
     return { traces, layout };
   },
 
+  repair() { // left as the model came, right as it is now, on the same axes
+    const was = data.before, now = data.depth[data.now];
+    if (!was) return null;
+    const back = some(was.gradient) || some(now.gradient);
+    const traces = [
+      line("before", was.std, tone("warning")),
+      line("after", now.std, tone("forward"), { xaxis: "x2" }),
+    ];
+    if (back) {
+      traces.push(line("before", was.gradient, tone("warning"), { yaxis: "y2", showlegend: false }));
+      traces.push(line("after", now.gradient, tone("backward"), { xaxis: "x2", yaxis: "y2", showlegend: false }));
+    }
+    const plain = { showticklabels: narrow() ? false : layers.length <= 24 };
+    const layout = base({
+      xaxis: depthAxis({ domain: [0, 0.48], anchor: back ? "y2" : "y", ...plain }),
+      xaxis2: depthAxis({ domain: [0.52, 1], anchor: back ? "y2" : "y", ...plain }),
+      yaxis: logAxis("std", { domain: back ? [0.46, 1] : [0, 1], ...decades(was.std, now.std, [1]) }),
+      showlegend: false,
+      annotations: [panelTitle("before", 1.005), { ...panelTitle("after", 1.005), x: 0.52 }],
+      shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, yref: "y", y0: 1, y1: 1, line: { color: tone("muted"), width: 1, dash: "dash" } }],
+    });
+    if (back) layout.yaxis2 = logAxis("gradient rms", { domain: [0, 0.4], ...decades(was.gradient, now.gradient) });
+    return { traces, layout, depth: false };
+  },
+
   distribution(step) {
     const found = Object.entries(data.histograms[step] || {});
     if (!found.length) return null;

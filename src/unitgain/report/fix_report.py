@@ -1,0 +1,192 @@
+"""FixReport: what a repair changed, and what was measured before and after."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .json_report import SCHEMA_VERSION, plain, report_data
+from .report import Report, save_text
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+
+MAX_CHANGES = 8  # lines per action in a terminal
+
+
+@dataclass(frozen=True)
+class Action:
+    """One remedy that was tried on the model.
+
+    code, site   the finding that it was for
+    remedy       what was done, in a few words
+    changes      one line for each tensor that was changed, with what it was multiplied by or set to
+    kept         True if it helped; what did not help was undone, bit for bit
+    outcome      what the second measurement said: the reason why it was kept or undone
+    """
+
+    code: str
+    site: str | None
+    remedy: str
+    changes: tuple[str, ...]
+    kept: bool
+    outcome: str
+
+
+@dataclass(frozen=True)
+class FixReport:
+    """The outcome of `unitgain.fix`.
+
+    before, after   the reports of the model as it came and as it is now (of a dry run: as it would be)
+    actions         what was tried, in order
+    advice          one line for each finding that is left, with what is yours to do
+    input_shift, input_scale   what the inputs of `after` were normalized with, (x - shift) / scale per channel,
+                    if UG201 was fixed: do the same to the data in training; else None
+    dry_run         True if the model was left as it was
+
+    >>> from ..diagnose.diagnosis import Diagnosis
+    >>> from ..record import Record
+    >>> well = Report(Record(), Diagnosis((), "healthy: nothing to say", "healthy"))
+    >>> print(FixReport(well, well).summary)
+    nothing to fix
+    """
+
+    before: Report
+    after: Report
+    actions: tuple[Action, ...] = ()
+    advice: tuple[str, ...] = ()
+    input_shift: tuple[float, ...] | None = None
+    input_scale: tuple[float, ...] | None = None
+    dry_run: bool = False
+
+    @property
+    def ok(self) -> bool:
+        """True if no error and no warning is left."""
+        return self.after.ok
+
+    @property
+    def changed(self) -> bool:
+        return any(action.kept for action in self.actions)
+
+    @property
+    def fixed(self) -> tuple[str, ...]:
+        """Codes of the findings that were there before and are gone."""
+        left = {finding.code for finding in self.after.findings}
+        return tuple(dict.fromkeys(f.code for f in self.before.findings if f.code not in left))
+
+    @property
+    def summary(self) -> str:
+        """One line."""
+        judged = [f for f in self.before.findings if f.severity != "info"]
+        if not judged and not self.actions:
+            return "nothing to fix"
+        would = "would be " if self.dry_run else ""
+        gone = f"{would}fixed: {', '.join(self.fixed)}" if self.fixed else "nothing could be fixed"
+        left = list(dict.fromkeys(f.code for f in self.after.findings if f.severity != "info"))
+        return gone + (f"; left: {', '.join(left)}" if left else "")
+
+    def to_text(self, width: int = 80) -> str:
+        """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
+        from rich.console import Console
+
+        stream = io.StringIO()
+        console = Console(
+            file=stream, width=max(60, width), color_system=None, force_terminal=False, emoji=False
+        )
+        console.print(self)
+        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """Strict JSON: {"schema_version", "summary", "actions", "before", "after", ...}; see docs/reference."""
+        body = {
+            "schema_version": SCHEMA_VERSION,
+            "summary": self.summary,
+            "dry_run": self.dry_run,
+            "fixed": self.fixed,
+            "actions": [vars(action) for action in self.actions],
+            "advice": self.advice,
+            "input": None
+            if self.input_scale is None
+            else {"shift": self.input_shift, "scale": self.input_scale},
+            "before": report_data(self.before.record, self.before.diagnosis),
+            "after": report_data(self.after.record, self.after.diagnosis),
+        }
+        return json.dumps(plain(body), indent=indent, allow_nan=False, ensure_ascii=False)
+
+    def to_html(self) -> str:
+        """The page of the report afterwards, opened by what was changed, with charts of before and after."""
+        from .html import to_html
+
+        return to_html(self.after.record, self.after.diagnosis, repair=self)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes .html, .json or .txt by the suffix; raises InputError as Report.save does."""
+        save_text(path, {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text})
+
+    def __str__(self) -> str:
+        return self.to_text()
+
+    def __repr__(self) -> str:
+        return f"<FixReport {self.summary}>"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield from _parts(self, options.max_width)
+
+
+def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    from .terminal import STATUS, compared, hanging, heading_parts
+    from .text import clean
+
+    model, *facts = heading_parts(report.before.record)
+    title = "unitgain fix" + (", dry run" if report.dry_run else "")
+    yield Text.assemble(
+        (title, "bold"), "  ", (model, "bold cyan"), (f" · {facts[0]}" if facts else "", "dim")
+    )
+    yield Text()
+    for name, one in (("before", report.before), ("after", report.after)):
+        sign, color = STATUS.get(one.diagnosis.status, STATUS["unknown"])
+        loss = [part for part in heading_parts(one.record) if part.startswith("loss ")]
+        line = Text.assemble((f"{sign} {clean(one.verdict)}", f"bold {color}"))
+        line.append("".join(f"  · {part}" for part in loss), style="dim")
+        yield hanging(Text(name, style="dim"), line, 8)
+    for place, action in enumerate(report.actions, start=1):
+        yield Text()
+        done = "kept" if action.kept else "undone"
+        head = Text.assemble(
+            (f"{'✓' if action.kept else '↶'} {done}", "bold green" if action.kept else "bold yellow"),
+            "  ",
+            (clean(action.code), "bold"),
+            f"  {clean(action.remedy)}",
+        )
+        yield hanging(Text(f"{place}.", style="dim"), head, 4)
+        shown = action.changes if len(action.changes) <= MAX_CHANGES else action.changes[: MAX_CHANGES - 1]
+        for change in shown:
+            yield hanging(Text(), Text(clean(change), style="dim"), 4)
+        if len(shown) < len(action.changes):
+            rest = len(action.changes) - len(shown)
+            yield hanging(Text(), Text(f"and {rest} more (all are in the .html and .json)", style="dim"), 4)
+        yield hanging(Text(), Text(clean(action.outcome)), 4)
+    if report.input_scale is not None and report.input_shift is not None:
+        yield Text()
+        yield Text(
+            "Normalize the data as `after` did: (x - shift) / scale, with shift "
+            f"{_numbers(report.input_shift)} and scale {_numbers(report.input_scale)}."
+        )
+    if report.advice:
+        yield Text()
+        yield Text("Left for you", style="bold")
+        for line in report.advice:
+            yield hanging(Text("·"), Text(clean(line)), 2)
+    if report.changed:
+        yield Text()
+        yield from compared(report.before.record, report.after.record, width)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return f"{values[0]:.4g}" if len(values) == 1 else "(" + ", ".join(f"{v:.4g}" for v in values) + ")"
