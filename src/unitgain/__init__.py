@@ -7,10 +7,11 @@ theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
 data      names, Fashion-MNIST
+train     Learner, callbacks, learning-rate finder, checkpoints
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, plots, theory
+from . import data, models, nn, plots, theory, train
 from ._version import __version__
 from .checkup import check
 from .diagnose import Finding, diagnose
@@ -35,4 +36,5 @@ __all__ = [
     "nn",
     "plots",
     "theory",
+    "train",
 ]

@@ -10,6 +10,7 @@ from .report.plots_depth import gradient_ratio, stats_over_depth
 from .report.plots_distribution import color_dim, dead_chart, histograms, saturation_map
 from .report.plots_theory import theory_over_depth
 from .report.plots_time import stats_over_time, update_ratio
+from .report.plots_training import training
 
 __all__ = [
     "color_dim",
@@ -20,5 +21,6 @@ __all__ = [
     "stats_over_depth",
     "stats_over_time",
     "theory_over_depth",
+    "training",
     "update_ratio",
 ]

@@ -33,6 +33,7 @@ from .parameters import (
     optimizer_facts,
     unscaled,
 )
+from .ranks import merge_over_ranks
 from .sites import Draft, mark_residual_ends
 from .writer import SELDOM, Step, StepWriter
 
@@ -53,7 +54,7 @@ class Probe:
     optimizer  its steps are counted and its updates measured. Without one, every forward pass with gradients
                enabled is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
-    to         path of a new SQLite record; None keeps it in a temporary one
+    to         path of a new SQLite record, or an open one; None keeps it in a temporary one
     signals    which kinds to measure, out of SIGNALS
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
     histograms whether to keep the two histograms of each site
@@ -64,6 +65,8 @@ class Probe:
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
+    merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks (inputs, activations
+               and their gradients) is merged, and only rank 0 writes
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe does not stop training: it warns and stops measuring (strict=True raises instead).
@@ -83,7 +86,7 @@ class Probe:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         every: int = 1,
-        to: str | os.PathLike[str] | None = None,
+        to: str | os.PathLike[str] | Record | None = None,
         signals: Sequence[str] = SIGNALS,
         include: Sequence[str] = ("*",),
         exclude: Sequence[str] = (),
@@ -92,6 +95,7 @@ class Probe:
         limit: int | None = 16_384,
         examples: int | None = None,
         maps: bool = False,
+        merge_ranks: bool = False,
         strict: bool = False,
     ):
         if not isinstance(model, nn.Module):
@@ -122,7 +126,8 @@ class Probe:
         self.strict = strict
         self.failed_in: str | None = None  # path of the innermost module whose forward raised
         self._maps: dict[str, dict[str, Any]] | None = {} if maps else None
-        self._record = Record(to)
+        self._record = to if isinstance(to, Record) else Record(to)
+        self._merge_ranks = merge_ranks
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._examples_given = examples
@@ -201,6 +206,12 @@ class Probe:
         self._writer.drain()
         return self._record
 
+    def go_to(self, step: int) -> None:
+        """Counts on from this step: for a run that goes on where another one ended."""
+        self._writer.drain()
+        self.step = step - 1
+        self._advance()
+
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
         if not self._current.empty:
@@ -243,7 +254,7 @@ class Probe:
         self._record.commit()
 
     def _state_facts(self) -> None:
-        facts: dict[str, Any] = {"mode": "training", "model": model_facts(self.model)}
+        facts = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
         if self.optimizer is not None:
             facts["optimizer"] = optimizer_facts(self.optimizer)
         self._record.set_meta("facts", facts)
@@ -697,7 +708,8 @@ class Probe:
             if self._maps:
                 self._record.set_meta("saturation_maps", self._maps)
         self._structure_known = True
-        self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
+        if not self._merge_ranks or merge_over_ranks(self._current):
+            self._writer.write(self._current, self._drafts, self._inputs, self._list_parameters())
         self._record.commit(every=0.5)
         self.samples += 1
         self._advance()

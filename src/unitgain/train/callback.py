@@ -106,9 +106,14 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
                 hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(EVENTS)}"
                 raise InputError(f"callbacks: {type(callback).__name__}.{name} belongs to no event{hint}")
     for action in ACTIONS:
-        both = [type(c).__name__ for c in callbacks if hasattr(c, action)]
+        both = [type(c).__name__ for c in callbacks if replaces(c, action)]
         if len(both) > 1:
             raise InputError(f"callbacks: {' and '.join(both)} both replace {action}; only one of them can")
+
+
+def replaces(callback: Callback, action: str) -> bool:
+    """Whether its class defines the action as a method; an attribute of that name is its own business."""
+    return callable(getattr(type(callback), action, None))
 
 
 def clean_up(methods: Sequence[Any], learn: Learner) -> None:

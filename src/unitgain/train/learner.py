@@ -17,7 +17,7 @@ from ..checkup.losses import LOSSES, resolve
 from ..errors import InputError
 from ..record import Record
 from . import resume
-from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up
+from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces
 from .data import Data, as_data, count_examples, length, split
 from .memory import clean_memory
 
@@ -196,7 +196,7 @@ class Learner:
         self._events = {name: Event(name, ordered) for name in EVENTS}
         chosen: dict[str, Callable[[], Any]] = {}
         for name in ACTIONS:
-            replaced = next((getattr(c, name) for c in ordered if hasattr(c, name)), None)
+            replaced = next((getattr(c, name) for c in ordered if replaces(c, name)), None)
             default = getattr(self, f"_default_{name}")
             chosen[name] = default if replaced is None else lambda replaced=replaced: replaced(self)
         self._predict, self._compute_loss, self._backward = (

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 _SMOOTHING = 0.1  # of the sweep's decades: the width of the window over which losses are averaged
 _FALL = 0.02  # of the first loss: less than this is no fall
+_NOISE = 5.0  # standard errors of the smoothed loss: neither is less than this
 
 
 @dataclass(frozen=True)
@@ -130,15 +131,15 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
     if not len(losses) or not np.isfinite(losses[0]):
         raise InputError("lr_find: the loss is not finite at the lowest rate; look at the model with ug.check first")
     logs = np.log10(rates)
-    smooth = _smooth(logs, losses)
+    smooth, error = _smooth(logs, losses)
     nothing = LRFound(rates, losses, smooth, None, None, None, "")
     if len(losses) < 5:
         return _with_reason(nothing, f"the loss exploded within {len(losses)} steps, at rates of {rates[-1]:.1e} already")
     bottom = int(np.argmin(smooth))
     begin = int(np.argmax(smooth[: bottom + 1]))
     fall = smooth[begin] - smooth[bottom]
-    if fall < _FALL * abs(smooth[0]) or bottom - begin < 2:
-        return _with_reason(nothing, f"the loss never fell by more than {_FALL:.0%}: no rate can be suggested")
+    if fall < max(_FALL * abs(smooth[begin]), _NOISE * error) or bottom - begin < 2:
+        return _with_reason(nothing, "the loss never fell by more than its noise: no rate can be suggested")
     slope = np.gradient(smooth, logs)
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
     steepest = float(rates[at])
@@ -159,13 +160,17 @@ def _with_reason(found: LRFound, reason: str) -> LRFound:
     return replace(found, reason=reason)
 
 
-def _smooth(logs: np.ndarray, losses: np.ndarray) -> np.ndarray:
-    """Mean over neighbours with weights that fall off as a Gaussian in log rate; neither end is pulled inwards by
-    values that are not there. Losses that explode are cut at the first one first, or they would drown the valley."""
-    cut = np.minimum(losses, 1.5 * abs(losses[0]) + abs(np.ptp(losses[: max(2, len(losses) // 4)])))
+def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). Losses
+    that explode are cut off, or they would drown the valley beside them."""
+    cut = np.minimum(losses, losses[0] + 2 * np.ptp(losses[losses <= losses[0]]) + 0.1 * abs(losses[0]))
     width = max(_SMOOTHING * (logs[-1] - logs[0]) / 2, 1e-12)
     weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / width) ** 2)
-    return weights @ cut / weights.sum(1)
+    weights /= weights.sum(1, keepdims=True)
+    # from differences of neighbours, which a trend hardly touches
+    noise = float(np.median(np.abs(np.diff(cut)))) / 0.6745 / math.sqrt(2) if len(cut) > 1 else 0.0
+    middle = weights[len(weights) // 2]
+    return weights @ cut, noise * math.sqrt(float(np.square(middle).sum()))
 
 
 @contextlib.contextmanager

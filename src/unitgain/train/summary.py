@@ -26,7 +26,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All modules in the order of their first call, and the whole model's numbers.
+    """All modules in the order in which they were done first, and the whole model's numbers.
 
     FLOPs are those of torch.utils.flop_counter: a multiplication and an addition are two; matrix products,
     convolutions and attention are counted, elementwise work is not. One forward pass of the batch.
@@ -93,11 +93,9 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
         flops = sum(counts.get(f"{root}.{name}", {}).values())
         count = sum(p.numel() for p in module.parameters())
         rows.append(Row(name, type(module).__name__, shape, count, flops, not any(True for _ in module.children())))
-    order = {name: i for i, (name, _) in enumerate(model.named_modules())}
-    called_first = sorted(range(len(rows)), key=lambda i: (i, order[rows[i].name]))
     everything = list(model.parameters())
     return Summary(
-        tuple(rows[i] for i in called_first),
+        tuple(rows),
         sum(p.numel() for p in everything),
         sum(p.numel() for p in everything if p.requires_grad),
         counter.get_total_flops(),

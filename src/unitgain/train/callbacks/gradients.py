@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -58,10 +57,9 @@ class Accumulate(Callback):
             learn.optimizer.zero_grad()
 
     def state_dict(self) -> dict[str, Any]:
-        grads = {}
         if self.waiting:
             raise InputError("Accumulate: a checkpoint can be written only after a step, not inside a group of batches")
-        return grads
+        return {}
 
 
 class Clip(Callback):
@@ -69,8 +67,8 @@ class Clip(Callback):
 
     norm    the norm of all gradients together is at most this
     value   every gradient's magnitude is at most this
-    agc     adaptive: each unit's gradient is at most this times its weights' norm (ug.optim.agc_; Brock et al., 2021)
-    exclude fnmatch patterns of parameter names that agc leaves alone; the last layer belongs here
+    agc     adaptive: each unit's gradient is at most this times its weights' norm (ug.optim.AGC; Brock et al., 2021)
+    exclude what agc leaves alone, as AGC takes it; "auto": the last layer's weight
 
     `last` is the total norm before clipping (norm only), for whoever wants to record it.
     """
@@ -83,7 +81,7 @@ class Clip(Callback):
         *,
         value: float | None = None,
         agc: float | None = None,
-        exclude: Sequence[str] = (),
+        exclude: Any = "auto",
     ):
         given = {"norm": norm, "value": value, "agc": agc}
         chosen = {name: limit for name, limit in given.items() if limit is not None}
@@ -92,24 +90,27 @@ class Clip(Callback):
         ((self.kind, self.limit),) = chosen.items()
         if not (math.isfinite(self.limit) and self.limit > 0):
             raise InputError(f"Clip({self.kind}={self.limit!r}): expected a number above 0")
-        self.exclude = tuple(exclude)
+        self.exclude = exclude
         self.last: Tensor | None = None
+        self._agc: Any = None
 
     def before_step(self, learn: Learner) -> None:
-        if self.kind == "agc":
-            from ...optim import agc_
-
-            agc_(self._chosen(learn), clipping=self.limit)
-            return
         parameters = [p for group in learn.optimizer.param_groups for p in group["params"]]
         if self.kind == "norm":
             self.last = torch.nn.utils.clip_grad_norm_(parameters, self.limit)
-        else:
+        elif self.kind == "value":
             torch.nn.utils.clip_grad_value_(parameters, self.limit)
 
-    def _chosen(self, learn: Learner) -> list[torch.nn.Parameter]:
-        named = learn.model.named_parameters()
-        return [p for name, p in named if not any(fnmatchcase(name, pattern) for pattern in self.exclude)]
+    def before_fit(self, learn: Learner) -> None:
+        if self.kind == "agc":
+            from ...optim import AGC  # pyright: ignore[reportMissingImports]
+
+            self._agc = AGC(learn.optimizer, learn.model, clipping=self.limit, exclude=self.exclude)
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        if self._agc is not None:
+            self._agc.remove()
+            self._agc = None
 
 
 class MixedPrecision(Callback):
@@ -217,7 +218,7 @@ class EMA(Callback):
             self._swapped = False
 
     @contextlib.contextmanager
-    def averaged(self, learn: Learner) -> Any:
+    def averaged(self, learn: Learner) -> Iterator[torch.nn.Module]:
         self._swap(learn)
         try:
             yield learn.model

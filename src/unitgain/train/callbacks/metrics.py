@@ -77,7 +77,7 @@ class Metrics(Callback):
                 )
         self.names = list(chosen)
         self.metrics = {n: m if _is_object(m) else Mean(m) for n, m in chosen.items()}
-        self.loss, self.train = Mean(), train
+        self._loss, self.train = Mean(), train
 
     def before_fit(self, learn: Learner) -> None:
         device = next((p.device for p in learn.model.parameters()), torch.device("cpu"))
@@ -89,13 +89,13 @@ class Metrics(Callback):
         learn.metrics = {}
 
     def before_pass(self, learn: Learner) -> None:
-        self.loss.reset()
+        self._loss.reset()
         for metric in self.metrics.values():
             metric.reset()
 
     def after_loss(self, learn: Learner) -> None:
         count = learn.examples
-        self.loss.add(learn.loss, count)
+        self._loss.add(learn.loss, count)
         if learn.training and not self.train:
             return
         outputs = learn.outputs.detach() if isinstance(learn.outputs, Tensor) else learn.outputs
@@ -109,7 +109,7 @@ class Metrics(Callback):
 
     def after_pass(self, learn: Learner) -> None:
         prefix = "train_" if learn.training else ""
-        learn.metrics["train_loss" if learn.training else "valid_loss"] = self.loss.compute(learn.over_ranks)
+        learn.metrics["train_loss" if learn.training else "valid_loss"] = self._loss.compute(learn.over_ranks)
         if learn.training and not self.train:
             return
         for name, metric in self.metrics.items():
@@ -121,12 +121,12 @@ class Metrics(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The running sums, so that a resumed epoch's means cover all of it. Objects keep their own counsel."""
-        means = {"loss": self.loss, **{n: m for n, m in self.metrics.items() if isinstance(m, Mean)}}
+        means = {"loss": self._loss, **{n: m for n, m in self.metrics.items() if isinstance(m, Mean)}}
         return {name: [m.total, m.count] for name, m in means.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for name, (total, count) in state.items():
-            mean = self.loss if name == "loss" else self.metrics.get(name)
+            mean = self._loss if name == "loss" else self.metrics.get(name)
             if isinstance(mean, Mean):
                 mean.total, mean.count = total, count
 
