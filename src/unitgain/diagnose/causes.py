@@ -82,6 +82,11 @@ def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
     return effect.evidence.get("reason") in ("killed", "zero")
 
 
+def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
+    """The run had finite losses before, so whatever is not finite at its end came with them."""
+    return math.isnan(float(cause.evidence.get("last", 0.0)))
+
+
 EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG202", "UG306", _always),
     ("UG202", "UG104", _always),
@@ -111,6 +116,10 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG401", "UG102", _faded),
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
+    ("UG101", "UG505", _always),
+    ("UG501", "UG504", _is_error),
+    ("UG504", "UG306", _ended_not_finite),
+    ("UG504", "UG405", _ended_not_finite),
 )
 
 

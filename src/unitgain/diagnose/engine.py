@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 from ..record import Record
-from . import activations, gradients, inputs, loss, structure, updates
+from . import activations, curves, gradients, inputs, loss, structure, updates
 from .catalogue import CATALOGUE, resolve
 from .causes import fold
 from .diagnosis import Diagnosis
@@ -33,6 +33,8 @@ RULES: dict[str, Rule] = {
     "UG501": updates.updates_too_large,
     "UG502": updates.updates_too_small,
     "UG503": updates.uneven_updates,
+    "UG504": curves.loss_diverging,
+    "UG505": curves.hockey_stick,
     "UG601": structure.redundant_bias,
 }
 

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from ...errors import InputError
 from ..entry import Entry
-from . import activations, gradients, inputs, loss, structure, updates
+from . import activations, curves, gradients, inputs, loss, structure, updates
 
 CATALOGUE: dict[str, Entry] = {
     entry.code: entry
-    for family in (loss, inputs, activations, gradients, updates, structure)
+    for family in (loss, inputs, activations, gradients, updates, curves, structure)
     for entry in family.ENTRIES
 }
 
