@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -95,7 +96,8 @@ class Learner:
         self.position = resume.Position()
         self._given_record = record
         self._record: Record | None = None
-        self._pending: resume.Resume | None = None
+        self._pending: resume.Resume | None = None  # what waits for the fit in which it was taken
+        self._goes_on = False  # an existing record is this run's
         self._bind()
 
     # ---- the loop ------------------------------------------------------------------------------------------
@@ -250,9 +252,11 @@ class Learner:
                 self._record = given
             elif given is None or self.rank:
                 self._record = Record()
-            elif self._pending is not None and os.path.exists(given):
-                self._record = Record.reopen(given, before=self._pending.steps)
+            elif self._goes_on and os.path.exists(given) and os.path.getsize(given):
+                steps = self.steps if self._pending is None else self._pending.steps
+                self._record = Record.reopen(given, before=steps)
             else:
+                Path(given).parent.mkdir(parents=True, exist_ok=True)
                 self._record = Record(given)
         return self._record
 
@@ -338,7 +342,7 @@ class Learner:
 
         Returns False, with nothing done, if the folder holds no checkpoint yet. Raises InputError as `load` does.
         """
-        self._pending = resume.find(path)
+        self._goes_on, self._pending = True, resume.find(path)
         return self._pending is not None
 
     def clean_memory(self) -> None:

@@ -61,11 +61,12 @@ class Recorder(Callback):
 
     def cleanup_fit(self, learn: Learner) -> None:
         if learn.world == 1:  # after an error the other ranks are elsewhere
-            self._flush(learn)
-        learn.record.commit()
+            self._flush(learn, now=True, ended=True)
 
-    def _flush(self, learn: Learner) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _flush(self, learn: Learner, now: bool = False, ended: bool = False) -> None:
+        # a step whose batches have not all been (gradient accumulation) waits for the rest of them
+        waiting = [w for w in self._waiting if w[0] < learn.steps or ended]
+        self._waiting = [w for w in self._waiting if not (w[0] < learn.steps or ended)]
         self._written_at = time.monotonic()
         if not waiting:
             return
@@ -78,7 +79,7 @@ class Recorder(Callback):
         rows = [(step, "loss", sum(some) / len(some)) for step, some in by_step.items()]
         rows += {step: (step, "lr", rate) for step, rate, _ in waiting}.values()
         learn.record.add_metrics(rows)
-        learn.record.commit(every=0.5)
+        learn.record.commit(every=0.0 if now else 0.5)
 
     def _describe(self, learn: Learner) -> None:
         """Facts about the loss, once: they cost a copy from the device."""
@@ -97,8 +98,7 @@ class Recorder(Callback):
     def state_dict(self) -> dict[str, Any]:
         """Nothing to keep, but what a checkpoint claims to have happened must be in the record."""
         if self._learn is not None:
-            self._flush(self._learn)
-            self._learn.record.commit()
+            self._flush(self._learn, now=True)
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
