@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from .learner import Learner
 
-_SMOOTHING = 0.1  # of the sweep's decades: the width of the window over which losses are averaged
+_WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
+_FLOOR = 0.05  # of the fall: losses this close to the lowest are the valley's floor
 _FALL = 0.02  # of the first loss: less than this is no fall
 _NOISE = 5.0  # standard errors of the smoothed loss: neither is less than this
 
@@ -34,10 +35,12 @@ class LRFound:
     """What a sweep saw.
 
     rates, losses  (steps,) each, in the order of the sweep
-    smooth         the losses averaged over neighbouring rates
-    steepest       rate at which the smoothed loss falls fastest per decade; None if it never falls
-    valley         rate two thirds down the way, in decades, from where the longest fall begins to its bottom; None too
-    suggestion     the valley: it lies beyond the point of steepest descent and a safe distance before the bottom
+    smooth         the losses, single spikes left out, averaged over neighbouring rates
+    steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
+    valley         the highest rate of the valley's floor, where the loss is within 5% of its fall of the lowest: beyond
+                   it steps of this size do harm. None too
+    suggestion     the valley: on the small networks of docs/training.md hand-picked rates lay there, and the point of
+                   steepest descent 3 to 80 times lower
     reason         why, in a sentence
     """
 
@@ -125,8 +128,8 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
 
     >>> rates = np.logspace(-5, 0, 101)
     >>> found = read(rates, 2 - 1 / (1 + (3e-3 / rates) ** 2) + np.maximum(0, rates - 0.1) * 50)
-    >>> round(found.steepest, 3), 0.003 < found.valley < 0.1
-    (0.003, True)
+    >>> round(found.steepest, 4), round(found.valley, 3)
+    (0.0032, 0.05)
     """
     if not len(losses) or not np.isfinite(losses[0]):
         raise InputError("lr_find: the loss is not finite at the lowest rate; look at the model with ug.check first")
@@ -142,15 +145,16 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
         return _with_reason(nothing, "the loss never fell by more than its noise: no rate can be suggested")
     slope = np.gradient(smooth, logs)
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
-    steepest = float(rates[at])
-    # the fall proper: from where a tenth of it is done (before, rates are too small to do anything) to the bottom
-    under = np.nonzero(smooth[begin : bottom + 1] <= smooth[begin] - 0.1 * fall)[0]
-    first = begin + int(under[0])
-    valley = float(10 ** (logs[first] + (logs[bottom] - logs[first]) * 2 / 3))
+    edge = bottom
+    while edge + 1 < len(smooth) and smooth[edge + 1] <= smooth[bottom] + _FLOOR * fall:
+        edge += 1
+    steepest, valley = float(rates[at]), float(rates[edge])
     reason = (
-        f"{valley:.1e}: two thirds of the way, in decades, from {rates[first]:.1e}, where the loss has begun to fall, to "
-        f"its lowest at {rates[bottom]:.1e}; it falls fastest at {steepest:.1e}"
+        f"{valley:.1e}: the highest rate before the loss rises from its lowest (at {rates[bottom]:.1e}) by {_FLOOR:.0%} of "
+        f"its fall; it falls fastest at {steepest:.1e}, the cautious choice"
     )
+    if edge == len(smooth) - 1:
+        reason += "; it has not risen by the end of the sweep, so higher rates may do too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
 
 
@@ -161,22 +165,25 @@ def _with_reason(found: LRFound, reason: str) -> LRFound:
 
 
 def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). Losses
-    that explode are cut off, or they would drown the valley beside them."""
-    cut = np.minimum(losses, losses[0] + 2 * np.ptp(losses[losses <= losses[0]]) + 0.1 * abs(losses[0]))
-    width = max(_SMOOTHING * (logs[-1] - logs[0]) / 2, 1e-12)
-    weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / width) ** 2)
+    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). A running
+    median of five first: a single spike says nothing. Losses that explode are cut off, or they would drown the valley
+    beside them."""
+    padded = np.pad(losses, 2, mode="edge")
+    calm = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    calm = np.minimum(calm, losses[0] + 0.1 * abs(losses[0]))
+    weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / _WIDTH) ** 2)
     weights /= weights.sum(1, keepdims=True)
     # from differences of neighbours, which a trend hardly touches
-    noise = float(np.median(np.abs(np.diff(cut)))) / 0.6745 / math.sqrt(2) if len(cut) > 1 else 0.0
+    noise = float(np.median(np.abs(np.diff(losses)))) / 0.6745 / math.sqrt(2) if len(losses) > 1 else 0.0
     middle = weights[len(weights) // 2]
-    return weights @ cut, noise * math.sqrt(float(np.square(middle).sum()))
+    return weights @ calm, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))
 
 
 @contextlib.contextmanager
 def _restored(learn: Learner) -> Iterator[None]:
     """Whatever happens inside, the Learner is bit for bit what it was."""
-    model, optimizer, callbacks = learn.model, learn.optimizer, list(learn.callbacks)
+    model, optimizer = learn.model, learn.optimizer
+    callbacks = [c for c in learn.callbacks if c.essential]
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     values = {name: t.detach().clone() for name, t in tensors.items()}
     gradients = {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()}
@@ -184,7 +191,7 @@ def _restored(learn: Learner) -> Iterator[None]:
     # not through load_state_dict: it casts, copies and rearranges, and the state of a first step is no state
     state = {p: {k: _copy(v) for k, v in s.items()} for p, s in optimizer.state.items()}
     groups = [{k: _copy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    memories = [copy.deepcopy(c.state_dict()) for c in callbacks]
+    memories = [(dict(vars(c)), copy.deepcopy(c.state_dict())) for c in callbacks]
     kept = {name: getattr(learn, name) for name in _KEPT}
     learn.history, learn.metrics = list(learn.history), dict(learn.metrics)
     with resume.untouched(learn):
@@ -204,7 +211,9 @@ def _restored(learn: Learner) -> Iterator[None]:
                 params = group["params"]
                 group.clear()
                 group.update({"params": params, **before})
-            for callback, memory in zip(callbacks, memories):
+            for callback, (attributes, memory) in zip(callbacks, memories):
+                vars(callback).clear()
+                vars(callback).update(attributes)
                 if memory:
                     callback.load_state_dict(memory)
             for name, value in kept.items():

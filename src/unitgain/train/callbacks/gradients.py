@@ -129,12 +129,12 @@ class MixedPrecision(Callback):
             raise InputError(f"MixedPrecision({dtype}): expected torch.bfloat16 or torch.float16")
         assert isinstance(dtype, torch.dtype)
         self.dtype = dtype
-        self.scaler = torch.amp.GradScaler(enabled=dtype is torch.float16)
+        self.scaler: torch.amp.GradScaler | None = None  # only for float16, and only once the device is known
         self._context: Any = None
 
     def before_fit(self, learn: Learner) -> None:
         self._device = next((p.device.type for p in learn.model.parameters()), "cpu")
-        if self.scaler._device != self._device and self.scaler.is_enabled():
+        if self.dtype is torch.float16 and self.scaler is None:
             self.scaler = torch.amp.GradScaler(self._device)
 
     def before_predict(self, learn: Learner) -> None:
@@ -153,21 +153,26 @@ class MixedPrecision(Callback):
             context.__exit__(None, None, None)
 
     def before_backward(self, learn: Learner) -> None:
-        learn.objective = self.scaler.scale(learn.objective)
+        if self.scaler is not None:
+            learn.objective = self.scaler.scale(learn.objective)
 
     def before_step(self, learn: Learner) -> None:
-        if self.scaler.is_enabled():
+        if self.scaler is not None:
             self.scaler.unscale_(learn.optimizer)
 
     def step(self, learn: Learner) -> None:
-        self.scaler.step(learn.optimizer)
-        self.scaler.update()
+        if self.scaler is None:
+            learn.optimizer.step()
+        else:
+            self.scaler.step(learn.optimizer)  # skipped if a gradient overflowed
+            self.scaler.update()
 
     def state_dict(self) -> dict[str, Any]:
-        return self.scaler.state_dict()
+        return {} if self.scaler is None else self.scaler.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.scaler.load_state_dict(dict(state))
+        if self.scaler is not None:
+            self.scaler.load_state_dict(dict(state))
 
 
 class EMA(Callback):

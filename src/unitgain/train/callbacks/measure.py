@@ -8,11 +8,12 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ...errors import InputError, UnitgainError
 from ...probe import Probe
 from ..callback import Callback, CancelFit
+from .gradients import MixedPrecision
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -107,37 +108,48 @@ class NonFiniteLoss(UnitgainError):
 
 
 class StopOnNonFinite(Callback):
-    """Ends the training when the loss is NaN or infinite, before the weights are spoilt, and names what was the first
-    to be so: the input, a weight, or the module whose output it was.
+    """Ends the training when the loss or a gradient is NaN or infinite, before the step that would spoil the weights,
+    and names what was the first to be so: an input, a weight, or the module whose output or gradient it was.
 
-    every   look at each every-th batch; looking waits for an accelerator
-    strict  raise NonFiniteLoss instead of warning and ending the fit
+    every      look at each every-th batch; looking waits for an accelerator
+    gradients  look at the gradients too (not under a loss scaler, whose trials overflow and are skipped by it)
+    strict     raise NonFiniteLoss instead of warning and ending the fit
 
     `reason` is the sentence, `report` the diagnosis of that batch.
     """
 
     order = -30
 
-    def __init__(self, every: int = 1, *, strict: bool = False):
+    def __init__(self, every: int = 1, *, gradients: bool = True, strict: bool = False):
         if not isinstance(every, int) or every < 1:
             raise InputError(f"StopOnNonFinite(every={every!r}): expected a whole number of at least 1")
-        self.every, self.strict = every, strict
+        self.every, self.gradients, self.strict = every, gradients, strict
         self.reason: str | None = None
         self.report: Any = None
 
     def after_loss(self, learn: Learner) -> None:
-        if not learn.training or learn.batch_index % self.every:
+        if learn.training and learn.batch_index % self.every == 0:
+            self._judge(learn, learn.loss.detach(), "the loss")
+
+    def before_step(self, learn: Learner) -> None:
+        if not self.gradients or learn.steps % self.every:
             return
-        bad = ~torch.isfinite(learn.loss.detach())
+        if any(isinstance(c, MixedPrecision) and c.scaler is not None for c in learn.callbacks):
+            return
+        gradients = [p.grad for group in learn.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        dense = [g for g in gradients if g.layout is torch.strided]
+        if dense:
+            total = sum(n.to(dense[0].device) for n in torch._foreach_norm(dense))
+            assert isinstance(total, Tensor)
+            self._judge(learn, total, "the norm of the gradients")
+
+    def _judge(self, learn: Learner, value: Tensor, what: str) -> None:
+        bad = ~torch.isfinite(value)
         if not float(learn.over_ranks(bad.float())):
             return
-        if bool(bad):
-            self.reason = (
-                f"the loss is {float(learn.loss.detach())} in epoch {learn.epoch}, batch {learn.batch_index}; "
-                f"{self._first(learn)}"
-            )
-        else:
-            self.reason = f"the loss of another rank is not finite in epoch {learn.epoch}"
+        where = f"in epoch {learn.epoch}, batch {learn.batch_index}"
+        self.reason = f"{what} is {float(value)} {where}; {self._first(learn)}" if bool(bad) else (
+            f"{what} of another rank is not finite {where}")  # fmt: skip
         if self.strict:
             raise NonFiniteLoss(self.reason)
         warnings.warn(f"training stopped: {self.reason}", stacklevel=2)
@@ -151,12 +163,12 @@ class StopOnNonFinite(Callback):
 
         loss = learn.loss_function if learn.target is not None else None
         try:
-            self.report = check(learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306"])
+            self.report = check(learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"])
         except Exception as error:
             return f"measuring this batch again failed: {error}"
         finding = next(iter(self.report.findings), None)
         if finding is None:
-            return "all inputs and activations of this batch are finite when it is run again"
+            return "everything of this batch is finite when it is run again"
         return f"first bad site: {finding.site} ({finding.code} {finding.name}: {finding.message})"
 
 
