@@ -19,7 +19,7 @@ from .layers import reported_step
 
 @dataclass(frozen=True)
 class Point:
-    """One block: its number (the stem is 0), its moments, its branch's variance and factor; predictions, NaN for none."""
+    """A block: number (0: the stem), moments, its branch's variance and factor; predictions (NaN: none)."""
 
     number: int
     name: str
