@@ -60,6 +60,11 @@ def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
     return cause.severity == "error" or (cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= 3)
 
 
+def _weights_are_large(cause: Finding, effect: Finding, view: View) -> bool:
+    """What saturates a function's values on the way forward multiplies the gradient on its way back: the weights."""
+    return float(cause.evidence.get("preactivation_std") or 0.0) > 1
+
+
 def _faded(cause: Finding, effect: Finding, view: View) -> bool:
     """The difference between examples went little by little, as the gradient does on its way back."""
     return effect.evidence.get("spread_before", math.nan) < 1e-3
@@ -105,8 +110,8 @@ def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
     return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
 
 
-def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
-    """Gradients of exactly zero because they fell below the smallest number."""
+def _arrives_as_zero(cause: Finding, effect: Finding, view: View) -> bool:
+    """Gradients of exactly zero: they fell below the smallest number, or a loss without targets sends none."""
     return effect.evidence.get("reason") in ("killed", "zero")
 
 
@@ -157,8 +162,10 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
     ("UG401", "UG102", _faded),
-    ("UG301", "UG403", _faded_to_zero),
-    ("UG401", "UG403", _faded_to_zero),
+    ("UG301", "UG403", _arrives_as_zero),
+    ("UG401", "UG403", _arrives_as_zero),
+    ("UG104", "UG403", _arrives_as_zero),
+    ("UG303", "UG402", _weights_are_large),
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),
     *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),
