@@ -144,7 +144,7 @@ def test_the_suggestion_trains_the_model() -> None:
     suggestion = fit(0.0)
     assert 0.1 < suggestion < 3
     best = min(fit(rate) for rate in (0.03, 0.1, 0.3, 1.0))
-    assert fit(suggestion) < best + 0.1
+    assert fit(float(suggestion)) < best + 0.1
 
 
 def test_groups_keep_their_proportion() -> None:

@@ -26,7 +26,8 @@ def as_data(data: Any) -> Data:
 
     Raises InputError for anything else, and for iterators that are used up after one epoch.
     """
-    if hasattr(data, "train") and not isinstance(data, torch.nn.Module):
+    given: Any = data
+    if hasattr(given, "train") and not isinstance(data, torch.nn.Module):
         found = Data(getattr(data, "train"), getattr(data, "valid", None))  # noqa: B009 (a Module has no .train data)
     elif isinstance(data, tuple):
         if len(data) != 2:

@@ -180,9 +180,9 @@ class StopOnNonFinite(Callback):
 
 def _plain(learn: Learner) -> Any:
     """The batch as `check` takes it."""
-    inputs: Any = dict(learn.kwargs) if learn.kwargs else learn.inputs
+    if learn.kwargs:
+        inputs: Any = dict(learn.kwargs)
+        return inputs if learn.target is None else (inputs, learn.target)
     if learn.target is None:
-        return inputs if learn.kwargs else tuple(inputs)
-    return (
-        (inputs, learn.target) if learn.kwargs or len(learn.inputs) > 1 else (learn.inputs[0], learn.target)
-    )
+        return tuple(learn.inputs)
+    return (*learn.inputs, learn.target)
