@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill lint bench docs clean
+.PHONY: venv demo test kill normfree lint bench zoo docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -17,6 +17,10 @@ test: $(VENV)/.dev
 kill: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/train/test_resume.py -m slow -s
 
+# whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
+normfree: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/models tests/nn
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -24,6 +28,9 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/probe_overhead.py
+
+zoo: $(VENV)/.dev
+	$(BIN)/python tests/zoo/run.py
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

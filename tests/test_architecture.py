@@ -1,4 +1,4 @@
-"""Who may import whom. The table is the one of docs/decisions/0001-layout.md."""
+"""Who may import whom: the table below. The reasons are in docs/decisions/0001-layout.md."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
     "checkup": {"stats", "probe", "record", "diagnose", "report"},
     "targets": {"models", "data"},
     "remedies": {"probe", "diagnose", "nn", "theory", "checkup"},
+    "repair": {"checkup", "diagnose", "report", "remedies", "nn"},
     "normfree": {"nn", "theory", "probe", "remedies"},
     # checkup: the shapes a batch comes in and losses by name; report: the figures of a run
     "train": {"stats", "probe", "record", "diagnose", "checkup", "report", "remedies", "optim"},

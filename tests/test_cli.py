@@ -182,7 +182,7 @@ WRONG = [
     ("rules", "UG999"),
     ("rules", "dead"),
     ("rules", ""),
-    ("models", "resnet*"),
+    ("models", "resnext*"),
     ("data", "mnist"),
     ("data", "fetch"),
     ("data", "fetch", "mnist"),

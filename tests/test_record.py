@@ -214,6 +214,16 @@ def test_wrong_names_are_refused_by_name() -> None:
         record.value("activation", "fc", "stddev")
     with pytest.raises(InputError, match="stddev"):
         record.series("activation", "fc", "stddev")
+    for read in (
+        lambda: record.frame("actvation"),
+        lambda: record.values("actvation"),
+        lambda: record.value("actvation", "fc", "std"),
+        lambda: record.series("actvation", "fc", "std"),
+        lambda: record.histograms("actvation"),
+        lambda: record.sites("actvation"),
+    ):
+        with pytest.raises(InputError, match="'actvation' is unknown; did you mean 'activation'"):
+            read()
     with pytest.raises(KeyError, match="stddev"):
         record.frame()["stddev"]
 
@@ -223,7 +233,76 @@ def test_a_loaded_record_is_not_written_to(tmp_path: Path) -> None:
     filled(path).close()
     before = path.read_bytes()
     loaded = Record.load(path)
-    with pytest.raises((sqlite3.OperationalError, InputError)):
-        loaded.log(30, loss=1.0)
+    for write in (
+        lambda: loaded.log(30, loss=1.0),
+        lambda: loaded.set_meta("x", 1),
+        lambda: loaded.add_site("gradient", "new"),
+        lambda: loaded.add_scalars(1, {1: {"std": 1.0}}),
+        lambda: loaded.add_histograms([(1, 1, "linear", 0.0, 1.0, np.zeros(64))]),
+        lambda: loaded.add_finding("UG101", "error", None, {}),
+    ):
+        with pytest.raises(InputError, match=r"run\.sqlite: it was opened for reading"):
+            write()
     loaded.close()
     assert path.read_bytes() == before
+
+
+def test_overwriting_replaces_a_record_and_never_anything_else(tmp_path: Path) -> None:
+    path, weights = tmp_path / "run.sqlite", tmp_path / "model.pt"
+    filled(path).close()
+    record = Record(path, overwrite=True)
+    assert record.steps() == []
+    record.close()
+    weights.write_bytes(b"PK" + bytes(200))
+    with pytest.raises(InputError, match="no unitgain record"):
+        Record(weights, overwrite=True)
+    with pytest.raises(InputError, match="no unitgain record"):
+        filled().save(weights, overwrite=True)
+    with pytest.raises(InputError, match="no unitgain record"):
+        Record(tmp_path, overwrite=True)
+    assert weights.stat().st_size == 202
+    filled().save(path, overwrite=True)
+    assert_filled(Record.load(path))
+    own = filled(tmp_path / "own.sqlite")
+    with pytest.raises(InputError, match="over itself"):
+        own.save(tmp_path / "own.sqlite", overwrite=True)
+
+
+def test_a_record_whose_writer_was_killed_can_be_overwritten_with_its_log(tmp_path: Path) -> None:
+    """Before the first checkpoint everything is in the write-ahead log; a new file must not inherit it."""
+    source, path = tmp_path / "a.sqlite", tmp_path / "b.sqlite"
+    record = filled(source)
+    for end in ("", "-wal", "-shm"):
+        Path(f"{path}{end}").write_bytes(Path(f"{source}{end}").read_bytes())
+    record.close()
+    with pytest.raises(InputError, match="overwrite=True"):
+        Record(path)
+    again = Record(path, overwrite=True)
+    assert (again.steps(), again.sites()) == ([], [])
+    again.close()
+
+
+def test_a_closed_record_says_so(tmp_path: Path) -> None:
+    record = filled(tmp_path / "run.sqlite")
+    record.close()
+    with pytest.raises(InputError, match="closed"):
+        record.log(1, loss=1.0)
+
+
+def test_a_file_that_is_refused_is_closed_again(tmp_path: Path, monkeypatch) -> None:
+    """The connection to a file that is no SQLite database stayed open, and on Windows the file locked."""
+    opened = []
+    connect = sqlite3.connect
+
+    def remember(*args, **kwargs):
+        opened.append(connect(*args, **kwargs))
+        return opened[-1]
+
+    monkeypatch.setattr(sqlite3, "connect", remember)
+    path = tmp_path / "notes.txt"
+    path.write_text("no database" * 100)
+    with pytest.raises(RecordError):
+        Record.load(path)
+    assert len(opened) == 1
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        opened[0].execute("SELECT 1")

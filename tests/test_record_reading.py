@@ -26,7 +26,17 @@ def test_steps_are_ascending_and_each_is_there_once(steps: list[int]) -> None:
     assert filled(Record(), steps, sites=2).steps() == sorted(set(steps))
 
 
-def test_steps_does_not_read_every_row() -> None:
+READS = {
+    "steps": lambda record: record.steps(),
+    "series": lambda record: record.series("activation", "layer1", "std")[1].tolist(),
+    "value": lambda record: record.value("activation", "layer1", "std"),
+    "value at a step": lambda record: record.value("activation", "layer1", "std", 20),
+}
+EXPECTED = {"steps": [0, 10, 20], "series": [1.0, 11.0, 21.0], "value": 1.0, "value at a step": 21.0}
+
+
+@pytest.mark.parametrize("read", READS)
+def test_reading_steps_or_one_site_does_not_read_every_row(read: str) -> None:
     """A page that asks for the steps of a long run of a large model again and again must not crawl."""
 
     def work(sites: int) -> int:
@@ -39,11 +49,22 @@ def test_steps_does_not_read_every_row() -> None:
             return 0
 
         record._connection.set_progress_handler(count, 1)
-        assert record.steps() == [0, 10, 20]
+        assert READS[read](record) == EXPECTED[read]
         record._connection.set_progress_handler(None, 1)
         return instructions
 
     assert work(sites=1000) == work(sites=10)
+
+
+def test_a_site_that_came_later_has_its_first_value() -> None:
+    record = filled(Record(), [0, 10])
+    late = record.add_site("activation", "late")
+    assert record.value("activation", "late", "std") != record.value("activation", "late", "std")
+    record.add_scalars(10, {late.id: {"std": 7.0}})
+    assert record.value("activation", "late", "std") == 7.0
+    assert record.value("activation", "late", "std", 10) == 7.0
+    assert record.series("activation", "late", "std")[0].tolist() == [10]
+    assert record.series("activation", "nobody", "std")[0].tolist() == []
 
 
 def test_a_reader_sees_the_steps_that_were_added_after_it_opened(tmp_path: Path) -> None:

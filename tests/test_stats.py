@@ -19,7 +19,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from unitgain import stats
+from unitgain.probe.histogram import histograms
 from unitgain.stats import Range, finish, summarize, take_sample
+from unitgain.stats.reduce import layout, reduce, reduce_without_waiting
 
 FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 INTEGERS = (torch.int64, torch.int32, torch.uint8, torch.bool)
@@ -444,3 +446,66 @@ def test_many_partials_at_once_equal_one_at_a_time() -> None:
         alone = one(x, channel_axis=1 if x.dim() > 1 else None)
         for name, values in together.items():
             assert values[i] == pytest.approx(alone[name], nan_ok=True), (i, name)
+
+
+# ---- accelerators, simulated -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_channel_without_a_finite_value_is_not_called_dead(bad: float) -> None:
+    x = torch.randn(8, 3).relu()
+    x[:, 1] = bad
+    x[:, 2] = 0
+    relu = stats.Range(dead=(-math.inf, 0.0))
+    assert stats.summarize(x, channel_axis=1, function=relu).alive.tolist() == [True, True, False]
+
+
+def test_an_accelerator_gives_the_extremes_of_the_finite_values_only() -> None:
+    """Values that are not finite counted as zeros: a channel of NaN was dead, and the minimum of positives was 0."""
+    x = torch.rand(8, 3, 4) + 1
+    x[0, 0, 0] = math.nan
+    x[:, 1] = math.inf
+    m = layout(x, 1)
+    there, here = reduce_without_waiting(m), reduce(m)
+    assert torch.equal(there.high, here.high.float())
+    assert torch.equal(there.low, here.low.float())
+    assert there.low[1] > there.high[1], "no finite value: tells nothing"
+    for name, value in stats.finish([here]).items():
+        if name not in ("sq_channel_mean", "channel_var"):  # exact only where one may wait
+            assert stats.finish([there])[name][0] == pytest.approx(value[0], rel=1e-6, nan_ok=True), name
+
+
+class Elsewhere(torch.Tensor):
+    """A tensor that says it lies on another device, and refuses to be joined with what lies elsewhere."""
+
+    where = torch.device("cuda", 1)
+
+    @classmethod
+    def __torch_function__(cls, func, types, args=(), kwargs=None):
+        if func is torch.cat:
+            assert all(isinstance(t, cls) for t in args[0]), "tensors of several devices in one call"
+        out = super().__torch_function__(func, types, args, kwargs or {})
+        if func is torch.Tensor.cpu:
+            return out.as_subclass(torch.Tensor)
+        return out
+
+    @property
+    def device(self):
+        return self.where
+
+
+def test_tensors_of_a_model_that_lies_on_several_devices_are_joined_device_by_device() -> None:
+    here = [torch.randn(3, 4) for _ in range(5)]
+    spread = [t.as_subclass(Elsewhere) if i % 2 else t for i, t in enumerate(here)]
+    assert torch.equal(stats.to_host(spread), stats.to_host(here))
+    want, got = stats.flat_numbers(here), stats.flat_numbers(spread)
+    for name, values in want.items():
+        assert np.array_equal(values, got[name], equal_nan=True), name
+    for mine, theirs in zip(histograms(here, [1.0] * 5), histograms(spread, [1.0] * 5)):
+        assert np.array_equal(mine, theirs)
+
+
+def test_joining_does_not_alias_the_tensors() -> None:
+    x = torch.zeros(3)
+    stats.to_host([x]).add_(1)
+    assert x.sum() == 0

@@ -252,7 +252,8 @@ def test_text_named_npz_is_not_called_a_pickle(tmp_path) -> None:
     (tmp_path / "b.npz").write_text("x,y")
     with pytest.raises(InputError) as error:
         load_batch(LINEAR, data=str(tmp_path / "b.npz"))
-    assert "pickle" not in str(error.value) and "not an .npz archive" in str(error.value)
+    assert "pickle" not in str(error.value)
+    assert "not an .npz archive" in str(error.value)
 
 
 def test_a_misspelt_data_file_suggests_only_what_can_be_read(tmp_path) -> None:

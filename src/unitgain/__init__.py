@@ -1,27 +1,36 @@
 """unitgain keeps every layer's gain at one: measure, diagnose, fix and train networks on PyTorch.
 
 check     one batch through a model -> Report
+fix       repairs what can be repaired, measured again -> FixReport
 Probe     watches training -> Record
 diagnose  Record -> findings
+spp       one batch through a residual network -> Record of its signal propagation plot
+init_     weights that fit what is around them
+lsuv_     every layer to unit variance on data
+remedies  these and further changes to a model, each with a report and a way back
 theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
+optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
 train     Learner, callbacks, learning-rate finder, checkpoints
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, plots, theory, train
+from . import data, models, nn, optim, plots, remedies, theory, train
 from ._version import __version__
-from .checkup import check
+from .checkup import check, spp
 from .diagnose import Finding, diagnose
 from .errors import InputError, RecordError, UnitgainError
 from .probe import Probe
 from .record import Record
-from .report import Report
+from .remedies import init_, lsuv_
+from .repair import fix
+from .report import FixReport, Report
 
 __all__ = [
     "Finding",
+    "FixReport",
     "InputError",
     "Probe",
     "Record",
@@ -32,9 +41,15 @@ __all__ = [
     "check",
     "data",
     "diagnose",
+    "fix",
+    "init_",
+    "lsuv_",
     "models",
     "nn",
+    "optim",
     "plots",
+    "remedies",
+    "spp",
     "theory",
     "train",
 ]

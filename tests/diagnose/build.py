@@ -131,7 +131,7 @@ class Net:
         about = {"path": name.rpartition(".")[0], "role": role, "trainable": trainable, "site": site}
         common = {"position": self.position, "shape": shape, "attributes": about}
         self.put(
-            "parameter", name, {"std": 0.1, "rms": 0.1, "absmax": 0.3, "nonfinite": 0.0, **stats}, **common
+            "parameter", name, {"std": 0.2, "rms": 0.2, "absmax": 0.6, "nonfinite": 0.0, **stats}, **common
         )
         if gradient is not None:
             broken = {"nonfinite": 1.0} if math.isnan(gradient) else {"nonfinite": 0.0, "absmax": gradient}

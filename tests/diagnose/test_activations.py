@@ -115,10 +115,118 @@ def test_units_held_down_by_a_common_bias_are_dead_but_random_biases_are_chance(
     assert net(bias_std=0.95).codes() == []
 
 
-def test_three_layers_are_too_few_for_a_trend() -> None:
-    diagnosis = plain(depth=3, gain=0.01).diagnose()
-    assert diagnosis.findings == ()
-    assert "fewer than four" in diagnosis.abstained["UG301"]
+def test_three_layers_in_steady_growth_or_fall_are_not_called_healthy() -> None:
+    assert plain(depth=3, gain=0.1).codes() == ["UG301"]
+    assert plain(depth=3, gain=10).codes() == ["UG302"]
+    assert plain(depth=3, gain=2.5).codes() == []
+
+
+def test_one_jump_among_three_layers_is_no_trend() -> None:
+    net = Net().linear("fc0", rms=1.0).linear("fc1", rms=1.1).linear("fc2", rms=40.0)
+    assert net.linear("head", output=True).codes() == []
+
+
+def test_scale_that_could_not_be_judged_is_said_in_the_verdict() -> None:
+    diagnosis = plain(depth=2, gain=0.01).diagnose()
+    assert "scale over depth not judged: fewer than three comparable layers" in diagnosis.verdict
+    assert "scale over depth" not in plain(depth=2, gain=0.01).diagnose(ignore=["UG3"]).verdict
+
+
+def test_default_initialization_of_a_few_layers_is_for_information_only() -> None:
+    def net(depth: int, std: float) -> Net:
+        net = Net()
+        for i in range(depth):
+            net.linear(f"fc{i}", rms=0.4**i, weight={"std": std})
+        return net.linear("head", output=True)
+
+    default = 1 / math.sqrt(3 * 32)
+    assert net(5, default).codes() == ["ug301"]
+    assert net(5, default / 2).codes() == ["UG301"]
+    assert net(7, default).codes() == ["UG301"]  # 240-fold: deep enough to matter
+
+
+def residual(blocks: int = 6, skip: float = 1.0, branch: float = 0.0, depth: int = 1) -> Net:
+    """A stream of rms 1 that each block multiplies by skip, adding branch times what enters."""
+    net, rms = Net(), 1.0
+    for i in range(blocks):
+        for j in range(depth):
+            net.linear(f"blocks.{i}.fc{j}", rms=branch * rms or 0.1)
+        net.layer(f"blocks.{i}.end", "linear", rms=branch * rms or 0.1, attributes={"block": "branch"})
+        rms *= math.hypot(skip, branch)
+        net.layer(f"blocks.{i}", "block", rms=rms)
+    return net
+
+
+def test_residual_stream_that_multiplies_is_named_with_what_multiplies_it() -> None:
+    (finding,) = residual(skip=3.0).linear("head", output=True).diagnose(select=["UG302"]).findings
+    assert (finding.code, finding.site) == ("UG302", "blocks.0")
+    assert "243-fold over 6 blocks (times 3 per block)" in finding.message
+    assert "skip path itself multiplies the stream by about 3" in finding.cause
+    (finding,) = residual(branch=2.0).linear("head", output=True).diagnose(select=["UG302"]).findings
+    assert "about 2 times the stream" in finding.cause
+    assert "branch's output by about 0.204" in finding.remedy  # 1 / (2 sqrt(6))
+
+
+def test_residual_stream_that_grows_like_the_root_of_depth_is_fine() -> None:
+    net = Net()
+    for i in range(40):
+        net.layer(f"blocks.{i}.end", "linear", attributes={"block": "branch"})
+        net.layer(f"blocks.{i}", "block", rms=math.sqrt(i + 2))
+    assert net.linear("head", output=True).codes() == []
+
+
+def test_no_factor_for_each_layer_is_prescribed_in_a_residual_network() -> None:
+    net = Net()
+    for i in range(8):
+        net.linear(f"a{i}", rms=2.0**i).layer(f"b{i}", "linear", rms=2.0**i, attributes={"block": "branch"})
+    (finding,) = net.linear("head", output=True).diagnose().findings
+    assert finding.code == "UG302"
+    assert "gain of one" not in finding.remedy
+    assert "1/sqrt(8)" in finding.remedy
+
+
+def test_units_that_die_in_a_growing_stream_are_a_consequence() -> None:
+    net = residual(branch=3.0).linear("fc").act("relu", dead=20).linear("head", output=True)
+    (finding,) = net.diagnose().findings
+    assert finding.code == "UG607"
+    assert {line[:5] for line in finding.consequences} == {"UG302", "UG304"}
+
+
+def test_cause_is_as_severe_as_the_worst_that_it_explains() -> None:
+    net = plain(depth=3, gain=8.0).classifier(10, loss=500.0, rms=300.0)
+    net.record.add_scalars(0, {net.record.site("activation", "head").id: {"rms": 300.0}})
+    (finding,) = net.diagnose().findings
+    assert (finding.code, finding.severity) == ("UG302", "error")
+    assert plain(depth=3, gain=8.0).diagnose().findings[0].severity == "warning"
+
+
+@pytest.mark.parametrize(("function", "advice"), [
+    ("exp", "overflows"), ("__rdiv__", "denominator"), ("div_", "denominator"), ("log", "argument of log leaves"),
+    ("sqrt", "negative"), ("softmax", "minus infinity"), ("frobnicate", "arguments of frobnicate"),
+])  # fmt: skip
+def test_function_that_makes_nan_gets_its_own_advice(function: str, advice: str) -> None:
+    net = Net().linear("a").linear("b", nonfinite=1.0, output=True).classifier(loss=math.nan)
+    net.record.set_meta("breaks", [{"function": function, "module": "block", "position": 1}])
+    finding = net.diagnose().findings[0]
+    assert advice in finding.remedy
+    assert not any(v.endswith(",") for v in finding.evidence.values() if isinstance(v, str))
+    assert ", makes NaN" in finding.cause
+    assert "called in block" in finding.cause
+
+
+def test_softmax_over_nothing_but_minus_infinity_is_blamed_on_the_mask() -> None:
+    net = Net().linear("q").layer("softmax", "softmax", nonfinite=1.0).linear("head", output=True)
+    finding = net.classifier(loss=math.nan).diagnose().findings[0]
+    assert "mask" in finding.cause
+    assert "mask" in finding.remedy
+
+
+def test_chance_in_the_message_is_that_of_the_layer_it_names() -> None:
+    net = Net().linear("fc0").act("relu0", cosine=0.97).linear("fc1", cosine=0.97).act("relu1", dead=24)
+    net.linear("fc2", cosine=0.1).act("relu2", cosine=0.1).linear("fc3").act("relu3", dead=30)
+    (finding,) = net.linear("head", output=True).diagnose().findings
+    assert finding.site == "relu3"  # the worst, not the first
+    assert "which chance does not explain" in finding.message
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def test_unknown_rule_is_refused_with_the_one_that_was_meant(option: str) -> Non
         sick().diagnose(**{option: ["saturatd"]})
     with pytest.raises(InputError, match="UG101"):
         sick().diagnose(**{option: ["UG999"]})
-    with pytest.raises(InputError, match="no rule is called ''"):
+    with pytest.raises(InputError, match=rf"{option} '': a code \(UG303\), a prefix \(UG3\) or a name"):
         sick().diagnose(**{option: [""]})
 
 

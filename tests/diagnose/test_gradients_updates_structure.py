@@ -99,6 +99,49 @@ def test_dead_layer_explains_the_missing_gradients() -> None:
     assert [line[:5] for line in finding.consequences] == ["UG102", "UG403"]
 
 
+def test_output_function_that_is_dead_by_a_huge_bias_is_one_finding() -> None:
+    """The examples become one by rounding, one layer before the function at which the gradient ends."""
+    net = Net(examples=8).input().linear("fc", gradient=0.0, spread=1e-7, weight={"gradient": 0.0})
+    net.act("relu", rms=0.0, spread=0.0, output=True).classifier(spread=0.0, site="relu")
+    (finding,) = net.diagnose().findings
+    assert (finding.code, finding.site) == ("UG102", "fc")
+    assert [line[:5] for line in finding.consequences] == ["UG403"]
+
+
+def test_small_tensors_without_gradient_are_no_error_however_many() -> None:
+    net = Net().linear("fc").linear("head", output=True)
+    net.parameter("large.weight", shape=(512, 512))
+    for i in range(9):
+        net.parameter(f"spare{i}", shape=(4,), role="gain", gradient=None)
+    (finding,) = net.diagnose().findings
+    assert (finding.code, finding.severity) == ("UG403", "warning")
+    assert "less than 1%" in finding.message
+
+
+def test_reverse_direction_read_at_the_last_position_is_explained() -> None:
+    net = Net().layer("r", "recurrent", module="LSTM", absmax=0.5)
+    net.parameter("r.weight_hh_l0_reverse", site="r", gradient=0.0)
+    (finding,) = net.linear("head", output=True).diagnose().findings
+    assert finding.evidence["reason"] == "reverse"
+    assert "both directions" in finding.remedy
+
+
+def test_exploding_gradient_names_the_ratio_of_the_norms_it_shows() -> None:
+    """In a residual network layers alternate inside a block: a fit over them disagreed with its own ends."""
+    net = Net()
+    for i in range(8):
+        gradient = 3.0 ** (8 - i)
+        net.linear(f"blocks.{i}.a", gradient=0.2 * gradient)
+        net.layer(f"blocks.{i}.b", "linear", gradient=gradient, attributes={"block": "branch"})
+        net.layer(f"blocks.{i}", "block", gradient=gradient)
+    (finding,) = net.linear("head", output=True).diagnose().findings
+    assert finding.code == "UG402"
+    evidence = finding.evidence
+    assert evidence["change"] == pytest.approx(evidence["first_norm"] / evidence["last_norm"])
+    assert evidence["change"] == pytest.approx(evidence["per_block"] ** (evidence["blocks"] - 1))
+    assert "add residual" not in finding.remedy
+
+
 def test_parameter_with_nan_gradient_is_not_without_gradient() -> None:
     net = plain()
     net.linear("fc", gradient=math.nan, weight={"gradient": math.nan})

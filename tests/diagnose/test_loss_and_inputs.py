@@ -31,6 +31,18 @@ def test_message_says_what_was_expected_and_the_remedy_names_the_layer() -> None
     assert "head.weight" in finding.remedy
 
 
+def test_large_logits_of_a_large_input_are_blamed_on_what_is_before_the_head() -> None:
+    upstream = (
+        Net().linear("fc", rms=500.0).linear("head", output=True).classifier(10, loss=9000.0, rms=5000.0)
+    )
+    (finding,) = upstream.diagnose().findings
+    assert "too large already: its rms is 500" in finding.cause
+    assert finding.remedy.startswith("First bring what goes into head")
+    own = net().classifier(10, loss=30.0, rms=20.0).diagnose().findings[0]
+    assert "multiplies what goes in (rms 1) by 20" in own.cause
+    assert own.remedy.startswith("Multiply the weights")
+
+
 def test_four_unlucky_targets_of_two_classes_are_no_finding() -> None:
     assert net(examples=4).classifier(2, loss=1.0, rms=0.6).codes() == []
     assert net(examples=1024).classifier(2, loss=1.0, rms=0.6).codes() == ["UG101"]
@@ -81,6 +93,7 @@ def test_double_softmax() -> None:
     softmax.classifier(10, loss=2.31, min=0.01, max=0.4, row_sum_error=1e-6)
     (finding,) = softmax.diagnose().findings
     assert (finding.code, finding.site) == ("UG103", "softmax")
+    assert finding.remedy == "Drop module softmax (softmax) and return its input."
     assert "1.46" in finding.message
 
 

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from unitgain import Probe
+from unitgain.nn import GeneralReLU
 from unitgain.probe import functions
 from unitgain.probe.functions import ACTIVATIONS, of_function, of_module
 
@@ -191,3 +193,63 @@ def test_table_of_functions_names_only_elementwise_functions() -> None:
             continue
         assert out.shape == x.shape
         assert math.isfinite(float(out.sum()))
+
+
+def test_unitgains_own_relu_is_an_activation_with_its_own_bounds_and_dead_value() -> None:
+    found = of_module(GeneralReLU(sub=0.4, maxv=2.0))
+    assert (found.name, found.bounds) == ("general_relu", (-0.4, 2.0))
+    assert found.range.saturated[0] is None
+    leaky = of_module(GeneralReLU(leak=0.1, sub=0.4))
+    assert (leaky.bounds, leaky.range.dead) == ((None, None), None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_dead_units_of_a_shifted_relu_are_seen_in_every_dtype(dtype: torch.dtype) -> None:
+    class Dead(nn.Module):
+        def forward(self, x):
+            return x - torch.tensor([100.0, 0, 0], dtype=x.dtype)
+
+    model = nn.Sequential(Dead(), GeneralReLU(sub=0.4, maxv=1.7))
+    with Probe(model, strict=True) as probe:
+        model(torch.randn(200, 3, dtype=dtype))
+        probe.flush()
+    assert probe.record.value("activation", "1", "dead") == 1
+    assert probe.record.value("activation", "1", "saturated") > 0
+
+
+def test_anyones_module_can_declare_itself_an_activation() -> None:
+    class Mine(nn.Module):
+        elementwise_function = "relu"
+
+        def __init__(self):
+            super().__init__()
+            self.slope = nn.Parameter(torch.ones(1))  # with a parameter the name alone would not do
+
+    assert of_module(Mine()) == ACTIVATIONS["relu"]
+    Mine.elementwise_function = "snake"
+    assert of_module(Mine()).name == "snake"
+    Mine.elementwise_function = {"name": "capped", "bounds": (0, 2), "saturated": (None, 2), "dead": (0, 0)}
+    assert of_module(Mine()).bounds == (0, 2)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        3,
+        {"bounds": (0, 1)},
+        {"name": "x", "bounds": 1},
+        {"name": "x", "dead": (None, 0)},
+        {"name": "x", "y": (0, 1)},
+    ],
+)
+def test_a_wrong_declaration_is_named_and_stops_measuring_only(wrong: object) -> None:
+    class Mine(nn.Module):
+        elementwise_function = wrong
+
+        def forward(self, x):
+            return x * 1
+
+    model = nn.Sequential(nn.Linear(2, 2), Mine())
+    with Probe(model), pytest.warns(UserWarning, match=r"Mine\.elementwise_function is") as caught:
+        model(torch.randn(3, 2))
+    assert "defect" not in str(caught[0].message)

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from unitgain import Probe
-from unitgain.probe.histogram import BINS, LOG2_LOW, histograms, underflow
+from unitgain.probe.histogram import histograms, underflow
+from unitgain.record import HISTOGRAM_BINS as BINS
+from unitgain.record import LOG2_LOW
 
 
 def plainly(values: np.ndarray, top: float) -> tuple[np.ndarray, np.ndarray]:

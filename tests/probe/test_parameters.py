@@ -143,6 +143,7 @@ def test_roles_fans_and_aliases() -> None:
             self.embed = nn.Embedding(9, 4)
             self.conv = nn.Conv2d(4, 8, 3, groups=2)
             self.up = nn.ConvTranspose2d(8, 4, 2)
+            self.grouped = nn.ConvTranspose2d(8, 4, 3, groups=4)
             self.norm = nn.BatchNorm2d(4)
             self.head = nn.Linear(4, 9)
             self.head.weight = self.embed.weight
@@ -152,10 +153,13 @@ def test_roles_fans_and_aliases() -> None:
     found = {p.name: p for p in list_parameters(Net())}
     assert {n: p.role for n, p in found.items()} == {
         "scale": "other", "embed.weight": "embedding", "conv.weight": "weight", "conv.bias": "bias",
-        "up.weight": "weight", "up.bias": "bias", "norm.weight": "gain", "norm.bias": "bias", "head.bias": "bias",
+        "up.weight": "weight", "up.bias": "bias",
+        "grouped.weight": "weight", "grouped.bias": "bias",
+        "norm.weight": "gain", "norm.bias": "bias", "head.bias": "bias",
     }  # fmt: skip
     assert found["conv.weight"].fan_in == 2 * 9
     assert found["up.weight"].fan_in == 8 * 4
+    assert found["grouped.weight"].fan_in == 2 * 9
     assert found["conv.bias"].fan_in is None
     assert found["embed.weight"].aliases == ["head.weight", "again.weight"]
     assert found["head.bias"].aliases == ["again.bias"]
@@ -171,3 +175,25 @@ def test_gradients_too_small_to_square_keep_their_scale() -> None:
     assert model.weight.grad is not None
     expected = float(model.weight.grad.double().std(correction=0))
     assert probe.record.value("parameter_gradient", "weight", "std") == pytest.approx(expected, rel=0.1)
+
+
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_fan_in_of_transposed_convolutions_keeps_the_variance(groups: int) -> None:
+    """Weights of variance 1/fan_in give outputs of the inputs' variance; groups were forgotten."""
+    layer = nn.ConvTranspose1d(64, 64, 1, groups=groups, bias=False)
+    fan_in = next(p.fan_in for p in list_parameters(layer))
+    assert fan_in is not None
+    nn.init.normal_(layer.weight, std=fan_in**-0.5)
+    assert std(layer(torch.randn(64, 64, 20)).detach()) == pytest.approx(1.0, rel=0.15)
+
+
+def test_without_an_optimizer_an_accumulated_gradient_replaces_the_earlier_one() -> None:
+    """It holds the earlier ones already: merged, the sum and its parts were mixed."""
+    net = nn.Linear(4, 3, bias=False)
+    with Probe(net, strict=True) as probe:
+        out = net(torch.ones(1, 4)).sum()
+        out.backward(retain_graph=True)
+        out.backward()
+        probe.flush()
+    assert probe.record.value("parameter_gradient", "weight", "mean") == 2.0
+    assert probe.record.value("parameter_gradient", "weight", "count") == 12

@@ -1,6 +1,7 @@
-"""check(): a model and a batch in, a Report out, nothing changed."""
+"""check() and spp(): a model and a batch in, a Report or a Record out, nothing changed."""
 
 from .check import check
 from .losses import LOSSES
+from .spp import spp
 
-__all__ = ["LOSSES", "check"]
+__all__ = ["LOSSES", "check", "spp"]

@@ -17,8 +17,11 @@ from ..record import Record
 from ..report import Report
 from . import losses
 from .batch import Batch, check_devices, read_batch
+from .batch_norms import batch_norm_facts, snapshot
+from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .isolate import OptimizerLike, copied, optimizer_for, put_back, random_state_kept
+from .symmetry import same_units
 
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
 _NUDGE = 0.02  # std of the noise that stands for "zero-initialized parameters have moved"
@@ -48,7 +51,7 @@ def check(
 
     The model, the optimizer, gradients, buffers, training flags and random states are afterwards what they were,
     bit for bit, also when the model raises. Without targets, gradients are measured with a random direction in
-    place of the loss's, and rules about the loss stay silent.
+    place of the loss's, and rules about the loss stay silent; steps are refused, since there is nothing to train on.
 
     Raises InputError, naming the input, for a batch or a loss that does not fit, and when the model raises
     (with the model's own exception as its cause).
@@ -135,6 +138,8 @@ class _Run:
         chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
         before = torch.get_rng_state()
+        facts["coupling"] = coupling_facts(self.model, self.batch, _logits)
+        running = snapshot(self.model)
         spare = self._spare()  # taken now: later the model has hooks, and may have been trained
         self.probe = probe = Probe(
             self.model,
@@ -150,12 +155,19 @@ class _Run:
         with probe:
             for step in range(max(steps, 1)):
                 done = self._pass(backward=True)
+                if steps and done.loss is None:  # there would be a step along a random direction
+                    raise InputError(
+                        f"steps={steps}: a rehearsal needs a loss: pass (inputs, targets) and loss=, or a batch for "
+                        "which the model returns its own loss"
+                    )
                 if done.loss is not None:
                     probe.record.log(step, loss=float(done.loss.detach()))
                 if first is None:
                     first = done
                     facts["gradients"], silent = self._gradients()
                     facts["unblocked"] = []
+                    facts["batch_norms"] = batch_norm_facts(self.model, running)
+                    facts["same_units"] = same_units(self.model)
                 if chosen is not None:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)

@@ -2,6 +2,8 @@
 
 commands.py  the commands put together, and main()
 check.py     unitgain check
+fix.py       unitgain fix
+options.py   the options that several commands share
 lists.py     unitgain rules, unitgain models
 data.py      unitgain data
 demo.py      unitgain demo

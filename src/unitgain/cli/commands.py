@@ -13,7 +13,9 @@ from .check import check
 from .data import data_app
 from .demo import demo
 from .errors import Debug, exit_code_of
+from .fix import fix
 from .lists import models, rules
+from .spp import spp
 
 app = typer.Typer(
     name="unitgain",
@@ -61,6 +63,8 @@ def _root(
 
 
 app.command(short_help="Measure a model and say what is wrong with it.")(check)
+app.command(short_help="Repair a model, measure again, keep what helped.")(fix)
+app.command(short_help="Draw the signal propagation plot of a residual network.")(spp)
 app.command()(rules)
 app.command()(models)
 app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)

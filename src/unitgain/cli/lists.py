@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from ..errors import InputError
 from .errors import Debug
 from .output import Console, table_of
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 def rules(
@@ -39,11 +35,11 @@ def models(
     pattern: Annotated[str, typer.Argument(metavar="[PATTERN]", help="Like char*.")] = "*",
     debug: Debug = False,
 ) -> None:
-    """List the built-in models.
+    """List the built-in models: parameters, and multiply-adds (in billions) of one image at the size they are made for.
 
     \b
     Example:
-      unitgain models 'char*'
+      unitgain models 'nf_resnet*'
     """
     from .. import models as registry
     from ..targets import did_you_mean
@@ -53,17 +49,15 @@ def models(
         raise InputError(
             f"pattern {pattern!r}: no built-in model matches{did_you_mean(pattern, registry.names())}"
         )
-    rows = [(name, f"{_parameters(registry.create, name):,}", registry.describe(name)) for name in names]
-    Console().print(table_of(("name", ">parameters", "description"), rows))
+    known = registry.costs()
+    rows = []
+    for name in names:
+        cost = known.get(name) or registry.cost(name)
+        macs = [_giga(cost.train_macs, cost.train_size), _giga(cost.test_macs, cost.test_size)]
+        rows.append((name, f"{cost.parameters:,}", *macs, registry.describe(name)))
+    columns = ("name", ">parameters", ">GMAC to train", ">to test", "description")
+    Console().print(table_of(columns, rows))
 
 
-def _parameters(create: Callable[[str], nn.Module], name: str) -> int:
-    """Parameter count, without memory for the weights where the model can be built without them."""
-    import torch
-
-    try:
-        with torch.device("meta"):
-            model = create(name)
-    except Exception:  # draws from a generator of its own, say
-        model = create(name)
-    return sum(p.numel() for p in model.parameters())
+def _giga(macs: int | None, size: int | None) -> str:
+    return "" if macs is None else f"{macs / 1e9:.2f} @{size}"

@@ -6,17 +6,24 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import rich.console
 from rich.table import Table
 
 from ..errors import InputError
 
-_SUFFIXES = {"--html": (".html", ".htm"), "--out": (".html", ".htm"), "--json": (".json",)}
+_HTML = (".html", ".htm")
+_SUFFIXES = {"--html": _HTML, "--json": (".json",)}
 
 
-def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None:
-    """Refuses an output that cannot be written, or would overwrite something, before the work is done."""
+def check_outputs(
+    outputs: dict[str, str], inputs: Sequence[str | None], out: tuple[str, ...] = _HTML
+) -> None:
+    """Refuses an output that cannot be written, or would overwrite something, before the work is done.
+
+    out: the suffixes that --out may have.
+    """
     read = {os.path.realpath(path) for path in inputs if path}
     written: dict[str, str] = {}
     for option, path in outputs.items():
@@ -24,7 +31,7 @@ def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None
             continue
         if not path or path.startswith("-"):
             raise InputError(f"{option} {path!r}: a file name is expected after {option}")
-        suffixes = _SUFFIXES.get(option)
+        suffixes = out if option == "--out" else _SUFFIXES.get(option)
         if suffixes and not path.lower().endswith(suffixes):
             raise InputError(f"{option} {path}: the name must end in {suffixes[0]}")
         folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
@@ -46,6 +53,16 @@ def check_outputs(outputs: dict[str, str], inputs: Sequence[str | None]) -> None
 
 
 class Console(rich.console.Console):
+    """Writes no spaces at the ends of lines where the output is a file or a pipe."""
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        if self.is_terminal:
+            super().print(*objects, **how)
+            return
+        with self.capture() as captured:
+            super().print(*objects, **how)
+        self.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # errors.py knows what to do
 

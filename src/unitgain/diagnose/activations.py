@@ -1,4 +1,4 @@
-"""UG301 to UG304 and UG306: what flows forward."""
+"""UG303 and UG304: what activation functions do to what flows forward."""
 
 from __future__ import annotations
 
@@ -9,68 +9,8 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit, severity
-from .view import CannotJudge, Measured, View, listed, plural, show
-
-
-def vanishing_activations(view: View) -> Iterator[Finding]:
-    """UG301: the scale falls steadily over depth."""
-    yield from _scale_trend(view, "UG301", direction=-1)
-
-
-def exploding_activations(view: View) -> Iterator[Finding]:
-    """UG302: the scale grows steadily over depth."""
-    yield from _scale_trend(view, "UG302", direction=1)
-
-
-def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
-    entry = CATALOGUE[code]
-    sites = comparable(view.activations, int(entry.limit("sites")))
-    if not sites:
-        raise CannotJudge("fewer than four comparable layers")
-    trend = fit([m["rms"] for m in sites])
-    change = 10 ** min(direction * trend.change, 300.0)
-    level = severity(trend, direction, entry)
-    without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
-    if level is None or direction * without_pools.change <= math.log10(entry.limit("warning")):
-        return
-    first, last, per_layer = sites[0], sites[-1], 10**trend.slope
-    verb = "grows" if direction > 0 else "falls"
-    yield entry.finding(
-        level,
-        first.name,
-        f"the scale {verb} {show(change)}-fold over {len(sites)} layers (times {show(per_layer)} per layer): "
-        f"rms {show(first['rms'])} at {first.name}, {show(last['rms'])} at {last.name}",
-        evidence={
-            "change": change,
-            "per_layer": per_layer,
-            "steadiness": trend.tau,
-            "layers": len(sites),
-            "first_site": first.name,
-            "first_rms": first["rms"],
-            "last_site": last.name,
-            "last_rms": last["rms"],
-        },
-        cause=f"Each layer multiplies the scale by about {show(per_layer)}: the weights are too "
-        f"{'large' if direction > 0 else 'small'} for their fan-in and activation function.",
-        remedy=f"{entry.action} (Multiplying each layer's weights by {show(1 / per_layer)} "
-        "gives a gain of one.)",
-    )
-
-
-def _pooled_away(view: View, position: int) -> float:
-    """What all pooling layers up to a position multiplied the scale by.
-
-    Average pooling shrinks noise and keeps smooth images, max pooling raises both: that says something about the
-    input and nothing about the weights.
-    """
-    factor = 1.0
-    for pool in view.activations:
-        if pool.role == "pool" and pool.position < position:
-            before = [m["rms"] for m in view.fed_by(pool) if m["rms"] > 0]
-            if before and pool["rms"] > 0:
-                factor *= pool["rms"] / before[0]
-    return factor
+from .recurrent import Recurrent, recurrent_layers
+from .view import CannotJudge, Measured, View, plural, show
 
 
 def saturated(view: View) -> Iterator[Finding]:
@@ -78,8 +18,10 @@ def saturated(view: View) -> Iterator[Finding]:
     entry = CATALOGUE["UG303"]
     judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
     judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
-    if not judged:
+    recurrent = recurrent_layers(view)
+    if not judged and not recurrent:
         raise CannotJudge("no bounded activation function")
+    yield from _saturated_recurrent(recurrent)
     high = {name: tail for name, tail in judged.items() if tail > entry.limit("warning")}
     if not high:
         return
@@ -110,6 +52,45 @@ def saturated(view: View) -> Iterator[Finding]:
     )
 
 
+def _saturated_recurrent(layers: list[Recurrent]) -> Iterator[Finding]:
+    """One finding for all recurrent layers. An error only for what was measured, not for what was estimated."""
+    entry = CATALOGUE["UG303"]
+    high = {layer.site.name: layer for layer in layers if layer.worst > entry.limit("warning")}
+    if not high:
+        return
+    first = next(iter(high.values()))
+    name, module = first.site.name, first.site.site.module
+    seen = []
+    if first.outputs > entry.limit("warning"):
+        seen.append(f"{first.outputs:.0%} of the outputs of {name} ({module}) lie within 3% of -1 or 1")
+    if first.gates > entry.limit("warning"):
+        seen.append(
+            f"the weights of {name} ({module}) and what goes in give its gates pre-activations of std "
+            f"{show(first.gate_std)}, where {first.gates:.0%} of a sigmoid's values are flat (an estimate: gates are "
+            "not seen)"
+        )
+    also = f"; {plural(len(high), 'layer')} of {len(layers)} in all" if len(high) > 1 else ""
+    error = max(layer.outputs for layer in high.values()) > entry.limit("error")
+    yield entry.finding(
+        "error" if error else "warning",
+        name,
+        f"{'; '.join(seen)}{also}",
+        evidence={
+            "saturated": first.outputs,
+            **(
+                {"gate_std": first.gate_std, "gates_flat": first.gates}
+                if math.isfinite(first.gate_std)
+                else {}
+            ),
+            "sites": {key: layer.worst for key, layer in high.items()},
+        },
+        cause="What goes into its gates and functions is too large: its weights are too large for the number of "
+        "inputs and hidden units, or its input is.",
+        remedy=f"Initialize the weights of {name} as torch does (uniform within 1/sqrt(hidden_size)), or weight_ih "
+        "by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
+    )
+
+
 def dead_units(view: View) -> Iterator[Finding]:
     """UG304: units that are never active, beyond what chance explains."""
     entry = CATALOGUE["UG304"]
@@ -134,23 +115,25 @@ def dead_units(view: View) -> Iterator[Finding]:
             continue  # NaN is not dead
         units, fraction = measured["units"], measured["dead"] / measured["units"]
         chance = _off_by_chance(view, measured, steps)
-        margin = entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units)
+        margin = (
+            entry.limit("sigmas") * math.sqrt(chance * (1 - chance) / units) + entry.limit("formula") * chance
+        )
         beyond = (fraction - chance) / (1 - chance) if chance < 1 else 0.0
         if beyond > entry.limit("warning") and fraction > chance + margin:
             row = {"units": units, "dead": measured["dead"], "fraction": fraction, "chance": chance}
             found[measured.name] = {**row, "beyond": beyond}
     if not found:
         return
-    name, row = next(iter(found.items()))
-    worst = max(r["beyond"] for r in found.values())
+    name, row = max(found.items(), key=lambda item: item[1]["beyond"])
+    worst = row["beyond"]
     also = f"; {plural(len(found), 'layer')} of {len(judged)} in all" if len(found) > 1 else ""
     measured = view.tensor(name)
     before = next(iter(view.fed_by(measured)), None) if measured else None
     yield entry.finding(
         "error" if worst > entry.limit("error") else "warning",
         name,
-        f"{row['dead']:g} of {row['units']:g} units of {name} ({row['fraction']:.0%}) were never active, by "
-        f"chance {row['chance']:.0%} would be{also}",
+        f"{row['dead']:g} of {row['units']:g} units of {name} ({row['fraction']:.0%}) were never active"
+        f"{_by_chance(row['chance'])}{also}",
         evidence={
             "worst": worst,
             "sites": found,
@@ -158,58 +141,6 @@ def dead_units(view: View) -> Iterator[Finding]:
         },
         cause=_why_dead(before),
     )
-
-
-def activation_not_finite(view: View) -> Iterator[Finding]:
-    """UG306: the first site with NaN or infinity whose inputs were finite."""
-    if not view.activations:
-        raise CannotJudge("no activation was measured")
-    first = next((m for m in view.activations if m.broken), None)
-    if first is None:
-        return
-    before = view.fed_by(first)
-    lowest = min((m["min"] for m in before), default=math.nan)
-    highest = max((m["max"] for m in before), default=math.nan)
-    fed = f"; its inputs range from {show(lowest)} to {show(highest)}" if before else ""
-    bad_weights = [p.name for p in view.own_parameters(first) if p.broken]
-    culprit = _culprit(view, first)
-    remedy = ""
-    if culprit is not None and not bad_weights:
-        cause = f"{culprit} makes NaN or infinity out of finite values, before {first.name} is reached."
-        name = culprit.partition(",")[0]
-        remedy = f"Keep the argument of {name} inside its domain: clamp it, or add a small constant."
-    elif bad_weights:
-        cause = f"Its parameter {listed(bad_weights)} holds NaN or infinity."
-    elif any(m.broken for m in before):
-        cause = "Its input is not finite already."
-    elif highest > 1e4 and first.site.dtype == "float16":
-        cause = "float16 overflows at 65504."
-    else:
-        cause = "The module makes it from finite inputs."
-    yield CATALOGUE["UG306"].finding(
-        "error" if _does_harm(view) else "info",
-        first.name,
-        f"{first.name} ({first.site.module}) is the first with NaN or infinity: {first['nonfinite']:.2%} "
-        f"of its values{fed}",
-        evidence={
-            "nonfinite": first["nonfinite"],
-            "sites": sum(m.broken for m in view.activations),
-            **({"input_min": lowest, "input_max": highest} if before else {}),
-            **({"parameters": bad_weights} if bad_weights else {}),
-            **({"made by": culprit} if culprit else {}),
-        },
-        cause=cause,
-        remedy=remedy,
-    )
-
-
-def _culprit(view: View, first: Measured) -> str | None:
-    """The function, called between modules, that broke what the first bad site was given."""
-    seen = [b for b in view.breaks if b["position"] < first.site.position]
-    if not seen:
-        return None
-    last = seen[-1]
-    return f"{last['function']}, called in {last['module'] or 'the forward of the model itself'},"
 
 
 def _can_saturate(view: View, measured: Measured) -> bool:
@@ -283,6 +214,12 @@ def _share_of_bias(view: View, measured: Measured) -> float:
     return 0.0
 
 
+def _by_chance(chance: float) -> str:
+    if chance < 0.005:
+        return ", which chance does not explain"
+    return f", where chance explains {chance:.0%} (its examples are that much alike)"
+
+
 def _why_dead(before: Measured | None) -> str:
     mean, std = (before["mean"], before["std"]) if before else (math.nan, math.nan)
     if mean < -std:
@@ -290,10 +227,3 @@ def _why_dead(before: Measured | None) -> str:
             f"What goes in is negative nearly everywhere (mean {show(mean)}, std {show(std)}): a large bias."
         )
     return "Their weights and bias keep what goes in on the flat side for every example."
-
-
-def _does_harm(view: View) -> bool:
-    """True unless loss and gradients are known to be finite: then the infinities were masked out."""
-    if not math.isfinite(view.number("loss", "value")):
-        return True
-    return any(m.broken for m in view.parameter_gradients)

@@ -1,7 +1,8 @@
 """One cause, one finding: which finding explains which other, and when.
 
 EXPLAINS is a table of (cause, effect, condition). An effect that is explained disappears from the findings
-and becomes a line in the consequences of the cause at the root of its chain. The first matching row wins.
+and becomes a line in the consequences of the cause at the root of its chain, which is then as severe as the worst
+of what it explains. The first matching row wins; what is only for information explains nothing worse.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .catalogue import CATALOGUE
-from .finding import Finding
+from .finding import SEVERITIES, Finding
 from .view import View
 
 Condition = Callable[[Finding, Finding, View], bool]
@@ -72,6 +73,33 @@ def _layer_is_dead(cause: Finding, effect: Finding, view: View) -> bool:
     )
 
 
+def _flat_there(cause: Finding, effect: Finding, view: View) -> bool:
+    """The gradient ends at a function that gives one value whatever goes in, which is why the output is constant."""
+    if _killed_there(cause, effect, view):
+        return True
+    end = view.tensor(effect.evidence.get("killed_by")) or view.output
+    start, limit = view.tensor(cause.site), CATALOGUE["UG102"].limit("spread")
+    if effect.evidence.get("reason") not in ("killed", "zero") or start is None or end is None:
+        return False
+    return end["spread"] < limit and start.position <= end.position
+
+
+def _all_dead_after(cause: Finding, effect: Finding, view: View) -> bool:
+    """All examples become one where all units of a layer are dead, or before that by rounding (a huge bias)."""
+    start = view.tensor(effect.site)
+    dead = [
+        view.tensor(name) for name, row in cause.evidence.get("sites", {}).items() if row["fraction"] == 1
+    ]
+    return _killed_there(cause, effect, view) or any(
+        m is not None and start is not None and start.position <= m.position for m in dead
+    )
+
+
+def _in_a_growing_stream(cause: Finding, effect: Finding, view: View) -> bool:
+    """Units that die where a residual stream has grown: what is common to all examples grows with it."""
+    return "per_block" in cause.evidence and _grown_before(cause, effect, view)
+
+
 def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
     """All sites of the effect are among those of the cause."""
     return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
@@ -85,6 +113,25 @@ def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
 def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
     """The run had finite losses before, so whatever is not finite at its end came with them."""
     return math.isnan(float(cause.evidence.get("last", 0.0)))
+
+
+def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
+    """The effect is seen behind one of the weights that the cause names."""
+    weights = [view.parameter(name) for name in cause.evidence.get("weights", ())]
+    where = view.tensor(effect.site)
+    first = min((w.position for w in weights if w is not None), default=None)
+    return first is not None and where is not None and first < where.position
+
+
+def _raises_logits(cause: Finding, effect: Finding, view: View) -> bool:
+    """A weight far too large before the last layer, whose own gain is no worse."""
+    grows = cause.severity != "info" and float(cause.evidence.get("per_layer", 0.0)) > 1
+    return grows and _comes_after(cause, effect, view) and _head_is_innocent(cause, effect, view)
+
+
+def _no_worse(cause: Finding, effect: Finding, view: View) -> bool:
+    """The effect is not the more severe of the two: an error must not end as a line under a warning."""
+    return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)
 
 
 EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
@@ -104,12 +151,13 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG201", "UG101", _input_is_large),
     ("UG201", "UG303", _input_is_large),
     ("UG303", "UG304", _same_sites),
-    ("UG304", "UG102", _killed_there),
+    ("UG302", "UG304", _in_a_growing_stream),
+    ("UG304", "UG102", _all_dead_after),
     ("UG304", "UG403", _layer_is_dead),
     ("UG303", "UG102", _killed_there),
     ("UG303", "UG403", _killed_there),
     ("UG301", "UG102", _always),
-    ("UG102", "UG403", _killed_there),
+    ("UG102", "UG403", _flat_there),
     ("UG301", "UG401", _always),
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
@@ -120,7 +168,19 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG501", "UG504", _is_error),
     ("UG504", "UG306", _ended_not_finite),
     ("UG504", "UG405", _ended_not_finite),
-)
+    # residual streams, copies of units and scale of weights: what is more particular comes first
+    ("UG607", "UG302", _always),
+    *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),
+    *(("UG606", code, _no_worse) for code in ("UG102", "UG403")),
+    ("UG605", "UG101", _raises_logits),
+    *((code, "UG605", _always) for code in ("UG301", "UG302", "UG303", "UG607", "UG401", "UG402", "UG304")),
+    *((code, "UG305", _always) for code in ("UG301", "UG302", "UG607", "UG307")),
+    *((code, "UG307", _always) for code in ("UG102", "UG301", "UG302", "UG303", "UG304", "UG606", "UG401")),
+    *((code, "UG404", _always)
+      for code in ("UG301", "UG302", "UG303", "UG304", "UG306", "UG401", "UG402", "UG403", "UG606", "UG607",
+                   "UG605")),
+    *((code, "UG406", _no_worse) for code in ("UG301", "UG401")),
+)  # fmt: skip
 
 
 def fold(findings: Sequence[Finding], view: View) -> list[Finding]:
@@ -131,18 +191,25 @@ def fold(findings: Sequence[Finding], view: View) -> list[Finding]:
             if effect.code != effect_code or i in parent:
                 continue
             for j, cause in enumerate(findings):
-                if cause.code == cause_code and holds(cause, effect, view):
+                trifle = cause.severity == "info" and effect.severity != "info"
+                if cause.code == cause_code and not trifle and holds(cause, effect, view):
                     parent[i] = j
                     break
-    explained: dict[int, list[str]] = {}
+    explained: dict[int, list[Finding]] = {}
     for i, effect in enumerate(findings):
         root = i
         while root in parent:
             root = parent[root]
         if root != i:
-            explained.setdefault(root, []).append(f"{effect.code} {effect.name}: {effect.message}")
+            explained.setdefault(root, []).append(effect)
     return [
-        replace(finding, consequences=(*finding.consequences, *explained.get(i, ())))
+        _with_consequences(finding, explained.get(i, []))
         for i, finding in enumerate(findings)
         if i not in parent
     ]
+
+
+def _with_consequences(finding: Finding, effects: Sequence[Finding]) -> Finding:
+    severity = max((f.severity for f in (finding, *effects)), key=SEVERITIES.index)
+    lines = [f"{effect.code} {effect.name}: {effect.message}" for effect in effects]
+    return replace(finding, severity=severity, consequences=(*finding.consequences, *lines))

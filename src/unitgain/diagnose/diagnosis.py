@@ -19,6 +19,7 @@ class Diagnosis:
     status        "healthy" (no error, no warning), "sick", or "unknown" when too little was measured to tell
     first_action  the one action that matters most, or "" if there is nothing to do
     abstained     {code: reason} of the rules that could not judge this record
+    unseen        parts of the model that no rule can see into, one line each
     """
 
     findings: tuple[Finding, ...]
@@ -26,6 +27,7 @@ class Diagnosis:
     status: str
     first_action: str = ""
     abstained: Mapping[str, str] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

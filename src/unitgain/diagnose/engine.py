@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ..record import Record
-from . import activations, curves, gradients, inputs, loss, structure, updates
+from . import (
+    activations,
+    balance,
+    batch,
+    collapse,
+    curves,
+    gradients,
+    inputs,
+    loss,
+    nonfinite,
+    residual,
+    scale,
+    structure,
+    updates,
+    weights,
+)
 from .catalogue import CATALOGUE, resolve
 from .causes import fold
 from .diagnosis import Diagnosis
 from .finding import SEVERITIES, Finding
-from .view import CannotJudge, View, plural
+from .view import CannotJudge, View, listed, plural
 
 Rule = Callable[[View], Iterator[Finding]]
 
@@ -21,21 +36,31 @@ RULES: dict[str, Rule] = {
     "UG104": loss.loss_not_finite,
     "UG201": inputs.input_not_normalized,
     "UG202": inputs.input_not_finite,
-    "UG301": activations.vanishing_activations,
-    "UG302": activations.exploding_activations,
+    "UG301": scale.vanishing_activations,
+    "UG302": scale.exploding_activations,
     "UG303": activations.saturated,
     "UG304": activations.dead_units,
-    "UG306": activations.activation_not_finite,
+    "UG305": collapse.mean_shift,
+    "UG306": nonfinite.activation_not_finite,
+    "UG307": collapse.collapsed_inputs,
     "UG401": gradients.vanishing_gradient,
     "UG402": gradients.exploding_gradient,
     "UG403": gradients.no_gradient,
+    "UG404": balance.uneven_gradient,
     "UG405": gradients.gradient_not_finite,
+    "UG406": balance.gradient_underflow,
     "UG501": updates.updates_too_large,
     "UG502": updates.updates_too_small,
     "UG503": updates.uneven_updates,
     "UG504": curves.loss_diverging,
     "UG505": curves.hockey_stick,
     "UG601": structure.redundant_bias,
+    "UG602": batch.noisy_batch_statistics,
+    "UG603": batch.batch_coupling,
+    "UG604": batch.stale_running_statistics,
+    "UG605": weights.wrong_gain,
+    "UG606": weights.symmetric_units,
+    "UG607": residual.residual_growth,
 }
 
 
@@ -69,16 +94,19 @@ def diagnose(
         except CannotJudge as reason:
             abstained[code] = str(reason)
     findings = sorted(fold(found, view), key=_importance)
-    status, verdict = _verdict(view, findings, judged=len(codes) - len(abstained))
+    status, verdict = _verdict(view, findings, codes, abstained)
     first = findings[0] if status == "sick" else None
-    return Diagnosis(tuple(findings), verdict, status, first.remedy if first else "", abstained)
+    action = first.remedy if first else ""
+    return Diagnosis(tuple(findings), verdict, status, action, abstained, _unseen(view))
 
 
 def _importance(finding: Finding) -> tuple[int, int]:
     return -SEVERITIES.index(finding.severity), CATALOGUE[finding.code].rank
 
 
-def _verdict(view: View, findings: Sequence[Finding], judged: int) -> tuple[str, str]:
+def _verdict(
+    view: View, findings: Sequence[Finding], codes: set[str], abstained: Mapping[str, str]
+) -> tuple[str, str]:
     """(status, one line)."""
     count = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
     if count["error"] or count["warning"]:
@@ -86,9 +114,25 @@ def _verdict(view: View, findings: Sequence[Finding], judged: int) -> tuple[str,
         return "sick", f"sick: {', '.join(parts)}"
     if not view.activations:
         return "unknown", "cannot tell: nothing was measured"
-    if judged == 0:
+    if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
     if not view.parameter_gradients and not view.gradients:
         notes.append("no gradient was measured")
+    if {"UG301", "UG302"} <= codes & set(abstained):
+        notes.append(f"scale over depth not judged: {abstained['UG302']}")
+    if _unseen(view):
+        notes.append("the inside of recurrent layers is not seen")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _unseen(view: View) -> tuple[str, ...]:
+    """What no rule can see in this model, however much is measured: the inside of fused recurrent layers."""
+    layers = dict.fromkeys(
+        f"{m.site.attributes.get('path') or m.name} ({m.site.module})"
+        for m in view.activations
+        if m.role == "recurrent"
+    )
+    if not layers:
+        return ()
+    return (f"gates and states inside {listed(list(layers))}: only the output is measured",)

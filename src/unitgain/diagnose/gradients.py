@@ -10,7 +10,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .trend import comparable, fit, severity
+from .trend import comparable, fit, has_default_weights, residual_blocks, severity
 from .view import CannotJudge, Measured, View, listed, plural, show
 
 
@@ -28,35 +28,55 @@ def _gradient_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
     entry = CATALOGUE[code]
     if not view.gradients:
         raise CannotJudge("no gradient was measured")
-    sites = comparable(view.gradients, int(entry.limit("sites")))
+    least = int(entry.limit("sites"))
+    streams = {b.stream.name for b in residual_blocks(view)} if direction > 0 else set()
+    arriving = [m for m in view.gradients if m.name in streams and not m.broken and m["rms"] > 0]
+    what = "block" if len(arriving) >= least else "layer"  # inside a block the scales alternate
+    sites = arriving if what == "block" else comparable(view.gradients, least)
     if not sites:
-        raise CannotJudge("fewer than four comparable layers with a gradient that is not zero")
+        raise CannotJudge("fewer than three comparable layers with a gradient that is not zero")
     norms = [m["rms"] * math.sqrt(math.prod(m.site.shape) / m.examples) for m in sites]
     trend = fit(norms[::-1])
-    change = 10 ** min(direction * trend.change, 300.0)
-    level = severity(trend, direction, entry)
+    level = severity(
+        trend, direction, entry, default_weights=direction < 0 and has_default_weights(view, sites)
+    )
     if level is None:
         return
-    first, last, per_layer = sites[0], sites[-1], 10**trend.slope
+    change, per_layer = 10 ** min(abs(trend.ends), 300.0), 10 ** (trend.ends / (len(sites) - 1))
+    first, last = sites[0], sites[-1]
     verb = "grows" if direction > 0 else "falls"
     yield entry.finding(
         level,
         first.name,
-        f"the gradient {verb} {show(change)}-fold on its way back over {len(sites)} layers (times "
-        f"{show(per_layer)} per layer): norm per example {show(norms[-1])} at {last.name}, "
+        f"the gradient {verb} {show(change)}-fold on its way back over {len(sites)} {what}s (times "
+        f"{show(per_layer)} per {what}): norm per example {show(norms[-1])} at {last.name}, "
         f"{show(norms[0])} at {first.name}",
         evidence={
             "change": change,
-            "per_layer": per_layer,
+            f"per_{what}": per_layer,
             "steadiness": trend.tau,
-            "layers": len(sites),
+            f"{what}s": len(sites),
             "first_site": first.name,
             "first_norm": norms[0],
             "last_site": last.name,
             "last_norm": norms[-1],
         },
-        cause=f"Each layer multiplies the gradient by about {show(per_layer)}.",
+        cause=f"Each {what} multiplies the gradient by about {show(per_layer)}."
+        + (" So does torch's default initialization in a few layers." if level == "info" else ""),
+        remedy=_RESIDUAL[direction] if _is_residual(view) else "",
     )
+
+
+def _is_residual(view: View) -> bool:
+    return any(m.site.attributes.get("block") == "branch" for m in view.activations)
+
+
+_RESIDUAL = {
+    1: "Keep the skip paths free of factors, scale the residual branches down or start their last layers at zero, "
+    "and clip the gradient's norm (1.0 is a common limit) meanwhile.",
+    -1: "Initialize so that every layer's gain is one, and see that nothing but the block's input goes through the "
+    "skip paths: a factor below one, or a function on them, multiplies from block to block.",
+}  # the catalogue's advice, to add residual connections, has been followed there already
 
 
 def no_gradient(view: View) -> Iterator[Finding]:
@@ -75,18 +95,20 @@ def no_gradient(view: View) -> Iterator[Finding]:
         groups[_reason(view, parameter)].append(parameter)
     for (reason, killer), members in groups.items():
         names = [p.name for p in members]
-        share = len(members) / len(trainable)
+        share = sum(map(_size, members)) / sum(map(_size, trainable))
         what = "no gradient" if reason in ("unused", "detached") else "a gradient of exactly zero"
         yield entry.finding(
             "error" if share > entry.limit("error") else "warning",
             members[0].name,
             f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
             f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
+            + f", {_percent(share)} of the numbers to be learnt"
             + (f": the way back ends at {killer}" if killer else ""),
             evidence={
                 "parameters": names[:50],
                 "number": len(members),
                 "of": len(trainable),
+                "share": share,
                 "reason": reason,
                 "killed_by": killer or None,
             },
@@ -95,11 +117,21 @@ def no_gradient(view: View) -> Iterator[Finding]:
         )
 
 
+def _size(parameter: Measured) -> int:
+    return math.prod(parameter.site.shape)
+
+
+def _percent(share: float) -> str:
+    return "less than 1%" if share < 0.005 else f"{share:.0%}"
+
+
 _CAUSES = {
     "unused": "The module that owns it did not run in this pass, or its result is not used.",
     "detached": "It ran, but its output does not lead to the loss: unused, or computed without grad.",
     "killed": "The gradient that comes back is exactly zero from {killer} on.",
     "zero": "The gradient that arrives is exactly zero.",
+    "reverse": "The output at the last position alone is used, where the reverse direction has seen one element "
+    "and its state is still zero.",
 }
 _REMEDIES = {
     "unused": "Use it in the forward pass, remove it, or freeze it (requires_grad=False).",
@@ -107,6 +139,8 @@ _REMEDIES = {
     "add its output to the loss; if that is meant, freeze it (requires_grad=False).",
     "killed": "Repair {killer}: a function on its flat side, or weights that are zero.",
     "zero": "Look at what its output is multiplied with, and at functions on their flat side.",
+    "reverse": "Take the last state of both directions (the second thing that the layer returns), or the mean over "
+    "all positions.",
 }
 
 
@@ -174,6 +208,8 @@ def _reason(view: View, parameter: Measured) -> tuple[str, str]:
         return ("unused", "") if owner is None else ("detached", "")
     if owner is None:
         return "zero", ""
+    if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
+        return "reverse", ""
     killer = _killer(view, owner)
     return ("killed", killer) if killer else ("zero", "")
 

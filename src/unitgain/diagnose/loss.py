@@ -30,16 +30,44 @@ def confident_at_init(view: View) -> Iterator[Finding]:
     if loss - noise <= expected:
         return
     head = _last_layer(view)
-    factor = min(0.1, 0.1 / rms) if rms > 0 else 0.1
+    entering = (
+        max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=math.nan) if head else math.nan
+    )
+    much = entry.limit("own_gain")
+    cause, first = "The logits are too large: the last layer's weights, its bias, or what goes into it.", ""
+    size = rms
+    if head is not None and entering > much:  # scaling the head alone would only hide it
+        size = rms / entering
+        cause = (
+            f"What goes into {head.name} is too large already: its rms is {show(entering)} where about 1 is right, "
+            "so the cause lies before it"
+            + (f"; it multiplies that by {show(size)} more." if size > much else ".")
+        )
+        first = (
+            f"First bring what goes into {head.name} to an rms of about 1: initialize the layers before it for "
+            "their fan-in and activation function (Kaiming for ReLU). "
+        )
+    elif entering > 0 and rms > much * entering:
+        cause = (
+            f"The last layer's weights are too large: it multiplies what goes in (rms {show(entering)}) by "
+            f"{show(rms / entering)}."
+        )
+    factor = min(0.1, 0.1 / size) if size > 0 else 0.1
     yield entry.finding(
         "error" if loss > entry.limit("error") * expected else "warning",
         head.name if head else view.fact("output", "site"),
         f"loss {loss:.2f} at initialization, expected ln({classes:g}) = {expected:.2f}: the model is sure, "
         f"and wrong" + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
-        evidence={"loss": loss, "expected": expected, "classes": int(classes), "logits_rms": rms},
-        cause="The logits are too large: the last layer's weights, its bias, or what goes into it. (If the "
-        "model is trained, its classes or its preprocessing do not match this batch.)",
-        remedy=f"Multiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero.",
+        evidence={
+            "loss": loss,
+            "expected": expected,
+            "classes": int(classes),
+            "logits_rms": rms,
+            **({"head_input_rms": entering} if math.isfinite(entering) else {}),
+        },
+        cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
+        remedy=f"{first}{'M' if not first else 'Then m'}ultiply the weights of {_layer(view, head)} by "
+        f"{show(factor)} and set its bias to zero.",
     )
 
 
@@ -95,7 +123,7 @@ def double_softmax(view: View) -> Iterator[Finding]:
             "max": view.number("output", "max"),
         },
         cause="Cross entropy expects logits and applies log-softmax itself.",
-        remedy=f"Drop {site} and return its input." if softmax else "",
+        remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
     )
 
 

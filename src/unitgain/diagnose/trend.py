@@ -4,6 +4,10 @@ The slope is Theil and Sen's: the median of the slopes between all pairs of laye
 tau: the share of pairs that rise minus the share that falls. A network whose scale alternates inside its
 blocks (every transformer), or jumps once (an embedding before a LayerNorm), has no trend in this sense.
 
+The change that is judged is the smaller of the fit's and the one between the two ends, so that what a message
+says agrees with the numbers it names. Three layers, the fewest, must change in both steps: there the smaller
+step counts twice.
+
 Sources: Theil, "A rank-invariant method of linear and polynomial regression analysis", 1950; Sen, "Estimates
 of the regression coefficient based on Kendall's tau", 1968.
 """
@@ -17,15 +21,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from .entry import Entry
-from .view import Measured
+from .view import Measured, View
 
 
 @dataclass(frozen=True)
 class Trend:
-    """slope: log10 per layer; change: log10 over all layers by the fit; tau: -1 to 1, steadiness."""
+    """slope: log10 per layer by the fit; change: log10 over all layers, the smaller of the fit's and the one between
+    the ends (0 where these disagree in sign); ends: log10 of last over first; tau: -1 to 1, steadiness."""
 
     slope: float
     change: float
+    ends: float
     tau: float
 
 
@@ -40,21 +46,33 @@ def fit(values: Sequence[float]) -> Trend:
     first, second = np.triu_indices(len(y), k=1)
     difference = y[second] - y[first]
     slope = float(np.median(difference / (second - first)))
-    return Trend(slope, slope * (len(y) - 1), float(np.mean(np.sign(difference))))
+    if len(y) == 3:  # the median is the mean of both steps here, and one jump would pass for a trend
+        slope = _smaller(y[1] - y[0], y[2] - y[1])
+    ends = float(y[-1] - y[0])
+    return Trend(slope, _smaller(slope * (len(y) - 1), ends), ends, float(np.mean(np.sign(difference))))
 
 
-def severity(trend: Trend, direction: int, entry: Entry) -> str | None:
-    """ "error", "warning" or None for a trend in one direction, by an entry's limits.
+def _smaller(a: float, b: float) -> float:
+    """The one nearer to zero, zero if the signs differ."""
+    return float(min(a, b, key=abs)) if a * b > 0 else 0.0
+
+
+def severity(trend: Trend, direction: int, entry: Entry, *, default_weights: bool = False) -> str | None:
+    """ "error", "warning", "info" or None for a trend in one direction, by an entry's limits.
 
     A drift of less than "gentle" per layer adds up to a warning in any network that is deep enough, and is
-    harmless: it must reach the error's limit, and is a warning then.
+    harmless: it must reach the error's limit, and is a warning then. With the weights that torch gives by
+    default a warning is for information only up to the limit "default".
     """
     change, rate = direction * trend.change, direction * trend.slope
     if direction * trend.tau < entry.limit("steadiness") or change <= math.log10(entry.limit("warning")):
         return None
     far = change > math.log10(entry.limit("error"))
     steep = rate > math.log10(entry.limit("gentle"))
-    return ("error" if steep else "warning") if far else ("warning" if steep else None)
+    level = ("error" if steep else "warning") if far else ("warning" if steep else None)
+    if level == "warning" and default_weights and change <= math.log10(entry.limit("default")):
+        return "info"
+    return level
 
 
 def comparable(rows: Sequence[Measured], least: int) -> list[Measured]:
@@ -77,3 +95,54 @@ def comparable(rows: Sequence[Measured], least: int) -> list[Measured]:
         if len(chosen) >= least:
             return chosen
     return []
+
+
+def has_default_weights(view: View, sites: Sequence[Measured]) -> bool:
+    """Whether these layers' weights have the scale that nn.Linear and the convolutions draw by default: uniform
+    within 1/sqrt(fan_in), which is a standard deviation of 1/sqrt(3 fan_in)."""
+    scales = []
+    for site in sites:
+        for p in view.own_parameters(site):
+            if p.site.attributes.get("role") == "weight" and len(p.site.shape) >= 2:
+                scales.append(p["std"] * math.sqrt(3 * math.prod(p.site.shape[1:])))
+    return bool(scales) and all(0.9 < scale < 1.1 for scale in scales)
+
+
+def residual_blocks(view: View) -> list[Block]:
+    """The blocks of a residual network, in execution order: repeated modules in which something is added to the
+    stream. Empty if there are none."""
+    ends = [m for m in view.activations if m.site.attributes.get("block") == "branch" and not m.broken]
+    blocks = []
+    for stream in view.activations:
+        path = _path_of_block(stream)
+        inside = [m for m in ends if path and _path(m).startswith(f"{path}.")]
+        if inside and not stream.broken and 0 < stream["rms"] < math.inf:
+            blocks.append(Block(path, stream, tuple(inside)))
+    return [b for b in blocks if not any(other.path.startswith(f"{b.path}.") for other in blocks)]
+
+
+def _path(measured: Measured) -> str:
+    return str(measured.site.attributes.get("path", ""))
+
+
+def _path_of_block(measured: Measured) -> str:
+    """The block whose output this is, "" if it is none: its own site, or that of the last module inside it."""
+    if measured.role == "block":
+        return _path(measured)
+    return _path(measured).rpartition(".")[0] if measured.site.attributes.get("block") == "block" else ""
+
+
+@dataclass(frozen=True)
+class Block:
+    """A residual block: its output, and the ends of the branches that are added inside it."""
+
+    path: str
+    stream: Measured
+    branches: tuple[Measured, ...]
+
+    @property
+    def added(self) -> float:
+        """rms of all that its branches add, were they independent; NaN if that went through arithmetic unseen."""
+        if any(m.site.attributes.get("scaled") for m in self.branches):
+            return math.nan
+        return math.sqrt(sum(m["rms"] ** 2 for m in self.branches if math.isfinite(m["rms"])))

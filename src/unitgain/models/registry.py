@@ -15,6 +15,12 @@ from torch import nn
 from ..errors import InputError
 from .char_mlp import DESCRIPTIONS, VARIANTS, CharMLP, CharMLPConfig
 from .convnet import convnet
+from .nf_regnet import VARIANTS as NF_REGNETS
+from .nf_resnet import VARIANTS as NF_RESNETS
+from .nfnet import VARIANTS as NFNETS
+from .normfree import NormFreeConfig, NormFreeNet
+from .resnet import VARIANTS as RESNETS
+from .resnet import ResNet, ResNetConfig
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,9 @@ def describe(name: str) -> str:
 def _closest(word: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(word, known, n=1)
-    return f"did you mean {close[0]!r}?" if close else f"there are {', '.join(sorted(known))}"
+    if close:
+        return f"did you mean {close[0]!r}?"
+    return f"there are {', '.join(sorted(known))}" if len(known) <= 20 else "names() lists what there is"
 
 
 def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:
@@ -75,6 +83,52 @@ def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:
     return build
 
 
+def _normfree(name: str, config: NormFreeConfig) -> Callable[..., nn.Module]:
+    def build(pretrained: bool | str = False, **options: Any) -> nn.Module:
+        changes = {key: options.pop(key) for key in list(options) if key in _CHANGES}
+        return _with_weights(NormFreeNet(replace(config, **changes), **options), name, pretrained)
+
+    return build
+
+
+def _resnet(name: str, config: ResNetConfig) -> Callable[..., nn.Module]:
+    def build(pretrained: bool | str = False, **options: Any) -> nn.Module:
+        return _with_weights(ResNet(config, **options), name, pretrained)
+
+    return build
+
+
+def _with_weights(model: nn.Module, name: str, pretrained: bool | str) -> nn.Module:
+    if pretrained is False:
+        return model
+    from .weights import load_pretrained
+
+    return load_pretrained(model, name, None if pretrained is True else pretrained)
+
+
+def _options(cls: type[nn.Module]) -> tuple[str, ...]:
+    return ("pretrained", *(name for name in inspect.signature(cls).parameters if name != "config"))
+
+
+_CHANGES = ("activation", "alpha", "depths")  # fields of a variant's configuration that create takes too
+
+
+def _describe(config: NormFreeConfig) -> str:
+    attention = {"se": ", squeeze-and-excite", "eca": ", ECA", None: ""}[config.attention]
+    return (
+        f"normalizer-free, {config.activation}{attention}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )
+
+
+def _describe_resnet(config: ResNetConfig) -> str:
+    kind = "bottleneck" if config.bottleneck else "basic"
+    return (
+        f"{'pre-activation, ' if config.preact else ''}{kind}{', d stem' if config.deep else ''}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )
+
+
 _CHAR_MLP_OPTIONS = ("generator", *(f.name for f in fields(CharMLPConfig)))
 _MODELS: dict[str, Entry] = {
     **{
@@ -82,6 +136,14 @@ _MODELS: dict[str, Entry] = {
             _char_mlp(config), _CHAR_MLP_OPTIONS, f"character MLP on names, {DESCRIPTIONS[variant]}"
         )
         for variant, config in VARIANTS.items()
+    },
+    **{
+        name: Entry(_normfree(name, config), (*_options(NormFreeNet), *_CHANGES), _describe(config))
+        for name, config in (NF_RESNETS | NF_REGNETS | NFNETS).items()
+    },
+    **{
+        name: Entry(_resnet(name, config), _options(ResNet), _describe_resnet(config))
+        for name, config in RESNETS.items()
     },
     "convnet": Entry(
         convnet, tuple(inspect.signature(convnet).parameters), "five stride-2 convolutions for 28x28 images"

@@ -1,24 +1,71 @@
-"""Layers: activations whose gain is known, and normalization layers written to be read.
+"""Layers: of known gain, normalizer-free, and normalization layers written to be read.
 
-GeneralReLU, GainCorrected                               activations
+GeneralReLU, GainCorrected, gamma_of                     activations
+ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
+scaled_std_, remove_scaled_std_                          the same on any layer, as a parametrization
+StdConv2d                                                plain weight standardization, for GroupNorm
+SqueezeExcite, ECA                                       channel attention with its gain
+NFBlock, SkipInit, StochasticDepth                       residual branches without normalization
+BasicBlock, Bottleneck, PreActBlock, PooledResBlock      residual blocks with any normalization
 BatchNorm, LayerNorm, InstanceNorm, GroupNorm            equal to torch's, for any number of positions
 WholeLayerNorm                                           one gain and one bias for the whole layer
 calibrate_                                               exact statistics for BatchNorm, over data
 """
 
-from .activations import GAMMA, GainCorrected, GeneralReLU
+from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
+from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
+from .nf_block import NFBlock, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
+from .padding import Conv2dSame, MaxPool2dSame
+from .parametrize import remove_scaled_std_, scaled_std_
+from .resblocks import BasicBlock, Bottleneck, PooledResBlock, PreActBlock
+from .residual import SkipInit, StochasticDepth
+from .scaled_std import (
+    ScaledStdConv1d,
+    ScaledStdConv2d,
+    ScaledStdConv3d,
+    ScaledStdConvTranspose1d,
+    ScaledStdConvTranspose2d,
+    ScaledStdConvTranspose3d,
+    ScaledStdLinear,
+    fold_,
+)
+from .std_conv import StdConv2d
 
 __all__ = [
+    "ECA",
     "GAMMA",
+    "BasicBlock",
     "BatchNorm",
+    "Bottleneck",
+    "Conv2dSame",
     "GainCorrected",
     "GeneralReLU",
     "GroupNorm",
     "InstanceNorm",
     "LayerNorm",
+    "MaxPool2dSame",
+    "NFBlock",
+    "PooledResBlock",
+    "PreActBlock",
+    "ScaledStdConv1d",
+    "ScaledStdConv2d",
+    "ScaledStdConv3d",
+    "ScaledStdConvTranspose1d",
+    "ScaledStdConvTranspose2d",
+    "ScaledStdConvTranspose3d",
+    "ScaledStdLinear",
+    "SkipInit",
+    "SqueezeExcite",
+    "StdConv2d",
+    "StochasticDepth",
     "WholeLayerNorm",
     "calibrate_",
+    "expected_stds",
+    "fold_",
+    "gamma_of",
+    "remove_scaled_std_",
+    "scaled_std_",
 ]

@@ -42,6 +42,19 @@ class GeneralReLU(nn.Module):
             x = x - self.sub
         return x if self.maxv is None else x.clamp(max=self.maxv)
 
+    @property
+    def elementwise_function(self) -> dict[str, object]:
+        """What a Probe asks: name, bounds, and which outputs have no derivative. The ends reach 2**-8 of their value
+        inwards, since bfloat16 rounds them."""
+        low = None if self.leak else -(self.sub or 0.0)
+        high = self.maxv
+        return {
+            "name": "general_relu",
+            "bounds": (low, high),
+            "saturated": None if high is None else (None, high - abs(high) * 2**-8),
+            "dead": None if low is None else (-math.inf, low + abs(low) * 2**-8),
+        }
+
     def extra_repr(self) -> str:
         return f"leak={self.leak}, sub={self.sub}, maxv={self.maxv}"
 
@@ -69,6 +82,22 @@ GAMMA: Mapping[str, float] = {
 Numbers, because layers do not compute: `ug.theory.centered_gain` gives the same ones by quadrature (tested to
 1e-12), and those of any other function. They are exact; published tables are some 0.05% above them.
 """
+
+
+def gamma_of(name: str) -> float:
+    """The gain of an activation by its name in GAMMA, or torch.nn.functional's name for it.
+
+    >>> gamma_of("leaky_relu") == gamma_of("LeakyReLU") == GAMMA["LeakyReLU"]
+    True
+    """
+    known = {key.lower(): value for key, value in GAMMA.items()}
+    found = known.get(name.replace("_", "").lower())
+    if found is None:
+        raise InputError(
+            f"gamma {name!r}: no gain is on file for this activation; give the number "
+            f"ug.theory.centered_gain(activation), or one of {', '.join(GAMMA)}"
+        )
+    return found
 
 
 class GainCorrected(nn.Module):

@@ -7,6 +7,7 @@ remembers for every tensor (by weak reference) the sites that it came from.
 
 from __future__ import annotations
 
+import dataclasses
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ class Origins:
 
 
 def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples, mappings and dataclass-like outputs, first come first."""
+    """All tensors in nested lists, tuples, mappings and dataclasses, first come first."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, (list, tuple)):
@@ -96,6 +97,14 @@ def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
     elif depth and isinstance(values := getattr(value, "values", None), Callable):
         for item in values():
             yield from tensors_in(item, depth - 1)
+    elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for name in fields_of(value):
+            yield from tensors_in(getattr(value, name, None), depth - 1)
+
+
+def fields_of(value: Any) -> list[str]:
+    """Names of a dataclass instance's fields."""
+    return [field.name for field in dataclasses.fields(value)]
 
 
 def union(origins: Iterable[Origin]) -> tuple[str, ...]:

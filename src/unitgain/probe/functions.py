@@ -5,11 +5,21 @@ nothing but the output has to be looked at: gelu'(x) falls below 1e-3 at x = -3.
 approximation at x = -3.7 (-2.3e-4); silu' and mish' at x = -9 (-1.1e-3; tests/probe checks each number against
 autograd). A magnitude of tanh above 0.97 counts as saturated; for other bounded functions
 the same share of the range (1.5% at either end) does.
+
+A module of anyone's can say itself which elementwise function it is, with an attribute or property
+`elementwise_function`. It is a name ("relu": what is known of that function holds; "snake": a function of which
+nothing more is known) or a mapping, all keys but the name optional, numbers being outputs:
+
+    {"name": "capped_relu", "bounds": (0.0, 2.0), "saturated": (None, 2.0), "dead": (0.0, 0.0)}
+
+bounds     (low, high) that outputs never pass, None: unbounded on that side
+saturated  (low, high): outputs at or below low, or at or above high, are in a flat tail
+dead       (low, high): a unit whose every output lies in there passes no gradient on
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..errors import InputError
 from ..stats import Range
 
 _TAIL = 0.015  # share of the range: tanh's -1..1 gives 0.97
@@ -109,7 +120,13 @@ _NAME_PARTS = (
 
 
 def of_module(module: nn.Module) -> Activation | None:
-    """The activation function that a module is, with its own bounds; None if it is none that we know."""
+    """The activation function that a module is, with its own bounds; None if it is none that we know.
+
+    Raises InputError if its `elementwise_function` is not what the head of this file says.
+    """
+    declared = getattr(module, "elementwise_function", None)
+    if declared is not None:
+        return _declared(declared, type(module).__name__)
     if isinstance(module, nn.ReLU6):  # a subclass of Hardtanh
         return ACTIVATIONS["relu6"]
     for cls, name in _MODULES.items():
@@ -128,6 +145,27 @@ def of_module(module: nn.Module) -> Activation | None:
         if part in called:
             return ACTIVATIONS[name]
     return None
+
+
+def _declared(declared: Any, owner: str) -> Activation:
+    if isinstance(declared, str):
+        return ACTIVATIONS.get(declared) or Activation(declared)
+    ranges: dict[str, tuple[float | None, float | None]] = {}
+    good = isinstance(declared, Mapping) and isinstance(declared.get("name"), str)
+    for key, pair in declared.items() if good else ():
+        if key == "name" or pair is None:
+            continue
+        good &= key in ("bounds", "saturated", "dead") and isinstance(pair, Sequence) and len(pair) == 2
+        good = good and all(isinstance(end, (int, float)) or (end is None and key != "dead") for end in pair)
+        ranges[key] = tuple(pair) if good else (None, None)  # type: ignore[assignment]
+    if not good:
+        raise InputError(
+            f"{owner}.elementwise_function is {declared!r}; right are a name, or a mapping with a name and, as pairs "
+            "(low, high) of numbers, bounds, saturated and dead"
+        )
+    saturated = ranges.get("saturated", (None, None))
+    flat = Range(saturated, at_bound=True, dead=ranges.get("dead"))  # type: ignore[arg-type]
+    return Activation(declared["name"], ranges.get("bounds", (None, None)), flat)
 
 
 def _with_arguments(name: str, module: nn.Module) -> Activation:

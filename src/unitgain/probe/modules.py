@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from . import functions
-from .dataflow import tensors_in
+from .dataflow import fields_of, tensors_in
 
 # Modules with children whose forward does not run (or fuses) them: measured as one.
 _OPAQUE = (nn.MultiheadAttention, nn.RNNBase)
@@ -186,7 +187,10 @@ def outputs_of(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
     if isinstance(module, (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)):
         yield from (("", t) for t in list(tensors_in(output))[:1])
         return
-    if hasattr(output, "items"):
+    if not hasattr(output, "items") and dataclasses.is_dataclass(output):
+        named: Any = {name: getattr(output, name, None) for name in fields_of(output)}
+        yield from outputs_of(module, named)
+    elif hasattr(output, "items"):
         for i, (key, value) in enumerate(output.items()):
             if isinstance(value, Tensor) and value.is_floating_point():
                 yield "" if i == 0 else f"[{key}]", value

@@ -44,7 +44,10 @@ class Parameter:
             return None
         shape = self.tensor.shape
         if type(self.owner).__name__ == "Conv1D" or getattr(self.owner, "transposed", False):
-            return int(shape[0] * shape[2:].numel())
+            groups = getattr(
+                self.owner, "groups", 1
+            )  # (in, out / groups, kernel): a group has in / groups inputs
+            return int(shape[0] // groups * shape[2:].numel())
         return int(shape[1:].numel())
 
 
@@ -90,14 +93,25 @@ class Updates:
         return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
 
 
-def gradient_norms(named: dict[str, Tensor]) -> dict[str, Tensor]:
-    """{name: norm of the whole gradient}, 0-dim: it decides the gradient:data ratio, and one value that is not
-    finite anywhere shows in it."""
-    dense = {name: g for name, g in named.items() if not g.is_sparse}
-    if all(g.device.type == "cpu" and g.dtype is torch.float32 and g.is_contiguous() for g in dense.values()):
-        flat = {name: g.view(-1) for name, g in dense.items()}
-        return {name: torch.dot(g, g).sqrt_() for name, g in flat.items()}  # a third of the time of a norm
-    return dict(zip(dense, torch._foreach_norm(list(dense.values())))) if dense else {}
+def gradient_norms(named: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
+    """{name: (norm of the whole gradient, number of its values)}, norms 0-dim and on the gradients' devices.
+
+    The norm decides the gradient:data ratio, and it is not finite if one value anywhere is not. On a CPU also if
+    the float32 squares overflow, but there a caller can look again without waiting. Elsewhere squares are summed in
+    float64 (where the device has it), in which they do not.
+    """
+    whole = {n: torch.view_as_real(g.resolve_conj()) if g.is_complex() else g for n, g in named.items()}
+    if all(g.device.type == "cpu" and g.dtype is torch.float32 and g.is_contiguous() for g in whole.values()):
+        flat = {n: g.view(-1) for n, g in whole.items()}
+        return {n: (torch.dot(g, g).sqrt_(), g.numel()) for n, g in flat.items()}  # a third of a norm's time
+    wide = {n: g for n, g in whole.items() if g.device.type != "mps"}
+    narrow = {n: g for n, g in whole.items() if g.device.type == "mps"}
+    found: dict[str, tuple[Tensor, int]] = {}
+    for some, dtype in ((wide, torch.float64), (narrow, torch.float32)):
+        if some:
+            norms = torch._foreach_norm(list(some.values()), 2, dtype=dtype)
+            found.update({n: (norm, g.numel()) for (n, g), norm in zip(some.items(), norms)})
+    return found
 
 
 def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tensor:

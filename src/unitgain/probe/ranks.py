@@ -12,7 +12,7 @@ from torch import distributed as dist
 
 from .. import stats
 from ..stats import Partial
-from .writer import Step
+from .step import Step
 
 _OWN = ("input", "activation", "gradient")  # kinds that differ between ranks
 _SCALARS = ("zeros", "saturated", "nonfinite", "cosine", "spread")

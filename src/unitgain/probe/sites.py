@@ -134,5 +134,7 @@ def mark_residual_ends(drafts: Mapping[str, Draft], sums: list[tuple[Origin, Ori
         if not lineage[0] & lineage[1]:
             continue
         branch = max((first, second), key=lambda o: max(depth.get(s, 0) for s in o.sites))
-        if branch.direct and len(branch.sites) == 1 and branch.sites[0] in drafts:
-            drafts[branch.sites[0]].attributes.setdefault("block", "branch")
+        if len(branch.sites) == 1 and branch.sites[0] in drafts:
+            attributes = drafts[branch.sites[0]].attributes
+            if attributes.setdefault("block", "branch") == "branch" and not branch.direct:
+                attributes["scaled"] = True  # x + 0.1 * branch(x): what was added is not what was measured

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,67 +14,15 @@ from torch import Tensor
 from .. import stats
 from ..record import LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
 from ..stats import Partial
-from .dataflow import Origin
 from .histogram import histograms, underflow
+from .options import SELDOM
 from .parameters import Parameter
 from .sites import Draft
+from .step import Step
 
-SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
-_LONGEST_WAIT = 1.0  # seconds
+_LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 _HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
-
-
-@dataclass
-class Step:
-    """What has been measured in one step so far, still on its devices.
-
-    partials  sums of whole tensors
-    held      copies of some examples of activations, reduced when the step is over: one tight loop is far
-              faster than as many hooks in the middle of other work
-    flat      samples of what has no channels: gradients, parameters, updates
-    norms     norms of whole parameter gradients of which `flat` holds a sample
-    """
-
-    number: int
-    partials: dict[tuple[str, str], Partial] = field(default_factory=dict)
-    held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
-    flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
-    norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
-    sums: list[tuple[Origin, Origin]] = field(default_factory=list)
-
-    @property
-    def empty(self) -> bool:
-        return not (self.partials or self.held or self.flat)
-
-    def add(self, kind: str, name: str, partial: Partial) -> None:
-        """A second tensor of the same site in the same step (gradient accumulation) is merged into the first."""
-        known = self.partials.get((kind, name))
-        if known is None:
-            self.partials[kind, name] = partial
-        else:
-            known.merge(partial)
-
-    def hold(self, name: str, some: Tensor, how: dict[str, Any]) -> None:
-        if name in self.held:
-            self._reduce(name)
-            self.add("activation", name, stats.summarize(some, **how))
-        elif ("activation", name) in self.partials:
-            self.add("activation", name, stats.summarize(some, **how))
-        else:
-            self.held[name] = some, how
-
-    def _reduce(self, name: str) -> None:
-        some, how = self.held.pop(name)
-        self.add("activation", name, stats.summarize(some, **how))
-
-    def add_flat(self, kind: str, name: str, values: Tensor) -> None:
-        known = self.flat.get((kind, name))
-        self.flat[kind, name] = values if known is None else torch.cat([known, values])
-
-    def reduce_held(self) -> None:
-        for name in list(self.held):
-            self._reduce(name)
 
 
 @dataclass
@@ -94,12 +41,12 @@ class StepWriter:
     """Adds sites when they first appear, keeps histogram ranges and the units that have ever been alive.
 
     Steps are turned into numbers a few at a time: the fixed cost of each array operation is then shared. A step
-    waits at most about a second.
+    waits for seven others, or for the next one that is finished more than a second after the last time; there is
+    no timer.
     """
 
     def __init__(self, record: Record, sample: int, thrifty: bool):
         self._record, self._sample, self._thrifty = record, sample, thrifty
-        self._turn = 0
         self._tops: dict[int, float] = {}
         self._alive: dict[str, np.ndarray] = {}
         self._waiting: list[_Row] = []
@@ -122,9 +69,8 @@ class StepWriter:
         for (kind, name), values in step.flat.items():
             site = self._site(kind, name, drafts, by_name)
             norm = step.norms.get(name) if kind == "parameter_gradient" else None
-            sample = self._sample_of(site, values)
+            sample = self._sample_of(site, values, step.turn)
             self._waiting.append(_Row(step.number, site, flat=values, sample=sample, norm=norm))
-        self._turn += 1
         self._steps_waiting += 1
         enough = SELDOM if self._thrifty else 1
         if self._steps_waiting >= enough or time.monotonic() - self._written_at > _LONGEST_WAIT:
@@ -144,14 +90,10 @@ class StepWriter:
         table[np.isnan(table.astype(np.float64))] = None
         self._record.add_table([r.step for r in rows], [r.site.id for r in rows], table.tolist())
 
-    def _sample_of(self, site: Site, values: Tensor) -> Tensor | None:
+    def _sample_of(self, site: Site, values: Tensor, turn: int) -> Tensor | None:
         """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
-        if not self._sample or (
-            self._thrifty
-            and site.kind != "gradient"
-            and self._turn % SELDOM != site.id % SELDOM
-            and self._turn
-        ):
+        slow = self._thrifty and site.kind != "gradient"
+        if not self._sample or (slow and turn and turn % SELDOM != site.id % SELDOM):
             return None
         return values[:: max(1, values.numel() // self._sample)]
 
@@ -165,9 +107,9 @@ class StepWriter:
             columns[name][flat] = values
         normed = [(i, *r.norm) for i, r in enumerate(rows) if r.norm is not None]
         if normed:
-            norms = torch.stack([norm.double() for _, norm, _ in normed]).cpu().numpy()
+            norms = stats.to_host([norm for _, norm, _ in normed]).tolist()
             for (row, _, count), norm in zip(normed, norms):
-                if math.isnan(norm):  # at least one value is
+                if not math.isfinite(norm):  # at least one value is not, though perhaps none of the sample
                     columns["nonfinite"][row] = max(columns["nonfinite"][row], 1 / count)
                 rms = norm / math.sqrt(count)
                 if not math.isfinite(rms) or rms < _SQUARES_VANISH:

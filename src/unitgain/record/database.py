@@ -50,17 +50,49 @@ SELECT step FROM sampled WHERE step IS NOT NULL
 """
 
 
+def make_room(path: str, overwrite: bool) -> None:
+    """Refuses a path where a file is. With overwrite a record there is deleted, but never a file of another kind."""
+    if not os.path.exists(path) or (os.path.isfile(path) and not os.path.getsize(path)):
+        return
+    if not _is_record(path):
+        raise InputError(f"record {path}: it exists and is no unitgain record; choose a new name")
+    if not overwrite:
+        raise InputError(
+            f"record {path}: the file exists; choose a new name, or pass overwrite=True to replace the record in it"
+        )
+    try:
+        for part in (path + "-wal", path + "-shm", path):
+            if os.path.exists(part):
+                os.remove(part)
+    except OSError as error:
+        raise InputError(f"record {path}: cannot be replaced: {error.strerror or error}") from error
+
+
+def _is_record(path: str) -> bool:
+    """By the first bytes alone, so that a damaged record is one too."""
+    try:
+        with open(path, "rb") as file:
+            header = file.read(72)
+    except OSError:
+        return False
+    return header.startswith(b"SQLite format 3\0") and header[68:72] == APPLICATION_ID.to_bytes(4, "big")
+
+
 def open_new(path: str | None) -> sqlite3.Connection:
+    connection = None
     try:
         # "" is SQLite's private temporary database: in memory while small, then on disk, gone when closed
         connection = sqlite3.connect(path or "", check_same_thread=False)
+        # before the log is used: the file itself must say what it is, also after a kill -9
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         if path is not None:
             connection.execute("PRAGMA journal_mode=WAL")
             connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.executescript(_SCHEMA)
     except sqlite3.Error as error:
+        if connection is not None:
+            connection.close()
         raise InputError(f"record {path}: cannot be written: {error}") from error
     return connection
 
@@ -98,11 +130,14 @@ def open_existing(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise RecordError(f"record {path}: there is no such file")
     uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    connection = None
     try:
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
     except sqlite3.DatabaseError as error:
+        if connection is not None:
+            connection.close()
         raise RecordError(f"record {path}: not a unitgain record ({error})") from error
     if application == APPLICATION_ID and _is_truncated(path):
         connection.close()

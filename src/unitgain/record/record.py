@@ -13,21 +13,31 @@ from typing import Any
 import numpy as np
 
 from ..errors import InputError, RecordError
-from .database import SCHEMA_VERSION, STEPS, dump, load, open_existing, open_new, reading, sql_float
+from .database import (
+    SCHEMA_VERSION,
+    STEPS,
+    dump,
+    load,
+    make_room,
+    open_existing,
+    open_new,
+    reading,
+    sql_float,
+)
 from .frame import Frame
 from .histogram import Histogram
-from .site import KINDS, STATISTICS, Site, check_statistic
+from .site import STATISTICS, Site, check_kind, check_statistic
 
 
 class Record:
     """Sites, statistics, histograms, metrics, facts and findings of one model.
 
     Record()              a private temporary one
-    Record("run.sqlite")  writes a new file (an existing file is refused)
+    Record("run.sqlite")  writes a new file (an existing one is refused; overwrite=True replaces it if it is a record)
     Record.load(path)     opens an existing file for reading
 
-    Raises InputError for a path that cannot be written, RecordError for a file that is not a record, is
-    damaged, or was written by a newer version.
+    Raises InputError for a path that cannot be written and when a loaded record is written to, RecordError for a
+    file that is not a record, is damaged, or was written by a newer version.
 
     >>> record = Record()
     >>> site = record.add_site("activation", "fc1", module="Linear", shape=(32, 100), channel_axis=1)
@@ -36,11 +46,11 @@ class Record:
     1.5
     """
 
-    def __init__(self, path: str | os.PathLike[str] | None = None):
+    def __init__(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False):
         self.path = None if path is None else os.fspath(path)
         self._closed = False
-        if self.path is not None and os.path.exists(self.path) and os.path.getsize(self.path):
-            raise InputError(f"record {self.path}: the file exists; choose a new name or delete it first")
+        if self.path is not None:
+            make_room(self.path, overwrite)
         self._connection = open_new(self.path)
         self._read_only = False
         self._sites: dict[int, Site] = {}
@@ -107,8 +117,7 @@ class Record:
         known = self._by_name.get((kind, name))
         if known is not None:
             return known
-        if kind not in KINDS:
-            raise InputError(f"site kind {kind!r} is unknown; kinds are {', '.join(KINDS)}")
+        check_kind(kind)
         number = len(self._sites) + 1
         site = Site(
             id=number,
@@ -121,11 +130,9 @@ class Record:
             dtype=dtype,
             attributes=dict(attributes or {}),
         )
-        self._connection.execute(
-            "INSERT INTO site VALUES (?,?,?,?,?,?,?,?,?)",
-            (number, kind, name, site.position, module, json.dumps(site.shape), channel_axis, dtype,
-             dump(site.attributes)),
-        )  # fmt: skip
+        row = (number, kind, name, site.position, module, json.dumps(site.shape), channel_axis, dtype,
+               dump(site.attributes))  # fmt: skip
+        self._write("INSERT INTO site VALUES (?,?,?,?,?,?,?,?,?)", [row])
         self._remember(site)
         return site
 
@@ -143,37 +150,48 @@ class Record:
     ) -> None:
         """The fast way in: for each step and site id a row with a value per name in STATISTICS, in that order."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
-        self._connection.executemany(
+        self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
             [(step, site, *row) for step, site, row in zip(steps, site_ids, table)],
         )
 
     def add_histograms(self, rows: Iterable[tuple[int, int, str, float, float, np.ndarray]]) -> None:
         """Rows of (step, site id, "linear" or "log2", low, high, counts)."""
-        self._connection.executemany(
+        self._write(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
             [(*row, counts.astype("<u4").tobytes()) for *row, counts in rows],
         )
 
     def log(self, step: int, **metrics: float) -> None:
         """Named numbers that belong to a step: `record.log(step, loss=2.3, lr=0.1)`."""
-        self._connection.executemany(
+        self._write(
             "INSERT OR REPLACE INTO metric VALUES (?,?,?)",
             [(step, name, sql_float(value)) for name, value in metrics.items()],
         )
 
     def add_metrics(self, rows: Iterable[tuple[int, str, float]]) -> None:
         """Many (step, name, value) at once."""
-        self._connection.executemany(
+        self._write(
             "INSERT OR REPLACE INTO metric VALUES (?,?,?)", [(s, n, sql_float(v)) for s, n, v in rows]
         )
 
     def set_meta(self, key: str, value: Any) -> None:
         """Stores any JSON value under a key. NaN and infinities are kept as the strings "nan", "inf", "-inf"."""
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?,?)", (key, dump(value)))
+        self._write("INSERT OR REPLACE INTO meta VALUES (?,?)", [(key, dump(value))])
 
     def add_finding(self, code: str, severity: str, site: str | None, body: Mapping[str, Any]) -> None:
-        self._connection.execute("INSERT INTO finding VALUES (?,?,?,?)", (code, severity, site, dump(body)))
+        self._write("INSERT INTO finding VALUES (?,?,?,?)", [(code, severity, site, dump(body))])
+
+    def _write(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
+        if self._closed:
+            raise InputError(
+                f"record {self.path or '(temporary)'}: it is closed; nothing can be added any more"
+            )
+        if self._read_only:
+            raise InputError(
+                f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
+            )
+        self._connection.executemany(sql, rows)
 
     def commit(self, every: float = 0.0) -> None:
         """Makes what was added visible to other processes and safe from a crash of this one.
@@ -194,14 +212,13 @@ class Record:
             self._connection.commit()
         self._connection.close()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Copies the record into a new file at path."""
+    def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Copies the record into a new file at path; overwrite=True replaces a record that is there."""
         if not self._read_only:
             self._connection.commit()
-        if os.path.exists(path) and os.path.getsize(path):
-            raise InputError(
-                f"record {os.fspath(path)}: the file exists; choose a new name or delete it first"
-            )
+        if overwrite and self.path is not None and os.path.exists(path) and os.path.samefile(path, self.path):
+            raise InputError(f"record {self.path}: it cannot be saved over itself")
+        make_room(os.fspath(path), overwrite)
         target = open_new(os.fspath(path))
         try:
             self._connection.backup(target)
@@ -222,6 +239,8 @@ class Record:
 
     def sites(self, kind: str | None = None) -> list[Site]:
         """All sites, or those of one kind, in execution order."""
+        if kind is not None:
+            check_kind(kind)
         chosen = (s for s in self._sites.values() if kind is None or s.kind == kind)
         return sorted(chosen, key=lambda s: (s.position, s.id))
 
@@ -239,6 +258,8 @@ class Record:
 
         Rows are ordered by step, then by execution order.
         """
+        if kind is not None:
+            check_kind(kind)
         clauses, arguments = [], []
         for column, value in (("site.kind", kind), ("scalar.step", step)):
             if value is not None:
@@ -283,40 +304,45 @@ class Record:
     @reading
     def value(self, kind: str, name: str, statistic: str, step: int | None = None) -> float:
         """One number (of the first step if none is given), NaN where it was not measured."""
+        check_kind(kind)
         check_statistic(statistic)
         site = self.site(kind, name)
         if site is None:
             return math.nan
-        condition, arguments = ("AND step = ?", [site.id, step]) if step is not None else ("", [site.id])
-        row = next(
-            iter(self._query(
-                f'SELECT "{statistic}" FROM scalar WHERE site = ? {condition} ORDER BY step LIMIT 1', arguments
-            )),
-            (None,),
-        )  # fmt: skip
-        return math.nan if row[0] is None else float(row[0])
+        at = "(SELECT min(step) FROM scalar)" if step is None else "?"
+        one = f'SELECT "{statistic}" FROM scalar WHERE step = {at} AND site = ?'
+        rows = list(self._query(one, [site.id] if step is None else [step, site.id]))
+        if not rows and step is None:  # a site that came later
+            rows = self._rows_of(site, statistic)[:1]
+        return math.nan if not rows or rows[0][-1] is None else float(rows[0][-1])
 
     @reading
     def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one statistic of one site."""
+        check_kind(kind)
         check_statistic(statistic)
         site = self.site(kind, name)
-        rows = list(
-            self._query(
-                f'SELECT step, "{statistic}" FROM scalar WHERE site = ? ORDER BY step',
-                [site.id if site else -1],
-            )
-        )
+        rows = [] if site is None else self._rows_of(site, statistic)
         return (
             np.array([r[0] for r in rows], dtype=np.int64),
             np.array([r[1] for r in rows], dtype=np.float64),
         )
+
+    def _rows_of(self, site: Site, statistic: str) -> list[tuple[Any, ...]]:
+        """(step, value) of one site, ascending. The key begins with the step, so that each step is looked up:
+        a condition on the site alone would read every row of the table."""
+        return list(self._query(
+            f'SELECT at.step, scalar."{statistic}" FROM ({STEPS}) AS at '
+            "CROSS JOIN scalar ON scalar.step = at.step AND scalar.site = ? ORDER BY at.step",
+            [site.id],
+        ))  # fmt: skip
 
     @reading
     def histograms(
         self, kind: str, name: str | None = None, scale: str = "linear", step: int | None = None
     ) -> list[Histogram]:
         """Histograms of one kind, of one site and step if given, by step and execution order."""
+        check_kind(kind)
         query = (
             "SELECT h.step, site.name, h.scale, h.low, h.high, h.counts FROM histogram h "
             "JOIN site ON site.id = h.site WHERE site.kind = ? AND h.scale = ?"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -61,5 +62,21 @@ class Site:
 
 
 def check_statistic(statistic: str) -> None:
-    if statistic not in STATISTICS:
-        raise InputError(f"statistic {statistic!r} is unknown; there are {', '.join(STATISTICS)}")
+    _check("statistic", statistic, STATISTICS)
+
+
+def check_kind(kind: str) -> None:
+    """
+    >>> check_kind("actvation")
+    Traceback (most recent call last):
+    unitgain.errors.InputError: site kind 'actvation' is unknown; did you mean 'activation'? There are input, ...
+    """
+    _check("site kind", kind, KINDS)
+
+
+def _check(what: str, name: str, known: Sequence[str]) -> None:
+    if name in known:
+        return
+    close = difflib.get_close_matches(str(name), known, n=1)
+    meant = f"did you mean {close[0]!r}? There" if close else "there"
+    raise InputError(f"{what} {name!r} is unknown; {meant} are {', '.join(known)}")

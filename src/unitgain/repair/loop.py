@@ -6,17 +6,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import nn
 
 from ..checkup import check
 from ..diagnose import Finding
 from ..diagnose.catalogue import resolve
 from ..errors import InputError
+from ..remedies import Snapshot
 from ..report import Action, FixReport, Report
 from .patient import Patient
 from .plan import PLANS, WHEN_ASKED, Remedy
-from .undo import Snapshot
 
 _COST = {"error": 100, "warning": 10, "info": 0}
 
@@ -48,18 +47,21 @@ def fix(
 
     The training flag, gradients and random state of the model stay as they are (random weights are drawn from
     torch's generator, as in torch.nn.init). A remedy may reveal what was hidden: a finding that appears only
-    after a change is repaired too, or that change is undone. So `after` has no finding that `before` had not.
+    after a change is repaired too, or that change is undone. So `after` has no error and no warning of a kind that
+    `before` had not.
 
     Raises InputError as `check` does, and for an unknown code in `only`.
 
-    >>> torch.manual_seed(0)  # doctest: +ELLIPSIS
-    <torch...>
+    >>> import torch
+    >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 4))
     >>> _ = nn.init.normal_(model[2].weight)  # far too large for 64 inputs
     >>> result = fix(model, (torch.randn(256, 8), torch.randint(0, 4, (256,))))
     >>> result.before.ok, result.after.ok, result.fixed
     (False, True, ('UG101',))
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
@@ -98,6 +100,7 @@ class _Repair:
 
     def run(self) -> FixReport:
         before = report = self._check()
+        self.patient.read(before)
         self.known = {f.code for f in before.findings}
         may_redraw = self.reinitialize if self.reinitialize is not None else self.patient.untrained(before)
         best = self._state(report)
@@ -113,7 +116,11 @@ class _Repair:
         if report is not best.report:  # what was revealed on the way could not be repaired
             best.snapshot.restore()
             self.patient.batch = best.batch
-            why = "undone: it revealed " + ", ".join(sorted(self._revealed(report))) + ", which has no remedy here"
+            why = (
+                "undone: it revealed "
+                + ", ".join(sorted(self._revealed(report)))
+                + ", which has no remedy here"
+            )
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
                     self.actions[i] = Action(**{**vars(self.actions[i]), "kept": False, "outcome": why})
@@ -135,13 +142,18 @@ class _Repair:
         snapshot, batch = Snapshot(self.patient.model), self.patient.batch
         try:
             changes = remedy.apply(self.patient, finding)
-            if not changes:
-                return report
-            after = self._check()
-        except InputError as error:  # it does not apply to this model, or the model does not run any more
+        except InputError:  # it does not apply to this model: nothing to tell
+            changes = []
+        if not changes:
             snapshot.restore()
             self.patient.batch = batch
-            self._note(finding, remedy, (), False, f"not applied: {error}")
+            return report
+        try:
+            after = self._check()
+        except InputError as error:
+            snapshot.restore()
+            self.patient.batch = batch
+            self._note(finding, remedy, tuple(changes), False, f"undone: {error}")
             return report
         better, outcome = self._judge(finding, report, after)
         self._note(finding, remedy, tuple(changes), better, outcome)
@@ -161,7 +173,9 @@ class _Repair:
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
         worse += [f for f in new if f.code not in PLANS and f not in worse]
-        worse += [f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]]
+        worse += [
+            f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]
+        ]
         if worse or _cost(after) > _cost(before):
             found = worse or new
             return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in found[:2])
@@ -190,13 +204,13 @@ class _Repair:
                     yield finding, remedy
 
     def _is_wanted(self, finding: Finding, revealed: set[str]) -> bool:
-        if self.wanted is not None and not (finding.code in revealed and finding.severity != "info"):
+        if self.wanted is not None and finding.code not in revealed:
             return finding.code in self.wanted
         return finding.severity != "info" and finding.code not in WHEN_ASKED
 
     def _revealed(self, report: Report) -> set[str]:
-        """Codes that were not there when the model came: ours to repair, asked for or not."""
-        return {f.code for f in report.findings if f.code not in self.known}
+        """Errors and warnings that were not there when the model came: ours to repair, asked for or not."""
+        return {f.code for f in report.findings if f.severity != "info" and f.code not in self.known}
 
     def _advice(self, after: Report, may_redraw: bool) -> Iterator[str]:
         for finding in after.findings:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..remedies import Change, NormalizeInput
+from ..remedies.report import rms
 from ..report import Report
 
 _GUESS = 0.9  # a loss below this part of ln(C) is not that of a guess: the model has learned something
@@ -23,6 +24,11 @@ class Patient:
         self.loss = loss
         self.shift: tuple[float, ...] | None = None
         self.scale: tuple[float, ...] | None = None
+        self.classifies = False  # by cross entropy; known after the first check
+
+    def read(self, report: Report) -> None:
+        """Takes over what the first check found out about the loss."""
+        self.classifies = (report.record.facts.get("loss") or {}).get("kind") == "cross_entropy"
 
     def untrained(self, report: Report) -> bool:
         """Whether nothing would be lost by drawing weights anew, as far as one can tell from outside."""
@@ -31,25 +37,21 @@ class Patient:
                 return False
         facts = report.record.facts
         loss, classes = (facts.get("loss") or {}).get("value"), (facts.get("target") or {}).get("classes")
-        kind = (facts.get("loss") or {}).get("kind")
-        if kind == "cross_entropy" and isinstance(loss, float) and isinstance(classes, (int, float)):
+        if self.classifies and isinstance(loss, float) and isinstance(classes, (int, float)):
             return not (math.isfinite(loss) and classes >= 2 and loss < _GUESS * math.log(classes))
         return True
 
-    def normalize_input(self) -> tuple[Tensor, Tensor]:
-        """Gives the floating input of the batch mean 0 and standard deviation 1; returns (shift, scale).
+    def normalize_input(self) -> Change:
+        """Gives the floating input of the batch mean 0 and standard deviation 1, by channel where it has channels.
 
-        Per channel for images (N, C, H, W) and the like, over everything for the rest.
         Raises InputError if the batch does not hold exactly one floating input.
         """
         place, tensor = _floating_input(self.batch)
-        axes = [0, *range(2, tensor.dim())] if tensor.dim() >= 4 else list(range(tensor.dim()))
-        std, mean = torch.std_mean(tensor.double(), dim=axes, keepdim=True, correction=0)
-        std = torch.where(std > 1e-12, std, torch.ones_like(std))
-        normalized = ((tensor - mean.to(tensor)) / std.to(tensor)).to(tensor.dtype)
+        transform = NormalizeInput.of(tensor)
+        normalized = transform(tensor)
         self.batch = _with_input(self.batch, place, normalized)
-        self.shift, self.scale = _values(mean), _values(std)
-        return mean, std
+        self.shift, self.scale = _values(transform.mean), _values(transform.std)
+        return Change("input", rms(tensor), rms(normalized), "mean 0 and standard deviation 1")
 
 
 def _values(tensor: Tensor) -> tuple[float, ...]:
@@ -63,7 +65,7 @@ def _floating_input(batch: Any) -> tuple[Any, Tensor]:
     if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], Tensor):
         if batch[0].is_floating_point():
             return 0, batch[0]
-    elif hasattr(batch, "keys"):
+    elif not isinstance(batch, (tuple, list)) and hasattr(batch, "keys"):
         found = [k for k in batch.keys() if isinstance(batch[k], Tensor) and batch[k].is_floating_point()]  # noqa: SIM118
         if len(found) == 1:
             return found[0], batch[found[0]]

@@ -158,13 +158,14 @@ def _finding(finding: Finding, layer: int | None) -> str:
 
 
 def _abstained(diagnosis: Diagnosis) -> str:
+    unseen = "".join(f'<p class="abstained">Not seen: {text(line)}.</p>' for line in diagnosis.unseen)
     if not diagnosis.abstained:
-        return ""
+        return unseen
     rows = "".join(
         f"<dt>{text(code)}</dt><dd>{text(reason)}</dd>" for code, reason in diagnosis.abstained.items()
     )
     summary = f"<summary>Not judged ({len(diagnosis.abstained)})</summary>"
-    return f'<details class="abstained">{summary}<dl>{rows}</dl></details>'
+    return f'{unseen}<details class="abstained">{summary}<dl>{rows}</dl></details>'
 
 
 def _table(layers: Sequence[Layer]) -> str:

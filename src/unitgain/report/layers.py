@@ -112,7 +112,7 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
             Layer(
                 number=number,
                 site=site,
-                values=values[site.kind].get(site.name, {}),
+                values=_meaningful(site, values[site.kind].get(site.name, {})),
                 gradient=values["gradient"].get(site.name, {}),
                 weight=weight,
                 ratios={k: r[weight]["ratio"] for k, r in ratios.items() if "ratio" in r.get(weight, {})},
@@ -121,6 +121,13 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
             )
         )  # fmt: skip
     return layers
+
+
+def _meaningful(site: Site, values: Mapping[str, float]) -> Mapping[str, float]:
+    """Token and class numbers are names: they have a range and a count, but no scale."""
+    if not site.attributes.get("integer"):
+        return values
+    return {name: values[name] for name in ("count", "min", "max", "nonfinite") if name in values}
 
 
 def values_near(record: Record, kind: str, step: int) -> dict[str, dict[str, float]]:

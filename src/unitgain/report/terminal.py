@@ -11,6 +11,7 @@ import math
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
@@ -25,6 +26,7 @@ from .text import clean, count, label, number, percent, shape_text, shorten, val
 
 MAX_ROWS = 40
 WIDTH = 80
+_CELL = 11  # columns for a short value of the evidence: two pairs fit beside the margin of 80 columns
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
@@ -67,6 +69,9 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[Rendera
     if diagnosis.abstained:
         yield Text()
         yield _not_judged(diagnosis.abstained, width)
+    for line in diagnosis.unseen:
+        yield Text()
+        yield Text.assemble(("Not seen  ", "bold"), (clean(line), "dim"))
 
 
 def heading_parts(record: Record) -> list[str]:
@@ -85,8 +90,9 @@ def heading_parts(record: Record) -> list[str]:
     elif len(record.steps()) > 1:
         parts.append(f"{count(len(record.steps()), 'step')} sampled")
     loss = facts.get("loss") or {}
-    if isinstance(loss.get("value"), (int, float)):
-        parts.append(f"loss {number(loss['value'], 4)}")
+    if loss.get("value") is not None:
+        value = float(loss["value"])  # what is not finite is stored as text
+        parts.append(f"loss {number(value, 4) if math.isfinite(value) else value}")
     return parts
 
 
@@ -116,9 +122,8 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
     yield hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
-    evidence = Text("  ").join(_measured(label(k), value_text(v)) for k, v in finding.evidence.items())
     if finding.evidence:
-        yield _field("Measured", evidence)
+        yield Padding(hanging(Text("Measured", style="dim"), _measured(finding.evidence), 9), (0, 0, 0, 4))
     for name, text in (
         ("Cause", finding.cause),
         ("Do", finding.remedy),
@@ -131,22 +136,34 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
 
 
-def _measured(name: str, value: str) -> Text:
-    """One number of the evidence; a short one is not torn apart at a line's end."""
-    together = f"{name} {value}"
-    if len(together) < 24:
-        name, value = name.replace(" ", "\u00a0"), value.replace(" ", "\u00a0")
-        return Text.assemble((f"{name}\u00a0", "dim"), value)
-    return Text.assemble((f"{name} ", "dim"), value)
+def _measured(evidence: Mapping[str, Any]) -> RenderableType:
+    """The evidence as a small table: short values two to a line, longer ones below on lines of their own."""
+    rows = [(label(key), value_text(value)) for key, value in evidence.items()]
+    width = min(max(len(name) for name, _ in rows), 18)
+    short = [(name, value) for name, value in rows if len(name) <= width and len(value) <= _CELL]
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(width=width)
+    grid.add_column(width=_CELL)
+    grid.add_column(width=width)
+    grid.add_column(width=_CELL)
+    for i in range(0, len(short), 2):
+        cells = [
+            Text(t, style="dim" if j == 0 else "") for pair in short[i : i + 2] for j, t in enumerate(pair)
+        ]
+        grid.add_row(*cells)
+    parts: list[RenderableType] = [grid] if short else []
+    for name, value in rows:
+        if (name, value) not in short:
+            parts.append(hanging(Text(name, style="dim"), Text(value), max(width, len(name)) + 2))
+    return Group(*parts)
 
 
-def _field(name: str, text: str | Text, style: str = "") -> RenderableType:
-    body = text if isinstance(text, Text) else Text(text, style=style)
-    return Padding(hanging(Text(name, style="dim"), body, 9), (0, 0, 0, 4))
+def _field(name: str, text: str, style: str = "") -> RenderableType:
+    return Padding(hanging(Text(name, style="dim"), Text(text, style=style), 9), (0, 0, 0, 4))
 
 
-def hanging(first: Text, body: Text, indent: int) -> Table:
-    """Text beside a first column, its further lines aligned below it."""
+def hanging(first: Text, body: RenderableType, indent: int) -> Table:
+    """What stands beside a first column, its further lines aligned below it."""
     grid = Table.grid(expand=False)
     grid.add_column(width=indent, no_wrap=True)
     grid.add_column(overflow="fold")
@@ -155,14 +172,15 @@ def hanging(first: Text, body: Text, indent: int) -> Table:
 
 
 def _not_judged(abstained: Mapping[str, str], width: int) -> Text:
-    """The rules that could not judge, in about two lines: grouped by reason, the commonest reasons first.
+    """The rules that could not judge, in about two lines: grouped by reason, scale over depth (without it little is
+    known of a network's health) and then the commonest reasons first.
 
     What does not fit is named by its code alone; the .html and .json reports have every reason.
     """
     groups: dict[str, list[str]] = {}
     for code, reason in abstained.items():
         groups.setdefault(clean(reason), []).append(clean(code))
-    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    ordered = sorted(groups.items(), key=lambda group: ("UG302" not in group[1], -len(group[1])))
     title, text = "Not judged  ", ""
     for given in range(len(ordered), -1, -1):
         parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
@@ -252,7 +270,7 @@ def compared(before: Record, after: Record, width: int) -> Iterator[RenderableTy
     """Two measurements of one network side by side: every layer's scale before and after."""
     rows = layers_of(after)
     old = {layer.name: layer for layer in layers_of(before)}
-    shown = choose(rows, Peers.of(rows), MAX_ROWS)
+    shown = choose(rows, Peers.of(rows), MAX_ROWS // 2)
     decades = _decades_shown([*shown, *(old[layer.name] for layer in shown if layer.name in old)])
     bar_width = 21 if width >= 110 else 15
     yield Text.assemble(

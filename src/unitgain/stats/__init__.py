@@ -12,7 +12,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
   square) the tensor is read again with its mean subtracted; when squares would overflow or underflow, or when
   values are not finite, it is read again in float64. Moments leave non-finite values out.
 - On an accelerator these second readings would need to wait, so accumulation is in float64 from the start
-  (where the device has it), and non-finite values count as zeros in min and max.
+  (where the device has it).
 - Histograms, and the fractions of zeros of tensors that are not outputs of an activation function, come from
   a sample: runs of 16 values (one cache line), one at a quasi-random place in each of equally long stretches of
   memory. (At a constant distance they would all fall on the same few channels whenever that distance is near
@@ -22,6 +22,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
 """
 
 from .flat import flat_numbers
+from .host import to_host
 from .partial import Partial, Range, finish
 from .sample import RUN, take_examples, take_sample
 from .summarize import saturated, summarize
@@ -36,4 +37,5 @@ __all__ = [
     "summarize",
     "take_examples",
     "take_sample",
+    "to_host",
 ]

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .host import to_host
 from .partial import finish
 from .summarize import summarize
 
@@ -25,7 +26,7 @@ def flat_numbers(tensors: Sequence[Tensor]) -> dict[str, np.ndarray]:
     out["nonfinite"] = np.zeros(len(tensors))
     for size in np.unique(sizes[sizes > 0]):
         members = np.flatnonzero(sizes == size)
-        block = torch.cat([tensors[i].reshape(-1) for i in members.tolist()]).cpu()
+        block = to_host([tensors[i] for i in members.tolist()])
         values = (block if block.dtype == torch.float64 else block.float()).numpy().reshape(-1, size)
         high, low = values.max(1).astype(np.float64), values.min(1).astype(np.float64)
         largest = np.maximum(np.abs(high), np.abs(low))

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .host import to_host
+
 
 @dataclass(frozen=True)
 class Range:
@@ -153,25 +155,11 @@ def finish(partials: Sequence[Partial]) -> dict[str, np.ndarray]:
 
 
 def _to_host(vectors: Sequence[Tensor]) -> np.ndarray:
-    """All vectors in one float64 array, with one copy per device."""
+    """All vectors in one float64 array."""
     if all(v.device.type == "cpu" for v in vectors):
         return np.concatenate([v.numpy() for v in vectors]).astype(np.float64)
-    by_device: dict[torch.device, list[int]] = {}
-    for i, v in enumerate(vectors):
-        by_device.setdefault(v.device, []).append(i)
-    pieces: list[np.ndarray] = [np.empty(0)] * len(vectors)
-    for members in by_device.values():
-        joined = torch.cat(
-            [
-                vectors[i].to(torch.float32 if vectors[i].device.type == "mps" else torch.float64)
-                for i in members
-            ]
-        )
-        host, at = joined.cpu().numpy().astype(np.float64), 0
-        for i in members:
-            pieces[i] = host[at : at + vectors[i].numel()]
-            at += vectors[i].numel()
-    return np.concatenate(pieces)
+    wide = [v if v.device.type == "mps" else v.double() for v in vectors]  # counts must not become float32
+    return to_host(wide).numpy().astype(np.float64)
 
 
 def _scalars_to_host(partials: Sequence[Partial]) -> dict[str, np.ndarray]:

@@ -78,7 +78,7 @@ def _measure_function(m: Tensor, function: Range, partial: Partial, count_zeros:
             lowest, highest = partial.low.numpy(), partial.high.numpy()
             partial.alive = torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
         else:
-            partial.alive = (partial.low < low) | (partial.high > high)
+            partial.alive = (partial.low < low) | (partial.high > high) | (partial.low > partial.high)
         # lowest > highest: no finite value in the channel, which tells nothing
 
 

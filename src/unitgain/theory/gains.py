@@ -42,7 +42,7 @@ def moments(activation: Activation, std: float = 1.0, mean: float = 0.0) -> Mome
     0.86323
     """
     f = resolve(activation)
-    _check_scale("std", std)
+    check_scale("std", std)
     if not math.isfinite(mean):
         raise InputError(f"mean is {mean}; a finite number is right")
 
@@ -103,7 +103,7 @@ def backward_gain(activation: Activation, std: float = 1.0) -> float:
 def squared_slope(activation: Activation, std: float = 1.0) -> float:
     """E f'(std z)^2."""
     f = resolve(activation)
-    _check_scale("std", std)
+    check_scale("std", std)
     (value,) = expectation(lambda x, z: f.derivative(x)[None] ** 2, std)
     return float(value)
 
@@ -118,6 +118,7 @@ def _inverse(std: float, value: float, activation: Activation, why: str) -> floa
     return std / value
 
 
-def _check_scale(name: str, value: float) -> None:
+def check_scale(name: str, value: float) -> None:
+    """Raises InputError, naming the argument, for a standard deviation or variance that is none."""
     if not (math.isfinite(value) and 0 <= value < 1e100):
         raise InputError(f"{name} is {value}; a finite number of at least 0 is right")

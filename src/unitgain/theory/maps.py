@@ -23,7 +23,7 @@ import numpy as np
 
 from ..errors import InputError
 from .elementwise import Activation, Elementwise, resolve
-from .gains import _check_scale, squared_slope
+from .gains import check_scale, squared_slope
 from .quadrature import Panels, expectation, pair_expectation, smooth_parts
 from .roots import root
 
@@ -83,7 +83,7 @@ def variance_map(
     """
     f = resolve(activation)
     for name, value in (("variance", variance), ("sigma_w", sigma_w), ("sigma_b", sigma_b)):
-        _check_scale(name, value)
+        check_scale(name, value)
     (square,) = expectation(lambda x, z: f(x)[None] ** 2, math.sqrt(variance))
     return float(sigma_w**2 * square + sigma_b**2)
 
@@ -158,7 +158,7 @@ def _settled_variance(f: Elementwise, sigma_w: float, sigma_b: float) -> float:
 def _variance(f: Elementwise, sigma_w: float, sigma_b: float, variance: float | None) -> float:
     if variance is None:
         variance = _settled_variance(f, sigma_w, sigma_b)
-    _check_scale("variance", variance)
+    check_scale("variance", variance)
     return max(variance, _TINY)
 
 
@@ -280,7 +280,7 @@ def edge_of_chaos(activation: Activation, sigma_b: float = 0.0) -> EdgeOfChaos:
     (1.3956, 1.0)
     """
     f = resolve(activation)
-    _check_scale("sigma_b", sigma_b)
+    check_scale("sigma_b", sigma_b)
 
     def sigma_w2(q: float) -> float:
         slope = squared_slope(f, math.sqrt(q))

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from ..errors import InputError
 from .elementwise import Activation, resolve
-from .gains import _check_scale, moments
+from .gains import check_scale, moments
 from .quadrature import pair_expectation, smooth_parts
 
 
@@ -71,7 +71,7 @@ def predict(layers: Sequence[Layer], input_rms: float = 1.0, input_cosine: float
     >>> [(round(p.pre_std, 3), round(p.cosine, 3)) for p in relu]
     [(1.414, 0.318), (1.414, 0.494), (1.414, 0.605)]
     """
-    _check_scale("input_rms", input_rms)
+    check_scale("input_rms", input_rms)
     if not -1 <= input_cosine <= 1:
         raise InputError(f"input_cosine is {input_cosine}; it lies in -1..1")
     square, both = input_rms**2, input_rms**2 * input_cosine  # E x^2, and E x1 x2 of two examples
@@ -79,8 +79,8 @@ def predict(layers: Sequence[Layer], input_rms: float = 1.0, input_cosine: float
     for number, layer in enumerate(layers, start=1):
         if layer.fan_in < 1:
             raise InputError(f"layer {number}: fan_in is {layer.fan_in}; at least 1 is right")
-        _check_scale(f"layer {number}: weight_std", layer.weight_std)
-        _check_scale(f"layer {number}: bias_std", layer.bias_std)
+        check_scale(f"layer {number}: weight_std", layer.weight_std)
+        check_scale(f"layer {number}: bias_std", layer.bias_std)
         power = layer.fan_in * layer.weight_std**2
         variance = power * square + layer.bias_std**2
         correlation = (power * both + layer.bias_std**2) / variance if variance else 0.0

@@ -20,7 +20,8 @@ ENTRIES = (
         source=f"{_GLOROT}; {_HE}.",
         measured=(
             "rms of the outputs of linear and convolution layers in execution order. The change is the "
-            "Theil-Sen slope of log10(rms) times the number of layers; steadiness is Kendall's tau. Left "
+            "Theil-Sen slope of log10(rms) times the number of layers, or that between the first and the last "
+            "if it is smaller; steadiness is Kendall's tau. Left "
             "out: the model's output, exact zeros, gates computed from pooled features. The change must "
             "exceed the limit also after what pooling layers multiplied the scale by is taken out: average "
             "pooling shrinks noise, whatever the weights."
@@ -40,7 +41,12 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "default": Threshold(
+                100,
+                "fold: up to it for information only where the weights have torch's default scale; six such "
+                "layers stay below it",
+            ),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
@@ -54,6 +60,7 @@ ENTRIES = (
             "normalization between layers",
             "zero-initialized residual branches",
             "a head scaled down",
+            "torch's default initialization over a few layers: it loses scale and trains (for information)",
             "embeddings of standard deviation 0.02",
         ),
     ),
@@ -67,7 +74,10 @@ ENTRIES = (
             "overflows."
         ),
         source=f"{_GLOROT}; {_HE}.",
-        measured="As for UG301, growing.",
+        measured=(
+            "As for UG301, growing; first at the outputs of the blocks of a residual network, where there are "
+            "three or more: that is the stream which everything is added to."
+        ),
         thresholds={
             "warning": Threshold(10, "fold over the whole depth"),
             "error": Threshold(1000, "fold over the whole depth"),
@@ -77,7 +87,7 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, "
@@ -108,7 +118,8 @@ ENTRIES = (
         measured=(
             "Fraction of the outputs in the outer 1.5% of the range at either end (tanh: magnitude above "
             "0.97; functions with corners: at the bound). The layers are reported together, the first one "
-            "named: its input is where to begin."
+            "named: its input is where to begin. Of recurrent layers, whose inside is not seen: the share of outputs "
+            "above 0.97, and the share of flat gate values that their weights and input imply (a warning at most)."
         ),
         thresholds={
             "warning": Threshold(0.15, "of all values; a unit Gaussian through tanh has 4%"),
@@ -156,7 +167,11 @@ ENTRIES = (
                 ("values seen per unit: a unit active one time in ten is missed by 3% of such samples"),
             ),
             "examples": Threshold(5, "different examples: fewer cannot tell dead from sparse"),
-            "sigmas": Threshold(3.0, "standard errors above what chance gives"),
+            "sigmas": Threshold(4.0, "standard errors above what chance gives: a network has many layers"),
+            "formula": Threshold(
+                0.1,
+                "of the chance itself, by which the formula fell short of default MLPs (37% where 41% were dead)",
+            ),
         },
         action=(
             "Re-initialize the layer before (weights for the function, bias zero); if the units died "

@@ -30,7 +30,12 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "default": Threshold(
+                2000,
+                "fold: up to it for information only where the weights have torch's default scale; six such "
+                "layers stay below it, strided convolutions with SiLU included",
+            ),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize so that every layer's gain is one; where depth alone does it, add residual "
@@ -57,7 +62,10 @@ ENTRIES = (
             "A mean field theory of batch normalization, 2019 (why deep BatchNorm networks without "
             "shortcuts do it)."
         ),
-        measured="As for UG401, growing.",
+        measured=(
+            "As for UG401, growing; in a residual network at the outputs of its blocks, if there are three or "
+            "more: inside a block the scales alternate."
+        ),
         thresholds={
             "warning": Threshold(100, "fold over the whole depth"),
             "error": Threshold(10000.0, "fold over the whole depth"),
@@ -67,7 +75,7 @@ ENTRIES = (
                 "fold per layer: slower drift is harmless (deep BatchNorm networks, pooled noise) until it "
                 "reaches the error's limit, and a warning then",
             ),
-            "sites": Threshold(4, "fewer layers make no trend"),
+            "sites": Threshold(3, "fewer make no trend; of three, the smaller step counts twice"),
         },
         action=(
             "Initialize so that every layer's gain is one, add residual connections, and clip the "
@@ -94,7 +102,9 @@ ENTRIES = (
             "zero gradient came back, and from which site on. One finding per reason."
         ),
         thresholds={
-            "error": Threshold(0.5, "of all trainable parameters affected"),
+            "error": Threshold(
+                0.5, "of all the numbers in trainable parameters: a few biases are no disaster"
+            ),
         },
         action=("Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False)."),
         effect="Every trainable parameter learns.",

@@ -7,12 +7,28 @@ from collections.abc import Sequence
 
 from ...errors import InputError
 from ..entry import Entry
-from . import activations, curves, gradients, inputs, loss, structure, updates
+from . import (
+    activations,
+    balance,
+    batch,
+    collapse,
+    curves,
+    gradients,
+    inputs,
+    loss,
+    residual,
+    structure,
+    updates,
+    weights,
+)
+
+_FAMILIES = (
+    loss, inputs, activations, collapse, gradients, balance, updates, curves, structure, batch, weights, residual
+)  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {
     entry.code: entry
-    for family in (loss, inputs, activations, gradients, updates, curves, structure)
-    for entry in family.ENTRIES
+    for entry in sorted((e for family in _FAMILIES for e in family.ENTRIES), key=lambda e: e.code)
 }
 
 
@@ -43,6 +59,10 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
         words = [words]
     codes: set[str] = set()
     for word in words:
+        if not word.strip():
+            raise InputError(
+                f"{option} {word!r}: a code (UG303), a prefix (UG3) or a name (saturated) is expected"
+            )
         prefix = word.strip().upper()
         matching = {
             code

@@ -1,0 +1,64 @@
+"""BatchNorm's running statistics against those of the batch, without another look at any tensor.
+
+A training pass moves the running statistics a known part of the way towards the batch's: what they were before and
+what they are afterwards gives the batch's own, exactly enough for a comparison.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Snapshot = dict[str, tuple[Tensor, Tensor, int]]
+
+
+def snapshot(model: nn.Module) -> Snapshot:
+    """{path: (running mean, running variance, batches seen)} of every BatchNorm that keeps running statistics."""
+    return {
+        path: (mean.detach().clone(), variance.detach().clone(), int(tracked))
+        for path, module in model.named_modules()
+        if _is_batch_norm(module)
+        for mean, variance, tracked in [_buffers(module)]
+        if isinstance(mean, Tensor) and isinstance(variance, Tensor) and isinstance(tracked, Tensor)
+    }
+
+
+def batch_norm_facts(model: nn.Module, before: Snapshot) -> list[dict[str, Any]]:
+    """One row per BatchNorm: {site, momentum, tracked, mean_gap, log_variance}.
+
+    tracked       batches that the running statistics have seen before this one
+    mean_gap      |batch mean - running mean| in running standard deviations, median over channels
+    log_variance  |ln(batch variance / running variance)|, median over channels
+    Both are missing where the module did not run exactly once in the pass, or in eval mode.
+    """
+    rows = []
+    for path, (mean, variance, tracked) in before.items():
+        module: Any = model.get_submodule(path)
+        momentum = module.momentum
+        row: dict[str, Any] = {"site": path, "momentum": momentum, "tracked": tracked}
+        rows.append(row)
+        mean_after, variance_after, tracked_after = _buffers(module)
+        weight = 1 / (tracked + 1) if momentum is None else float(momentum)
+        if int(tracked_after) != tracked + 1 or weight <= 0:
+            continue
+        batch_mean = mean.double() + (mean_after.double() - mean.double()) / weight
+        batch_variance = variance.double() + (variance_after.double() - variance.double()) / weight
+        gap = (batch_mean - mean.double()).abs() / (variance.double() + module.eps).sqrt()
+        ratio = (batch_variance.clamp(min=0) + module.eps) / (variance.double() + module.eps)
+        mean_gap, log_variance = float(gap.median()), float(ratio.log().abs().median())
+        if math.isfinite(mean_gap) and math.isfinite(log_variance):
+            row.update(mean_gap=mean_gap, log_variance=log_variance)
+    return rows
+
+
+def _is_batch_norm(module: nn.Module) -> bool:
+    return isinstance(module, _BatchNorm) or (
+        type(module).__name__ == "BatchNorm" and hasattr(module, "momentum") and hasattr(module, "eps")
+    )
+
+
+def _buffers(module: Any) -> tuple[Any, Any, Any]:
+    return module.running_mean, module.running_var, getattr(module, "num_batches_tracked", None)

@@ -1,0 +1,97 @@
+"""unitgain spp: a residual network and a batch in, its signal propagation plot out."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import options
+from .errors import Debug
+from .output import Console, busy, check_outputs, note, table_of
+
+if TYPE_CHECKING:
+    from ..report.spp import Curve
+
+
+def spp(
+    target: options.Target,
+    against: Annotated[
+        str | None, typer.Option(metavar="TARGET", help="A second network, drawn over the first.")
+    ] = None,
+    data: options.Data = None,
+    dataset: options.Dataset = None,
+    shape: options.Shape = None,
+    tokens: options.Tokens = None,
+    batch: options.BatchSize = None,
+    settings: options.Settings = None,
+    weights: options.Weights = None,
+    open_gains: Annotated[
+        bool, typer.Option("--open-gains", help="Measure as if gains initialized at zero were one.")
+    ] = False,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the plot: .png, .svg or .pdf.")
+    ] = None,
+    record: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write what was measured as an SQLite file.")
+    ] = None,
+    device: options.Device = "cpu",
+    seed: options.Seed = 0,
+    debug: Debug = False,
+) -> None:
+    """Measure mean and variance at every residual block, beside what theory predicts.
+
+    \b
+    Examples:
+      unitgain spp timm:resnet50 --shape 4,3,160,160 --open-gains --out spp.png
+      unitgain spp timm:resnet50 --against timm:nf_resnet50 --shape 4,3,160,160 --open-gains --out spp.png
+      unitgain spp my_model.py:Net --data photos/ --out spp.png
+    """
+    inputs = [options.file_of(target), data, weights]
+    outputs = {option: path for option, path in (("--out", out), ("--record", record)) if path is not None}
+    check_outputs(outputs, inputs, out=(".png", ".svg", ".pdf"))
+    from ..checkup import spp as measure
+    from ..report.spp import spp_curve
+
+    records: list[Any] = []
+    names = [target] if against is None else [target, against]
+    for number, name in enumerate(names):
+        with busy(f"measuring {name}"):
+            model, given = options.model_and_batch(
+                name, settings, weights=weights if number == 0 else None, data=data, dataset=dataset, shape=shape,
+                tokens=tokens, count=batch, loss="auto", device=device, seed=seed,
+            )  # fmt: skip
+            records.append(measure(model, given, open_gains=open_gains, to=record if number == 0 else None))
+    for name, measured in zip(names, records):
+        _print(name, spp_curve(measured), open_gains)
+    if record is not None:
+        note(f"record written: {record}")
+    if out is not None:
+        from ..plots import spp as draw
+
+        draw(records, labels=names).savefig(out)
+        note(f"plot written: {out}")
+
+
+def _print(name: str, curve: Curve, open_gains: bool) -> None:
+    def cell(value: float) -> str:
+        return "" if math.isnan(value) else f"{value:.3f}"
+
+    rows = [
+        (
+            ("* " if p.transition else "  ") + p.name, cell(p.sq_channel_mean), cell(p.channel_var),
+            cell(p.predicted.get("channel_var", math.nan)), cell(p.branch_var),
+        )
+        for p in curve.points
+    ]  # fmt: skip
+    console = Console()
+    console.print(f"{name}: average over channels (* transition)", markup=False, highlight=False)
+    console.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
+    if curve.deviation:
+        console.print(curve.deviation, markup=False, highlight=False)
+    if curve.silent_branches and not open_gains:
+        note(
+            f"{name}: {curve.silent_branches} branches bring exactly nothing, as their gains are initialized at zero; "
+            "--open-gains measures them as if the gains were one"
+        )

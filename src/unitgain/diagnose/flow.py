@@ -1,0 +1,85 @@
+"""What comes after a site, and which sites are the ends of blocks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+from .view import Measured, View
+
+_TRANSPARENT = ("dropout", "reshape", "pool")
+
+
+def followers(view: View, measured: Measured) -> Iterator[Measured]:
+    """Every site that is computed from this one, also through arithmetic between modules, in execution order."""
+    reached = {measured.name}
+    for site in view.activations:
+        if site.name not in reached and reached.intersection(_made_from(site, reached)):
+            reached.add(site.name)
+            yield site
+
+
+def leaders(view: View, measured: Measured) -> list[Measured]:
+    """Every site that this one is computed from, last first."""
+    wanted, found = {measured.name}, []
+    names = {m.name for m in view.activations if m.position < measured.position}
+    for site in reversed(view.activations):
+        if site.name in wanted:
+            wanted.update(_made_from(site, names))
+            if site.name != measured.name:
+                found.append(site)
+    return found
+
+
+def _made_from(site: Measured, among: Iterable[str]) -> set[str]:
+    """What goes into a site; into a block also what it contains, since its output is made of that."""
+    made = set(site.site.attributes.get("sources") or site.inputs)
+    if site.role == "block":
+        inside = f"{site.site.attributes.get('path', site.name)}."
+        made.update(name for name in among if name.startswith(inside))
+    return made
+
+
+def norm_follows(view: View, measured: Measured) -> bool:
+    """Whether anything computed from this site is normalized later: its scale is moot then."""
+    return any(site.role == "norm" for site in followers(view, measured))
+
+
+def block_ends(view: View) -> list[Measured]:
+    """Outputs of blocks (residual blocks, transformer layers) in execution order, the model's output left out."""
+    ends = [m for m in view.activations if m.role == "block" or m.site.attributes.get("block") == "block"]
+    return [m for m in ends if not m.is_output and not m.broken]
+
+
+def has_residual_branches(view: View) -> bool:
+    return any(m.site.attributes.get("block") == "branch" for m in view.activations)
+
+
+def next_functions(view: View, measured: Measured) -> list[Measured]:
+    """The sites that this one goes into directly, through dropout, reshaping and pooling."""
+    found: list[Measured] = []
+    for site in view.feeds(measured):
+        found += next_functions(view, site) if site.role in _TRANSPARENT else [site]
+    return found
+
+
+def previous(view: View, measured: Measured) -> Measured | None:
+    """The first site that goes into this one directly, through dropout, reshaping and pooling."""
+    for site in view.fed_by(measured):
+        return previous(view, site) if site.role in _TRANSPARENT and site.position else site
+    return None
+
+
+def is_trained(view: View) -> str | None:
+    """Why the weights are taken for trained ones, or None."""
+    if view.training:
+        return "the weights are in training"
+    if any(row.get("tracked", 0) > 0 for row in view.facts.get("batch_norms") or ()):
+        return "the weights are trained: BatchNorm has seen batches before"
+    loss, kind = view.number("loss", "value"), view.fact("loss", "kind")
+    guess = math.nan  # loss of a model that gives every example the best constant
+    if kind == "cross_entropy" and view.number("target", "classes") >= 2:
+        guess = math.log(view.number("target", "classes"))
+    elif kind == "mse":
+        guess = view.number("target", "std") ** 2
+    return "the loss is that of a trained model" if loss < 0.7 * guess else None

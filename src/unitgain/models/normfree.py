@@ -1,0 +1,384 @@
+"""Normalizer-free networks: one class for NF-ResNet, NF-RegNet and NFNet, in three wirings.
+
+Papers: Brock et al. 2021 (arXiv 2101.08692 and arXiv 2102.06171). Reference code: DeepMind's nfnets and timm's
+nfnet.py; the variants are in nf_resnet.py, nf_regnet.py and nfnet.py. What the wirings differ in:
+
+                       timm                                     paper                       calibrated
+    gamma              in every weight, the stem's too          in every activation         as paper
+    padding            symmetric                                "same"                      as paper
+    eps                additive 1e-5                            clamp 1e-4                  as paper
+    channels           multiples of 8                           as they come                as paper
+    end of a branch    gain of the last convolution, at first 0 scalar, at first 0          as paper
+    NF-ResNet shortcut 2x2 mean, 1x1 convolution                strided 1x1 convolution     as paper
+    stochastic depth   divided by 1 - rate; last block at rate  not divided; below rate     as paper
+    input scales       constants                                constants                   buffers, measured
+
+timm's own DeepMind ports (`dm_nfnet_*`) put gamma into the activation, pad "same" and have the scalar, but keep
+timm's eps. State-dict keys and shapes of the `timm` wiring are timm's; `paper` has the same keys where the
+structure is the same. Activation constants are DeepMind's, also in timm, because weights were trained with them;
+they are some 0.05% too high (`ug.theory.constants()`).
+
+Known deviations: 1/beta is in the weights that read it (nn/nf_block.py). Gradient checkpointing is per block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from ..errors import InputError
+from ..nn.activations import GainCorrected
+from ..nn.attention import ECA, SqueezeExcite
+from ..nn.nf_block import NFBlock, Shortcut, expected_stds
+from ..nn.padding import MaxPool2dSame
+from ..nn.scaled_std import EpsMode, ScaledStdConv2d
+
+ACTIVATIONS: Mapping[str, tuple[type[nn.Module], float]] = {
+    "relu": (nn.ReLU, 1.7139588594436646),
+    "gelu": (nn.GELU, 1.7015043497085571),
+    "silu": (nn.SiLU, 1.7881293296813965),
+    "elu": (nn.ELU, 1.2716004848480225),
+    "leaky_relu": (nn.LeakyReLU, 1.70590341091156),
+    "selu": (nn.SELU, 1.0008515119552612),
+    "softplus": (nn.Softplus, 1.9203323125839233),
+    "tanh": (nn.Tanh, 1.5939117670059204),
+}
+"""Activation and DeepMind's gamma; tests compare them with ug.theory.constants()."""
+
+WiringName = Literal["timm", "paper", "calibrated"]
+_Stem = Literal["7x7 pool", "3x3", "3x3 four"]
+
+
+@dataclass(frozen=True)
+class NormFreeConfig:
+    """A variant.
+
+    depths, channels     blocks and output channels of each stage, before `width` and rounding
+    stem                 "7x7 pool": convolution and max-pool, stride 4; "3x3": one of stride 2; "3x3 four": four,
+                         of strides 2, 1, 1, 2
+    stem_channels        of each of the stem's convolutions
+    bottleneck           channels inside a block over its output channels; over its input channels if `regnet`
+    group_size           channels per group of the 3x3 convolutions; None for a single group
+    attention            "se" (hidden channels: attention_ratio), "eca" or None
+    regnet               block as in NF-RegNet: see bottleneck; first block not widened; attention inside
+    pooled_shortcut      in `paper` wiring (timm's always pools)
+    final_channels       of the 1x1 convolution before the head, before `width`; 0 for none
+    deepmind             timm's wiring follows DeepMind's in gamma, padding and skip gain
+    drop_rate            dropout before the classifier; stochastic_depth: the deepest block's rate, about
+    train_size, test_size  image sides in pixels
+    """
+
+    depths: tuple[int, ...]
+    channels: tuple[int, ...]
+    stem: _Stem
+    stem_channels: tuple[int, ...]
+    activation: str
+    bottleneck: float
+    group_size: int | None = None
+    second_conv: bool = False
+    attention: Literal["se", "eca"] | None = None
+    attention_ratio: float = 0.5
+    regnet: bool = False
+    pooled_shortcut: bool = True
+    final_channels: int = 0
+    width: float = 1.0
+    zero_head: bool = False
+    deepmind: bool = False
+    alpha: float = 0.2
+    drop_rate: float = 0.0
+    stochastic_depth: float = 0.0
+    train_size: int = 224
+    test_size: int = 224
+
+
+@dataclass(frozen=True)
+class Wiring:
+    """What the table above says, for one of its columns."""
+
+    gamma_in_activation: bool
+    padding: Literal["symmetric", "same"]
+    eps_mode: EpsMode
+    eps: float
+    divisor: int
+    skip_gain: bool
+    always_pool: bool
+    rescale: bool
+    measured: bool = False
+
+
+_TIMM = Wiring(False, "symmetric", "additive", 1e-5, 8, False, True, True)
+_TIMM_DEEPMIND = Wiring(True, "same", "additive", 1e-5, 8, True, True, True)
+_PAPER = Wiring(True, "same", "clamp", 1e-4, 1, True, False, False)
+_CALIBRATED = Wiring(True, "same", "clamp", 1e-4, 1, True, False, False, measured=True)
+
+
+def wiring_of(config: NormFreeConfig, name: str) -> Wiring:
+    if name == "timm":
+        return _TIMM_DEEPMIND if config.deepmind else _TIMM
+    if name not in get_args(WiringName):
+        raise InputError(f"wiring is {name!r}; it is one of {', '.join(get_args(WiringName))}")
+    return _PAPER if name == "paper" else _CALIBRATED
+
+
+class NormFreeNet(nn.Module):
+    """Images (B, in_channels, H, W) -> logits (B, num_classes), for any H and W.
+
+    num_classes      0: the pooled features instead, (B, C)
+    features_only    a list of feature maps instead, finest first: the stem's at half the size, then every
+                     stage's (the last one after the final convolution); no head. `feature_info` has their
+                     channels and strides
+    checkpointing    recompute each block in the backward pass instead of keeping its activations
+    drop_rate, stochastic_depth   None: the variant's
+
+    >>> import torch
+    >>> from unitgain.models import create
+    >>> model = create("nf_resnet_tiny", num_classes=10)
+    >>> model(torch.randn(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
+    >>> [tuple(f.shape[1:]) for f in create("nf_resnet_tiny", features_only=True)(torch.randn(2, 3, 64, 64))]
+    [(8, 32, 32), (16, 16, 16), (32, 8, 8)]
+    """
+
+    def __init__(
+        self,
+        config: NormFreeConfig,
+        num_classes: int = 1000,
+        in_channels: int = 3,
+        wiring: WiringName = "timm",
+        features_only: bool = False,
+        checkpointing: bool = False,
+        drop_rate: float | None = None,
+        stochastic_depth: float | None = None,
+    ):
+        super().__init__()
+        _check(config, num_classes, in_channels)
+        self.config, self.wiring = config, wiring
+        self.num_classes, self.in_channels, self.checkpointing = num_classes, in_channels, checkpointing
+        wires = wiring_of(config, wiring)
+        conv, activation = _parts(config, wires)
+
+        width = partial(_scaled, width=config.width, divisor=wires.divisor)
+        stem_channels = [width(c) for c in config.stem_channels]
+        self.stem = _stem(config.stem, in_channels, stem_channels, conv, activation, wires)
+        channels = stem_channels[-1]
+        stride = 2 if config.stem == "3x3" else 4
+        self.feature_info = [(stem_channels[-2 if config.stem == "3x3 four" else -1], 2)]
+
+        rates = _drop_rates(
+            config.depths,
+            config.stochastic_depth if stochastic_depth is None else stochastic_depth,
+            inclusive=wires.rescale,
+        )
+        self.stages = nn.Sequential()
+        for s, (depth, betas) in enumerate(zip(config.depths, expected_stds(config.depths, config.alpha))):
+            out = width(config.channels[s])
+            stage = nn.Sequential()
+            for b in range(depth):
+                first = b == 0 and (s > 0 or config.stem == "3x3")
+                inside, groups = _inside(config, wires, channels, out, whole_first=s == b == 0)
+                stage.append(
+                    NFBlock(
+                        channels, out, width=inside, stride=2 if first else 1, groups=groups,
+                        second_conv=config.second_conv, alpha=config.alpha, beta=betas[b],
+                        activation=activation, conv=conv, attention=_attention(config, wires),
+                        attention_last=not config.regnet, skip_gain=wires.skip_gain,
+                        pooled_shortcut=wires.always_pool or config.pooled_shortcut,
+                        drop=rates[s][b], rescale=wires.rescale,
+                    )
+                )  # fmt: skip
+                stride *= 2 if first else 1
+                channels = out
+            self.stages.append(stage)
+            self.feature_info.append((channels, stride))
+
+        self.final_conv: nn.Module = nn.Identity()
+        if config.final_channels:
+            if wires.divisor == 1 and config.regnet:
+                final = int(1280 * channels // 440)  # DeepMind rounds last what timm rounds first
+            else:
+                final = width(config.final_channels)
+            self.final_conv = conv(channels, final, 1)
+            channels = final
+            self.feature_info[-1] = (channels, stride)
+        self.num_features = channels
+        self.head = None
+        if not features_only:
+            self.final_act = activation(False)
+            self.head = Head(
+                channels, num_classes, config.drop_rate if drop_rate is None else drop_rate, config.zero_head
+            )
+        if wires.measured:
+            _measured_scales(self)
+
+    def features(self, x: Tensor) -> list[Tensor]:
+        """The feature maps of features_only."""
+        found = []
+        tap = "conv3" if self.config.stem == "3x3 four" else "conv"
+        for name, layer in self.stem.named_children():
+            x = layer(x)
+            if name == tap:
+                found.append(x)
+        for stage in self.stages:
+            x = self._stage(stage, x)
+            found.append(x)
+        found[-1] = self.final_conv(x)
+        return found
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        if self.head is None:
+            return self.features(x)
+        x = self.stem(x)
+        for stage in self.stages:
+            x = self._stage(stage, x)
+        return self.head(self.final_act(self.final_conv(x)))
+
+    def _stage(self, stage: nn.Module, x: Tensor) -> Tensor:
+        if not (self.checkpointing and self.training):
+            return stage(x)
+        for block in stage.children():
+            x = checkpoint(block, x, use_reentrant=False)
+        return x
+
+    def reset_parameters(self) -> None:
+        """Every weight drawn anew; whoever calls it has seeded torch."""
+        for module in self.modules():
+            if module is not self and hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # pyright: ignore[reportCallIssue]
+            if isinstance(module, NFBlock) and module.skipinit_gain is not None:
+                nn.init.zeros_(module.skipinit_gain)
+
+
+class Head(nn.Module):
+    """(B, C, H, W) -> mean over positions, dropout, linear -> (B, num_classes)."""
+
+    def __init__(self, channels: int, num_classes: int, drop_rate: float, zero: bool = False):
+        super().__init__()
+        self.drop = nn.Dropout(drop_rate)
+        self.zero = zero
+        self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Weights N(0, 0.01^2), or 0 where the variant says so; bias 0."""
+        if isinstance(self.fc, nn.Linear):
+            nn.init.normal_(self.fc.weight, std=0.0 if self.zero else 0.01)
+            nn.init.zeros_(self.fc.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.drop(x.mean((2, 3))))
+
+
+def _check(config: NormFreeConfig, num_classes: int, in_channels: int) -> None:
+    for name, value, least in (("num_classes", num_classes, 0), ("in_channels", in_channels, 1)):
+        if not isinstance(value, int) or value < least:
+            raise InputError(f"{name} is {value!r}; a whole number of at least {least} is right")
+    if len(config.depths) != len(config.channels) or not config.depths or min(config.depths) < 1:
+        raise InputError(
+            f"depths {config.depths} and channels {config.channels}: one number of blocks, at least 1, and one "
+            "number of channels for each stage is right"
+        )
+    if config.activation not in ACTIVATIONS:
+        raise InputError(f"activation is {config.activation!r}; it is one of {', '.join(ACTIVATIONS)}")
+
+
+_Conv = Callable[..., ScaledStdConv2d]
+_Activation = Callable[[bool], nn.Module]
+
+
+def _parts(config: NormFreeConfig, wires: Wiring) -> tuple[_Conv, _Activation]:
+    cls, gamma = ACTIVATIONS[config.activation]
+
+    def activation(inplace: bool) -> nn.Module:
+        if wires.gamma_in_activation:
+            return GainCorrected(cls(), gamma)
+        # torch saves a copy for other activations' backward pass: no gain in place
+        return nn.ReLU(inplace=inplace) if cls is nn.ReLU else cls()
+
+    conv = partial(
+        ScaledStdConv2d,
+        padding=wires.padding,
+        gamma=1.0 if wires.gamma_in_activation else gamma,
+        eps=wires.eps,
+        eps_mode=wires.eps_mode,
+    )
+    return conv, activation
+
+
+def _stem(
+    kind: str, channels: int, widths: list[int], conv: _Conv, activation: _Activation, wires: Wiring
+) -> nn.Sequential:
+    stem = nn.Sequential()
+    if kind == "3x3 four":
+        for i, (width, stride) in enumerate(zip(widths, (2, 1, 1, 2)), start=1):
+            stem.add_module(f"conv{i}", conv(channels, width, 3, stride))
+            channels = width
+            if i < 4:
+                stem.add_module(f"act{i + 1}", activation(i < 3))  # what follows conv3 is a feature map: kept
+        return stem
+    stem.add_module("conv", conv(channels, widths[0], 3 if kind == "3x3" else 7, 2))
+    if kind == "7x7 pool":
+        stem.add_module("pool", MaxPool2dSame(3, 2) if wires.padding == "same" else nn.MaxPool2d(3, 2, 1))
+    return stem
+
+
+def _inside(
+    config: NormFreeConfig, wires: Wiring, channels: int, out: int, whole_first: bool
+) -> tuple[int, int]:
+    """Channels and groups inside a block."""
+    base = channels if config.regnet else out
+    ratio = 1.0 if config.regnet and whole_first else config.bottleneck
+    width = _scaled(base, ratio, wires.divisor)
+    if config.group_size is None:
+        return width, 1
+    groups = max(1, width // config.group_size)
+    return groups * config.group_size, groups
+
+
+def _attention(config: NormFreeConfig, wires: Wiring) -> Callable[[int], nn.Module] | None:
+    if config.attention == "eca":
+        return ECA
+    if config.attention is None:
+        return None
+
+    def squeeze_excite(channels: int) -> nn.Module:
+        hidden = channels * config.attention_ratio
+        return SqueezeExcite(
+            channels, max(1, int(hidden)) if wires.divisor == 1 else _divisible(hidden, 8, limit=0.0)
+        )
+
+    return squeeze_excite
+
+
+def _scaled(channels: float, width: float, divisor: int) -> int:
+    return int(channels * width) if divisor == 1 else _divisible(channels * width, divisor)
+
+
+def _divisible(value: float, divisor: int, limit: float = 0.9) -> int:
+    """The nearest multiple of divisor, at least divisor and not below limit * value."""
+    nearest = max(divisor, int(value + divisor / 2) // divisor * divisor)
+    return nearest + divisor if nearest < limit * value else nearest
+
+
+def _drop_rates(depths: tuple[int, ...], rate: float, inclusive: bool) -> list[list[float]]:
+    """Rates rising linearly with depth from 0 to rate at the last block, or one block past it."""
+    blocks = sum(depths)
+    last = max(blocks - 1, 1) if inclusive else blocks
+    rates = iter([rate * i / last for i in range(blocks)])
+    return [[next(rates) for _ in range(depth)] for depth in depths]
+
+
+def _measured_scales(model: nn.Module) -> None:
+    """The constants as buffers, at first what white noise needs: a 2x2 mean halves its std."""
+    for module in model.modules():
+        if isinstance(module, Shortcut) and isinstance(module.pool, nn.AvgPool2d):
+            assert not isinstance(module.conv.input_scale, Tensor)  # a shortcut comes before its convolution
+            module.conv.input_scale *= 2
+        if isinstance(module, ScaledStdConv2d):
+            module.input_scale_as_buffer()
+        if isinstance(module, SqueezeExcite | ECA):
+            module.gain_as_buffer()

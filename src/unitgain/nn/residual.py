@@ -1,0 +1,60 @@
+"""What residual branches end in: a learnable scalar, and layers dropped at random."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+
+
+class SkipInit(nn.Module):
+    """gain * x with one learnable scalar, at first 0, so that a residual block starts as its shortcut.
+
+    >>> SkipInit()(torch.ones(2))
+    tensor([0., 0.], grad_fn=<MulBackward0>)
+
+    Source: De and Smith 2020 (arXiv 2002.10444).
+    """
+
+    def __init__(self, initial: float = 0.0):
+        super().__init__()
+        self.initial = initial
+        self.gain = nn.Parameter(torch.tensor(float(initial)))
+
+    def reset_parameters(self) -> None:
+        nn.init.constant_(self.gain, self.initial)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gain
+
+
+class StochasticDepth(nn.Module):
+    """Drops whole examples of a residual branch in training: (B, *) in and out, each example by its own draw.
+
+    rate     probability of dropping, in [0, 1)
+    rescale  divide what is kept by 1 - rate, so that the mean stays (timm); DeepMind's code does not
+
+    >>> layer = StochasticDepth(0.5)
+    >>> kept = layer(torch.ones(1000, 3))
+    >>> kept.unique(), bool(torch.equal(kept[:, 0], kept[:, 1])), layer.eval()(torch.ones(2))
+    (tensor([0., 2.]), True, tensor([1., 1.]))
+
+    Source: Huang et al. 2016 (arXiv 1603.09382).
+    """
+
+    def __init__(self, rate: float, rescale: bool = True):
+        super().__init__()
+        if not 0 <= rate < 1:
+            raise InputError(f"StochasticDepth: rate is {rate}; a probability below 1 is right")
+        self.rate, self.rescale = rate, rescale
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        mask = x.new_empty((len(x), *[1] * (x.dim() - 1))).bernoulli_(keep)
+        return x * (mask / keep if self.rescale else mask)
+
+    def extra_repr(self) -> str:
+        return f"{self.rate:.4g}, rescale={self.rescale}"

@@ -1,0 +1,82 @@
+"""Rows made zero-mean and of a stated norm, and the gradient, in as few passes over the weights as can be had.
+
+Written out because composed from torch's operations it is slow where weights are many: forward and backward
+together take 7.2 ms for a 512x512x3x3 weight as one training-mode batch norm (what timm does), 15 ms as
+elementwise operations, and 4.5 ms here (one core, float32).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def standardize_rows(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> Tensor:
+    """(R, N), (R,) -> (R, N): scale_r (rows_r - mean_r) / (sqrt(N) std_r), std biased and guarded by eps.
+
+    clamp: N std^2 is max(N var, eps); otherwise std^2 is var + eps. Differentiable any number of times.
+    """
+    plain = type(rows) in (Tensor, nn.Parameter) and rows.device.type in ("cpu", "cuda")
+    # what is compiled, exported or traced gets operations that the compiler can fuse and every exporter knows
+    if plain and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
+        return _StandardizeRows.apply(rows, scale, eps, clamp)[0]
+    return _composed(rows, scale, eps, clamp)
+
+
+def _composed(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> Tensor:
+    centred = rows - rows.mean(1, keepdim=True)
+    squares = centred.square().sum(1, keepdim=True)
+    return centred * (_inverse(squares, rows.shape[1], eps, clamp) * scale.unsqueeze(1))
+
+
+def _inverse(squares: Tensor, n: int, eps: float, clamp: bool) -> Tensor:
+    """1 / (sqrt(N) std) from N var."""
+    return (squares.clamp_min(eps) if clamp else squares + n * eps).rsqrt()
+
+
+class _StandardizeRows(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> tuple[Tensor, Tensor, Tensor]:
+        mean = rows.mean(1, keepdim=True)  # (R, 1)
+        centred = rows - mean  # subtracted before squaring: a mean far from 0 would eat the variance's digits
+        norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+        inverse = _inverse(norm.square(), rows.shape[1], eps, clamp)
+        return centred.mul_(inverse * scale.unsqueeze(1)), mean, inverse
+
+    @staticmethod
+    def setup_context(
+        ctx: Any, inputs: tuple[Tensor, Tensor, float, bool], output: tuple[Tensor, ...]
+    ) -> None:
+        rows, scale, ctx.eps, ctx.clamp = inputs
+        _, mean, inverse = output
+        ctx.mark_non_differentiable(mean, inverse)
+        ctx.save_for_backward(rows, scale, mean, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
+        gradient = gradients[0]
+        rows, scale, mean, inverse = ctx.saved_tensors
+        if torch.is_grad_enabled():  # create_graph: mean and inverse above have no history
+            again = _composed(rows, scale, ctx.eps, ctx.clamp)
+            inputs = [t for t, needed in zip((rows, scale), ctx.needs_input_grad) if needed]
+            found = iter(torch.autograd.grad(again, inputs, gradient, create_graph=True))
+            of_rows = next(found) if ctx.needs_input_grad[0] else None
+            return of_rows, next(found) if ctx.needs_input_grad[1] else None, None, None
+        root = rows.shape[1] ** 0.5
+        # batch norm's backward pass, rows taken for channels: one fused pass for all three sums, one for the result
+        of_rows, of_scale, _ = torch.ops.aten.native_batch_norm_backward(
+            gradient.unsqueeze(0), rows.unsqueeze(0), scale / root, None, None,
+            mean.squeeze(1), (inverse * root).squeeze(1), True, 0.0, [True, True, False],
+        )  # fmt: skip
+        of_rows, of_scale = of_rows.squeeze(0), of_scale / root
+        if ctx.clamp and ctx.eps > 0:
+            # where eps stands in for N var it does not depend on the weights: its term comes off again
+            constant = inverse >= ctx.eps**-0.5 * (1 - 1e-6)  # rounding of the square root aside
+            if rows.device.type != "cpu" or bool(constant.any()):
+                factor = torch.where(constant, (scale * of_scale).unsqueeze(1) * inverse.square(), 0.0)
+                of_rows = of_rows + (rows - mean) * factor
+        return of_rows, of_scale, None, None

@@ -1,0 +1,15 @@
+"""Optimizers whose update is written out, adaptive gradient clipping, and parameter groups.
+
+optimizers  SGD, Momentum, RMSProp, Adam, as torch.optim.Optimizer subclasses
+agc         agc_ (a function on gradients), AGC (attached to an optimizer)
+classifier  finds a model's output layer, which AGC leaves alone
+groups      which parameters are decayed: weights yes; gains, biases and skip gains no
+
+Nothing here imports the rest of unitgain.
+"""
+
+from .agc import AGC, agc_
+from .groups import param_groups
+from .optimizers import SGD, Adam, Momentum, RMSProp
+
+__all__ = ["AGC", "SGD", "Adam", "Momentum", "RMSProp", "agc_", "param_groups"]

@@ -1,0 +1,400 @@
+"""Adaptive gradient clipping: a unit's gradient may not be large against the unit's own weights.
+
+    g <- g * c max(|w|, eps) / max(|g|, 1e-6)    where |g| > c max(|w|, eps)
+
+for every unit (row of a matrix, filter of a convolution; see `units`), with w its weights and g their gradient.
+Brock, De, Smith and Simonyan, "High-Performance Large-Scale Image Recognition Without Normalization" (2021). Units
+are those of the authors' JAX code, restated for torch's (output, input, ...) layouts; c = 0.01 suits batches of 1024
+to 4096, smaller batches bear larger values. Only the weight of the classifier is left alone; gains, biases and skip
+gains are clipped.
+
+Beside it, torch has `torch.nn.utils.clip_grad_norm_` (one norm for all parameters) and `clip_grad_value_` (each
+number by itself).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from .classifier import Finder, named_by, unit_axes
+from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
+
+GAINS = ("vector", "channel")
+_SMALLEST = 1e-6  # of a gradient's norm that is divided by
+_FEW = 0.25  # up to this share of clipped units, only their memory is touched
+
+
+@torch.no_grad()
+def agc_(
+    parameters: Tensor | Iterable[Tensor] | Iterable[Mapping[str, Any]],
+    clipping: float = 0.01,
+    eps: float = 1e-3,
+    *,
+    gains: str = "vector",
+    grad_scale: float | Tensor = 1.0,
+) -> Tensor:
+    """Clips the gradients of parameters unit by unit, in place; returns how many units were clipped (0-dim).
+
+    parameters  tensors, or groups like an optimizer's ({"params": [...], "clipping": 0.02}; clipping None leaves
+                a group alone). Pass all but the classifier's weight, or use `AGC`, which finds it
+    clipping    c above: the largest |g| / |w| of a unit
+    eps         the least |w| that counts, so that zero-initialized units can leave zero
+    gains       "vector": a gain of shape (O, 1, 1, 1) is one unit (DeepMind's); "channel": O units (timm's)
+    grad_scale  what gradients are multiplied by at the moment: `scaler.get_scale()` before `scaler.unscale_`, else 1
+
+    The unit axis is 0; `AGC` knows better for transposed convolutions. Parameters without gradient are skipped. Sparse
+    gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism: every rank must
+    call) work. Flat parameters of FSDP1 have lost their units. A gradient that is NaN or infinite stays so.
+
+    Raises InputError for clipping or eps that are not above 0, and for sparse gradients of anything but rows.
+
+    >>> w = torch.nn.Parameter(torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
+    >>> w.grad = torch.tensor([[0.01, 0.02], [1.0, 0.0]])
+    >>> agc_(w, clipping=0.01).item(), w.grad  # the second unit is all zero, so eps counts: 0.01 * 1e-3
+    (1, tensor([[1.0000e-02, 2.0000e-02],
+            [1.0000e-05, 0.0000e+00]]))
+    """
+    entries: list[_Entry] = []
+    seen: set[int] = set()
+    for p, factor in _with_factors(parameters, clipping):
+        if id(p) not in seen and p.grad is not None and factor is not None:
+            seen.add(id(p))
+            entries.append(_Entry(p, layout_of(p, _known(gains)), factor))
+    found = [mask for mask in _clip(entries, eps, grad_scale) if mask is not None]
+    return torch.cat([mask.to(found[0].device) for mask in found]).sum() if found else torch.tensor(0)
+
+
+@dataclass
+class _Entry:
+    """A parameter that is due, and how its units lie."""
+
+    parameter: Tensor
+    layout: Layout
+    clipping: float
+
+
+def _with_factors(parameters: Any, clipping: float | None) -> Iterable[tuple[Tensor, float | None]]:
+    if isinstance(parameters, Tensor):
+        parameters = [parameters]
+    for item in parameters:
+        if isinstance(item, Mapping):
+            factor = item.get("clipping", clipping)
+            yield from ((p, _above_zero("clipping", factor)) for p in item["params"])
+        elif isinstance(item, Tensor):
+            yield item, _above_zero("clipping", clipping)
+        else:
+            raise InputError(
+                f"agc_(parameters=...): a {type(item).__name__}; tensors or groups of them are right"
+            )
+
+
+def _above_zero(name: str, value: Any) -> Any:
+    if value is None and name == "clipping":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InputError(f"agc: {name}={value!r}; a number above 0 is right, like 0.01")
+    return value
+
+
+def _known(gains: str) -> str:
+    if gains not in GAINS:
+        raise InputError(f"agc: gains={gains!r}; 'vector' or 'channel' is right")
+    return gains
+
+
+# ---- the work ----------------------------------------------------------------------------------------------
+
+
+def _clip(entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor | None]:
+    """Clips, and gives for every entry which of its units were: (units,) booleans, None where there are none.
+
+    One read of weights and gradients gives the norms; all decisions are then taken on one vector of norms per
+    device, and on a CPU only gradients with clipped units are written at all.
+    """
+    _above_zero("eps", eps)
+    masks: list[Tensor | None] = [None] * len(entries)
+    dense: dict[Any, list[int]] = {}
+    for number, entry in enumerate(entries):
+        gradient = entry.parameter.grad
+        assert gradient is not None
+        if gradient.layout is not torch.strided:
+            masks[number] = _clip_sparse(entry, eps, grad_scale)
+        elif is_sharded(gradient) or gradient.numel():
+            key = (gradient.device, entry.parameter.dtype, gradient.dtype)
+            dense.setdefault(key, []).append(number)
+    for numbers in dense.values():
+        for number, mask in zip(numbers, _clip_dense([entries[n] for n in numbers], eps, grad_scale)):
+            masks[number] = mask
+    return masks
+
+
+def _clip_dense(entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor]:
+    weights, gradients = _local_norms(entries)
+    sizes = [len(g) for g in gradients]
+    total = sum(sizes)
+    if not total:
+        return [g.bool() for g in gradients]
+    norm_w, norm_g = torch.cat(weights), torch.cat(gradients)
+    factors = {entry.clipping for entry in entries}
+    if len(factors) == 1:
+        factor: float | Tensor = factors.pop()
+    else:
+        each = torch.tensor([entry.clipping for entry in entries], dtype=norm_g.dtype, device=norm_g.device)
+        factor = each.repeat_interleave(torch.tensor(sizes, device=norm_g.device), output_size=total)
+    if isinstance(grad_scale, Tensor):
+        grad_scale = grad_scale.to(norm_g.device, norm_g.dtype)
+    limit = norm_w.clamp_(min=eps).to(norm_g.dtype).mul_(factor).mul_(grad_scale)
+    clipped = norm_g > limit
+    scale = torch.where(clipped, limit / norm_g.clamp(min=_SMALLEST * grad_scale), 1.0)
+    masks, scales = list(clipped.split(sizes)), scale.split(sizes)
+    locals_ = [_local(entry.parameter.grad) for entry in entries]
+    if norm_g.device.type != "cpu":  # to know which ones need it would mean to wait
+        for entry, gradient, s in zip(entries, locals_, scales):
+            if gradient.numel():
+                scale_(gradient, entry.layout, s)
+        return masks
+    ends = torch.tensor(sizes).cumsum(0)
+    upto = torch.cat([torch.zeros(1, dtype=torch.long), clipped.cumsum(0)])
+    counts = (upto[ends] - upto[ends - torch.tensor(sizes)]).tolist()
+    for entry, gradient, s, mask, count in zip(entries, locals_, scales, masks, counts):
+        if count and gradient.numel():
+            few = mask.nonzero().flatten() if count < _FEW * len(mask) else None
+            scale_(gradient, entry.layout, s, few)
+    return masks
+
+
+def _local_norms(entries: Sequence[_Entry]) -> tuple[list[Tensor], list[Tensor]]:
+    """Norms of weights and of gradients for every entry; those of cut units added up over the ranks."""
+    weights, gradients = [], []
+    cut: dict[Any, list[int]] = {}
+    for number, entry in enumerate(entries):
+        gradient = entry.parameter.grad
+        weights.append(norms(_local(entry.parameter), entry.layout))
+        gradients.append(norms(_local(gradient), entry.layout))
+        if is_sharded(entry.parameter):
+            for group in groups_to_sum_over(entry.parameter, entry.layout):
+                cut.setdefault(group, []).append(number)
+    for group, numbers in cut.items():
+        summed = all_reduce_norms(group, [weights[n] for n in numbers] + [gradients[n] for n in numbers])
+        for place, number in enumerate(numbers):
+            weights[number], gradients[number] = summed[place], summed[len(numbers) + place]
+    return weights, gradients
+
+
+def _local(tensor: Any) -> Tensor:
+    return tensor.to_local() if is_sharded(tensor) else tensor
+
+
+def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tensor:
+    """Rows of an embedding that were looked up; the others have no gradient to clip."""
+    p = entry.parameter
+    gradient = p.grad
+    assert gradient is not None
+    if (
+        gradient.layout is not torch.sparse_coo
+        or gradient.sparse_dim() != 1
+        or entry.layout.axis not in (0, None)
+    ):
+        raise InputError(
+            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient whose units cannot be told; only "
+            "row-sparse ones, as of nn.Embedding(..., sparse=True), are supported"
+        )
+    gradient = p.grad = gradient.coalesce()
+    rows, values = gradient.indices()[0], gradient.values()
+    mask = torch.zeros(entry.layout.units(p.shape), dtype=torch.bool, device=p.device)
+    if not values.numel():
+        return mask
+    weights = p.detach()
+    whole = entry.layout.axis is None
+    norm_w = norms(weights if whole else weights[rows], entry.layout).clamp(min=eps)
+    norm_g = norms(values, entry.layout)
+    limit = norm_w.to(norm_g.dtype) * entry.clipping * grad_scale
+    clipped = norm_g > limit
+    scale_(values, entry.layout, torch.where(clipped, limit / norm_g.clamp(min=1e-6 * grad_scale), 1.0))
+    mask[slice(None) if whole else rows] = clipped
+    return mask
+
+
+# ---- beside an optimizer -----------------------------------------------------------------------------------
+
+
+class AGC:
+    """Clips before every step of an optimizer from now on: there is nothing to call in the loop.
+
+        agc = ug.optim.AGC(optimizer, model, clipping=0.01)
+        with ug.optim.AGC(optimizer, model, probe=probe): ...      # taken off at the end
+
+    optimizer  any torch optimizer; it stays the caller's own, with its schedulers, scaler and state_dict.
+               A group's key "clipping" overrides the factor; None there leaves the group alone
+    model      tells what parameters are called, which weight is the classifier's, and the unit axis of transposed
+               layers
+    exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
+               of parameter or module names, modules, parameters; () excludes nothing
+    probe      a Probe (or whatever has `step`, `every`, `log` and `record`): gets the share of clipped units at its
+               sampled steps, in all ("agc") and by parameter ("agc/NAME"), and every unit's count, for `plots.agc`
+    clipping, eps, gains as for `agc_`.
+
+    Under a GradScaler gradients are clipped as they are after unscaling, also for fused optimizers that unscale inside
+    their step, and a closure's gradients after every evaluation. Clipping runs before other hooks
+    of the optimizer's step, so a Probe sees clipped gradients. Raises InputError like `agc_`, and for an exclude
+    that matches nothing.
+
+    >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> agc = AGC(optimizer, model, clipping=0.01)
+    >>> (1e3 * model(torch.randn(16, 4))).square().mean().backward()
+    >>> optimizer.step()
+    >>> agc.excluded, sorted(agc.rates())
+    (['2.weight'], ['0.bias', '0.weight', '2.bias'])
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: nn.Module,
+        clipping: float = 0.01,
+        eps: float = 1e-3,
+        *,
+        gains: str = "vector",
+        exclude: Any = "auto",
+        probe: Any = None,
+    ):
+        if not isinstance(optimizer, torch.optim.Optimizer):
+            raise InputError(f"AGC(optimizer=...): a {type(optimizer).__name__}; a torch optimizer is right")
+        if not isinstance(model, nn.Module):
+            raise InputError(f"AGC(model=...): a {type(model).__name__}; an nn.Module is right")
+        self.optimizer, self.clipping, self.eps = optimizer, clipping, eps
+        self.gains = _known(gains)
+        _above_zero("clipping", clipping)
+        _above_zero("eps", eps)
+        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+            model = model.module
+        self._axes = unit_axes(model)
+        self._names: dict[Tensor, str] = {p: n for n, p in model.named_parameters()}
+        self._finder = Finder(model) if isinstance(exclude, str) and exclude == "auto" else None
+        self._excluded = dict.fromkeys([] if self._finder else named_by(model, exclude))
+        self._counts: dict[str, Tensor] = {}  # clipped so far, by unit
+        self._seen: dict[str, int] = {}  # steps in which the parameter had a gradient
+        self._last: dict[str, Tensor] = {}
+        self._probe = probe
+        self._logged = 0
+        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        # first of all: what a Probe, hooked before, measures is what the optimizer sees
+        cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(
+            self._handle.id, last=False
+        )
+
+    def __enter__(self) -> AGC:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def remove(self) -> None:
+        """Takes the clipping off the optimizer and, with a Probe, writes the counts. Twice is fine."""
+        self._handle.remove()
+        if self._finder is not None:
+            self._finder.stop()
+        self._write_counts()
+        self._probe = None
+
+    @property
+    def excluded(self) -> list[str]:
+        """Names of the parameters that are left alone. With exclude="auto" known after the first forward pass."""
+        return [self._name(p) for p in self._left_alone()]
+
+    def rates(self) -> dict[str, Tensor]:
+        """{parameter name: (units,) share of its steps in which each unit was clipped}, on the CPU."""
+        return {n: (c.double() / self._seen[n]).cpu() for n, c in self._counts.items()}
+
+    def metrics(self) -> dict[str, float]:
+        """Share of units clipped in the last step: "agc" of all, "agc/NAME" of each parameter's. Waits."""
+        if not self._last:
+            return {}
+        counts = torch.stack([mask.sum().cpu() for mask in self._last.values()]).tolist()
+        sizes = [len(mask) for mask in self._last.values()]
+        found = {"agc": sum(counts) / max(sum(sizes), 1)}
+        return found | {f"agc/{n}": c / max(s, 1) for n, c, s in zip(self._last, counts, sizes)}
+
+    @torch.no_grad()
+    def clip(self, grad_scale: float | Tensor = 1.0) -> None:
+        """Clips now; the optimizer's step does so by itself. grad_scale as for `agc_`."""
+        left_alone = self._left_alone()
+        entries = []
+        for group in self.optimizer.param_groups:
+            factor = _above_zero("clipping", group.get("clipping", self.clipping))
+            for p in group["params"]:
+                if factor is not None and p.grad is not None and p not in left_alone:
+                    entries.append(_Entry(p, layout_of(p, self.gains, *self._axes.get(p, (0, 1))), factor))
+        self._last = {}
+        for entry, mask in zip(entries, _clip(entries, self.eps, grad_scale)):
+            if mask is not None:
+                self._count(self._name(entry.parameter), mask)
+
+    def _count(self, name: str, mask: Tensor) -> None:
+        self._last[name] = mask
+        if name in self._counts:
+            self._counts[name] += mask
+        else:
+            self._counts[name] = mask.to(torch.int32)
+        self._seen[name] = self._seen.get(name, 0) + 1
+
+    def _left_alone(self) -> dict[Tensor, None]:
+        return dict.fromkeys(self._finder.weights()) if self._finder is not None else self._excluded
+
+    def _name(self, p: Tensor) -> str:
+        if p not in self._names:
+            for number, group in enumerate(self.optimizer.param_groups):
+                for place, other in enumerate(group["params"]):
+                    self._names.setdefault(other, f"group{number}[{place}]")
+        return self._names.get(p, "unnamed")
+
+    def _before_step(self, optimizer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+        if not callable(closure):
+            scale = getattr(
+                optimizer, "grad_scale", None
+            )  # a fused optimizer's, which it divides by in its step
+            self.clip(1.0 if scale is None else scale)
+            self._log()
+            return None
+
+        def clipped(evaluate: Callable[[], Any] = closure) -> Any:
+            loss = evaluate()
+            self.clip()
+            self._log()
+            return loss
+
+        if "closure" in kwargs:
+            return args, {**kwargs, "closure": clipped}
+        return (args[0], clipped, *args[2:]), kwargs
+
+    def _log(self) -> None:
+        probe = self._probe
+        if probe is None or probe.step % probe.every:
+            return
+        probe.log(**self.metrics())
+        self._logged += 1
+        if self._logged & (self._logged - 1) == 0:  # at 1, 2, 4, 8, ...: a killed run keeps most of them
+            self._write_counts()
+
+    def _write_counts(self) -> None:
+        if self._probe is None or not self._counts:
+            return
+        parameters = {n: {"steps": self._seen[n], "clipped": c.tolist()} for n, c in self._counts.items()}
+        what = {
+            "clipping": self.clipping,
+            "eps": self.eps,
+            "excluded": self.excluded,
+            "parameters": parameters,
+        }
+        record = self._probe.record
+        record.set_meta("agc", what)
+        record.commit()

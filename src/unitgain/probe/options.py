@@ -1,0 +1,81 @@
+"""What a Probe is asked to measure, checked at the door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..errors import InputError
+
+SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit
+SELDOM = 8  # what changes slowly is measured at every 8th sampled step, another eighth of the sites each time
+
+
+@dataclass(frozen=True)
+class Options:
+    """The arguments of `Probe` that decide what is measured; sample is 0 without histograms."""
+
+    every: int
+    signals: frozenset[str]
+    include: tuple[str, ...]
+    exclude: tuple[str, ...]
+    sample: int
+    limit: int | None
+    examples: int | None
+    maps: bool
+
+    def selects(self, name: str) -> bool:
+        return any(fnmatchcase(name, p) for p in self.include) and not any(
+            fnmatchcase(name, p) for p in self.exclude
+        )
+
+
+def check_every(every: object) -> int:
+    if not isinstance(every, int) or every < 1:
+        raise InputError(f"Probe(every={every!r}): expected a whole number of at least 1")
+    return every
+
+
+def check_signals(signals: Sequence[str]) -> frozenset[str]:
+    for name in signals:
+        if name not in SIGNALS:
+            raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
+    return frozenset(signals)
+
+
+def check_model(model: Any) -> nn.Module:
+    """The module to be hooked: the one inside a data-parallel wrapper."""
+    if not isinstance(model, nn.Module):
+        raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
+    if any(type(p).__name__ == "DTensor" for p in model.parameters()):
+        raise InputError(
+            "Probe(model=...): its parameters are sharded (DTensor), which a Probe cannot measure yet; measure the "
+            "model before it is sharded"
+        )
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = cast("nn.Module", model.module)
+    if isinstance(model, torch.jit.ScriptModule):
+        raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
+    return model
+
+
+def check_optimizer(optimizer: Any, model: nn.Module) -> torch.optim.Optimizer | None:
+    if optimizer is None:
+        return None
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(f"Probe(optimizer=...): expected an optimizer, got {type(optimizer).__name__}")
+    owned = {id(p) for p in model.parameters()}
+    if owned and not any(id(p) in owned for group in optimizer.param_groups for p in group["params"]):
+        name, whose = type(optimizer).__name__, type(model).__name__
+        raise InputError(
+            f"Probe(optimizer=...): this {name} holds none of the {len(owned)} parameters of the {whose}, so its steps "
+            "do not train it. Was the model made anew after the optimizer? Make the optimizer from this very model: "
+            f"{name}(model.parameters(), ...)"
+        )
+    return optimizer

@@ -1,0 +1,82 @@
+"""Step: what has been measured in one step so far, still on its devices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import stats
+from ..stats import Partial
+from .dataflow import Origin
+
+
+@dataclass
+class Step:
+    """What has been measured in one step so far.
+
+    number    steps before it
+    turn      sampled steps before it
+    partials  sums of whole tensors
+    held      copies of some examples of activations, reduced when the step is over: one tight loop is far
+              faster than as many hooks in the middle of other work
+    flat      samples of what has no channels: gradients, parameters, updates
+    norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
+    sums      pairs of tensors that were added between modules
+    """
+
+    number: int
+    turn: int
+    partials: dict[tuple[str, str], Partial] = field(default_factory=dict)
+    held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
+    flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
+    norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    sums: list[tuple[Origin, Origin]] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        return not (self.partials or self.held or self.flat)
+
+    def has(self, kind: str) -> bool:
+        return any(key[0] == kind for key in (*self.flat, *self.partials))
+
+    def add(self, kind: str, name: str, partial: Partial) -> None:
+        """A second tensor of the same site in the same step (gradient accumulation) is merged into the first."""
+        known = self.partials.get((kind, name))
+        if known is None:
+            self.partials[kind, name] = partial
+        else:
+            known.merge(partial)
+
+    def hold(self, name: str, some: Tensor, how: dict[str, Any]) -> None:
+        if name in self.held:
+            self._reduce(name)
+            self.add("activation", name, stats.summarize(some, **how))
+        elif ("activation", name) in self.partials:
+            self.add("activation", name, stats.summarize(some, **how))
+        else:
+            self.held[name] = some, how
+
+    def _reduce(self, name: str) -> None:
+        some, how = self.held.pop(name)
+        self.add("activation", name, stats.summarize(some, **how))
+
+    def add_flat(self, kind: str, name: str, values: Tensor) -> None:
+        known = self.flat.get((kind, name))
+        self.flat[kind, name] = values if known is None else torch.cat([known, values])
+
+    def set(self, kind: str, name: str, measured: Partial | Tensor) -> None:
+        """In place of what there was: an accumulated gradient holds the earlier ones already."""
+        self.partials.pop((kind, name), None)
+        self.flat.pop((kind, name), None)
+        self.norms.pop(name, None)
+        if isinstance(measured, Partial):
+            self.partials[kind, name] = measured
+        else:
+            self.flat[kind, name] = measured
+
+    def reduce_held(self) -> None:
+        for name in list(self.held):
+            self._reduce(name)

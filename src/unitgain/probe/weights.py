@@ -1,0 +1,120 @@
+"""Parameters, their gradients and updates in one step of training."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .. import stats
+from .options import FLAT_SAMPLE, Options
+from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
+from .step import Step
+
+
+class Weights:
+    """Measures parameters and gradients before the optimizer's step, and what the step changed after it.
+
+    step  what is measured goes there; the Probe sets it
+    """
+
+    def __init__(
+        self, model: nn.Module, options: Options, optimizer: torch.optim.Optimizer | None, step: Step
+    ):
+        self._model, self._options, self._optimizer = model, options, optimizer
+        self.step = step
+        self._parameters: list[Parameter] = []
+        self._updates = Updates(None if options.limit is None else FLAT_SAMPLE)
+
+    def listed(self) -> list[Parameter]:
+        if not self._parameters:
+            self._parameters = [p for p in list_parameters(self._model) if self._options.selects(p.name)]
+        return self._parameters
+
+    def hook_gradients(self, guard: Callable[..., Callable[..., None]]) -> list[RemovableHandle]:
+        """Without an optimizer nothing says when gradients are complete: each is measured when it changed."""
+        if self._optimizer is not None or "parameter_gradient" not in self._options.signals:
+            return []
+
+        def measure(p: Parameter, tensor: Tensor) -> None:
+            if tensor.grad is not None:
+                self._measure_gradients({p.name: tensor.grad})
+
+        return [
+            p.tensor.register_post_accumulate_grad_hook(guard(functools.partial(measure, p)))
+            for p in self.listed()
+            if p.tensor.requires_grad and p.tensor.is_leaf
+        ]
+
+    def before_step(self) -> None:
+        optimizer, signals = self._optimizer, self._options.signals
+        if signals & {"parameter", "update"}:
+            self.measure_values()
+        if "parameter_gradient" in signals:
+            named = {
+                p.name: unscaled(p.tensor.grad, optimizer)
+                for p in self.listed()
+                if p.tensor.grad is not None and p.tensor.numel()
+            }
+            self._measure_gradients(named)
+
+    def after_step(self) -> None:
+        if "update" not in self._options.signals:
+            return
+        changes = self._updates.changes(self.listed())
+        if was_skipped(self._optimizer):
+            return
+        for name, change in changes.items():
+            self._add("update", name, change)
+
+    def without_gradients(self) -> bool:
+        """Whether none of the optimizer's parameters has a gradient: there is nothing to step on."""
+        assert self._optimizer is not None
+        return all(p.grad is None for group in self._optimizer.param_groups for p in group["params"])
+
+    def measure_values(self) -> None:
+        """Parameters as they are now; the same values are compared with those after the step."""
+        plain = [p for p in self.listed() if p.tensor.numel() and not nn.parameter.is_lazy(p.tensor)]
+        signals = self._options.signals
+        if self._options.limit is None and (self._optimizer is None or "update" not in signals):
+            for p in plain:  # nothing to compare with later, so nothing is copied
+                self._add("parameter", p.name, p.tensor)
+            return
+        for name, values in self._updates.take(plain).items():
+            if "parameter" in signals:
+                self._add("parameter", name, values)
+
+    def _measure_gradients(self, named: dict[str, Tensor]) -> None:
+        """Exactly without a limit, else a sample and the norm of all."""
+        kind, sample, step = "parameter_gradient", self._options.sample, self.step
+        whole = {n: g.coalesce().values() if g.is_sparse else g.detach() for n, g in named.items()}
+        if self._options.limit is None:
+            for name, gradient in whole.items():
+                step.set(kind, name, stats.summarize(gradient, sample=sample))
+            return
+        for name, gradient in whole.items():
+            step.set(kind, name, stats.take_sample(gradient, FLAT_SAMPLE))
+        large = {n: g for n, g in whole.items() if g.numel() > FLAT_SAMPLE}
+        for name, (norm, count) in gradient_norms(large).items():
+            if norm.device.type == "cpu" and not math.isfinite(norm.item()):  # perhaps outside of the sample
+                step.set(kind, name, stats.summarize(large[name], sample=sample))
+            else:
+                step.norms[name] = norm, count
+
+    def _add(self, kind: str, name: str, values: Tensor) -> None:
+        if self._options.limit is None:
+            self.step.add(kind, name, stats.summarize(values, sample=self._options.sample))
+        else:
+            self.step.add_flat(kind, name, values)
+
+
+def was_skipped(optimizer: Any) -> bool:
+    """Whether a fused optimizer did nothing because a GradScaler had found infinities. Waits for an accelerator
+    if there is a scaler. (Of an optimizer that is not fused the scaler does not even call `step`.)"""
+    found = getattr(optimizer, "found_inf", None)
+    return found is not None and bool(found > 0)

@@ -1,0 +1,124 @@
+"""A Record as a signal propagation curve: blocks in order, their branches, and what was predicted.
+
+Records of `ug.spp` hold exactly these; in those of `check` and of a Probe the recognised block and branch ends are
+taken.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import InputError
+from ..record import Record, Site
+from .layers import reported_step
+
+
+@dataclass(frozen=True)
+class Point:
+    """A block: number (0: the stem), moments, its branch's variance and factor; predictions (NaN: none)."""
+
+    number: int
+    name: str
+    sq_channel_mean: float
+    channel_var: float
+    branch_var: float = math.nan
+    transition: bool = False
+    alpha: float = math.nan
+    predicted: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def deviation(self) -> float:
+        """Of the measured variance from the predicted one: 0.1 is 10% too large."""
+        expected = self.predicted.get("channel_var", math.nan)
+        return self.channel_var / expected - 1 if expected > 0 else math.nan
+
+
+@dataclass(frozen=True)
+class Curve:
+    """All blocks of one network. law is "" where theory is silent."""
+
+    model: str
+    points: tuple[Point, ...]
+    law: str = ""
+
+    def column(self, name: str) -> np.ndarray:
+        return np.array([getattr(p, name) for p in self.points], dtype=float)
+
+    def predicted(self, name: str) -> np.ndarray:
+        return np.array([p.predicted.get(name, math.nan) for p in self.points], dtype=float)
+
+    @property
+    def deviation(self) -> str:
+        """ "variance 2% off prediction (median), 7% at most, at layer1.2"; "" without predictions."""
+        off = self.column("deviation")
+        if not np.isfinite(off).any():
+            return ""
+        worst = self.points[int(np.nanargmax(np.abs(off)))]
+        median = np.nanmedian(np.abs(off))
+        return f"variance {median:.1%} off prediction (median), {abs(worst.deviation):.1%} at most, at {worst.name}"
+
+    @property
+    def silent_branches(self) -> int:
+        """Branches that bring exactly nothing, because a gain in them or behind them starts at zero."""
+        return int(((self.column("branch_var") == 0) | (self.column("alpha") == 0)).sum())
+
+
+def spp_curve(record: Record) -> Curve:
+    """Reads the curve. Raises InputError for a record without residual blocks, or without channels."""
+    sites = [s for s in record.sites("activation") if _place(s)]
+    blocks = [s for s in sites if _place(s) == "block"]
+    if not blocks:
+        raise InputError(
+            "spp: the record has no residual block; measure with ug.spp(model, batch), which finds residual sums"
+        )
+    values = record.values("activation", reported_step(record))
+    meta = record.meta.get("spp", {})
+    predicted = meta.get("predicted", {})
+    branches = {s.attributes.get("of"): s for s in sites if _place(s) == "branch"}
+    points, waiting = [], None
+    for site in sites:
+        row = values.get(site.name, {})
+        if _place(site) == "branch":
+            waiting = site
+            continue
+        branch = branches.get(site.name) or (waiting if None in branches else None)
+        waiting = None
+        measured = (
+            values.get(branch.name, {}).get("channel_var", math.nan) if branch is not None else math.nan
+        )
+        expected = dict(predicted.get(site.name, {}))
+        if branch is not None and branch.name in predicted:
+            expected["branch_var"] = predicted[branch.name]["channel_var"]
+        points.append(
+            Point(
+                number=0 if _place(site) == "stem" else sum(p.number > 0 for p in points) + 1,
+                name=site.name,
+                sq_channel_mean=row.get("sq_channel_mean", math.nan),
+                channel_var=row.get("channel_var", math.nan),
+                branch_var=measured,
+                transition=_is_transition(site, points, blocks),
+                alpha=float(site.attributes.get("alpha", math.nan)),
+                predicted=expected,
+            )
+        )
+    if all(math.isnan(p.channel_var) for p in points):
+        raise InputError("spp: the blocks' outputs have no channels, so there is no channel mean or variance")
+    return Curve(str(record.meta.get("model", "")), tuple(points), str(meta.get("law", "")))
+
+
+def _place(site: Site) -> str:
+    if site.attributes.get("block"):
+        return str(site.attributes["block"])
+    return "block" if site.attributes.get("role") == "block" else ""
+
+
+def _is_transition(site: Site, before: list[Point], blocks: list[Site]) -> bool:
+    """As measured; in other records a change of the shape."""
+    if "transition" in site.attributes:
+        return bool(site.attributes["transition"])
+    number = next((i for i, s in enumerate(blocks) if s is site), 0)
+    return number > 0 and blocks[number - 1].shape != site.shape

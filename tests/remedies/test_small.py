@@ -1,0 +1,184 @@
+"""Residual branches, the head, small repairs, and taking things back."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from architectures import NormBlock, PlainBlock, residual
+from torch import Tensor, nn
+
+from unitgain import InputError
+from unitgain import remedies as rm
+
+
+def state(model: nn.Module) -> dict[str, Tensor]:
+    return {n: t.detach().clone() for n, t in model.state_dict().items()}
+
+
+REMEDIES = {
+    "init_": lambda m, x: rm.init_(m, batch=x),
+    "lsuv_": rm.lsuv_,
+    "scale_head_": rm.scale_head_,
+    "zero_residual_ends_": rm.zero_residual_ends_,
+    "skip_init_": rm.skip_init_,
+    "scale_residual_branches_": rm.scale_residual_branches_,
+    "fixup_": rm.fixup_,
+    "remove_redundant_bias_": rm.remove_redundant_bias_,
+    "recalibrate_": lambda m, x: rm.recalibrate_(m, [x]),
+    "normalize_input_": rm.normalize_input_,
+    "break_symmetry_": rm.break_symmetry_,
+}
+
+
+@pytest.mark.parametrize("name", REMEDIES)
+def test_every_remedy_can_be_taken_back_exactly(name: str) -> None:
+    model, x = residual(PlainBlock if name == "fixup_" else NormBlock), torch.randn(8, 3, 10, 10) * 3
+    with torch.no_grad():
+        (model[1].first if name == "fixup_" else model[1].conv1).weight.zero_()
+    model.eval()
+    before, out, snapshot = state(model), model(x), rm.Snapshot(model)
+    tensors = {n: id(p) for n, p in model.named_parameters()}
+    report = REMEDIES[name](model, x)
+    assert report.changes
+    assert str(report)
+    snapshot.restore()
+    after = state(model)
+    assert list(before) == list(after)
+    assert all(torch.equal(before[n], after[n]) for n in before)
+    assert tensors == {n: id(p) for n, p in model.named_parameters()}
+    assert torch.equal(out, model(x))
+    assert not model.training
+
+
+@pytest.mark.parametrize("block", [PlainBlock, NormBlock])
+def test_silent_branches_make_every_block_the_identity(block) -> None:
+    x = torch.randn(4, 3, 10, 10)
+    for remedy in (rm.zero_residual_ends_, rm.skip_init_):
+        model = residual(block)
+        stem = model[0](x)
+        assert remedy(model, x).ok
+        expected = stem if block is PlainBlock else F.relu(stem)
+        got = model[:4](x)
+        assert torch.equal(got, expected)
+
+
+def test_skip_init_keeps_its_gains_through_copies_and_state_dicts() -> None:
+    model, x = residual(PlainBlock), torch.randn(4, 3, 10, 10)
+    rm.skip_init_(model, x, alpha=0.5)
+    twin = copy.deepcopy(model)
+    assert torch.equal(model(x), twin(x))
+    fresh = residual(PlainBlock)
+    rm.skip_init_(fresh, x)
+    fresh.load_state_dict(model.state_dict())
+    assert torch.allclose(model(x), fresh(x))
+    model(x).sum().backward()
+    assert model[1].last.skip_gain.grad is not None
+
+
+def test_scaled_branches_keep_variance_within_a_factor_over_depth() -> None:
+    def growth(scaled: bool) -> float:
+        torch.manual_seed(0)
+        model, x = residual(PlainBlock, 16), torch.randn(8, 3, 12, 12)
+        rm.init_(model, batch=x)
+        if scaled:
+            assert len(rm.scale_residual_branches_(model, x).changes) >= 16
+        return (model[:17](x).var() / model[0](x).var()).item()
+
+    assert growth(False) > 1000
+    assert growth(True) < 8
+
+
+def test_fixup_scales_by_depth_and_refuses_norms() -> None:
+    model, x = residual(PlainBlock, 4), torch.randn(4, 3, 10, 10)
+    before = model[1].first.weight.detach().clone()
+    rm.fixup_(model, x)
+    assert torch.allclose(model[1].first.weight, before * 4**-0.5)  # m = 2: L^(-1/2)
+    assert not model[1].last.weight.any()
+    assert not model(x).any()
+    assert {n.split(".")[-1] for n, p in model.named_parameters() if p.dim() == 0} == {
+        "fixup_bias_in", "fixup_scale", "fixup_bias_out",
+    }  # fmt: skip
+    with pytest.raises(InputError, match="norm"):
+        rm.fixup_(residual(NormBlock), x)
+    with pytest.raises(InputError, match="no residual branch"):
+        rm.fixup_(nn.Linear(3, 3), torch.randn(2, 3))
+
+
+@pytest.mark.parametrize("classes", [2, 10, 27, 1000])
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_first_loss_is_within_2_percent_of_ln_c(classes: int, norm: bool) -> None:
+    tail = [nn.BatchNorm1d(classes)] if norm else []
+    model = nn.Sequential(nn.Linear(16, 200), nn.Tanh(), nn.Linear(200, classes), *tail)
+    with torch.no_grad():
+        model[2].weight.normal_()
+        model[2].bias.normal_()
+    x, y = torch.randn(512, 16), torch.randint(classes, (512,))
+    report = rm.scale_head_(model, (x, y))
+    assert report.ok, str(report)
+    assert F.cross_entropy(model(x), y).item() == pytest.approx(math.log(classes), rel=0.02)
+
+
+def test_a_shared_head_is_left_and_named() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.embedding, self.head = nn.Embedding(50, 16), nn.Linear(16, 50, bias=False)
+            self.head.weight = self.embedding.weight
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.embedding(x))
+
+    report = rm.scale_head_(Tied(), torch.randint(50, (4, 7)))
+    assert not report.changes
+    assert "shared with embedding" in report.problems[0]
+
+
+def test_a_redundant_bias_goes_and_outputs_stay_in_both_modes() -> None:
+    model, x = residual(NormBlock), torch.randn(8, 3, 10, 10)
+    with torch.no_grad():
+        for block in (model[1], model[2]):
+            block.conv1.bias.normal_()
+    model(x)
+    trained, evaluated = copy.deepcopy(model)(x), copy.deepcopy(model).eval()(x)
+    report = rm.remove_redundant_bias_(model, x)
+    assert [c.name for c in report.changes] == [f"{i}.conv{j}.bias" for i in (1, 2, 3) for j in (1, 2)]
+    assert torch.allclose(copy.deepcopy(model).eval()(x), evaluated, atol=1e-5)
+    assert torch.allclose(model(x), trained, atol=1e-5)
+
+
+def test_a_bias_that_is_not_redundant_stays() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.LayerNorm(8), nn.Linear(8, 8), nn.ReLU(), nn.BatchNorm1d(8))
+    assert not rm.remove_redundant_bias_(model, torch.randn(16, 8)).changes
+
+
+def test_input_is_normalized_by_channel_also_by_name() -> None:
+    x = torch.rand(64, 3, 8, 8) * torch.tensor([255.0, 1.0, 10.0]).view(1, 3, 1, 1) + 7
+    model = nn.Sequential(nn.Identity())
+    rm.normalize_input_(model, x)
+    for y in (model(x), model(input=x)):
+        assert torch.allclose(y.mean((0, 2, 3)), torch.zeros(3), atol=1e-4)
+        assert torch.allclose(y.std((0, 2, 3)), torch.ones(3), atol=1e-3)
+    for wrong, why in ((torch.full((4, 3), 2.0), "constant"), (torch.full((4, 3), float("nan")), "finite")):
+        with pytest.raises(InputError, match=why):
+            rm.normalize_input_(nn.Linear(3, 3), wrong)
+
+
+def test_symmetric_units_are_drawn_anew_and_silent_ends_stay() -> None:
+    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 4))
+    with torch.no_grad():
+        model[0].weight.fill_(0.5)
+        model[2].weight[5:9] = model[2].weight[4]
+        model[4].weight.zero_()
+    kept = model[2].weight.detach().clone()
+    report = rm.break_symmetry_(model, torch.randn(8, 64))
+    assert {c.name for c in report.changes} == {"0.weight", "2.weight"}
+    assert len(torch.unique(model[0].weight.detach(), dim=0)) == 128
+    assert model[0].weight.std().item() == pytest.approx(1 / 8, rel=0.05)
+    rest = [i for i in range(128) if not 5 <= i < 9]
+    assert torch.equal(model[2].weight[rest], kept[rest])
+    assert len(torch.unique(model[2].weight.detach(), dim=0)) == 128
+    assert not model[4].weight.any()

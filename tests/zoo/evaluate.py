@@ -1,0 +1,107 @@
+"""Runs unitgain over rows of the zoo and judges what it said."""
+
+from __future__ import annotations
+
+import importlib.util
+import time
+import warnings
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import defects_autoencoder
+import defects_cnn
+import defects_mlp
+import defects_resnet
+import defects_rnn
+import defects_transformer
+import defects_unet
+import healthy
+import torch
+from row import Healthy, Sick
+
+from unitgain import check
+from unitgain.diagnose import RULES, Finding
+
+FAMILIES: dict[str, Sequence[Sick]] = {
+    "mlp": defects_mlp.ROWS,
+    "cnn": defects_cnn.ROWS,
+    "resnet": defects_resnet.ROWS,
+    "transformer": defects_transformer.ROWS,
+    "rnn": defects_rnn.ROWS,
+    "autoencoder": defects_autoencoder.ROWS,
+    "unet": defects_unet.ROWS,
+}
+SICK: tuple[Sick, ...] = tuple(row for rows in FAMILIES.values() for row in rows)
+HEALTHY: tuple[Healthy, ...] = healthy.ROWS
+
+INFO_BY_NATURE = {"UG601"}  # harmless, and so never more than information
+RECALL, RECALL_OF_A_CODE = 0.95, 0.9
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the rules said about one row.
+
+    missing   the planted causes that were not found, as their rows write them
+    alarms    codes of errors and warnings that are neither planted nor granted
+    crowd     errors and warnings beyond one for each planted cause
+    """
+
+    row: Sick | Healthy
+    findings: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def loud(self) -> tuple[Finding, ...]:
+        """Errors and warnings."""
+        return tuple(f for f in self.findings if f.severity != "info")
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        if isinstance(self.row, Healthy):
+            return ()
+        said = {f.code for f in self.loud} | {f.code for f in self.findings if f.code in INFO_BY_NATURE}
+        return tuple(text for text, codes in zip(self.row.must, self.row.alternatives) if not codes & said)
+
+    @property
+    def alarms(self) -> tuple[str, ...]:
+        accepted = frozenset() if isinstance(self.row, Healthy) else self.row.accepted
+        return tuple(f.code for f in self.loud if f.code not in accepted)
+
+    @property
+    def crowd(self) -> int:
+        causes = 0 if isinstance(self.row, Healthy) else len(self.row.must)
+        return max(0, len(self.loud) - causes)
+
+    @property
+    def right(self) -> bool:
+        return not (self.missing or self.alarms or self.crowd)
+
+    def __str__(self) -> str:
+        parts = [f"{self.row.id}:"]
+        if self.missing:
+            parts.append(f"missing {', '.join(self.missing)};")
+        parts += [f"{f.code} {f.name} ({f.severity}, {f.site}): {f.message};" for f in self.loud]
+        return " ".join(parts)
+
+
+def examine(row: Sick | Healthy, seed: int = 0) -> Outcome:
+    """Builds the row's case and checks it. The same seed gives the same case, whatever ran before."""
+    torch.manual_seed(zlib.crc32(row.id.encode()) + seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what libraries say while models are built
+        case = row.make()
+        begin = time.perf_counter()
+        report = check(case.model, case.batch, case.loss, steps=case.steps, optimizer=case.optimizer)
+    return Outcome(row, report.findings, time.perf_counter() - begin)
+
+
+def unjudged(row: Sick) -> frozenset[str]:
+    """The planted codes for which this version of unitgain has no rule."""
+    return frozenset().union(*row.alternatives) - set(RULES)
+
+
+def absent(row: Healthy) -> bool:
+    """Whether the package that a healthy model comes from is not installed."""
+    return bool(row.needs) and importlib.util.find_spec(row.needs) is None

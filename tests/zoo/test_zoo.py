@@ -1,0 +1,86 @@
+"""Every planted defect is found, called by its name and by no second one; healthy networks are left in peace."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from evaluate import HEALTHY, SICK, absent, examine, unjudged
+from known import KNOWN
+from row import Healthy, Sick, fill
+from torch import nn
+
+CODES = [
+    "UG101",
+    "UG102",
+    "UG103",
+    "UG104",
+    "UG201",
+    "UG202",
+    "UG301",
+    "UG302",
+    "UG303",
+    "UG304",
+    "UG305",
+    "UG306",
+    "UG307",
+    "UG401",
+    "UG402",
+    "UG403",
+    "UG404",
+    "UG405",
+    "UG406",
+    "UG501",
+    "UG502",
+    "UG503",
+    "UG601",
+    "UG602",
+    "UG603",
+    "UG604",
+    "UG605",
+    "UG606",
+    "UG607",
+]
+
+
+def parameters(rows: tuple[Sick, ...] | tuple[Healthy, ...]) -> list:
+    return [
+        pytest.param(
+            row,
+            id=row.id,
+            marks=[pytest.mark.xfail(reason=KNOWN[row.id], strict=True)] if row.id in KNOWN else [],
+        )
+        for row in rows
+    ]
+
+
+@pytest.mark.parametrize("row", parameters(SICK))
+def test_a_planted_defect_is_found_and_nothing_else(row: Sick) -> None:
+    if codes := unjudged(row):
+        pytest.skip(f"no rule yet: {', '.join(sorted(codes))}")
+    outcome = examine(row)
+    assert not outcome.missing, outcome
+    assert not outcome.alarms, outcome
+    assert not outcome.crowd, outcome
+
+
+@pytest.mark.parametrize("row", parameters(HEALTHY))
+def test_a_healthy_network_gets_no_error_and_no_warning(row: Healthy, torchvision_operators: None) -> None:
+    if absent(row):
+        pytest.skip(f"{row.needs} is not installed")
+    outcome = examine(row)
+    assert not outcome.loud, outcome
+
+
+def test_the_zoo_covers_every_code_three_times_and_ids_are_unique() -> None:
+    planted = Counter(text.split("|")[0] for row in SICK for text in row.must)
+    assert not [code for code in CODES if planted[code] < 3]
+    assert set(planted) <= set(CODES)
+    ids = [row.id for row in (*SICK, *HEALTHY)]
+    assert len(ids) == len(set(ids))
+    assert set(KNOWN) <= set(ids)
+
+
+def test_a_pattern_that_matches_nothing_plants_nothing_and_says_so() -> None:
+    with pytest.raises(AssertionError, match="nothing would be planted"):
+        fill(nn.Linear(2, 2), "fc1.weight", 0.0)
