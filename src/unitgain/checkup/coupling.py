@@ -21,7 +21,9 @@ from ..probe import modules
 from .batch import Batch
 from .isolate import copied, random_state_kept
 
-_PLACE = 1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
+_PLACE = (
+    1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
+)
 _ROWS = 4  # examples per pass: four passes of a few examples cost less than one pass of the batch
 
 

@@ -115,6 +115,11 @@ def _arrives_as_zero(cause: Finding, effect: Finding, view: View) -> bool:
     return effect.evidence.get("reason") in ("killed", "zero")
 
 
+def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
+    """The run had finite losses before, so whatever is not finite at its end came with them."""
+    return math.isnan(float(cause.evidence.get("last", 0.0)))
+
+
 def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
     """The effect is seen behind one of the weights that the cause names."""
     weights = [view.parameter(name) for name in cause.evidence.get("weights", ())]
@@ -162,10 +167,19 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
     ("UG401", "UG102", _faded),
+<<<<<<< HEAD
     ("UG301", "UG403", _arrives_as_zero),
     ("UG401", "UG403", _arrives_as_zero),
     ("UG104", "UG403", _arrives_as_zero),
     ("UG303", "UG402", _weights_are_large),
+=======
+    ("UG301", "UG403", _faded_to_zero),
+    ("UG401", "UG403", _faded_to_zero),
+    ("UG101", "UG505", _always),
+    ("UG501", "UG504", _is_error),
+    ("UG504", "UG306", _ended_not_finite),
+    ("UG504", "UG405", _ended_not_finite),
+>>>>>>> train
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),
     *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),

@@ -175,7 +175,9 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
         for name, values in view.over_steps("parameter_gradient", "absmax").items()
     }
     broken = view.over_steps("parameter_gradient", "nonfinite")
-    excused = set(view.fact("unblocked") or ()) | {name for name, share in broken.items() if np.any(share > 0)}
+    excused = set(view.fact("unblocked") or ()) | {
+        name for name, share in broken.items() if np.any(share > 0)
+    }
     head_is_zero = bool(view.fact("output", "zero_head"))
     found = []
     for parameter in trainable:

@@ -212,7 +212,9 @@ def _rounding_alone(view: View) -> Measured | None:
 def _erases(view: View, norm: Measured) -> bool:
     if norm.role != "norm" or not norm["rms"] > 0:
         return False
-    gain = next((p["rms"] for p in view.own_parameters(norm) if p.site.attributes.get("role") == "weight"), 1.0)
+    gain = next(
+        (p["rms"] for p in view.own_parameters(norm) if p.site.attributes.get("role") == "weight"), 1.0
+    )
     entering = max((m["rms"] for m in view.fed_by(norm)), default=0.0)
     return norm["rms"] < CATALOGUE["UG102"].limit("rounding") * gain * entering
 

@@ -162,8 +162,8 @@ ENTRIES = (
             "measuring began. What chance explains is subtracted: among n examples whose incoming vectors "
             "have mean cosine c, a random unit without bias is off for all with the probability that n "
             "equally correlated Gaussians are all negative (half of the units if all examples look "
-            "alike). The spread of the layer's biases, as far as they lie on both sides of zero, counts as something the "
-            "examples share."
+            "alike). The spread of the layer's biases, as far as they lie on both sides of zero, counts as something "
+            "the examples share."
         ),
         thresholds={
             "warning": Threshold(0.1, "of the units, beyond chance"),
