@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test normfree lint bench zoo docs clean
+.PHONY: venv demo test kill normfree lint bench zoo docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -12,6 +12,10 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
+kill: $(VENV)/.dev
+	$(BIN)/python -m pytest tests/train/test_resume.py -m slow -s
 
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev

@@ -21,7 +21,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -34,7 +34,7 @@ import unitgain as ug
 CASES = {"none": 0.0, "a tenth": 0.1, "all": 1.0}
 
 
-def gradients(parameters: list[torch.Tensor], share: float) -> list[torch.Tensor]:
+def gradients(parameters: Sequence[torch.Tensor], share: float) -> list[torch.Tensor]:
     """Gradients of which a share of the units (rows) lies above the limit of 0.01, the others below it."""
     generator = torch.Generator().manual_seed(1)
     found = []
@@ -49,7 +49,7 @@ def gradients(parameters: list[torch.Tensor], share: float) -> list[torch.Tensor
     return found
 
 
-def one_pass(parameters: list[torch.Tensor]) -> None:
+def one_pass(parameters: Sequence[torch.Tensor]) -> None:
     """Reads weights and gradients, writes gradients."""
     for p in parameters:
         assert p.grad is not None
@@ -57,7 +57,7 @@ def one_pass(parameters: list[torch.Tensor]) -> None:
 
 
 def measure(
-    variants: dict[str, Callable[[], None]], put_back: Callable[[], None], rounds: int
+    variants: dict[str, Callable[[], object]], put_back: Callable[[], None], rounds: int
 ) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(-2, rounds):
@@ -83,7 +83,7 @@ def row(name: str, times: list[float], found: dict[str, list[float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--model", default="dm_nfnet_f0", help="of timm")
     parser.add_argument("--out", type=Path)
@@ -111,16 +111,15 @@ def main() -> None:
 
         def put_back(kept: list[torch.Tensor] = kept) -> None:
             for p, g in zip(parameters, kept):
+                assert p.grad is not None
                 p.grad.copy_(g)
 
-        variants: dict[str, Callable[[], None]] = {
+        variants: dict[str, Callable[[], object]] = {
             "one pass": lambda: one_pass(parameters),
             "one pass again (noise)": lambda: one_pass(parameters),
             "timm adaptive_clip_grad": lambda: adaptive_clip_grad(parameters, 0.01),
-            "ug.optim.agc_": lambda: ug.optim.agc_(parameters, 0.01) and None,
-            'ug.optim.agc_(gains="channel")': lambda: (
-                ug.optim.agc_(parameters, 0.01, gains="channel") and None
-            ),
+            "ug.optim.agc_": lambda: ug.optim.agc_(parameters, 0.01),
+            'ug.optim.agc_(gains="channel")': lambda: ug.optim.agc_(parameters, 0.01, gains="channel"),
         }
         found = measure(variants, put_back, options.rounds)
         lines += [

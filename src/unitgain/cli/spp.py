@@ -92,6 +92,6 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
         console.print(curve.deviation, markup=False, highlight=False)
     if curve.silent_branches and not open_gains:
         note(
-            f"{name}: {curve.silent_branches} branches end in exactly zero, as their gains are initialized so; "
+            f"{name}: {curve.silent_branches} branches bring exactly nothing, as their gains are initialized at zero; "
             "--open-gains measures them as if the gains were one"
         )

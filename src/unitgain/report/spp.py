@@ -19,7 +19,7 @@ from .layers import reported_step
 
 @dataclass(frozen=True)
 class Point:
-    """One block: its number (the stem is 0), its moments, its branch's variance, and predictions (NaN: none)."""
+    """A block: number (0: the stem), moments, its branch's variance and factor; predictions (NaN: none)."""
 
     number: int
     name: str
@@ -27,6 +27,7 @@ class Point:
     channel_var: float
     branch_var: float = math.nan
     transition: bool = False
+    alpha: float = math.nan
     predicted: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -62,8 +63,8 @@ class Curve:
 
     @property
     def silent_branches(self) -> int:
-        """Branches that end in exactly nothing, because a gain starts at zero."""
-        return int((self.column("branch_var") == 0).sum())
+        """Branches that bring exactly nothing, because a gain in them or behind them starts at zero."""
+        return int(((self.column("branch_var") == 0) | (self.column("alpha") == 0)).sum())
 
 
 def spp_curve(record: Record) -> Curve:
@@ -100,6 +101,7 @@ def spp_curve(record: Record) -> Curve:
                 channel_var=row.get("channel_var", math.nan),
                 branch_var=measured,
                 transition=_is_transition(site, points, blocks),
+                alpha=float(site.attributes.get("alpha", math.nan)),
                 predicted=expected,
             )
         )
