@@ -8,10 +8,10 @@ evaluated at the end. Draws of 1,000 batches at once are the same stream as sing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -21,15 +21,19 @@ from ..checkup.facts import target_facts
 from ..data import load_names
 from ..data.names import Names
 from ..errors import InputError
+from ..models import char_mlp
 from ..models.char_mlp import SEED, VARIANTS, CharMLP
 from ..probe import Probe
 from ..record import Record
 from ..train import InMemoryLoader, Learner, checkpoint
 from .fused import FusedStep
+from .registry import Recipe
 from .runs import Outcome, RunFolder
 from .settings import as_json
 
-_CHUNK = 1000  # steps between two looks at anything else; checkpoints and changes of the rate fall on its ends
+_CHUNK = (
+    1000  # steps between two looks at anything else; checkpoints and changes of the rate fall on its ends
+)
 _KEEP = 2
 
 Variant = Literal["original", "softmax", "tanh", "kaiming", "batchnorm", "deep", "deep_batchnorm"]
@@ -62,7 +66,11 @@ class MakemoreConfig:
 
 
 def train(
-    config: MakemoreConfig, run: RunFolder | None = None, *, resume: bool = False, say: Callable[[str], None] = print
+    config: MakemoreConfig,
+    run: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains the variant. metrics: initial_loss (the first batch's), train_loss, val_loss, steps_per_second."""
     names = load_names(config.names or None)
@@ -76,7 +84,9 @@ def train(
         end = training.next_stop(at)
         losses = training.advance(at, end)
         if at // _TOLD != end // _TOLD or end == config.steps:
-            say(f"step {end:7d}  loss {float(losses.mean()):.4f}  {(end - first) / (time.perf_counter() - began):.0f}/s")
+            say(
+                f"step {end:7d}  loss {float(losses.mean()):.4f}  {(end - first) / (time.perf_counter() - began):.0f}/s"
+            )
         at = end
         if run is not None and (at % config.save_every == 0 or at == config.steps):
             training.save(at)
@@ -101,7 +111,9 @@ def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
     was = model.training
     model.eval()
     with torch.no_grad():
-        parts = [F.cross_entropy(model(a), b, reduction="sum") for a, b in zip(x.split(20_000), y.split(20_000))]
+        parts = [
+            F.cross_entropy(model(a), b, reduction="sum") for a, b in zip(x.split(20_000), y.split(20_000))
+        ]
     model.train(was)
     return float(sum(parts)) / len(y)
 
@@ -119,6 +131,13 @@ def learner(config: MakemoreConfig) -> Learner:
         (names.train.x, names.train.y), config.batch_size, replacement=True, batches=1000, generator=generator
     )
     return Learner(model, loader, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=config.lr))
+
+
+def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: int) -> list[str]:
+    """n names by a trained model, the same ones for the same seed."""
+    model = make_model(config)
+    model.load_state_dict(weights)
+    return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
 
 
 class _Training:
@@ -178,7 +197,9 @@ class _Training:
     def _describe(self, record: Record) -> None:
         """What the rules about loss curves ask for."""
         y = self.y[: self.config.batch_size]
-        target = target_facts(y, torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary), "cross_entropy")
+        target = target_facts(
+            y, torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary), "cross_entropy"
+        )
         fact: dict[str, Any] = {"name": "cross_entropy", "kind": "cross_entropy"}
         record.set_meta("facts", {**record.facts, "mode": "training", "loss": fact, "target": target})
         record.commit()
@@ -255,3 +276,14 @@ class _FusedOptimizer(torch.optim.Optimizer):
         assert self.batch is not None
         x, y = self.batch
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
+
+
+RECIPE = Recipe(
+    "makemore",
+    "character MLP on names, in the variants of the makemore lecture",
+    MakemoreConfig(),
+    train,
+    learner,
+    {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
+    sample,
+)

@@ -1,11 +1,11 @@
 """A run's folder, which holds all that is left of a training: who made it, what was measured, weights, plots.
 
-    config.json            recipe, settings, versions, machine
-    record.sqlite          losses, learning rates, metrics, statistics of every measured step
-    checkpoints/           what --resume goes on from
-    metrics.json           the outcome
-    weights.safetensors    the trained model
-    plots/                 loss.png, updates.png, ...
+config.json            recipe, settings, versions, machine
+record.sqlite          losses, learning rates, metrics, statistics of every measured step
+checkpoints/           what --resume goes on from
+metrics.json           the outcome
+weights.safetensors    the trained model
+plots/                 loss.png, updates.png, ...
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
         elif not resume:
-            raise InputError(f"--run {path}: it holds a run already; add --resume to go on, or name a new folder")
+            raise InputError(
+                f"--run {path}: it holds a run already; add --resume to go on, or name a new folder"
+            )
         else:
             self._check_same(known, recipe, settings)
 
@@ -88,7 +90,9 @@ class RunFolder:
         """The outcome's metrics, weights and plots."""
         from safetensors.torch import save_file
 
-        state = {name: t.detach().cpu().contiguous().clone() for name, t in outcome.model.state_dict().items()}
+        state = {
+            name: t.detach().cpu().contiguous().clone() for name, t in outcome.model.state_dict().items()
+        }
         beside = self.path / ".weights.tmp"
         save_file(state, beside)
         os.replace(beside, self.weights)
