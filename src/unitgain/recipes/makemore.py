@@ -108,12 +108,13 @@ def train(
     model = training.model
     train_loss, _ = evaluate(model, names.train.x, names.train.y)
     val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
-    found = {"train_loss": train_loss, "val_loss": val_loss, "val_accuracy": val_accuracy}
-    record.add_metrics((config.steps - 1, name, value) for name, value in found.items())
+    record.log(config.steps - 1, train_loss=train_loss, val_loss=val_loss)
     record.commit()
     metrics = {
         "initial_loss": training.initial_loss,
-        **found,
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
         "steps_per_second": config.steps / training.seconds,
     }
     return Outcome("makemore", config, model, metrics, training.seconds, record)
