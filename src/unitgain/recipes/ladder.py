@@ -1,4 +1,4 @@
-"""A ladder: a row of trainings whose results stand beside published ones. Its tables, for a terminal and as Markdown."""
+"""Ladders: trainings whose results stand beside published ones. Their tables, for a terminal and as Markdown."""
 
 from __future__ import annotations
 

@@ -195,7 +195,8 @@ class _Training:
         self.record.add_metrics([*steps, (at, "lr", lr)])
         self.record.commit(every=0.5)
         self.step = end
-        if self.run is not None and (end % config.save_every == 0 or end == config.steps):
+        due = end % config.save_every == 0 or end == config.steps
+        if self.run is not None and due and bool(losses.isfinite().all()):
             self._save(self.seconds + time.perf_counter() - began)
         self.seconds += time.perf_counter() - began
         return losses
