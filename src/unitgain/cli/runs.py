@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InputError
 from .errors import Debug
-from .output import busy, note
+from .output import busy
 
 if TYPE_CHECKING:
     from ..record import Record
