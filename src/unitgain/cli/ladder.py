@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
-from .errors import Debug
+from .errors import FINDINGS, Debug
 from .output import Console, check_outputs, note, table_of
 from .train import RecipeSettings
 
@@ -29,6 +29,8 @@ def ladder(
     debug: Debug = False,
 ) -> None:
     """Train a recipe's rungs one after the other and set the results beside the published ones.
+
+    Ends with 1 if a figure is not what it should be.
 
     \b
     Examples:
@@ -59,6 +61,8 @@ def ladder(
         with open(out, "w", encoding="utf-8") as file:
             file.write(result.markdown(shlex.join(words)))
         note(f"tables written: {out}")
+    if result.missed:
+        raise typer.Exit(FINDINGS)
 
 
 def list_recipes(

@@ -56,11 +56,16 @@ class Table:
 
 @dataclass(frozen=True)
 class LadderResult:
-    """What a ladder found. missed: one sentence for each figure that is not what it should be."""
+    """What a ladder found.
+
+    missed  one sentence for each figure that is not what it should be
+    judged  False where the published figures do not apply: other settings, other data, a short ladder
+    """
 
     title: str
     tables: Sequence[Table]
     missed: Sequence[str] = ()
+    judged: bool = True
 
     def markdown(self, command: str) -> str:
         """A page with the conditions under which it was measured."""
@@ -69,8 +74,10 @@ class LadderResult:
             f"`{command}`, {time.strftime('%Y-%m-%d')}: unitgain {on['unitgain']}, torch {on['torch']}, Python "
             f"{on['python']}, {on['machine']}, {on['threads']} thread{'s' if on['threads'] > 1 else ''}."
         )
-        missed = [f"- {line}" for line in self.missed] or ["Every figure is where it should be."]
-        parts = [f"# {self.title}", "", how, "", *missed, ""]
+        good = (
+            "Every figure is where it should be." if self.judged else "Not the published ladder's settings."
+        )
+        parts = [f"# {self.title}", "", how, "", *([f"- {line}" for line in self.missed] or [good]), ""]
         return "\n".join(parts) + "\n" + "\n".join(table.markdown() for table in self.tables)
 
 

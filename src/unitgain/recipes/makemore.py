@@ -27,6 +27,7 @@ from ..probe import Probe
 from ..record import Record
 from ..train import InMemoryLoader, Learner, checkpoint
 from .fused import FusedStep
+from .ladder import LadderOptions, LadderResult
 from .registry import Recipe
 from .runs import Outcome, RunFolder
 
@@ -89,7 +90,7 @@ def train(
     Raises InputError when the loss is not finite any more.
     """
     names = load_names(config.names or None)
-    training = _Training(config, names, run)
+    training = Training(config, names, run)
     if resume and training.resume():
         say(f"going on at step {training.step}")
     record = training.open_record()
@@ -157,10 +158,10 @@ def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: 
     return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
 
 
-class _Training:
+class Training:
     """Model, generator and record of one run, where it is, and how all that is stored."""
 
-    def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None):
+    def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None = None):
         self.config, self.run = config, run
         self.x, self.y = names.train.x, names.train.y
         self.data = hashlib.sha256("\n".join(names.words).encode()).hexdigest()
@@ -309,6 +310,12 @@ class _FusedOptimizer(torch.optim.Optimizer):
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
 
 
+def _ladder(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+    from .makemore_ladder import run
+
+    return run(options, say)
+
+
 RECIPE = Recipe(
     "makemore",
     "character MLP on names, in the variants of the makemore lecture",
@@ -317,4 +324,5 @@ RECIPE = Recipe(
     learner,
     {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
     sample,
+    _ladder,
 )
