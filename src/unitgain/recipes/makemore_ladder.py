@@ -180,18 +180,16 @@ class _Ladder:
             ">accuracy",
             ">points",
         ]
-        part = base.late_lr / base.lr if base.lr else math.nan
         notes = [
-            f"accuracy: characters of the validation names guessed right after {base.steps:,d} steps, with {part:g} "
-            f"times the rate from step {base.drop_at:,d} on. model as before: weights and buffers are bit for bit the "
-            "same after the sweep."
+            f"accuracy: characters of the validation names guessed right after {base.steps:,d} steps; from step "
+            f"{base.drop_at:,d} on the rate is {base.late_lr:g} in either case. model as before: weights and buffers are "
+            "bit for bit the same after the sweep."
         ]
         return Table("Learning rates", columns, rows, notes)
 
     def _accuracy_at(self, config: MakemoreConfig, rate: float) -> float:
-        scaled = replace(config, lr=rate, late_lr=rate * config.late_lr / config.lr)
         try:
-            return self._train(scaled)["val_accuracy"]
+            return self._train(replace(config, lr=rate))["val_accuracy"]
         except InputError:
             return math.nan  # it diverged
 
