@@ -107,7 +107,9 @@ class _Ladder:
                                    ("val", self.final_applies)):  # fmt: skip
                 theirs = getattr(published, split) if applies else math.nan
                 row += [f"{runs[0][f'{split}_loss']:.4f}", "" if math.isnan(theirs) else f"{theirs:.4f}"]
-            row.append(f"{runs[0]['val_loss'] - published.val:+.4f}" if self.final_applies else "")
+            row.append(
+                f"{round(runs[0]['val_loss'] - published.val, 4) + 0.0:+.4f}" if self.final_applies else ""
+            )
             if self.seeds > 1:
                 values = [r["val_loss"] for r in runs]
                 row.append(f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}")
