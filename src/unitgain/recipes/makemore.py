@@ -1,0 +1,342 @@
+"""makemore: the character MLP on names, in the five variants of the lecture and its two deep ones.
+
+Source of procedure and figures: A. Karpathy, "Neural Networks: Zero to Hero", makemore part 3. One generator draws the
+weights in the order of the lecture and then, for every step, the batch's indices; plain SGD; the whole splits are
+evaluated at the end. Draws of 1,000 batches at once are the same stream as single ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..checkup.facts import target_facts
+from ..data import load_names
+from ..data.names import Names
+from ..errors import InputError
+from ..models import char_mlp
+from ..models.char_mlp import SEED, VARIANTS, CharMLP
+from ..probe import Probe
+from ..record import Record
+from ..train import InMemoryLoader, Learner, checkpoint
+from .fused import FusedStep
+from .ladder import LadderOptions, LadderResult
+from .registry import Recipe
+from .runs import Outcome, RunFolder
+
+_CHUNK = 1000  # steps between two looks at anything else
+_TOLD = 20_000  # steps between two lines of progress
+_KEEP = 2  # checkpoints
+
+Variant = Literal["original", "softmax", "tanh", "kaiming", "batchnorm", "deep", "deep_batchnorm"]
+
+
+@dataclass(frozen=True)
+class MakemoreConfig:
+    """The character MLP on names. The defaults are the lecture's.
+
+    variant     initialization and norm; those of unitgain models 'char_mlp*'
+    steps       batches to train on
+    batch_size  examples per batch
+    lr          learning rate before step drop_at
+    late_lr     learning rate from there on
+    drop_at     the step at which the rate drops
+    seed        of weights and batches
+    every       measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
+    save_every  steps between checkpoints
+    names       a file of names, one a line; "" finds one (unitgain data)
+    """
+
+    variant: Variant = "batchnorm"
+    steps: int = 200_000
+    batch_size: int = 32
+    lr: float = 0.1
+    late_lr: float = 0.01
+    drop_at: int = 100_000
+    seed: int = SEED
+    every: int = 1000
+    save_every: int = 10_000
+    names: str = ""
+
+    def __post_init__(self) -> None:
+        least = {"steps": 1, "batch_size": 2, "drop_at": 0, "seed": 0, "every": 0, "save_every": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise InputError(f"--set {name}={getattr(self, name)}: it must be at least {lowest}")
+        for name in ("lr", "late_lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"--set {name}={getattr(self, name)}: a learning rate is a number above 0")
+
+
+def train(
+    config: MakemoreConfig,
+    run: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Trains the variant.
+
+    metrics: initial_loss (the first batch's); train_loss, val_loss and val_accuracy on the whole splits;
+    steps_per_second, measuring and writing included.
+
+    Raises InputError when the loss is not finite any more, and under torchrun.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("makemore: its steps take 0.1 ms, too little to share; start it without torchrun")
+    return train_on(load_names(config.names or None), config, run, resume=resume, say=say)
+
+
+def train_on(
+    names: Names,
+    config: MakemoreConfig,
+    run: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """As `train`, with names that are loaded already."""
+    training = Training(config, names, run)
+    if resume and training.resume():
+        say(f"going on at step {training.step}")
+    record = training.open_record()
+    while training.step < config.steps:
+        losses = training.advance()
+        finite = losses.isfinite()
+        if not bool(finite.all()):
+            record.commit()
+            step = training.step - len(losses) + int(finite.int().argmin())
+            raise InputError(
+                f"makemore: from step {step} on the loss is not finite; lower the rate (--set lr=0.01)"
+            )
+        if training.step % _TOLD == 0 or training.step == config.steps:
+            rate = training.step / training.seconds
+            say(f"step {training.step:7,d}  loss {float(losses.mean()):.4f}  {rate:,.0f} steps/s")
+    model = training.model
+    train_loss, _ = evaluate(model, names.train.x, names.train.y)
+    val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
+    record.log(config.steps - 1, train_loss=train_loss, val_loss=val_loss)
+    record.commit()
+    metrics = {
+        "initial_loss": training.initial_loss,
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
+        "steps_per_second": config.steps / training.seconds,
+    }
+    return Outcome("makemore", config, model, metrics, training.seconds, record)
+
+
+def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """(cross entropy, part of the characters guessed right) on a whole split, in evaluation mode; training flags come
+    back."""
+    was = model.training
+    model.eval()
+    loss, right = torch.zeros((), dtype=torch.float64), 0
+    with torch.no_grad():
+        for a, b in zip(x.split(20_000), y.split(20_000)):
+            logits = model(a)
+            loss += F.cross_entropy(logits, b, reduction="sum")
+            right += int((logits.argmax(1) == b).sum())
+    model.train(was)
+    return float(loss) / len(y), right / len(y)
+
+
+def make_model(config: MakemoreConfig, generator: torch.Generator | None = None) -> CharMLP:
+    return CharMLP(VARIANTS[config.variant], generator or torch.Generator().manual_seed(config.seed))
+
+
+def learner(config: MakemoreConfig, names: Names | None = None) -> Learner:
+    """The same model, batches and optimizer in a Learner, for `lr_find`. Its epochs have 1,000 batches."""
+    names = names or load_names(config.names or None)
+    generator = torch.Generator().manual_seed(config.seed)
+    model = make_model(config, generator)
+    loader = InMemoryLoader(
+        (names.train.x, names.train.y), config.batch_size, replacement=True, batches=1000, generator=generator
+    )
+    return Learner(model, loader, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=config.lr))
+
+
+def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: int) -> list[str]:
+    """n names by a trained model, the same ones for the same seed."""
+    model = make_model(config)
+    model.load_state_dict(weights)
+    return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
+
+
+class Training:
+    """Model, generator and record of one run, where it is, and how all that is stored."""
+
+    def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None = None):
+        self.config, self.run = config, run
+        self.x, self.y = names.train.x, names.train.y
+        self.data = hashlib.sha256("\n".join(names.words).encode()).hexdigest()
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self.model = make_model(config, self.generator)
+        self.fused = FusedStep(self.model, config.batch_size)
+        self.step, self.seconds = 0, 0.0
+        self.initial_loss = float("nan")
+
+    def open_record(self) -> Record:
+        path = None if self.run is None else self.run.record
+        if path is not None and path.exists() and self.step:
+            self.record = Record.reopen(path, before=self.step)
+        else:
+            self.record = Record(path, overwrite=True)
+        self.measured = (
+            _Measured(self.model, self.fused, self.record, self.config) if self.config.every else None
+        )
+        return self.record
+
+    def advance(self) -> Tensor:
+        """Trains to the end of the chunk; the losses of its steps."""
+        began = time.perf_counter()
+        config, at, end = self.config, self.step, self._chunk_end()
+        lr = config.lr if at < config.drop_at else config.late_lr
+        rows = torch.randint(0, len(self.y), (end - at, config.batch_size), generator=self.generator)
+        losses = self._run(self.x[rows], self.y[rows], lr)
+        if at == 0:
+            self.initial_loss = float(losses[0])
+            self._describe()
+        steps = [(at + i, "loss", loss) for i, loss in enumerate(losses.tolist())]
+        self.record.add_metrics([*steps, (at, "lr", lr)])
+        self.record.commit(every=0.5)
+        self.step = end
+        due = end % config.save_every == 0 or end == config.steps
+        if self.run is not None and due and bool(losses.isfinite().all()):
+            self._save(self.seconds + time.perf_counter() - began)
+        self.seconds += time.perf_counter() - began
+        return losses
+
+    def _chunk_end(self) -> int:
+        """Chunks end at multiples of 1,000, and wherever something else happens."""
+        config, at = self.config, self.step
+        stops = [at - at % _CHUNK + _CHUNK, config.steps, at - at % config.save_every + config.save_every]
+        if at < config.drop_at:
+            stops.append(config.drop_at)
+        return min(stops)
+
+    def _run(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        """x (S, B, T), y (S, B) -> losses (S,), with those steps measured whose turn it is."""
+        if self.measured is None:
+            return self.fused.run(x, y, lr)
+        losses, begin = [], 0
+        for cut in range(-self.step % self.config.every, len(x), self.config.every):
+            losses.append(self.fused.run(x[begin:cut], y[begin:cut], lr))
+            losses.append(self.measured.step(self.step + cut, x[cut], y[cut], lr))
+            begin = cut + 1
+        losses.append(self.fused.run(x[begin:], y[begin:], lr))
+        return torch.cat(losses)
+
+    def _describe(self) -> None:
+        """What the rules about losses ask for."""
+        y = self.y[: self.config.batch_size]
+        logits = torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary)
+        loss = {"name": "cross_entropy", "kind": "cross_entropy", "value": self.initial_loss}
+        target = target_facts(y, logits, "cross_entropy")
+        self.record.set_meta(
+            "facts", {"mode": "training", **self.record.facts, "loss": loss, "target": target}
+        )
+
+    # ---- checkpoints ---------------------------------------------------------------------------------------
+
+    def _save(self, seconds: float) -> None:
+        assert self.run is not None
+        self.record.commit()  # what a checkpoint claims to have happened must be in the record
+        state = {
+            "recipe": "makemore", "data": self.data, "step": self.step, "seconds": seconds,
+            "initial_loss": self.initial_loss, "model": self.model.state_dict(),
+            "generator": self.generator.get_state(),
+        }  # fmt: skip
+        folder = self.run.checkpoints
+        checkpoint.write(folder / checkpoint.name_of(self.step), state)
+        for old in checkpoint.list_folder(folder)[:-_KEEP]:
+            old.unlink(missing_ok=True)
+
+    def resume(self) -> bool:
+        """Puts back what the last checkpoint holds; False if there is none."""
+        if self.run is None:
+            return False
+        checkpoint.sweep(self.run.checkpoints)
+        found = checkpoint.list_folder(self.run.checkpoints)
+        if not found:
+            return False
+        path = found[-1]
+        state = checkpoint.read(path)
+        if not isinstance(state, dict) or state.get("recipe") != "makemore":
+            raise InputError(f"checkpoint {path}: not one of the recipe makemore")
+        if state["data"] != self.data:
+            raise InputError(
+                f"checkpoint {path}: its run had other names; resume with the file that it began with"
+            )
+        self.model.load_state_dict(state["model"])  # copies: the fused step goes on seeing the same tensors
+        self.generator.set_state(state["generator"])
+        self.step, self.seconds, self.initial_loss = state["step"], state["seconds"], state["initial_loss"]
+        return True
+
+
+class _Measured:
+    """A step seen by a Probe: forward and backward pass through the ordinary module, then the fused step on the same
+    batch as the optimizer's, so that the training is the same as without measuring."""
+
+    def __init__(self, model: CharMLP, fused: FusedStep, record: Record, config: MakemoreConfig):
+        self.model, self.optimizer = model, _FusedOptimizer(model, fused, config.lr)
+        self.probe = Probe(model, self.optimizer, every=config.every, to=record)
+
+    def step(self, number: int, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        """x (B, T), y (B,) -> losses (1,)."""
+        self.probe.go_to(number)
+        buffers = [(b, b.clone()) for b in self.model.buffers()]
+        self.probe.start()
+        try:
+            F.cross_entropy(self.model(x), y).backward()
+            for buffer, before in buffers:
+                buffer.copy_(before)
+            self.optimizer.batch = x, y
+            self.optimizer.param_groups[0]["lr"] = lr
+            self.optimizer.step()
+        finally:
+            self.probe.stop()
+            self.optimizer.zero_grad()
+        return self.optimizer.losses
+
+
+class _FusedOptimizer(torch.optim.Optimizer):
+    """A fused step in the place of an optimizer's, for the Probe to watch."""
+
+    def __init__(self, model: CharMLP, fused: FusedStep, lr: float):
+        super().__init__(model.parameters(), {"lr": lr})
+        self.fused = fused
+        self.batch: tuple[Tensor, Tensor] | None = None
+        self.losses = torch.zeros(1)
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        assert self.batch is not None
+        x, y = self.batch
+        self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
+
+
+def _ladder(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+    from .makemore_ladder import run
+
+    return run(options, say)
+
+
+RECIPE = Recipe(
+    "makemore",
+    "character MLP on names, in the variants of the makemore lecture",
+    MakemoreConfig(),
+    train,
+    learner,
+    {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
+    sample,
+    _ladder,
+)
