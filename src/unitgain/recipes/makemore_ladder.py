@@ -155,7 +155,7 @@ class _Ladder:
             config, by_hand = self._config(variant), runs[0]["val_accuracy"]
             learn = learner(config, self.names)
             before = [t.clone() for t in learn.model.state_dict().values()]
-            rate = learn.lr_find().suggestion
+            rate = learn.lr_find(1e-4, 10.0, 100 if self.short else 1000).suggestion
             same = all(torch.equal(a, b) for a, b in zip(before, learn.model.state_dict().values()))
             if not same:
                 self.missed.append(f"{variant}: lr_find changed the model")
@@ -182,8 +182,8 @@ class _Ladder:
         ]
         notes = [
             f"accuracy: characters of the validation names guessed right after {base.steps:,d} steps; from step "
-            f"{base.drop_at:,d} on the rate is {base.late_lr:g} in either case. model as before: weights and buffers are "
-            "bit for bit the same after the sweep."
+            f"{base.drop_at:,d} on the rate is {base.late_lr:g} in either case. The sweep has as many steps as the "
+            "lecture's (1,000); model as before: weights and buffers are bit for bit the same after it."
         ]
         return Table("Learning rates", columns, rows, notes)
 
