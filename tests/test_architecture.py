@@ -28,7 +28,8 @@ ALLOWED: dict[str, set[str]] = {
     "remedies": {"probe", "diagnose", "nn", "theory", "checkup"},
     "repair": {"checkup", "diagnose", "report", "remedies", "nn"},
     "normfree": {"nn", "theory", "probe", "remedies"},
-    "train": {"probe", "record", "diagnose", "remedies", "optim"},
+    # checkup: the shapes a batch comes in and losses by name; report: the figures of a run
+    "train": {"stats", "probe", "record", "diagnose", "checkup", "report", "remedies", "optim"},
     "integrations": {"probe", "record", "report"},
 }
 ALLOWED["recipes"] = set(ALLOWED) - {"cli"} | {"recipes"}

@@ -13,10 +13,11 @@ nn        activations, norms, BatchNorm calibration
 models    networks to start with
 optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
+train     Learner, callbacks, learning-rate finder, checkpoints
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, optim, plots, remedies, theory
+from . import data, models, nn, optim, plots, remedies, theory, train
 from ._version import __version__
 from .checkup import check, spp
 from .diagnose import Finding, diagnose
@@ -50,4 +51,5 @@ __all__ = [
     "remedies",
     "spp",
     "theory",
+    "train",
 ]

@@ -12,6 +12,7 @@ from .report.plots_distribution import color_dim, dead_chart, histograms, satura
 from .report.plots_spp import spp
 from .report.plots_theory import theory_over_depth
 from .report.plots_time import stats_over_time, update_ratio
+from .report.plots_training import training
 
 __all__ = [
     "agc",
@@ -24,5 +25,6 @@ __all__ = [
     "stats_over_depth",
     "stats_over_time",
     "theory_over_depth",
+    "training",
     "update_ratio",
 ]

@@ -127,6 +127,9 @@ def _raises_logits(cause: Finding, effect: Finding, view: View) -> bool:
 def _no_worse(cause: Finding, effect: Finding, view: View) -> bool:
     """The effect is not the more severe of the two: an error must not end as a line under a warning."""
     return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)
+def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
+    """The run had finite losses before, so whatever is not finite at its end came with them."""
+    return math.isnan(float(cause.evidence.get("last", 0.0)))
 
 
 EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
@@ -170,6 +173,10 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     *((code, "UG404", _always)
       for code in ("UG301", "UG302", "UG303", "UG304", "UG306", "UG401", "UG402", "UG403", "UG606", "UG607",
                    "UG605")),
+    ("UG101", "UG505", _always),
+    ("UG501", "UG504", _is_error),
+    ("UG504", "UG306", _ended_not_finite),
+    ("UG504", "UG405", _ended_not_finite),
     *((code, "UG406", _no_worse) for code in ("UG301", "UG401")),
 )  # fmt: skip
 

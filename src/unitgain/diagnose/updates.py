@@ -109,11 +109,21 @@ def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
     return medians, float(np.median(list(medians.values()))), granted
 
 
+def _rates(view: View) -> list[float]:
+    """Each group's learning rate; where a schedule moved the first one, its median over the steps judged."""
+    rates = [float(rate) for rate in view.fact("optimizer", "lr") or ()]
+    recorded = view.record.metric("lr")[1] if view.training else np.empty(0)
+    if len(recorded) and rates and rates[0] > 0:
+        typical = float(np.median(recorded[len(recorded) // 2 :]))
+        rates = [typical * rate / rates[0] for rate in rates]
+    return rates
+
+
 def _finding(
     view: View, code: str, severity: str, ratios: dict[str, float], median: float, granted: float
 ) -> Finding:
     entry = CATALOGUE[code]
-    rates = [float(rate) for rate in view.fact("optimizer", "lr") or ()]
+    rates = _rates(view)
     target = entry.limit("target") + granted
     factor = 10 ** (target - median)
     word = "Lower" if factor < 1 else "Raise"

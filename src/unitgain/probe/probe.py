@@ -27,6 +27,7 @@ from ..record import Record
 from .forward import Forward, in_backward
 from .options import SIGNALS, Options, check_every, check_model, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
+from .ranks import merge_over_ranks
 from .step import Step
 from .weights import Weights
 from .writer import StepWriter
@@ -45,7 +46,7 @@ class Probe:
     optimizer  its steps are counted and its updates measured; it must hold parameters of this model. Without one,
                every forward pass with gradients enabled is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
-    to         path of a new SQLite record; None keeps it in a temporary one
+    to         path of a new SQLite record, or an open one; None keeps it in a temporary one
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
     signals    which kinds to measure, out of SIGNALS
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
@@ -60,6 +61,8 @@ class Probe:
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
     strict     raise errors inside the Probe instead of warning and going on without it
+    merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks is merged, and only
+               rank 0 writes
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe does not stop training: it warns and stops measuring.
@@ -81,7 +84,7 @@ class Probe:
         optimizer: torch.optim.Optimizer | None = None,
         *,
         every: int = 1,
-        to: str | os.PathLike[str] | None = None,
+        to: str | os.PathLike[str] | Record | None = None,
         overwrite: bool = False,
         signals: Sequence[str] = SIGNALS,
         include: Sequence[str] = ("*",),
@@ -91,6 +94,7 @@ class Probe:
         limit: int | None = 16_384,
         examples: int | None = None,
         maps: bool = False,
+        merge_ranks: bool = False,
         strict: bool = False,
     ):
         self.model = check_model(model)
@@ -100,7 +104,8 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
-        self._record = Record(to, overwrite=overwrite)
+        self._merge_ranks = merge_ranks
+        self._record = to if isinstance(to, Record) else Record(to, overwrite=overwrite)
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, thrifty=limit is not None)
@@ -173,6 +178,12 @@ class Probe:
         self._writer.drain()
         return self._record
 
+    def go_to(self, step: int) -> None:
+        """Counts on from this step: for a run that goes on where another one ended."""
+        self._writer.drain()
+        self.step = step - 1
+        self._advance()
+
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
         if not self._current.empty:
@@ -211,7 +222,7 @@ class Probe:
         self._record.commit()
 
     def _state_facts(self) -> None:
-        facts: dict[str, Any] = {"mode": "training", "model": model_facts(self.model)}
+        facts = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
         if self.optimizer is not None:
             facts["optimizer"] = optimizer_facts(self.optimizer)
         self._record.set_meta("facts", facts)
@@ -266,7 +277,8 @@ class Probe:
                 self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
             if forward.saturation:
                 self._record.set_meta("saturation_maps", forward.saturation)
-        self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
+        if not self._merge_ranks or merge_over_ranks(self._current):
+            self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
         self._record.commit(every=0.5)
         self.samples += 1
         self._advance()

@@ -72,6 +72,23 @@ class Record:
         record.refresh()
         return record
 
+    @classmethod
+    def reopen(cls, path: str | os.PathLike[str], *, before: int) -> Record:
+        """Opens a record to go on writing it, as if it had been written up to the step `before`: what was measured
+        from there on is forgotten. Raises RecordError as `load` does."""
+        open_existing(os.fspath(path)).close()
+        record = cls.__new__(cls)
+        record.path = os.fspath(path)
+        record._connection = open_new(record.path)
+        record._read_only = record._closed = False
+        record._last_commit = time.monotonic()
+        record._sites, record._by_name = {}, {}
+        for table in ("scalar", "histogram", "metric"):
+            record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
+        record.refresh()
+        record.commit()
+        return record
+
     @reading
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
@@ -150,6 +167,12 @@ class Record:
         self._write(
             "INSERT OR REPLACE INTO metric VALUES (?,?,?)",
             [(step, name, sql_float(value)) for name, value in metrics.items()],
+        )
+
+    def add_metrics(self, rows: Iterable[tuple[int, str, float]]) -> None:
+        """Many (step, name, value) at once."""
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO metric VALUES (?,?,?)", [(s, n, sql_float(v)) for s, n, v in rows]
         )
 
     def set_meta(self, key: str, value: Any) -> None:

@@ -12,6 +12,7 @@ from . import (
     balance,
     batch,
     collapse,
+    curves,
     gradients,
     inputs,
     loss,
@@ -22,7 +23,7 @@ from . import (
 )
 
 _FAMILIES = (
-    loss, inputs, activations, collapse, gradients, balance, updates, structure, batch, weights, residual
+    loss, inputs, activations, collapse, gradients, balance, updates, curves, structure, batch, weights, residual
 )  # fmt: skip
 
 CATALOGUE: dict[str, Entry] = {

@@ -1,0 +1,202 @@
+"""UG504 and UG505: what the recorded loss says."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .catalogue import CATALOGUE
+from .entry import Entry
+from .finding import Finding
+from .view import CannotJudge, View, show
+
+_NORMAL = 1.4826  # median absolute deviation to standard deviation, of normal noise
+_MEDIAN_ERROR = 1.2533  # a median's standard error over a mean's
+
+
+@dataclass(frozen=True)
+class Course:
+    """A loss curve in windows of equal length.
+
+    starts  (windows + 1,) index of each window's first value, and the number of all
+    levels  (windows,) medians
+    error   standard error of one level, from the scatter inside windows
+    """
+
+    starts: np.ndarray
+    levels: np.ndarray
+    error: float
+
+
+def loss_diverging(view: View) -> Iterator[Finding]:
+    """UG504: the loss ends above its lowest level by more than noise explains, or is no number any more."""
+    entry = CATALOGUE["UG504"]
+    steps, losses = _curve(view, entry)
+    broken = ~np.isfinite(losses)
+    end = int(np.argmax(broken)) if broken.any() else len(losses)
+    if end == 0:
+        raise CannotJudge("no recorded loss is finite")
+    vanished = end < len(losses)
+    course = _course(losses[:end], entry)
+    best = int(np.argmin(course.levels))
+    first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
+    fall = max(first - lowest, 0.0)
+    rise = last - lowest
+    least = max(entry.limit("noise") * course.error, entry.limit("rise") * max(fall, abs(lowest)))
+    if not vanished and rise <= least:
+        return
+    if rise > least:
+        began = _onset(course, best, entry)
+    else:
+        began = end - 1  # from one step to the next
+    worse = vanished or last > first + entry.limit("noise") * course.error
+    what = _changed(view, steps, began, entry)
+    to = "is not finite" if vanished else f"is {show(last)}"
+    yield entry.finding(
+        "error" if worse else "warning",
+        what.get("site"),
+        f"the loss {to} at the end after {show(lowest)} around step {_middle(steps, course, best)}; it left at step "
+        f"{steps[began]}{_told(what)}",
+        evidence={
+            "began": int(steps[began]),
+            "lowest": float(lowest),
+            "last": math.nan if vanished else float(last),
+            "first": float(first),
+            "noise": course.error,
+            **what,
+        },
+        cause=_cause(what),
+        remedy=_remedy(what, entry),
+    )
+
+
+def hockey_stick(view: View) -> Iterator[Finding]:
+    """UG505: training began by unlearning its initialization."""
+    entry = CATALOGUE["UG505"]
+    classes = view.number("target", "classes")
+    if view.fact("loss", "kind") != "cross_entropy" or not classes >= 2:
+        raise CannotJudge("not a classifier with cross entropy, or its number of classes is not recorded")
+    steps, losses = _curve(view, entry)
+    if steps[0] > 0:
+        raise CannotJudge("the loss of the first step is not recorded")
+    finite = losses[np.isfinite(losses)]
+    if len(finite) < len(losses) or len(finite) < entry.limit("steps"):
+        raise CannotJudge(f"needs the finite losses of {entry.limit('steps'):g} steps or more")
+    expected = math.log(classes)
+    first = float(finite[0])
+    if first <= entry.limit("above") * expected:
+        return
+    early = max(1, round(entry.limit("early") * len(finite)))
+    reached = float(np.median(finite[early : 2 * early]))
+    last = float(np.median(finite[-max(1, len(finite) // 10) :]))
+    part = (first - reached) / (first - last) if first > last else 0.0
+    if part < entry.limit("part"):
+        return
+    yield entry.finding(
+        "warning",
+        None,
+        f"{min(part, 1.0):.0%} of the loss's fall from {first:.2f} to {last:.2f} is in the first {early} of "
+        f"{len(finite)} steps; from an even guess, ln({classes:g}) = {expected:.2f}, the curve would begin lower",
+        evidence={"first": first, "reached": reached, "last": last, "expected": expected, "part": part,
+                  "early_steps": early},
+        cause="The untrained model is sure, and wrong: its logits are too large.",
+    )  # fmt: skip
+
+
+def _curve(view: View, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
+    steps, losses = view.record.metric("loss")
+    if not view.training:
+        raise CannotJudge("only training runs have a loss curve")
+    if len(losses) < entry.limit("steps"):
+        raise CannotJudge(f"needs {entry.limit('steps'):g} recorded losses, there are {len(losses)}")
+    return steps, losses
+
+
+def _course(losses: np.ndarray, entry: Entry) -> Course:
+    windows = int(min(entry.limit("windows"), max(1, len(losses) // 5)))
+    starts = np.linspace(0, len(losses), windows + 1).astype(int)
+    parts = [losses[a:b] for a, b in zip(starts[:-1], starts[1:])]
+    levels = np.array([np.median(p) for p in parts])
+    # differences of neighbours: a trend inside the windows is no noise
+    jumps = np.abs(np.diff(losses))
+    scatter = _NORMAL * float(np.median(jumps)) / math.sqrt(2) if len(jumps) else 0.0
+    wander = _NORMAL * float(np.median(np.abs(np.diff(levels, 2)))) / math.sqrt(6) if windows > 4 else 0.0
+    return Course(starts, levels, max(_MEDIAN_ERROR * scatter / math.sqrt(len(losses) / windows), wander))
+
+
+def _onset(course: Course, best: int, entry: Entry) -> int:
+    """Index of the window after which the level was never again within noise of the lowest."""
+    near = course.levels <= course.levels[best] + entry.limit("noise") / 2 * course.error
+    return int(course.starts[int(np.nonzero(near)[0][-1]) + 1])
+
+
+def _middle(steps: np.ndarray, course: Course, window: int) -> int:
+    return int(steps[(course.starts[window] + course.starts[window + 1]) // 2])
+
+
+def _changed(view: View, steps: np.ndarray, began: int, entry: Entry) -> dict[str, Any]:
+    """What was different where the loss left: the learning rate, or the site whose scale changed most."""
+    at, margin = int(steps[began]), max(1, len(steps) // 20)
+    before, after = int(steps[max(0, began - margin)]), int(steps[min(len(steps) - 1, began + margin)])
+    found: dict[str, Any] = {}
+    rate_steps, rates = view.record.metric("lr")
+    known = np.isfinite(rates)
+    rate_steps, rates = rate_steps[known], rates[known]
+    if len(rates):
+        early = rates[(rate_steps < at)]
+        near = rates[(rate_steps >= before) & (rate_steps <= after)]
+        if len(near):
+            found["lr"] = float(near.max())
+            past = float(early[rate_steps[: len(early)] <= before][-1]) if (rate_steps <= before).any() else found["lr"]
+            found["lr_before"] = past
+    factor = entry.limit("changed")
+    strongest = factor
+    for kind in ("gradient", "activation", "update"):
+        for name, values in view.over_steps(kind, "rms" if kind != "update" else "std").items():
+            sampled = view.record.series(kind, name, "rms" if kind != "update" else "std")[0]
+            past = values[(sampled < at) & np.isfinite(values)]
+            now = values[(sampled >= before) & (sampled <= after)]
+            if not len(past) or not len(now) or not np.median(past) > 0:
+                continue
+            top = math.inf if not np.isfinite(now).all() else float(now.max() / np.median(past))
+            if top > strongest:
+                strongest = top
+                found |= {"site": name, "kind": kind, "site_before": float(np.median(past)),
+                          "site_after": float(now.max()) if math.isfinite(top) else math.inf}  # fmt: skip
+    return found
+
+
+def _told(what: dict[str, Any]) -> str:
+    words = []
+    if _rate_rose(what):
+        words.append(f"the learning rate went from {show(what['lr_before'])} to {show(what['lr'])}")
+    if "site" in what:
+        words.append(
+            f"the {what['kind']} of {what['site']} grew from {show(what['site_before'])} to {show(what['site_after'])}"
+        )
+    return f", where {' and '.join(words)}" if words else ""
+
+
+def _rate_rose(what: dict[str, Any]) -> bool:
+    return what.get("lr", 0.0) > 1.5 * what.get("lr_before", math.inf)
+
+
+def _cause(what: dict[str, Any]) -> str:
+    if _rate_rose(what):
+        return "The learning rate was raised beyond what the model bears."
+    if "site" in what:
+        return f"The {what['kind']} of {what['site']} is what grew most there; a step that followed from it went too far."
+    return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
+
+
+def _remedy(what: dict[str, Any], entry: Entry) -> str:
+    if _rate_rose(what):
+        return f"Keep the learning rate below {show(what['lr'])}: {show(what['lr_before'])} still worked."
+    return entry.action
+
+
+__all__ = ["Course", "hockey_stick", "loss_diverging"]

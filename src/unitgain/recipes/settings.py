@@ -1,0 +1,109 @@
+"""Settings: a recipe's frozen dataclass with some of its fields set from text, checked against their types."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from types import UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from ..errors import InputError
+from ..targets import did_you_mean, parse_settings
+
+Config = TypeVar("Config")
+
+
+def from_text(config: Config, pairs: Sequence[str], presets: Mapping[str, Config] | None = None) -> Config:
+    """config with "key=value" texts put in. The key `preset` replaces config by the one of that name first, and
+    `rung=7` is short for `preset=rung7`.
+
+    Raises InputError for an unknown key or preset, and for a value of the wrong type.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Plan:
+    ...     epochs: int = 3
+    ...     lr: float = 0.1
+    >>> from_text(Plan(), ["epochs=5", "lr=1e-2"])
+    Plan(epochs=5, lr=0.01)
+    """
+    given = parse_settings(pairs)
+    presets = presets or {}
+    if "rung" in given and presets:
+        if "preset" in given:
+            raise InputError("--set rung: it is short for preset=rungN; give one of the two")
+        given["preset"] = f"rung{given.pop('rung')}"
+    if "preset" in given and presets:
+        name = str(given.pop("preset"))
+        if name not in presets:
+            raise InputError(f"--set preset={name}: unknown{did_you_mean(name, presets, most=20)}")
+        config = presets[name]
+    return override(config, given)
+
+
+def override(config: Config, values: Mapping[str, Any]) -> Config:
+    """config with these fields replaced; InputError as from_text."""
+    hints = get_type_hints(type(config))
+    checked = {}
+    for key, value in values.items():
+        if key not in hints or key == "preset":
+            known = [name for name in hints if name != "preset"]
+            raise InputError(f"--set {key}: there is no such setting{did_you_mean(key, known, most=40)}")
+        checked[key] = _fitted(key, value, hints[key])
+    return dataclasses.replace(config, **checked)  # type: ignore[type-var]
+
+
+def as_json(config: Any) -> dict[str, Any]:
+    """Field names and values that JSON can hold; `from_json` reads them back."""
+    return {f.name: getattr(config, f.name) for f in dataclasses.fields(config)}
+
+
+def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
+    """The dataclass of these values, checked as those of a person are: the file may have been edited."""
+    hints = get_type_hints(kind)
+    unknown = next((key for key in values if key not in hints), None)
+    if unknown is not None:
+        raise InputError(f"{unknown}: there is no such setting{did_you_mean(unknown, hints, most=40)}")
+    return kind(**{key: _fitted(key, value, hints[key]) for key, value in values.items()})
+
+
+def _fitted(key: str, value: Any, hint: Any) -> Any:
+    """The value as its field wants it: 1 for a float becomes 1.0, a list for a tuple a tuple."""
+    fitted = _fit(value, hint)
+    if fitted is _WRONG:
+        raise InputError(f"--set {key}={value!r}: expected {_in_words(hint)}")
+    return fitted
+
+
+_WRONG = object()
+
+
+def _fit(value: Any, hint: Any) -> Any:
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        fits = [fit for fit in (_fit(value, option) for option in inside) if fit is not _WRONG]
+        return fits[0] if fits else _WRONG
+    if origin is Literal:
+        return value if value in inside else _WRONG
+    if origin is tuple:
+        if isinstance(value, int) and not isinstance(value, bool):
+            value = (value,)
+        items = [_fit(item, inside[0]) for item in value] if isinstance(value, (list, tuple)) else [_WRONG]
+        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    exact = isinstance(value, hint) if hint is not type(None) else value is None
+    return value if exact and (hint is bool or not isinstance(value, bool)) else _WRONG
+
+
+def _in_words(hint: Any) -> str:
+    origin, inside = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_in_words(option) for option in inside)
+    if origin is Literal:
+        return "one of " + ", ".join(str(option) for option in inside)
+    if origin is tuple:
+        return f"a list of which each is {_in_words(inside[0])}, like [16, 32]"
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
+    return words.get(hint, str(hint))

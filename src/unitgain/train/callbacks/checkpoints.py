@@ -1,0 +1,100 @@
+"""Checkpoint: writes everything that is needed to go on, now and then, and keeps the last ones and the best."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ...errors import InputError
+from .. import resume
+from ..callback import Callback
+from ..checkpoint import list_folder, name_of, steps_of, sweep
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+
+class Checkpoint(Callback):
+    """Writes FOLDER/checkpoint-STEPS.safetensors at the end of every epoch.
+
+    folder  made if it is missing
+    every   besides, after each every-th optimizer step
+    keep    so many of the last ones are kept
+    best    the metric whose best epoch is kept too, or None
+    mode    "min" if a small value of it is good, "max" if a large one
+
+    `learn.resume(folder)` goes on from the last one; `best_path` is the best one's.
+    """
+
+    order = 100  # when all others have done their part, so that what is written is whole
+    essential = False
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        every: int | None = None,
+        keep: int = 2,
+        best: str | None = None,
+        mode: str = "min",
+    ):
+        if every is not None and (not isinstance(every, int) or every < 1):
+            raise InputError(f"Checkpoint(every={every!r}): expected a whole number of at least 1, or None")
+        if not isinstance(keep, int) or keep < 1:
+            raise InputError(f"Checkpoint(keep={keep!r}): expected a whole number of at least 1")
+        if mode not in ("min", "max"):
+            raise InputError(f"Checkpoint(mode={mode!r}): expected 'min' or 'max'")
+        self.folder, self.every, self.keep, self.best, self.mode = Path(folder), every, keep, best, mode
+        self.best_value: float | None = None
+        self.best_steps: int | None = None
+
+    @property
+    def best_path(self) -> Path | None:
+        return None if self.best_steps is None else self.folder / name_of(self.best_steps)
+
+    def before_fit(self, learn: Learner) -> None:
+        if learn.rank == 0:
+            sweep(self.folder)
+            there = list_folder(self.folder)
+            if there and not learn.resuming and learn.steps == 0:
+                raise InputError(
+                    f"Checkpoint({str(self.folder)!r}): the folder holds checkpoints of another run; "
+                    "learn.resume(folder) goes on with it, or choose another folder"
+                )
+
+    def after_batch(self, learn: Learner) -> None:
+        if self.every and learn.training and learn.stepped and learn.steps % self.every == 0:
+            self._save(learn)
+
+    def after_epoch(self, learn: Learner) -> None:
+        if self.best is not None:
+            if self.best not in learn.metrics:
+                raise InputError(
+                    f"Checkpoint(best={self.best!r}): not among the metrics ({', '.join(learn.metrics) or 'none'}); "
+                    "Metrics fills them"
+                )
+            value = learn.metrics[self.best]
+            sign = 1 if self.mode == "min" else -1
+            if not math.isnan(value) and (self.best_value is None or sign * value < sign * self.best_value):
+                self.best_value, self.best_steps = value, learn.steps
+        self._save(learn)
+
+    def _save(self, learn: Learner) -> None:
+        resume.save(learn, self.folder / name_of(learn.steps))
+        if learn.rank:
+            return
+        earlier = [p for p in list_folder(self.folder) if steps_of(p) <= learn.steps]
+        for path in earlier[: -self.keep]:
+            if path != self.best_path:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "best_steps": self.best_steps}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.best_value, self.best_steps = state["best_value"], state["best_steps"]

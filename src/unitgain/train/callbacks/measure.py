@@ -1,0 +1,181 @@
+"""Callbacks that look inside the model: a Probe, plain hooks, and who was the first to stop being finite."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import InputError, UnitgainError
+from ...probe import Probe
+from ..callback import Callback, CancelFit
+from .gradients import MixedPrecision
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+
+class ActivationStats(Callback):
+    """A `ug.Probe` that writes to the Learner's record: activations, gradients, parameters and updates.
+
+    every    measure each every-th optimizer step
+    options  further arguments of Probe
+
+    In a data-parallel run the moments of all ranks are merged, and rank 0 writes them.
+    """
+
+    order = -10
+    essential = False
+
+    def __init__(self, every: int = 10, **options: Any):
+        taken = {"model", "optimizer", "to", "merge_ranks"} & set(options)
+        if taken:
+            raise InputError(f"ActivationStats({min(taken)}=...): the Learner gives this; leave it out")
+        self.every, self.options = every, options
+        self.probe: Probe | None = None
+
+    def before_fit(self, learn: Learner) -> None:
+        if self.probe is None:
+            self.probe = Probe(
+                learn.model, learn.optimizer, every=self.every, to=learn.record, merge_ranks=learn.world > 1,
+                **self.options,
+            )  # fmt: skip
+            self.probe.step = learn.steps
+        self.probe.start()
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        if self.probe is not None:
+            self.probe.stop()
+
+    def state_dict(self) -> dict[str, Any]:
+        if self.probe is not None:
+            self.probe.record.commit()
+        return {"step": self.probe.step} if self.probe is not None else {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.probe is not None:
+            self.probe.go_to(int(state["step"]))
+
+
+class Hooks(Callback):
+    """Calls a function after the forward pass of chosen modules, for as long as training lasts.
+
+    function  (learn, name, module, inputs, output) -> None
+    modules   fnmatch patterns of module names, or a function of a module that says whether it is wanted
+    """
+
+    essential = False
+
+    def __init__(
+        self,
+        function: Callable[[Learner, str, nn.Module, Any, Any], None],
+        modules: str | Sequence[str] | Callable[[nn.Module], bool] = "*",
+    ):
+        self.function, self.modules = function, modules
+        self._handles: list[Any] = []
+
+    def before_fit(self, learn: Learner) -> None:
+        for name, module in learn.model.named_modules():
+            if name and self._wants(name, module):
+                self._handles.append(module.register_forward_hook(self._hook(learn, name)))
+        if not self._handles:
+            raise InputError(f"Hooks(modules={self.modules!r}): no module of the model matches")
+
+    def _wants(self, name: str, module: nn.Module) -> bool:
+        if callable(self.modules):
+            return self.modules(module)
+        patterns = [self.modules] if isinstance(self.modules, str) else self.modules
+        return any(fnmatchcase(name, p) for p in patterns)
+
+    def _hook(self, learn: Learner, name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, inputs: Any, output: Any) -> None:
+            self.function(learn, name, module, inputs, output)
+
+        return hook
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+
+class NonFiniteLoss(UnitgainError):
+    """Raised by StopOnNonFinite(strict=True)."""
+
+
+class StopOnNonFinite(Callback):
+    """Ends the training when the loss or a gradient is NaN or infinite, before the step that would spoil the weights,
+    and names what was the first to be so: an input, a weight, or the module whose output or gradient it was.
+
+    every      look at each every-th batch; looking waits for an accelerator
+    gradients  look at the gradients too (not under a loss scaler, whose trials overflow and are skipped by it)
+    strict     raise NonFiniteLoss instead of warning and ending the fit
+
+    `reason` is the sentence, `report` the diagnosis of that batch.
+    """
+
+    order = -30
+
+    def __init__(self, every: int = 1, *, gradients: bool = True, strict: bool = False):
+        if not isinstance(every, int) or every < 1:
+            raise InputError(f"StopOnNonFinite(every={every!r}): expected a whole number of at least 1")
+        self.every, self.gradients, self.strict = every, gradients, strict
+        self.reason: str | None = None
+        self.report: Any = None
+
+    def after_loss(self, learn: Learner) -> None:
+        if learn.training and learn.batch_index % self.every == 0:
+            self._judge(learn, learn.loss.detach(), "the loss")
+
+    def before_step(self, learn: Learner) -> None:
+        if not self.gradients or learn.steps % self.every:
+            return
+        if any(isinstance(c, MixedPrecision) and c.scaler is not None for c in learn.callbacks):
+            return
+        gradients = [p.grad for group in learn.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        dense = [g for g in gradients if g.layout is torch.strided]
+        if dense:
+            total = sum(n.to(dense[0].device) for n in torch._foreach_norm(dense))
+            assert isinstance(total, Tensor)
+            self._judge(learn, total, "the norm of the gradients")
+
+    def _judge(self, learn: Learner, value: Tensor, what: str) -> None:
+        bad = ~torch.isfinite(value)
+        if not float(learn.over_ranks(bad.float())):
+            return
+        where = f"in epoch {learn.epoch}, batch {learn.batch_index}"
+        self.reason = f"{what} is {float(value)} {where}; {self._first(learn)}" if bool(bad) else (
+            f"{what} of another rank is not finite {where}")  # fmt: skip
+        if self.strict:
+            raise NonFiniteLoss(self.reason)
+        warnings.warn(f"training stopped: {self.reason}", stacklevel=2)
+        raise CancelFit
+
+    def _first(self, learn: Learner) -> str:
+        for name, parameter in learn.model.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                return f"the weights {name} are not finite: an earlier step spoilt them (look at its gradients)"
+        from ...checkup import check
+
+        loss = learn.loss_function if learn.target is not None else None
+        try:
+            self.report = check(learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"])
+        except Exception as error:
+            return f"measuring this batch again failed: {error}"
+        finding = next(iter(self.report.findings), None)
+        if finding is None:
+            return "everything of this batch is finite when it is run again"
+        return f"first bad site: {finding.site} ({finding.code} {finding.name}: {finding.message})"
+
+
+def _plain(learn: Learner) -> Any:
+    """The batch as `check` takes it."""
+    inputs: Any = dict(learn.kwargs) if learn.kwargs else learn.inputs
+    if learn.target is None:
+        return inputs if learn.kwargs else tuple(inputs)
+    return (inputs, learn.target) if learn.kwargs or len(learn.inputs) > 1 else (learn.inputs[0], learn.target)
+

@@ -1,0 +1,105 @@
+"""Progress: a live table of metrics with the loss as a sparkline. Quiet where nobody watches a terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..callback import Callback
+
+if TYPE_CHECKING:
+    from ..learner import Learner
+
+_BARS = "▁▂▃▄▅▆▇█"
+_EVERY = 0.2  # seconds between two looks at the loss, each of which waits for an accelerator
+_WIDTH = 32
+
+
+def sparkline(values: list[float], width: int = _WIDTH) -> str:
+    """Values as bars between their smallest and largest; many are averaged into `width` ones.
+
+    >>> sparkline([3, 2, 1, 1])
+    '█▅▁▁'
+    """
+    finite = [v for v in values if v == v and abs(v) != float("inf")]
+    if not finite:
+        return ""
+    size = max(1, -(-len(finite) // width))
+    means = [sum(part) / len(part) for i in range(0, len(finite), size) if (part := finite[i : i + size])]
+    low, high = min(means), max(means)
+    scale = (len(_BARS) - 1) / (high - low) if high > low else 0.0
+    return "".join(_BARS[int((m - low) * scale + 0.5)] for m in means)
+
+
+class Progress(Callback):
+    """Draws, while training runs, one row of metrics per epoch and below it where it is, with the loss's course.
+
+    console  a rich Console; None is the standard output. Nothing is drawn where that is no terminal
+    plain    without a terminal, print one line per epoch instead of nothing
+    """
+
+    order = 90
+    essential = False
+
+    def __init__(self, console: Any = None, *, plain: bool = False):
+        self.console, self.plain = console, plain
+        self._live: Any = None
+        self._rows: list[tuple[int, dict[str, float], float]] = []
+        self._losses: list[float] = []
+        self._looked = self._began = 0.0
+
+    def before_fit(self, learn: Learner) -> None:
+        from rich.console import Console
+        from rich.live import Live
+
+        self._rows, self._losses, self._looked = [], [], 0.0
+        console = self.console or Console()
+        if learn.rank == 0 and console.is_terminal:
+            self._live = Live(console=console, auto_refresh=False)
+            self._live.start()
+
+    def before_epoch(self, learn: Learner) -> None:
+        self._began = time.monotonic()
+
+    def after_batch(self, learn: Learner) -> None:
+        now = time.monotonic()
+        if self._live is None or now - self._looked < _EVERY:
+            return
+        self._looked = now
+        if learn.training:
+            self._losses.append(float(learn.loss.detach()))
+        self._live.update(self._draw(learn), refresh=True)
+
+    def after_epoch(self, learn: Learner) -> None:
+        row = (learn.epoch, dict(learn.metrics), time.monotonic() - self._began)
+        self._rows.append(row)
+        if self._live is not None:
+            self._live.update(self._draw(learn, ended=learn.epoch + 1 == learn.epochs), refresh=True)
+        elif self.plain and learn.rank == 0:
+            numbers = "  ".join(f"{name} {value:.4g}" for name, value in row[1].items())
+            print(f"epoch {row[0] + 1}/{learn.epochs}  {numbers}  {row[2]:.1f} s", flush=True)
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.stop()
+
+    def _draw(self, learn: Learner, ended: bool = False) -> Any:
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        names = list(dict.fromkeys(name for _, metrics, _ in self._rows for name in metrics))
+        table = Table(box=None, pad_edge=False)
+        for name in ("epoch", *names, "s"):
+            table.add_column(name, justify="right")
+        for epoch, metrics, seconds in self._rows:
+            values = (f"{metrics[n]:.4g}" if n in metrics else "" for n in names)
+            table.add_row(str(epoch + 1), *values, f"{seconds:.1f}")
+        if ended:
+            return table
+        total = learn.batches if learn.training else None
+        where = f"epoch {learn.epoch + 1}/{learn.epochs} {'train' if learn.training else 'valid'} "
+        where += f"{learn.batch_index + 1}" + (f"/{total}" if total else "")
+        loss = f"  loss {self._losses[-1]:.4g} {sparkline(self._losses)}" if self._losses else ""
+        return Group(table, Text(where + loss)) if self._rows else Text(where + loss)

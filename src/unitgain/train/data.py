@@ -1,0 +1,93 @@
+"""Data: the two iterables that training needs; how a batch is taken apart, moved and mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..checkup.batch import read_batch
+from ..errors import InputError
+
+
+@dataclass
+class Data:
+    """train and valid: anything that can be iterated over more than once and gives batches; valid may be None."""
+
+    train: Iterable[Any]
+    valid: Iterable[Any] | None = None
+
+
+def as_data(data: Any) -> Data:
+    """An object with .train and .valid, a (train, valid) pair, or an iterable of batches for training alone.
+
+    Raises InputError for anything else, and for iterators that are used up after one epoch.
+    """
+    if hasattr(data, "train") and not isinstance(data, torch.nn.Module):
+        found = Data(data.train, getattr(data, "valid", None))
+    elif isinstance(data, tuple):
+        if len(data) != 2:
+            raise InputError(f"data: expected a (train, valid) pair, got a tuple of {len(data)}")
+        found = Data(*data)
+    else:
+        found = Data(data)
+    for name, part in (("train", found.train), ("valid", found.valid)):
+        if part is None and name == "valid":
+            continue
+        if isinstance(part, (Tensor, Mapping, str)) or not hasattr(part, "__iter__"):
+            raise InputError(
+                f"data: {name} is a {type(part).__name__}; give something that can be iterated over for batches: a "
+                "DataLoader, a list of batches, or InMemoryLoader((inputs, targets), batch_size=...)"
+            )
+        if iter_once(part):
+            raise InputError(
+                f"data: {name} is a {type(part).__name__} that can be read once only; give something that starts anew "
+                "for each epoch: a list, a DataLoader, an object with __iter__"
+            )
+    return found
+
+
+def split(batch: Any) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
+    """(positional arguments, keyword arguments, target) of a batch in any of the shapes that `check` takes."""
+    if type(batch) in (tuple, list) and len(batch) == 2:
+        first, target = batch
+        if isinstance(first, Tensor) and isinstance(target, Tensor):  # by far the most common: no time for more
+            return (first,), {}, target
+    found = read_batch(batch)
+    return found.args, found.kwargs, found.target
+
+
+def count_examples(args: tuple[Any, ...], kwargs: Mapping[str, Any], target: Any) -> int:
+    """The batch's size: the first axis of the target, else of the first input; 1 if there is none."""
+    for value in (target, *args, *kwargs.values()):
+        if isinstance(value, Tensor) and value.dim():
+            return value.shape[0]
+    return 1
+
+
+def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """The same nesting of tuples, lists and mappings with every tensor replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_tensors(v, function) for v in value))
+    if isinstance(value, (tuple, list)):
+        return type(value)(map_tensors(v, function) for v in value)
+    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        return {key: map_tensors(value[key], function) for key in value.keys()}  # noqa: SIM118 (BatchEncoding)
+    return value
+
+
+def iter_once(part: Any) -> bool:
+    return hasattr(part, "__next__")
+
+
+def length(loader: Any) -> int | None:
+    """Batches in one pass, None where the loader does not know."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None

@@ -1,0 +1,396 @@
+"""Learner: the training loop, with places for callbacks to look on and to change what happens.
+
+The loop is `fit`, `_epoch`, `_pass` and `_batch`, and does what a loop written by hand does, bit for bit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..checkup.losses import LOSSES, resolve
+from ..errors import InputError
+from ..record import Record
+from . import resume
+from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces
+from .data import Data, as_data, count_examples, length, split
+from .memory import clean_memory
+
+if TYPE_CHECKING:
+    from .lr_finder import LRFound
+    from .summary import Summary
+
+Optimizer = torch.optim.Optimizer
+
+
+class Learner:
+    """Trains a model.
+
+    model      any nn.Module
+    data       (train, valid), an object with .train and .valid, or training data alone: anything that gives batches
+               when iterated over, in any of the shapes that `ug.check` takes
+    loss       (outputs, targets) -> scalar; or the name of one of ours; "auto": cross entropy for integer targets,
+               mean squared error for float ones; a loss that the model's output carries, for mappings without target
+    optimizer  an optimizer over the model's parameters, or a function from the parameters to one
+    callbacks  what else is to happen
+    record     path of a new SQLite record for what callbacks measure; None keeps it in a temporary one
+
+    While it trains, callbacks see and may change:
+
+    batch, inputs, kwargs, target   as the loader gave it, and taken apart after `before_batch`
+    outputs, loss, objective        objective is what backward starts from: the loss, unless a callback scaled it
+    training                        True in a training pass, False in a validation pass
+    epoch, epochs, batch_index      numbers from 0; batch_index of this pass
+    steps                           optimizer steps so far, over all fits
+    metrics                         {name: value} of the last epoch, filled by Metrics
+
+    Raises InputError for arguments that cannot be used.
+
+    >>> data = [(torch.randn(8, 3), torch.randint(4, (8,))) for _ in range(5)]
+    >>> learn = Learner(nn.Linear(3, 4), data, "auto", lambda p: torch.optim.SGD(p, lr=0.1))
+    >>> learn.fit(2)
+    >>> learn.steps
+    10
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data: Any,
+        loss: str | Callable[[Any, Any], Tensor] | None = "auto",
+        optimizer: Optimizer | Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        callbacks: Sequence[Callback] = (),
+        *,
+        record: str | os.PathLike[str] | Record | None = None,
+    ):
+        if not isinstance(model, nn.Module):
+            raise InputError(f"Learner(model=...): expected an nn.Module, got {type(model).__name__}")
+        resolve(loss, None)  # refuses an unknown name
+        self.model = model
+        self.network = model  # what predict calls in training: the model, or a wrapper of it (Distributed)
+        self.data: Data = as_data(data)
+        self.loss_function = _loss_function(loss)
+        self.optimizer = _make_optimizer(optimizer, model)
+        self.callbacks = list(callbacks)
+        check_callbacks(self.callbacks)
+        self.rank, self.world = 0, 1
+        self.collective_device: torch.device | None = None  # where tensors must be to travel between ranks
+        self.metrics: dict[str, float] = {}
+        self.history: list[dict[str, float]] = []  # the metrics of every epoch
+        self.fits = self.steps = self.epoch = self.epochs = self.batch_index = 0
+        self.training = True
+        self.stepped = False  # whether the last training batch ended in an optimizer step
+        self.batch: Any = None
+        self.inputs: tuple[Any, ...] = ()
+        self.kwargs: Mapping[str, Any] = {}
+        self.target: Any = None
+        self.outputs: Any = None
+        self.loss: Tensor = torch.zeros(())
+        self.objective: Tensor = self.loss
+        self.position = resume.Position()
+        self._given_record = record
+        self._record: Record | None = None
+        self._pending: resume.Resume | None = None  # what waits for the fit in which it was taken
+        self._goes_on = False  # an existing record is this run's
+        self._bind()
+
+    # ---- the loop ------------------------------------------------------------------------------------------
+
+    def fit(self, epochs: int = 1, *, valid: bool = True, callbacks: Sequence[Callback] = ()) -> None:
+        """Trains for so many epochs, each followed by a validation pass if there is validation data.
+
+        callbacks  further ones, for this fit only
+        """
+        if not isinstance(epochs, int) or epochs < 0:
+            raise InputError(f"fit(epochs={epochs!r}): expected a whole number of at least 0")
+        self.fits += 1
+        if self._pending is not None and self.fits < self._pending.fit:
+            return  # a resumed run has this one behind it
+        with self._with(callbacks):
+            self.epochs, self.epoch, self.batch_index = epochs, -1, 0
+            self._validate = valid and self.data.valid is not None
+            try:
+                self._do(self._events["fit"], self._fit)
+            finally:
+                self.position.inside = False
+
+    def _fit(self) -> None:
+        first = 0 if self._pending is None else self._pending.enter(self)
+        self.epoch = first - 1
+        for self.epoch in range(first, self.epochs):
+            self._do(self._events["epoch"], self._epoch)
+
+    def _epoch(self) -> None:
+        for self.training in (True, False) if self._validate else (True,):
+            self.model.train(self.training)
+            with contextlib.nullcontext() if self.training else torch.no_grad():
+                self._do(self._events["pass"], self._pass)
+        self.position.inside = False  # a state taken from here on is one between two epochs
+
+    def _pass(self) -> None:
+        around, batch = self._events["batch"], self._batch
+        with self.position.iterate(self) as batches:  # from the start, or from where a resumed run was
+            for self.batch in batches:
+                self._do(around, batch)
+
+    def _batch(self) -> None:
+        events = self._events
+        self.inputs, self.kwargs, self.target = split(self.batch)
+        self._do(events["predict"], self._predict)
+        self._do(events["loss"], self._compute_loss)
+        if self.training:
+            self.objective = self.loss
+            self._do(events["backward"], self._backward)
+            self.take_step()
+
+    def take_step(self) -> None:
+        """The optimizer's step with the events around it, and no gradients afterwards; unless it is cancelled."""
+        self.stepped = self._do(self._events["step"], self._step)
+        if self.stepped:
+            self._zero_grad()
+
+    def _do(self, event: Event, action: Callable[[], Any]) -> bool:
+        """An action with the callbacks around it. False if one of them cancelled it."""
+        try:
+            for hook in event.before:
+                hook(self)
+            action()
+            for hook in event.after:
+                hook(self)
+            return True
+        except event.cancel:
+            return False
+        finally:
+            if event.cleanup:
+                clean_up(event.cleanup, self)
+
+    # ---- what happens, unless a callback replaces it -------------------------------------------------------
+
+    def _default_predict(self) -> None:
+        network = self.network if self.training else self.model
+        self.outputs = network(*self.inputs, **self.kwargs) if self.kwargs else network(*self.inputs)
+
+    def _default_loss(self) -> None:
+        if self.target is None:
+            self.loss = _own_loss(self.outputs, self.loss_function, self.kwargs)
+        else:
+            assert self.loss_function is not None
+            self.loss = self.loss_function(self.outputs, self.target)
+
+    def _default_backward(self) -> None:
+        self.objective.backward()
+
+    def _default_step(self) -> None:
+        self.optimizer.step()
+
+    def _default_zero_grad(self) -> None:
+        self.optimizer.zero_grad()
+
+    def _bind(self) -> None:
+        """Finds out which callback has a say where, so that nothing has to be looked up at every batch."""
+        ordered = sorted(self.callbacks, key=lambda c: c.order)
+        self._events = {name: Event(name, ordered) for name in EVENTS}
+        chosen: dict[str, Callable[[], Any]] = {}
+        for name in ACTIONS:
+            replaced = next((getattr(c, name) for c in ordered if replaces(c, name)), None)
+            default = getattr(self, f"_default_{name}")
+            chosen[name] = default if replaced is None else lambda replaced=replaced: replaced(self)
+        self._predict, self._compute_loss, self._backward = (
+            chosen[n] for n in ("predict", "loss", "backward")
+        )
+        step, self._zero_grad = chosen["step"], chosen["zero_grad"]
+
+        def count_step() -> None:
+            step()
+            self.steps += 1
+
+        self._step = count_step
+
+    @contextlib.contextmanager
+    def _with(self, callbacks: Sequence[Callback], instead: bool = False) -> Iterator[None]:
+        """The callbacks for a while, beside the Learner's own or instead of them."""
+        own = self.callbacks
+        everyone = [*callbacks] if instead else [*own, *callbacks]
+        check_callbacks(everyone)
+        self.callbacks = everyone
+        self._bind()
+        try:
+            yield
+        finally:
+            self.callbacks = own
+            self._bind()
+
+    # ---- where training is ---------------------------------------------------------------------------------
+
+    @property
+    def batches(self) -> int | None:
+        """Training batches per epoch, None where the loader does not know."""
+        return length(self.data.train)
+
+    @property
+    def examples(self) -> int:
+        """Examples in the current batch."""
+        return count_examples(self.inputs, self.kwargs, self.target)
+
+    @property
+    def resuming(self) -> bool:
+        """True from `resume` until the state is in place: what prepares a fresh model has nothing to do then."""
+        return self._pending is not None
+
+    @property
+    def record(self) -> Record:
+        """Where callbacks keep what they measure. Made when first asked for."""
+        if self._record is None:
+            given = self._given_record
+            if isinstance(given, Record):
+                self._record = given
+            elif given is None or self.rank:
+                self._record = Record()
+            elif self._goes_on and os.path.exists(given) and os.path.getsize(given):
+                steps = self.steps if self._pending is None else self._pending.steps
+                self._record = Record.reopen(given, before=steps)
+            else:
+                Path(given).parent.mkdir(parents=True, exist_ok=True)
+                self._record = Record(given)
+        return self._record
+
+    def over_ranks(self, total: Tensor) -> Tensor:
+        """The sum over all ranks of a data-parallel run; must be called by all of them."""
+        if self.world == 1:
+            return total
+        sent = total.to(self.collective_device, copy=True) if self.collective_device else total.clone()
+        torch.distributed.all_reduce(sent)
+        return sent.to(total.device)
+
+    def first_batch(self) -> Any:
+        """The batch that the next training pass begins with, prepared by callbacks (device, transforms). Random
+        states and the order of the data are as before."""
+        with resume.untouched(self):
+            batch, before = next(iter(self.data.train)), self.batch
+            self.batch = batch
+            for callback in sorted(self.callbacks, key=lambda c: c.order):
+                if getattr(callback, "prepares", False):
+                    callback.before_batch(self)  # type: ignore[attr-defined]
+            self.batch, batch = before, self.batch
+        return batch
+
+    # ---- what it can do besides ----------------------------------------------------------------------------
+
+    def fit_one_cycle(
+        self,
+        epochs: int,
+        max_lr: float | Sequence[float],
+        *,
+        warm_up: float = 0.3,
+        valid: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
+        """fit with the learning rate rising to max_lr over the first part (warm_up) and then falling to almost
+        nothing, and the momentum doing the opposite; see OneCycle."""
+        from .callbacks import OneCycle
+
+        self.fit(epochs, valid=valid, callbacks=[*callbacks, OneCycle(max_lr, warm_up=warm_up)])
+
+    def lr_find(
+        self,
+        start: float = 1e-6,
+        end: float = 10.0,
+        steps: int = 100,
+        *,
+        stop_at: float = 4.0,
+    ) -> LRFound:
+        """Trains with a learning rate that grows from step to step, to see where the loss falls fastest.
+
+        The learning rate grows by the same factor at each of `steps` optimizer steps, and the sweep ends early when
+        the loss exceeds stop_at times its lowest. Afterwards weights, buffers, gradients, optimizer, random states,
+        callbacks and the order of the data are what they were, bit for bit. With several parameter groups, the
+        rates are those of the group with the highest one; the others keep their proportion.
+
+        Raises InputError where there is nothing to find: a loss that is not finite at the lowest rate.
+        """
+        from .lr_finder import find
+
+        return find(self, start, end, steps, stop_at)
+
+    def summary(self, batch: Any = None) -> Summary:
+        """Modules, output shapes, parameters and FLOPs of one forward pass of the batch (None: the first one)."""
+        from .summary import summarize
+
+        return summarize(self.model, self.first_batch() if batch is None else batch)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes everything that training needs to go on into one file, atomically."""
+        resume.save(self, path)
+
+    def load(self, path: str | os.PathLike[str]) -> None:
+        """Takes model, optimizer, callbacks and random states from a file of `save`; the next fit is a new one.
+
+        Raises InputError for a file that is damaged, foreign or from a newer version, naming the last good one
+        beside it.
+        """
+        resume.load(self, path)
+
+    def resume(self, path: str | os.PathLike[str]) -> bool:
+        """Makes the fits that follow go on where a checkpoint was written: call it in front of the same calls of fit
+        that the interrupted run made. path: a checkpoint, or the folder of Checkpoint (the last one is taken).
+
+        Returns False, with nothing done, if the folder holds no checkpoint yet. Raises InputError as `load` does.
+        """
+        self._goes_on, self._pending = True, resume.find(path)
+        return self._pending is not None
+
+    def clean_memory(self) -> None:
+        """For notebooks: forgets batch, outputs, loss and gradients, and what the last exception holds on to."""
+        self.batch = self.target = self.outputs = None
+        self.inputs, self.kwargs = (), {}
+        self.loss = self.objective = torch.zeros(())
+        self.optimizer.zero_grad()
+        clean_memory()
+
+
+def _make_optimizer(given: Any, model: nn.Module) -> Optimizer:
+    if isinstance(given, Optimizer):
+        own = {id(p) for p in model.parameters()}
+        if not any(id(p) in own for group in given.param_groups for p in group["params"]):
+            raise InputError("Learner(optimizer=...): it holds none of the model's parameters")
+        return given
+    if not callable(given):
+        raise InputError(
+            "Learner(optimizer=...): give an optimizer over the model's parameters, or a function from them to one: "
+            f"lambda p: torch.optim.AdamW(p, lr=1e-3); got {type(given).__name__}"
+        )
+    made = given(model.parameters())
+    if not isinstance(made, Optimizer):
+        raise InputError(f"Learner(optimizer=...): the function gave {type(made).__name__}, not an optimizer")
+    return made
+
+
+def _loss_function(loss: str | Callable[[Any, Any], Tensor] | None) -> Callable[[Any, Any], Tensor] | None:
+    if loss == "auto":
+        return _auto_loss
+    return LOSSES[loss] if isinstance(loss, str) else loss
+
+
+def _auto_loss(outputs: Any, target: Any) -> Tensor:
+    found = resolve("auto", target)
+    assert found is not None
+    return found[1](outputs, target)
+
+
+def _own_loss(outputs: Any, loss: Callable[[Any, Any], Tensor] | None, kwargs: Mapping[str, Any]) -> Tensor:
+    """The loss of a batch without target: what the output carries, or the output itself if it is a scalar."""
+    own = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    if isinstance(own, Tensor):
+        return own
+    if isinstance(outputs, Tensor) and outputs.dim() == 0:
+        return outputs
+    raise InputError(
+        "data: the batch has no target and the model's output carries no loss; give (inputs, target) pairs, or a "
+        f"model that returns its loss (batch keys: {', '.join(kwargs) or 'none'})"
+    )

@@ -1,0 +1,228 @@
+"""lr_find: one sweep over learning rates, and two ways to read a good one off it.
+
+Source of the sweep: L. Smith, "Cyclical learning rates for training neural networks", 2017, section 3.3.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ..errors import InputError
+from . import resume
+from .callback import Callback, CancelFit
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from .learner import Learner
+
+_WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
+_FLOOR = 0.05  # of the fall: losses this close to the lowest are the valley's floor
+_FALL = 0.02  # of the first loss: less than this is no fall
+_NOISE = 5.0  # standard errors of the smoothed loss: neither is less than this
+
+
+@dataclass(frozen=True)
+class LRFound:
+    """What a sweep saw.
+
+    rates, losses  (steps,) each, in the order of the sweep
+    smooth         the losses, single spikes left out, averaged over neighbouring rates
+    steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
+    valley         the highest rate of the valley's floor, where the loss is within 5% of its fall of the lowest: beyond
+                   it steps of this size do harm. None too
+    suggestion     the valley: on the small networks of docs/training.md hand-picked rates lay there, and the point of
+                   steepest descent 3 to 80 times lower
+    reason         why, in a sentence
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smooth: np.ndarray
+    steepest: float | None
+    valley: float | None
+    suggestion: float | None
+    reason: str
+
+    def plot(self) -> Figure:
+        """Loss over learning rate with the two points."""
+        from ..report.plots_training import lr_sweep
+
+        return lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class _Sweep(Callback):
+    """Sets the rate before each step and keeps the loss that it was found at."""
+
+    order = 1000
+
+    def __init__(self, start: float, end: float, steps: int, stop_at: float):
+        self.start, self.factor, self.steps = start, (end / start) ** (1 / max(1, steps - 1)), steps
+        self.stop_at = stop_at
+        self.rates: list[float] = []
+        self.losses: list[float] = []
+        self._group: list[torch.Tensor] = []
+
+    def before_fit(self, learn: Learner) -> None:
+        groups = learn.optimizer.param_groups
+        highest = max(float(g["lr"]) for g in groups)
+        self._parts = [float(g["lr"]) / highest if highest > 0 else 1.0 for g in groups]
+
+    def before_batch(self, learn: Learner) -> None:
+        rate = self.start * self.factor ** len(self.rates)
+        for group, part in zip(learn.optimizer.param_groups, self._parts):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate * part)
+            else:
+                group["lr"] = rate * part
+        self._rate = rate
+
+    def after_loss(self, learn: Learner) -> None:
+        self._group.append(learn.loss.detach())
+
+    def before_step(self, learn: Learner) -> None:  # after Accumulate, which cancels the steps that are none
+        mean = learn.over_ranks(torch.stack(self._group).mean()) / learn.world
+        self._group, loss = [], float(mean)
+        if not math.isfinite(loss) and self.losses:
+            raise CancelFit
+        self.rates.append(self._rate)
+        self.losses.append(loss)
+        if not math.isfinite(loss) or loss > self.stop_at * abs(min(self.losses)) + 1e-12 and len(self.losses) > 5:
+            raise CancelFit
+        if len(self.rates) >= self.steps:
+            raise CancelFit
+
+
+def find(learn: Learner, start: float, end: float, steps: int, stop_at: float) -> LRFound:
+    """See Learner.lr_find."""
+    if not 0 < start < end < math.inf:
+        raise InputError(f"lr_find(start={start!r}, end={end!r}): expected 0 < start < end")
+    if not isinstance(steps, int) or steps < 10:
+        raise InputError(f"lr_find(steps={steps!r}): expected a whole number of at least 10")
+    if not stop_at > 1:
+        raise InputError(f"lr_find(stop_at={stop_at!r}): expected a number above 1")
+    if learn.resuming:
+        raise InputError("lr_find: the Learner is about to resume a run; look for the rate before `resume`")
+    sweep = _Sweep(start, end, steps, stop_at)
+    essential = [c for c in learn.callbacks if c.essential]
+    with _restored(learn), learn._with([*essential, sweep], instead=True):
+        learn.fit(10**9, valid=False)
+    return read(np.array(sweep.rates), np.array(sweep.losses))
+
+
+def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
+    """The suggestions that a sweep's losses give.
+
+    Raises InputError if there are none: the first loss is not finite.
+
+    >>> rates = np.logspace(-5, 0, 101)
+    >>> found = read(rates, 2 - 1 / (1 + (3e-3 / rates) ** 2) + np.maximum(0, rates - 0.1) * 50)
+    >>> round(found.steepest, 4), round(found.valley, 3)
+    (0.0032, 0.05)
+    """
+    if not len(losses) or not np.isfinite(losses[0]):
+        raise InputError("lr_find: the loss is not finite at the lowest rate; look at the model with ug.check first")
+    logs = np.log10(rates)
+    smooth, error = _smooth(logs, losses)
+    nothing = LRFound(rates, losses, smooth, None, None, None, "")
+    if len(losses) < 5:
+        return _with_reason(nothing, f"the loss exploded within {len(losses)} steps, at rates of {rates[-1]:.1e} already")
+    bottom = int(np.argmin(smooth))
+    begin = int(np.argmax(smooth[: bottom + 1]))
+    fall = smooth[begin] - smooth[bottom]
+    if fall < max(_FALL * abs(smooth[begin]), _NOISE * error) or bottom - begin < 2:
+        return _with_reason(nothing, "the loss never fell by more than its noise: no rate can be suggested")
+    slope = np.gradient(smooth, logs)
+    at = begin + int(np.argmin(slope[begin : bottom + 1]))
+    edge = bottom
+    while edge + 1 < len(smooth) and smooth[edge + 1] <= smooth[bottom] + _FLOOR * fall:
+        edge += 1
+    steepest, valley = float(rates[at]), float(rates[edge])
+    reason = (
+        f"{valley:.1e}: the highest rate before the loss rises from its lowest (at {rates[bottom]:.1e}) by {_FLOOR:.0%} of "
+        f"its fall; it falls fastest at {steepest:.1e}, the cautious choice"
+    )
+    if edge == len(smooth) - 1:
+        reason += "; it has not risen by the end of the sweep, so higher rates may do too"
+    return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
+
+
+def _with_reason(found: LRFound, reason: str) -> LRFound:
+    from dataclasses import replace
+
+    return replace(found, reason=reason)
+
+
+def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
+    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). A running
+    median of five first: a single spike says nothing. Losses that explode are cut off, or they would drown the valley
+    beside them."""
+    padded = np.pad(losses, 2, mode="edge")
+    calm = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    calm = np.minimum(calm, losses[0] + 0.1 * abs(losses[0]))
+    weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / _WIDTH) ** 2)
+    weights /= weights.sum(1, keepdims=True)
+    # from differences of neighbours, which a trend hardly touches
+    noise = float(np.median(np.abs(np.diff(losses)))) / 0.6745 / math.sqrt(2) if len(losses) > 1 else 0.0
+    middle = weights[len(weights) // 2]
+    return weights @ calm, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))
+
+
+@contextlib.contextmanager
+def _restored(learn: Learner) -> Iterator[None]:
+    """Whatever happens inside, the Learner is bit for bit what it was."""
+    model, optimizer = learn.model, learn.optimizer
+    callbacks = [c for c in learn.callbacks if c.essential]
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    values = {name: t.detach().clone() for name, t in tensors.items()}
+    gradients = {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()}
+    flags = {module: module.training for module in model.modules()}
+    # not through load_state_dict: it casts, copies and rearranges, and the state of a first step is no state
+    state = {p: {k: _copy(v) for k, v in s.items()} for p, s in optimizer.state.items()}
+    groups = [{k: _copy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
+    memories = [(dict(vars(c)), copy.deepcopy(c.state_dict())) for c in callbacks]
+    kept = {name: getattr(learn, name) for name in _KEPT}
+    learn.history, learn.metrics = list(learn.history), dict(learn.metrics)
+    with resume.untouched(learn):
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for name, tensor in tensors.items():
+                    tensor.data = tensor.data.to(values[name].device)
+                    tensor.copy_(values[name])
+                    tensor.grad = gradients[name]
+            for module, training in flags.items():
+                module.training = training
+            optimizer.state.clear()
+            optimizer.state.update(state)
+            for group, before in zip(optimizer.param_groups, groups):
+                params = group["params"]
+                group.clear()
+                group.update({"params": params, **before})
+            for callback, (attributes, memory) in zip(callbacks, memories):
+                vars(callback).clear()
+                vars(callback).update(attributes)
+                if memory:
+                    callback.load_state_dict(memory)
+            for name, value in kept.items():
+                setattr(learn, name, value)
+
+
+_KEPT = ("fits", "steps", "epoch", "epochs", "batch_index", "training", "stepped", "batch", "inputs", "kwargs",
+         "target", "outputs", "loss", "objective", "metrics", "history")  # fmt: skip
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)

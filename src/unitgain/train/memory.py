@@ -1,0 +1,23 @@
+"""clean_memory: what a notebook keeps alive after an error."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import traceback
+
+import torch
+
+
+def clean_memory() -> None:
+    """Lets go of the last exception's frames, with every tensor in them, and of the allocator's unused blocks."""
+    for name in ("last_exc", "last_value"):
+        error = getattr(sys, name, None)
+        if error is not None:
+            traceback.clear_frames(error.__traceback__)
+    for name in ("last_exc", "last_value", "last_type", "last_traceback"):
+        if hasattr(sys, name):
+            delattr(sys, name)
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
