@@ -39,6 +39,7 @@ def data(kind: str):
     generator = torch.Generator().manual_seed(2)
     x, y = 3 + torch.randn(100, 6, generator=generator), torch.randint(4, (100,), generator=generator)
     if kind in ("memory", "everything"):
+
         def noisy(batch):  # draws from the global random state, as augmentation does
             return batch[0] + 0.1 * torch.randn_like(batch[0]), batch[1]
 
@@ -50,14 +51,14 @@ def data(kind: str):
     return torch.utils.data.DataLoader(dataset, batch_size=10, shuffle=True, generator=own)
 
 
-
 def learner(kind: str, folder: Path | None, every: int = 3, extra: tuple[Callback, ...] = ()) -> Learner:
     net = model()
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.01)
     callbacks: list[Callback] = [Metrics(), *extra]
     if kind == "everything":
         callbacks += [
-            Normalize(), Accumulate(2), Clip(1.0), EMA(0.9), MixedPrecision(torch.bfloat16), Recorder(), ActivationStats(5),
+            Normalize(), Accumulate(2), Clip(1.0), EMA(0.9), MixedPrecision(torch.bfloat16), Recorder(),
+            ActivationStats(5),
             Schedule(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 20)),
         ]  # fmt: skip
     if folder is not None:

@@ -62,14 +62,16 @@ def weights(learn: Learner) -> torch.Tensor:
 
 def test_accumulation_is_the_large_batch() -> None:
     large, small = make(size=16, n=32), make([Accumulate(4)], size=4, n=32)
-    large.fit(2), small.fit(2)
+    large.fit(2)
+    small.fit(2)
     assert small.steps == large.steps == 4
     assert torch.allclose(weights(large), weights(small), atol=1e-6)
 
 
 def test_the_rest_of_an_epoch_is_a_step_with_its_own_mean() -> None:
     large, small = make(size=16, n=24), make([Accumulate(4)], size=4, n=24)  # 16 and 8 examples
-    large.fit(1), small.fit(1)
+    large.fit(1)
+    small.fit(1)
     assert small.steps == 2
     assert torch.allclose(weights(large), weights(small), atol=1e-6)
 
@@ -85,7 +87,7 @@ def test_clipped_steps_are_short(clip: Clip) -> None:
             assert gradient.norm() > 0
 
     make([clip, Sees()]).fit(1)
-    assert clip.kind == "value" or clip.last > 0.01
+    assert clip.kind == "value" or float(clip.last) > 0.01
 
 
 def test_clip_takes_exactly_one_limit() -> None:
@@ -111,9 +113,12 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights() -> Non
 def test_a_loss_scaler_scales_the_objective_and_not_the_step() -> None:
     data = InMemoryLoader(xy(), 8)
     plain, scaled = make(data=data), make([MixedPrecision(torch.float16), Clip(norm=1e9)], data=data)
-    plain.fit(1), scaled.fit(1)
+    plain.fit(1)
+    scaled.fit(1)
     assert scaled.callbacks[0].scaler.get_scale() > 1
-    assert scaled.objective.item() == pytest.approx(scaled.loss.item() * scaled.callbacks[0].scaler.get_scale())
+    assert scaled.objective.item() == pytest.approx(
+        scaled.loss.item() * scaled.callbacks[0].scaler.get_scale()
+    )
     assert torch.allclose(weights(plain), weights(scaled), atol=2e-3)
 
 
@@ -190,10 +195,12 @@ def test_schedules_by_step_by_epoch_and_by_metric() -> None:
     learn = make([Schedule(lambda o: StepLR(o, 1, 0.5), each="epoch")])
     learn.fit(3)
     assert learn.optimizer.param_groups[0]["lr"] == 0.1 * 0.5**3
-    learn = make([Metrics(), Schedule(lambda o: ReduceLROnPlateau(o, patience=0, threshold=10.0), each="epoch")])
+    learn = make(
+        [Metrics(), Schedule(lambda o: ReduceLROnPlateau(o, patience=0, threshold=10.0), each="epoch")]
+    )
     learn.fit(3)
     assert learn.optimizer.param_groups[0]["lr"] < 0.1
-    with pytest.raises(InputError, match="'valid_loss'.*add Metrics"):
+    with pytest.raises(InputError, match=r"'valid_loss'.*add Metrics"):
         make([Schedule(ReduceLROnPlateau, each="epoch")]).fit(1)
 
 
@@ -247,7 +254,9 @@ def test_looking_at_the_data_does_not_change_the_run() -> None:
         def before_fit(self, learn):
             learn.first_batch()
 
-    assert torch.equal(run([]), run([Looks(), Recorder(), Metrics(accuracy), ActivationStats(1), Hooks(lambda *a: None)]))
+    assert torch.equal(
+        run([]), run([Looks(), Recorder(), Metrics(accuracy), ActivationStats(1), Hooks(lambda *a: None)])
+    )
 
 
 def test_transforms_in_training_only() -> None:
@@ -300,8 +309,17 @@ def test_metrics_weigh_examples_and_not_batches() -> None:
     assert learn.metrics["valid_loss"] == pytest.approx(float(F.cross_entropy(outputs, y)), rel=1e-5)
     assert learn.metrics["accuracy"] == pytest.approx(float(accuracy(outputs, y)))
     assert learn.metrics["accuracy"] == learn.metrics["counted"]
-    assert set(learn.metrics) == {"train_loss", "valid_loss", "accuracy", "counted", "train_accuracy", "train_counted"}
-    assert [h["valid_loss"] for h in learn.history] == sorted((h["valid_loss"] for h in learn.history), reverse=True)
+    assert set(learn.metrics) == {
+        "train_loss",
+        "valid_loss",
+        "accuracy",
+        "counted",
+        "train_accuracy",
+        "train_counted",
+    }
+    assert [h["valid_loss"] for h in learn.history] == sorted(
+        (h["valid_loss"] for h in learn.history), reverse=True
+    )
 
 
 def test_metrics_refuse_what_they_cannot_compute() -> None:
@@ -320,7 +338,11 @@ def test_the_record_holds_every_step_and_can_be_judged_and_drawn(tmp_path) -> No
                 losses.append(learn.loss.item())
 
     recorder = Recorder()
-    learn = make([Metrics(accuracy), recorder, Keeps(), ActivationStats(4)], record=tmp_path / "new" / "run.sqlite", size=1)
+    learn = make(
+        [Metrics(accuracy), recorder, Keeps(), ActivationStats(4)],
+        record=tmp_path / "new" / "run.sqlite",
+        size=1,
+    )
     learn.fit_one_cycle(2, 0.1)
     record = ug.Record.load(tmp_path / "new" / "run.sqlite")
     steps, values = record.metric("loss")
@@ -344,7 +366,12 @@ def test_a_record_without_loss_cannot_be_drawn() -> None:
 
 def test_hooks_see_the_modules_asked_for_and_go_away() -> None:
     seen = []
-    learn = make([Hooks(lambda learn, name, module, inputs, output: seen.append(name), modules=["0", "2"]), SingleBatch()])
+    learn = make(
+        [
+            Hooks(lambda learn, name, module, inputs, output: seen.append(name), modules=["0", "2"]),
+            SingleBatch(),
+        ]
+    )
     learn.fit(1)
     assert seen == ["0", "2", "0", "2"]
     assert not any(m._forward_hooks for m in learn.model.modules())
@@ -365,7 +392,7 @@ def test_the_first_site_that_is_not_finite_is_named_and_the_weights_are_safe() -
     with pytest.warns(UserWarning, match="training stopped"):
         learn.fit(3)
     assert stop.reason.startswith("the norm of the gradients is nan in epoch 0, batch 0")
-    assert "first bad site: 1 (UG306 activation-not-finite" in stop.reason
+    assert "first bad site: 1 (UG306 activation-not-finite" in str(stop.reason)
     assert torch.equal(before, weights(learn))
     x, y = xy(8)
     x[3, 2] = math.nan
@@ -386,9 +413,9 @@ def test_lsuv_runs_before_the_first_fit_only_on_prepared_batches(monkeypatch) ->
     remedies.lsuv_ = lambda model, batch, **options: calls.append((batch, options))
     monkeypatch.setitem(sys.modules, "unitgain.remedies", remedies)
     learn = make([LSUV(tol=0.1), Normalize(2.0, 3.0)])
-    learn.fit(1), learn.fit(1)
+    learn.fit(1)
+    learn.fit(1)
     ((batch, options),) = calls
-    x, y = xy(8)
     assert options == {"tol": 0.1}
     assert torch.allclose(batch[0], (learn.data.train.tensors[0][:8] - 2) / 3)
     assert torch.equal(batch[1], xy()[1][:8])

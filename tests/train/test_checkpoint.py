@@ -20,10 +20,19 @@ from unitgain import InputError
 from unitgain.train import checkpoint, randomness
 from unitgain.train.tree import pack, unpack
 
-LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text(max_size=5) | st.binary(max_size=5)
+LEAVES = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.floats()
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+)
 KEYS = st.text(max_size=4) | st.integers() | st.sampled_from(["$tensor", "$"])
 TREES = st.recursive(
-    LEAVES, lambda t: st.lists(t, max_size=3) | st.tuples(t, t) | st.dictionaries(KEYS, t, max_size=3), max_leaves=12
+    LEAVES,
+    lambda t: st.lists(t, max_size=3) | st.tuples(t, t) | st.dictionaries(KEYS, t, max_size=3),
+    max_leaves=12,
 )
 
 
@@ -47,17 +56,29 @@ def test_any_state_survives_json(tree) -> None:
     assert same(unpack(json.loads(json.dumps(body, allow_nan=False)), tensors), tree)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool])
+@pytest.mark.parametrize(
+    "dtype",
+    [torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.int64, torch.uint8, torch.bool],
+)
 def test_every_bit_of_a_tensor_survives(tmp_path: Path, dtype) -> None:
     raw = torch.randint(0, 2 if dtype is torch.bool else 256, (64,), dtype=torch.uint8)
     tensor = raw.view(dtype) if dtype is not torch.bool else raw.bool()
-    state = {"a": tensor, "scalar": tensor[3], "empty": tensor[:0], "strided": tensor[::2], "tied": tensor, "view": tensor[:4]}
+    state = {
+        "a": tensor,
+        "scalar": tensor[3],
+        "empty": tensor[:0],
+        "strided": tensor[::2],
+        "tied": tensor,
+        "view": tensor[:4],
+    }
     checkpoint.write(tmp_path / "c.safetensors", state)
     assert same(checkpoint.read(tmp_path / "c.safetensors"), state)
 
 
 def test_a_counter_and_numbers_of_numpy() -> None:
-    body, tensors = pack({"milestones": Counter({3: 2}), "n": np.float64(0.1), "i": np.int64(4), "t": torch.float16})
+    body, tensors = pack(
+        {"milestones": Counter({3: 2}), "n": np.float64(0.1), "i": np.int64(4), "t": torch.float16}
+    )
     assert unpack(body, tensors) == {"milestones": Counter({3: 2}), "n": 0.1, "i": 4, "t": torch.float16}
 
 
@@ -68,7 +89,7 @@ def test_what_cannot_be_stored_is_named_with_its_place() -> None:
 
 def test_random_states_go_on_where_they_were() -> None:
     def draw():
-        return random.gauss(0, 1), np.random.normal(), float(torch.rand(())), random.random()
+        return random.gauss(0, 1), np.random.normal(), float(torch.rand(())), random.random()  # noqa: NPY002
 
     draw()
     body, tensors = pack(randomness.take())

@@ -95,7 +95,8 @@ def test_events_nest_and_validation_has_no_backward() -> None:
 
 
 @pytest.mark.parametrize(("cancel", "event", "steps"), [
-    (CancelBatch, "batch", 9), (CancelStep, "step", 9), (CancelPass, "pass", 6), (CancelEpoch, "epoch", 6), (CancelFit, "fit", 1),
+    (CancelBatch, "batch", 9), (CancelStep, "step", 9), (CancelPass, "pass", 6), (CancelEpoch, "epoch", 6),
+    (CancelFit, "fit", 1),
 ])  # fmt: skip
 def test_a_cancelled_part_skips_its_after_and_never_its_cleanup(cancel, event: str, steps: int) -> None:
     class Canceller(Callback):
@@ -270,7 +271,9 @@ def test_clean_memory_lets_go_of_what_the_last_batch_held() -> None:
 
 
 def test_summary_counts_and_leaves_no_trace() -> None:
-    net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 5))
+    net = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(128, 5)
+    )
     data = [(torch.randn(2, 3, 4, 4), torch.zeros(2, dtype=torch.long))]
     learn = Learner(net, data, "auto", adam)
     before = {n: t.clone() for n, t in net.state_dict().items()}

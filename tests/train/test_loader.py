@@ -84,7 +84,9 @@ def test_an_epoch_that_is_left_early_is_not_gone_on_with() -> None:
 
 def test_replacement_draws_as_randint_does() -> None:
     generator = torch.Generator().manual_seed(7)
-    loader = InMemoryLoader(torch.arange(1000), 32, replacement=True, batches=3, generator=torch.Generator().manual_seed(7))
+    loader = InMemoryLoader(
+        torch.arange(1000), 32, replacement=True, batches=3, generator=torch.Generator().manual_seed(7)
+    )
     assert seen(loader) == [torch.randint(0, 1000, (32,), generator=generator).tolist() for _ in range(3)]
 
 
@@ -110,7 +112,9 @@ def test_the_ranks_shares_are_the_whole_batches(examples: int, size: int, world:
 
 
 def test_a_transform_sees_whole_batches() -> None:
-    loader = InMemoryLoader((torch.arange(4.0), torch.arange(4)), 2, transform=lambda batch: (batch[0] * 2, batch[1]))
+    loader = InMemoryLoader(
+        (torch.arange(4.0), torch.arange(4)), 2, transform=lambda batch: (batch[0] * 2, batch[1])
+    )
     assert [x.tolist() for x, _ in loader] == [[0, 2], [4, 6]]
 
 

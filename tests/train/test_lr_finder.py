@@ -37,7 +37,9 @@ class Net(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(1)
-        self.body = nn.Sequential(nn.Linear(6, 32), nn.BatchNorm1d(32), nn.Dropout(0.1), nn.ReLU(), nn.Linear(32, 4))
+        self.body = nn.Sequential(
+            nn.Linear(6, 32), nn.BatchNorm1d(32), nn.Dropout(0.1), nn.ReLU(), nn.Linear(32, 4)
+        )
         self.register_buffer("calls", torch.zeros(()), persistent=False)
 
     def forward(self, x, labels=None):
@@ -55,7 +57,11 @@ def trace(learn: Learner) -> list[bytes]:
         tensors.append(learn.data.train.state_dict()["generator"])
     bits = [t.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes() for t in tensors]
     groups = [{k: v for k, v in g.items() if k != "params"} for g in learn.optimizer.param_groups]
-    return [*bits, repr(groups).encode(), repr((learn.steps, learn.fits, learn.history, learn.model.training)).encode()]
+    return [
+        *bits,
+        repr(groups).encode(),
+        repr((learn.steps, learn.fits, learn.history, learn.model.training)).encode(),
+    ]
 
 
 @pytest.mark.parametrize("trained", [False, True])
@@ -69,9 +75,11 @@ def test_a_sweep_leaves_no_bit_changed(trained: bool, kind: str, tmp_path) -> No
     else:
         data = [{"x": x[i : i + 16], "labels": y[i : i + 16]} for i in range(0, 256, 16)]
     model = Net()
-    callbacks = [Metrics(), Recorder(), Progress(), EMA(), Normalize(), Accumulate(2), Clip(1.0), MixedPrecision(torch.float16),
-                 Checkpoint(tmp_path)]  # fmt: skip
-    learn = Learner(model, data, "auto" if kind != "dicts" else None, lambda p: torch.optim.AdamW(p, lr=0.01), callbacks)
+    callbacks = [Metrics(), Recorder(), Progress(), EMA(), Normalize(), Accumulate(2), Clip(1.0),
+                 MixedPrecision(torch.float16), Checkpoint(tmp_path)]  # fmt: skip
+    learn = Learner(
+        model, data, "auto" if kind != "dicts" else None, lambda p: torch.optim.AdamW(p, lr=0.01), callbacks
+    )
     if trained:
         learn.fit(1)
     else:
@@ -91,7 +99,12 @@ def test_a_sweep_leaves_no_bit_changed(trained: bool, kind: str, tmp_path) -> No
 
 def test_training_after_a_sweep_is_training_without_one() -> None:
     def run(sweep: bool) -> list:
-        learn = Learner(Net(), InMemoryLoader(xy(), 16, shuffle=True), "auto", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9))
+        learn = Learner(
+            Net(),
+            InMemoryLoader(xy(), 16, shuffle=True),
+            "auto",
+            lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
+        )
         torch.manual_seed(4)
         if sweep:
             learn.lr_find(steps=20)
@@ -107,7 +120,9 @@ def test_a_sweep_that_raises_leaves_no_bit_changed_either() -> None:
             if learn.steps == 5:
                 raise ZeroDivisionError
 
-    learn = Learner(Net(), InMemoryLoader(xy(), 16, shuffle=True), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [Fails()])
+    learn = Learner(
+        Net(), InMemoryLoader(xy(), 16, shuffle=True), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [Fails()]
+    )
     before = trace(learn)
     with pytest.raises(ZeroDivisionError):
         learn.lr_find()
@@ -115,12 +130,12 @@ def test_a_sweep_that_raises_leaves_no_bit_changed_either() -> None:
 
 
 def test_the_suggestion_trains_the_model() -> None:
-    def fit(rate: float) -> float:
+    def fit(rate: float):
         learn = Learner(Net(), InMemoryLoader(xy(2048), 64, shuffle=True), "auto",
                         lambda p: torch.optim.SGD(p, lr=rate), [Metrics()])  # fmt: skip
         if rate == 0.0:
             found = learn.lr_find()
-            assert found.steepest < found.valley == found.suggestion
+            assert found.valley == found.suggestion > found.steepest  # pyright: ignore
             assert "the cautious choice" in str(found)
             return found.suggestion
         learn.fit(2)
@@ -129,7 +144,7 @@ def test_the_suggestion_trains_the_model() -> None:
     suggestion = fit(0.0)
     assert 0.1 < suggestion < 3
     best = min(fit(rate) for rate in (0.03, 0.1, 0.3, 1.0))
-    assert fit(suggestion) < best + 0.1
+    assert fit(float(suggestion)) < best + 0.1
 
 
 def test_groups_keep_their_proportion() -> None:
@@ -139,7 +154,10 @@ def test_groups_keep_their_proportion() -> None:
         def before_step(self, learn):
             rates.append([g["lr"] for g in learn.optimizer.param_groups])
 
-    groups = [{"params": model.body[0].parameters(), "lr": 0.01}, {"params": model.body[4].parameters(), "lr": 0.1}]
+    groups = [
+        {"params": model.body[0].parameters(), "lr": 0.01},
+        {"params": model.body[4].parameters(), "lr": 0.1},
+    ]
     learn = Learner(model, InMemoryLoader(xy(), 16), "auto", torch.optim.SGD(groups), [Rates()])
     found = learn.lr_find(1e-4, 1.0, steps=21)
     assert np.allclose([a / b for a, b in rates], 0.1)
@@ -165,12 +183,14 @@ def test_the_valley_of_a_known_curve(noise: float) -> None:
     rates = np.logspace(-6, 1, 100)
     losses = 0.5 + 1.8 / (1 + rates / 3e-2) + np.where(rates > 1, (rates - 1) * 3, 0)
     found = read(rates, losses + noise * np.random.default_rng(1).normal(size=100))
-    assert 0.01 < found.steepest < 0.15
-    assert 0.3 < found.valley < 1.5
+    assert found.steepest == pytest.approx(0.03, rel=0.8)
+    assert found.valley == pytest.approx(0.6, rel=0.3)
 
 
 def test_wrong_arguments() -> None:
-    learn = Learner(Net(), InMemoryLoader(xy(), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()])
+    learn = Learner(
+        Net(), InMemoryLoader(xy(), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()]
+    )
     for wrong in ({"start": 0.0}, {"start": 1.0, "end": 0.1}, {"steps": 3}, {"stop_at": 1.0}):
         with pytest.raises(InputError, match="lr_find"):
             learn.lr_find(**wrong)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import random
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -28,8 +30,10 @@ class Crash(Callback):
             raise KeyboardInterrupt
 
 
-MOMENTS = [("after_batch", 1), ("after_batch", 5), ("before_step", 9), ("after_batch", 17), ("before_pass", 2),
-           ("after_epoch", 1), ("before_epoch", 3), ("cleanup_fit", 1), ("before_fit", 2), ("after_epoch", 4)]  # fmt: skip
+MOMENTS = [
+    ("after_batch", 1), ("after_batch", 5), ("before_step", 9), ("after_batch", 17), ("before_pass", 2),
+    ("after_epoch", 1), ("before_epoch", 3), ("cleanup_fit", 1), ("before_fit", 2), ("after_epoch", 4),
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", runs.KINDS)
@@ -67,8 +71,8 @@ def test_kill_9_at_any_moment_also_while_a_checkpoint_is_written(processes, tmp_
     assert not killed(processes, "everything", whole, None)
     folder = tmp_path / "killed"
     folder.mkdir()
-    deaths = [("batch", 1), ("batch", 7), ("open", 2, ".tmp"), ("os.rename", 2, ".tmp"), ("os.remove", 1, "checkpoint-"),
-              ("batch", 9)]  # fmt: skip
+    deaths = [("batch", 1), ("batch", 7), ("open", 2, ".tmp"), ("os.rename", 2, ".tmp"),
+              ("os.remove", 1, "checkpoint-"), ("batch", 9)]  # fmt: skip
     survived = [death for death in deaths if not killed(processes, "everything", folder, death)]
     assert not survived
     assert not killed(processes, "everything", folder, None)
@@ -81,6 +85,42 @@ def test_kill_9_at_any_moment_also_while_a_checkpoint_is_written(processes, tmp_
     assert with_kills.steps() == without.steps()
     for a, b in zip(with_kills.series("activation", "0", "std"), without.series("activation", "0", "std")):
         assert a.tolist() == b.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_twenty_kills_at_random_moments(processes, tmp_path: Path) -> None:
+    """Killed from outside, at moments that nobody chose, with a checkpoint after every step: `make kill`."""
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    (tmp_path / "first").mkdir()
+    assert not killed(
+        processes, "everything", tmp_path / "first", None
+    )  # the server of processes has to start
+    began = time.monotonic()
+    assert not killed(processes, "everything", whole, None)
+    longest = time.monotonic() - began
+    kills = writing = runs_ended = 0
+    moments = random.Random(0)
+    while kills < 20 or not runs_ended:
+        folder = tmp_path / f"run{runs_ended}"
+        folder.mkdir(exist_ok=True)
+        process = processes.Process(
+            target=runs.child, args=("everything", folder, folder / "result.txt", None, 1)
+        )
+        process.start()
+        process.join(moments.uniform(0.2, 1.0) * longest if kills < 20 else 60)
+        process.kill()
+        process.join()
+        if process.exitcode == 0:
+            assert (folder / "result.txt").read_text() == (whole / "result.txt").read_text()
+            runs_ended += 1
+        else:
+            kills += 1
+            writing += bool(list((folder / "checkpoints").glob(".*.tmp")))
+    print(
+        f"{kills} kills, {writing} of them while a checkpoint was written; {runs_ended} runs ended, all alike"
+    )
 
 
 def test_a_resumed_run_must_be_the_same_run(tmp_path: Path) -> None:
@@ -96,7 +136,7 @@ def test_a_resumed_run_must_be_the_same_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="10 training batches per epoch, this one has 5"):
         other.fit(1)
     smaller = Learner(torch.nn.Linear(6, 4), runs.data("memory"), "auto", lambda p: torch.optim.SGD(p, 0.1))
-    with pytest.raises(InputError, match="it is of another model: .*Missing key"):
+    with pytest.raises(InputError, match=r"it is of another model: .*Missing key"):
         smaller.load(checkpoint.list_folder(folder)[-1])
 
 
@@ -121,7 +161,9 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     assert [p.name for p in checkpoint.list_folder(tmp_path)] == [checkpoint.name_of(n) for n in (20, 50, 60)]
     assert keeper.best_path == tmp_path / checkpoint.name_of(20)
     learn.load(keeper.best_path)
-    with pytest.raises(InputError, match=r"best='accuracy'.*not among the metrics \(train_loss, valid_loss\)"):
+    with pytest.raises(
+        InputError, match=r"best='accuracy'.*not among the metrics \(train_loss, valid_loss\)"
+    ):
         runs.learner("memory", None, extra=(Checkpoint(tmp_path / "b", best="accuracy"),)).fit(1)
 
 
@@ -130,4 +172,7 @@ def test_save_and_load_by_hand(tmp_path: Path) -> None:
     learn.save(tmp_path / "mine.safetensors")
     other = runs.learner("memory", None)
     other.load(tmp_path / "mine.safetensors")
-    assert all(torch.equal(a, b) for a, b in zip(learn.model.state_dict().values(), other.model.state_dict().values()))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(learn.model.state_dict().values(), other.model.state_dict().values())
+    )

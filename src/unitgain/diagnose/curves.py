@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -119,7 +120,7 @@ def _curve(view: View, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
 def _course(losses: np.ndarray, entry: Entry) -> Course:
     windows = int(min(entry.limit("windows"), max(1, len(losses) // 5)))
     starts = np.linspace(0, len(losses), windows + 1).astype(int)
-    parts = [losses[a:b] for a, b in zip(starts[:-1], starts[1:])]
+    parts = [losses[a:b] for a, b in itertools.pairwise(starts)]
     levels = np.array([np.median(p) for p in parts])
     # differences of neighbours: a trend inside the windows is no noise
     jumps = np.abs(np.diff(losses))
@@ -151,7 +152,11 @@ def _changed(view: View, steps: np.ndarray, began: int, entry: Entry) -> dict[st
         near = rates[(rate_steps >= before) & (rate_steps <= after)]
         if len(near):
             found["lr"] = float(near.max())
-            past = float(early[rate_steps[: len(early)] <= before][-1]) if (rate_steps <= before).any() else found["lr"]
+            past = (
+                float(early[rate_steps[: len(early)] <= before][-1])
+                if (rate_steps <= before).any()
+                else found["lr"]
+            )
             found["lr_before"] = past
     factor = entry.limit("changed")
     strongest = factor
@@ -189,7 +194,7 @@ def _cause(what: dict[str, Any]) -> str:
     if _rate_rose(what):
         return "The learning rate was raised beyond what the model bears."
     if "site" in what:
-        return f"The {what['kind']} of {what['site']} is what grew most there; a step that followed from it went too far."
+        return f"The {what['kind']} of {what['site']} is what grew most there; a step that it led to went too far."
     return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
 
 

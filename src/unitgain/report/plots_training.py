@@ -27,13 +27,17 @@ def training(record: Record) -> Figure:
     """
     names = record.metric_names()
     if "loss" not in names:
-        raise InputError("training: the record holds no loss; train with a Recorder, or call probe.log(loss=loss)")
+        raise InputError(
+            "training: the record holds no loss; train with a Recorder, or call probe.log(loss=loss)"
+        )
     passes = [n for n in names if n.endswith("_loss")]
     others = [n for n in names if n not in passes and n not in ("loss", "lr")]
     groups = _together(others)
     figure = new_figure(9, 3.6 + 1.8 * (len(groups) + ("lr" in names)), "Training")
     heights = [2.0] + [1.0] * (len(groups) + ("lr" in names))
-    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0].tolist()
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
+        :, 0
+    ].tolist()
     _loss(panels[0], record, passes)
     if "lr" in names:
         steps, rates = record.metric("lr")
@@ -61,7 +65,10 @@ def lr_sweep(
     axes.plot(rates, smooth, color=COLORS[0], lw=1.8, label="smoothed")
     low, high = float(np.min(smooth)), float(np.max(smooth))
     axes.set_ylim(low - 0.15 * (high - low) - 1e-9, high + 0.25 * (high - low) + 1e-9)
-    for name, at, color, marker in (("steepest", steepest, COLORS[5], "v"), ("valley", valley, COLORS[1], "o")):
+    for name, at, color, marker in (
+        ("steepest", steepest, COLORS[5], "v"),
+        ("valley", valley, COLORS[1], "o"),
+    ):
         if at is not None:
             level = float(np.interp(np.log10(at), np.log10(rates), smooth))
             axes.plot([at], [level], marker=marker, ms=8, color=color, ls="", label=f"{name} {at:.1e}")
@@ -80,7 +87,9 @@ def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
         whole = len(losses) // size * size
         with np.errstate(invalid="ignore"):
             course = np.median(losses[:whole].reshape(-1, size), axis=1)
-        axes.plot(steps[:whole].reshape(-1, size).mean(1), course, color=COLORS[0], lw=1.8, label="loss, median")
+        axes.plot(
+            steps[:whole].reshape(-1, size).mean(1), course, color=COLORS[0], lw=1.8, label="loss, median"
+        )
     for name, color in zip(passes, COLORS[1:3]):
         at, values = record.metric(name)
         axes.plot(at, values, color=color, lw=1.3, marker="o", ms=4, label=plot_name(name))

@@ -75,7 +75,11 @@ def read(path: str | os.PathLike[str]) -> Any:
 
 def list_folder(folder: str | os.PathLike[str]) -> list[Path]:
     """The checkpoints in a folder, by number of steps."""
-    found = [(int(m[1]), p) for p in Path(folder).glob("checkpoint-*.safetensors") if (m := _NAME.fullmatch(p.name))]
+    found = [
+        (int(m[1]), p)
+        for p in Path(folder).glob("checkpoint-*.safetensors")
+        if (m := _NAME.fullmatch(p.name))
+    ]
     return [path for _, path in sorted(found)]
 
 
@@ -136,7 +140,7 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[name]
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         if tensor.numel():
-            digest.update(memoryview(tensor.reshape(-1).view(torch.uint8).numpy()))
+            digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

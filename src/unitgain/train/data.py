@@ -26,8 +26,9 @@ def as_data(data: Any) -> Data:
 
     Raises InputError for anything else, and for iterators that are used up after one epoch.
     """
-    if hasattr(data, "train") and not isinstance(data, torch.nn.Module):
-        found = Data(data.train, getattr(data, "valid", None))
+    given: Any = data
+    if hasattr(given, "train") and not isinstance(data, torch.nn.Module):
+        found = Data(getattr(data, "train"), getattr(data, "valid", None))  # noqa: B009 (a Module has no .train data)
     elif isinstance(data, tuple):
         if len(data) != 2:
             raise InputError(f"data: expected a (train, valid) pair, got a tuple of {len(data)}")
@@ -54,7 +55,9 @@ def split(batch: Any) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
     """(positional arguments, keyword arguments, target) of a batch in any of the shapes that `check` takes."""
     if type(batch) in (tuple, list) and len(batch) == 2:
         first, target = batch
-        if isinstance(first, Tensor) and isinstance(target, Tensor):  # by far the most common: no time for more
+        if isinstance(first, Tensor) and isinstance(
+            target, Tensor
+        ):  # by far the most common: no time for more
             return (first,), {}, target
     found = read_batch(batch)
     return found.args, found.kwargs, found.target

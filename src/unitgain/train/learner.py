@@ -123,11 +123,13 @@ class Learner:
     def _fit(self) -> None:
         first = 0 if self._pending is None else self._pending.enter(self)
         self.epoch = first - 1
-        for self.epoch in range(first, self.epochs):
+        for epoch in range(first, self.epochs):
+            self.epoch = epoch
             self._do(self._events["epoch"], self._epoch)
 
     def _epoch(self) -> None:
-        for self.training in (True, False) if self._validate else (True,):
+        for training in (True, False) if self._validate else (True,):
+            self.training = training
             self.model.train(self.training)
             with contextlib.nullcontext() if self.training else torch.no_grad():
                 self._do(self._events["pass"], self._pass)

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from ..errors import InputError
 
-_CHUNK_BYTES = 4 * 2**20  # so many bytes are gathered at once: fewer calls for small batches, and the cache holds it
+_CHUNK_BYTES = (
+    4 * 2**20
+)  # so many bytes are gathered at once: fewer calls for small batches, and the cache holds it
 _MOST_BATCHES = 64
 
 
@@ -68,7 +70,9 @@ class InMemoryLoader:
                 "not one batch"
             )
         if generator is not None and generator.device.type != "cpu":
-            raise InputError("InMemoryLoader(generator=...): the orders are drawn on the CPU; give a CPU generator")
+            raise InputError(
+                "InMemoryLoader(generator=...): the orders are drawn on the CPU; give a CPU generator"
+            )
         self.tensors = tuple(t.to(device) for t in given) if device is not None else given
         self.batch_size, self.shuffle, self.drop_last = batch_size, shuffle, drop_last
         self.transform, self.replacement, self.batches = transform, replacement, batches
@@ -90,7 +94,9 @@ class InMemoryLoader:
         if self.batches is not None:
             return self.batches
         whole, rest = divmod(self.examples, self.batch_size)
-        smallest = self.world if self.equal else 1  # a batch with less than an example for each rank is left out
+        smallest = (
+            self.world if self.equal else 1
+        )  # a batch with less than an example for each rank is left out
         return whole + (rest >= smallest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
 _FLOOR = 0.05  # of the fall: losses this close to the lowest are the valley's floor
 _FALL = 0.02  # of the first loss: less than this is no fall
-_NOISE = 5.0  # standard errors of the smoothed loss: neither is less than this
+_NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
 
 
 @dataclass(frozen=True)
@@ -98,9 +98,8 @@ class _Sweep(Callback):
             raise CancelFit
         self.rates.append(self._rate)
         self.losses.append(loss)
-        if not math.isfinite(loss) or loss > self.stop_at * abs(min(self.losses)) + 1e-12 and len(self.losses) > 5:
-            raise CancelFit
-        if len(self.rates) >= self.steps:
+        exploded = len(self.losses) > 5 and loss > self.stop_at * abs(min(self.losses)) + 1e-12
+        if not math.isfinite(loss) or exploded or len(self.rates) >= self.steps:
             raise CancelFit
 
 
@@ -132,12 +131,16 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
     (0.0032, 0.05)
     """
     if not len(losses) or not np.isfinite(losses[0]):
-        raise InputError("lr_find: the loss is not finite at the lowest rate; look at the model with ug.check first")
+        raise InputError(
+            "lr_find: the loss is not finite at the lowest rate; look at the model with ug.check first"
+        )
     logs = np.log10(rates)
     smooth, error = _smooth(logs, losses)
     nothing = LRFound(rates, losses, smooth, None, None, None, "")
     if len(losses) < 5:
-        return _with_reason(nothing, f"the loss exploded within {len(losses)} steps, at rates of {rates[-1]:.1e} already")
+        return _with_reason(
+            nothing, f"the loss exploded within {len(losses)} steps, at rates of {rates[-1]:.1e} already"
+        )
     bottom = int(np.argmin(smooth))
     begin = int(np.argmax(smooth[: bottom + 1]))
     fall = smooth[begin] - smooth[bottom]
@@ -150,8 +153,8 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
         edge += 1
     steepest, valley = float(rates[at]), float(rates[edge])
     reason = (
-        f"{valley:.1e}: the highest rate before the loss rises from its lowest (at {rates[bottom]:.1e}) by {_FLOOR:.0%} of "
-        f"its fall; it falls fastest at {steepest:.1e}, the cautious choice"
+        f"{valley:.1e}: the highest rate before the loss rises from its lowest (at {rates[bottom]:.1e}) by "
+        f"{_FLOOR:.0%} of its fall; it falls fastest at {steepest:.1e}, the cautious choice"
     )
     if edge == len(smooth) - 1:
         reason += "; it has not risen by the end of the sweep, so higher rates may do too"

@@ -13,7 +13,7 @@ import torch
 
 def take() -> dict[str, Any]:
     version, internal, gauss = random.getstate()
-    name, keys, at, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
+    name, keys, at, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
     state: dict[str, Any] = {
         "python": [version, list(internal), gauss],
         "numpy": [name, torch.from_numpy(np.asarray(keys).astype(np.int64)), int(at), int(has_gauss), float(cached)],
@@ -29,7 +29,7 @@ def put(state: Mapping[str, Any]) -> None:
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, at, has_gauss, cached = state["numpy"]
-    np.random.set_state((name, keys.numpy().astype(np.uint32), at, has_gauss, cached))
+    np.random.set_state((name, keys.numpy().astype(np.uint32), at, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
     if "cuda" in state and torch.cuda.is_available():
         for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):

@@ -232,7 +232,11 @@ def _of_all_ranks(learn: Learner, state: dict[str, Any]) -> list[Any]:
 
 
 def _is_stateful(loader: Any) -> bool:
-    return hasattr(loader, "state_dict") and hasattr(loader, "load_state_dict") and not isinstance(loader, nn.Module)
+    return (
+        hasattr(loader, "state_dict")
+        and hasattr(loader, "load_state_dict")
+        and not isinstance(loader, nn.Module)
+    )
 
 
 def _origin(loader: Any) -> dict[str, Any]:
@@ -261,7 +265,13 @@ def _put_data(learn: Learner, state: dict[str, Any]) -> None:
 def _generators(loader: Any) -> list[torch.Generator]:
     """The generators that a DataLoader and its samplers draw from, beside the global one."""
     sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
-    holders = [loader, sampler, batch_sampler, getattr(batch_sampler, "sampler", None), getattr(loader, "dataset", None)]
+    holders = [
+        loader,
+        sampler,
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+        getattr(loader, "dataset", None),
+    ]
     found = [getattr(holder, "generator", None) for holder in holders]
     return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
 

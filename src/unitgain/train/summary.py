@@ -92,7 +92,9 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
         module = model.get_submodule(name)
         flops = sum(counts.get(f"{root}.{name}", {}).values())
         count = sum(p.numel() for p in module.parameters())
-        rows.append(Row(name, type(module).__name__, shape, count, flops, not any(True for _ in module.children())))
+        rows.append(
+            Row(name, type(module).__name__, shape, count, flops, not any(True for _ in module.children()))
+        )
     everything = list(model.parameters())
     return Summary(
         tuple(rows),

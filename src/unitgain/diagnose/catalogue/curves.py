@@ -26,7 +26,9 @@ ENTRIES = (
         thresholds={
             "steps": Threshold(40, "recorded losses: fewer show no course"),
             "windows": Threshold(40, "at most; enough to say when, with enough values in each"),
-            "noise": Threshold(6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance"),
+            "noise": Threshold(
+                6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance"
+            ),
             "rise": Threshold(0.1, "of the fall before it, or of the lowest level: less is no divergence"),
             "changed": Threshold(3.0, "times its median before: growth that is named"),
         },
@@ -49,8 +51,8 @@ ENTRIES = (
         ),
         source="Karpathy, Neural Networks: Zero to Hero, makemore part 3, 2022.",
         measured=(
-            "The first recorded loss against ln(C), and its fall up to the end of the first hundredth of the steps as a "
-            "part of the fall to the median of the last tenth."
+            "The first recorded loss against ln(C), and its fall up to the end of the first hundredth of the steps as "
+            "a part of the fall to the median of the last tenth."
         ),
         thresholds={
             "steps": Threshold(200, "recorded losses: a hundredth of fewer is hardly a step"),

@@ -123,7 +123,9 @@ class Normalize(Callback):
         mean = mean + shift.flatten().cpu() if mean.dim() else mean + shift.cpu().reshape(())
         constant = (std <= 1e-12 * mean.abs().clamp(min=1e-30)).reshape(-1).nonzero().flatten().tolist()
         if constant:
-            raise InputError(f"Normalize: channel {constant[0]} is the same in every example; remove it or give std")
+            raise InputError(
+                f"Normalize: channel {constant[0]} is the same in every example; remove it or give std"
+            )
         self.mean, self.std = mean.float(), std.float()
 
     def before_batch(self, learn: Learner) -> None:
@@ -155,7 +157,9 @@ class SingleBatch(Callback):
 
 def _first_floating(batch: Any) -> Tensor | None:
     args, kwargs, _ = split(batch)
-    return next((t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()), None)
+    return next(
+        (t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()), None
+    )
 
 
 def _other_axes(values: Tensor) -> list[int]:

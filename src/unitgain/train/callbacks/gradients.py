@@ -58,7 +58,9 @@ class Accumulate(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         if self.waiting:
-            raise InputError("Accumulate: a checkpoint can be written only after a step, not inside a group of batches")
+            raise InputError(
+                "Accumulate: a checkpoint can be written only after a step, not inside a group of batches"
+            )
         return {}
 
 
@@ -241,7 +243,9 @@ class EMA(Callback):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.updates = state["updates"]
         like = self.average
-        self.average = {n: t.to(like[n].device) if n in like else t.clone() for n, t in state["average"].items()}
+        self.average = {
+            n: t.to(like[n].device) if n in like else t.clone() for n, t in state["average"].items()
+        }
 
 
 def _floating(model: torch.nn.Module) -> dict[str, Tensor]:

@@ -53,7 +53,9 @@ class TensorBoard(_Logger):
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise InputError("TensorBoard: it is not installed; pip install 'unitgain[tensorboard]'") from error
+                raise InputError(
+                    "TensorBoard: it is not installed; pip install 'unitgain[tensorboard]'"
+                ) from error
             self.writer = SummaryWriter(self.given)
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -74,14 +76,17 @@ class WeightsAndBiases(_Logger):
 
     def __init__(self, run: Any = None, every: int = 10, **options: Any):
         super().__init__(every)
-        self.run, self.options, self._own = run, options, False
+        self.run: Any = run
+        self.options, self._own = options, False
 
     def before_fit(self, learn: Learner) -> None:
         if self.run is None and learn.rank == 0:
             try:
                 import wandb
             except ImportError as error:
-                raise InputError("WeightsAndBiases: it is not installed; pip install 'unitgain[wandb]'") from error
+                raise InputError(
+                    "WeightsAndBiases: it is not installed; pip install 'unitgain[wandb]'"
+                ) from error
             self.run, self._own = wandb.init(**self.options), True
 
     def log(self, step: int, values: dict[str, float]) -> None:

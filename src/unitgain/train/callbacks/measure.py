@@ -136,7 +136,9 @@ class StopOnNonFinite(Callback):
             return
         if any(isinstance(c, MixedPrecision) and c.scaler is not None for c in learn.callbacks):
             return
-        gradients = [p.grad for group in learn.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        gradients = [
+            p.grad for group in learn.optimizer.param_groups for p in group["params"] if p.grad is not None
+        ]
         dense = [g for g in gradients if g.layout is torch.strided]
         if dense:
             total = sum(n.to(dense[0].device) for n in torch._foreach_norm(dense))
@@ -158,12 +160,16 @@ class StopOnNonFinite(Callback):
     def _first(self, learn: Learner) -> str:
         for name, parameter in learn.model.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                return f"the weights {name} are not finite: an earlier step spoilt them (look at its gradients)"
+                return (
+                    f"the weights {name} are not finite: an earlier step spoilt them (look at its gradients)"
+                )
         from ...checkup import check
 
         loss = learn.loss_function if learn.target is not None else None
         try:
-            self.report = check(learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"])
+            self.report = check(
+                learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"]
+            )
         except Exception as error:
             return f"measuring this batch again failed: {error}"
         finding = next(iter(self.report.findings), None)
@@ -174,8 +180,9 @@ class StopOnNonFinite(Callback):
 
 def _plain(learn: Learner) -> Any:
     """The batch as `check` takes it."""
-    inputs: Any = dict(learn.kwargs) if learn.kwargs else learn.inputs
+    if learn.kwargs:
+        inputs: Any = dict(learn.kwargs)
+        return inputs if learn.target is None else (inputs, learn.target)
     if learn.target is None:
-        return inputs if learn.kwargs else tuple(inputs)
-    return (inputs, learn.target) if learn.kwargs or len(learn.inputs) > 1 else (learn.inputs[0], learn.target)
-
+        return tuple(learn.inputs)
+    return (*learn.inputs, learn.target)

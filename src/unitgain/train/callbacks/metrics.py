@@ -66,14 +66,16 @@ class Metrics(Callback):
         for metric in metrics:
             name = getattr(metric, "__name__", type(metric).__name__)
             if name in chosen:
-                raise InputError(f"Metrics: two are called {name}; give one by keyword: Metrics(other={name})")
+                raise InputError(
+                    f"Metrics: two are called {name}; give one by keyword: Metrics(other={name})"
+                )
             chosen[name] = metric
         chosen.update(named)
         for name, metric in chosen.items():
             if not _is_object(metric) and not callable(metric):
                 raise InputError(
-                    f"Metrics({name}=...): expected a function of (outputs, targets), or an object with update, compute "
-                    "and reset"
+                    f"Metrics({name}=...): expected a function of (outputs, targets), or an object with update, "
+                    "compute and reset"
                 )
         self.names = list(chosen)
         self.metrics = {n: m if _is_object(m) else Mean(m) for n, m in chosen.items()}

@@ -93,7 +93,9 @@ class Recorder(Callback):
             target = target_facts(learn.target, outputs, kind)
         target["count"] = count_examples((), {}, learn.target)
         fact = {"name": name, "kind": kind, "value": float(learn.loss.detach())}
-        learn.record.set_meta("facts", {"mode": "training", **learn.record.facts, "loss": fact, "target": target})
+        learn.record.set_meta(
+            "facts", {"mode": "training", **learn.record.facts, "loss": fact, "target": target}
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing to keep, but what a checkpoint claims to have happened must be in the record."""

@@ -30,9 +30,7 @@ class Schedule(Callback):
     order = 30
     essential = False
 
-    def __init__(
-        self, make: Callable[[Optimizer], Any], *, each: str = "step", monitor: str = "valid_loss"
-    ):
+    def __init__(self, make: Callable[[Optimizer], Any], *, each: str = "step", monitor: str = "valid_loss"):
         if not callable(make):
             raise InputError("Schedule(make=...): expected a function from the optimizer to a scheduler")
         if each not in ("step", "epoch"):
@@ -97,7 +95,9 @@ class OneCycle(Callback):
     ):
         rates = [max_lr] if isinstance(max_lr, (int, float)) else list(max_lr)
         if not rates or not all(math.isfinite(r) and r > 0 for r in rates):
-            raise InputError(f"OneCycle(max_lr={max_lr!r}): expected a number above 0, or one per parameter group")
+            raise InputError(
+                f"OneCycle(max_lr={max_lr!r}): expected a number above 0, or one per parameter group"
+            )
         if not 0 <= warm_up <= 1:
             raise InputError(f"OneCycle(warm_up={warm_up!r}): expected a fraction from 0 to 1")
         self.rates, self.warm_up, self.momentum = rates, warm_up, momentum
@@ -106,7 +106,9 @@ class OneCycle(Callback):
     def before_fit(self, learn: Learner) -> None:
         groups = learn.optimizer.param_groups
         if len(self.rates) not in (1, len(groups)):
-            raise InputError(f"OneCycle(max_lr=...): {len(self.rates)} rates for {len(groups)} parameter groups")
+            raise InputError(
+                f"OneCycle(max_lr=...): {len(self.rates)} rates for {len(groups)} parameter groups"
+            )
         if learn.batches is None:
             raise InputError("OneCycle: the training data does not say how many batches it has (no __len__)")
         self._total, self._per_epoch = learn.epochs * learn.batches, learn.batches
