@@ -2,7 +2,7 @@
 
 Written out because composed from torch's operations it is slow where weights are many: forward and backward
 together take 7.2 ms for a 512x512x3x3 weight as one training-mode batch norm (what timm does), 15 ms as
-elementwise operations, and 4.5 ms here (one core, float32).
+elementwise operations, and 3.5 ms here (one core, float32).
 """
 
 from __future__ import annotations
