@@ -4,11 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-<<<<<<< HEAD
-.PHONY: venv demo test normfree lint bench zoo docs clean
-=======
-.PHONY: venv demo test kill lint bench docs clean
->>>>>>> train
+.PHONY: venv demo test kill normfree lint bench zoo docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -17,15 +13,13 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
 
-<<<<<<< HEAD
-# whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
-normfree: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow tests/models tests/nn
-=======
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev
 	$(BIN)/python -m pytest tests/train/test_resume.py -m slow -s
->>>>>>> train
+
+# whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
+normfree: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/models tests/nn
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -45,7 +45,10 @@ def fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/index.md", "docs/tutorial.md", "docs/reference/fix.md"])
+@pytest.mark.parametrize(
+    "document",
+    ["README.md", "docs/index.md", "docs/tutorial.md", "docs/training.md", "docs/reference/fix.md"],
+)
 def test_what_the_document_shows_is_what_happens(document: str, fresh_folder: Path) -> None:
     run_document((ROOT / document).read_text(encoding="utf-8"))
 

@@ -478,7 +478,7 @@ def test_an_accelerator_gives_the_extremes_of_the_finite_values_only() -> None:
 class Elsewhere(torch.Tensor):
     """A tensor that says it lies on another device, and refuses to be joined with what lies elsewhere."""
 
-    where = torch.device("cuda", 1)
+    where: torch.device = torch.device("cuda", 1)  # type: ignore[assignment]
 
     @classmethod
     def __torch_function__(cls, func, types, args=(), kwargs=None):

@@ -404,21 +404,36 @@ def test_the_first_site_that_is_not_finite_is_named_and_the_weights_are_safe() -
         spoilt.fit(1)
 
 
-def test_lsuv_runs_before_the_first_fit_only_on_prepared_batches(monkeypatch) -> None:
-    import sys
-    import types
+def test_lsuv_runs_before_the_first_fit_only_on_prepared_batches() -> None:
+    seen = []
 
-    calls = []
-    remedies = types.ModuleType("unitgain.remedies")
-    remedies.lsuv_ = lambda model, batch, **options: calls.append((batch, options))
-    monkeypatch.setitem(sys.modules, "unitgain.remedies", remedies)
-    learn = make([LSUV(tol=0.1), Normalize(2.0, 3.0)])
+    class Sees(Callback):
+        def before_epoch(self, learn):
+            with torch.no_grad():
+                first = learn.model[0]((learn.data.train.tensors[0][:8] - 2) / 3)
+            seen.append(float(first.std(correction=0)))
+
+    learn = make([LSUV(target_mean=None), Normalize(2.0, 3.0), Sees()], lr=0.3)
     learn.fit(1)
     learn.fit(1)
-    ((batch, options),) = calls
-    assert options == {"tol": 0.1}
-    assert torch.allclose(batch[0], (learn.data.train.tensors[0][:8] - 2) / 3)
-    assert torch.equal(batch[1], xy()[1][:8])
+    assert seen[0] == pytest.approx(1, abs=0.02), "measured on inputs as the model gets them"
+    assert abs(seen[1] - 1) > 0.05, "training has moved it, and nobody moved it back"
+
+
+def test_adaptive_clipping_finds_the_classifier_and_goes_away() -> None:
+    ratios = []
+
+    class Sees(Callback):
+        order = 1000
+
+        def after_step(self, learn):
+            w = learn.model[0].weight
+            ratios.append(float((w.grad.norm(dim=1) / w.detach().norm(dim=1)).max()))
+
+    learn = make([Clip(agc=1e-3), Sees()], lr=1e-6)
+    learn.fit(1)
+    assert max(ratios) < 1.01e-3
+    assert not learn.optimizer._optimizer_step_pre_hooks
 
 
 # ---- for people --------------------------------------------------------------------------------------------

@@ -21,6 +21,9 @@ from ..probe import modules
 from .batch import Batch
 from .isolate import copied, random_state_kept
 
+_PLACE = (
+    1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
+)
 _ROWS = 4  # examples per pass: four passes of a few examples cost less than one pass of the batch
 
 
@@ -87,10 +90,12 @@ class _Trial:
 
     def _compare(self, rows: int, training: bool) -> dict[str, Any]:
         examples = self.batch.examples or 0
-        first = [0, *(1 + i % (examples - 1) for i in range(rows - 1))]
-        second = [0, *((examples - 1 - i) % examples for i in range(rows - 1))]
+        first = [1 + i % (examples - 1) for i in range(rows - 1)]
+        second = [(examples - 1 - i) % examples for i in range(rows - 1)]
         if first == second:
-            second = [0] * rows
+            second = [0] * (rows - 1)
+        for mates in (first, second):
+            mates.insert(_PLACE, 0)
         one, other = self._some(first), self._some(second)
         if all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors())):
             raise _CannotTell("the examples of the batch are all the same")
@@ -216,13 +221,14 @@ class _Watch:
 
 
 def _of_example(tensor: Tensor, rows: int) -> Tensor | None:
-    """Example 0's part: of the axis of the examples, or of examples times windows or tokens in one axis."""
+    """The example's part: of the axis of the examples, or of examples times windows or tokens in one axis."""
     if tensor.dim() and tensor.shape[0] == rows:
-        return tensor.select(0, 0)
+        return tensor.select(0, _PLACE)
     if tensor.dim() > 1 and tensor.shape[1] == rows:
-        return tensor.select(1, 0)
+        return tensor.select(1, _PLACE)
     if tensor.dim() and tensor.shape[0] and tensor.shape[0] % rows == 0:
-        return tensor.narrow(0, 0, tensor.shape[0] // rows)
+        size = tensor.shape[0] // rows
+        return tensor.narrow(0, _PLACE * size, size)
     return None
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from .catalogue import CATALOGUE
 from .finding import Finding
+from .flow import is_trained
 from .recurrent import Recurrent, recurrent_layers
 from .view import CannotJudge, Measured, View, plural, show
 
@@ -21,7 +22,7 @@ def saturated(view: View) -> Iterator[Finding]:
     recurrent = recurrent_layers(view)
     if not judged and not recurrent:
         raise CannotJudge("no bounded activation function")
-    yield from _saturated_recurrent(recurrent)
+    yield from _saturated_recurrent(view, recurrent)
     high = {name: tail for name, tail in judged.items() if tail > entry.limit("warning")}
     if not high:
         return
@@ -36,7 +37,7 @@ def saturated(view: View) -> Iterator[Finding]:
     incoming = before["std"] if before else math.nan
     fed = f" (its input has std {show(incoming)})" if math.isfinite(incoming) else ""
     yield entry.finding(
-        "error" if worst > entry.limit("error") else "warning",
+        _level(view, worst > entry.limit("error")),
         first.name,
         f"{high[first.name]:.0%} of {first.name}'s values lie in the flat tails of {function}{fed}{also}",
         evidence={
@@ -52,7 +53,14 @@ def saturated(view: View) -> Iterator[Finding]:
     )
 
 
-def _saturated_recurrent(layers: list[Recurrent]) -> Iterator[Finding]:
+def _level(view: View, far: bool) -> str:
+    """The severity of saturation: a trained model's units may be sure of what they have learnt."""
+    if view.training or not is_trained(view):
+        return "error" if far else "warning"
+    return "warning" if far else "info"
+
+
+def _saturated_recurrent(view: View, layers: list[Recurrent]) -> Iterator[Finding]:
     """One finding for all recurrent layers. An error only for what was measured, not for what was estimated."""
     entry = CATALOGUE["UG303"]
     high = {layer.site.name: layer for layer in layers if layer.worst > entry.limit("warning")}
@@ -72,7 +80,7 @@ def _saturated_recurrent(layers: list[Recurrent]) -> Iterator[Finding]:
     also = f"; {plural(len(high), 'layer')} of {len(layers)} in all" if len(high) > 1 else ""
     error = max(layer.outputs for layer in high.values()) > entry.limit("error")
     yield entry.finding(
-        "error" if error else "warning",
+        _level(view, error),
         name,
         f"{'; '.join(seen)}{also}",
         evidence={
@@ -205,12 +213,14 @@ def _incoming_cosine(view: View, measured: Measured) -> float:
 
 
 def _share_of_bias(view: View, measured: Measured) -> float:
-    """Share of the pre-activation's variance that comes from differences between the layer's biases. Their std,
-    not their rms: a bias that holds all units down is what the rule looks for."""
+    """Share of the pre-activation's variance that comes from differences between the layer's biases. Their std, not
+    their rms, and no more than the largest: biases that hold all units or some of them down are what the rule looks
+    for, and those that scatter by chance lie on both sides of zero."""
     for layer in view.fed_by(measured):
         biases = [p for p in view.own_parameters(layer) if p.site.attributes.get("role") == "bias"]
         if biases and biases[0]["std"] > 0 and layer["rms"] > 0:
-            return min(1.0, (biases[0]["std"] / layer["rms"]) ** 2)
+            scatter = min(biases[0]["std"], max(0.0, biases[0]["max"]))
+            return min(1.0, (scatter / layer["rms"]) ** 2)
     return 0.0
 
 

@@ -13,8 +13,6 @@ from .catalogue import CATALOGUE
 from .finding import Finding
 from .view import CannotJudge, Measured, View, listed, plural, show
 
-_HALF = ("float16", "bfloat16")
-
 
 def uneven_gradient(view: View) -> Iterator[Finding]:
     """UG404: a weight whose gradient:data ratio is far from that of its peers."""
@@ -75,12 +73,11 @@ def _peers(view: View) -> list[list[tuple[Measured, float]]]:
 
 
 def gradient_underflow(view: View) -> Iterator[Finding]:
-    """UG406: gradients in half precision below its smallest normal number."""
+    """UG406: gradients below the smallest normal number of their dtype."""
     entry = CATALOGUE["UG406"]
-    rows = [m for m in [*view.gradients, *view.parameter_gradients] if m.site.dtype in _HALF]
-    rows = [m for m in rows if not math.isnan(m["underflow"])]
+    rows = [m for m in [*view.gradients, *view.parameter_gradients] if not math.isnan(m["underflow"])]
     if not rows:
-        raise CannotJudge("no gradient in half precision was measured")
+        raise CannotJudge("no gradient was measured that is not zero")
     low = {f"{m.site.kind} {m.name}": m["underflow"] for m in rows if m["underflow"] > entry.limit("warning")}
     if not low:
         return
@@ -96,4 +93,7 @@ def gradient_underflow(view: View) -> Iterator[Finding]:
         evidence={"overall": overall, "worst": worst["underflow"], "sites": dict(list(low.items())[:50])},
         cause=f"The gradients are too small for {worst.site.dtype}: such values lose digits, and smaller ones are "
         "zero.",
+        remedy=""
+        if worst.site.dtype in ("float16", "bfloat16")
+        else "Look for a tiny factor on the loss or in the layers after the named one, and take it out.",
     )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from statistics import median
+from typing import Any
 
 from .catalogue import CATALOGUE
 from .finding import Finding
@@ -105,9 +107,12 @@ def stale_running_statistics(view: View) -> Iterator[Finding]:
         examples = max(site.examples if site else 1, 2)
         noise = entry.limit("sigmas") / math.sqrt(examples)
         gap, log_variance = float(row["mean_gap"]), float(row["log_variance"])
+        others = [r for r in seen if r is not row]
         if (
             gap > entry.limit("mean") + noise
             or log_variance > math.log(entry.limit("variance")) + math.sqrt(2) * noise
+            or _stands_out(others, "mean_gap", gap, entry.limit("mean"))
+            or _stands_out(others, "log_variance", log_variance, math.log(entry.limit("variance")))
         ):
             stale[row["site"]] = {"mean_gap": gap, "variance_factor": math.exp(log_variance)}
     if not stale:
@@ -123,6 +128,14 @@ def stale_running_statistics(view: View) -> Iterator[Finding]:
         cause="The weights moved on since the averages were taken, or this batch is not like the data that the "
         "model was trained on (other preprocessing, another domain).",
     )
+
+
+def _stands_out(others: list[dict[str, Any]], key: str, value: float, limit: float) -> bool:
+    """Beyond the limit, and far beyond what most other layers show of this batch's own noise."""
+    entry = CATALOGUE["UG604"]
+    if value <= limit or len(others) < entry.limit("others"):
+        return False
+    return value > entry.limit("apart") * median(float(r[key]) for r in others)
 
 
 def _is_batch_norm(measured: Measured) -> bool:

@@ -60,6 +60,11 @@ def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
     return cause.severity == "error" or (cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= 3)
 
 
+def _weights_are_large(cause: Finding, effect: Finding, view: View) -> bool:
+    """What saturates a function's values on the way forward multiplies the gradient on its way back: the weights."""
+    return float(cause.evidence.get("preactivation_std") or 0.0) > 1
+
+
 def _faded(cause: Finding, effect: Finding, view: View) -> bool:
     """The difference between examples went little by little, as the gradient does on its way back."""
     return effect.evidence.get("spread_before", math.nan) < 1e-3
@@ -105,9 +110,14 @@ def _same_sites(cause: Finding, effect: Finding, view: View) -> bool:
     return set(effect.evidence.get("sites", ())) <= set(cause.evidence.get("sites", ()))
 
 
-def _faded_to_zero(cause: Finding, effect: Finding, view: View) -> bool:
-    """Gradients of exactly zero because they fell below the smallest number."""
+def _arrives_as_zero(cause: Finding, effect: Finding, view: View) -> bool:
+    """Gradients of exactly zero: they fell below the smallest number, or a loss without targets sends none."""
     return effect.evidence.get("reason") in ("killed", "zero")
+
+
+def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
+    """The run had finite losses before, so whatever is not finite at its end came with them."""
+    return math.isnan(float(cause.evidence.get("last", 0.0)))
 
 
 def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
@@ -127,9 +137,6 @@ def _raises_logits(cause: Finding, effect: Finding, view: View) -> bool:
 def _no_worse(cause: Finding, effect: Finding, view: View) -> bool:
     """The effect is not the more severe of the two: an error must not end as a line under a warning."""
     return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)
-def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
-    """The run had finite losses before, so whatever is not finite at its end came with them."""
-    return math.isnan(float(cause.evidence.get("last", 0.0)))
 
 
 EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
@@ -160,8 +167,19 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
     ("UG401", "UG102", _faded),
+<<<<<<< HEAD
+    ("UG301", "UG403", _arrives_as_zero),
+    ("UG401", "UG403", _arrives_as_zero),
+    ("UG104", "UG403", _arrives_as_zero),
+    ("UG303", "UG402", _weights_are_large),
+=======
     ("UG301", "UG403", _faded_to_zero),
     ("UG401", "UG403", _faded_to_zero),
+    ("UG101", "UG505", _always),
+    ("UG501", "UG504", _is_error),
+    ("UG504", "UG306", _ended_not_finite),
+    ("UG504", "UG405", _ended_not_finite),
+>>>>>>> train
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),
     *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),
@@ -173,10 +191,6 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     *((code, "UG404", _always)
       for code in ("UG301", "UG302", "UG303", "UG304", "UG306", "UG401", "UG402", "UG403", "UG606", "UG607",
                    "UG605")),
-    ("UG101", "UG505", _always),
-    ("UG501", "UG504", _is_error),
-    ("UG504", "UG306", _ended_not_finite),
-    ("UG504", "UG405", _ended_not_finite),
     *((code, "UG406", _no_worse) for code in ("UG301", "UG401")),
 )  # fmt: skip
 

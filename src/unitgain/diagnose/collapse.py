@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .catalogue import CATALOGUE
 from .finding import Finding
-from .flow import block_ends, followers, norm_follows
+from .flow import block_ends, followers
 from .trend import comparable
 from .view import CannotJudge, Measured, View, show
 
@@ -25,7 +25,7 @@ def mean_shift(view: View) -> Iterator[Finding]:
         return
     first = ends[over.index(True)]
     made_here = shift[-1] > entry.limit("grown") * shift[0]
-    moot = norm_follows(view, ends[-1])
+    moot = any(m.site.attributes.get("subtracts_mean") == "channel" for m in followers(view, ends[-1]))
     yield entry.finding(
         "warning" if made_here and not moot else "info",
         first.name,
@@ -62,8 +62,9 @@ def collapsed_inputs(view: View) -> Iterator[Finding]:
         return
     if any(m.site.attributes.get("subtracts_mean") == "channel" for m in followers(view, first)):
         return  # what the examples share is subtracted again
+    sudden = _sudden(view, path, onset, start)
     yield entry.finding(
-        "warning" if last["cosine"] > entry.limit("warning") else "info",
+        "warning" if last["cosine"] > entry.limit("warning") or sudden else "info",
         first.name,
         f"different examples look alike from {first.name} on: mean cosine {last['cosine']:.4f} at {last.name}, "
         f"{start:.2f} at the start",
@@ -73,8 +74,9 @@ def collapsed_inputs(view: View) -> Iterator[Finding]:
             "onset": first.name,
             "last_site": last.name,
             "layers": len(path),
+            "sudden": sudden,
         },
-        cause=_why_alike(view, first),
+        cause=_why_alike(view, first, sudden),
     )
 
 
@@ -91,14 +93,31 @@ def _starts_anew(path: list[Measured], onset: int) -> bool:
 
 
 def _cosine_of_inputs(view: View, path: list[Measured]) -> float:
+    """Of what goes in; of tokens, whose numbers have no likeness, what they are embedded as."""
     known = [m["cosine"] for m in view.inputs if not math.isnan(m["cosine"])]
-    return max(known) if known else path[0]["cosine"]
+    if known:
+        return max(known)
+    embedded = [m["cosine"] for m in view.activations if m.role == "embedding"]
+    return min((c for c in embedded if not math.isnan(c)), default=path[0]["cosine"])
 
 
-def _why_alike(view: View, first: Measured) -> str:
+def _sudden(view: View, path: list[Measured], onset: int, start: float) -> bool:
+    """Whether the examples become alike at one place, and not by an average over positions there."""
+    first, before = path[onset], path[onset - 1] if onset else None
+    near = before["cosine"] if before else start
+    pooled = before is not None and before.positions > 1 and first.positions == 1
+    return near < CATALOGUE["UG307"].limit("apart") and not pooled
+
+
+def _why_alike(view: View, first: Measured, sudden: bool) -> str:
     for parameter in view.own_parameters(first):
         if parameter.site.attributes.get("role") == "bias" and parameter["rms"] > 0.9 * first["rms"] > 0:
             return f"The bias {parameter.name} is larger than what depends on the example."
+    if sudden:
+        return (
+            f"Before {first.name} the examples differ: what is added there to all of them alike (a bias, positions) "
+            "is larger than what depends on the example."
+        )
     return (
         "Each layer brings the examples a little closer: weights too small against the biases (ordered phase), or "
         "a rectifier's mean adding up over many layers."

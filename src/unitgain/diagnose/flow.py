@@ -14,7 +14,7 @@ def followers(view: View, measured: Measured) -> Iterator[Measured]:
     """Every site that is computed from this one, also through arithmetic between modules, in execution order."""
     reached = {measured.name}
     for site in view.activations:
-        if site.name not in reached and reached.intersection(_made_from(site, reached)):
+        if site.name not in reached and reached.intersection(made_of(site, reached)):
             reached.add(site.name)
             yield site
 
@@ -25,13 +25,13 @@ def leaders(view: View, measured: Measured) -> list[Measured]:
     names = {m.name for m in view.activations if m.position < measured.position}
     for site in reversed(view.activations):
         if site.name in wanted:
-            wanted.update(_made_from(site, names))
+            wanted.update(made_of(site, names))
             if site.name != measured.name:
                 found.append(site)
     return found
 
 
-def _made_from(site: Measured, among: Iterable[str]) -> set[str]:
+def made_of(site: Measured, among: Iterable[str]) -> set[str]:
     """What goes into a site; into a block also what it contains, since its output is made of that."""
     made = set(site.site.attributes.get("sources") or site.inputs)
     if site.role == "block":

@@ -168,14 +168,16 @@ def gradient_not_finite(view: View) -> Iterator[Finding]:
 
 def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
     """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that
-    have a good reason: unblocked after one step, before a zero head, or a bias that cancels."""
+    have a good reason: NaN or infinity beside zeros, unblocked after one step, before a zero head, or a bias that
+    cancels."""
     largest = {
-        name: float(
-            np.max(np.nan_to_num(values, nan=np.inf))
-        )  # no absmax: all values are NaN, which is not zero
+        name: float(np.max(np.nan_to_num(values, nan=np.inf)))
         for name, values in view.over_steps("parameter_gradient", "absmax").items()
     }
-    excused = set(view.fact("unblocked") or ())
+    broken = view.over_steps("parameter_gradient", "nonfinite")
+    excused = set(view.fact("unblocked") or ()) | {
+        name for name, share in broken.items() if np.any(share > 0)
+    }
     head_is_zero = bool(view.fact("output", "zero_head"))
     found = []
     for parameter in trainable:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from .catalogue import CATALOGUE
 from .finding import Finding
+from .flow import made_of
 from .view import CannotJudge, Measured, View, show
 
 
@@ -81,11 +82,14 @@ def constant_output(view: View) -> Iterator[Finding]:
     inputs = [m["spread"] for m in view.inputs if not math.isnan(m["spread"])]
     if inputs and max(inputs) < limit:
         raise CannotJudge("all examples of the batch are the same")
-    if spread >= limit or view.fact("output", "zero_head"):
+    noise = _rounding_alone(view) if spread >= limit else None
+    if (spread >= limit and noise is None) or view.fact("output", "zero_head"):
         return
     if view.output is not None and view.output.broken:
         raise CannotJudge("the output is not finite")
     before, site = _where_examples_became_one(view, limit)
+    if noise is not None:
+        before, site = next(iter(view.fed_by(noise)), None), noise
     where = f"; they become indistinguishable at {site.name} ({site.site.module})" if site else ""
     yield entry.finding(
         "error",
@@ -178,6 +182,41 @@ def _where_examples_became_one(view: View, limit: float) -> tuple[Measured | Non
     last = max((i for i, m in enumerate(known) if m["spread"] >= limit), default=-1)
     after = known[last + 1] if last + 1 < len(known) else None
     return (known[last] if last >= 0 else None), after
+
+
+def _rounding_alone(view: View) -> Measured | None:
+    """The norm through which all of the output comes and that passes on rounding errors only, or None.
+
+    A norm over values that are all equal (groups of one value, say) divides what rounding leaves of them by the root
+    of its eps: errors of 1e-7 come out as 1e-5 of what went in, unlike for each example.
+    """
+    if view.output is None:
+        return None
+    names, seen, ahead = {m.name for m in view.activations}, set(), [view.output.name]
+    found: list[Measured] = []
+    while ahead:
+        site = view.tensor(ahead.pop())
+        if site is None or site.name in seen:
+            continue
+        seen.add(site.name)
+        if _erases(view, site):
+            found.append(site)
+            continue
+        made_from = made_of(site, names)
+        if not made_from:
+            return None  # an input, or a tensor whose origin is not known
+        ahead += made_from
+    return min(found, key=lambda m: m.position, default=None)
+
+
+def _erases(view: View, norm: Measured) -> bool:
+    if norm.role != "norm" or not norm["rms"] > 0:
+        return False
+    gain = next(
+        (p["rms"] for p in view.own_parameters(norm) if p.site.attributes.get("role") == "weight"), 1.0
+    )
+    entering = max((m["rms"] for m in view.fed_by(norm)), default=0.0)
+    return norm["rms"] < CATALOGUE["UG102"].limit("rounding") * gain * entering
 
 
 def _why_constant(view: View, site: Measured | None) -> str:

@@ -10,6 +10,8 @@ import numpy as np
 from .catalogue import CATALOGUE
 from .finding import Finding
 from .flow import block_ends, has_residual_branches
+from .scale import why_stream_grows
+from .trend import residual_blocks
 from .view import CannotJudge, View, show
 
 
@@ -37,6 +39,7 @@ def residual_growth(view: View) -> Iterator[Finding]:
         return
     per_block, change = 10**later, 10 ** min(total, 300.0)
     first, last = ends[0], ends[-1]
+    cause, remedy = _why(view, len(ends), per_block)
     yield entry.finding(
         "error" if total > math.log10(entry.limit("error")) else "warning",
         first.name,
@@ -49,8 +52,19 @@ def residual_growth(view: View) -> Iterator[Finding]:
             "first_site": first.name,
             "last_site": last.name,
         },
-        cause="Each branch adds a share of the stream's own variance, as branches do that nothing normalizes or "
-        "scales down.",
-        remedy=f"{entry.action} (Multiplying each branch by {show(1 / math.sqrt(len(ends) * max(per_block - 1, 0.1)))} "
-        "keeps the growth over all blocks below a factor of e.)",
+        cause=cause,
+        remedy=remedy,
+    )
+
+
+def _why(view: View, blocks: int, per_block: float) -> tuple[str, str]:
+    """(cause, remedy): through its branches or its skip paths, where what is added to the stream was measured."""
+    found = residual_blocks(view)
+    if len(found) >= CATALOGUE["UG302"].limit("sites"):
+        return why_stream_grows(found)
+    scale = show(1 / math.sqrt(blocks * max(per_block - 1, 0.1)))
+    return (
+        "Each branch adds a share of the stream's own variance, as branches do that nothing normalizes or scales down.",
+        f"{CATALOGUE['UG607'].action} (Multiplying each branch by {scale} keeps the growth over all blocks below a "
+        "factor of e.)",
     )

@@ -44,7 +44,7 @@ def _scale_trend(view: View, code: str, direction: int) -> Iterator[Finding]:
             continue
         change, per_layer = 10 ** min(abs(trend.ends), 300.0), 10 ** (trend.ends / (len(sites) - 1))
         if sites is streams:
-            cause, remedy = _why_stream_grows(blocks)
+            cause, remedy = why_stream_grows(blocks)
         else:
             cause, remedy = _why_layers(view, entry, direction, per_layer, level)
         first, last, what = sites[0], sites[-1], "block" if sites is streams else "layer"
@@ -94,7 +94,7 @@ def _why_layers(view: View, entry: Entry, direction: int, per_layer: float, leve
     return cause, f"{action}."
 
 
-def _why_stream_grows(blocks: Sequence[Block]) -> tuple[str, str]:
+def why_stream_grows(blocks: Sequence[Block]) -> tuple[str, str]:
     """(cause, remedy) where a residual stream grows from block to block: through its skips or its branches.
 
     What leaves a block is skip times what enters it, plus what the branches add; taken for independent,

@@ -5,8 +5,9 @@ tau: the share of pairs that rise minus the share that falls. A network whose sc
 blocks (every transformer), or jumps once (an embedding before a LayerNorm), has no trend in this sense.
 
 The change that is judged is the smaller of the fit's and the one between the two ends, so that what a message
-says agrees with the numbers it names. Three layers, the fewest, must change in both steps: there the smaller
-step counts twice.
+says agrees with the numbers it names. And it must not be one jump: in up to six layers a single jump in the middle
+lies between most pairs, so that the change is also held below what the steps without the largest of them give,
+extended to all layers (of three layers, twice the smaller step).
 
 Sources: Theil, "A rank-invariant method of linear and polynomial regression analysis", 1950; Sen, "Estimates
 of the regression coefficient based on Kendall's tau", 1968.
@@ -26,8 +27,9 @@ from .view import Measured, View
 
 @dataclass(frozen=True)
 class Trend:
-    """slope: log10 per layer by the fit; change: log10 over all layers, the smaller of the fit's and the one between
-    the ends (0 where these disagree in sign); ends: log10 of last over first; tau: -1 to 1, steadiness."""
+    """slope: log10 per layer, the smaller of the fit's and that without the largest step; change: log10 over all
+    layers by that slope or between the ends, whichever is smaller (0 where the signs disagree); ends: log10 of last
+    over first; tau: -1 to 1, steadiness."""
 
     slope: float
     change: float
@@ -41,14 +43,15 @@ def fit(values: Sequence[float]) -> Trend:
     >>> trend = fit([1.0, 0.1, 0.01, 0.001])
     >>> round(trend.slope, 6), round(trend.change, 6), trend.tau
     (-1.0, -3.0, -1.0)
+    >>> fit([1.0, 1.0, 0.001, 0.001]).change  # one layer is off
+    0.0
     """
     y = np.log10(np.asarray(values, dtype=np.float64))
     first, second = np.triu_indices(len(y), k=1)
     difference = y[second] - y[first]
-    slope = float(np.median(difference / (second - first)))
-    if len(y) == 3:  # the median is the mean of both steps here, and one jump would pass for a trend
-        slope = _smaller(y[1] - y[0], y[2] - y[1])
-    ends = float(y[-1] - y[0])
+    slope, ends, steps = float(np.median(difference / (second - first))), float(y[-1] - y[0]), np.diff(y)
+    if len(y) > 2:
+        slope = _smaller(slope, (ends - steps[np.argmax(np.abs(steps))]) / (len(y) - 2))
     return Trend(slope, _smaller(slope * (len(y) - 1), ends), ends, float(np.mean(np.sign(difference))))
 
 

@@ -1,5 +1,6 @@
 """Models by name, and the parts of those that are used directly."""
 
+from . import haiku, weights
 from .calibrate import calibrate_
 from .char_mlp import CharMLP, CharMLPConfig, UnbiasedBatchNorm1d, sample
 from .convnet import convnet
@@ -23,6 +24,8 @@ __all__ = [
     "costs",
     "create",
     "describe",
+    "haiku",
     "names",
     "sample",
+    "weights",
 ]

@@ -60,9 +60,9 @@ class Probe:
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
+    merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks (inputs, activations
+               and their gradients) is merged, and only rank 0 writes
     strict     raise errors inside the Probe instead of warning and going on without it
-    merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks is merged, and only
-               rank 0 writes
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe does not stop training: it warns and stops measuring.
@@ -104,8 +104,8 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
-        self._merge_ranks = merge_ranks
         self._record = to if isinstance(to, Record) else Record(to, overwrite=overwrite)
+        self._merge_ranks = merge_ranks
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, thrifty=limit is not None)
@@ -222,7 +222,7 @@ class Probe:
         self._record.commit()
 
     def _state_facts(self) -> None:
-        facts = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
+        facts: dict[str, Any] = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
         if self.optimizer is not None:
             facts["optimizer"] = optimizer_facts(self.optimizer)
         self._record.set_meta("facts", facts)

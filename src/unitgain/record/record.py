@@ -171,7 +171,7 @@ class Record:
 
     def add_metrics(self, rows: Iterable[tuple[int, str, float]]) -> None:
         """Many (step, name, value) at once."""
-        self._connection.executemany(
+        self._write(
             "INSERT OR REPLACE INTO metric VALUES (?,?,?)", [(s, n, sql_float(v)) for s, n, v in rows]
         )
 

@@ -52,11 +52,18 @@ def _init_lsuv(patient: Patient, finding: Finding) -> RemedyReport:
 
 
 def _scaled(patient: Patient) -> RemedyReport:
-    """LSUV; in a residual network without norms, branches end so quietly that their sum has the scale of one."""
+    """LSUV; in a residual network without norms, branches end so quietly that their sum has the scale of one.
+
+    The projections inside attention, which LSUV does not reach, are drawn anew: too large ones leave an output of the
+    right scale and gradients that explode in the softmax.
+    """
     wiring = remedies.wiring_of(patient.model, patient.batch)
+    inside = sorted({node.path for node in wiring.weights() if node.role == "attention"})
+    drawn = remedies.init_(patient.model, batch=patient.batch, only=inside).changes if inside else []
     loud = [b for b in wiring.branches() if not any(node.role == "norm" for node in b.nodes)]
     quiet = len(loud) ** -0.5 if loud else None
-    return remedies.lsuv_(patient.model, patient.batch, branch_std=quiet)
+    scaled = remedies.lsuv_(patient.model, patient.batch, branch_std=quiet)
+    return RemedyReport(scaled.title, [*drawn, *scaled.changes])
 
 
 def _branches(patient: Patient, finding: Finding) -> RemedyReport:

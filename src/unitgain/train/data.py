@@ -27,8 +27,8 @@ def as_data(data: Any) -> Data:
     Raises InputError for anything else, and for iterators that are used up after one epoch.
     """
     given: Any = data
-    if hasattr(given, "train") and not isinstance(data, torch.nn.Module):
-        found = Data(getattr(data, "train"), getattr(data, "valid", None))  # noqa: B009 (a Module has no .train data)
+    if hasattr(given, "train") and not isinstance(given, torch.nn.Module):
+        found = Data(given.train, getattr(given, "valid", None))
     elif isinstance(data, tuple):
         if len(data) != 2:
             raise InputError(f"data: expected a (train, valid) pair, got a tuple of {len(data)}")

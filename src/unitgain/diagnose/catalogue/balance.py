@@ -42,7 +42,7 @@ ENTRIES = (
         code="UG406",
         name="gradient-underflow",
         rank=36,
-        seen="Many gradient values are too small for the half-precision dtype that holds them.",
+        seen="Many gradient values are too small for the dtype that holds them.",
         matters=(
             "Below the smallest normal number digits are lost, and a little further down the value is zero: those "
             "weights stop learning."
@@ -50,8 +50,8 @@ ENTRIES = (
         source="Micikevicius et al., Mixed precision training, 2018.",
         measured=(
             "Fraction of non-zero magnitudes below the smallest normal number of the tensor's dtype (6.1e-5 in "
-            "float16), in gradients that are kept in float16 or bfloat16: with autocast those of activations, in a "
-            "half-precision model those of weights too. Gradients are judged as they are, so a loss scale in use "
+            "float16, 1.2e-38 in bfloat16 and float32): with autocast gradients of activations are in half precision, "
+            "in a half-precision model those of weights too. Gradients are judged as they are, so a loss scale in use "
             "counts; check itself scales nothing."
         ),
         thresholds={
@@ -61,6 +61,6 @@ ENTRIES = (
         action="Scale the loss (torch.amp.GradScaler), or compute in bfloat16, whose smallest number is float32's.",
         effect="Gradient values stay within the dtype's normal range.",
         verify="Check in bfloat16, or watch a training step with the scaler in place.",
-        silent=("float32 and float64 gradients", "exact zeros (ReLU, masks)"),
+        silent=("small gradients that their dtype still holds", "exact zeros (ReLU, masks)"),
     ),
 )

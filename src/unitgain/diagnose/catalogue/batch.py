@@ -54,7 +54,7 @@ ENTRIES = (
         ),
         source="PyTorch documentation: BatchNorm (track_running_stats), RNN and MultiheadAttention (batch_first).",
         measured=(
-            "One example goes twice through a copy of the model, at the same place among two or four, with other mates "
+            "One example goes twice through a copy of the model, at the second place of two or four, with other mates "
             "the second time; once in evaluation and once in training mode, random numbers the same. The first module "
             "at whose output the example differs is named. Coupling by BatchNorm in training mode is by design, and is "
             "only recorded; other coupling in training mode is for information. Not judged: one example, examples that "
@@ -98,6 +98,12 @@ ENTRIES = (
             "mean": Threshold(0.5, "running standard deviations between the means, beyond noise"),
             "variance": Threshold(2.0, "fold between the variances, beyond noise"),
             "sigmas": Threshold(3.0, "standard errors granted to a batch of this size"),
+            "apart": Threshold(
+                4.0,
+                "times what half of the other layers show: those see the same batch, and so its noise; a layer that "
+                "far beyond them is granted no more noise than they have",
+            ),
+            "others": Threshold(3, "layers to compare with: fewer have no typical one"),
             "batches": Threshold(
                 30,
                 "seen before: with the default momentum the starting values 0 and 1 weigh 4% by then; fewer is "

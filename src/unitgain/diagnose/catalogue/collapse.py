@@ -20,8 +20,8 @@ ENTRIES = (
         measured=(
             "Average over channels of the squared channel mean, divided by the average channel variance, at the ends "
             "of blocks. It is judged over the whole depth: one stage behind a max pooling layer is no finding. A "
-            "warning if no normalization follows and the blocks themselves raised the ratio; else for information, "
-            "since a norm that follows subtracts the mean or divides it away."
+            "warning if the blocks themselves raised the ratio and no later norm subtracts it again (BatchNorm; "
+            "LayerNorm and GroupNorm scale what the examples share and what tells them apart alike); else for information."
         ),
         thresholds={
             "shift": Threshold(
@@ -67,6 +67,11 @@ ENTRIES = (
                 0.9999,
                 "a ten-thousandth of the squared norm left for differences; six layers of GELU or SiLU with torch's "
                 "default initialization reach 0.9998, and learn",
+            ),
+            "apart": Threshold(
+                0.5,
+                "cosine just before: examples that become alike from one site to the next are a warning at any "
+                "cosine, since the slow approach of healthy deep networks takes many layers",
             ),
             "approach": Threshold(0.9, "cosine before, where the shape of the stream changes"),
             "inputs": Threshold(0.95, "cosine of the inputs: above it the batch is at fault"),

@@ -43,7 +43,7 @@ ENTRIES = (
     Entry(
         code="UG505",
         name="hockey-stick",
-        rank=44,
+        rank=42,
         seen="Most of the loss's fall is in the first hundredth of the steps, from above ln(C).",
         matters=(
             "That part of the curve is spent on squashing logits that were too large from the start, which a better "

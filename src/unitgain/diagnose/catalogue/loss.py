@@ -74,6 +74,11 @@ ENTRIES = (
                 1e-05,
                 "float32 keeps seven digits; a difference in the sixth is rounding",
             ),
+            "rounding": Threshold(
+                1e-4,
+                "of what goes into a norm, times its gain: below it a norm's output is rounding (1e-7) over the root "
+                "of its eps (1e-5), and what depends on it is taken for constant; otherwise norms give scale one",
+            ),
         },
         action=(
             "Look at the named site and what feeds it: zero weights, dead units or a norm over a single "

@@ -31,7 +31,9 @@ ENTRIES = (
                 0.5, "rms of the output (above: 2): a layer whose output has unit scale is fine as it is"
             ),
             "severe": Threshold(5.0, "fold: twice as far off as PyTorch's default"),
-            "suffers": Threshold(0.1, "rms of the output (above: 10)"),
+            "suffers": Threshold(
+                0.2, "rms of the output (above: 5): off by as much as the gain, from unit scale"
+            ),
         },
         action=(
             "Initialize for the activation function: Kaiming normal (gain 1.41) for ReLU, gain 1.59 for tanh, 1 for "

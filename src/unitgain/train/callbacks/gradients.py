@@ -105,7 +105,7 @@ class Clip(Callback):
 
     def before_fit(self, learn: Learner) -> None:
         if self.kind == "agc":
-            from ...optim import AGC  # pyright: ignore[reportMissingImports]
+            from ...optim import AGC
 
             self._agc = AGC(learn.optimizer, learn.model, clipping=self.limit, exclude=self.exclude)
 

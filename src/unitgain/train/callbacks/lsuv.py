@@ -22,7 +22,7 @@ class LSUV(Callback):
     def before_fit(self, learn: Learner) -> None:
         if self.done or learn.resuming:
             return
-        from ...remedies import lsuv_  # pyright: ignore[reportMissingImports]
+        from ...remedies import lsuv_
 
         lsuv_(learn.model, learn.first_batch(), **self.options)
         self.done = True

@@ -47,6 +47,11 @@ class ActivationStats(Callback):
             self.probe.step = learn.steps
         self.probe.start()
 
+    def before_batch(self, learn: Learner) -> None:
+        # the Probe counts the steps that were made, the Learner those that a loss scaler skipped too
+        if self.probe is not None and learn.training and self.probe.step < learn.steps:
+            self.probe.go_to(learn.steps)
+
     def cleanup_fit(self, learn: Learner) -> None:
         if self.probe is not None:
             self.probe.stop()
