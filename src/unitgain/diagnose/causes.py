@@ -167,19 +167,14 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),
     ("UG401", "UG102", _faded),
-<<<<<<< HEAD
     ("UG301", "UG403", _arrives_as_zero),
     ("UG401", "UG403", _arrives_as_zero),
     ("UG104", "UG403", _arrives_as_zero),
     ("UG303", "UG402", _weights_are_large),
-=======
-    ("UG301", "UG403", _faded_to_zero),
-    ("UG401", "UG403", _faded_to_zero),
     ("UG101", "UG505", _always),
     ("UG501", "UG504", _is_error),
     ("UG504", "UG306", _ended_not_finite),
     ("UG504", "UG405", _ended_not_finite),
->>>>>>> train
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),
     *(("UG606", code, _comes_after) for code in ("UG101", "UG303", "UG304")),

@@ -21,7 +21,8 @@ ENTRIES = (
             "Average over channels of the squared channel mean, divided by the average channel variance, at the ends "
             "of blocks. It is judged over the whole depth: one stage behind a max pooling layer is no finding. A "
             "warning if the blocks themselves raised the ratio and no later norm subtracts it again (BatchNorm; "
-            "LayerNorm and GroupNorm scale what the examples share and what tells them apart alike); else for information."
+            "LayerNorm and GroupNorm scale what the examples share and what tells them apart alike); else for "
+            "information."
         ),
         thresholds={
             "shift": Threshold(
