@@ -1,0 +1,151 @@
+"""A run's folder, which holds all that is left of a training: who made it, what was measured, weights, plots.
+
+    config.json            recipe, settings, versions, machine
+    record.sqlite          losses, learning rates, metrics, statistics of every measured step
+    checkpoints/           what --resume goes on from
+    metrics.json           the outcome
+    weights.safetensors    the trained model
+    plots/                 loss.png, updates.png, ...
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .._version import __version__
+from ..errors import InputError
+from ..record import Record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a recipe returns. metrics: {name: number}; seconds: of training; record: None if nothing was recorded."""
+
+    recipe: str
+    config: Any
+    model: torch.nn.Module
+    metrics: dict[str, float]
+    seconds: float
+    record: Record | None = None
+
+
+class RunFolder:
+    """Raises InputError for a folder that holds a run already, unless it is to be resumed, and for a resumed run of
+    another recipe or with other settings."""
+
+    def __init__(self, path: str | os.PathLike[str], recipe: str, settings: Mapping[str, Any], resume: bool):
+        self.path = Path(path)
+        known = read_config(self.path) if (self.path / "config.json").is_file() else None
+        if known is None:
+            if self.path.is_dir() and any(self.path.iterdir()):
+                raise InputError(f"--run {path}: the folder holds something else; name a new one")
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
+        elif not resume:
+            raise InputError(f"--run {path}: it holds a run already; add --resume to go on, or name a new folder")
+        else:
+            self._check_same(known, recipe, settings)
+
+    def _check_same(self, known: Mapping[str, Any], recipe: str, settings: Mapping[str, Any]) -> None:
+        if known["recipe"] != recipe:
+            raise InputError(f"--run {self.path}: it is a run of {known['recipe']}, not of {recipe}")
+        before = known["settings"]
+        now = json.loads(json.dumps(dict(settings)))
+        changed = next((key for key in now if before.get(key) != now[key]), None)
+        if changed is not None:
+            raise InputError(
+                f"--set {changed}={now[changed]}: the run in {self.path} has {before.get(changed)}; a run goes on with "
+                "the settings that it began with"
+            )
+
+    @property
+    def record(self) -> Path:
+        return self.path / "record.sqlite"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "weights.safetensors"
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Whole or not at all: a process may be killed at any moment."""
+        beside = self.path / f".{name}.tmp"
+        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        os.replace(beside, self.path / name)
+
+    def finish(self, outcome: Outcome) -> None:
+        """The outcome's metrics, weights and plots."""
+        from safetensors.torch import save_file
+
+        state = {name: t.detach().cpu().contiguous().clone() for name, t in outcome.model.state_dict().items()}
+        beside = self.path / ".weights.tmp"
+        save_file(state, beside)
+        os.replace(beside, self.weights)
+        self.write_json("metrics.json", {**outcome.metrics, "seconds": outcome.seconds})
+        if outcome.record is not None:
+            outcome.record.commit()
+            draw(outcome.record, self.path / "plots")
+
+
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """config.json of a run. Raises InputError if there is none or it cannot be read."""
+    path = Path(folder) / "config.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{folder}: not the folder of a run (no config.json in it)") from error
+    except ValueError as error:
+        raise InputError(f"{path}: damaged: {error}") from error
+    if not isinstance(found, dict) or not isinstance(found.get("settings"), dict) or "recipe" not in found:
+        raise InputError(f"{path}: not written by unitgain: recipe and settings are missing")
+    return found
+
+
+def conditions() -> dict[str, Any]:
+    """What a result depends on besides its settings."""
+    return {"unitgain": __version__, "torch": str(torch.__version__), "python": platform.python_version(),
+            "machine": processor(), "threads": torch.get_num_threads()}  # fmt: skip
+
+
+def processor() -> str:
+    """The processor's name, where the system says it, and the number of cores."""
+    name = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} cores"
+
+
+def draw(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
+    """Writes the plots that the record has the numbers for, as PNG; returns their paths."""
+    from .. import plots
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = {
+        "loss": plots.training, "updates": plots.update_ratio, "activations": plots.stats_over_time,
+        "depth": plots.stats_over_depth, "gradients": plots.gradient_ratio, "histograms": plots.histograms,
+        "dead": plots.dead_chart,
+    }  # fmt: skip
+    written = []
+    for name, make in wanted.items():
+        try:
+            figure = make(record)
+        except InputError:
+            continue  # not measured in this run
+        figure.savefig(folder / f"{name}.png", dpi=110)
+        written.append(folder / f"{name}.png")
+    return written
