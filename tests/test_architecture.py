@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"stats", "probe", "record", "diagnose", "checkup", "report", "remedies", "optim"},
     "integrations": {"probe", "record", "report"},
 }
-ALLOWED["recipes"] = set(ALLOWED) - {"cli"} | {"recipes"}
+ALLOWED["recipes"] = set(ALLOWED) | {"recipes", "plots"}
 ALLOWED["plots"] = {"report"}
 ALLOWED["demo"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED) | {"recipes"}

@@ -57,7 +57,11 @@ class FusedStep:
         norms = [layer.norm for layer in self._layers if layer.norm is not None]
         for norm in norms:
             norm.begin()
-        for one in zip(x.reshape(steps, size * x.shape[2]).unbind(0), y.reshape(steps, size, 1).unbind(0), picked.unbind(0)):
+        for one in zip(
+            x.reshape(steps, size * x.shape[2]).unbind(0),
+            y.reshape(steps, size, 1).unbind(0),
+            picked.unbind(0),
+        ):
             self._step(*one, -lr / size)
         for norm in norms:
             norm.end(steps)
