@@ -26,7 +26,11 @@ def normalize(images: Tensor) -> Tensor:
 
 
 def random_resized_crop(
-    x: Tensor, size: int, area: tuple[float, float] = (0.35, 1.0), ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: bool = True
+    x: Tensor,
+    size: int,
+    area: tuple[float, float] = (0.35, 1.0),
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: bool = True,
 ) -> Tensor:
     """(B, C, H, W) float -> (B, C, size, size): of each image a part with a share of its area drawn from `area` and
     a width:height ratio from `ratio` (uniform in its logarithm), half of them mirrored; bilinear.

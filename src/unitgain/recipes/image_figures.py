@@ -45,7 +45,9 @@ class Mistake:
 
 
 @torch.no_grad()
-def find_mistakes(model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], count: int = 12) -> list[Mistake]:
+def find_mistakes(
+    model: nn.Module, batches: Iterable[tuple[Tensor, Tensor]], count: int = 12
+) -> list[Mistake]:
     """The images that are classified wrongly with most confidence, worst first. batches: (images as the model takes
     them, labels); only the worst are kept in memory. The model is in evaluation mode meanwhile."""
     worst: list[Mistake] = []
@@ -73,7 +75,9 @@ def show_mistakes(mistakes: Sequence[Mistake], classes: Sequence[str] = ()) -> F
     if not mistakes:
         raise InputError("show_mistakes: there are none; the model was right about every image")
     pixels = _pixels(torch.stack([m.image for m in mistakes]))
-    names = [f"{_name(m.predicted, classes)} {m.confidence:.0%}\nis {_name(m.label, classes)}" for m in mistakes]
+    names = [
+        f"{_name(m.predicted, classes)} {m.confidence:.0%}\nis {_name(m.label, classes)}" for m in mistakes
+    ]
     return _grid(pixels, names, "Most confident mistakes: prediction and label")
 
 
@@ -117,7 +121,9 @@ def _grid(pixels: Any, names: Sequence[str], title: str) -> Figure:
         axes.axis("off")
         if place < len(pixels):
             axes.imshow(pixels[place], cmap="gray", vmin=0, vmax=1, interpolation="nearest")
-            axes.set_title("\n".join(_short(line) for line in names[place].split("\n")), fontsize=9, parse_math=False)
+            axes.set_title(
+                "\n".join(_short(line) for line in names[place].split("\n")), fontsize=9, parse_math=False
+            )
     return figure
 
 

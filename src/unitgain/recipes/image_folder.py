@@ -110,9 +110,13 @@ class ImageFolderConfig:
         if not 0 < self.least_area <= 1:
             raise InputError(f"--set least_area={self.least_area}: expected a share above 0, at most 1")
         if not self.sizes or min(self.sizes) < 8:
-            raise InputError(f"--set sizes={list(self.sizes)}: expected one or more sides in pixels, like [128, 160]")
+            raise InputError(
+                f"--set sizes={list(self.sizes)}: expected one or more sides in pixels, like [128, 160]"
+            )
         if self.presize and self.presize < max(self.sizes):
-            raise InputError(f"--set presize={self.presize}: at least the largest of sizes, {max(self.sizes)}, is right")
+            raise InputError(
+                f"--set presize={self.presize}: at least the largest of sizes, {max(self.sizes)}, is right"
+            )
 
     @property
     def squares(self) -> int:
@@ -134,7 +138,12 @@ class Pieces:
 
 
 def train(
-    config: ImageFolderConfig, run: RunFolder | None = None, /, *, resume: bool = False, say: Callable[[str], None] = print
+    config: ImageFolderConfig,
+    run: RunFolder | None = None,
+    /,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Outcome:
     """metrics: those of the last epoch, images_per_second in training passes, and unreadable (images left out).
 
@@ -143,7 +152,13 @@ def train(
 
 
 def run_pieces(
-    name: str, config: Any, pieces: Pieces, epochs: int, run: RunFolder | None, resume: bool, say: Callable[[str], None]
+    name: str,
+    config: Any,
+    pieces: Pieces,
+    epochs: int,
+    run: RunFolder | None,
+    resume: bool,
+    say: Callable[[str], None],
 ) -> Outcome:
     """Trains, and draws into the run's folder; what both image recipes do."""
     learn = pieces.learn
@@ -167,9 +182,13 @@ def learner(config: ImageFolderConfig) -> Learner:
     return make_pieces(config).learn
 
 
-def make_pieces(config: ImageFolderConfig, run: RunFolder | None = None, say: Callable[[str], None] = print) -> Pieces:
+def make_pieces(
+    config: ImageFolderConfig, run: RunFolder | None = None, say: Callable[[str], None] = print
+) -> Pieces:
     if not config.data:
-        raise InputError("--set data=...: which images? Name a directory, or hf:NAME for a Hugging Face dataset")
+        raise InputError(
+            "--set data=...: which images? Name a directory, or hf:NAME for a Hugging Face dataset"
+        )
     torch.manual_seed(config.seed)
     split = find_images(config.data, config.valid_share, config.seed)
     items = (

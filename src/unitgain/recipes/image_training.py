@@ -22,9 +22,9 @@ from .runs import RunFolder
 class ImageBatches(Callback):
     """(uint8 (B, 3, H, W), labels (B,)) -> (normalized float32, targets), on the device where the batch is.
 
-    In training passes: a random resized crop to `sizes`, mirroring, mixing, and targets (B, K) smoothed after the mixing.
-    sizes are taken one after the other over the epochs in equal parts (progressive resizing); () leaves the crop to who
-    made the items. In validation passes pixels are normalized and labels stay numbers.
+    In training passes: a random resized crop to `sizes`, mirroring, mixing, and targets (B, K) smoothed after the
+    mixing. sizes are taken one after the other over the epochs in equal parts (progressive resizing); () leaves the
+    crop to who made the items. In validation passes pixels are normalized and labels stay numbers.
     """
 
     order = -65
@@ -110,7 +110,12 @@ class Calibrate(Callback):
     order = -110
 
     def before_fit(self, learn: Learner) -> None:
-        if isinstance(learn.model, NormFreeNet) and learn.model.wiring == "calibrated" and not learn.resuming and not learn.steps:
+        if (
+            isinstance(learn.model, NormFreeNet)
+            and learn.model.wiring == "calibrated"
+            and not learn.resuming
+            and not learn.steps
+        ):
             x = learn.first_batch()[0]
             calibrate_(learn.model, x.to(next(learn.model.parameters()).device))
 
@@ -124,7 +129,9 @@ def make_model(name: str, classes: int, wiring: str, pretrained: bool | str, **o
     if name in RESNETS | REGNETS | NFNETS:
         options = {"wiring": wiring, **options}
         if pretrained and wiring == "calibrated":
-            raise InputError(f"--set pretrained={pretrained}: trained weights need the wiring they had: --set wiring=timm")
+            raise InputError(
+                f"--set pretrained={pretrained}: trained weights need the wiring they had: --set wiring=timm"
+            )
     return create(name, num_classes=classes, pretrained=pretrained, **options)
 
 

@@ -1,13 +1,14 @@
 """imagenet: the settings that NFNets and NF-ResNets were trained with on ImageNet (Brock et al. 2021).
 
-Papers: arXiv 2102.06171 (NFNet) and arXiv 2101.08692 (NF-ResNet). Stochastic gradient descent with Nesterov momentum 0.9,
-rate 0.1 x batch/256 after 5 epochs of linear warm-up, half a cosine down to 0; weight decay not on gains and biases; label
-smoothing 0.1 after mixing. NFNets besides: AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving
-average of decay 0.99999, bfloat16. Evaluation at a larger size: the image brought to (size + 32)^2 without keeping its
+Papers: arXiv 2102.06171 (NFNet) and arXiv 2101.08692 (NF-ResNet). SGD with Nesterov momentum 0.9, rate 0.1 x batch/256
+after 5 epochs of linear warm-up, half a cosine down to 0; weight decay not on gains and biases; label smoothing 0.1
+after mixing. NFNets besides: AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving average of
+decay 0.99999, bfloat16. Evaluation at a larger size: the image brought to (size + 32)^2 without keeping its
 proportions, of which the middle is taken.
 
-Known deviations: crops and RandAugment are Pillow's, RandAugment's list is that of its paper (rand_augment.py); master
-weights stay float32 under bfloat16 autocast, where DeepMind's code casts them.
+Known deviations: NF-RegNet's rate ends at 0, not at 0.001; crops and RandAugment are Pillow's, RandAugment's list is
+that of its paper (rand_augment.py); master weights stay float32 under bfloat16 autocast, where DeepMind's code casts
+them.
 """
 
 from __future__ import annotations
@@ -101,7 +102,12 @@ VARIANTS = NFNETS | NF_RESNETS | NF_REGNETS
 
 
 def train(
-    config: ImagenetConfig, run: RunFolder | None = None, /, *, resume: bool = False, say: Callable[[str], None] = print
+    config: ImagenetConfig,
+    run: RunFolder | None = None,
+    /,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Outcome:
     """As image-folder's, with top5 besides."""
     return run_pieces("imagenet", config, make_pieces(config, run, say), config.epochs, run, resume, say)
@@ -111,9 +117,13 @@ def learner(config: ImagenetConfig) -> Learner:
     return make_pieces(config).learn
 
 
-def make_pieces(config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = print) -> Pieces:
+def make_pieces(
+    config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = print
+) -> Pieces:
     if not config.data:
-        raise InputError("--set data=...: name ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME")
+        raise InputError(
+            "--set data=...: name ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME"
+        )
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.model]
     train_size, eval_size = config.train_size or variant.train_size, config.eval_size or variant.test_size
@@ -179,7 +189,8 @@ def top5(outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
 _NFNET = ImagenetConfig()
 # magnitudes of RandAugment: 5 for F0, 10 for F1 and F2, 15 from F3 on
 _NFNETS = {
-    f"nfnet_f{n}": replace(_NFNET, model=f"nfnet_f{n}", magnitude=m) for n, m in enumerate((5, 10, 10, 15, 15, 15, 15, 15))
+    f"nfnet_f{n}": replace(_NFNET, model=f"nfnet_f{n}", magnitude=m)
+    for n, m in enumerate((5, 10, 10, 15, 15, 15, 15, 15))
 }
 _NF_RESNET = replace(
     _NFNET, batch_size=1024, epochs=90, weight_decay=1e-4, clipping=0.0, rand_augment=0, mixup=0.0, cutmix=0.0,
@@ -188,7 +199,7 @@ _NF_RESNET = replace(
 _NF_REGNET_DECAY = {"b0": 5e-5, "b1": 6e-5, "b2": 7e-5, "b3": 8e-5, "b4": 9e-5, "b5": 1e-4}  # as in the code
 PRESETS: dict[str, ImagenetConfig] = {
     **_NFNETS,
-    **{name: replace(_NF_RESNET, model=name) for name in ("nf_resnet50", "nf_resnet101", "nf_resnet152", "nf_resnet200")},
+    **{f"nf_resnet{depth}": replace(_NF_RESNET, model=f"nf_resnet{depth}") for depth in (50, 101, 152, 200, 288)},
     **{
         f"nf_regnet_{name}": replace(
             _NFNET, model=f"nf_regnet_{name}", batch_size=1024, weight_decay=decay, clipping=0.0, rand_augment=0,

@@ -103,18 +103,26 @@ def find_images(data: str, valid_share: float = 0.2, seed: int = 0) -> Split:
         return _from_hub(data, valid_share, seed)
     root = Path(data)
     if not root.is_dir():
-        raise InputError(f"--set data={data}: no such directory; give one with train/CLASS/*.jpg and val/CLASS/*.jpg")
+        raise InputError(
+            f"--set data={data}: no such directory; give one with train/CLASS/*.jpg and val/CLASS/*.jpg"
+        )
     train, valid = _first(root, _TRAIN), _first(root, _VALID)
     if train is None:
         return _from_one_level(root, valid_share, seed)
     if valid is None:
-        raise InputError(f"--set data={data}: {train.name}/ is there, but none of {', '.join(f'{v}/' for v in _VALID)}")
+        raise InputError(
+            f"--set data={data}: {train.name}/ is there, but none of {', '.join(f'{v}/' for v in _VALID)}"
+        )
     classes = _classes(train)
     if len(classes) < 2:
-        raise InputError(f"--set data={data}: {train.name}/ must hold a directory for each of at least two classes")
+        raise InputError(
+            f"--set data={data}: {train.name}/ must hold a directory for each of at least two classes"
+        )
     extra = [c for c in _classes(valid) if c not in classes]
     if extra:
-        raise InputError(f"--set data={data}: class {extra[0]!r} is in {valid.name}/ but not in {train.name}/")
+        raise InputError(
+            f"--set data={data}: class {extra[0]!r} is in {valid.name}/ but not in {train.name}/"
+        )
     return Split(_files(train, classes), _files(valid, classes), tuple(classes))
 
 
@@ -145,7 +153,9 @@ def _files(folder: Path, classes: Sequence[str]) -> Files:
             paths += [os.path.join(inside, f) for f in found]
             labels += [label] * len(found)
     if not paths:
-        raise InputError(f"{folder}: no images in its directories; {', '.join(s[1:] for s in SUFFIXES)} are read")
+        raise InputError(
+            f"{folder}: no images in its directories; {', '.join(s[1:] for s in SUFFIXES)} are read"
+        )
     return Files(folder, paths, labels)
 
 
@@ -158,7 +168,10 @@ def _from_one_level(root: Path, share: float, seed: int) -> Split:
         )
     every = _files(root, classes)
     kept, held_out = _split(every.labels, share, seed)
-    parts = [Files(root, [_text(every.paths[i]) for i in part], every.labels[part].tolist()) for part in (kept, held_out)]
+    parts = [
+        Files(root, [_text(every.paths[i]) for i in part], every.labels[part].tolist())
+        for part in (kept, held_out)
+    ]
     return Split(parts[0], parts[1], tuple(classes))
 
 
@@ -174,7 +187,9 @@ def _split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
         if len(of_class) < 2:
-            raise InputError(f"class {label} has {len(of_class)} image; at least two are needed to hold one out")
+            raise InputError(
+                f"class {label} has {len(of_class)} image; at least two are needed to hold one out"
+            )
         count = min(len(of_class) - 1, max(1, round(share * len(of_class))))
         held_out.append(draw.permutation(of_class)[:count])
     out = np.sort(np.concatenate(held_out))
@@ -201,7 +216,9 @@ def _from_hub(data: str, share: float, seed: int) -> Split:
     image = next((n for n, f in features.items() if type(f).__name__ == "Image"), None)
     label = next((n for n, f in features.items() if type(f).__name__ == "ClassLabel"), None)
     if image is None or label is None:
-        raise InputError(f"--set data={data}: a column of images and one of class labels are needed; it has {list(features)}")
+        raise InputError(
+            f"--set data={data}: a column of images and one of class labels are needed; it has {list(features)}"
+        )
     valid = next((parts[n] for n in _VALID if n in parts), None)
     if valid is None:
         kept, held_out = _split(np.asarray(train[label]), share, seed)

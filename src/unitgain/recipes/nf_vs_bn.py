@@ -28,7 +28,7 @@ from ..data import load_fashion_mnist
 from ..errors import InputError
 from ..nn import calibrate_
 from ..optim import AGC, param_groups
-from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, Metrics, OneCycle
+from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, OneCycle
 from .registry import Recipe
 from .runs import Outcome, RunFolder
 from .small_resnet import SmallResNet, Variant
@@ -73,7 +73,9 @@ class NfVsBnConfig:
                     f"{list(self.batch_sizes)} is right"
                 )
         if not self.batch_sizes or not self.seeds or min(self.batch_sizes) < 2:
-            raise InputError("--set batch_sizes, seeds: at least one of each is right, and batches of at least 2")
+            raise InputError(
+                "--set batch_sizes, seeds: at least one of each is right, and batches of at least 2"
+            )
         short = next((b for b, n in zip(self.batch_sizes, self.examples) if n < b), None)
         if short is not None:
             raise InputError(f"--set examples={list(self.examples)}: less than one batch of {short}")
@@ -85,16 +87,20 @@ class NfVsBnConfig:
 
 @dataclass(frozen=True)
 class Score:
-    """Test accuracy in percent: as trained, and with exact statistics; and the mean loss of the training."""
+    """Test accuracy in percent: as trained, and with exact batch statistics; and the seconds of training."""
 
     accuracy: float
     exact_accuracy: float
-    train_loss: float
     seconds: float
 
 
 def train(
-    config: NfVsBnConfig, run: RunFolder | None = None, /, *, resume: bool = False, say: Callable[[str], None] = print
+    config: NfVsBnConfig,
+    run: RunFolder | None = None,
+    /,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
 ) -> Outcome:
     """Trains every network at every batch size and seed, then measures step times.
 
@@ -113,7 +119,7 @@ def train(
                 model, score = fit(
                     config, net, batch_size, examples, config.rate(net, batch_size), seed, train_set, test_set
                 )
-                scores[key] = [score.accuracy, score.exact_accuracy, score.train_loss, score.seconds]
+                scores[key] = [score.accuracy, score.exact_accuracy, score.seconds]
                 say(
                     f"batch {batch_size:3d} seed {seed} {net:9s} {score.accuracy:.2f}% "
                     f"(exact statistics {score.exact_accuracy:.2f}%) in {score.seconds:.0f} s"
@@ -127,7 +133,7 @@ def train(
             for name, seconds in times.items():
                 metrics[f"{name}_{batch_size}_ms"] = 1e3 * seconds
             metrics[f"batchnorm_{batch_size}_share"] = 1 - times["bare"] / times["batchnorm"]
-    return Outcome("nf-vs-bn", config, model, metrics, sum(s[3] for s in scores.values()))
+    return Outcome("nf-vs-bn", config, model, metrics, sum(s[2] for s in scores.values()))
 
 
 def summarize(config: NfVsBnConfig, scores: dict[str, list[float]]) -> dict[str, float]:
@@ -136,7 +142,9 @@ def summarize(config: NfVsBnConfig, scores: dict[str, list[float]]) -> dict[str,
         for net in NETS:
             rows = [scores[f"{net} {batch_size} {seed}"] for seed in config.seeds]
             metrics[f"{net}_{batch_size}"] = statistics.mean(r[0] for r in rows)
-            metrics[f"{net}_{batch_size}_spread"] = statistics.stdev(r[0] for r in rows) if len(rows) > 1 else 0.0
+            metrics[f"{net}_{batch_size}_spread"] = (
+                statistics.stdev(r[0] for r in rows) if len(rows) > 1 else 0.0
+            )
             if net == "batchnorm":
                 metrics[f"{net}_{batch_size}_exact"] = statistics.mean(r[1] for r in rows)
     return metrics
@@ -148,12 +156,19 @@ def read_data(config: NfVsBnConfig) -> tuple[Images, Images]:
 
 
 def fit(
-    config: NfVsBnConfig, net: Net, batch_size: int, examples: int, lr: float, seed: int, train_set: Images, test_set: Images
+    config: NfVsBnConfig,
+    net: Net,
+    batch_size: int,
+    examples: int,
+    lr: float,
+    seed: int,
+    train_set: Images,
+    test_set: Images,
 ) -> tuple[SmallResNet, Score]:
     """One training: exactly examples // batch_size steps, in epochs over shuffled training images."""
     steps = examples // batch_size
     learn = _learner(config, net, batch_size, lr, seed, train_set)
-    learn.callbacks += [Metrics(), _StopAfter(steps)]
+    learn.callbacks.append(_StopAfter(steps))
     assert learn.batches is not None
     epochs = -(-steps // learn.batches)
     began = time.perf_counter()
@@ -170,17 +185,20 @@ def fit(
         exact = evaluate(model, test_set)
         for name, b in model.named_buffers():
             b.copy_(kept[name])
-    loss = learn.metrics.get("train_loss", float("nan"))
-    return model, Score(accuracy, exact, loss, seconds)
+    return model, Score(accuracy, exact, seconds)
 
 
 def learner(config: NfVsBnConfig) -> Learner:
     """The normalizer-free network at the first batch size."""
     train_set, _ = read_data(config)
-    return _learner(config, "normfree", config.batch_sizes[0], config.normfree_lr[0], config.seeds[0], train_set)
+    return _learner(
+        config, "normfree", config.batch_sizes[0], config.normfree_lr[0], config.seeds[0], train_set
+    )
 
 
-def _learner(config: NfVsBnConfig, net: Net, batch_size: int, lr: float, seed: int, train_set: Images) -> Learner:
+def _learner(
+    config: NfVsBnConfig, net: Net, batch_size: int, lr: float, seed: int, train_set: Images
+) -> Learner:
     torch.manual_seed(seed)
     model = SmallResNet(net, config.channels, config.depths, alpha=config.alpha)
     loader = InMemoryLoader(train_set, batch_size, shuffle=True, drop_last=True, seed=seed)
@@ -223,13 +241,18 @@ def evaluate(model: nn.Module, data: Images) -> float:
     """Accuracy in percent, in evaluation mode; training flags come back."""
     was = model.training
     model.eval()
-    right = sum(int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000)))
+    right = sum(
+        int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
+    )
     model.train(was)
     return 100 * right / len(data[1])
 
 
 def tune(
-    config: NfVsBnConfig, examples: dict[int, int], grid: tuple[float, ...] = GRID, say: Callable[[str], None] = print
+    config: NfVsBnConfig,
+    examples: dict[int, int],
+    grid: tuple[float, ...] = GRID,
+    say: Callable[[str], None] = print,
 ) -> dict[tuple[Net, int], dict[float, float]]:
     """Held-out accuracy of each network at each batch size for each rate, seed 0: {(net, batch size): {lr: percent}}.
 

@@ -1,8 +1,8 @@
 """RandAugment: a few operations, drawn anew for each image, of one common magnitude.
 
 Source: Cubuk et al. 2019 (arXiv 1909.13719), whose list of 14 this is: identity, autoContrast, equalize, rotate,
-solarize, color, posterize, contrast, brightness, sharpness, shear-x, shear-y, translate-x, translate-y. Ranges are those
-of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) over magnitudes 0 to 10, translation as a share of the image.
+solarize, color, posterize, contrast, brightness, sharpness, shear-x, shear-y, translate-x, translate-y. Ranges are
+those of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) over magnitudes 0 to 10, translation as a share of the image.
 
 Known deviations: DeepMind's and TensorFlow's lists have invert, solarize-add and cutout besides; pixels that geometry
 leaves empty are grey. Operations are Pillow's, one image at a time, in the process that decoded it.
@@ -118,4 +118,4 @@ OPERATIONS: dict[str, Callable[[Any, float, int], Any]] = {
     "translate_x": _translate(1, 0),
     "translate_y": _translate(0, 1),
 }
-"""name -> function of an image in RGB, the magnitude as a share of the largest (1 is 10), and a sign for what has two."""
+"""name -> function of an image in RGB, the magnitude as a share of the largest (1 is 10), and +1 or -1 for a side."""

@@ -26,8 +26,8 @@ Variant = Literal["batchnorm", "normfree", "bare"]
 class SmallResNet(nn.Module):
     """Images (B, in_channels, H, W) -> logits (B, num_classes).
 
-    variant   "batchnorm"; "normfree": scaled weight standardization, 1/beta in the weights, a learnable skip gain at the
-              end of each branch; "bare": the first with its norms left out, to see what they cost
+    variant   "batchnorm"; "normfree": scaled weight standardization, 1/beta in the weights, a learnable skip gain at
+              the end of each branch; "bare": the first with its norms left out, to see what they cost
     channels  of each stage's blocks; the second and later stages halve height and width, as the stem does
     depths    blocks of each stage
     alpha     of the normalizer-free variant
@@ -52,7 +52,9 @@ class SmallResNet(nn.Module):
         if variant not in get_args(Variant):
             raise InputError(f"SmallResNet({variant!r}): expected one of {', '.join(get_args(Variant))}")
         if len(channels) != len(depths) or not depths:
-            raise InputError(f"SmallResNet(channels={channels}, depths={depths}): one number for each stage is right")
+            raise InputError(
+                f"SmallResNet(channels={channels}, depths={depths}): one number for each stage is right"
+            )
         now = channels[0]
         self.stem = _conv(variant, in_channels, now, 3, 2, after_relu=False)
         self.blocks = nn.Sequential()
@@ -90,7 +92,14 @@ class _Block(nn.Module):
 
 
 def _conv(
-    variant: Variant, channels: int, out: int, size: int, stride: int = 1, *, beta: float = 1.0, after_relu: bool = True
+    variant: Variant,
+    channels: int,
+    out: int,
+    size: int,
+    stride: int = 1,
+    *,
+    beta: float = 1.0,
+    after_relu: bool = True,
 ) -> nn.Module:
     if variant == "normfree":  # a ReLU's gain can as well be in the weight behind it
         gamma = "relu" if after_relu else 1.0
