@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill normfree lint bench zoo docs clean
+.PHONY: venv demo test kill normfree nf-vs-bn lint bench zoo ladder-makemore docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -15,11 +15,15 @@ test: $(VENV)/.dev
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/train/test_resume.py -m slow -s
+	$(BIN)/python -m pytest tests/train/test_resume.py tests/recipes -m slow -s
 
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/models tests/nn
+
+# the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some ten minutes of one core
+nf-vs-bn: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nf_vs_bn.py --out benchmarks/results/$$(date +%F)-nf-vs-bn.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -32,6 +36,11 @@ bench: $(VENV)/.bench
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py
 	$(BIN)/python tests/zoo/run.py --fix
+
+# five variants, 200,000 steps each, twice: some ten minutes
+ladder-makemore: $(VENV)/.demo
+	$(BIN)/unitgain data fetch names
+	$(BIN)/unitgain ladder makemore --out benchmarks/results/$$(date +%F)-ladder-makemore.md
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

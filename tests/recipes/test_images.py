@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from drawn_images import draw
 from PIL import Image
 
 from unitgain.errors import InputError
 from unitgain.recipes.images import CentreCrop, ImageItems, Presize, RandomCrop, find_images, make_loader
 
-from .conftest import draw
 
 
 def test_labels_are_the_sorted_places_of_the_training_classes_also_where_validation_lacks_one(image_folder) -> None:
