@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 
-def draw(folder: Path, classes: tuple[str, ...], count: int, seed: int, size: tuple[int, int] = (48, 40)) -> None:
+def draw(
+    folder: Path, classes: tuple[str, ...], count: int, seed: int, size: tuple[int, int] = (48, 40)
+) -> None:
     """`count` JPEGs per class: the k-th class's images are bright in the k-th colour, with noise on them."""
     from PIL import Image
 

@@ -108,7 +108,9 @@ def test_every_operation_keeps_the_size_and_does_something_at_any_magnitude(name
         assert name == "identity" or not np.array_equal(np.array(made), np.array(image))
 
 
-@pytest.mark.parametrize("name", sorted(set(OPERATIONS) - {"identity", "autocontrast", "equalize", "posterize"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(OPERATIONS) - {"identity", "autocontrast", "equalize", "posterize"})
+)
 def test_magnitude_0_changes_nothing(name: str) -> None:
     assert np.array_equal(np.array(OPERATIONS[name](picture(), 0.0, 1)), np.array(picture()))
 

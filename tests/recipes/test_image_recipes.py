@@ -168,7 +168,9 @@ def test_mistakes_are_the_most_confident_ones_over_all_batches() -> None:
     model = Sure().train()
     found = find_mistakes(model, list(zip(x.split(5), y.split(5))), count=3)
     assert model.training
-    assert [round(float(m.image.mean()), 3) for m in found] == [round(float(x[i].mean()), 3) for i in (11, 9, 7)]
+    assert [round(float(m.image.mean()), 3) for m in found] == [
+        round(float(x[i].mean()), 3) for i in (11, 9, 7)
+    ]
     assert {(m.predicted, m.label) for m in found} == {(0, 1)}
     figure = show_mistakes(found, ("cat", "dog"))
     assert figure.axes[0].get_title() == f"cat {found[0].confidence:.0%}\nis dog"
@@ -178,7 +180,11 @@ def test_mistakes_are_the_most_confident_ones_over_all_batches() -> None:
 
 def test_show_batch_names_labels_and_shares_of_mixed_ones() -> None:
     x = torch.randint(256, (3, 3, 8, 8), dtype=torch.uint8)
-    assert [a.get_title() for a in show_batch(x, torch.tensor([1, 0, 1]), ("a", "b")).axes[:3]] == ["b", "a", "b"]
+    assert [a.get_title() for a in show_batch(x, torch.tensor([1, 0, 1]), ("a", "b")).axes[:3]] == [
+        "b",
+        "a",
+        "b",
+    ]
     mixed = torch.tensor([[0.7, 0.3], [0.95, 0.05], [0.0, 1.0]])
     titles = [a.get_title() for a in show_batch(x, mixed, ("a", "b")).axes[:3]]
     assert titles == ["70% a\n30% b", "a", "b"]

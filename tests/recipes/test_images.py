@@ -16,8 +16,9 @@ from unitgain.errors import InputError
 from unitgain.recipes.images import CentreCrop, ImageItems, Presize, RandomCrop, find_images, make_loader
 
 
-
-def test_labels_are_the_sorted_places_of_the_training_classes_also_where_validation_lacks_one(image_folder) -> None:
+def test_labels_are_the_sorted_places_of_the_training_classes_also_where_validation_lacks_one(
+    image_folder,
+) -> None:
     draw(image_folder / "train", ("blue",), 3, seed=2)
     split = find_images(str(image_folder))
     assert split.classes == ("blue", "green", "red")
@@ -36,7 +37,10 @@ def test_a_single_level_is_split_the_same_way_each_time_with_every_class_in_both
     first, again, other = find_images(root), find_images(root), find_images(root, seed=1)
     names = [[s.valid.name(i) for i in range(len(s.valid))] for s in (first, again, other)]
     assert names[0] == names[1] != names[2]
-    assert [sorted({p.label(i) for i in range(len(p))}) for p in (first.train, first.valid)] == [[0, 1], [0, 1]]
+    assert [sorted({p.label(i) for i in range(len(p))}) for p in (first.train, first.valid)] == [
+        [0, 1],
+        [0, 1],
+    ]
     train = {first.train.name(i) for i in range(len(first.train))}
     assert not train & set(names[0])
     assert len(train) + len(names[0]) == 24
@@ -46,7 +50,10 @@ def test_a_single_level_is_split_the_same_way_each_time_with_every_class_in_both
     ("change", "said"),
     [
         (lambda root: (root / "val").rename(root / "later"), "val/, valid/"),
-        (lambda root: (root / "val" / "red").rename(root / "val" / "rde"), "'rde' is in val/ but not in train/"),
+        (
+            lambda root: (root / "val" / "red").rename(root / "val" / "rde"),
+            "'rde' is in val/ but not in train/",
+        ),
         (lambda root: [f.rename(f.with_suffix(".txt")) for f in root.rglob("*.jpg")], "no images"),
         (lambda root: root.rename(root.parent / "elsewhere"), "no such directory"),
     ],

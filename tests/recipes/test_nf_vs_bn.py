@@ -111,7 +111,9 @@ def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
     run = RunFolder(tmp_path / "run", "nf-vs-bn", as_json(SHORT), resume=False)
     first = nf_vs_bn.train(SHORT, run, say=str)
     told: list[str] = []
-    again = nf_vs_bn.train(SHORT, RunFolder(run.path, "nf-vs-bn", as_json(SHORT), True), resume=True, say=told.append)
+    again = nf_vs_bn.train(
+        SHORT, RunFolder(run.path, "nf-vs-bn", as_json(SHORT), True), resume=True, say=told.append
+    )
     assert told == []
     assert again.metrics == first.metrics
     assert {"batchnorm_256", "normfree_4", "batchnorm_32_exact", "normfree_256_spread"} <= set(first.metrics)
@@ -129,13 +131,34 @@ def test_tuning_never_sees_a_test_image(monkeypatch) -> None:
     (x, y), _ = nf_vs_bn.read_data(SHORT)
     monkeypatch.setattr(nf_vs_bn, "read_data", lambda c: ((x, y), (torch.full_like(x, float("nan")), y)))
     monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
-    found = nf_vs_bn.tune(SHORT, {32: 640}, grid=(0.1,), say=str)
-    assert set(found) == {("batchnorm", 32), ("normfree", 32)}
-    assert min(found["batchnorm", 32].values()) > 85
+    known: dict[str, float] = {}
+    config = replace(SHORT, batch_sizes=(32,), examples=(640,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    best = nf_vs_bn.tune(config, {32: 640}, known, lambda: None, say=str)
+    assert set(best) == {"batchnorm 32", "normfree 32"}
+    assert max(known.values()) > 85
+    assert nf_vs_bn.tune(config, {}, known, lambda: None, say=str) == best  # nothing is trained twice
+
+
+def test_tuning_goes_on_where_the_best_rate_is_at_an_end(monkeypatch) -> None:
+    tried = []
+
+    def fake(config, net, batch_size, examples, lr, *rest):
+        tried.append(lr)
+        return None, nf_vs_bn.Score(0, -abs(lr - (3.3 if net == "batchnorm" else 0.1)), 0)
+
+    monkeypatch.setattr(nf_vs_bn, "fit", fake)
+    monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
+    config = replace(SHORT, batch_sizes=(256,), examples=(512,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    assert nf_vs_bn.tune(config, {256: 512}, {}, lambda: None, say=str) == {
+        "batchnorm 256": 3.2,
+        "normfree 256": 0.1,
+    }
+    assert sorted(tried) == [0.05, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 3.2, 6.4]
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"examples": (1, 2)}, {"seeds": ()}, {"batch_sizes": (256, 32, 1)}, {"examples": (100, 100, 100)}]
+    "wrong",
+    [{"examples": (1, 2)}, {"seeds": ()}, {"batch_sizes": (256, 32, 1)}, {"examples": (100, 100, 100)}],
 )
 def test_settings_that_do_not_fit_together_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError):

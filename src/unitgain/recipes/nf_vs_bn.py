@@ -35,7 +35,8 @@ from .small_resnet import SmallResNet, Variant
 
 Net = Literal["batchnorm", "normfree"]
 NETS: tuple[Net, ...] = ("batchnorm", "normfree")
-GRID = (0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6)
+GRID = (0.2, 0.4, 0.8)  # at batch 256
+_FURTHER = 3
 _HELD_OUT = 10_000
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
 Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
@@ -54,14 +55,14 @@ class NfVsBnConfig:
 
     batch_sizes: tuple[int, ...] = (256, 32, 4)
     examples: tuple[int, ...] = (60_000, 60_000, 20_000)
-    batchnorm_lr: tuple[float, ...] = (0.4, 0.1, 0.025)
-    normfree_lr: tuple[float, ...] = (0.4, 0.1, 0.025)
+    batchnorm_lr: tuple[float, ...] = (0.4, 0.14, 0.05)
+    normfree_lr: tuple[float, ...] = (0.8, 0.28, 0.1)
     seeds: tuple[int, ...] = (0, 1, 2)
-    clipping: float = 0.16
+    clipping: float = 0.02
     weight_decay: float = 5e-4
     channels: tuple[int, ...] = (16, 32, 64)
     depths: tuple[int, ...] = (1, 1, 1)
-    alpha: float = 0.2
+    alpha: float = 1.0
     timing: float = 20.0
     data: str = ""
 
@@ -251,27 +252,44 @@ def evaluate(model: nn.Module, data: Images) -> float:
 def tune(
     config: NfVsBnConfig,
     examples: dict[int, int],
-    grid: tuple[float, ...] = GRID,
+    known: dict[str, float],
+    keep: Callable[[], None],
     say: Callable[[str], None] = print,
-) -> dict[tuple[Net, int], dict[float, float]]:
-    """Held-out accuracy of each network at each batch size for each rate, seed 0: {(net, batch size): {lr: percent}}.
+) -> dict[str, float]:
+    """The rate with the best held-out accuracy: {"NET BATCH": rate}.
 
-    The last 10,000 training images are held out, so test images have no say. examples: per batch size
+    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm is
+    judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of its ends,
+    another one beyond that end, up to three times.
+
+    examples  seen in each trial, per batch size
+    known     {"NET BATCH RATE": percent}: what is there is not trained again; what is new is put in, and `keep` called
     """
     (x, y), _ = read_data(config)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     kept, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
-    found: dict[tuple[Net, int], dict[float, float]] = {}
-    for batch_size, count in examples.items():
+    parts = (x[kept], y[kept]), (x[held_out], y[held_out])
+
+    def score(net: Net, batch_size: int, lr: float) -> float:
+        key = f"{net} {batch_size} {lr:.4g}"
+        if key not in known:
+            found = fit(config, net, batch_size, examples[batch_size], lr, 0, *parts)[1]
+            known[key] = found.exact_accuracy
+            say(f"tuning {key}: {found.exact_accuracy:.2f}%")
+            keep()
+        return known[key]
+
+    best: dict[str, float] = {}
+    for batch_size in config.batch_sizes:
         for net in NETS:
-            scores = found[net, batch_size] = {}
-            for lr in grid:
-                _, score = fit(
-                    config, net, batch_size, count, lr, 0, (x[kept], y[kept]), (x[held_out], y[held_out])
-                )
-                scores[lr] = score.exact_accuracy
-                say(f"batch {batch_size} {net} lr {lr}: {score.accuracy:.2f} {score.exact_accuracy:.2f}")
-    return found
+            rates = [lr * (batch_size / 256) ** 0.5 for lr in GRID]
+            for _ in range(_FURTHER + 1):
+                top = max(rates, key=lambda lr: score(net, batch_size, lr))
+                if rates[0] < top < rates[-1]:
+                    break
+                rates = [rates[0] / 2, *rates] if top == rates[0] else [*rates, rates[-1] * 2]
+            best[f"{net} {batch_size}"] = float(f"{top:.4g}")
+    return best
 
 
 def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: float) -> dict[str, float]:
