@@ -4,7 +4,8 @@
     python benchmarks/nf_vs_bn.py --run DIR --stage tune|train|time|report                 one of them
 
 tune finds each network's learning rate at each batch size on held-out training images; train uses them on all training
-images and judges by the test images. What is in DIR already is not repeated, so an interrupted run goes on. Step times are interleaved: a round
+images and judges by the test images. What is in DIR already is not repeated, so an interrupted run goes on.
+Step times are interleaved: a round
 takes one step of every variant in random order; medians over --seconds per batch size. They want a quiet machine,
 which is why they can be taken by themselves.
 """
@@ -48,7 +49,11 @@ def tune(config: NfVsBnConfig, run: RunFolder) -> None:
 
 
 def tuned(config: NfVsBnConfig, run: RunFolder) -> NfVsBnConfig:
-    best = json.loads((run.path / "tuning.json").read_text(encoding="utf-8"))["best"]
+    """The settings with the rates that were found; as they are where tuning has not ended."""
+    path = run.path / "tuning.json"
+    best = json.loads(path.read_text(encoding="utf-8")).get("best") if path.exists() else None
+    if best is None:
+        return config
     rates = {f"{n}_lr": tuple(best[f"{n} {b}"] for b in config.batch_sizes) for n in NETS}
     return replace(config, **rates)
 
@@ -107,8 +112,8 @@ def report(config: NfVsBnConfig, run: RunFolder) -> str:
                 )
     lines += [
         "",
-        f"Rates were chosen on 10,000 held-out training images after {', '.join(map(str, trials['examples']))} examples "
-        "(percent right, BatchNorm with exact statistics):",
+        f"Rates were chosen on 10,000 held-out training images after {', '.join(map(str, trials['examples']))} "
+        "examples (percent right, BatchNorm with exact statistics):",
         "",
     ]
     for b in config.batch_sizes:
@@ -146,8 +151,7 @@ def main() -> None:
     run = folder(options.run, config)
     if options.stage in ("tune", "all"):
         tune(config, run)
-    if (run.path / "tuning.json").exists():
-        config = tuned(config, run)
+    config = tuned(config, run)
     if options.stage in ("train", "all"):
         nf_vs_bn.train(config, run, resume=True, say=say)
     if options.stage in ("time", "all"):

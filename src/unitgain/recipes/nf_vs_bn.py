@@ -258,9 +258,9 @@ def tune(
 ) -> dict[str, float]:
     """The rate with the best held-out accuracy: {"NET BATCH": rate}.
 
-    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm is
-    judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of its ends,
-    another one beyond that end, up to three times.
+    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm
+    is judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of
+    its ends, another one beyond that end, up to three times.
 
     examples  seen in each trial, per batch size
     known     {"NET BATCH RATE": percent}: what is there is not trained again; what is new is put in, and `keep` called
