@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 import shlex
 from typing import TYPE_CHECKING, Annotated, Any
@@ -113,16 +114,18 @@ def _value(value: Any) -> str:
 
 
 def _explained(config: Any) -> dict[str, str]:
-    """{field: text} from the lines "field  text" of the settings' docstring; indented lines go on with the text."""
+    """{field: text} from the lines "field  text" or "field, field  text" of the settings' docstring; indented lines go on
+    with the text."""
     found: dict[str, str] = {}
-    last = None
-    for line in (type(config).__doc__ or "").splitlines():
-        begins = re.match(r" {4}(\w+)(?:, \w+)* {2,}(\S.*)", line)
+    last: list[str] = []
+    for line in inspect.cleandoc(type(config).__doc__ or "").splitlines():
+        begins = re.match(r"(\w+(?:, \w+)*) {2,}(\S.*)", line)
+        goes_on = re.match(r" {4,}(\S.*)", line)
         if begins:
-            last = begins[1]
-            found[last] = begins[2]
-        elif last and re.match(r" {8,}\S", line):
-            found[last] += " " + line.strip()
+            last = begins[1].split(", ")
+            found.update(dict.fromkeys(last, begins[2]))
+        elif goes_on:
+            found.update({name: f"{found[name]} {goes_on[1]}" for name in last})
         else:
-            last = None
+            last = []
     return found
