@@ -3,6 +3,9 @@
 commands.py  the commands put together, and main()
 check.py     unitgain check
 fix.py       unitgain fix
+train.py     unitgain train, unitgain lr-find
+runs.py      unitgain sample, unitgain plots, and the record of a run
+ladder.py    unitgain ladder, unitgain recipes
 options.py   the options that several commands share
 lists.py     unitgain rules, unitgain models
 data.py      unitgain data

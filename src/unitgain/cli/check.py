@@ -14,6 +14,7 @@ from ..errors import InputError
 from . import options
 from .errors import FINDINGS, Debug
 from .output import Console, busy, check_outputs, note
+from .runs import is_run, refuse_model_options, report_on_run
 
 
 class OptimizerName(str, Enum):
@@ -72,10 +73,21 @@ def check(
       unitgain check char_mlp_original --dataset names
       unitgain check my_model.py:make_model --data batch.npz --html report.html
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
+      unitgain check runs/tanh                       the record of unitgain train --run
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
     from ..diagnose.baseline import load_baseline, new_findings, save_baseline
 
+    judged = is_run(target)
+    if judged:
+        refuse_model_options(
+            target,
+            {
+                "--data": data, "--dataset": dataset, "--shape": shape, "--tokens": tokens, "--batch": batch,
+                "--set": settings, "--weights": weights, "--steps": steps, "--optimizer": optimizer, "--lr": lr,
+                "--record": record, "--no-normalize": not normalize, "--loss": loss != "auto",
+            },
+        )  # fmt: skip
     inputs = [options.file_of(target), data, baseline]
     outputs = {"--html": html, "--json": json, "--record": record, "--write-baseline": write_baseline}
     check_outputs({option: path for option, path in outputs.items() if path is not None}, inputs)
@@ -83,10 +95,12 @@ def check(
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None
     silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
-    with silent:  # a model that prints must not spoil the JSON
-        from ..checkup import check as run_check
+    with silent, busy("checking"):  # a model that prints must not spoil the JSON
+        if judged:
+            report = report_on_run(target, selected, ignored)
+        else:
+            from ..checkup import check as run_check
 
-        with busy("checking"):
             model, given = options.model_and_batch(
                 target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
                 count=batch, loss=loss, device=device, seed=seed, normalize=normalize,

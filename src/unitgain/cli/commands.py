@@ -14,8 +14,11 @@ from .data import data_app
 from .demo import demo
 from .errors import Debug, exit_code_of
 from .fix import fix
+from .ladder import ladder, list_recipes
 from .lists import models, rules
+from .runs import plots, sample
 from .spp import spp
+from .train import lr_find, train
 
 app = typer.Typer(
     name="unitgain",
@@ -65,6 +68,12 @@ def _root(
 app.command(short_help="Measure a model and say what is wrong with it.")(check)
 app.command(short_help="Repair a model, measure again, keep what helped.")(fix)
 app.command(short_help="Draw the signal propagation plot of a residual network.")(spp)
+app.command(short_help="Train a recipe; resume a run that was interrupted.")(train)
+app.command("lr-find", short_help="Find a learning rate for a recipe.")(lr_find)
+app.command(short_help="Draw names from a trained model.")(sample)
+app.command(short_help="Draw what a run recorded.")(plots)
+app.command(short_help="Train a recipe's rungs, beside the published results.")(ladder)
+app.command("recipes", short_help="List the recipes, or the settings of one.")(list_recipes)
 app.command()(rules)
 app.command()(models)
 app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)

@@ -7,10 +7,10 @@ evaluated at the end. Draws of 1,000 batches at once are the same stream as sing
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
@@ -27,25 +27,31 @@ from ..probe import Probe
 from ..record import Record
 from ..train import InMemoryLoader, Learner, checkpoint
 from .fused import FusedStep
+from .ladder import LadderOptions, LadderResult
 from .registry import Recipe
 from .runs import Outcome, RunFolder
-from .settings import as_json
 
-_CHUNK = (
-    1000  # steps between two looks at anything else; checkpoints and changes of the rate fall on its ends
-)
-_KEEP = 2
+_CHUNK = 1000  # steps between two looks at anything else
+_TOLD = 20_000  # steps between two lines of progress
+_KEEP = 2  # checkpoints
 
 Variant = Literal["original", "softmax", "tanh", "kaiming", "batchnorm", "deep", "deep_batchnorm"]
 
 
 @dataclass(frozen=True)
 class MakemoreConfig:
-    """lr holds for the steps before `drop_at`, late_lr from there on.
+    """The character MLP on names. The defaults are the lecture's.
 
-    every       a Probe measures each every-th step, 0 none; the weights come out the same, bit for bit
-    save_every  steps between checkpoints, in a run with a folder
-    names       a file of names; "" finds one (unitgain data)
+    variant     initialization and norm; those of unitgain models 'char_mlp*'
+    steps       batches to train on
+    batch_size  examples per batch
+    lr          learning rate before step drop_at
+    late_lr     learning rate from there on
+    drop_at     the step at which the rate drops
+    seed        of weights and batches
+    every       measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
+    save_every  steps between checkpoints
+    names       a file of names, one a line; "" finds one (unitgain data)
     """
 
     variant: Variant = "batchnorm"
@@ -60,9 +66,13 @@ class MakemoreConfig:
     names: str = ""
 
     def __post_init__(self) -> None:
-        for name, least in (("steps", 0), ("batch_size", 2), ("drop_at", 0), ("every", 0), ("save_every", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected at least {least}")
+        least = {"steps": 1, "batch_size": 2, "drop_at": 0, "seed": 0, "every": 0, "save_every": 1}
+        for name, lowest in least.items():
+            if getattr(self, name) < lowest:
+                raise InputError(f"--set {name}={getattr(self, name)}: it must be at least {lowest}")
+        for name in ("lr", "late_lr"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"--set {name}={getattr(self, name)}: a learning rate is a number above 0")
 
 
 def train(
@@ -72,50 +82,58 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = print,
 ) -> Outcome:
-    """Trains the variant. metrics: initial_loss (the first batch's), train_loss, val_loss, steps_per_second."""
+    """Trains the variant.
+
+    metrics: initial_loss (the first batch's); train_loss, val_loss and val_accuracy on the whole splits;
+    steps_per_second, measuring and writing included.
+
+    Raises InputError when the loss is not finite any more.
+    """
     names = load_names(config.names or None)
-    training = _Training(config, names, run)
-    began, first = time.perf_counter(), training.resume() if resume and run is not None else 0
-    record = training.open_record(first)
-    if first:
-        say(f"going on at step {first}")
-    at = first
-    while at < config.steps:
-        end = training.next_stop(at)
-        losses = training.advance(at, end)
-        if at // _TOLD != end // _TOLD or end == config.steps:
-            say(
-                f"step {end:7d}  loss {float(losses.mean()):.4f}  {(end - first) / (time.perf_counter() - began):.0f}/s"
+    training = Training(config, names, run)
+    if resume and training.resume():
+        say(f"going on at step {training.step}")
+    record = training.open_record()
+    while training.step < config.steps:
+        losses = training.advance()
+        finite = losses.isfinite()
+        if not bool(finite.all()):
+            record.commit()
+            step = training.step - len(losses) + int(finite.int().argmin())
+            raise InputError(
+                f"makemore: from step {step} on the loss is not finite; lower the rate (--set lr=0.01)"
             )
-        at = end
-        if run is not None and (at % config.save_every == 0 or at == config.steps):
-            training.save(at)
-    seconds = time.perf_counter() - began
-    rate = (config.steps - first) / seconds if config.steps > first else float("nan")
+        if training.step % _TOLD == 0 or training.step == config.steps:
+            rate = training.step / training.seconds
+            say(f"step {training.step:7,d}  loss {float(losses.mean()):.4f}  {rate:,.0f} steps/s")
+    model = training.model
+    train_loss, _ = evaluate(model, names.train.x, names.train.y)
+    val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
+    record.log(config.steps - 1, train_loss=train_loss, val_loss=val_loss)
+    record.commit()
     metrics = {
         "initial_loss": training.initial_loss,
-        "train_loss": evaluate(training.model, names.train.x, names.train.y),
-        "val_loss": evaluate(training.model, names.validation.x, names.validation.y),
-        "steps_per_second": rate,
+        "train_loss": train_loss,
+        "val_loss": val_loss,
+        "val_accuracy": val_accuracy,
+        "steps_per_second": config.steps / training.seconds,
     }
-    last = max(0, config.steps - 1)
-    record.add_metrics((last, name, metrics[name]) for name in ("train_loss", "val_loss"))
-    return Outcome("makemore", config, training.model, metrics, seconds, record)
+    return Outcome("makemore", config, model, metrics, training.seconds, record)
 
 
-_TOLD = 20_000
-
-
-def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> float:
-    """Cross entropy over a whole split, in evaluation mode; training flags come back."""
+def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
+    """(cross entropy, part of the characters guessed right) on a whole split, in evaluation mode; training flags come
+    back."""
     was = model.training
     model.eval()
+    loss, right = torch.zeros((), dtype=torch.float64), 0
     with torch.no_grad():
-        parts = [
-            F.cross_entropy(model(a), b, reduction="sum") for a, b in zip(x.split(20_000), y.split(20_000))
-        ]
+        for a, b in zip(x.split(20_000), y.split(20_000)):
+            logits = model(a)
+            loss += F.cross_entropy(logits, b, reduction="sum")
+            right += int((logits.argmax(1) == b).sum())
     model.train(was)
-    return float(sum(parts)) / len(y)
+    return float(loss) / len(y), right / len(y)
 
 
 def make_model(config: MakemoreConfig, generator: torch.Generator | None = None) -> CharMLP:
@@ -123,7 +141,7 @@ def make_model(config: MakemoreConfig, generator: torch.Generator | None = None)
 
 
 def learner(config: MakemoreConfig) -> Learner:
-    """The same model, data and optimizer in a Learner, for `lr_find`. Its epochs have 1,000 batches."""
+    """The same model, batches and optimizer in a Learner, for `lr_find`. Its epochs have 1,000 batches."""
     names = load_names(config.names or None)
     generator = torch.Generator().manual_seed(config.seed)
     model = make_model(config, generator)
@@ -140,103 +158,115 @@ def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: 
     return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
 
 
-class _Training:
-    """Model, generator and record of one run, and how they are stored."""
+class Training:
+    """Model, generator and record of one run, where it is, and how all that is stored."""
 
-    def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None):
+    def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None = None):
         self.config, self.run = config, run
         self.x, self.y = names.train.x, names.train.y
+        self.data = hashlib.sha256("\n".join(names.words).encode()).hexdigest()
         self.generator = torch.Generator().manual_seed(config.seed)
         self.model = make_model(config, self.generator)
         self.fused = FusedStep(self.model, config.batch_size)
+        self.step, self.seconds = 0, 0.0
         self.initial_loss = float("nan")
-        self.record: Record | None = None
-        self.measured: _Measured | None = None
 
-    def next_stop(self, at: int) -> int:
-        """The end of the chunk: multiples of 1,000, and wherever something else happens."""
-        config = self.config
+    def open_record(self) -> Record:
+        path = None if self.run is None else self.run.record
+        if path is not None and path.exists() and self.step:
+            self.record = Record.reopen(path, before=self.step)
+        else:
+            self.record = Record(path, overwrite=True)
+        self.measured = (
+            _Measured(self.model, self.fused, self.record, self.config) if self.config.every else None
+        )
+        return self.record
+
+    def advance(self) -> Tensor:
+        """Trains to the end of the chunk; the losses of its steps."""
+        began = time.perf_counter()
+        config, at, end = self.config, self.step, self._chunk_end()
+        lr = config.lr if at < config.drop_at else config.late_lr
+        rows = torch.randint(0, len(self.y), (end - at, config.batch_size), generator=self.generator)
+        losses = self._run(self.x[rows], self.y[rows], lr)
+        if at == 0:
+            self.initial_loss = float(losses[0])
+            self._describe()
+        steps = [(at + i, "loss", loss) for i, loss in enumerate(losses.tolist())]
+        self.record.add_metrics([*steps, (at, "lr", lr)])
+        self.record.commit(every=0.5)
+        self.step = end
+        due = end % config.save_every == 0 or end == config.steps
+        if self.run is not None and due and bool(losses.isfinite().all()):
+            self._save(self.seconds + time.perf_counter() - began)
+        self.seconds += time.perf_counter() - began
+        return losses
+
+    def _chunk_end(self) -> int:
+        """Chunks end at multiples of 1,000, and wherever something else happens."""
+        config, at = self.config, self.step
         stops = [at - at % _CHUNK + _CHUNK, config.steps, at - at % config.save_every + config.save_every]
         if at < config.drop_at:
             stops.append(config.drop_at)
         return min(stops)
 
-    def advance(self, at: int, end: int) -> Tensor:
-        config = self.config
-        lr = config.lr if at < config.drop_at else config.late_lr
-        rows = torch.randint(0, len(self.y), (end - at, config.batch_size), generator=self.generator)
-        x, y = self.x[rows], self.y[rows]  # (S, B, T), (S, B)
-        cuts = [s for s in range(at, end) if config.every and s % config.every == 0]
-        losses, begin = [], at
-        for cut in cuts:
-            losses.append(self.fused.run(x[begin - at : cut - at], y[begin - at : cut - at], lr))
-            assert self.measured is not None
-            losses.append(self.measured.step(cut, x[cut - at], y[cut - at], lr))
+    def _run(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        """x (S, B, T), y (S, B) -> losses (S,), with those steps measured whose turn it is."""
+        if self.measured is None:
+            return self.fused.run(x, y, lr)
+        losses, begin = [], 0
+        for cut in range(-self.step % self.config.every, len(x), self.config.every):
+            losses.append(self.fused.run(x[begin:cut], y[begin:cut], lr))
+            losses.append(self.measured.step(self.step + cut, x[cut], y[cut], lr))
             begin = cut + 1
-        losses.append(self.fused.run(x[begin - at :], y[begin - at :], lr))
-        found = torch.cat(losses)
-        if at == 0:
-            self.initial_loss = float(found[0])
-        assert self.record is not None
-        rows_of_losses = [(at + i, "loss", loss) for i, loss in enumerate(found.tolist())]
-        self.record.add_metrics([*rows_of_losses, (at, "lr", lr)])
-        self.record.commit(every=0.5)
-        return found
+        losses.append(self.fused.run(x[begin:], y[begin:], lr))
+        return torch.cat(losses)
 
-    def open_record(self, first: int) -> Record:
-        path = None if self.run is None else self.run.record
-        if path is not None and path.exists() and first:
-            self.record = Record.reopen(path, before=first)
-        else:
-            self.record = Record(path, overwrite=True)
-        if self.config.every:
-            self.measured = _Measured(self.model, self.fused, self.record, self.config)
-        self._describe(self.record)
-        return self.record
-
-    def _describe(self, record: Record) -> None:
-        """What the rules about loss curves ask for."""
+    def _describe(self) -> None:
+        """What the rules about losses ask for."""
         y = self.y[: self.config.batch_size]
-        target = target_facts(
-            y, torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary), "cross_entropy"
+        logits = torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary)
+        loss = {"name": "cross_entropy", "kind": "cross_entropy", "value": self.initial_loss}
+        target = target_facts(y, logits, "cross_entropy")
+        self.record.set_meta(
+            "facts", {"mode": "training", **self.record.facts, "loss": loss, "target": target}
         )
-        fact: dict[str, Any] = {"name": "cross_entropy", "kind": "cross_entropy"}
-        record.set_meta("facts", {**record.facts, "mode": "training", "loss": fact, "target": target})
-        record.commit()
 
-    def save(self, step: int) -> None:
+    # ---- checkpoints ---------------------------------------------------------------------------------------
+
+    def _save(self, seconds: float) -> None:
         assert self.run is not None
-        assert self.record is not None
-        self.record.commit()
+        self.record.commit()  # what a checkpoint claims to have happened must be in the record
         state = {
-            "recipe": "makemore", "settings": as_json(self.config), "step": step, "model": self.model.state_dict(),
-            "generator": self.generator.get_state(), "initial_loss": self.initial_loss,
+            "recipe": "makemore", "data": self.data, "step": self.step, "seconds": seconds,
+            "initial_loss": self.initial_loss, "model": self.model.state_dict(),
+            "generator": self.generator.get_state(),
         }  # fmt: skip
         folder = self.run.checkpoints
-        checkpoint.write(folder / checkpoint.name_of(step), state)
+        checkpoint.write(folder / checkpoint.name_of(self.step), state)
         for old in checkpoint.list_folder(folder)[:-_KEEP]:
             old.unlink(missing_ok=True)
 
-    def resume(self) -> int:
-        """The step that the last checkpoint was written after; 0 without one."""
-        assert self.run is not None
+    def resume(self) -> bool:
+        """Puts back what the last checkpoint holds; False if there is none."""
+        if self.run is None:
+            return False
+        checkpoint.sweep(self.run.checkpoints)
         found = checkpoint.list_folder(self.run.checkpoints)
         if not found:
-            return 0
-        checkpoint.sweep(self.run.checkpoints)
-        state = _checked(checkpoint.read(found[-1]), found[-1])
-        with torch.no_grad():
-            for name, tensor in self.model.state_dict().items():
-                tensor.copy_(state["model"][name])
+            return False
+        path = found[-1]
+        state = checkpoint.read(path)
+        if not isinstance(state, dict) or state.get("recipe") != "makemore":
+            raise InputError(f"checkpoint {path}: not one of the recipe makemore")
+        if state["data"] != self.data:
+            raise InputError(
+                f"checkpoint {path}: its run had other names; resume with the file that it began with"
+            )
+        self.model.load_state_dict(state["model"])  # copies: the fused step goes on seeing the same tensors
         self.generator.set_state(state["generator"])
-        self.initial_loss = state["initial_loss"]
-        return state["step"]
-
-
-def _checked(state: Any, path: Path) -> dict[str, Any]:
-    if not isinstance(state, dict) or state.get("recipe") != "makemore":
-        raise InputError(f"checkpoint {path}: not one of the recipe makemore")
-    return state
+        self.step, self.seconds, self.initial_loss = state["step"], state["seconds"], state["initial_loss"]
+        return True
 
 
 class _Measured:
@@ -245,27 +275,29 @@ class _Measured:
 
     def __init__(self, model: CharMLP, fused: FusedStep, record: Record, config: MakemoreConfig):
         self.model, self.optimizer = model, _FusedOptimizer(model, fused, config.lr)
-        self.probe = Probe(model, self.optimizer, every=1, to=record)
+        self.probe = Probe(model, self.optimizer, every=config.every, to=record)
 
     def step(self, number: int, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        """x (B, T), y (B,) -> losses (1,)."""
         self.probe.go_to(number)
+        buffers = [(b, b.clone()) for b in self.model.buffers()]
         self.probe.start()
-        buffers = {name: b.clone() for name, b in self.model.named_buffers()}
         try:
-            loss = F.cross_entropy(self.model(x), y)
-            loss.backward()
-            for name, buffer in self.model.named_buffers():
-                buffer.copy_(buffers[name])
+            F.cross_entropy(self.model(x), y).backward()
+            for buffer, before in buffers:
+                buffer.copy_(before)
             self.optimizer.batch = x, y
             self.optimizer.param_groups[0]["lr"] = lr
             self.optimizer.step()
         finally:
             self.probe.stop()
-            self.model.zero_grad()
+            self.optimizer.zero_grad()
         return self.optimizer.losses
 
 
 class _FusedOptimizer(torch.optim.Optimizer):
+    """A fused step in the place of an optimizer's, for the Probe to watch."""
+
     def __init__(self, model: CharMLP, fused: FusedStep, lr: float):
         super().__init__(model.parameters(), {"lr": lr})
         self.fused = fused
@@ -278,6 +310,12 @@ class _FusedOptimizer(torch.optim.Optimizer):
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
 
 
+def _ladder(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+    from .makemore_ladder import run
+
+    return run(options, say)
+
+
 RECIPE = Recipe(
     "makemore",
     "character MLP on names, in the variants of the makemore lecture",
@@ -286,4 +324,5 @@ RECIPE = Recipe(
     learner,
     {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
     sample,
+    _ladder,
 )

@@ -15,6 +15,7 @@ from ..targets import did_you_mean
 
 if TYPE_CHECKING:
     from ..train import Learner
+    from .ladder import RunLadder
     from .runs import Outcome, RunFolder
 
 Config = TypeVar("Config")
@@ -54,6 +55,7 @@ class Recipe(Generic[Config]):
     learner  the same model, data and optimizer in a Learner, untrained: what `unitgain lr-find` sweeps
     presets  further settings by name: `--set preset=NAME`
     sample   (settings, trained weights by name, how many, seed) -> texts; None where nothing can be drawn
+    ladder   `unitgain ladder`: see ladder.py; None where there is none
     """
 
     name: str
@@ -63,6 +65,7 @@ class Recipe(Generic[Config]):
     learner: Callable[[Config], Learner]
     presets: Mapping[str, Config] = field(default_factory=dict)
     sample: Callable[[Config, Mapping[str, Tensor], int, int], list[str]] | None = None
+    ladder: RunLadder | None = None
 
 
 def names() -> list[str]:

@@ -38,17 +38,32 @@ class Outcome:
 
 
 class RunFolder:
-    """Raises InputError for a folder that holds a run already, unless it is to be resumed, and for a resumed run of
-    another recipe or with other settings."""
+    """Where a run keeps what it leaves. In a data-parallel run only rank 0 writes.
 
-    def __init__(self, path: str | os.PathLike[str], recipe: str, settings: Mapping[str, Any], resume: bool):
-        self.path = Path(path)
+    Raises InputError for a folder that holds a run already, unless it is to be resumed, for a resumed run of another
+    recipe or with other settings, and for a place that cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        recipe: str,
+        settings: Mapping[str, Any],
+        resume: bool = False,
+        rank: int = 0,
+    ):
+        self.path, self.rank = Path(path), rank
+        if rank:
+            return
         known = read_config(self.path) if (self.path / "config.json").is_file() else None
         if known is None:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise InputError(f"--run {path}: the folder holds something else; name a new one")
-            self.path.mkdir(parents=True, exist_ok=True)
-            self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
+            except OSError as error:
+                raise InputError(f"--run {path}: cannot be written: {error.strerror or error}") from error
         elif not resume:
             raise InputError(
                 f"--run {path}: it holds a run already; add --resume to go on, or name a new folder"

@@ -92,7 +92,8 @@ def heading_parts(record: Record) -> list[str]:
     loss = facts.get("loss") or {}
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text
-        parts.append(f"loss {number(value, 4) if math.isfinite(value) else value}")
+        first = "first " if facts.get("mode") == "training" else ""
+        parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}")
     return parts
 
 

@@ -1,0 +1,128 @@
+"""unitgain ladder and unitgain recipes: results beside published ones, and what can be trained."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .errors import FINDINGS, Debug
+from .output import Console, check_outputs, note, table_of
+from .train import RecipeSettings
+
+if TYPE_CHECKING:
+    from ..recipes import Recipe
+
+
+def ladder(
+    name: Annotated[str, typer.Argument(metavar="RECIPE", help="makemore or fashion-mnist.")],
+    settings: RecipeSettings = None,
+    seeds: Annotated[int | None, typer.Option(metavar="N", min=1, help="Seeds per rung.")] = None,
+    short: Annotated[
+        bool, typer.Option("--short", help="A few steps of everything, to see that it runs.")
+    ] = False,
+    out: Annotated[str | None, typer.Option(metavar="FILE", help="Write the tables: .md.")] = None,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe's rungs one after the other and set the results beside the published ones.
+
+    Ends with 1 if a figure is not what it should be.
+
+    \b
+    Examples:
+      unitgain ladder makemore --out ladder.md
+      unitgain ladder makemore --short
+    """
+    if out is not None:
+        check_outputs({"--out": out}, [], out=(".md",))
+    from .. import recipes
+    from ..recipes import LadderOptions
+
+    recipe = recipes.get(name)
+    if recipe.ladder is None:
+        able = [other for other in recipes.names() if recipes.get(other).ladder is not None]
+        raise InputError(f"recipe {name}: it has no ladder; there are those of {', '.join(able)}")
+    result = recipe.ladder(LadderOptions(tuple(settings or ()), seeds, short), note)
+    console = Console()
+    for table in result.tables:
+        console.print(f"\n{table.title}", markup=False, highlight=False)
+        console.print(table_of(table.columns, table.rows))
+        for line in table.notes:
+            console.print(line, markup=False, highlight=False)
+    for line in result.missed:
+        note(line)
+    if out is not None:
+        words = ["unitgain", "ladder", name, *(f"--set={pair}" for pair in settings or ())]
+        words += [f"--seeds={seeds}"] * (seeds is not None) + ["--short"] * short
+        with open(out, "w", encoding="utf-8") as file:
+            file.write(result.markdown(shlex.join(words)))
+        note(f"tables written: {out}")
+    if result.missed:
+        raise typer.Exit(FINDINGS)
+
+
+def list_recipes(
+    name: Annotated[str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name.")] = None,
+    debug: Debug = False,
+) -> None:
+    """List the recipes, or the settings and presets of one.
+
+    \b
+    Example:
+      unitgain recipes makemore
+    """
+    from .. import recipes
+
+    console = Console()
+    if name is None:
+        rows = [(r.name, r.summary) for r in map(recipes.get, recipes.names())]
+        console.print(table_of(("name", "what it trains"), rows))
+        return
+    recipe = recipes.get(name)
+    told = _explained(recipe.config)
+    rows = [(f.name, _value(getattr(recipe.config, f.name)), told.get(f.name, "")) for f in _fields(recipe)]
+    console.print(f"{name}: {recipe.summary}\n", markup=False, highlight=False)
+    console.print(table_of(("--set", "default", ""), rows))
+    if recipe.presets:
+        console.print()
+        console.print(
+            table_of(
+                ("--set preset=", "differs in"), [(k, _differs(recipe, c)) for k, c in recipe.presets.items()]
+            )
+        )
+
+
+def _fields(recipe: Recipe[Any]) -> tuple[dataclasses.Field[Any], ...]:
+    return tuple(f for f in dataclasses.fields(recipe.config) if f.name != "preset")
+
+
+def _differs(recipe: Recipe[Any], config: Any) -> str:
+    changed = [f.name for f in _fields(recipe) if getattr(config, f.name) != getattr(recipe.config, f.name)]
+    return ", ".join(f"{key}={_value(getattr(config, key))}" for key in changed) or "nothing: the default"
+
+
+def _value(value: Any) -> str:
+    """As it is written after --set."""
+    if isinstance(value, (bool, type(None))):
+        return str(value).lower()
+    return '""' if value == "" else str(value)
+
+
+def _explained(config: Any) -> dict[str, str]:
+    """{field: text} from the lines "field  text" of the settings' docstring; indented lines go on with the text."""
+    found: dict[str, str] = {}
+    last = None
+    for line in (type(config).__doc__ or "").splitlines():
+        begins = re.match(r" {4}(\w+)(?:, \w+)* {2,}(\S.*)", line)
+        if begins:
+            last = begins[1]
+            found[last] = begins[2]
+        elif last and re.match(r" {8,}\S", line):
+            found[last] += " " + line.strip()
+        else:
+            last = None
+    return found

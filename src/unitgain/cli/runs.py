@@ -1,0 +1,133 @@
+"""What is done with the folder of a run: unitgain sample, unitgain plots, and unitgain check of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .errors import Debug
+from .output import busy
+
+if TYPE_CHECKING:
+    from ..record import Record
+    from ..report import Report
+
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run (unitgain train --run).")]
+
+
+def sample(
+    run: Run,
+    n: Annotated[int, typer.Option("-n", metavar="N", min=1, help="How many.", show_default=True)] = 20,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Of what is drawn.", show_default=True)] = 0,
+    debug: Debug = False,
+) -> None:
+    """Draw from a trained model: names, for makemore. The same seed gives the same ones.
+
+    \b
+    Example:
+      unitgain sample runs/tanh -n 20 --seed 1
+    """
+    from .. import recipes
+    from ..recipes.runs import read_config
+    from ..recipes.settings import from_json
+
+    stored = read_config(run)
+    recipe = recipes.get(stored["recipe"])
+    if recipe.sample is None:
+        able = [name for name in recipes.names() if recipes.get(name).sample is not None]
+        raise InputError(
+            f"{run}: a run of {recipe.name}, whose model gives nothing to draw from; runs of {', '.join(able)} do"
+        )
+    weights = _weights(run, recipe.name)
+    config = from_json(type(recipe.config), stored["settings"])
+    try:
+        drawn = recipe.sample(config, weights, n, seed)
+    except (RuntimeError, KeyError) as error:
+        raise InputError(f"{run}: its weights are not those of its settings: {error}") from error
+    print("\n".join(drawn))
+
+
+def plots(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a run, or a record (.sqlite).")],
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Where they go. [default: RUN/plots]", show_default=False),
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Draw what a run recorded: loss, updates, activations, ... Also while it is still training.
+
+    \b
+    Example:
+      unitgain plots runs/tanh
+    """
+    from ..recipes.runs import draw
+
+    record = open_record(run)
+    folder = (
+        out if out is not None else os.path.join(run if os.path.isdir(run) else os.path.dirname(run), "plots")
+    )
+    try:
+        with busy("drawing"):
+            written = draw(record, folder)
+    except OSError as error:
+        raise InputError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
+    if not written:
+        raise InputError(f"{run}: nothing that could be drawn was recorded")
+    for path in written:
+        print(path)
+
+
+def is_run(target: str) -> bool:
+    """Whether a target of `unitgain check` is a run's folder or a record, and not a model."""
+    return os.path.isfile(os.path.join(target, "config.json")) or (
+        target.endswith((".sqlite", ".db")) and os.path.isfile(target)
+    )
+
+
+def open_record(run: str) -> Record:
+    """The record of a run's folder, or the record file itself."""
+    from ..record import Record
+
+    if not os.path.isdir(run):
+        return Record.load(run)
+    path = os.path.join(run, "record.sqlite")
+    if not os.path.isfile(path):
+        raise InputError(
+            f"{run}: no record in this folder (record.sqlite); was it written by unitgain train --run?"
+        )
+    return Record.load(path)
+
+
+def report_on_run(run: str, select: list[str] | None, ignore: list[str] | None) -> Report:
+    from ..diagnose import diagnose
+    from ..report import Report
+
+    record = open_record(run)
+    return Report(record, diagnose(record, select=select, ignore=ignore))
+
+
+def refuse_model_options(target: str, given: Mapping[str, Any]) -> None:
+    """A run was measured while it trained; what a model is checked with has no place there."""
+    extra = next((option for option, value in given.items() if value), None)
+    if extra is not None:
+        raise InputError(f"{extra}: {target} is a run, and its record is judged as it is; leave {extra} out")
+
+
+def _weights(run: str, recipe: str) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = os.path.join(run, "weights.safetensors")
+    if not os.path.isfile(path):
+        raise InputError(
+            f"{run}: the run has not ended, so there are no weights; unitgain train {recipe} --run {run} --resume"
+        )
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: damaged, or not a safetensors file: {error}") from error

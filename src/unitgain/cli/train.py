@@ -1,0 +1,163 @@
+"""unitgain train and unitgain lr-find: a recipe and its settings in, a run or a learning rate out."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shlex
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from .errors import WRONG_INPUT, Debug
+from .output import Console, busy, check_outputs, note, table_of
+
+if TYPE_CHECKING:
+    from ..recipes import Recipe, RunFolder
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (unitgain recipes).")]
+RecipeSettings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, or preset=NAME."),
+]
+
+
+def train(
+    recipe: RecipeName,
+    settings: RecipeSettings = None,
+    run: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="Keep record, checkpoints, weights and plots in this folder."),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run in --run; begin it if there is none.")
+    ] = False,
+    debug: Debug = False,
+) -> None:
+    """Train a recipe. Killed at any moment and resumed, a run ends with the same weights, bit for bit.
+
+    \b
+    Examples:
+      unitgain train makemore
+      unitgain train makemore --set variant=tanh --set steps=20000 --run runs/tanh
+      unitgain train makemore --run runs/tanh --resume
+      torchrun --nproc_per_node=2 -m unitgain train fashion-mnist --run runs/two
+    """
+    rank = int(os.environ.get("RANK", "0"))
+    try:
+        if resume and run is None:
+            raise InputError("--resume: which run? Name its folder with --run")
+        from .. import recipes
+
+        chosen = recipes.get(recipe)
+        config = configure(chosen, settings or [], run if resume else None)
+        folder = _folder(run, recipe, config, resume, rank)
+    except InputError:
+        if rank == 0:
+            raise
+        raise typer.Exit(WRONG_INPUT) from None  # rank 0 says the same
+    with contextlib.ExitStack() as stack:
+        if rank:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        try:
+            outcome = chosen.train(config, folder, resume=resume, say=lambda line: print(line, flush=True))
+            if folder is not None:
+                with busy("drawing"):
+                    folder.finish(outcome)
+        except KeyboardInterrupt:
+            if rank == 0:
+                _tell_what_is_saved(recipe, run, folder)
+            raise
+        _leave_group()
+        if outcome.record is not None:
+            outcome.record.close()
+        rows = [(name.replace("_", " "), _number(value)) for name, value in outcome.metrics.items()]
+        rows.append(("seconds", f"{outcome.seconds:.1f}"))
+        Console().print(table_of(("", ">"), rows), soft_wrap=True)
+    if folder is not None and rank == 0:
+        note(f"run written: {run} (record, weights, plots; unitgain check {shlex.quote(str(run))} judges it)")
+
+
+def lr_find(
+    recipe: RecipeName,
+    settings: RecipeSettings = None,
+    out: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the plot: .png, .svg or .pdf.")
+    ] = None,
+    start: Annotated[float, typer.Option(metavar="RATE", help="Lowest rate.", show_default=True)] = 1e-6,
+    end: Annotated[float, typer.Option(metavar="RATE", help="Highest rate.", show_default=True)] = 10.0,
+    steps: Annotated[
+        int, typer.Option(metavar="N", min=10, help="Steps of the sweep.", show_default=True)
+    ] = 100,
+    debug: Debug = False,
+) -> None:
+    """Sweep the learning rate over a recipe's untrained model and read a good one off.
+
+    \b
+    Example:
+      unitgain lr-find makemore --set variant=kaiming --out rates.png
+    """
+    if out is not None:
+        check_outputs({"--out": out}, [], out=(".png", ".svg", ".pdf"))
+    from .. import recipes
+
+    chosen = recipes.get(recipe)
+    config = configure(chosen, settings or [])
+    with busy("sweeping"):
+        found = chosen.learner(config).lr_find(start, end, steps)
+    print(found)
+    if out is not None:
+        found.plot().savefig(out, dpi=110)
+        note(f"plot written: {out}")
+
+
+def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) -> Any:
+    """The recipe's settings with those of a person; a run that is there already brings its own."""
+    from ..recipes.runs import read_config
+    from ..recipes.settings import from_json, from_text
+
+    base = recipe.config
+    if run is not None and os.path.isfile(os.path.join(run, "config.json")):
+        stored = read_config(run)
+        if stored["recipe"] == recipe.name:
+            base = from_json(type(base), stored["settings"])
+    return from_text(base, settings, recipe.presets)
+
+
+def _folder(run: str | None, recipe: str, config: Any, resume: bool, rank: int) -> RunFolder | None:
+    from ..recipes import RunFolder
+    from ..recipes.settings import as_json
+
+    return None if run is None else RunFolder(run, recipe, as_json(config), resume, rank)
+
+
+def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)  # the ^C, and what a progress bar left
+    if folder is None:
+        note("interrupted; nothing was saved, as no folder was given (--run DIR)")
+        return
+    from ..train.checkpoint import list_folder, steps_of
+
+    last = next(reversed(list_folder(folder.checkpoints)), None)
+    saved = "no checkpoint yet" if last is None else f"the last checkpoint is of step {steps_of(last)}"
+    again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
+    note(f"interrupted; {run}: {saved}; go on with: {again}")
+
+
+def _leave_group() -> None:
+    """A process group that is left open at the end is a warning of torch's on every rank."""
+    from torch import distributed
+
+    if distributed.is_available() and distributed.is_initialized():
+        distributed.destroy_process_group()
+
+
+def _number(value: float) -> str:
+    """Whole numbers and large ones without digits behind the point, others with four."""
+    if not math.isfinite(value):
+        return str(value)
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4f}"
