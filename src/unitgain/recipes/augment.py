@@ -13,7 +13,7 @@ from ..errors import InputError
 
 @dataclass(frozen=True)
 class Augment:
-    """Shifts, mirrors and erases the images of a batch (x, y), x (B, C, H, W); everything drawn from torch's global generator.
+    """Shifts, mirrors and erases the images of a batch (x, y), x (B, C, H, W); drawn from torch's global generator.
 
     shift  up to so many pixels in each direction: a crop of the padded image
     flip   mirrored left to right, half of them
@@ -34,7 +34,9 @@ class Augment:
     def __post_init__(self) -> None:
         for name in ("shift", "erase"):
             if getattr(self, name) < 0:
-                raise InputError(f"Augment({name}={getattr(self, name)}): a whole number of at least 0 is right")
+                raise InputError(
+                    f"Augment({name}={getattr(self, name)}): a whole number of at least 0 is right"
+                )
 
     def __call__(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x, *rest = batch
@@ -47,13 +49,17 @@ class Augment:
         count, channels, height, width = x.shape
         s, device = self.shift, x.device
         padded = F.pad(x, (s, s, s, s), value=self.fill)
-        rows = torch.arange(height, device=device) + torch.randint(0, 2 * s + 1, (count, 1), device=device)  # (B, H)
+        rows = torch.arange(height, device=device) + torch.randint(
+            0, 2 * s + 1, (count, 1), device=device
+        )  # (B, H)
         columns = torch.arange(width, device=device).expand(count, width)
         if self.flip:
             mirrored = torch.rand(count, 1, device=device) < 0.5
             columns = torch.where(mirrored, width - 1 - columns, columns)
         columns = columns + torch.randint(0, 2 * s + 1, (count, 1), device=device)  # (B, W)
-        places = rows[:, :, None] * (width + 2 * s) + columns[:, None, :]  # (B, H, W), into the flattened padded image
+        places = (
+            rows[:, :, None] * (width + 2 * s) + columns[:, None, :]
+        )  # (B, H, W), into the flattened padded image
         places = places.view(count, 1, -1).expand(count, channels, -1)
         return padded.flatten(2).gather(2, places).view(x.shape)
 

@@ -1,15 +1,16 @@
 """fashion-mnist: small networks on Fashion-MNIST, from the rungs of a published ladder to our best.
 
-The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai), each with one
-thing changed, made of our own initialization, layers and optimizers. `default` and `best` are ours: networks without
-normalization layers, well initialized. docs/fashion-mnist.md has their accuracies and how the settings were chosen.
+The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai), each with
+one thing changed, made of our own initialization, layers and optimizers. `default` and `best` are ours: networks
+without normalization layers, well initialized. docs/fashion-mnist.md has accuracies and how settings were chosen.
 
-The data lie in memory as tensors, are scaled once, and batches are gathered without work per image. Of the test set only
-the outcome is read, once, after training; what was tuned was tuned on held-out training images (`held_out`).
+The data lie in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
+looked at once, after training; what was tuned was tuned on held-out training images (`held_out`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -39,6 +40,7 @@ from ..train import (
     accuracy,
 )
 from ..train.callback import Callback
+from . import fashion_ladder
 from . import fashion_models as models
 from .augment import Augment
 from .registry import Recipe
@@ -50,25 +52,40 @@ OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adam
 
 @dataclass(frozen=True)
 class FashionConfig:
-    """network, widths, depths  which of fashion_models, its channels and (nf_resnet) blocks per stage
-    activation, norm  of `plain` and `pooled`
-    init           torch's default, ug.init_, or ug.init_ and then LSUV on the first batch
-    normalize      inputs of mean 0 and std 1 instead of 0..1
-    optimizer      ours by name; torch_sgd is torch's; adamw is Adam with weight_decay
-    lr, epochs     the highest rate if one_cycle, else the constant one; late_epochs more follow at late_lr
-    eps            of adam and adamw, inside the root
-    one_cycle      the rate rises over the first `warm_up` of training, then falls
-    decay_norms    whether weight decay also takes biases, gains and the like
-    shift, flip, erase  augmentation, see augment.py; pixels
-    smoothing      label smoothing
-    drop           dropout before nf_resnet's head
-    ema            decay of a moving average of the weights, which is what is evaluated; 0: none
-    flip_test      evaluate the mean of each image's logits and its mirror image's
-    bfloat16       autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), slower elsewhere
-    every          a Probe measures each every-th step, 0: none; the weights come out the same, bit for bit
-    save_every     steps between checkpoints besides those at the epochs' ends, in a run with a folder; 0: none
-    held_out       so many training images are left out of training and evaluated on instead of the test set
-    data           folder of the four files; "" finds them (unitgain data)
+    """A network on Fashion-MNIST, how it is trained, and how it is evaluated.
+
+    network      plain, pooled, wide, normfree or nf_resnet: see recipes/fashion_models.py
+    widths       its channels
+    depths       nf_resnet: blocks of each stage
+    activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
+    norm         plain: none, layer or batch
+    init         torch's default, kaiming (ug.init_), or lsuv after it, on the first batch
+    normalize    inputs of mean 0 and std 1 instead of 0..1
+    optimizer    ours by name; torch_sgd is torch's; adamw is our Adam with weight_decay
+    lr           learning rate: the highest one if one_cycle, else the constant one
+    momentum     of torch_sgd, which sums gradients (g + m g' + ...), and of our Momentum, which averages them
+    weight_decay decoupled, per unit of learning rate
+    decay_norms  whether it also takes biases and gains
+    eps          of adam and adamw, inside the root
+    epochs       passes over the training images
+    one_cycle    the rate rises over the first part of training (warm_up) and falls over the rest
+    warm_up      that part
+    late_epochs  so many more follow at late_lr
+    late_lr      their rate
+    batch_size   images per step, over all ranks
+    shift        augmentation: moved by up to so many pixels
+    flip         augmentation: half of them mirrored
+    erase        augmentation: side of a square that is blanked, 0 none
+    smoothing    label smoothing
+    drop         dropout before nf_resnet's head
+    ema          decay of a moving average of the weights, which is then evaluated and kept; 0 none
+    flip_test    evaluate the mean of the logits of each image and of its mirror image
+    bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
+    seed         of weights, data order and augmentation
+    every        measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
+    save_every   steps between checkpoints, besides those at the epochs' ends; 0 none
+    held_out     so many training images are kept from training and evaluated on instead of the test set
+    data         folder of the four files; "" finds them (unitgain data)
     """
 
     network: Network = "normfree"
@@ -80,6 +97,7 @@ class FashionConfig:
     normalize: bool = True
     optimizer: OptimizerName = "adamw"
     lr: float = 2e-2
+    momentum: float = 0.0
     weight_decay: float = 0.01
     eps: float = 1e-10
     decay_norms: bool = True
@@ -109,20 +127,25 @@ class FashionConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
-        for name in ("ema", "smoothing", "drop", "warm_up"):
+        for name in ("ema", "smoothing", "drop", "warm_up", "momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
         if not self.lr > 0:
             raise InputError(f"--set lr={self.lr}: expected a number above 0")
         if not self.widths or min(self.widths) < 1:
-            raise InputError(f"--set widths={list(self.widths)}: expected one or more channels, like [16, 32, 64]")
+            raise InputError(
+                f"--set widths={list(self.widths)}: expected one or more channels, like [16, 32, 64]"
+            )
         if self.network == "nf_resnet" and len(self.depths) != len(self.widths):
-            raise InputError(f"--set depths={list(self.depths)}: expected a number of blocks for each of the widths")
+            raise InputError(
+                f"--set depths={list(self.depths)}: expected a number of blocks for each of the widths"
+            )
 
 
 _plain = FashionConfig(
-    network="plain", widths=(8, 16, 32, 64), normalize=False, init="default", optimizer="torch_sgd", lr=0.2,
-    weight_decay=0.0, eps=1e-5, one_cycle=False, batch_size=1024, every=0,
+    network="plain", widths=(8, 16, 32, 64), normalize=False, init="default", weight_decay=0.0, eps=1e-5,
+    one_cycle=False, batch_size=1024, every=0, lr=0.2,
+    optimizer="torch_sgd", momentum=0.85,  # the lesson's first loop keeps 0.85 of the gradients from step to step
 )  # fmt: skip
 _kaiming = replace(_plain, init="kaiming")
 _scaled = replace(_kaiming, normalize=True)
@@ -139,8 +162,8 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
     7: ("BatchNorm", _batch_norm),
     8: ("batch 256, 3 epochs at 0.2, then 2 at 0.05",
         replace(_batch_norm, batch_size=256, lr=0.2, late_epochs=2, late_lr=0.05)),
-    9: ("our SGD", replace(_batch_norm, optimizer="sgd")),
-    10: ("our Momentum", replace(_batch_norm, optimizer="momentum", lr=1.5)),
+    9: ("our SGD", replace(_batch_norm, optimizer="sgd", momentum=0.0)),
+    10: ("our Momentum", replace(_batch_norm, optimizer="momentum", lr=1.5, momentum=0.9)),
     11: ("our RMSProp", replace(_batch_norm, optimizer="rmsprop", lr=3e-3)),
     12: ("our Adam", replace(_batch_norm, optimizer="adam", lr=6e-3)),
     13: ("AdamW, one cycle, 5 epochs", _one_cycle),
@@ -151,9 +174,9 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
 
 DEFAULT = FashionConfig()
 BEST = FashionConfig(
-    network="nf_resnet", widths=(64, 128, 256), depths=(1, 1, 1), epochs=20, lr=5e-3, weight_decay=0.05, decay_norms=False,
-    batch_size=256, shift=2, flip=True, erase=8, smoothing=0.1, drop=0.1, ema=0.999, flip_test=True, bfloat16=True,
-    every=100,
+    network="nf_resnet", widths=(64, 128, 256), depths=(1, 1, 1), epochs=20, lr=5e-3, weight_decay=0.05,
+    decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, smoothing=0.1, drop=0.1, ema=0.999, flip_test=True,
+    bfloat16=True, every=100,
 )  # fmt: skip
 PRESETS: dict[str, FashionConfig] = {
     "default": DEFAULT,
@@ -192,8 +215,10 @@ def train(
     say: Callable[[str], None] = print,
     images: Images | None = None,
 ) -> Outcome:
-    """Trains and evaluates once. metrics: train_loss (of the last epoch), test_accuracy, test_loss; seconds are those of
-    training, measuring included, evaluation and reading the data not.
+    """Trains and evaluates once. metrics: train_loss (of the last epoch), test_accuracy, test_loss; seconds are those
+    of training, measuring included, evaluation and reading the data not.
+
+    Raises InputError when the loss is not finite any more.
 
     images  data that are in memory already
     """
@@ -265,7 +290,9 @@ def make_model(config: FashionConfig, batch: Tensor) -> nn.Module:
         "nf_resnet": lambda: models.nf_resnet(config.widths, config.depths, config.drop),
     }[config.network]()
     if config.init != "default":
-        init_(made, batch=batch, flat=False, readout=1.0)  # as the lesson's: the textbook's draw, the head like the rest
+        init_(
+            made, batch=batch, flat=False, readout=1.0
+        )  # as the lesson's: the textbook's draw, the head like the rest
     return made
 
 
@@ -273,13 +300,19 @@ def make_optimizer(config: FashionConfig, model: nn.Module) -> torch.optim.Optim
     decay = config.weight_decay
     groups: list[dict[str, Any]] = [{"params": list(model.parameters()), "weight_decay": decay}]
     if decay and not config.decay_norms:
-        weights = [p for p in model.parameters() if p.dim() > 1 and p.numel() > len(p)]  # not biases, not gains
+        weights = [
+            p for p in model.parameters() if p.dim() > 1 and p.numel() > len(p)
+        ]  # not biases, not gains
         others = [p for p in model.parameters() if not (p.dim() > 1 and p.numel() > len(p))]
         groups = [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
     makers: dict[str, Callable[..., torch.optim.Optimizer]] = {
         "sgd": SGD, "torch_sgd": torch.optim.SGD, "momentum": Momentum, "rmsprop": RMSProp, "adam": Adam, "adamw": Adam,
     }  # fmt: skip
-    options = {"eps": config.eps} if config.optimizer in ("adam", "adamw") else {}
+    options: dict[str, float] = {}
+    if config.optimizer in ("adam", "adamw"):
+        options["eps"] = config.eps
+    elif config.optimizer in ("torch_sgd", "momentum"):
+        options["momentum"] = config.momentum
     return makers[config.optimizer](groups, lr=config.lr, **options)
 
 
@@ -287,8 +320,8 @@ def make_optimizer(config: FashionConfig, model: nn.Module) -> torch.optim.Optim
 def evaluate(
     model: nn.Module, split: ImageSplit, *, flip: bool = False, bfloat16: bool = False, batch_size: int = 1000
 ) -> tuple[float, float]:
-    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back. flip: logits are the mean over
-    each image and its mirror image."""
+    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back. flip: logits are the mean
+    over each image and its mirror image."""
     was = model.training
     model.eval()
     device = next(model.parameters()).device
@@ -319,6 +352,11 @@ class _Say(Callback):
         self.began = time.perf_counter()
 
     def after_epoch(self, learn: Learner) -> None:
+        if not math.isfinite(learn.metrics["train_loss"]):
+            raise InputError(
+                f"fashion-mnist: in epoch {learn.epoch + 1} the loss is not finite any more; lower the rate "
+                "(--set lr=0.01)"
+            )
         if learn.rank == 0:
             metrics, seconds = learn.metrics, time.perf_counter() - self.began
             self.say(
@@ -334,4 +372,5 @@ RECIPE = Recipe(
     train=train,
     learner=learner,
     presets=PRESETS,
+    ladder=fashion_ladder.run,
 )

@@ -20,7 +20,15 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..nn import BasicBlock, GeneralReLU, PooledResBlock, ScaledStdConv2d, ScaledStdLinear, WholeLayerNorm, expected_stds
+from ..nn import (
+    BasicBlock,
+    GeneralReLU,
+    PooledResBlock,
+    ScaledStdConv2d,
+    ScaledStdLinear,
+    WholeLayerNorm,
+    expected_stds,
+)
 
 CLASSES = 10
 
@@ -36,7 +44,7 @@ NORMS: dict[str, Callable[[int], nn.Module] | None] = {
 
 
 def plain(widths: Sequence[int], activation: str = "relu", norm: str = "none") -> nn.Sequential:
-    """Convolution, norm, activation; a last convolution to the classes, flatten. Before a BatchNorm there is no bias."""
+    """Convolution (without bias before a BatchNorm), norm, activation; a last convolution to the classes; flatten."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     make_norm = NORMS[norm]
     for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
@@ -53,7 +61,9 @@ def pooled(widths: Sequence[int], activation: str = "general_relu") -> nn.Sequen
     """PooledResBlocks, the first of stride 1; mean over positions, so any image size works."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
-        layers[f"block{i}"] = PooledResBlock(before, after, 1 if i == 1 else 2, activation=ACTIVATIONS[activation])
+        layers[f"block{i}"] = PooledResBlock(
+            before, after, 1 if i == 1 else 2, activation=ACTIVATIONS[activation]
+        )
     return _with_head(layers, widths[-1])
 
 
@@ -92,8 +102,10 @@ def normfree(widths: Sequence[int]) -> nn.Sequential:
 
 
 class ChannelsLast(nn.Module):
-    """Gives images of one channel the strides of channels_last, (B, 1, H, W) in and out: for one channel both layouts are
-    the same bytes, torch takes the other, and the layers that follow would go on with that."""
+    """Gives images of one channel the strides of channels_last, (B, 1, H, W) in and out.
+
+    For one channel both layouts are the same bytes; torch takes the other, and later layers would go on with that.
+    """
 
     def forward(self, x: Tensor) -> Tensor:
         _, channels, _, width = x.shape
@@ -108,7 +120,8 @@ class NFBasicBlock(nn.Module):
         o = relu(h);    h' = shortcut + alpha * conv2(relu(conv1(o / beta)))
 
     beta is the std of h, put into the weights that read it; the shortcut is h, or in a transition a 1x1 convolution of
-    the pooled o / beta. The last convolution's gains start at 0, so that the block does as its shortcut. See nn/nf_block.py.
+    the pooled o / beta. The last convolution's gains start at 0, so that the block does as its shortcut. More in
+    nn/nf_block.py.
     """
 
     def __init__(self, channels: int, out: int, stride: int, alpha: float, beta: float):
@@ -121,7 +134,9 @@ class NFBasicBlock(nn.Module):
         self.conv2 = conv(out, out, 3, 1, 1, gain=0.0)
         self.shortcut: nn.Module | None = None
         if stride > 1 or channels != out:
-            pool = nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+            pool = (
+                nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+            )
             self.shortcut = nn.Sequential(pool, conv(channels, out, 1, input_scale=1 / beta))
 
     def forward(self, h: Tensor) -> Tensor:
@@ -133,7 +148,9 @@ class NFBasicBlock(nn.Module):
         return f"alpha={self.alpha:g}"
 
 
-def nf_resnet(widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 0.2) -> nn.Sequential:
+def nf_resnet(
+    widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 0.2
+) -> nn.Sequential:
     """A stem of two convolutions (B, widths[0], 14, 14), a stage of NFBasicBlocks for each width, mean, dropout, head.
 
     The first stage keeps 14x14, each further one halves.
