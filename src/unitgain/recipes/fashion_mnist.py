@@ -167,7 +167,7 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
     11: ("our RMSProp", replace(_batch_norm, optimizer="rmsprop", lr=3e-3)),
     12: ("our Adam", replace(_batch_norm, optimizer="adam", lr=6e-3)),
     13: ("AdamW, one cycle, 5 epochs", _one_cycle),
-    14: ("residual blocks", replace(_one_cycle, network="pooled", widths=(8, 16, 32, 64, 128, 256))),
+    14: ("residual blocks", replace(_one_cycle, network="pooled", widths=(16, 32, 64, 128, 256))),
     15: ("wider residual network",
          replace(_one_cycle, network="wide", widths=(16, 32, 64, 128, 256, 512), activation="relu", lr=2e-2)),
 }  # fmt: skip

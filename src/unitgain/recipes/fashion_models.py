@@ -1,8 +1,8 @@
 """Networks of the recipe fashion-mnist: images (B, 1, 28, 28) -> logits (B, 10).
 
     plain      five 3x3 convolutions of stride 2, with any activation and norm: rungs 1 to 13
-    pooled     fast.ai's residual blocks: rung 14
-    wide       the same idea, wider, with the stride in each block's first convolution: rung 15
+    pooled     fast.ai's residual blocks behind a convolution: rung 14
+    wide       basic residual blocks, wider, with the stride in each block's first convolution: rung 15
     normfree   a few convolutions with scaled weight standardization: the default
     nf_resnet  residual blocks with scaled weight standardization: preset best
 
@@ -58,29 +58,31 @@ def plain(widths: Sequence[int], activation: str = "relu", norm: str = "none") -
 
 
 def pooled(widths: Sequence[int], activation: str = "general_relu") -> nn.Sequential:
-    """PooledResBlocks, the first of stride 1; mean over positions, so any image size works."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
-        layers[f"block{i}"] = PooledResBlock(
-            before, after, 1 if i == 1 else 2, activation=ACTIVATIONS[activation]
-        )
+    """A 5x5 convolution of stride 2, then a PooledResBlock of stride 2 for each further width."""
+    layers = _with_stem(widths[0], ACTIVATIONS[activation])
+    for i, (before, after) in enumerate(pairwise(widths), start=1):
+        layers[f"block{i}"] = PooledResBlock(before, after, 2, activation=ACTIVATIONS[activation])
     return _with_head(layers, widths[-1])
 
 
 def wide(widths: Sequence[int]) -> nn.Sequential:
     """A 5x5 convolution of stride 2, then a BasicBlock for each further width, of stride 2 but for the first one."""
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
-    layers["stem"] = nn.Conv2d(1, widths[0], 5, 2, 2, bias=False)  # (B, C, 14, 14)
-    layers["norm"], layers["act"] = nn.BatchNorm2d(widths[0]), nn.ReLU(inplace=True)
+    layers = _with_stem(widths[0], nn.ReLU)
     for i, (before, after) in enumerate(pairwise(widths), start=1):
         layers[f"block{i}"] = BasicBlock(before, after, 1 if i == 1 else 2, pooled=True)
     return _with_head(layers, widths[-1])
 
 
+def _with_stem(width: int, activation: Callable[[], nn.Module]) -> OrderedDict[str, nn.Module]:
+    """(B, 1, 28, 28) -> (B, width, 14, 14)."""
+    stem = nn.Conv2d(1, width, 5, 2, 2, bias=False)
+    return OrderedDict(input=ChannelsLast(), stem=stem, norm=nn.BatchNorm2d(width), act=activation())
+
+
 def _with_head(layers: OrderedDict[str, nn.Module], channels: int) -> nn.Sequential:
     layers["pool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
     layers["head"] = nn.Linear(channels, CLASSES)
-    return nn.Sequential(layers)
+    return _channels_last(layers)
 
 
 def normfree(widths: Sequence[int]) -> nn.Sequential:
@@ -89,7 +91,7 @@ def normfree(widths: Sequence[int]) -> nn.Sequential:
     Rows of the weights have the norm that keeps the variance at one behind a ReLU; the head's gains start at a quarter,
     so that the first loss is near ln(10).
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: OrderedDict[str, nn.Module] = OrderedDict(input=ChannelsLast())
     side = 28
     for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
         k = 5 if i == 1 else 3
@@ -98,7 +100,12 @@ def normfree(widths: Sequence[int]) -> nn.Sequential:
         side = (side + 1) // 2
     layers["flatten"] = nn.Flatten()
     layers["head"] = ScaledStdLinear(widths[-1] * side * side, CLASSES, gamma="relu", gain=0.25)
-    return nn.Sequential(layers)
+    return _channels_last(layers)
+
+
+def _channels_last(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
+    """Channels beside one another in memory: convolutions on CPUs are then faster by a half, in bfloat16 by two."""
+    return nn.Sequential(layers).to(memory_format=torch.channels_last)
 
 
 class ChannelsLast(nn.Module):
@@ -155,9 +162,8 @@ def nf_resnet(
 
     The first stage keeps 14x14, each further one halves.
     """
-    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    layers: OrderedDict[str, nn.Module] = OrderedDict(input=ChannelsLast())
     half = widths[0] // 2
-    layers["input"] = ChannelsLast()
     layers["stem1"] = ScaledStdConv2d(1, half, 3, 1, 1)
     layers["act"] = nn.ReLU(inplace=True)
     layers["stem2"] = ScaledStdConv2d(half, widths[0], 3, 2, 1, gamma="relu")
@@ -174,4 +180,4 @@ def nf_resnet(
     layers["head"] = nn.Linear(channels, CLASSES)
     nn.init.zeros_(layers["head"].bias)  # type: ignore[arg-type]
     nn.init.normal_(layers["head"].weight, std=0.01)  # type: ignore[arg-type]
-    return nn.Sequential(layers)
+    return _channels_last(layers)
