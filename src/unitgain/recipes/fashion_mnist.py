@@ -96,7 +96,7 @@ class FashionConfig:
     init: Literal["default", "kaiming", "lsuv"] = "default"
     normalize: bool = True
     optimizer: OptimizerName = "adamw"
-    lr: float = 2e-2
+    lr: float = 3e-2
     momentum: float = 0.0
     weight_decay: float = 0.01
     eps: float = 1e-10
@@ -169,12 +169,13 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
     13: ("AdamW, one cycle, 5 epochs", _one_cycle),
     14: ("residual blocks", replace(_one_cycle, network="pooled", widths=(16, 32, 64, 128, 256))),
     15: ("wider residual network",
-         replace(_one_cycle, network="wide", widths=(16, 32, 64, 128, 256, 512), activation="relu", lr=2e-2)),
+         replace(_one_cycle, network="wide", widths=(16, 32, 64, 128, 256, 512), activation="relu", lr=2e-2,
+                 bfloat16=True)),
 }  # fmt: skip
 
 DEFAULT = FashionConfig()
 BEST = FashionConfig(
-    network="nf_resnet", widths=(64, 128, 256), depths=(1, 1, 1), epochs=20, lr=5e-3, weight_decay=0.05,
+    network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=24, lr=5e-3, weight_decay=0.05,
     decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, smoothing=0.1, drop=0.1, ema=0.999, flip_test=True,
     bfloat16=True, every=100,
 )  # fmt: skip
