@@ -165,7 +165,7 @@ class _Ladder:
             )
             if self.applies and not points >= -LARGEST_POINTS:
                 self.missed.append(f"rung {rung}: the suggested rate {found} gives {points:+.1f} points")
-        note = "lr_find swept once, with seed 0. Accuracies are means over the seeds above, from rung 14 on the first's."
+        note = "lr_find swept once, with seed 0. Accuracies are means over the same seeds, from rung 14 on the first's."
         columns = [">rung", ">rate by hand", ">accuracy", ">lr_find's", ">accuracy", ">points"]
         return Table("Learning rates", columns, rows, [note])
 
