@@ -11,7 +11,7 @@ demo: $(VENV)/.demo
 	$(BIN)/unitgain demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev
@@ -39,6 +39,7 @@ bench-fashion-mnist: $(VENV)/.dev
 
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py
+	$(BIN)/python tests/zoo/run.py --fix
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -204,9 +204,8 @@ def test_copies_are_counted_in_every_kind_of_layer() -> None:
     }  # fmt: skip
 
 
-def test_bias_that_differs_breaks_the_symmetry() -> None:
+def test_units_that_differ_in_their_bias_alone_are_copies_that_need_not_stay_alike() -> None:
     layer = nn.Linear(6, 16)
     nn.init.constant_(layer.weight, 0.5)
-    assert same_units(layer) == {}
-    nn.init.zeros_(layer.bias)
-    assert same_units(layer)["weight"]["copies"] == 15
+    nn.Sequential(layer, nn.Tanh(), nn.Linear(16, 1))(torch.randn(8, 6)).sum().backward()
+    assert same_units(layer)["weight"] == {"units": 16, "copies": 15, "learn_alike": 0}

@@ -108,7 +108,7 @@ def test_units_held_down_by_a_common_bias_are_dead_but_random_biases_are_chance(
         net = Net().linear("fc0").act("relu0").linear("fc1", rms=1.0).act("relu1", dead=10)
         site = net.record.site("parameter", "fc1.bias")
         assert site is not None
-        net.record.add_scalars(0, {site.id: {"std": bias_std, "absmax": 3.0}})
+        net.record.add_scalars(0, {site.id: {"std": bias_std, "max": 3.0, "absmax": 3.0}})
         return net.linear("head", output=True)
 
     assert net(bias_std=0.01).codes() == ["UG304"]
@@ -230,7 +230,7 @@ def test_chance_in_the_message_is_that_of_the_layer_it_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "severity"), [(0.1, None), (0.149, None), (0.2, "warning"), (0.7, "error")]
+    ("fraction", "severity"), [(0.1, None), (0.24, None), (0.3, "warning"), (0.7, "error")]
 )
 def test_saturated_tanh(fraction: float, severity: str | None) -> None:
     net = (

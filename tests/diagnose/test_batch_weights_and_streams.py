@@ -15,7 +15,7 @@ from unitgain.record import Record
 
 
 def stream(
-    variances: list[float], shape: tuple[int, ...] = (32, 8, 8), norm: bool = False, **more: list[Any]
+    variances: list[float], shape: tuple[int, ...] = (32, 8, 8), norm: str | None = None, **more: list[Any]
 ) -> Net:
     """Residual blocks with these variances at their ends; more: statistics per block."""
     net = Net().input()
@@ -26,7 +26,7 @@ def stream(
         row = {name: values[i] for name, values in more.items()}
         net.layer(f"b{i}", "block", shape=shape, rms=rms, std=rms, **row)
     if norm:
-        net.norm("norm", "layer", shape=shape)
+        net.norm("norm", norm, shape=shape)
     return net.linear("head", output=True)
 
 
@@ -82,7 +82,8 @@ def shifted(shift: list[float], **more: Any) -> list[str]:
 
 def test_mean_that_the_blocks_build_up_is_a_warning_and_is_moot_before_a_norm() -> None:
     assert shifted([0.5, 1.2, 2.0, 3.0, 4.0]) == ["UG305"]
-    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm=True) == ["ug305"]
+    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="channel") == ["ug305"]
+    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="layer") == ["UG305"]
 
 
 @pytest.mark.parametrize(
@@ -187,9 +188,9 @@ def half_precision(underflow: float, dtype: str = "float16") -> list[str]:
 
 
 @pytest.mark.parametrize(("underflow", "codes"), [(0.0, []), (0.19, []), (0.3, ["UG406"]), (0.9, ["UG406"])])
-def test_gradients_below_the_smallest_normal_number_of_float16(underflow: float, codes: list[str]) -> None:
-    assert half_precision(underflow) == codes
-    assert half_precision(underflow, "float32") == []
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_gradients_below_the_smallest_normal_number(underflow: float, codes: list[str], dtype: str) -> None:
+    assert half_precision(underflow, dtype) == codes
 
 
 # ---- UG602 to UG604 ----------------------------------------------------------------------------------------------
@@ -292,7 +293,7 @@ def test_gain_of_weights_before_relu(gains: list[float], codes: list[str]) -> No
 
 
 def test_gain_before_a_norm_or_with_the_right_output_is_no_matter() -> None:
-    assert mlp([10.0, 10.0], norm=True).codes(select=["UG605"]) == []
+    assert mlp([10.0, 10.0], norm="layer").codes(select=["UG605"]) == []
     assert mlp([0.01, 0.01], scale=1.0).codes(select=["UG605"]) == []
 
 

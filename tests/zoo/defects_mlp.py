@@ -138,7 +138,7 @@ ROWS = (
     sick("mlp-layer-dead-late", "UG304", lambda: classify(plus(mlp(), "fc5.bias", -40))),
     sick("mlp-nan-weight-late", "UG306", lambda: classify(spoil(mlp(), "fc4.weight"))),
     sick("mlp-log-of-negative-values", "UG306", lambda: classify(insert(mlp(), "fc3", "log", Call(torch.log)))),
-    sick("mlp-relu-90-layers", "UG307", lambda: classify(mlp(90, 64)), may="UG305"),
+    sick("mlp-gelu-ordered-30-layers", "UG307|UG401|UG102", lambda: classify(drawn(mlp(30, act=nn.GELU), 0.9, 1.0))),
     sick("mlp-relu-biases-std-2", "UG307", lambda: classify(drawn(mlp(12), 1.0, 2.0)), may="UG305"),
     sick("mlp-tanh-ordered-phase", "UG307|UG401", lambda: classify(drawn(mlp(16, act=nn.Tanh), 0.7, 0.7))),
     # ---- gradients

@@ -154,11 +154,11 @@ ROWS = (
         language(times(hand_made(), "blocks.1.attention.qkv.weight", 3))),
     sick("transformer-positions-dominate", "UG307", lambda: language(positions_dominate()), may="UG305"),
     sick("transformer-plain-ordered", "UG307", lambda: language(
-        normal(bare(10, residual=False, causal=False), "blocks.*.bias", 1.0)
+        normal(bare(16, residual=False, causal=False), "blocks.*.bias", 1.0)
     ), may="UG305"),
     sick("transformer-spare-token", "UG403", lambda: Case(SpareToken(), texts())),
     sick("transformer-gradient-multiplied-by-300", "UG404", lambda: language(multiplied(Transformer(4), 2, 300.0))),
-    sick("transformer-gradient-multiplied-by-0.01", "UG404", lambda: language(multiplied(Transformer(4), 1, 0.01))),
+    sick("transformer-gradient-multiplied-by-0.001", "UG404", lambda: language(multiplied(Transformer(4), 1, 0.001))),
     sick("transformer-root-of-zero", "UG405", lambda: language(LengthOfDifference())),
     sick("transformer-float16-without-loss-scaling", "UG406", lambda: Case(
         Transformer().half(), tokens(64)

@@ -66,7 +66,7 @@ ROWS = (
     sick("unet-softmax-over-classes", "UG103", lambda: segment(Then(UNet(), nn.Softmax(1)))),
     sick("unet-every-pixel-ignored", "UG104", lambda: Case(UNet(), ignored())),
     sick("unet-pixels-std-25", "UG201", lambda: Case(UNet(), (pictures(4) * 25, masks(4)[1]))),
-    sick("unet-0.4-times-the-gain", "UG301|UG401|UG605", lambda: segment(times(bare(), "*.conv*.weight", 0.4))),
+    sick("unet-0.2-times-the-gain", "UG301|UG401|UG605", lambda: segment(times(bare(), "*.conv*.weight", 0.2))),
     sick("unet-2.2-times-the-gain", "UG302", lambda: segment(times(bare(), "*.conv*.weight", 2.2))),
     sick("unet-tanh-x7-on-the-way-up", "UG303", lambda: segment(
         times(times(bare(act=nn.Tanh), "*.conv*.weight", 1.2 / RELU), "up2.conv1.weight", 7)

@@ -20,8 +20,9 @@ import healthy
 import torch
 from row import Healthy, Sick
 
-from unitgain import check
-from unitgain.diagnose import RULES, Finding
+from unitgain import check, fix
+from unitgain.diagnose import Finding
+from unitgain.report import FixReport
 
 FAMILIES: dict[str, Sequence[Sick]] = {
     "mlp": defects_mlp.ROWS,
@@ -97,9 +98,41 @@ def examine(row: Sick | Healthy, seed: int = 0) -> Outcome:
     return Outcome(row, report.findings, time.perf_counter() - begin)
 
 
-def unjudged(row: Sick) -> frozenset[str]:
-    """The planted codes for which this version of unitgain has no rule."""
-    return frozenset().union(*row.alternatives) - set(RULES)
+@dataclass(frozen=True)
+class Repaired:
+    """What fix() made of one row."""
+
+    row: Sick | Healthy
+    result: FixReport
+
+    @property
+    def worse(self) -> tuple[Finding, ...]:
+        """Errors and warnings of a kind that the network did not have before, not even as a consequence."""
+        before = {f.code for f in self.result.before.findings}
+        for finding in self.result.before.findings:
+            before.update(line.split()[0] for line in finding.consequences)
+        return tuple(f for f in self.result.after.findings if f.severity != "info" and f.code not in before)
+
+    @property
+    def notes(self) -> tuple[Finding, ...]:
+        """Findings for information that the network did not have before."""
+        known = {f.code for f in self.result.before.findings}
+        return tuple(f for f in self.result.after.findings if f.severity == "info" and f.code not in known)
+
+    def __str__(self) -> str:
+        kept = [f"{a.code} {a.remedy}" for a in self.result.actions if a.kept]
+        before, after = (", ".join(f.code for f in r.findings if f.severity != "info") or "nothing"
+                         for r in (self.result.before, self.result.after))  # fmt: skip
+        return f"{self.row.id}: {before} -> {after} by {'; '.join(kept) or 'nothing'}"
+
+
+def repair(row: Sick | Healthy, seed: int = 0) -> Repaired:
+    """Builds the row's case and fixes it."""
+    torch.manual_seed(zlib.crc32(row.id.encode()) + seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        case = row.make()
+        return Repaired(row, fix(case.model, case.batch, case.loss))
 
 
 def absent(row: Healthy) -> bool:

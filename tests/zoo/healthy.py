@@ -42,10 +42,10 @@ def bert() -> Case:
     from transformers import BertConfig, BertForSequenceClassification
 
     config = BertConfig(
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        hidden_size=64,
-        intermediate_size=128,
+        num_hidden_layers=2,  # the size of the smallest BERT that was published
+        num_attention_heads=2,
+        hidden_size=128,
+        intermediate_size=512,
         vocab_size=100,
         num_labels=5,
     )

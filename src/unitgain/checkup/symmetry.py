@@ -1,4 +1,4 @@
-"""Units of a layer that compute the same: rows of a weight (with their biases) that are equal."""
+"""Units of a layer that compute the same, but for their bias: rows of a weight that are equal."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _GRADIENT_TOLERANCE = 1e-4  # sums over a batch round more
 def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
     """{weight's name: {units, copies, learn_alike}} of the layers that have units which are copies of another.
 
-    copies       units whose incoming weights and bias another unit of the layer has too (all-zero ones left out)
+    copies       units whose incoming weights another unit of the layer has too (all-zero ones left out); where their
+                 biases differ, both are functions of one number
     learn_alike  of these, copies whose gradient is that of the other unit too: nothing tells them apart, ever
 
     Linear layers, convolutions (units of one group see the same inputs, units of different groups do not),
@@ -39,7 +40,7 @@ def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
             copies, alike = 0, 0
             for start in range(0, units, units // groups):
                 group = slice(start, start + units // groups)
-                pairs = _pairs([r[group] for r in rows])
+                pairs = _pairs([r[group] for r, (p, _) in zip(rows, parts) if p.dim() > 1])
                 copies += len(pairs)
                 if len(ways) == len(rows):
                     alike += int(_equal([w[group] for w in ways], pairs, _GRADIENT_TOLERANCE).sum())

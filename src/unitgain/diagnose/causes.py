@@ -62,7 +62,8 @@ def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
 
 def _weights_are_large(cause: Finding, effect: Finding, view: View) -> bool:
     """What saturates a function's values on the way forward multiplies the gradient on its way back: the weights."""
-    return float(cause.evidence.get("preactivation_std") or 0.0) > 1
+    std = cause.evidence.get("preactivation_std")
+    return std is None or not std <= 1  # where it was not measured (NaN), the values in the tails say it
 
 
 def _faded(cause: Finding, effect: Finding, view: View) -> bool:
@@ -163,6 +164,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG403", _killed_there),
     ("UG301", "UG102", _always),
     ("UG102", "UG403", _flat_there),
+    ("UG102", "UG305", _always),
     ("UG301", "UG401", _always),
     ("UG303", "UG401", _blocks_much),
     ("UG304", "UG401", _blocks_much),

@@ -138,7 +138,7 @@ def _copies(view: View) -> Iterator[Finding]:
         evidence={"weights": found, "worst": worst},
         cause="They compute the same and learn the same: the layer is as wide as its different units."
         if worst
-        else "They compute the same now; only what comes after them tells them apart, slowly.",
+        else "They compute the same now, up to a bias; only that and what comes after tells them apart, slowly.",
     )
 
 

@@ -60,8 +60,8 @@ ENTRIES = (
         ),
         source="Goodfellow et al., Deep learning, 2016, section 8.4.",
         measured=(
-            "Rows of each weight with their biases (of recurrent layers input, hidden and bias together) that are "
-            "equal to a millionth; of these, rows whose gradient is equal too. Depthwise and grouped convolutions are "
+            "Rows of each weight (of recurrent layers input and hidden together) that are equal to a millionth; of "
+            "these, rows whose gradient is equal too, and that of their biases. Depthwise and grouped convolutions are "
             "compared within a group. All-zero weights count only if their gradient is exactly zero and no other "
             "zero parameter before or after them is about to move: a zero-initialized end of a branch, a zero gain or "
             "a zero head opens the way by itself after one step."
