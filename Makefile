@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill normfree lint bench ladder-fashion-mnist bench-fashion-mnist zoo docs clean
+.PHONY: venv demo test kill normfree lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -15,7 +15,7 @@ test: $(VENV)/.dev
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev
-	$(BIN)/python -m pytest tests/train/test_resume.py -m slow -s
+	$(BIN)/python -m pytest tests/train/test_resume.py tests/recipes -m slow -s
 
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
@@ -40,6 +40,11 @@ bench-fashion-mnist: $(VENV)/.dev
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py
 	$(BIN)/python tests/zoo/run.py --fix
+
+# five variants, 200,000 steps each, twice: some ten minutes
+ladder-makemore: $(VENV)/.demo
+	$(BIN)/unitgain data fetch names
+	$(BIN)/unitgain ladder makemore --out benchmarks/results/$$(date +%F)-ladder-makemore.md
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

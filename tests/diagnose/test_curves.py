@@ -84,6 +84,14 @@ def test_a_loss_that_becomes_nan_is_dated() -> None:
     assert "not finite" in finding.message
 
 
+def test_a_loss_that_is_nan_after_the_first_step_is_dated() -> None:
+    """No learning rate was recorded before it."""
+    losses = np.full(100, np.nan)
+    losses[0] = 2.3
+    finding = only(run(losses, lr=np.full(100, 10.0)), "UG504")
+    assert finding.evidence["began"] == 0
+
+
 def test_a_hockey_stick_is_seen_and_a_healthy_fast_start_is_not() -> None:
     n = 2000
     stick = np.concatenate([np.linspace(27, 3, 15), falling(n - 15, start=2.6, end=2.1, noise=0.05)])

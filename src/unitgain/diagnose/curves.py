@@ -148,15 +148,11 @@ def _changed(view: View, steps: np.ndarray, began: int, entry: Entry) -> dict[st
     known = np.isfinite(rates)
     rate_steps, rates = rate_steps[known], rates[known]
     if len(rates):
-        early = rates[(rate_steps < at)]
         near = rates[(rate_steps >= before) & (rate_steps <= after)]
         if len(near):
             found["lr"] = float(near.max())
-            past = (
-                float(early[rate_steps[: len(early)] <= before][-1])
-                if (rate_steps <= before).any()
-                else found["lr"]
-            )
+            earlier = rates[rate_steps <= before]
+            past = float(earlier[-1]) if len(earlier) else found["lr"]
             found["lr_before"] = past
     factor = entry.limit("changed")
     strongest = factor

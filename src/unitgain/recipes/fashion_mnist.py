@@ -151,7 +151,9 @@ _kaiming = replace(_plain, init="kaiming")
 _scaled = replace(_kaiming, normalize=True)
 _general = replace(_scaled, activation="general_relu")
 _batch_norm = replace(_general, norm="batch", lr=0.4)
-_one_cycle = replace(_batch_norm, optimizer="adamw", lr=6e-2, weight_decay=0.01, one_cycle=True, epochs=5)
+_one_cycle = replace(
+    _batch_norm, optimizer="adamw", lr=6e-2, weight_decay=0.01, eps=1e-10, one_cycle=True, epochs=5
+)
 RUNGS: dict[int, tuple[str, FashionConfig]] = {
     1: ("torch's initialization, ReLU", _plain),
     2: ("Kaiming initialization", _kaiming),

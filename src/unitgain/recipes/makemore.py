@@ -8,6 +8,7 @@ evaluated at the end. Draws of 1,000 batches at once are the same stream as sing
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,9 +88,22 @@ def train(
     metrics: initial_loss (the first batch's); train_loss, val_loss and val_accuracy on the whole splits;
     steps_per_second, measuring and writing included.
 
-    Raises InputError when the loss is not finite any more.
+    Raises InputError when the loss is not finite any more, and under torchrun.
     """
-    names = load_names(config.names or None)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("makemore: its steps take 0.1 ms, too little to share; start it without torchrun")
+    return train_on(load_names(config.names or None), config, run, resume=resume, say=say)
+
+
+def train_on(
+    names: Names,
+    config: MakemoreConfig,
+    run: RunFolder | None = None,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """As `train`, with names that are loaded already."""
     training = Training(config, names, run)
     if resume and training.resume():
         say(f"going on at step {training.step}")
@@ -140,9 +154,9 @@ def make_model(config: MakemoreConfig, generator: torch.Generator | None = None)
     return CharMLP(VARIANTS[config.variant], generator or torch.Generator().manual_seed(config.seed))
 
 
-def learner(config: MakemoreConfig) -> Learner:
+def learner(config: MakemoreConfig, names: Names | None = None) -> Learner:
     """The same model, batches and optimizer in a Learner, for `lr_find`. Its epochs have 1,000 batches."""
-    names = load_names(config.names or None)
+    names = names or load_names(config.names or None)
     generator = torch.Generator().manual_seed(config.seed)
     model = make_model(config, generator)
     loader = InMemoryLoader(

@@ -22,7 +22,7 @@ from ..data import load_names
 from ..errors import InputError
 from ..targets import parse_settings
 from .ladder import LadderOptions, LadderResult, Table
-from .makemore import MakemoreConfig, Training, learner, make_model, train
+from .makemore import MakemoreConfig, Training, learner, make_model, train_on
 from .makemore_plain import PlainLoop
 from .settings import override
 
@@ -90,14 +90,15 @@ class _Ladder:
     def _config(self, variant: str, seed: int | None = None) -> MakemoreConfig:
         return override(self.base, {"variant": variant, "seed": self.base.seed if seed is None else seed})
 
+    def _train(self, config: MakemoreConfig) -> dict[str, float]:
+        return train_on(self.names, config, say=_silent).metrics
+
     # ---- losses --------------------------------------------------------------------------------------------
 
     def losses(self) -> Table:
         base, rows = self.base, []
         for variant, published in PUBLISHED.items():
-            runs = [
-                train(self._config(variant, base.seed + s), say=_silent).metrics for s in range(self.seeds)
-            ]
+            runs = [self._train(self._config(variant, base.seed + s)) for s in range(self.seeds)]
             self.found[variant] = runs
             self.say(f"{variant}: val loss {runs[0]['val_loss']:.4f}")
             self._compare(variant, runs[0], published)
@@ -152,7 +153,7 @@ class _Ladder:
         base, rows = self.base, []
         for variant, runs in self.found.items():
             config, by_hand = self._config(variant), runs[0]["val_accuracy"]
-            learn = learner(config)
+            learn = learner(config, self.names)
             before = [t.clone() for t in learn.model.state_dict().values()]
             rate = learn.lr_find().suggestion
             same = all(torch.equal(a, b) for a, b in zip(before, learn.model.state_dict().values()))
@@ -181,16 +182,16 @@ class _Ladder:
         ]
         part = base.late_lr / base.lr if base.lr else math.nan
         notes = [
-            f"accuracy: characters of the validation names guessed right after {base.steps:,d} steps, with {part:g} times "
-            f"the rate from step {base.drop_at:,d} on. model as before: weights and buffers are bit for bit the same "
-            "after the sweep."
+            f"accuracy: characters of the validation names guessed right after {base.steps:,d} steps, with {part:g} "
+            f"times the rate from step {base.drop_at:,d} on. model as before: weights and buffers are bit for bit the "
+            "same after the sweep."
         ]
         return Table("Learning rates", columns, rows, notes)
 
     def _accuracy_at(self, config: MakemoreConfig, rate: float) -> float:
         scaled = replace(config, lr=rate, late_lr=rate * config.late_lr / config.lr)
         try:
-            return train(scaled, say=_silent).metrics["val_accuracy"]
+            return self._train(scaled)["val_accuracy"]
         except InputError:
             return math.nan  # it diverged
 
@@ -198,7 +199,7 @@ class _Ladder:
 
     def speed(self) -> Table:
         """Both loops take turns, so that whatever else the machine does falls on both; each round gives a ratio."""
-        rounds, steps = (3, 100) if self.short else (15, 500)
+        rounds, steps = (3, 50) if self.short else (15, 500)
         rows = []
         for variant in PUBLISHED:
             with _one_thread():
@@ -223,8 +224,8 @@ class _Ladder:
             ">losses apart",
         ]
         notes = [
-            f"Medians of {rounds} rounds, in each of which both loops train in turn on one thread. plain: the lecture's "
-            "loop restated, autograd and all (recipes/makemore_plain.py). ours: unitgain train makemore, every loss "
+            f"Medians of {rounds} rounds, in each of which both loops train in turn on one thread. plain: the lecture's"
+            " loop restated, autograd and all (recipes/makemore_plain.py). ours: unitgain train makemore, every loss "
             "recorded. losses apart: largest difference between the two loops' losses over the first 100 steps; "
             "saturated as it is, the variant original multiplies rounding from step to step."
         ]
@@ -232,19 +233,20 @@ class _Ladder:
 
     def _race(self, variant: str, rounds: int, steps: int) -> tuple[list[float], list[float], float]:
         """Steps per second in each round: ours, the plain loop's; and how far apart their first 100 losses are."""
-        config = replace(self._config(variant), steps=10**9, drop_at=10**9)
+        turn = 4 * steps  # of ours, to about as many seconds
+        config = replace(self._config(variant), steps=10**9, drop_at=10**9, save_every=turn)
         ours, plain = Training(config, self.names), self._plain(config)
         record = ours.open_record()
-        apart = float(
-            (ours.advance()[:100] - torch.tensor(plain.run(100, config.lr))).abs().max()
-        )  # warms both up
+        first, reference = ours.advance()[:100], torch.tensor(plain.run(100, config.lr))  # warms both up
+        apart = float((first - reference).abs().max())
         mine, theirs = [], []
         for _ in range(rounds):
-            began = time.perf_counter()
-            done = len(ours.advance()) + (0 if self.short else len(ours.advance()))
+            began, end = time.perf_counter(), ours.step + turn
+            while ours.step < end:
+                ours.advance()
             middle = time.perf_counter()
             plain.run(steps, config.lr)
-            mine.append(done / (middle - began))
+            mine.append(turn / (middle - began))
             theirs.append(steps / (time.perf_counter() - middle))
         record.close()
         return mine, theirs, apart

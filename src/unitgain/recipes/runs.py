@@ -103,13 +103,15 @@ class RunFolder:
 
     def finish(self, outcome: Outcome) -> None:
         """The outcome's metrics, weights and plots."""
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
+        if self.rank:
+            return
         state = {
             name: t.detach().cpu().contiguous().clone() for name, t in outcome.model.state_dict().items()
         }
         beside = self.path / ".weights.tmp"
-        save_file(state, beside)
+        beside.write_bytes(save(state))
         os.replace(beside, self.weights)
         self.write_json("metrics.json", {**outcome.metrics, "seconds": outcome.seconds})
         if outcome.record is not None:
