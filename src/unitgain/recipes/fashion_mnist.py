@@ -96,7 +96,7 @@ class FashionConfig:
     init: Literal["default", "kaiming", "lsuv"] = "default"
     normalize: bool = True
     optimizer: OptimizerName = "adamw"
-    lr: float = 3e-2
+    lr: float = 2e-2
     momentum: float = 0.0
     weight_decay: float = 0.01
     eps: float = 1e-10
@@ -110,7 +110,7 @@ class FashionConfig:
     shift: int = 0
     flip: bool = False
     erase: int = 0
-    smoothing: float = 0.0
+    smoothing: float = 0.1
     drop: float = 0.0
     ema: float = 0.0
     flip_test: bool = False
@@ -144,7 +144,7 @@ class FashionConfig:
 
 _plain = FashionConfig(
     network="plain", widths=(8, 16, 32, 64), normalize=False, init="default", weight_decay=0.0, eps=1e-5,
-    one_cycle=False, batch_size=1024, every=0, lr=0.2,
+    smoothing=0.0, one_cycle=False, batch_size=1024, every=0, lr=0.2,
     optimizer="torch_sgd", momentum=0.85,  # the lesson's first loop keeps 0.85 of the gradients from step to step
 )  # fmt: skip
 _kaiming = replace(_plain, init="kaiming")
@@ -177,8 +177,8 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
 
 DEFAULT = FashionConfig()
 BEST = FashionConfig(
-    network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=24, lr=5e-3, weight_decay=0.05,
-    decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, smoothing=0.1, drop=0.1, ema=0.999, flip_test=True,
+    network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=22, lr=2e-2, weight_decay=0.05,
+    decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, drop=0.1, ema=0.999, flip_test=True,
     bfloat16=True, every=100,
 )  # fmt: skip
 PRESETS: dict[str, FashionConfig] = {
