@@ -157,7 +157,7 @@ class NFBasicBlock(nn.Module):
 
 
 def nf_resnet(
-    widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 1.0
+    widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 0.2
 ) -> nn.Sequential:
     """A stem of two convolutions (B, widths[0], 14, 14), a stage of NFBasicBlocks for each width, mean, dropout, head.
 
