@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill normfree lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
+.PHONY: venv demo test kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -20,6 +20,10 @@ kill: $(VENV)/.dev
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/models tests/nn
+
+# the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some ten minutes of one core
+nf-vs-bn: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nf_vs_bn.py --out benchmarks/results/$$(date +%F)-nf-vs-bn.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

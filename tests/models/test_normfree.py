@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from unitgain import models, theory
 from unitgain import nn as unn
+from unitgain.data import load_fashion_mnist
+from unitgain.data.fashion_mnist import find_fashion_mnist
 from unitgain.errors import InputError
 from unitgain.models.nf_regnet import VARIANTS as NF_REGNETS
 from unitgain.models.nf_resnet import VARIANTS as NF_RESNETS
@@ -305,9 +307,17 @@ def smooth_images() -> Tensor:
     return nn.functional.interpolate(torch.randn(4, 3, 12, 12), size=96, mode="bicubic")
 
 
+def clothes() -> Tensor:
+    """Fashion-MNIST, normalized, in three channels and enlarged."""
+    if find_fashion_mnist() is None:
+        pytest.skip("Fashion-MNIST is not on this machine")
+    images = load_fashion_mnist(normalize=True).test.images[:16].expand(-1, 3, -1, -1)
+    return nn.functional.interpolate(images, size=96, mode="bicubic")
+
+
 @pytest.mark.parametrize("name", [slow("nf_resnet50"), "nf_regnet_b0", slow("nfnet_f0")])
 @pytest.mark.parametrize(
-    "images", [lambda: torch.randn(4, 3, 96, 96), smooth_images], ids=["noise", "smooth"]
+    "images", [lambda: torch.randn(4, 3, 96, 96), smooth_images, clothes], ids=["noise", "smooth", "clothes"]
 )
 def test_calibrated_wiring_resets_the_variance_on_its_kind_of_data(name: str, images) -> None:
     batch = images()

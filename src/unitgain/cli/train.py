@@ -30,7 +30,9 @@ def train(
     settings: RecipeSettings = None,
     run: Annotated[
         str | None,
-        typer.Option(metavar="DIR", help="Keep record, checkpoints, weights and plots in this folder."),
+        typer.Option(
+            "--run", "-r", metavar="DIR", help="Keep record, checkpoints, weights and plots in this folder."
+        ),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --run; begin it if there is none.")
@@ -44,7 +46,7 @@ def train(
       unitgain train makemore
       unitgain train makemore --set variant=tanh --set steps=20000 --run runs/tanh
       unitgain train makemore --run runs/tanh --resume
-      torchrun --nproc_per_node=2 -m unitgain train fashion-mnist --run runs/two
+      torchrun --nproc_per_node=2 -m unitgain train fashion-mnist -r runs/two
     """
     rank = int(os.environ.get("RANK", "0"))
     try:

@@ -35,9 +35,14 @@ def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
 
 def _head_is_innocent(cause: Finding, effect: Finding, view: View) -> bool:
     """The logits are large because the features are: the last layer's gain is moderate, or that of the others."""
+    return _head_gain_below(view, max(1.0, float(cause.evidence.get("per_layer", 1.0))))
+
+
+def _head_gain_below(view: View, times: float) -> bool:
+    """Whether the last layer enlarges what goes in by less than so many times the moderate gain."""
     output = view.output
     into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
-    gain = CATALOGUE["UG101"].limit("own_gain") * max(1.0, float(cause.evidence.get("per_layer", 1.0)))
+    gain = CATALOGUE["UG101"].limit("own_gain") * times
     return not into or view.number("output", "rms") < gain * max(into)
 
 
@@ -130,9 +135,10 @@ def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
 
 
 def _raises_logits(cause: Finding, effect: Finding, view: View) -> bool:
-    """A weight far too large before the last layer, whose own gain is no worse."""
+    """A weight far too large before the last layer, whose own gain is moderate: with a bounded function in between
+    only the last layer can make large logits."""
     grows = cause.severity != "info" and float(cause.evidence.get("per_layer", 0.0)) > 1
-    return grows and _comes_after(cause, effect, view) and _head_is_innocent(cause, effect, view)
+    return grows and _comes_after(cause, effect, view) and _head_gain_below(view, 1.0)
 
 
 def _no_worse(cause: Finding, effect: Finding, view: View) -> bool:

@@ -2,7 +2,7 @@
 
 Written out because composed from torch's operations it is slow where weights are many: forward and backward
 together take 7.2 ms for a 512x512x3x3 weight as one training-mode batch norm (what timm does), 15 ms as
-elementwise operations, and 4.5 ms here (one core, float32).
+elementwise operations, and 3.5 ms here (one core, float32).
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+_TINY = 1e-30  # of a variance, in float32
 
 
 def standardize_rows(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> Tensor:
@@ -36,11 +38,32 @@ def _inverse(squares: Tensor, n: int, eps: float, clamp: bool) -> Tensor:
     return (squares.clamp_min(eps) if clamp else squares + n * eps).rsqrt()
 
 
+def _one_pass(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """(result, mean, 1 / (sqrt(N) std)): group norm, each row a group of one channel, reads twice and writes once."""
+    count, n = rows.shape
+    root = n**0.5
+    # the clamp is done below; until then rows without any variance must not divide by zero
+    guard = _TINY if clamp else eps
+    result, mean, inverse = torch.native_group_norm(
+        rows.contiguous(), scale / root, None, 1, count, n, count, guard
+    )
+    mean, inverse = mean.view(count, 1), inverse.view(count, 1) / root
+    if clamp and eps > 0:
+        largest = eps**-0.5
+        if float(inverse.max()) > largest:
+            clamped = inverse.clamp(max=largest)
+            result.mul_(clamped / inverse)
+            inverse = clamped
+    return result, mean, inverse
+
+
 class _StandardizeRows(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
     def forward(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> tuple[Tensor, Tensor, Tensor]:
+        if rows.device.type == "cpu" and rows.numel():
+            return _one_pass(rows, scale, eps, clamp)
         mean = rows.mean(1, keepdim=True)  # (R, 1)
         centred = rows - mean  # subtracted before squaring: a mean far from 0 would eat the variance's digits
         norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)

@@ -95,6 +95,7 @@ class _Layer:
         self.below = self.weight.new_empty(batch_size, narrow)
         self.z_t, self.d_t, self.scratch_t = self.z.t(), self.d.t(), self.scratch.t()
         self.ones = self.weight.new_ones(batch_size)
+        self.one = torch.ones_like(self.z)
         self.into = self.below
 
     def forward(self, h: Tensor) -> Tensor:
@@ -108,9 +109,9 @@ class _Layer:
 
     def backward(self, d: Tensor, k: float) -> Tensor:
         """Takes the gradient for what forward gave, updates the parameters, gives that for what forward took."""
-        if self.tanh:  # d (1 - tanh^2)
-            torch.mul(d, self.out, out=self.scratch)
-            d = torch.addcmul(d, self.scratch, self.out, value=-1, out=self.d)
+        if self.tanh:  # d (1 - tanh^2), the bracket first: it is exact where tanh is close to 1
+            torch.addcmul(self.one, self.out, self.out, value=-1, out=self.scratch)
+            d = torch.mul(d, self.scratch, out=self.d)
         if self.norm is not None:
             d = self.norm.backward(d, k)
         d_t = self.d_t if d is self.d else d.t()

@@ -1,0 +1,167 @@
+"""The same small ResNet with BatchNorm and normalizer-free on Fashion-MNIST: accuracy by batch size, and step times.
+
+    python benchmarks/nf_vs_bn.py --run DIR --out benchmarks/results/DATE-nf-vs-bn.md      all stages
+    python benchmarks/nf_vs_bn.py --run DIR --stage tune|train|time|report                 one of them
+
+tune finds each network's learning rate at each batch size on held-out training images; train uses them on all training
+images and judges by the test images. What is in DIR already is not repeated, so an interrupted run goes on.
+Step times are interleaved: a round
+takes one step of every variant in random order; medians over --seconds per batch size. They want a quiet machine,
+which is why they can be taken by themselves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import platform
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unitgain.recipes import nf_vs_bn
+from unitgain.recipes.nf_vs_bn import NETS, NfVsBnConfig
+from unitgain.recipes.runs import RunFolder, processor
+from unitgain.recipes.settings import as_json
+
+TRIAL = (25_600, 16_000, 8_000)  # examples per trial of a rate, at the three batch sizes
+NAMES = {"batchnorm": "BatchNorm", "normfree": "normalizer-free"}
+
+
+def say(line: str) -> None:
+    print(line, flush=True)
+
+
+def folder(path: str, config: NfVsBnConfig) -> RunFolder:
+    return RunFolder(path, "nf-vs-bn", as_json(config), resume=True)
+
+
+def tune(config: NfVsBnConfig, run: RunFolder) -> None:
+    path = run.path / "tuning.json"
+    stored = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"accuracy": {}}
+    known = stored["accuracy"]
+    seen = dict(zip(config.batch_sizes, (min(n, m) for n, m in zip(config.examples, TRIAL))))
+    best = nf_vs_bn.tune(config, seen, known, lambda: run.write_json("tuning.json", {"accuracy": known}), say)
+    run.write_json("tuning.json", {"accuracy": known, "examples": list(seen.values()), "best": best})
+
+
+def tuned(config: NfVsBnConfig, run: RunFolder) -> NfVsBnConfig:
+    """The settings with the rates that were found; as they are where tuning has not ended."""
+    path = run.path / "tuning.json"
+    best = json.loads(path.read_text(encoding="utf-8")).get("best") if path.exists() else None
+    if best is None:
+        return config
+    rates = {f"{n}_lr": tuple(best[f"{n} {b}"] for b in config.batch_sizes) for n in NETS}
+    return replace(config, **rates)
+
+
+def measure_times(config: NfVsBnConfig, run: RunFolder, seconds: float) -> None:
+    train_set, _ = nf_vs_bn.read_data(config)
+    times = {}
+    for batch_size in config.batch_sizes:
+        times[str(batch_size)] = nf_vs_bn.step_times(config, batch_size, train_set, seconds)
+        say(f"batch {batch_size}: {times[str(batch_size)]}")
+    run.write_json("times.json", {"seconds": seconds, "times": times})
+
+
+def report(config: NfVsBnConfig, run: RunFolder) -> str:
+    scores = json.loads((run.path / "trainings.json").read_text(encoding="utf-8"))["scores"]
+    timed = json.loads((run.path / "times.json").read_text(encoding="utf-8"))
+    trials = json.loads((run.path / "tuning.json").read_text(encoding="utf-8"))
+    m = nf_vs_bn.summarize(config, scores)
+    seeds = len(config.seeds)
+    lines = [
+        "# BatchNorm and normalizer-free: the same small ResNet on Fashion-MNIST",
+        "",
+        f"{datetime.date.today()}; python {platform.python_version()}, torch {torch.__version__}, one thread, "
+        f"{processor()}",
+        "",
+        f"command: make nf-vs-bn; seeds {', '.join(map(str, config.seeds))}; channels {config.channels}, depths "
+        f"{config.depths}, AGC {config.clipping:g}, weight decay {config.weight_decay:g}; training took "
+        f"{sum(s[2] for s in scores.values()) / 60:.0f} minutes (other programs were running)",
+        "",
+        f"## Test accuracy, percent: mean of {seeds} seeds (standard deviation)",
+        "",
+        "| batch | examples seen | steps | BatchNorm | BatchNorm, exact statistics | normalizer-free | difference |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for b, examples in zip(config.batch_sizes, config.examples):
+        cells = [f"{m[f'{n}_{b}']:.2f} ({m[f'{n}_{b}_spread']:.2f})" for n in NETS]
+        difference = m[f"normfree_{b}"] - m[f"batchnorm_{b}"]
+        lines.append(
+            f"| {b} | {examples // b * b:,d} | {examples // b:,d} | {cells[0]} | {m[f'batchnorm_{b}_exact']:.2f} | "
+            f"{cells[1]} | {difference:+.2f} |"
+        )
+    lines += [
+        "",
+        "Each training:",
+        "",
+        "| batch | seed | network | rate | accuracy | exact statistics |",
+        "|---:|---:|---|---:|---:|---:|",
+    ]
+    for b in config.batch_sizes:
+        for seed in config.seeds:
+            for n in NETS:
+                score = scores[f"{n} {b} {seed}"]
+                exact = f"{score[1]:.2f}" if n == "batchnorm" else ""
+                lines.append(
+                    f"| {b} | {seed} | {NAMES[n]} | {config.rate(n, b):g} | {score[0]:.2f} | {exact} |"
+                )
+    lines += [
+        "",
+        f"Rates were chosen on 10,000 held-out training images after {', '.join(map(str, trials['examples']))} "
+        "examples (percent right, BatchNorm with exact statistics):",
+        "",
+    ]
+    for b in config.batch_sizes:
+        for n in NETS:
+            tried = {k.split()[2]: v for k, v in trials["accuracy"].items() if k.startswith(f"{n} {b} ")}
+            cells = [f"{lr} {v:.2f}" for lr, v in sorted(tried.items(), key=lambda item: float(item[0]))]
+            lines.append(f"- batch {b}, {NAMES[n]}: {', '.join(cells)}")
+    lines += [
+        "", f"## A training step, ms: medians of interleaved rounds, {timed['seconds']:g} s per batch size", "",
+        "| batch | BatchNorm | its norms left out | share of BatchNorm | normalizer-free | without AGC |",
+        "|---:|---:|---:|---:|---:|---:|",
+    ]  # fmt: skip
+    for b in config.batch_sizes:
+        t = {name: 1e3 * value for name, value in timed["times"][str(b)].items()}
+        lines.append(
+            f"| {b} | {t['batchnorm']:.2f} | {t['bare']:.2f} | {1 - t['bare'] / t['batchnorm']:.0%} | "
+            f"{t['normfree']:.2f} | {t['unclipped']:.2f} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", default="runs/nf-vs-bn")
+    parser.add_argument("--stage", choices=("tune", "train", "time", "report", "all"), default="all")
+    parser.add_argument("--seconds", type=float, default=20.0)
+    parser.add_argument("--out")
+    parser.add_argument("--short", action="store_true", help="a few steps: does it run?")
+    options: Any = parser.parse_args()
+    torch.set_num_threads(1)
+    config = nf_vs_bn.RECIPE.presets["short"] if options.short else NfVsBnConfig()
+    config = replace(config, timing=0.0)
+    run = folder(options.run, config)
+    if options.stage in ("tune", "all"):
+        tune(config, run)
+    config = tuned(config, run)
+    if options.stage in ("train", "all"):
+        nf_vs_bn.train(config, run, resume=True, say=say)
+    if options.stage in ("time", "all"):
+        measure_times(config, run, options.seconds)
+    if options.stage in ("report", "all"):
+        text = report(config, run)
+        print(text)
+        if options.out:
+            Path(options.out).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

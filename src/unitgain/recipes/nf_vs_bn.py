@@ -1,0 +1,364 @@
+"""nf-vs-bn: the same small ResNet with BatchNorm and normalizer-free on Fashion-MNIST, at three batch sizes.
+
+What is compared: test accuracy after the same number of examples, over seeds; the time of a training step; and the
+share of a step that BatchNorm takes, by leaving its norms out. Both networks are trained alike: SGD with Nesterov
+momentum, one cycle of the learning rate, weight decay on weights only, no augmentation, data in memory. A seed fixes
+the initial weights' draw and the order of the examples. Each network's rate at each batch size is the best of one grid
+(GRID) on 10,000 training images that were held out for that (`tune`); the normalizer-free one has AGC.
+
+BatchNorm is judged twice: with the running statistics that training leaves, and with exact ones measured on training
+images (ug.nn.calibrate_), so that a poor moving average is not taken for a poor network.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..data import load_fashion_mnist
+from ..errors import InputError
+from ..nn import calibrate_
+from ..optim import AGC, param_groups
+from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, OneCycle
+from .registry import Recipe
+from .runs import Outcome, RunFolder
+from .small_resnet import SmallResNet, Variant
+
+Net = Literal["batchnorm", "normfree"]
+NETS: tuple[Net, ...] = ("batchnorm", "normfree")
+GRID = (0.2, 0.4, 0.8)  # at batch 256
+_FURTHER = 3
+_HELD_OUT = 10_000
+_EXACT_BATCH, _EXACT_BATCHES = 250, 20
+Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
+
+
+@dataclass(frozen=True)
+class NfVsBnConfig:
+    """One entry per batch size in batch_sizes, examples, batchnorm_lr and normfree_lr.
+
+    examples      seen in training, in whole batches; above 60,000 they are seen again
+    batchnorm_lr, normfree_lr   highest learning rate of the cycle
+    clipping      of AGC; 0: none
+    timing        seconds of step-time measurement per batch size; 0: none
+    data          a folder with Fashion-MNIST's files; "" finds one (unitgain data)
+    """
+
+    batch_sizes: tuple[int, ...] = (256, 32, 4)
+    examples: tuple[int, ...] = (60_000, 60_000, 20_000)
+    batchnorm_lr: tuple[float, ...] = (0.4, 0.14, 0.05)
+    normfree_lr: tuple[float, ...] = (0.8, 0.28, 0.1)
+    seeds: tuple[int, ...] = (0, 1, 2)
+    clipping: float = 0.02
+    weight_decay: float = 5e-4
+    channels: tuple[int, ...] = (16, 32, 64)
+    depths: tuple[int, ...] = (1, 1, 1)
+    alpha: float = 1.0
+    timing: float = 20.0
+    data: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("examples", "batchnorm_lr", "normfree_lr"):
+            if len(getattr(self, name)) != len(self.batch_sizes):
+                raise InputError(
+                    f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
+                    f"{list(self.batch_sizes)} is right"
+                )
+        if not self.batch_sizes or not self.seeds or min(self.batch_sizes) < 2:
+            raise InputError(
+                "--set batch_sizes, seeds: at least one of each is right, and batches of at least 2"
+            )
+        short = next((b for b, n in zip(self.batch_sizes, self.examples) if n < b), None)
+        if short is not None:
+            raise InputError(f"--set examples={list(self.examples)}: less than one batch of {short}")
+
+    def rate(self, net: Net, batch_size: int) -> float:
+        rates = self.batchnorm_lr if net == "batchnorm" else self.normfree_lr
+        return rates[self.batch_sizes.index(batch_size)]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Test accuracy in percent: as trained, and with exact batch statistics; and the seconds of training."""
+
+    accuracy: float
+    exact_accuracy: float
+    seconds: float
+
+
+def train(
+    config: NfVsBnConfig,
+    run: RunFolder | None = None,
+    /,
+    *,
+    resume: bool = False,
+    say: Callable[[str], None] = print,
+) -> Outcome:
+    """Trains every network at every batch size and seed, then measures step times.
+
+    metrics: NET_BATCH, the mean accuracy over seeds, NET_BATCH_spread (standard deviation), batchnorm_BATCH_exact, and
+    NET_BATCH_ms and batchnorm_BATCH_share. With a folder, a resumed run leaves out the trainings that were finished.
+    """
+    train_set, test_set = read_data(config)
+    scores: dict[str, list[float]] = _finished(run) if resume else {}
+    model: nn.Module = SmallResNet("normfree", config.channels, config.depths, alpha=config.alpha)
+    for batch_size, examples in zip(config.batch_sizes, config.examples):
+        for seed in config.seeds:
+            for net in NETS:
+                key = f"{net} {batch_size} {seed}"
+                if key in scores:
+                    continue
+                model, score = fit(
+                    config, net, batch_size, examples, config.rate(net, batch_size), seed, train_set, test_set
+                )
+                scores[key] = [score.accuracy, score.exact_accuracy, score.seconds]
+                say(
+                    f"batch {batch_size:3d} seed {seed} {net:9s} {score.accuracy:.2f}% "
+                    f"(exact statistics {score.exact_accuracy:.2f}%) in {score.seconds:.0f} s"
+                )
+                if run is not None:
+                    run.write_json("trainings.json", {"scores": scores})
+    metrics = summarize(config, scores)
+    if config.timing:
+        for batch_size in config.batch_sizes:
+            times = step_times(config, batch_size, train_set, config.timing)
+            for name, seconds in times.items():
+                metrics[f"{name}_{batch_size}_ms"] = 1e3 * seconds
+            metrics[f"batchnorm_{batch_size}_share"] = 1 - times["bare"] / times["batchnorm"]
+    return Outcome("nf-vs-bn", config, model, metrics, sum(s[2] for s in scores.values()))
+
+
+def summarize(config: NfVsBnConfig, scores: dict[str, list[float]]) -> dict[str, float]:
+    metrics: dict[str, float] = {}
+    for batch_size in config.batch_sizes:
+        for net in NETS:
+            rows = [scores[f"{net} {batch_size} {seed}"] for seed in config.seeds]
+            metrics[f"{net}_{batch_size}"] = statistics.mean(r[0] for r in rows)
+            metrics[f"{net}_{batch_size}_spread"] = (
+                statistics.stdev(r[0] for r in rows) if len(rows) > 1 else 0.0
+            )
+            if net == "batchnorm":
+                metrics[f"{net}_{batch_size}_exact"] = statistics.mean(r[1] for r in rows)
+    return metrics
+
+
+def read_data(config: NfVsBnConfig) -> tuple[Images, Images]:
+    data = load_fashion_mnist(config.data or None, normalize=True)
+    return (data.train.images, data.train.labels), (data.test.images, data.test.labels)
+
+
+def fit(
+    config: NfVsBnConfig,
+    net: Net,
+    batch_size: int,
+    examples: int,
+    lr: float,
+    seed: int,
+    train_set: Images,
+    test_set: Images,
+) -> tuple[SmallResNet, Score]:
+    """One training: exactly examples // batch_size steps, in epochs over shuffled training images."""
+    steps = examples // batch_size
+    learn = _learner(config, net, batch_size, lr, seed, train_set)
+    learn.callbacks.append(_StopAfter(steps))
+    assert learn.batches is not None
+    epochs = -(-steps // learn.batches)
+    began = time.perf_counter()
+    learn.fit(epochs, callbacks=[_Cycle(lr, steps)])
+    seconds = time.perf_counter() - began
+    model = learn.model
+    assert isinstance(model, SmallResNet)
+    accuracy = evaluate(model, test_set)
+    exact = accuracy
+    if net == "batchnorm":
+        kept = {name: b.clone() for name, b in model.named_buffers()}
+        count = min(len(train_set[0]), _EXACT_BATCH * _EXACT_BATCHES)
+        calibrate_(model, list(train_set[0][:count].split(_EXACT_BATCH)))
+        exact = evaluate(model, test_set)
+        for name, b in model.named_buffers():
+            b.copy_(kept[name])
+    return model, Score(accuracy, exact, seconds)
+
+
+def learner(config: NfVsBnConfig) -> Learner:
+    """The normalizer-free network at the first batch size."""
+    train_set, _ = read_data(config)
+    return _learner(
+        config, "normfree", config.batch_sizes[0], config.normfree_lr[0], config.seeds[0], train_set
+    )
+
+
+def _learner(
+    config: NfVsBnConfig, net: Net, batch_size: int, lr: float, seed: int, train_set: Images
+) -> Learner:
+    torch.manual_seed(seed)
+    model = SmallResNet(net, config.channels, config.depths, alpha=config.alpha)
+    loader = InMemoryLoader(train_set, batch_size, shuffle=True, drop_last=True, seed=seed)
+    callbacks: list[Callback] = [Clip(agc=config.clipping)] if net == "normfree" and config.clipping else []
+    return Learner(model, loader, F.cross_entropy, _optimizer(model, lr, config), callbacks)
+
+
+def _optimizer(model: nn.Module, lr: float, config: NfVsBnConfig) -> torch.optim.Optimizer:
+    groups = param_groups(model, config.weight_decay)
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
+
+
+class _Cycle(OneCycle):
+    """One cycle over a number of steps, whether or not they make whole epochs. Momentum stays."""
+
+    def __init__(self, max_lr: float, steps: int):
+        super().__init__(max_lr, momentum=None)
+        self._steps = steps
+
+    def before_fit(self, learn: Learner) -> None:
+        super().before_fit(learn)
+        self._total = self._steps
+
+
+class _StopAfter(Callback):
+    """Leaves the last epoch at the given step, as if its data ended there."""
+
+    order = 60
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def after_batch(self, learn: Learner) -> None:
+        if learn.steps >= self.steps:
+            raise CancelPass
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, data: Images) -> float:
+    """Accuracy in percent, in evaluation mode; training flags come back."""
+    was = model.training
+    model.eval()
+    right = sum(
+        int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
+    )
+    model.train(was)
+    return 100 * right / len(data[1])
+
+
+def tune(
+    config: NfVsBnConfig,
+    examples: dict[int, int],
+    known: dict[str, float],
+    keep: Callable[[], None],
+    say: Callable[[str], None] = print,
+) -> dict[str, float]:
+    """The rate with the best held-out accuracy: {"NET BATCH": rate}.
+
+    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm
+    is judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of
+    its ends, another one beyond that end, up to three times.
+
+    examples  seen in each trial, per batch size
+    known     {"NET BATCH RATE": percent}: what is there is not trained again; what is new is put in, and `keep` called
+    """
+    (x, y), _ = read_data(config)
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+    kept, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
+    parts = (x[kept], y[kept]), (x[held_out], y[held_out])
+
+    def score(net: Net, batch_size: int, lr: float) -> float:
+        key = f"{net} {batch_size} {lr:.4g}"
+        if key not in known:
+            found = fit(config, net, batch_size, examples[batch_size], lr, 0, *parts)[1]
+            known[key] = found.exact_accuracy
+            say(f"tuning {key}: {found.exact_accuracy:.2f}%")
+            keep()
+        return known[key]
+
+    best: dict[str, float] = {}
+    for batch_size in config.batch_sizes:
+        for net in NETS:
+            rates = [lr * (batch_size / 256) ** 0.5 for lr in GRID]
+            for _ in range(_FURTHER + 1):
+                top = max(rates, key=lambda lr: score(net, batch_size, lr))
+                if rates[0] < top < rates[-1]:
+                    break
+                rates = [rates[0] / 2, *rates] if top == rates[0] else [*rates, rates[-1] * 2]
+            best[f"{net} {batch_size}"] = float(f"{top:.4g}")
+    return best
+
+
+def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: float) -> dict[str, float]:
+    """Median seconds of a training step of each variant: "batchnorm", "bare" (the same without its norms), "normfree",
+    and "unclipped" (normfree without AGC). Each round runs all of them in random order, for about so many seconds."""
+    batch = data[0][:batch_size], data[1][:batch_size]
+    variants: dict[str, tuple[Variant, bool]] = {
+        "batchnorm": ("batchnorm", False), "bare": ("bare", False), "normfree": ("normfree", True),
+        "unclipped": ("normfree", False),
+    }  # fmt: skip
+    generator, times = random.Random(0), {name: [] for name in variants}
+    with _steppers(config, variants, batch) as steps:
+        for step in steps.values():
+            step(), step()
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(times["bare"]) < 3:
+            for name in generator.sample(list(steps), len(steps)):
+                began = time.perf_counter()
+                steps[name]()
+                times[name].append(time.perf_counter() - began)
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+@contextmanager
+def _steppers(
+    config: NfVsBnConfig, variants: dict[str, tuple[Variant, bool]], batch: Images
+) -> Iterator[dict[str, Callable[[], None]]]:
+    steps: dict[str, Callable[[], None]] = {}
+    clips: list[Any] = []
+    for name, (variant, clipped) in variants.items():
+        model = SmallResNet(variant, config.channels, config.depths, alpha=config.alpha)
+        optimizer = _optimizer(model, 1e-3, config)
+        if clipped and config.clipping:
+            clips.append(AGC(optimizer, model, clipping=config.clipping))
+        steps[name] = _step(model, optimizer, batch)
+    try:
+        yield steps
+    finally:
+        for clip in clips:
+            clip.remove()
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Images) -> Callable[[], None]:
+    def step() -> None:
+        F.cross_entropy(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return step
+
+
+def _finished(run: RunFolder | None) -> dict[str, list[float]]:
+    import json
+
+    path = None if run is None else run.path / "trainings.json"
+    if path is None or not path.exists():
+        return {}
+    return json.loads(path.read_text(encoding="utf-8"))["scores"]
+
+
+RECIPE = Recipe(
+    "nf-vs-bn",
+    "the same ResNet with BatchNorm and normalizer-free, at batch 256, 32 and 4",
+    NfVsBnConfig(),
+    train,
+    learner,
+    presets={
+        "short": NfVsBnConfig(
+            examples=(2560, 1280, 400), seeds=(0,), timing=0.5, channels=(8, 16), depths=(1, 1)
+        )
+    },
+)

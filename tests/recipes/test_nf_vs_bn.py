@@ -1,0 +1,166 @@
+"""nf-vs-bn: that the two networks are the same but for what is compared, and that the protocol is what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from unitgain.errors import InputError
+from unitgain.nn.scaled_std import ScaledStdConv2d
+from unitgain.recipes import nf_vs_bn
+from unitgain.recipes.nf_vs_bn import NfVsBnConfig
+from unitgain.recipes.runs import RunFolder
+from unitgain.recipes.settings import as_json
+from unitgain.recipes.small_resnet import SmallResNet
+
+SHORT = replace(nf_vs_bn.RECIPE.presets["short"], timing=0.0, examples=(512, 128, 40))
+
+
+@pytest.fixture(autouse=True)
+def images(monkeypatch) -> None:
+    """Two classes that a pixel's brightness tells apart, in place of the data set."""
+    x, y = torch.randn(600, 1, 28, 28), torch.randint(2, (600,))
+    x[:, :, 8:20, 8:20] += 2.0 * y.view(-1, 1, 1, 1)
+    monkeypatch.setattr(nf_vs_bn, "read_data", lambda config: ((x, y), (x[:200], y[:200])))
+
+
+def convolutions(model: nn.Module) -> list[tuple]:
+    return [
+        (name, m.weight.shape, m.stride, m.padding)
+        for name, m in model.named_modules()
+        if isinstance(m, nn.Conv2d)
+    ]
+
+
+def test_the_three_networks_have_the_same_convolutions() -> None:
+    nets = {v: SmallResNet(v, (8, 16), (2, 1)) for v in ("batchnorm", "normfree", "bare")}
+    found = {v: convolutions(net) for v, net in nets.items()}
+    assert found["batchnorm"] == found["normfree"] == found["bare"]
+    norms = {v: sum(isinstance(m, nn.BatchNorm2d) for m in net.modules()) for v, net in nets.items()}
+    assert norms == {"batchnorm": 7, "normfree": 0, "bare": 0}  # two per block and the last
+    assert all(isinstance(m, ScaledStdConv2d) for m in nets["normfree"].modules() if isinstance(m, nn.Conv2d))
+
+
+@torch.no_grad()
+def test_the_normalizer_free_network_keeps_its_variance_without_norms() -> None:
+    """1 + k alpha^2 within a stage; a strided shortcut starts it anew. Padding takes a share on small maps."""
+    torch.manual_seed(3)
+    model, x = SmallResNet("normfree", (32, 64), (3, 2)), torch.randn(64, 1, 28, 28)
+    h, variances = model.stem(x), []
+    for block in model.blocks:
+        h = block(h)
+        variances.append(float(h.var((0, 2, 3)).mean()))
+    expected = [1 + 0.04 * k for k in (1, 2, 3, 1, 2)]
+    assert variances == pytest.approx(expected, rel=0.15)
+
+
+def test_an_example_does_not_depend_on_its_batch_without_batchnorm() -> None:
+    x = torch.randn(6, 1, 28, 28)
+    for variant, same in (("normfree", True), ("batchnorm", False)):
+        model = SmallResNet(variant, (8,), (1,)).train()
+        nn.init.normal_(model.fc.weight)
+        assert torch.allclose(model(x)[:3], model(x[:3]), atol=1e-5) is same
+
+
+def test_both_see_the_same_number_of_examples_in_the_same_order_and_learn() -> None:
+    seen: dict[str, list] = {"batchnorm": [], "normfree": []}
+    train_set, test_set = nf_vs_bn.read_data(SHORT)
+    for net, rows in seen.items():
+        learn = nf_vs_bn._learner(SHORT, net, 32, 0.1, 1, train_set)
+        learn.callbacks += [nf_vs_bn._StopAfter(25), Rows(rows)]
+        learn.fit(2)
+    assert len(seen["batchnorm"]) == 25  # more than one epoch of 18 steps
+    assert seen["batchnorm"] == seen["normfree"]
+    for net in nf_vs_bn.NETS:
+        model, score = nf_vs_bn.fit(SHORT, net, 32, 1600, 0.4, 0, train_set, test_set)
+        assert score.accuracy > 85
+        running = [b for n, b in model.named_buffers() if n.endswith("running_mean")]
+        assert score.exact_accuracy == score.accuracy or running
+
+
+class Rows(nf_vs_bn.Callback):
+    def __init__(self, rows: list):
+        self.rows = rows
+
+    def after_batch(self, learn) -> None:
+        self.rows.append(learn.target.tolist())
+
+
+def test_the_cycle_ends_where_training_ends() -> None:
+    train_set, _ = nf_vs_bn.read_data(SHORT)
+    learn = nf_vs_bn._learner(SHORT, "batchnorm", 32, 0.5, 0, train_set)
+    rates: list[float] = []
+    learn.callbacks += [nf_vs_bn._StopAfter(25), Rates(rates)]
+    learn.fit(2, callbacks=[nf_vs_bn._Cycle(0.5, 25)])
+    assert max(rates) == pytest.approx(0.5, rel=0.02)
+    assert rates[-1] < 1e-4
+    assert len(rates) == 25
+
+
+class Rates(nf_vs_bn.Callback):
+    def __init__(self, rates: list):
+        self.rates = rates
+
+    def before_step(self, learn) -> None:
+        self.rates.append(learn.optimizer.param_groups[0]["lr"])
+
+
+def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
+    run = RunFolder(tmp_path / "run", "nf-vs-bn", as_json(SHORT), resume=False)
+    first = nf_vs_bn.train(SHORT, run, say=str)
+    told: list[str] = []
+    again = nf_vs_bn.train(
+        SHORT, RunFolder(run.path, "nf-vs-bn", as_json(SHORT), True), resume=True, say=told.append
+    )
+    assert told == []
+    assert again.metrics == first.metrics
+    assert {"batchnorm_256", "normfree_4", "batchnorm_32_exact", "normfree_256_spread"} <= set(first.metrics)
+
+
+def test_step_times_tell_what_norms_cost() -> None:
+    config = replace(NfVsBnConfig(), channels=(8, 16), depths=(1, 1))
+    times = nf_vs_bn.step_times(config, 16, nf_vs_bn.read_data(config)[0], 0.2)
+    assert set(times) == {"batchnorm", "bare", "normfree", "unclipped"}
+    assert all(value > 0 for value in times.values())
+
+
+def test_tuning_never_sees_a_test_image(monkeypatch) -> None:
+    """Test images are replaced by NaN: their accuracy would be chance for a network that saw them."""
+    (x, y), _ = nf_vs_bn.read_data(SHORT)
+    monkeypatch.setattr(nf_vs_bn, "read_data", lambda c: ((x, y), (torch.full_like(x, float("nan")), y)))
+    monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
+    known: dict[str, float] = {}
+    config = replace(SHORT, batch_sizes=(32,), examples=(640,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    best = nf_vs_bn.tune(config, {32: 640}, known, lambda: None, say=str)
+    assert set(best) == {"batchnorm 32", "normfree 32"}
+    assert max(known.values()) > 85
+    assert nf_vs_bn.tune(config, {}, known, lambda: None, say=str) == best  # nothing is trained twice
+
+
+def test_tuning_goes_on_where_the_best_rate_is_at_an_end(monkeypatch) -> None:
+    tried = []
+
+    def fake(config, net, batch_size, examples, lr, *rest):
+        tried.append(lr)
+        return None, nf_vs_bn.Score(0, -abs(lr - (3.3 if net == "batchnorm" else 0.1)), 0)
+
+    monkeypatch.setattr(nf_vs_bn, "fit", fake)
+    monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
+    config = replace(SHORT, batch_sizes=(256,), examples=(512,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    assert nf_vs_bn.tune(config, {256: 512}, {}, lambda: None, say=str) == {
+        "batchnorm 256": 3.2,
+        "normfree 256": 0.1,
+    }
+    assert sorted(tried) == [0.05, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 3.2, 6.4]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"examples": (1, 2)}, {"seeds": ()}, {"batch_sizes": (256, 32, 1)}, {"examples": (100, 100, 100)}],
+)
+def test_settings_that_do_not_fit_together_are_refused(wrong: dict) -> None:
+    with pytest.raises(InputError):
+        replace(NfVsBnConfig(), **wrong)
