@@ -2,7 +2,7 @@
 
     python benchmarks/fashion_mnist.py --out FILE.md [--default-seeds 5] [--best-seeds 3] [--short]
 
-Every run is the recipe's own, as `unitgain train fashion-mnist` makes it, with everything measured; the seconds are those
+Every run is the recipe's own, as `unitgain train fashion-mnist` makes it, with everything measured; seconds are those
 of training, measuring included. Exit code 1 if a target is missed.
 """
 
@@ -20,7 +20,10 @@ from unitgain.recipes import fashion_mnist
 from unitgain.recipes.ladder import LadderResult, Table
 from unitgain.recipes.runs import Outcome
 
-TARGETS = {"default": (0.90, 8.0), "best": (0.94, 600.0)}  # of each run: accuracy at least, seconds of training at most
+TARGETS = {
+    "default": (0.90, 8.0),
+    "best": (0.94, 600.0),
+}  # of each run: accuracy at least, seconds of training at most
 
 
 def measure(preset: str, seeds: int, short: bool) -> tuple[Table, list[str]]:
@@ -30,7 +33,9 @@ def measure(preset: str, seeds: int, short: bool) -> tuple[Table, list[str]]:
         config = replace(config, epochs=1)
     images = fashion_mnist.load(config)
     if short:
-        images = fashion_mnist.Images(*(ImageSplit(s.images[:2048], s.labels[:2048]) for s in (images.train, images.test)))
+        images = fashion_mnist.Images(
+            *(ImageSplit(s.images[:2048], s.labels[:2048]) for s in (images.train, images.test))
+        )
     rows: list[list[str]] = []
     outcomes: list[Outcome] = []
     missed: list[str] = []
@@ -55,8 +60,12 @@ def measure(preset: str, seeds: int, short: bool) -> tuple[Table, list[str]]:
     rows.append(["mean", f"{statistics.mean(accuracies):.2%}", "", f"{statistics.mean(seconds):.2f}", ""])
     parameters = sum(p.numel() for p in outcomes[0].model.parameters())
     title = "The default" if preset == "default" else "--set preset=best"
-    notes = [f"{parameters:,d} parameters, {config.epochs} epochs. Steps measured: by a Probe, histograms included."]
-    return Table(title, [">seed", ">test accuracy", ">test loss", ">seconds", ">steps measured"], rows, notes), missed
+    notes = [
+        f"{parameters:,d} parameters, {config.epochs} epochs. Steps measured: by a Probe, histograms included."
+    ]
+    return Table(
+        title, [">seed", ">test accuracy", ">test loss", ">seconds", ">steps measured"], rows, notes
+    ), missed
 
 
 def main() -> int:
