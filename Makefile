@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill normfree nf-vs-bn lint bench zoo ladder-makemore docs clean
+.PHONY: venv demo test kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -32,6 +32,14 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/probe_overhead.py
+
+# fifteen rungs, three seeds each, and lr_find's suggestions beside the hand-picked rates: some 15 minutes on two cores
+ladder-fashion-mnist: $(VENV)/.dev
+	$(BIN)/unitgain ladder fashion-mnist --out benchmarks/results/$$(date +%F)-ladder-fashion-mnist.md
+
+# five seeds of the default recipe, three of the best: some 35 minutes
+bench-fashion-mnist: $(VENV)/.dev
+	$(BIN)/python benchmarks/fashion_mnist.py --out benchmarks/results/$$(date +%F)-fashion-mnist-default-and-best.md
 
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py

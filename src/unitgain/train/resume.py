@@ -175,6 +175,10 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         learn.optimizer.load_state_dict(state["optimizer"])
     except (ValueError, KeyError) as error:
         raise InputError(f"checkpoint {path}: it is of another optimizer: {error}") from error
+    for parameter, kept in learn.optimizer.state.items():
+        for key, value in kept.items():
+            if isinstance(value, torch.Tensor):
+                kept[key] = laid_out_like(value, parameter)
     own = dict(_keys(learn))
     for key, saved in state["callbacks"].items():
         if key in own:
@@ -188,6 +192,14 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
     everyone = state["random"]
     if learn.rank < len(everyone):
         randomness.put(everyone[learn.rank])
+
+
+def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """value with the strides of a tensor of its shape: files know no channels_last, and kernels for mixed layouts round
+    differently."""
+    if value.shape != like.shape or value.stride() == like.stride():
+        return value
+    return torch.empty_like(like, dtype=value.dtype, device=value.device).copy_(value)
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...errors import InputError
 from ..callback import Callback, CancelStep
+from ..resume import laid_out_like
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -244,7 +245,8 @@ class EMA(Callback):
         self.updates = state["updates"]
         like = self.average
         self.average = {
-            n: t.to(like[n].device) if n in like else t.clone() for n, t in state["average"].items()
+            n: laid_out_like(t, like[n]).to(like[n].device) if n in like else t.clone()
+            for n, t in state["average"].items()
         }
 
 

@@ -1,0 +1,184 @@
+"""Networks of the recipe fashion-mnist: images (B, 1, 28, 28) -> logits (B, 10).
+
+    plain      five 3x3 convolutions of stride 2, with any activation and norm: rungs 1 to 13
+    pooled     fast.ai's residual blocks behind a convolution: rung 14
+    wide       basic residual blocks, wider, with the stride in each block's first convolution: rung 15
+    normfree   a few convolutions with scaled weight standardization: the default
+    nf_resnet  residual blocks with scaled weight standardization: preset best
+
+Sources: J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai), for the first three; Brock
+et al. 2021 (arXiv 2101.08692) for the others.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from ..nn import (
+    BasicBlock,
+    GeneralReLU,
+    PooledResBlock,
+    ScaledStdConv2d,
+    ScaledStdLinear,
+    WholeLayerNorm,
+    expected_stds,
+)
+
+CLASSES = 10
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "relu": nn.ReLU,
+    "general_relu": partial(GeneralReLU, leak=0.1, sub=0.4),
+}
+NORMS: dict[str, Callable[[int], nn.Module] | None] = {
+    "none": None,
+    "layer": lambda channels: WholeLayerNorm(),
+    "batch": nn.BatchNorm2d,  # what unitgain.nn.BatchNorm gives, in one kernel
+}
+
+
+def plain(widths: Sequence[int], activation: str = "relu", norm: str = "none") -> nn.Sequential:
+    """Convolution (without bias before a BatchNorm), norm, activation; a last convolution to the classes; flatten."""
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    make_norm = NORMS[norm]
+    for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
+        layers[f"conv{i}"] = nn.Conv2d(before, after, 3, 2, 1, bias=norm != "batch")  # H -> H/2, rounded up
+        if make_norm is not None:
+            layers[f"norm{i}"] = make_norm(after)
+        layers[f"act{i}"] = ACTIVATIONS[activation]()
+    layers["head"] = nn.Conv2d(widths[-1], CLASSES, 3, 2, 1)  # (B, classes, 1, 1)
+    layers["flatten"] = nn.Flatten()
+    return nn.Sequential(layers)
+
+
+def pooled(widths: Sequence[int], activation: str = "general_relu") -> nn.Sequential:
+    """A 5x5 convolution of stride 2, then a PooledResBlock of stride 2 for each further width."""
+    layers = _with_stem(widths[0], ACTIVATIONS[activation])
+    for i, (before, after) in enumerate(pairwise(widths), start=1):
+        layers[f"block{i}"] = PooledResBlock(before, after, 2, activation=ACTIVATIONS[activation])
+    return _with_head(layers, widths[-1])
+
+
+def wide(widths: Sequence[int]) -> nn.Sequential:
+    """A 5x5 convolution of stride 2, then a BasicBlock for each further width, of stride 2 but for the first one."""
+    layers = _with_stem(widths[0], nn.ReLU)
+    for i, (before, after) in enumerate(pairwise(widths), start=1):
+        layers[f"block{i}"] = BasicBlock(before, after, 1 if i == 1 else 2, pooled=True)
+    return _with_head(layers, widths[-1])
+
+
+def _with_stem(width: int, activation: Callable[[], nn.Module]) -> OrderedDict[str, nn.Module]:
+    """(B, 1, 28, 28) -> (B, width, 14, 14)."""
+    stem = nn.Conv2d(1, width, 5, 2, 2, bias=False)
+    return OrderedDict(input=ChannelsLast(), stem=stem, norm=nn.BatchNorm2d(width), act=activation())
+
+
+def _with_head(layers: OrderedDict[str, nn.Module], channels: int) -> nn.Sequential:
+    layers["pool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    layers["head"] = nn.Linear(channels, CLASSES)
+    return _channels_last(layers)
+
+
+def normfree(widths: Sequence[int]) -> nn.Sequential:
+    """Convolutions of stride 2 with scaled weight standardization (5x5 first, then 3x3), ReLU, a linear head.
+
+    Rows of the weights have the norm that keeps the variance at one behind a ReLU; the head's gains start at a quarter,
+    so that the first loss is near ln(10).
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(input=ChannelsLast())
+    side = 28
+    for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
+        k = 5 if i == 1 else 3
+        layers[f"conv{i}"] = ScaledStdConv2d(before, after, k, 2, k // 2, gamma=1.0 if i == 1 else "relu")
+        layers[f"act{i}"] = nn.ReLU(inplace=True)
+        side = (side + 1) // 2
+    layers["flatten"] = nn.Flatten()
+    layers["head"] = ScaledStdLinear(widths[-1] * side * side, CLASSES, gamma="relu", gain=0.25)
+    return _channels_last(layers)
+
+
+def _channels_last(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
+    """Channels beside one another in memory: convolutions on CPUs are then faster by a half, in bfloat16 by two."""
+    model = nn.Sequential(layers)
+    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's overloads lack it
+
+
+class ChannelsLast(nn.Module):
+    """Gives images of one channel the strides of channels_last, (B, 1, H, W) in and out.
+
+    For one channel both layouts are the same bytes; torch takes the other, and later layers would go on with that.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, channels, _, width = x.shape
+        if channels != 1 or not x.is_contiguous():
+            return x.contiguous(memory_format=torch.channels_last)
+        return x.as_strided(x.shape, (x.stride(0), 1, width, 1))
+
+
+class NFBasicBlock(nn.Module):
+    """Two 3x3 convolutions without normalization, in pre-activation: (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)).
+
+        o = relu(h);    h' = shortcut + alpha * conv2(relu(conv1(o / beta)))
+
+    beta is the std of h, put into the weights that read it; the shortcut is h, or in a transition a 1x1 convolution of
+    the pooled o / beta. The last convolution's gains start at 0, so that the block does as its shortcut. More in
+    nn/nf_block.py.
+    """
+
+    def __init__(self, channels: int, out: int, stride: int, alpha: float, beta: float):
+        super().__init__()
+        self.alpha = alpha
+        conv = partial(ScaledStdConv2d, gamma="relu")
+        self.act1 = nn.ReLU()
+        self.conv1 = conv(channels, out, 3, stride, 1, input_scale=1 / beta)
+        self.act2 = nn.ReLU(inplace=True)
+        self.conv2 = conv(out, out, 3, 1, 1, gain=0.0)
+        self.shortcut: nn.Module | None = None
+        if stride > 1 or channels != out:
+            pool = (
+                nn.AvgPool2d(stride, ceil_mode=True, count_include_pad=False) if stride > 1 else nn.Identity()
+            )
+            self.shortcut = nn.Sequential(pool, conv(channels, out, 1, input_scale=1 / beta))
+
+    def forward(self, h: Tensor) -> Tensor:
+        o = self.act1(h)
+        shortcut = h if self.shortcut is None else self.shortcut(o)
+        return torch.add(shortcut, self.conv2(self.act2(self.conv1(o))), alpha=self.alpha)
+
+    def extra_repr(self) -> str:
+        return f"alpha={self.alpha:g}"
+
+
+def nf_resnet(
+    widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 0.2
+) -> nn.Sequential:
+    """A stem of two convolutions (B, widths[0], 14, 14), a stage of NFBasicBlocks for each width, mean, dropout, head.
+
+    The first stage keeps 14x14, each further one halves.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict(input=ChannelsLast())
+    half = widths[0] // 2
+    layers["stem1"] = ScaledStdConv2d(1, half, 3, 1, 1)
+    layers["act"] = nn.ReLU(inplace=True)
+    layers["stem2"] = ScaledStdConv2d(half, widths[0], 3, 2, 1, gamma="relu")
+    channels = widths[0]
+    for s, (out, depth, betas) in enumerate(zip(widths, depths, expected_stds(depths, alpha))):
+        stage = nn.Sequential()
+        for b in range(depth):
+            stage.append(NFBasicBlock(channels, out, 2 if s and b == 0 else 1, alpha, betas[b]))
+            channels = out
+        layers[f"stage{s + 1}"] = stage
+    layers["last"] = nn.ReLU(inplace=True)
+    layers["pool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    layers["drop"] = nn.Dropout(drop)
+    layers["head"] = nn.Linear(channels, CLASSES)
+    nn.init.zeros_(layers["head"].bias)  # type: ignore[arg-type]
+    nn.init.normal_(layers["head"].weight, std=0.01)  # type: ignore[arg-type]
+    return _channels_last(layers)
