@@ -114,8 +114,8 @@ def _value(value: Any) -> str:
 
 
 def _explained(config: Any) -> dict[str, str]:
-    """{field: text} from the lines "field  text" or "field, field  text" of the settings' docstring; indented lines go on
-    with the text."""
+    """{field: text} from the lines "field  text" or "field, field  text" of the settings' docstring; indented lines go
+    on with the text."""
     found: dict[str, str] = {}
     last: list[str] = []
     for line in inspect.cleandoc(type(config).__doc__ or "").splitlines():
