@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -74,7 +73,7 @@ def names() -> list[str]:
     >>> "makemore" in names()
     True
     """
-    return [name for name, module in _MODULES.items() if find_spec(f"{__package__}.{module}") is not None]
+    return list(_MODULES)
 
 
 def get(name: str) -> Recipe[Any]:
