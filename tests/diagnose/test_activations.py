@@ -230,7 +230,7 @@ def test_chance_in_the_message_is_that_of_the_layer_it_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("fraction", "severity"), [(0.1, None), (0.24, None), (0.3, "warning"), (0.7, "error")]
+    ("fraction", "severity"), [(0.1, None), (0.149, None), (0.24, "info"), (0.3, "warning"), (0.7, "error")]
 )
 def test_saturated_tanh(fraction: float, severity: str | None) -> None:
     net = (

@@ -39,7 +39,7 @@ OVER_TIME = ("stats_over_time", "color_dim", "dead_chart")
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(plots.__all__) - {"saturation_map", "theory_over_depth", "spp", "agc"})
+    "name", sorted(set(plots.__all__) - {"saturation_map", "theory_over_depth", "spp", "agc", "training"})
 )
 @pytest.mark.parametrize("record", ["mlp", "large", "training", "hostile"])
 def test_every_plot_draws_with_a_title_and_labelled_axes(name, record, records):
@@ -54,6 +54,15 @@ def test_every_plot_draws_with_a_title_and_labelled_axes(name, record, records):
     assert shown
     assert any(axes.get_xlabel() or any(t.get_text() for t in axes.get_xticklabels()) for axes in shown)
     assert any(axes.get_ylabel() for axes in shown)
+
+
+def test_training_shows_loss_and_rate_over_steps():
+    record = Record()
+    record.add_metrics((step, name, value) for step in range(30) for name, value in
+                       (("loss", 3.0 / (1 + step)), ("lr", 0.1), ("val_loss", 1.0)))  # fmt: skip
+    figure = rendered(plots.training(record))
+    assert figure.get_suptitle()
+    assert any(axes.get_ylabel() == "loss" for axes in figure.axes)
 
 
 def test_saturation_map_is_white_where_saturated(make):

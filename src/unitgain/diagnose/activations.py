@@ -23,12 +23,13 @@ def saturated(view: View) -> Iterator[Finding]:
     if not judged and not recurrent:
         raise CannotJudge("no bounded activation function")
     yield from _saturated_recurrent(view, recurrent)
-    high = {name: tail for name, tail in judged.items() if tail > entry.limit("warning")}
+    worst = max(judged.values(), default=0.0)
+    least = entry.limit("warning" if worst > entry.limit("warning") else "info")
+    high = {name: tail for name, tail in judged.items() if tail > least}
     if not high:
         return
     first = view.tensor(next(iter(high)))
     assert first is not None
-    worst = max(high.values())
     function = first.site.attributes.get("function", first.site.module)
     before = next(iter(view.fed_by(first)), None)
     also = (
@@ -37,7 +38,7 @@ def saturated(view: View) -> Iterator[Finding]:
     incoming = before["std"] if before else math.nan
     fed = f" (its input has std {show(incoming)})" if math.isfinite(incoming) else ""
     yield entry.finding(
-        _level(view, worst > entry.limit("error")),
+        _level(view, worst > entry.limit("error")) if worst > entry.limit("warning") else "info",
         first.name,
         f"{high[first.name]:.0%} of {first.name}'s values lie in the flat tails of {function}{fed}{also}",
         evidence={

@@ -122,6 +122,9 @@ ENTRIES = (
             "above 0.97, and the share of flat gate values that their weights and input imply (a warning at most)."
         ),
         thresholds={
+            "info": Threshold(
+                0.15, "of all values, three times what a unit Gaussian has: worth a look, no defect"
+            ),
             "warning": Threshold(
                 0.25,
                 "of all values: tanh's recommended gain of 5/3 makes pre-activations of that std, of which 21% lie in "
