@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -130,7 +132,7 @@ def test_a_sweep_that_raises_leaves_no_bit_changed_either() -> None:
 
 
 def test_the_suggestion_trains_the_model() -> None:
-    def fit(rate: float):
+    def fit(rate: float) -> Any:
         learn = Learner(Net(), InMemoryLoader(xy(2048), 64, shuffle=True), "auto",
                         lambda p: torch.optim.SGD(p, lr=rate), [Metrics()])  # fmt: skip
         if rate == 0.0:
@@ -144,7 +146,7 @@ def test_the_suggestion_trains_the_model() -> None:
     suggestion = fit(0.0)
     assert 0.1 < suggestion < 3
     best = min(fit(rate) for rate in (0.03, 0.1, 0.3, 1.0))
-    assert fit(float(suggestion)) < best + 0.1
+    assert fit(suggestion) < best + 0.1
 
 
 def test_groups_keep_their_proportion() -> None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -284,7 +285,7 @@ def tune(
         for net in NETS:
             rates = [lr * (batch_size / 256) ** 0.5 for lr in GRID]
             for _ in range(_FURTHER + 1):
-                top = max(rates, key=lambda lr: score(net, batch_size, lr))
+                top = max(rates, key=partial(score, net, batch_size))
                 if rates[0] < top < rates[-1]:
                     break
                 rates = [rates[0] / 2, *rates] if top == rates[0] else [*rates, rates[-1] * 2]
@@ -303,7 +304,8 @@ def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: flo
     generator, times = random.Random(0), {name: [] for name in variants}
     with _steppers(config, variants, batch) as steps:
         for step in steps.values():
-            step(), step()
+            step()
+            step()
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(times["bare"]) < 3:
             for name in generator.sample(list(steps), len(steps)):
