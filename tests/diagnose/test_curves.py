@@ -122,3 +122,11 @@ def test_the_rate_of_a_schedule_is_judged_by_what_it_was() -> None:
     net.parameter("w", ratio=[-1.5] * 10)
     finding = net.diagnose(select=["UG501"]).findings[0]
     assert "from 0.1 to about 0.00316" in finding.remedy
+
+
+def test_loss_that_leaves_in_the_very_first_steps_has_diverged() -> None:
+    generator = np.random.default_rng(0)
+    losses = np.concatenate([[3.3], generator.lognormal(7, 0.4, 2000)])
+    found = only(run(losses), "UG504")
+    assert found.severity == "error"
+    assert found.evidence["began"] == 0

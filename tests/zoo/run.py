@@ -76,6 +76,9 @@ def failures(outcomes: Sequence[Outcome], table: dict[str, Counter[str]]) -> lis
     alarms = sum(bool(o.loud) for o in outcomes if isinstance(o.row, Healthy))
     if alarms:
         failed.append(f"{alarms} healthy models with an error or a warning")
+    false = sum(bool(o.alarms) for o in outcomes if isinstance(o.row, Sick))
+    if false:
+        failed.append(f"{false} rows with an error or a warning that is neither planted nor granted")
     crowded = sum(o.crowd > 0 for o in outcomes if isinstance(o.row, Sick))
     if crowded:
         failed.append(f"{crowded} rows with more than one finding for a planted cause")

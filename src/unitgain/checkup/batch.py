@@ -92,7 +92,8 @@ def _read(batch: Any) -> Batch:
             return Batch(args=tuple(inputs), target=target)
     raise InputError(
         f"batch: cannot use a {type(batch).__name__}; give a tensor, an (inputs, targets) pair, a tuple of several "
-        "inputs and a target, or a mapping of keyword arguments"
+        "inputs and a target, or a mapping of keyword arguments (of a loader: next(iter(loader)); of an array: "
+        "torch.from_numpy(array))"
     )
 
 

@@ -114,6 +114,11 @@ def check_targets(name: str, outputs: Any, target: Any) -> None:
     elif name in LOSSES and outputs.numel() != target.numel():
         raise InputError(
             f"targets: shape {tuple(target.shape)} does not fit outputs of shape {tuple(outputs.shape)} for {name}"
+            + (
+                "; class labels must be integers (.long())"
+                if name == "mse" and target.dim() < outputs.dim()
+                else ""
+            )
         )
 
 

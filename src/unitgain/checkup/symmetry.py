@@ -23,7 +23,8 @@ def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
                  biases differ, both are functions of one number
     learn_alike  of these, copies whose gradient is that of the other unit too: nothing tells them apart, ever
 
-    Linear layers, convolutions (units of one group see the same inputs, units of different groups do not),
+    Linear layers, convolutions (units of one group see the same inputs, units of different groups do not; transposed
+    ones without groups),
     recurrent cells and attention's input projection are looked at. Call it after backward.
     """
     found: dict[str, dict[str, Any]] = {}
@@ -64,7 +65,7 @@ def _layers(module: Any) -> Iterator[tuple[str, list[Part], int]]:
             yield "weight", _parts(module, "weight", "bias"), module.groups
         elif module.groups == 1:
             yield "weight", _parts(module, "weight", "bias", transposed=True), 1
-    elif isinstance(module, nn.RNNBase):
+    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
         for name, _ in module.named_parameters(recurse=False):
             if name.startswith("weight_ih"):
                 rest = [name.replace("weight_ih", part) for part in ("weight_hh", "bias_ih", "bias_hh")]

@@ -88,7 +88,7 @@ def check(
                 "--record": record, "--no-normalize": not normalize, "--loss": loss != "auto",
             },
         )  # fmt: skip
-    inputs = [options.file_of(target), data, baseline]
+    inputs = [options.file_of(target), data, baseline, weights]
     outputs = {"--html": html, "--json": json, "--record": record, "--write-baseline": write_baseline}
     check_outputs({option: path for option, path in outputs.items() if path is not None}, inputs)
     make_optimizer = _optimizer(optimizer, lr, steps)

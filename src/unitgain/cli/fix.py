@@ -69,7 +69,7 @@ def fix(
     if out is not None and dry_run:
         raise InputError(f"--out {out}: a dry run writes no weights; leave out one of --out and --dry-run")
     outputs = {"--out": out, "--html": html, "--json": json}
-    inputs = [options.file_of(target), data]
+    inputs = [options.file_of(target), data, weights]
     given_outputs = {option: path for option, path in outputs.items() if path is not None}
     check_outputs(given_outputs, inputs, out=(".safetensors",))
     wanted = options.codes("--only", only)
@@ -95,7 +95,7 @@ def fix(
         from ..targets import save_weights
 
         save_weights(model, out, _metadata(target, report))
-        note(f"weights written: {out}")
+        note(f"weights written: {out}" + ("" if report.fixed else " (as they came: nothing was repaired)"))
     if options.severe(report.after.findings, fail_on):
         raise typer.Exit(FINDINGS)
 

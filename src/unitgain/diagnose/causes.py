@@ -182,6 +182,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG101", "UG505", _always),
     ("UG501", "UG504", _is_error),
     ("UG504", "UG306", _ended_not_finite),
+    *(("UG504", code, _is_error) for code in ("UG303", "UG502")),
     ("UG504", "UG405", _ended_not_finite),
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),

@@ -45,12 +45,17 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     course = _course(losses[:end], entry)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
+    at_once = lowest > entry.limit("at_once") * losses[0] > 0  # before the first window's level could show it
+    if at_once:
+        first = lowest = losses[0]
     fall = max(first - lowest, 0.0)
     rise = last - lowest
     least = max(entry.limit("noise") * course.error, entry.limit("rise") * max(fall, abs(lowest)))
     if not vanished and rise <= least:
         return
-    if rise > least:
+    if at_once:
+        began = 0
+    elif rise > least:
         began = _onset(course, best, entry)
     else:
         began = end - 1  # from one step to the next
@@ -60,7 +65,7 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     yield entry.finding(
         "error" if worse else "warning",
         what.get("site"),
-        f"the loss {to} at the end after {show(lowest)} around step {_middle(steps, course, best)}; it left at step "
+        f"the loss {to} at the end after {show(lowest)} around step {steps[0] if at_once else _middle(steps, course, best)}; it left at step "
         f"{steps[began]}{_told(what)}",
         evidence={
             "began": int(steps[began]),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from .view import Measured, View
 
@@ -76,10 +77,15 @@ def is_trained(view: View) -> str | None:
         return "the weights are in training"
     if any(row.get("tracked", 0) > 0 for row in view.facts.get("batch_norms") or ()):
         return "the weights are trained: BatchNorm has seen batches before"
-    loss, kind = view.number("loss", "value"), view.fact("loss", "kind")
-    guess = math.nan  # loss of a model that gives every example the best constant
-    if kind == "cross_entropy" and view.number("target", "classes") >= 2:
-        guess = math.log(view.number("target", "classes"))
-    elif kind == "mse":
-        guess = view.number("target", "std") ** 2
-    return "the loss is that of a trained model" if loss < 0.7 * guess else None
+    loss = view.number("loss", "value")
+    return "the loss is that of a trained model" if loss < 0.7 * loss_of_a_guess(view.facts) else None
+
+
+def loss_of_a_guess(facts: Mapping[str, Any]) -> float:
+    """Loss of a model that gives every example the best constant; NaN if it cannot be known."""
+    kind, target = (facts.get("loss") or {}).get("kind"), facts.get("target") or {}
+    if kind == "cross_entropy" and float(target.get("classes") or 0) >= 2:
+        return math.log(float(target["classes"]))
+    if kind == "mse" and isinstance(target.get("std"), (int, float)):
+        return float(target["std"]) ** 2
+    return math.nan

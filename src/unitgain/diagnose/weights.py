@@ -126,7 +126,7 @@ def _copies(view: View) -> Iterator[Finding]:
         worst = max(worst, for_good)
     if not found:
         return
-    first = next(iter(found))
+    first = max(found, key=lambda name: (found[name]["for_good"], found[name]["share"]))
     row = view.facts["same_units"][first]
     also = f"; {plural(len(found), 'layer')} in all" if len(found) > 1 else ""
     yield entry.finding(

@@ -14,7 +14,7 @@ from ..diagnose.catalogue import resolve
 from ..errors import InputError
 from ..remedies import Snapshot
 from ..report import Action, FixReport, Report
-from .patient import Patient
+from .patient import Input, Patient
 from .plan import PLANS, WHEN_ASKED, Remedy
 
 _COST = {"error": 100, "warning": 10, "info": 0}
@@ -42,8 +42,10 @@ def fix(
                   state dict changes) and UG604 (replaces running statistics by those of this batch)
     dry_run       try everything, report it, and put the model back
     reinitialize  whether weights may be drawn anew or rescaled. None: only if the model looks untrained, which
-                  it does unless its loss is clearly below that of a guess or a BatchNorm has seen batches
-    max_actions   how many remedies are tried at most
+                  it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
+                  cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
+                  give reinitialize=False for a trained model with a loss of your own)
+    max_actions   how many changes are tried at most
 
     The training flag, gradients and random state of the model stay as they are (random weights are drawn from
     torch's generator, as in torch.nn.init). A remedy may reveal what was hidden: a finding that appears only
@@ -84,7 +86,7 @@ class _State:
     snapshot: Snapshot
     report: Report
     actions: int  # how many actions had been taken when it was reached
-    batch: Any
+    input: Input
 
 
 @dataclass
@@ -97,15 +99,18 @@ class _Repair:
     actions: list[Action] = field(default_factory=list)
     tried: set[tuple[str, str | None, str]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # codes of the findings before any action
+    may_redraw: bool = False  # whether weights may be drawn anew or rescaled
 
     def run(self) -> FixReport:
         before = report = self._check()
         self.patient.read(before)
         self.known = {f.code for f in before.findings}
-        may_redraw = self.reinitialize if self.reinitialize is not None else self.patient.untrained(before)
+        self.may_redraw = (
+            self.reinitialize if self.reinitialize is not None else self.patient.untrained(before)
+        )
         best = self._state(report)
         while len(self.actions) < self.max_actions:
-            chosen = next(self._candidates(report, may_redraw), None)
+            chosen = next(self._candidates(report), None)
             if chosen is None:
                 break
             finding, remedy = chosen
@@ -115,11 +120,10 @@ class _Repair:
                 best = self._state(report)
         if report is not best.report:  # what was revealed on the way could not be repaired
             best.snapshot.restore()
-            self.patient.batch = best.batch
-            why = (
-                "undone: it revealed "
-                + ", ".join(sorted(self._revealed(report)))
-                + ", which has no remedy here"
+            self.patient.input = best.input
+            ended = len(self.actions) >= self.max_actions
+            why = f"undone: it revealed {', '.join(sorted(self._revealed(report)))}, " + (
+                f"not repaired within {self.max_actions} changes" if ended else "which no remedy cures here"
             )
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
@@ -129,9 +133,9 @@ class _Repair:
             before,
             after,
             tuple(self.actions),
-            tuple(self._advice(after, may_redraw)),
-            self.patient.shift,
-            self.patient.scale,
+            tuple(self._advice(after)),
+            self.patient.input.shift,
+            self.patient.input.scale,
             self.dry_run,
         )
 
@@ -139,20 +143,20 @@ class _Repair:
 
     def _try(self, finding: Finding, remedy: Remedy, report: Report) -> Report:
         """Applies one remedy; returns the report of the state that the model is then in."""
-        snapshot, batch = Snapshot(self.patient.model), self.patient.batch
+        snapshot, given = Snapshot(self.patient.model), self.patient.input
         try:
             changes = remedy.apply(self.patient, finding)
         except InputError:  # it does not apply to this model: nothing to tell
             changes = []
         if not changes:
             snapshot.restore()
-            self.patient.batch = batch
+            self.patient.input = given
             return report
         try:
             after = self._check()
         except InputError as error:
             snapshot.restore()
-            self.patient.batch = batch
+            self.patient.input = given
             self._note(finding, remedy, tuple(changes), False, f"undone: {error}")
             return report
         better, outcome = self._judge(finding, report, after)
@@ -160,25 +164,28 @@ class _Repair:
         if better:
             return after
         snapshot.restore()
-        self.patient.batch = batch
+        self.patient.input = given
         return report
 
     def _judge(self, finding: Finding, before: Report, after: Report) -> tuple[bool, str]:
-        """(whether to keep it, one line): the finding is gone, and nothing appeared that is as bad."""
-        was = {f.code: f for f in before.findings}
-        now = {f.code: f for f in after.findings}
+        """(whether to keep it, one line): the finding is gone, and nothing worse appeared that cannot be repaired."""
+        was, now = _worst(before), _worst(after)
         numbers = _losses(before, after)
-        if finding.code in now:
-            return False, f"undone: {finding.code} is still there ({now[finding.code].message})"
+        left = _alike(after, finding)
+        if len(left) >= len(_alike(before, finding)):
+            return False, f"undone: {finding.code} is still there ({left[0].message})"
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
-        worse += [f for f in new if f.code not in PLANS and f not in worse]
-        worse += [
+        worse += [f for f in new if not self._repairable(f) and f not in worse]
+        if worse:
+            return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in worse[:2])
+        raised = [
             f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]
         ]
-        if worse or _cost(after) > _cost(before):
-            found = worse or new
-            return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in found[:2])
+        if raised:
+            return False, "undone: " + "; ".join(f"{f.code} became an {f.severity}" for f in raised[:2])
+        if _cost(after) > _cost(before):
+            return False, "undone: " + ", ".join(f"{f.code} appeared" for f in new) + ": more than it cured"
         gone = [code for code in was if code not in now]
         line = f"gone: {', '.join(gone)}{numbers}"
         return True, line + (f"; revealed: {', '.join(f.code for f in new)}" if new else "")
@@ -191,14 +198,19 @@ class _Repair:
 
     # ---- what to do next -----------------------------------------------------------------------------------
 
-    def _candidates(self, report: Report, may_redraw: bool) -> Iterator[tuple[Finding, Remedy]]:
+    def _repairable(self, finding: Finding) -> bool:
+        """Whether the loop would try to repair it if it appeared."""
+        asked = finding.code not in WHEN_ASKED or (self.wanted is not None and finding.code in self.wanted)
+        return asked and any(self.may_redraw or not r.redraws for r in PLANS.get(finding.code, ()))
+
+    def _candidates(self, report: Report) -> Iterator[tuple[Finding, Remedy]]:
         """Findings as the report orders them, each with its remedies in order of expected effect."""
         revealed = self._revealed(report)
         for finding in report.findings:
             if not self._is_wanted(finding, revealed):
                 continue
             for remedy in PLANS.get(finding.code, ()):
-                if remedy.redraws and not may_redraw:
+                if remedy.redraws and not self.may_redraw:
                     continue
                 if (finding.code, finding.site, remedy.name) not in self.tried:
                     yield finding, remedy
@@ -212,12 +224,12 @@ class _Repair:
         """Errors and warnings that were not there when the model came: ours to repair, asked for or not."""
         return {f.code for f in report.findings if f.severity != "info" and f.code not in self.known}
 
-    def _advice(self, after: Report, may_redraw: bool) -> Iterator[str]:
+    def _advice(self, after: Report) -> Iterator[str]:
         for finding in after.findings:
             if finding.severity == "info":
                 continue
             plan = PLANS.get(finding.code, ())
-            if plan and not may_redraw and all(remedy.redraws for remedy in plan):
+            if plan and not self.may_redraw and all(remedy.redraws for remedy in plan):
                 yield (
                     f"{finding.code} {finding.name}: its remedy would redraw or rescale weights that look trained; "
                     "allow it with reinitialize=True (--reinitialize)"
@@ -229,7 +241,22 @@ class _Repair:
         return check(self.patient.model, self.patient.batch, self.patient.loss)
 
     def _state(self, report: Report) -> _State:
-        return _State(Snapshot(self.patient.model), report, len(self.actions), self.patient.batch)
+        return _State(Snapshot(self.patient.model), report, len(self.actions), self.patient.input)
+
+
+def _worst(report: Report) -> dict[str, Finding]:
+    """The most severe finding of each code."""
+    worst: dict[str, Finding] = {}
+    for f in report.findings:
+        if f.code not in worst or _COST[f.severity] > _COST[worst[f.code].severity]:
+            worst[f.code] = f
+    return worst
+
+
+def _alike(report: Report, finding: Finding) -> list[Finding]:
+    """Findings of its code; for an error or a warning those that are no mere remarks."""
+    found = [f for f in report.findings if f.code == finding.code]
+    return found if finding.severity == "info" else [f for f in found if f.severity != "info"]
 
 
 def _cost(report: Report) -> int:

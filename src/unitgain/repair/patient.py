@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
+from ..diagnose.flow import loss_of_a_guess
 from ..errors import InputError
 from ..remedies import Change, NormalizeInput
 from ..remedies.report import rms
 from ..report import Report
 
-_GUESS = 0.9  # a loss below this part of ln(C) is not that of a guess: the model has learned something
+# a loss below this part of a guess's is that of a model that has learned something; the rules take 0.7, but what is
+# redrawn by mistake is lost
+_GUESS = 0.9
+
+
+@dataclass(frozen=True)
+class Input:
+    """The batch as the model gets it, and how its input was normalized, if it was."""
+
+    batch: Any
+    shift: tuple[float, ...] | None = None
+    scale: tuple[float, ...] | None = None
 
 
 class Patient:
-    """What a remedy works on. `shift` and `scale` are set once the inputs have been normalized."""
+    """What a remedy works on; `input` is replaced as a whole, so that it can be put back."""
 
     def __init__(self, model: nn.Module, batch: Any, loss: Any):
         self.model = model
-        self.batch = batch
+        self.input = Input(batch)
         self.loss = loss
-        self.shift: tuple[float, ...] | None = None
-        self.scale: tuple[float, ...] | None = None
         self.classifies = False  # by cross entropy; known after the first check
+
+    @property
+    def batch(self) -> Any:
+        return self.input.batch
 
     def read(self, report: Report) -> None:
         """Takes over what the first check found out about the loss."""
@@ -36,10 +50,8 @@ class Patient:
             if name.endswith("num_batches_tracked") and bool(buffer > 0):
                 return False
         facts = report.record.facts
-        loss, classes = (facts.get("loss") or {}).get("value"), (facts.get("target") or {}).get("classes")
-        if self.classifies and isinstance(loss, float) and isinstance(classes, (int, float)):
-            return not (math.isfinite(loss) and classes >= 2 and loss < _GUESS * math.log(classes))
-        return True
+        loss = (facts.get("loss") or {}).get("value")
+        return not (isinstance(loss, float) and loss < _GUESS * loss_of_a_guess(facts))
 
     def normalize_input(self) -> Change:
         """Gives the floating input of the batch mean 0 and standard deviation 1, by channel where it has channels.
@@ -49,8 +61,8 @@ class Patient:
         place, tensor = _floating_input(self.batch)
         transform = NormalizeInput.of(tensor)
         normalized = transform(tensor)
-        self.batch = _with_input(self.batch, place, normalized)
-        self.shift, self.scale = _values(transform.mean), _values(transform.std)
+        batch = _with_input(self.batch, place, normalized)
+        self.input = Input(batch, _values(transform.mean), _values(transform.std))
         return Change("input", rms(tensor), rms(normalized), "mean 0 and standard deviation 1")
 
 

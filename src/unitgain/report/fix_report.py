@@ -170,7 +170,7 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
             yield hanging(Text(), Text(clean(change), style="dim"), 4)
         if len(shown) < len(action.changes):
             rest = len(action.changes) - len(shown)
-            yield hanging(Text(), Text(f"and {rest} more (all are in the .html and .json)", style="dim"), 4)
+            yield hanging(Text(), Text(f"and {rest} more (--html and --json have all)", style="dim"), 4)
         yield hanging(Text(), Text(clean(action.outcome)), 4)
     if report.input_scale is not None and report.input_shift is not None:
         yield Text()

@@ -24,6 +24,9 @@ ENTRIES = (
             "not finite or above where it began, otherwise a warning."
         ),
         thresholds={
+            "at_once": Threshold(
+                2.0, "times the first loss, that every later level lies above: the very first steps did it"
+            ),
             "steps": Threshold(40, "recorded losses: fewer show no course"),
             "windows": Threshold(40, "at most; enough to say when, with enough values in each"),
             "noise": Threshold(
