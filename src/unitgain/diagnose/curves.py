@@ -61,11 +61,12 @@ def loss_diverging(view: View) -> Iterator[Finding]:
         began = end - 1  # from one step to the next
     worse = vanished or last > first + entry.limit("noise") * course.error
     what = _changed(view, steps, began, entry)
+    around = steps[0] if at_once else _middle(steps, course, best)
     to = "is not finite" if vanished else f"is {show(last)}"
     yield entry.finding(
         "error" if worse else "warning",
         what.get("site"),
-        f"the loss {to} at the end after {show(lowest)} around step {steps[0] if at_once else _middle(steps, course, best)}; it left at step "
+        f"the loss {to} at the end after {show(lowest)} around step {around}; it left at step "
         f"{steps[began]}{_told(what)}",
         evidence={
             "began": int(steps[began]),
