@@ -65,6 +65,16 @@ def test_training_shows_loss_and_rate_over_steps():
     assert any(axes.get_ylabel() == "loss" for axes in figure.axes)
 
 
+def test_a_rate_recorded_now_and_then_holds_until_the_next_one():
+    record = Record()
+    record.add_metrics((step, "loss", 1.0) for step in range(2000))
+    record.add_metrics([(0, "lr", 0.1), (1000, "lr", 0.01)])
+    (line,) = next(a for a in plots.training(record).axes if a.get_ylabel() == "learning rate").get_lines()
+    assert line.get_drawstyle() == "steps-post"
+    assert list(line.get_xdata()) == [0, 1000, 1999]
+    assert list(line.get_ydata()) == [0.1, 0.01, 0.01]
+
+
 def test_saturation_map_is_white_where_saturated(make):
     record = make.tanh_mlp(3)
     figure = rendered(plots.saturation_map(record, "layers.1"))

@@ -42,7 +42,9 @@ def training(record: Record) -> Figure:
     if "lr" in names:
         steps, rates = record.metric("lr")
         rows = thin(range(len(steps)), _POINTS)
-        panels[1].plot(steps[rows], rates[rows], color=COLORS[0], lw=1.3)
+        end = record.metric("loss")[0][-1]  # a rate holds until the next one is recorded
+        at, held = np.append(steps[rows], end), np.append(rates[rows], rates[-1])
+        panels[1].plot(at, held, color=COLORS[0], lw=1.3, drawstyle="steps-post")
         quiet(panels[1], y="learning rate")
     for axes, (title, members) in zip(panels[len(panels) - len(groups) :], groups.items()):
         for name, color in zip(members, COLORS):
