@@ -194,7 +194,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     *((code, "UG307", _always) for code in ("UG102", "UG301", "UG302", "UG303", "UG304", "UG606", "UG401")),
     *((code, "UG404", _always)
       for code in ("UG301", "UG302", "UG303", "UG304", "UG306", "UG401", "UG402", "UG403", "UG606", "UG607",
-                   "UG605")),
+                   "UG605", "UG307")),
     *((code, "UG406", _no_worse) for code in ("UG301", "UG401")),
 )  # fmt: skip
 
