@@ -109,3 +109,12 @@ def test_weights_of_another_model_are_named(here: Path) -> None:
     (here / "cut.safetensors").write_bytes((here / "a.safetensors").read_bytes()[:40])
     with pytest.raises(InputError, match="damaged"):
         load_weights(nn.Linear(3, 2), "cut.safetensors")
+
+
+def test_the_weights_that_are_read_are_not_written_over(here: Path, capsys) -> None:
+    assert cli.main(["fix", "m.py:sick", *BATCH, "--out", "w.safetensors"]) == 0
+    kept = (here / "w.safetensors").read_bytes()
+    command = ["fix", "m.py:sick", *BATCH, "--weights", "w.safetensors", "--out", "w.safetensors"]
+    assert cli.main(command) == 2
+    assert "w.safetensors" in capsys.readouterr().err
+    assert (here / "w.safetensors").read_bytes() == kept

@@ -209,3 +209,10 @@ def test_units_that_differ_in_their_bias_alone_are_copies_that_need_not_stay_ali
     nn.init.constant_(layer.weight, 0.5)
     nn.Sequential(layer, nn.Tanh(), nn.Linear(16, 1))(torch.randn(8, 6)).sum().backward()
     assert same_units(layer)["weight"] == {"units": 16, "copies": 15, "learn_alike": 0}
+
+
+def test_cells_are_looked_at_as_their_layers_are() -> None:
+    cell = nn.LSTMCell(4, 8)
+    for p in cell.parameters():
+        nn.init.constant_(p, 0.1)
+    assert same_units(cell)["weight_ih"]["copies"] == 31

@@ -130,3 +130,12 @@ def test_loss_that_leaves_in_the_very_first_steps_has_diverged() -> None:
     found = only(run(losses), "UG504")
     assert found.severity == "error"
     assert found.evidence["began"] == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_lucky_first_batch_is_no_divergence(seed: int) -> None:
+    losses = np.random.default_rng(seed).lognormal(
+        -1, 1.5, 1000
+    )  # single examples of a model that knows a lot
+    losses[0] = 0.05
+    assert only(run(losses), "UG504") is None

@@ -14,6 +14,7 @@ import unitgain as ug
 from unitgain.errors import InputError
 from unitgain.remedies import Change, RemedyReport
 from unitgain.repair import loop, plan
+from unitgain.repair.patient import Patient
 from unitgain.repair.plan import Remedy
 
 
@@ -291,3 +292,28 @@ def test_bad_arguments_are_named() -> None:
         ug.fix(confident(), vectors(), max_actions=0)
     with pytest.raises(InputError, match="model"):
         ug.fix("resnet", vectors())  # type: ignore[arg-type]
+
+
+def test_a_trained_regression_model_is_known_by_its_loss() -> None:
+    x = torch.linspace(-1, 1, 256)[:, None]
+    batch = x, torch.tanh(3 * x)
+    knows, fresh = nn.Sequential(nn.Linear(1, 1), nn.Tanh()), nn.Sequential(nn.Linear(1, 1), nn.Tanh())
+    with torch.no_grad():
+        knows[0].weight.fill_(2.8)
+        knows[0].bias.zero_()
+        fresh[0].weight.fill_(-2.8)
+    for model, untrained in ((knows, False), (fresh, True)):
+        patient = Patient(model, batch, "mse")
+        report = ug.check(model, batch, "mse")
+        patient.read(report)
+        assert patient.untrained(report) is untrained
+
+
+def test_a_normalization_that_is_undone_leaves_no_shift_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+    batch = 50 + 30 * torch.randn(64, 4), torch.arange(64) % 3
+    monkeypatch.setattr(loop._Repair, "_judge", lambda *_: (False, "undone"))
+    result = ug.fix(model, batch, only=["UG201"])
+    assert [a.code for a in result.actions][:1] == ["UG201"]
+    assert result.input_shift is None
+    assert result.input_scale is None

@@ -45,7 +45,8 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     course = _course(losses[:end], entry)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
-    at_once = lowest > entry.limit("at_once") * losses[0] > 0  # before the first window's level could show it
+    # before the first window's level could show it; one lucky batch at the start is not the lowest of all
+    at_once = lowest > entry.limit("at_once") * losses[0] > 0 and losses[0] <= losses[:end].min()
     if at_once:
         first = lowest = losses[0]
     fall = max(first - lowest, 0.0)

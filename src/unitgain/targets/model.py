@@ -124,7 +124,8 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
     if not target:
         raise InputError(f"target '': it is empty; give {_FORMS}")
     hint = did_you_mean(target, known, most=0)
-    raise InputError(f"target {target!r}: no built-in model has this name{hint or f'; give {_FORMS}'}")
+    lost = ", and there is no such file or folder" if "/" in target else ""
+    raise InputError(f"target {target!r}: no built-in model has this name{lost}{hint or f'; give {_FORMS}'}")
 
 
 def _timm(target: str, name: str, settings: dict[str, Any]) -> nn.Module:
