@@ -197,7 +197,7 @@ def test_lr_find_prints_a_rate_and_draws(folder: Path, tmp_path: Path, capsys) -
     assert (
         cli.main(["lr-find", "makemore", *names(folder), "--set", "variant=kaiming", "--out", str(out)]) == 0
     )
-    assert "the highest rate before the loss rises" in capsys.readouterr().out
+    assert "is lowest there" in capsys.readouterr().out
     assert out.stat().st_size > 10_000
 
 

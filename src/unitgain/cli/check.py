@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from . import options
 from .errors import FINDINGS, Debug
 from .output import Console, busy, check_outputs, note
 from .runs import is_run, refuse_model_options, report_on_run
+
+if TYPE_CHECKING:
+    from ..diagnose import Finding
 
 
 class OptimizerName(str, Enum):
@@ -128,8 +131,20 @@ def check(
         counted = new_findings(report.findings, accepted)
         known = len(report.findings) - len(counted)
         note(f"baseline {baseline}: {known} of {len(report.findings)} findings accepted, {len(counted)} new")
+    if not judged:
+        _point_to_fix(target, counted)
     if options.severe(counted, fail_on):
         raise typer.Exit(FINDINGS)
+
+
+def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
+    from ..repair.plan import PLANS
+
+    codes = sorted({f.code for f in findings if f.code in PLANS and f.severity in ("error", "warning")})
+    if codes:
+        note(
+            f"{', '.join(codes)}: `unitgain fix {target}` with the same data tries remedies and measures again"
+        )
 
 
 def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Callable[[Any], Any] | None:

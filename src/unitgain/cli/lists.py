@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -24,7 +25,13 @@ def rules(
     from ..diagnose.catalogue import CATALOGUE, explain
 
     if code is not None:
-        print(explain(code))
+        text = explain(code)
+        if sys.stdout.isatty():  # a pipe gets the Markdown
+            from rich.markdown import Markdown
+
+            Console().print(Markdown(text))
+        else:
+            print(text)
         return
     Console().print(
         table_of(("code", "name", "seen"), [(e.code, e.name, e.seen) for e in CATALOGUE.values()])
@@ -55,7 +62,7 @@ def models(
         cost = known.get(name) or registry.cost(name)
         macs = [_giga(cost.train_macs, cost.train_size), _giga(cost.test_macs, cost.test_size)]
         rows.append((name, f"{cost.parameters:,}", *macs, registry.describe(name)))
-    columns = ("name", ">parameters", ">GMAC to train", ">to test", "description")
+    columns = ("name", ">parameters", ">GMAC, train", ">GMAC, test", "description")
     Console().print(table_of(columns, rows))
 
 

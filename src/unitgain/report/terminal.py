@@ -84,7 +84,7 @@ def heading_parts(record: Record) -> list[str]:
     if isinstance(total, (int, float)):
         parts.append(count(int(total), "parameter"))
     sites = len(record.sites("activation"))
-    parts.append(f"{count(sites, 'activation')} measured")
+    parts.append(count(sites, "activation"))
     if facts.get("rehearsed_steps"):
         parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
     elif len(record.steps()) > 1:
@@ -93,12 +93,16 @@ def heading_parts(record: Record) -> list[str]:
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text
         first = "first " if facts.get("mode") == "training" else ""
-        parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}")
+        name = clean(loss.get("name") or "")  # cross entropy is what a reader expects
+        other = f" ({name})" if name and loss.get("kind") != "cross_entropy" else ""
+        parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}{other}")
     return parts
 
 
 def _heading(record: Record) -> Text:
-    first, *rest = heading_parts(record)
+    first, *rest = (
+        part.replace(" ", "\u00a0") for part in heading_parts(record)
+    )  # lines break between parts
     return Text.assemble(
         ("unitgain", "bold"), "  ", (first, "bold cyan"), ("".join(f" · {r}" for r in rest), "dim")
     )

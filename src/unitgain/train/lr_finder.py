@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from .learner import Learner
 
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
-_FLOOR = 0.05  # of the fall: losses this close to the lowest are the valley's floor
 _FALL = 0.02  # of the first loss: less than this is no fall
 _NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
 
@@ -37,10 +36,9 @@ class LRFound:
     rates, losses  (steps,) each, in the order of the sweep
     smooth         the losses, single spikes left out, averaged over neighbouring rates
     steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
-    valley         the highest rate of the valley's floor, where the loss is within 5% of its fall of the lowest: beyond
-                   it steps of this size do harm. None too
-    suggestion     the valley: on the small networks of docs/training.md hand-picked rates lay there, and the point of
-                   steepest descent 3 to 80 times lower
+    valley         rate at which the smoothed loss is lowest: beyond it steps of this size do harm. None too
+    suggestion     the valley: on the two ladders it trains each network about as well as the rate picked by hand
+                   (docs/training.md), and the point of steepest descent lies 2 to 30 times lower
     reason         why, in a sentence
     """
 
@@ -128,7 +126,7 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
     >>> rates = np.logspace(-5, 0, 101)
     >>> found = read(rates, 2 - 1 / (1 + (3e-3 / rates) ** 2) + np.maximum(0, rates - 0.1) * 50)
     >>> round(found.steepest, 4), round(found.valley, 3)
-    (0.0032, 0.05)
+    (0.0032, 0.032)
     """
     if not len(losses) or not np.isfinite(losses[0]):
         raise InputError(
@@ -148,16 +146,13 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
         return _with_reason(nothing, "the loss never fell by more than its noise: no rate can be suggested")
     slope = np.gradient(smooth, logs)
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
-    edge = bottom
-    while edge + 1 < len(smooth) and smooth[edge + 1] <= smooth[bottom] + _FLOOR * fall:
-        edge += 1
-    steepest, valley = float(rates[at]), float(rates[edge])
+    steepest, valley = float(rates[at]), float(rates[bottom])
     reason = (
-        f"{valley:.1e}: the highest rate before the loss rises from its lowest (at {rates[bottom]:.1e}) by "
-        f"{_FLOOR:.0%} of its fall; it falls fastest at {steepest:.1e}, the cautious choice"
+        f"{valley:.1e}: the loss, smoothed, is lowest there, and higher rates undo what lower ones did; it falls fastest "
+        f"at {steepest:.1e}, the cautious choice"
     )
-    if edge == len(smooth) - 1:
-        reason += "; it has not risen by the end of the sweep, so higher rates may do too"
+    if bottom == len(smooth) - 1:
+        reason += "; it was still falling at the end of the sweep, so higher rates may do too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
 
 
