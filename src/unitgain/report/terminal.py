@@ -88,7 +88,7 @@ def heading_parts(record: Record) -> list[str]:
     if facts.get("rehearsed_steps"):
         parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
     elif len(record.steps()) > 1:
-        parts.append(f"{count(len(record.steps()), 'step')} sampled")
+        parts.append(f"{count(len(record.steps()), 'step')}")
     loss = facts.get("loss") or {}
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text

@@ -148,8 +148,8 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
     steepest, valley = float(rates[at]), float(rates[bottom])
     reason = (
-        f"{valley:.1e}: the loss, smoothed, is lowest there, and higher rates undo what lower ones did; it falls fastest "
-        f"at {steepest:.1e}, the cautious choice"
+        f"{valley:.1e}: the loss, smoothed, is lowest there, and higher rates undo what lower ones did; it falls "
+        f"fastest at {steepest:.1e}, the cautious choice"
     )
     if bottom == len(smooth) - 1:
         reason += "; it was still falling at the end of the sweep, so higher rates may do too"
