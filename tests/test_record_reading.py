@@ -88,3 +88,12 @@ def test_a_foreign_or_newer_file_is_refused(tmp_path: Path) -> None:
         Record.load(foreign)
     with pytest.raises(ug.RecordError, match="newer unitgain"):
         Record.load(newer)
+
+
+def test_reading_leaves_no_files_behind(tmp_path: Path) -> None:
+    written = Record(str(tmp_path / "run.sqlite"))
+    filled(written, [0, 10])
+    written.close()
+    with Record.load(str(tmp_path / "run.sqlite")) as record:
+        assert record.steps() == [0, 10]
+        assert [p.name for p in tmp_path.iterdir()] == ["run.sqlite"]

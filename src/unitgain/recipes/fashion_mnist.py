@@ -64,6 +64,7 @@ class FashionConfig:
     optimizer    ours by name; torch_sgd is torch's; adamw is our Adam with weight_decay
     lr           learning rate: the highest one if one_cycle, else the constant one
     momentum     of torch_sgd, which sums gradients (g + m g' + ...), and of our Momentum, which averages them
+    square_momentum  of our RMSProp: the part of the mean square that is kept from step to step
     weight_decay decoupled, per unit of learning rate
     decay_norms  whether it also takes biases and gains
     eps          of adam and adamw, inside the root
@@ -98,6 +99,7 @@ class FashionConfig:
     optimizer: OptimizerName = "adamw"
     lr: float = 2e-2
     momentum: float = 0.0
+    square_momentum: float = 0.99
     weight_decay: float = 0.01
     eps: float = 1e-10
     decay_norms: bool = True
@@ -127,7 +129,7 @@ class FashionConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
-        for name in ("ema", "smoothing", "drop", "warm_up", "momentum"):
+        for name in ("ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
         if not self.lr > 0:
@@ -163,10 +165,10 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
     6: ("whole-layer LayerNorm", replace(_general, norm="layer")),
     7: ("BatchNorm", _batch_norm),
     8: ("batch 256, 3 epochs at 0.2, then 2 at 0.05",
-        replace(_batch_norm, batch_size=256, lr=0.2, late_epochs=2, late_lr=0.05)),
+        replace(_batch_norm, batch_size=256, lr=0.2, momentum=0.9, late_epochs=2, late_lr=0.05)),
     9: ("our SGD", replace(_batch_norm, optimizer="sgd", momentum=0.0)),
     10: ("our Momentum", replace(_batch_norm, optimizer="momentum", lr=1.5, momentum=0.9)),
-    11: ("our RMSProp", replace(_batch_norm, optimizer="rmsprop", lr=3e-3)),
+    11: ("our RMSProp", replace(_batch_norm, optimizer="rmsprop", lr=3e-3, square_momentum=0.999)),
     12: ("our Adam", replace(_batch_norm, optimizer="adam", lr=6e-3)),
     13: ("AdamW, one cycle, 5 epochs", _one_cycle),
     14: ("residual blocks", replace(_one_cycle, network="pooled", widths=(16, 32, 64, 128, 256))),
@@ -293,9 +295,12 @@ def make_model(config: FashionConfig, batch: Tensor) -> nn.Module:
         "nf_resnet": lambda: models.nf_resnet(config.widths, config.depths, config.drop),
     }[config.network]()
     if config.init != "default":
-        init_(
-            made, batch=batch, flat=False, readout=1.0
-        )  # as the lesson's: the textbook's draw, the head like the rest
+        # as the lesson's: the textbook's draw, the head like the rest, biases as torch draws them
+        biases = {name: p.detach().clone() for name, p in made.named_parameters() if name.endswith("bias")}
+        init_(made, batch=batch, flat=False, readout=1.0)
+        with torch.no_grad():
+            for name, bias in biases.items():
+                made.get_parameter(name).copy_(bias)
     return made
 
 
@@ -316,6 +321,8 @@ def make_optimizer(config: FashionConfig, model: nn.Module) -> torch.optim.Optim
         options["eps"] = config.eps
     elif config.optimizer in ("torch_sgd", "momentum"):
         options["momentum"] = config.momentum
+    elif config.optimizer == "rmsprop":
+        options["square_momentum"] = config.square_momentum
     return makers[config.optimizer](groups, lr=config.lr, **options)
 
 

@@ -129,7 +129,9 @@ def _is_truncated(path: str) -> bool:
 def open_existing(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise RecordError(f"record {path}: there is no such file")
-    uri = f"file:{quote(os.path.abspath(path))}?mode=ro"
+    # without a log beside it nobody is writing: immutable reads leave no files behind, and work in read-only folders
+    how = "mode=ro" if os.path.exists(path + "-wal") else "immutable=1"
+    uri = f"file:{quote(os.path.abspath(path))}?{how}"
     connection = None
     try:
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)
