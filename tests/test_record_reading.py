@@ -94,6 +94,6 @@ def test_reading_leaves_no_files_behind(tmp_path: Path) -> None:
     written = Record(str(tmp_path / "run.sqlite"))
     filled(written, [0, 10])
     written.close()
-    with Record.load(str(tmp_path / "run.sqlite")) as record:
-        assert record.steps() == [0, 10]
-        assert [p.name for p in tmp_path.iterdir()] == ["run.sqlite"]
+    record = Record.load(str(tmp_path / "run.sqlite"))
+    assert record.steps() == [0, 10]
+    assert [p.name for p in tmp_path.iterdir()] == ["run.sqlite"]
