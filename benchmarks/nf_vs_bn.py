@@ -55,7 +55,7 @@ def tuned(config: NfVsBnConfig, run: RunFolder) -> NfVsBnConfig:
     if best is None:
         return config
     rates = {f"{n}_lr": tuple(best[f"{n} {b}"] for b in config.batch_sizes) for n in NETS}
-    return replace(config, **rates)
+    return replace(config, **rates, clipping=tuple(best[f"clipping {b}"] for b in config.batch_sizes))
 
 
 def measure_times(config: NfVsBnConfig, run: RunFolder, seconds: float) -> None:
@@ -80,7 +80,7 @@ def report(config: NfVsBnConfig, run: RunFolder) -> str:
         f"{processor()}",
         "",
         f"command: make nf-vs-bn; seeds {', '.join(map(str, config.seeds))}; channels {config.channels}, depths "
-        f"{config.depths}, AGC {config.clipping:g}, weight decay {config.weight_decay:g}; training took "
+        f"{config.depths}, weight decay {config.weight_decay:g}; training took "
         f"{sum(s[2] for s in scores.values()) / 60:.0f} minutes (other programs were running)",
         "",
         f"## Test accuracy, percent: mean of {seeds} seeds (standard deviation)",
@@ -99,27 +99,34 @@ def report(config: NfVsBnConfig, run: RunFolder) -> str:
         "",
         "Each training:",
         "",
-        "| batch | seed | network | rate | accuracy | exact statistics |",
-        "|---:|---:|---|---:|---:|---:|",
+        "| batch | seed | network | rate | clipping | accuracy | exact statistics |",
+        "|---:|---:|---|---:|---:|---:|---:|",
     ]
     for b in config.batch_sizes:
         for seed in config.seeds:
             for n in NETS:
                 score = scores[f"{n} {b} {seed}"]
                 exact = f"{score[1]:.2f}" if n == "batchnorm" else ""
+                clipping = f"{config.clipping_at(b):g}" if n == "normfree" else ""
                 lines.append(
-                    f"| {b} | {seed} | {NAMES[n]} | {config.rate(n, b):g} | {score[0]:.2f} | {exact} |"
+                    f"| {b} | {seed} | {NAMES[n]} | {config.rate(n, b):g} | {clipping} | {score[0]:.2f} | {exact} |"
                 )
     lines += [
         "",
-        f"Rates were chosen on 10,000 held-out training images after {', '.join(map(str, trials['examples']))} "
-        "examples (percent right, BatchNorm with exact statistics):",
+        f"Rates and AGC's factor were chosen on 10,000 held-out training images after "
+        f"{', '.join(map(str, trials['examples']))} examples (percent right, BatchNorm with exact statistics; of the "
+        "normalizer-free network rate/factor):",
         "",
     ]
     for b in config.batch_sizes:
         for n in NETS:
-            tried = {k.split()[2]: v for k, v in trials["accuracy"].items() if k.startswith(f"{n} {b} ")}
-            cells = [f"{lr} {v:.2f}" for lr, v in sorted(tried.items(), key=lambda item: float(item[0]))]
+            tried = {
+                tuple(k.split()[2:]): v for k, v in trials["accuracy"].items() if k.startswith(f"{n} {b} ")
+            }
+            cells = [
+                f"{'/'.join(what)} {v:.2f}"
+                for what, v in sorted(tried.items(), key=lambda t: [float(x) for x in t[0]])
+            ]
             lines.append(f"- batch {b}, {NAMES[n]}: {', '.join(cells)}")
     lines += [
         "", f"## A training step, ms: medians of interleaved rounds, {timed['seconds']:g} s per batch size", "",

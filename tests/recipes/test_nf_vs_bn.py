@@ -16,6 +16,7 @@ from unitgain.recipes.runs import RunFolder
 from unitgain.recipes.settings import as_json
 from unitgain.recipes.small_resnet import SmallResNet
 
+RATES: dict = {"batchnorm_lr": (0.1,), "normfree_lr": (0.1,), "clipping": (0.02,)}
 SHORT = replace(nf_vs_bn.RECIPE.presets["short"], timing=0.0, examples=(512, 128, 40))
 
 
@@ -122,7 +123,7 @@ def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
 
 def test_step_times_tell_what_norms_cost() -> None:
     config = replace(NfVsBnConfig(), channels=(8, 16), depths=(1, 1))
-    times = nf_vs_bn.step_times(config, 16, nf_vs_bn.read_data(config)[0], 0.2)
+    times = nf_vs_bn.step_times(config, 32, nf_vs_bn.read_data(config)[0], 0.2)
     assert set(times) == {"batchnorm", "bare", "normfree", "unclipped"}
     assert all(value > 0 for value in times.values())
 
@@ -133,28 +134,31 @@ def test_tuning_never_sees_a_test_image(monkeypatch) -> None:
     monkeypatch.setattr(nf_vs_bn, "read_data", lambda c: ((x, y), (torch.full_like(x, float("nan")), y)))
     monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
     known: dict[str, float] = {}
-    config = replace(SHORT, batch_sizes=(32,), examples=(640,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    config = replace(SHORT, batch_sizes=(32,), examples=(640,), **RATES)
     best = nf_vs_bn.tune(config, {32: 640}, known, lambda: None, say=str)
-    assert set(best) == {"batchnorm 32", "normfree 32"}
+    assert set(best) == {"batchnorm 32", "normfree 32", "clipping 32"}
     assert max(known.values()) > 85
     assert nf_vs_bn.tune(config, {}, known, lambda: None, say=str) == best  # nothing is trained twice
 
 
 def test_tuning_goes_on_where_the_best_rate_is_at_an_end(monkeypatch) -> None:
-    tried = []
+    tried, clippings = [], []
 
     def fake(config, net, batch_size, examples, lr, *rest):
-        tried.append(lr)
-        return None, nf_vs_bn.Score(0, -abs(lr - (3.3 if net == "batchnorm" else 0.1)), 0)
+        (tried if config.clipping == (0.04,) else clippings).append((lr, *config.clipping))
+        away = abs(lr - (3.3 if net == "batchnorm" else 0.1)) + abs(config.clipping[0] - 0.6)
+        return None, nf_vs_bn.Score(0, -away, 0)
 
     monkeypatch.setattr(nf_vs_bn, "fit", fake)
     monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
-    config = replace(SHORT, batch_sizes=(256,), examples=(512,), batchnorm_lr=(0.1,), normfree_lr=(0.1,))
+    config = replace(SHORT, batch_sizes=(256,), examples=(512,), **RATES)
     assert nf_vs_bn.tune(config, {256: 512}, {}, lambda: None, say=str) == {
         "batchnorm 256": 3.2,
         "normfree 256": 0.1,
+        "clipping 256": 0.64,
     }
-    assert sorted(tried) == [0.05, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 3.2, 6.4]
+    assert sorted(lr for lr, _ in tried) == [0.05, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 3.2, 6.4]
+    assert sorted(clippings) == [(0.1, 0.01), (0.1, 0.16), (0.1, 0.64), (0.1, 2.56)]
 
 
 @pytest.mark.parametrize(

@@ -159,8 +159,8 @@ class NFBasicBlock(nn.Module):
 def nf_resnet(
     widths: Sequence[int], depths: Sequence[int], drop: float = 0.0, alpha: float = 0.2
 ) -> nn.Sequential:
-    """A 3x3 convolution on the image's 2x2 blocks, (B, widths[0], 14, 14), a stage of NFBasicBlocks for each width, mean,
-    dropout, head.
+    """A 3x3 convolution on the image's 2x2 blocks gives (B, widths[0], 14, 14); then a stage of NFBasicBlocks for each
+    width, mean, dropout, head.
 
     The first stage keeps 14x14, each further one halves. Two convolutions on 28x28 would take as long as all stages.
     """

@@ -4,7 +4,8 @@ What is compared: test accuracy after the same number of examples, over seeds; t
 share of a step that BatchNorm takes, by leaving its norms out. Both networks are trained alike: SGD with Nesterov
 momentum, one cycle of the learning rate, weight decay on weights only, no augmentation, data in memory. A seed fixes
 the initial weights' draw and the order of the examples. Each network's rate at each batch size is the best of one grid
-(GRID) on 10,000 training images that were held out for that (`tune`); the normalizer-free one has AGC.
+(GRID) on 10,000 training images that were held out for that (`tune`); the normalizer-free one has AGC, whose factor is
+looked for in the same way: smaller batches, with their noisier gradients, want larger ones.
 
 BatchNorm is judged twice: with the running statistics that training leaves, and with exact ones measured on training
 images (ug.nn.calibrate_), so that a poor moving average is not taken for a poor network.
@@ -18,7 +19,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -39,7 +40,9 @@ from .small_resnet import SmallResNet, Variant
 Net = Literal["batchnorm", "normfree"]
 NETS: tuple[Net, ...] = ("batchnorm", "normfree")
 _LAST = "last.safetensors"  # the weights of the network trained last, for a run that goes on after it
-GRID = (0.2, 0.4, 0.8)  # at batch 256
+GRID = (0.2, 0.4, 0.8)  # rates at batch 256; times the square root of batch/256 at others
+CLIPPING = 0.04  # where the search for AGC's factor begins at batch 256; divided by that root at others
+_CLIPPING_STEP = 4.0
 _FURTHER = 3
 _HELD_OUT = 10_000
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
@@ -48,7 +51,7 @@ Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 
 @dataclass(frozen=True)
 class NfVsBnConfig:
-    """One entry per batch size in batch_sizes, examples, batchnorm_lr and normfree_lr.
+    """One entry per batch size in batch_sizes, examples, batchnorm_lr, normfree_lr and clipping.
 
     examples      seen in training, in whole batches; above 60,000 they are seen again
     batchnorm_lr, normfree_lr   highest learning rate of the cycle
@@ -58,20 +61,20 @@ class NfVsBnConfig:
     """
 
     batch_sizes: tuple[int, ...] = (256, 32, 4)
-    examples: tuple[int, ...] = (60_000, 60_000, 20_000)
+    examples: tuple[int, ...] = (60_000, 60_000, 60_000)
     batchnorm_lr: tuple[float, ...] = (0.4, 0.14, 0.05)
     normfree_lr: tuple[float, ...] = (0.8, 0.28, 0.1)
     seeds: tuple[int, ...] = (0, 1, 2)
-    clipping: float = 0.02
+    clipping: tuple[float, ...] = (0.04, 0.11, 0.32)
     weight_decay: float = 5e-4
-    channels: tuple[int, ...] = (16, 32, 64)
-    depths: tuple[int, ...] = (1, 1, 1)
+    channels: tuple[int, ...] = (16, 32, 64, 128)
+    depths: tuple[int, ...] = (1, 1, 1, 1)
     alpha: float = 1.0
     timing: float = 20.0
     data: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("examples", "batchnorm_lr", "normfree_lr"):
+        for name in ("examples", "batchnorm_lr", "normfree_lr", "clipping"):
             if len(getattr(self, name)) != len(self.batch_sizes):
                 raise InputError(
                     f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
@@ -88,6 +91,9 @@ class NfVsBnConfig:
     def rate(self, net: Net, batch_size: int) -> float:
         rates = self.batchnorm_lr if net == "batchnorm" else self.normfree_lr
         return rates[self.batch_sizes.index(batch_size)]
+
+    def clipping_at(self, batch_size: int) -> float:
+        return self.clipping[self.batch_sizes.index(batch_size)]
 
 
 @dataclass(frozen=True)
@@ -212,7 +218,8 @@ def _learner(
     torch.manual_seed(seed)
     model = SmallResNet(net, config.channels, config.depths, alpha=config.alpha)
     loader = InMemoryLoader(train_set, batch_size, shuffle=True, drop_last=True, seed=seed)
-    callbacks: list[Callback] = [Clip(agc=config.clipping)] if net == "normfree" and config.clipping else []
+    clipping = config.clipping_at(batch_size) if net == "normfree" else 0.0
+    callbacks: list[Callback] = [Clip(agc=clipping)] if clipping else []
     return Learner(model, loader, F.cross_entropy, _optimizer(model, lr, config), callbacks)
 
 
@@ -265,40 +272,53 @@ def tune(
     keep: Callable[[], None],
     say: Callable[[str], None] = print,
 ) -> dict[str, float]:
-    """The rate with the best held-out accuracy: {"NET BATCH": rate}.
+    """What has the best held-out accuracy: {"NET BATCH": rate}, and AGC's factor {"clipping BATCH": c}.
 
     The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm
     is judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of
-    its ends, another one beyond that end, up to three times.
+    its ends, another one beyond that end, up to three times. Then, with the normalizer-free network's rate, AGC's
+    factor in the same way: CLIPPING over that root, a quarter of it and four times as much.
 
     examples  seen in each trial, per batch size
-    known     {"NET BATCH RATE": percent}: what is there is not trained again; what is new is put in, and `keep` called
+    known     {"batchnorm BATCH RATE" or "normfree BATCH RATE CLIPPING": percent}: what is there is not trained again;
+              what is new is put in, and `keep` called
     """
     (x, y), _ = read_data(config)
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
     kept, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
     parts = (x[kept], y[kept]), (x[held_out], y[held_out])
 
-    def score(net: Net, batch_size: int, lr: float) -> float:
-        key = f"{net} {batch_size} {lr:.4g}"
+    def score(net: Net, batch_size: int, clipping: float, lr: float) -> float:
+        key = f"{net} {batch_size} {lr:.4g}" + (f" {clipping:.4g}" if net == "normfree" else "")
         if key not in known:
-            found = fit(config, net, batch_size, examples[batch_size], lr, 0, *parts)[1]
+            trial = replace(config, clipping=(clipping,) * len(config.batch_sizes))
+            found = fit(trial, net, batch_size, examples[batch_size], lr, 0, *parts)[1]
             known[key] = found.exact_accuracy
             say(f"tuning {key}: {found.exact_accuracy:.2f}%")
             keep()
         return known[key]
 
     best: dict[str, float] = {}
-    for batch_size in config.batch_sizes:
+    for b in config.batch_sizes:
+        root = (b / 256) ** 0.5
+        rates, clipping = [rate * root for rate in GRID], CLIPPING / root
         for net in NETS:
-            rates = [lr * (batch_size / 256) ** 0.5 for lr in GRID]
-            for _ in range(_FURTHER + 1):
-                top = max(rates, key=partial(score, net, batch_size))
-                if rates[0] < top < rates[-1]:
-                    break
-                rates = [rates[0] / 2, *rates] if top == rates[0] else [*rates, rates[-1] * 2]
-            best[f"{net} {batch_size}"] = float(f"{top:.4g}")
+            best[f"{net} {b}"] = _search(rates, 2.0, partial(score, net, b, clipping))
+        factors = [clipping / _CLIPPING_STEP, clipping, clipping * _CLIPPING_STEP]
+        with_rate = partial(score, "normfree", b, lr=best[f"normfree {b}"])
+        best[f"clipping {b}"] = _search(factors, _CLIPPING_STEP, with_rate)
     return best
+
+
+def _search(values: list[float], factor: float, score: Callable[[float], float]) -> float:
+    """The value of the highest score, to four digits; while it is at an end, one more is tried beyond it."""
+    top = max(values, key=score)
+    for _ in range(_FURTHER):
+        if values[0] < top < values[-1]:
+            break
+        values = [values[0] / factor, *values] if top == values[0] else [*values, values[-1] * factor]
+        top = max(values, key=score)
+    return float(f"{top:.4g}")
 
 
 def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: float) -> dict[str, float]:
@@ -310,7 +330,7 @@ def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: flo
         "unclipped": ("normfree", False),
     }  # fmt: skip
     generator, times = random.Random(0), {name: [] for name in variants}
-    with _steppers(config, variants, batch) as steps:
+    with _steppers(config, variants, batch, config.clipping_at(batch_size)) as steps:
         for step in steps.values():
             step()
             step()
@@ -325,15 +345,15 @@ def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: flo
 
 @contextmanager
 def _steppers(
-    config: NfVsBnConfig, variants: dict[str, tuple[Variant, bool]], batch: Images
+    config: NfVsBnConfig, variants: dict[str, tuple[Variant, bool]], batch: Images, clipping: float
 ) -> Iterator[dict[str, Callable[[], None]]]:
     steps: dict[str, Callable[[], None]] = {}
     clips: list[Any] = []
     for name, (variant, clipped) in variants.items():
         model = SmallResNet(variant, config.channels, config.depths, alpha=config.alpha)
         optimizer = _optimizer(model, 1e-3, config)
-        if clipped and config.clipping:
-            clips.append(AGC(optimizer, model, clipping=config.clipping))
+        if clipped and clipping:
+            clips.append(AGC(optimizer, model, clipping=clipping))
         steps[name] = _step(model, optimizer, batch)
     try:
         yield steps
