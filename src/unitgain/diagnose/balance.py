@@ -13,6 +13,8 @@ from .catalogue import CATALOGUE
 from .finding import Finding
 from .view import CannotJudge, Measured, View, listed, plural, show
 
+_UNLIKE = 3.0  # times its peers' scale, from which a weight is named as the odd one
+
 
 def uneven_gradient(view: View) -> Iterator[Finding]:
     """UG404: a weight whose gradient:data ratio is far from that of its peers."""
@@ -35,7 +37,7 @@ def uneven_gradient(view: View) -> Iterator[Finding]:
         return
     most = max(map(abs, away.values()))
     # a weight that is too large changes the gradient of its neighbours too: the one of unlike scale is named
-    worst = max(away, key=lambda name: (odd[name] > math.log10(3), abs(away[name])))
+    worst = max(away, key=lambda name: (odd[name] > math.log10(_UNLIKE), abs(away[name])))
     sure = most > math.log10(entry.limit("warning"))
     parameter = view.parameter(worst)
     std = parameter["std"] if parameter else math.nan

@@ -17,6 +17,9 @@ from .view import View
 
 Condition = Callable[[Finding, Finding, View], bool]
 
+_SEVERAL = 3  # saturated layers that together weaken the gradient by orders of magnitude
+_FADED = 1e-3  # of the input's spread is left: the examples became alike little by little
+
 
 def _always(cause: Finding, effect: Finding, view: View) -> bool:
     return True
@@ -62,7 +65,8 @@ def _killed_there(cause: Finding, effect: Finding, view: View) -> bool:
 
 def _blocks_much(cause: Finding, effect: Finding, view: View) -> bool:
     """Dead or saturated enough to weaken the gradient by orders of magnitude: badly, or in several layers."""
-    return cause.severity == "error" or (cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= 3)
+    several = cause.code == "UG303" and len(cause.evidence.get("sites", ())) >= _SEVERAL
+    return cause.severity == "error" or several
 
 
 def _weights_are_large(cause: Finding, effect: Finding, view: View) -> bool:
@@ -73,7 +77,7 @@ def _weights_are_large(cause: Finding, effect: Finding, view: View) -> bool:
 
 def _faded(cause: Finding, effect: Finding, view: View) -> bool:
     """The difference between examples went little by little, as the gradient does on its way back."""
-    return effect.evidence.get("spread_before", math.nan) < 1e-3
+    return effect.evidence.get("spread_before", math.nan) < _FADED
 
 
 def _layer_is_dead(cause: Finding, effect: Finding, view: View) -> bool:

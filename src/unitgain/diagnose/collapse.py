@@ -11,6 +11,8 @@ from .flow import block_ends, followers
 from .trend import comparable
 from .view import CannotJudge, Measured, View, show
 
+_NEARLY_ALL = 0.9  # of an output's rms, above which its bias makes it
+
 
 def mean_shift(view: View) -> Iterator[Finding]:
     """UG305: channels whose mean is larger than what varies, block after block."""
@@ -111,7 +113,7 @@ def _sudden(view: View, path: list[Measured], onset: int, start: float) -> bool:
 
 def _why_alike(view: View, first: Measured, sudden: bool) -> str:
     for parameter in view.own_parameters(first):
-        if parameter.site.attributes.get("role") == "bias" and parameter["rms"] > 0.9 * first["rms"] > 0:
+        if parameter.site.attributes.get("role") == "bias" and parameter["rms"] > _NEARLY_ALL * first["rms"] > 0:
             return f"The bias {parameter.name} is larger than what depends on the example."
     if sudden:
         return (

@@ -70,9 +70,10 @@ def _draw(axes: Axes, curve: Curve, key: str, name: str, color: str, alone: bool
             axes.axvline(start - 0.5, color="#dddddd", lw=1, zorder=0)
     if np.isfinite(predicted).any():
         for begin, end in _stages(curve):
-            axes.plot(
-                x[begin:end], predicted[begin:end], color=COLORS[1] if alone else color, lw=1.4, alpha=0.8
-            )
+            at, values = x[begin:end], predicted[begin:end]
+            if end - begin == 1:  # a stage of a single block gets a dash
+                at, values = np.array([at[0] - 0.3, at[0] + 0.3]), np.repeat(values, 2)
+            axes.plot(at, values, color=COLORS[1] if alone else color, lw=1.4, alpha=0.8)
     axes.plot(x, measured, "o", color=color, ms=4.5, label=plot_name(name))
 
 
