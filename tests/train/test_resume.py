@@ -176,3 +176,29 @@ def test_save_and_load_by_hand(tmp_path: Path) -> None:
         torch.equal(a, b)
         for a, b in zip(learn.model.state_dict().values(), other.model.state_dict().values())
     )
+
+
+class CtrlC(Callback):
+    """Presses it in the middle of a step."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def after_backward(self, learn: Learner) -> None:
+        if learn.steps == self.step:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_is_heard_after_the_step_and_loses_nothing(tmp_path: Path) -> None:
+    expected, handler = runs.digest(runs.train("memory", None)), signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        runs.train("memory", tmp_path, extra=(CtrlC(0),))
+    assert [p.name for p in checkpoint.list_folder(tmp_path / "checkpoints")] == [checkpoint.name_of(1)]
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert runs.digest(runs.train("memory", tmp_path)) == expected
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        runs.train("memory", tmp_path, extra=(CtrlC(3), CtrlC(3)))
+    assert checkpoint.name_of(4) not in [p.name for p in (tmp_path / "checkpoints").glob("*")]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import signal
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,6 +28,9 @@ class Checkpoint(Callback):
     keep    so many of the last ones are kept
     best    the metric whose best epoch is kept too, or None
     mode    "min" if a small value of it is good, "max" if a large one
+
+    Ctrl-C in a single process is heard after the optimizer step that is under way: a checkpoint is written, then
+    KeyboardInterrupt raised. A second Ctrl-C does not wait.
 
     `learn.resume(folder)` goes on from the last one; `best_path` is the best one's.
     """
@@ -51,6 +56,8 @@ class Checkpoint(Callback):
         self.folder, self.every, self.keep, self.best, self.mode = Path(folder), every, keep, best, mode
         self.best_value: float | None = None
         self.best_steps: int | None = None
+        self._interrupted = False
+        self._handler: Any = None  # of SIGINT, to be put back
 
     @property
     def best_path(self) -> Path | None:
@@ -65,8 +72,13 @@ class Checkpoint(Callback):
                     f"Checkpoint({str(self.folder)!r}): the folder holds checkpoints of another run; "
                     "learn.resume(folder) goes on with it, or choose another folder"
                 )
+        if learn.world == 1 and threading.current_thread() is threading.main_thread():
+            self._interrupted, self._handler = False, signal.signal(signal.SIGINT, self._interrupt)
 
     def after_batch(self, learn: Learner) -> None:
+        if self._interrupted and learn.training and learn.stepped:
+            self._save(learn)
+            raise KeyboardInterrupt
         if self.every and learn.training and learn.stepped and learn.steps % self.every == 0:
             self._save(learn)
 
@@ -82,6 +94,20 @@ class Checkpoint(Callback):
             if not math.isnan(value) and (self.best_value is None or sign * value < sign * self.best_value):
                 self.best_value, self.best_steps = value, learn.steps
         self._save(learn)
+
+    def after_fit(self, learn: Learner) -> None:
+        if self._interrupted:  # during the last step, or after it
+            raise KeyboardInterrupt
+
+    def cleanup_fit(self, learn: Learner) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            self._handler = None
+
+    def _interrupt(self, number: int, frame: Any) -> None:
+        if self._interrupted:
+            raise KeyboardInterrupt
+        self._interrupted = True
 
     def _save(self, learn: Learner) -> None:
         resume.save(learn, self.folder / name_of(learn.steps))
