@@ -113,7 +113,10 @@ def _sudden(view: View, path: list[Measured], onset: int, start: float) -> bool:
 
 def _why_alike(view: View, first: Measured, sudden: bool) -> str:
     for parameter in view.own_parameters(first):
-        if parameter.site.attributes.get("role") == "bias" and parameter["rms"] > _NEARLY_ALL * first["rms"] > 0:
+        if (
+            parameter.site.attributes.get("role") == "bias"
+            and parameter["rms"] > _NEARLY_ALL * first["rms"] > 0
+        ):
             return f"The bias {parameter.name} is larger than what depends on the example."
     if sudden:
         return (

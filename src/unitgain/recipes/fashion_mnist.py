@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -81,6 +81,7 @@ class FashionConfig:
     drop         dropout before nf_resnet's head
     ema          decay of a moving average of the weights, which is then evaluated and kept; 0 none
     flip_test    evaluate the mean of the logits of each image and of its mirror image
+    shift_test   and of the image moved by so many pixels in each of four directions
     bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
     seed         of weights, data order and augmentation
     every        measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
@@ -116,6 +117,7 @@ class FashionConfig:
     drop: float = 0.0
     ema: float = 0.0
     flip_test: bool = False
+    shift_test: int = 0
     bfloat16: bool = False
     seed: int = 0
     every: int = 10
@@ -124,8 +126,8 @@ class FashionConfig:
     data: str = ""
 
     def __post_init__(self) -> None:
-        least = {"epochs": 0, "late_epochs": 0, "batch_size": 2, "shift": 0, "erase": 0, "every": 0, "save_every": 0,
-                 "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0, "drop": 0}  # fmt: skip
+        least = {"epochs": 0, "late_epochs": 0, "batch_size": 2, "shift": 0, "erase": 0, "shift_test": 0, "every": 0,
+                 "save_every": 0, "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0, "drop": 0}  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
@@ -179,9 +181,9 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
 
 DEFAULT = FashionConfig()
 BEST = FashionConfig(
-    network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=22, lr=3e-2, weight_decay=0.05,
+    network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=27, lr=3e-2, weight_decay=0.05,
     decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, drop=0.1, ema=0.999, flip_test=True,
-    bfloat16=True, every=100,
+    shift_test=1, bfloat16=True, every=100,
 )  # fmt: skip
 PRESETS: dict[str, FashionConfig] = {
     "default": DEFAULT,
@@ -238,7 +240,10 @@ def train(
             group["lr"] = config.late_lr
         learn.fit(config.late_epochs, valid=False)
     seconds = time.perf_counter() - began
-    correct, loss = evaluate(learn.model, images.test, flip=config.flip_test, bfloat16=config.bfloat16)
+    correct, loss = evaluate(
+        learn.model, images.test, flip=config.flip_test, shift=config.shift_test, fill=_background(config),
+        bfloat16=config.bfloat16,
+    )  # fmt: skip
     metrics = {"test_accuracy": correct, "test_loss": loss}
     if "train_loss" in learn.metrics:
         metrics = {"train_loss": learn.metrics["train_loss"], **metrics}
@@ -260,11 +265,10 @@ def make_learner(
     of the data has a generator of its own."""
     torch.manual_seed(config.seed)
     model = make_model(config, images.train.images[: config.batch_size])
-    background = -MEAN / STD if config.normalize else 0.0
     augments = config.shift or config.flip or config.erase
     loader = InMemoryLoader(
         (images.train.images, images.train.labels), config.batch_size, shuffle=True, seed=config.seed,
-        transform=Augment(config.shift, config.flip, config.erase, background) if augments else None,
+        transform=Augment(config.shift, config.flip, config.erase, _background(config)) if augments else None,
     )  # fmt: skip
     callbacks: list[Callback] = [Distributed(), Metrics(accuracy, train=True), Recorder()]
     if config.init == "lsuv":
@@ -283,6 +287,11 @@ def make_learner(
         model, loader, nn.CrossEntropyLoss(label_smoothing=config.smoothing), make_optimizer(config, model),
         [*callbacks, *more], record=None if run is None else run.record,
     )  # fmt: skip
+
+
+def _background(config: FashionConfig) -> float:
+    """What black is among the inputs."""
+    return -MEAN / STD if config.normalize else 0.0
 
 
 def make_model(config: FashionConfig, batch: Tensor) -> nn.Module:
@@ -328,25 +337,45 @@ def make_optimizer(config: FashionConfig, model: nn.Module) -> torch.optim.Optim
 
 @torch.no_grad()
 def evaluate(
-    model: nn.Module, split: ImageSplit, *, flip: bool = False, bfloat16: bool = False, batch_size: int = 1000
+    model: nn.Module,
+    split: ImageSplit,
+    *,
+    flip: bool = False,
+    shift: int = 0,
+    fill: float = 0.0,
+    bfloat16: bool = False,
+    batch_size: int = 1000,
 ) -> tuple[float, float]:
-    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back. flip: logits are the mean
-    over each image and its mirror image."""
+    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back.
+
+    flip   logits are the mean over each image and its mirror image
+    shift  and over both moved by so many pixels up, down, left and right, with `fill` where they leave nothing
+    """
     was = model.training
     model.eval()
     device = next(model.parameters()).device
     right, loss = 0, 0.0
     for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
         x, y = x.to(device), y.to(device)
+        views = list(_views(x, flip, shift, fill))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = model(x)
-            if flip:
-                logits = (logits + model(x.flip(3))) / 2
-        logits = logits.float()
+            logits = sum(model(view).float() for view in views) / len(views)
+        assert isinstance(logits, Tensor)
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
     model.train(was)
     return right / len(split), loss / len(split)
+
+
+def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
+    """Images (B, C, H, W) as evaluation sees them, themselves first."""
+    height, width = x.shape[2:]
+    padded = F.pad(x, (shift,) * 4, value=fill)
+    for down, along in [(0, 0), *([(shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [])]:
+        moved = padded[:, :, shift + down : shift + down + height, shift + along : shift + along + width]
+        yield moved
+        if flip:
+            yield moved.flip(3)
 
 
 class _Say(Callback):
