@@ -127,7 +127,8 @@ class FashionConfig:
 
     def __post_init__(self) -> None:
         least = {"epochs": 0, "late_epochs": 0, "batch_size": 2, "shift": 0, "erase": 0, "shift_test": 0, "every": 0,
-                 "save_every": 0, "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0, "drop": 0}  # fmt: skip
+                 "save_every": 0, "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0,
+                 "drop": 0}  # fmt: skip
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
