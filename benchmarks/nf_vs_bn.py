@@ -3,11 +3,10 @@
     python benchmarks/nf_vs_bn.py --run DIR --out benchmarks/results/DATE-nf-vs-bn.md      all stages
     python benchmarks/nf_vs_bn.py --run DIR --stage tune|train|time|report                 one of them
 
-tune finds each network's learning rate at each batch size on held-out training images; train uses them on all training
-images and judges by the test images. What is in DIR already is not repeated, so an interrupted run goes on.
-Step times are interleaved: a round
-takes one step of every variant in random order; medians over --seconds per batch size. They want a quiet machine,
-which is why they can be taken by themselves.
+tune finds each network's learning rate, and AGC's factor, at each batch size on held-out training images; train uses
+them on all training images and judges by the test images. What is in DIR already is not repeated, so an interrupted run
+goes on. Step times are interleaved: a round takes one step of every variant in random order; medians over --seconds per
+batch size. They want a quiet machine, which is why they can be taken by themselves.
 """
 
 from __future__ import annotations
@@ -56,6 +55,15 @@ def tuned(config: NfVsBnConfig, run: RunFolder) -> NfVsBnConfig:
         return config
     rates = {f"{n}_lr": tuple(best[f"{n} {b}"] for b in config.batch_sizes) for n in NETS}
     return replace(config, **rates, clipping=tuple(best[f"clipping {b}"] for b in config.batch_sizes))
+
+
+def check_trained_with(config: NfVsBnConfig, run: RunFolder) -> None:
+    """Trainings that are there already must have had these rates and factors."""
+    path = run.path / "trained-with.json"
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != json.loads(
+        json.dumps(as_json(config))
+    ):
+        raise SystemExit(f"{run.path}: its trainings had other rates or factors; begin in another folder")
 
 
 def measure_times(config: NfVsBnConfig, run: RunFolder, seconds: float) -> None:
@@ -160,6 +168,9 @@ def main() -> None:
         tune(config, run)
     config = tuned(config, run)
     if options.stage in ("train", "all"):
+        if (run.path / "trainings.json").exists():
+            check_trained_with(config, run)
+        run.write_json("trained-with.json", as_json(config))
         nf_vs_bn.train(config, run, resume=True, say=say)
     if options.stage in ("time", "all"):
         measure_times(config, run, options.seconds)

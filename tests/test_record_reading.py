@@ -97,3 +97,21 @@ def test_reading_leaves_no_files_behind(tmp_path: Path) -> None:
     record = Record.load(str(tmp_path / "run.sqlite"))
     assert record.steps() == [0, 10]
     assert [p.name for p in tmp_path.iterdir()] == ["run.sqlite"]
+
+
+def test_a_record_that_is_being_written_is_read_through_a_link_too(tmp_path: Path) -> None:
+    written = filled(Record(str(tmp_path / "run.sqlite")), [0, 10])
+    (tmp_path / "link.sqlite").symlink_to(tmp_path / "run.sqlite")
+    assert Record.load(str(tmp_path / "link.sqlite")).steps() == [0, 10]
+    written.close()
+
+
+def test_refresh_sees_a_run_that_went_on(tmp_path: Path) -> None:
+    path = str(tmp_path / "run.sqlite")
+    filled(Record(path), [0, 10]).close()
+    reader = Record.load(path)
+    writer = Record.reopen(path, before=20)
+    filled(writer, [20])
+    reader.refresh()
+    assert reader.steps() == [0, 10, 20]
+    writer.close()

@@ -14,7 +14,7 @@ import torch
 
 import unitgain as ug
 from unitgain import InputError
-from unitgain.train import Callback, Checkpoint, Learner, checkpoint
+from unitgain.train import Callback, CancelFit, Checkpoint, Learner, checkpoint
 
 
 class Crash(Callback):
@@ -202,3 +202,30 @@ def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         runs.train("memory", tmp_path, extra=(CtrlC(3), CtrlC(3)))
     assert checkpoint.name_of(4) not in [p.name for p in (tmp_path / "checkpoints").glob("*")]
+
+
+class Stop(Callback):
+    def after_backward(self, learn: Learner) -> None:
+        if learn.steps == 2:
+            signal.raise_signal(signal.SIGINT)
+            raise CancelFit
+
+
+def test_an_interrupt_is_not_lost_where_the_fit_is_cancelled(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        runs.train("memory", tmp_path, extra=(Stop(),))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_two_checkpoints_leave_the_handler_as_it_was(tmp_path: Path) -> None:
+    runs.train("memory", tmp_path / "a", extra=(Checkpoint(tmp_path / "b"),))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_who_ignores_interrupts_is_not_interrupted(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        runs.train("memory", tmp_path, extra=(CtrlC(0),))
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

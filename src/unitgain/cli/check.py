@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -142,9 +143,8 @@ def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
 
     codes = sorted({f.code for f in findings if f.code in PLANS and f.severity in ("error", "warning")})
     if codes:
-        note(
-            f"{', '.join(codes)}: `unitgain fix {target}` with the same data tries remedies and measures again"
-        )
+        command = f"`unitgain fix {shlex.quote(target)}` with the same options for model and batch"
+        note(f"{', '.join(codes)}: {command} tries remedies and measures again")
 
 
 def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Callable[[Any], Any] | None:

@@ -53,7 +53,7 @@ def check_outputs(
 
 
 class Console(rich.console.Console):
-    """Where the output is a file or a pipe: no spaces at the ends of lines, and none of the no-break kind."""
+    """Writes no spaces at the ends of lines where the output is a file or a pipe."""
 
     def print(self, *objects: Any, **how: Any) -> None:
         if self.is_terminal:
@@ -61,8 +61,7 @@ class Console(rich.console.Console):
             return
         with self.capture() as captured:
             super().print(*objects, **how)
-        text = captured.get().replace("\u00a0", " ")
-        self.file.write("".join(f"{line.rstrip()}\n" for line in text.splitlines()))
+        self.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError  # errors.py knows what to do

@@ -81,7 +81,7 @@ class FashionConfig:
     drop         dropout before nf_resnet's head
     ema          decay of a moving average of the weights, which is then evaluated and kept; 0 none
     flip_test    evaluate the mean of the logits of each image and of its mirror image
-    shift_test   and of the image moved by so many pixels in each of four directions
+    shift_test   evaluate the mean over the image and four moved by so many pixels as well; 0 none
     bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
     seed         of weights, data order and augmentation
     every        measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
@@ -358,10 +358,8 @@ def evaluate(
     right, loss = 0, 0.0
     for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
         x, y = x.to(device), y.to(device)
-        views = list(_views(x, flip, shift, fill))
         with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = sum(model(view).float() for view in views) / len(views)
-        assert isinstance(logits, Tensor)
+            logits = torch.stack([model(view).float() for view in _views(x, flip, shift, fill)]).mean(0)
         right += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))
     model.train(was)
@@ -372,7 +370,8 @@ def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
     """Images (B, C, H, W) as evaluation sees them, themselves first."""
     height, width = x.shape[2:]
     padded = F.pad(x, (shift,) * 4, value=fill)
-    for down, along in [(0, 0), *([(shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [])]:
+    moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
+    for down, along in moves:
         moved = padded[:, :, shift + down : shift + down + height, shift + along : shift + along + width]
         yield moved
         if flip:

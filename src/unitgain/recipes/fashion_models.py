@@ -80,8 +80,10 @@ def _with_stem(width: int, activation: Callable[[], nn.Module]) -> OrderedDict[s
 
 
 def _with_head(layers: OrderedDict[str, nn.Module], channels: int) -> nn.Sequential:
+    """The logits are normalized over the batch too, as in the lesson; without that rung 14's rate is too high."""
     layers["pool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-    layers["head"] = nn.Linear(channels, CLASSES)
+    layers["head"] = nn.Linear(channels, CLASSES, bias=False)
+    layers["logits"] = nn.BatchNorm1d(CLASSES)
     return _channels_last(layers)
 
 
@@ -112,7 +114,8 @@ def _channels_last(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
 class ChannelsLast(nn.Module):
     """Gives images the strides of channels_last, (B, C, H, W) in and out.
 
-    For one channel both layouts are the same bytes; torch takes the other, and later layers would go on with that.
+    One channel needs more than `contiguous`: both layouts are the same bytes then; torch takes the other, and later
+    layers would go on with that.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -162,7 +165,8 @@ def nf_resnet(
     """A 3x3 convolution on the image's 2x2 blocks gives (B, widths[0], 14, 14); then a stage of NFBasicBlocks for each
     width, mean, dropout, head.
 
-    The first stage keeps 14x14, each further one halves. Two convolutions on 28x28 would take as long as all stages.
+    The first stage keeps 14x14, each further one halves. With a stem of two convolutions, the first on 28x28, a step
+    takes 1.7 times as long.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(blocks=nn.PixelUnshuffle(2), input=ChannelsLast())
     layers["stem"] = ScaledStdConv2d(4, widths[0], 3, 1, 1)

@@ -42,8 +42,8 @@ NETS: tuple[Net, ...] = ("batchnorm", "normfree")
 _LAST = "last.safetensors"  # the weights of the network trained last, for a run that goes on after it
 GRID = (0.2, 0.4, 0.8)  # rates at batch 256; times the square root of batch/256 at others
 CLIPPING = 0.04  # where the search for AGC's factor begins at batch 256; divided by that root at others
-_CLIPPING_STEP = 4.0
-_FURTHER = 3
+_RATE_STEP, _CLIPPING_STEP = 2.0, 4.0  # from one value to the next
+_FURTHER = 3  # values beyond an end of the grid, at most
 _HELD_OUT = 10_000
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
 Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
@@ -303,27 +303,28 @@ def tune(
         root = (b / 256) ** 0.5
         rates, clipping = [rate * root for rate in GRID], CLIPPING / root
         for net in NETS:
-            best[f"{net} {b}"] = _search(rates, 2.0, partial(score, net, b, clipping))
+            best[f"{net} {b}"] = _search(rates, _RATE_STEP, partial(score, net, b, clipping))
         factors = [clipping / _CLIPPING_STEP, clipping, clipping * _CLIPPING_STEP]
         with_rate = partial(score, "normfree", b, lr=best[f"normfree {b}"])
         best[f"clipping {b}"] = _search(factors, _CLIPPING_STEP, with_rate)
     return best
 
 
-def _search(values: list[float], factor: float, score: Callable[[float], float]) -> float:
+def _search(values: list[float], spacing: float, score: Callable[[float], float]) -> float:
     """The value of the highest score, to four digits; while it is at an end, one more is tried beyond it."""
     top = max(values, key=score)
     for _ in range(_FURTHER):
         if values[0] < top < values[-1]:
             break
-        values = [values[0] / factor, *values] if top == values[0] else [*values, values[-1] * factor]
+        values = [values[0] / spacing, *values] if top == values[0] else [*values, values[-1] * spacing]
         top = max(values, key=score)
     return float(f"{top:.4g}")
 
 
 def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: float) -> dict[str, float]:
-    """Median seconds of a training step of each variant: "batchnorm", "bare" (the same without its norms), "normfree",
-    and "unclipped" (normfree without AGC). Each round runs all of them in random order, for about so many seconds."""
+    """Median seconds of a training step of each variant, at one of the configuration's batch sizes: "batchnorm", "bare"
+    (the same without its norms), "normfree", and "unclipped" (normfree without AGC). Each round runs all of them in
+    random order, for about so many seconds."""
     batch = data[0][:batch_size], data[1][:batch_size]
     variants: dict[str, tuple[Variant, bool]] = {
         "batchnorm": ("batchnorm", False), "bare": ("bare", False), "normfree": ("normfree", True),

@@ -76,11 +76,12 @@ class RunFolder:
             raise InputError(f"--run {self.path}: it is a run of {known['recipe']}, not of {recipe}")
         before = known["settings"]
         now = json.loads(json.dumps(dict(settings)))
-        changed = next((key for key in now if before.get(key) != now[key]), None)
+        # settings that are newer than the run have their defaults
+        changed = next((key for key in now if key in before and before[key] != now[key]), None)
         if changed is not None:
             raise InputError(
-                f"--set {changed}={now[changed]}: the run in {self.path} has {before.get(changed)}; a run goes on with "
-                "the settings that it began with"
+                f"--set {changed}={now[changed]}: the run in {self.path} has {before[changed]}; a run goes on with the "
+                "settings that it began with"
             )
 
     @property

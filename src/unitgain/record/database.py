@@ -117,7 +117,7 @@ def reading(method: _Method) -> _Method:
 
 def _is_truncated(path: str) -> bool:
     """Whether the file is shorter than its header says. Beside a write-ahead log it may be, rightly."""
-    if os.path.exists(path + "-wal"):
+    if os.path.exists(os.path.realpath(path) + "-wal"):
         return False
     with open(path, "rb") as file:
         header = file.read(32)
@@ -129,9 +129,10 @@ def _is_truncated(path: str) -> bool:
 def open_existing(path: str) -> sqlite3.Connection:
     if not os.path.isfile(path):
         raise RecordError(f"record {path}: there is no such file")
+    real = os.path.realpath(path)  # SQLite keeps its log there
     # without a log beside it nobody is writing: immutable reads leave no files behind, and work in read-only folders
-    how = "mode=ro" if os.path.exists(path + "-wal") else "immutable=1"
-    uri = f"file:{quote(os.path.abspath(path))}?{how}"
+    written = os.path.exists(real + "-wal") or os.path.exists(real + "-journal")
+    uri = f"file:{quote(real)}?mode=ro{'' if written else '&immutable=1'}"
     connection = None
     try:
         connection = sqlite3.connect(uri, uri=True, check_same_thread=False)

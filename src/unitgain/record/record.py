@@ -69,7 +69,7 @@ class Record:
         record._read_only, record._closed = True, False
         record._last_commit = time.monotonic()
         record._sites, record._by_name = {}, {}
-        record.refresh()
+        record._read_sites()
         return record
 
     @classmethod
@@ -85,13 +85,19 @@ class Record:
         record._sites, record._by_name = {}, {}
         for table in ("scalar", "histogram", "metric"):
             record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
-        record.refresh()
+        record._read_sites()
         record.commit()
         return record
 
-    @reading
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
+        if self._read_only:  # perhaps nobody was writing when it was opened
+            self._connection.close()
+            self._connection = open_existing(self.path or "")
+        self._read_sites()
+
+    @reading
+    def _read_sites(self) -> None:
         for number, kind, name, position, module, shape, channel_axis, dtype, attributes in self._query(
             "SELECT id, kind, name, position, module, shape, channel_axis, dtype, attributes FROM site"
         ):

@@ -88,7 +88,7 @@ def heading_parts(record: Record) -> list[str]:
     if facts.get("rehearsed_steps"):
         parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
     elif len(record.steps()) > 1:
-        parts.append(f"{count(len(record.steps()), 'step')}")
+        parts.append(count(len(record.steps()), "step"))
     loss = facts.get("loss") or {}
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text
@@ -100,9 +100,7 @@ def heading_parts(record: Record) -> list[str]:
 
 
 def _heading(record: Record) -> Text:
-    first, *rest = (
-        part.replace(" ", "\u00a0") for part in heading_parts(record)
-    )  # lines break between parts
+    first, *rest = heading_parts(record)
     return Text.assemble(
         ("unitgain", "bold"), "  ", (first, "bold cyan"), ("".join(f" · {r}" for r in rest), "dim")
     )

@@ -307,7 +307,7 @@ class Learner:
         *,
         stop_at: float = 4.0,
     ) -> LRFound:
-        """Trains with a learning rate that grows from step to step, to see where the loss falls fastest.
+        """Trains with a learning rate that grows from step to step, to see at which rate the loss is lowest.
 
         The learning rate grows by the same factor at each of `steps` optimizer steps, and the sweep ends early when
         the loss exceeds stop_at times its lowest. Afterwards weights, buffers, gradients, optimizer, random states,

@@ -115,11 +115,11 @@ def find(learn: Learner, start: float, end: float, steps: int, stop_at: float) -
     essential = [c for c in learn.callbacks if c.essential]
     with _restored(learn), learn._with([*essential, sweep], instead=True):
         learn.fit(10**9, valid=False)
-    return read(np.array(sweep.rates), np.array(sweep.losses))
+    return read(np.array(sweep.rates), np.array(sweep.losses), whole=len(sweep.rates) == steps)
 
 
-def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
-    """The suggestions that a sweep's losses give.
+def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
+    """The suggestions that a sweep's losses give. whole: it did not end before its highest rate, in an explosion.
 
     Raises InputError if there are none: the first loss is not finite.
 
@@ -151,7 +151,7 @@ def read(rates: np.ndarray, losses: np.ndarray) -> LRFound:
         f"{valley:.1e}: the loss, smoothed, is lowest there, and higher rates undo what lower ones did; it falls "
         f"fastest at {steepest:.1e}, the cautious choice"
     )
-    if bottom == len(smooth) - 1:
+    if bottom == len(smooth) - 1 and whole:
         reason += "; it was still falling at the end of the sweep, so higher rates may do too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
 

@@ -29,8 +29,9 @@ class Checkpoint(Callback):
     best    the metric whose best epoch is kept too, or None
     mode    "min" if a small value of it is good, "max" if a large one
 
-    Ctrl-C in a single process is heard after the optimizer step that is under way: a checkpoint is written, then
-    KeyboardInterrupt raised. A second Ctrl-C does not wait.
+    Ctrl-C in a single process is heard after the optimizer step that is under way (during validation: after it): a
+    checkpoint is written, then KeyboardInterrupt raised. A second Ctrl-C does not wait. Only where Python's own handler
+    would have had the signal.
 
     `learn.resume(folder)` goes on from the last one; `best_path` is the best one's.
     """
@@ -56,8 +57,7 @@ class Checkpoint(Callback):
         self.folder, self.every, self.keep, self.best, self.mode = Path(folder), every, keep, best, mode
         self.best_value: float | None = None
         self.best_steps: int | None = None
-        self._interrupted = False
-        self._handler: Any = None  # of SIGINT, to be put back
+        self._interrupted = self._listening = False
 
     @property
     def best_path(self) -> Path | None:
@@ -72,8 +72,15 @@ class Checkpoint(Callback):
                     f"Checkpoint({str(self.folder)!r}): the folder holds checkpoints of another run; "
                     "learn.resume(folder) goes on with it, or choose another folder"
                 )
-        if learn.world == 1 and threading.current_thread() is threading.main_thread():
-            self._interrupted, self._handler = False, signal.signal(signal.SIGINT, self._interrupt)
+        self._interrupted = False
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if (
+            learn.world == 1
+            and in_main_thread
+            and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        ):
+            self._listening = True
+            signal.signal(signal.SIGINT, self._interrupt)
 
     def after_batch(self, learn: Learner) -> None:
         if self._interrupted and learn.training and learn.stepped:
@@ -94,15 +101,16 @@ class Checkpoint(Callback):
             if not math.isnan(value) and (self.best_value is None or sign * value < sign * self.best_value):
                 self.best_value, self.best_steps = value, learn.steps
         self._save(learn)
-
-    def after_fit(self, learn: Learner) -> None:
-        if self._interrupted:  # during the last step, or after it
+        if self._interrupted:
             raise KeyboardInterrupt
 
     def cleanup_fit(self, learn: Learner) -> None:
-        if self._handler is not None:
-            signal.signal(signal.SIGINT, self._handler)
-            self._handler = None
+        if self._listening:
+            self._listening = False
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        if self._interrupted:  # also if the fit ended before it could be heard
+            self._interrupted = False
+            raise KeyboardInterrupt
 
     def _interrupt(self, number: int, frame: Any) -> None:
         if self._interrupted:
