@@ -6,6 +6,7 @@ import multiprocessing
 import random
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -178,6 +179,14 @@ def test_save_and_load_by_hand(tmp_path: Path) -> None:
     )
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """A suite in the background of a shell ignores interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 class CtrlC(Callback):
     """Presses it in the middle of a step."""
 
@@ -189,6 +198,7 @@ class CtrlC(Callback):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_is_heard_after_the_step_and_loses_nothing(tmp_path: Path) -> None:
     expected, handler = runs.digest(runs.train("memory", None)), signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
@@ -198,6 +208,7 @@ def test_an_interrupt_is_heard_after_the_step_and_loses_nothing(tmp_path: Path) 
     assert runs.digest(runs.train("memory", tmp_path)) == expected
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         runs.train("memory", tmp_path, extra=(CtrlC(3), CtrlC(3)))
@@ -211,12 +222,14 @@ class Stop(Callback):
             raise CancelFit
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_is_not_lost_where_the_fit_is_cancelled(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         runs.train("memory", tmp_path, extra=(Stop(),))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_two_checkpoints_leave_the_handler_as_it_was(tmp_path: Path) -> None:
     runs.train("memory", tmp_path / "a", extra=(Checkpoint(tmp_path / "b"),))
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
