@@ -283,12 +283,17 @@ def test_the_ladder_judges_means_and_says_what_missed(
 
 
 @pytest.mark.slow
-def test_two_ranks_give_the_single_process_s_losses(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("optimizer", "within"),
+    [("torch_sgd", 1e-5), ("adamw", 1e-3)],  # Adam divides by gradients of the size of rounding, too
+)
+def test_two_ranks_give_the_single_process_s_losses(tmp_path: Path, optimizer: str, within: float) -> None:
     if source.find_fashion_mnist() is None:
         pytest.skip("Fashion-MNIST is not on this machine")
     from unitgain.record import Record
 
     settings = ["--set", "held_out=58000", "--set", "epochs=1", "--set", "every=5"]
+    settings += ["--set", f"optimizer={optimizer}"]
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
@@ -301,14 +306,14 @@ def test_two_ranks_give_the_single_process_s_losses(tmp_path: Path) -> None:
             "train",
             "fashion-mnist",
             *settings,
-            "--run",
+            "-r",  # torchrun takes --run for its own --run-path
             str(tmp_path / name),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
     curves = [Record.load(tmp_path / name / "record.sqlite").metric("loss")[1] for name in ("one", "two")]
     assert len(curves[0]) == 8
-    assert curves[1].tolist() == pytest.approx(curves[0].tolist(), abs=1e-5)
+    assert curves[1].tolist() == pytest.approx(curves[0].tolist(), abs=within)
 
 
 def _silent(_: str) -> None:
