@@ -62,8 +62,8 @@ class NfVsBnConfig:
 
     batch_sizes: tuple[int, ...] = (256, 32, 4)
     examples: tuple[int, ...] = (60_000, 60_000, 60_000)
-    batchnorm_lr: tuple[float, ...] = (0.4, 0.14, 0.05)
-    normfree_lr: tuple[float, ...] = (0.8, 0.28, 0.1)
+    batchnorm_lr: tuple[float, ...] = (0.2, 0.28, 0.0125)
+    normfree_lr: tuple[float, ...] = (0.4, 0.28, 0.0125)
     seeds: tuple[int, ...] = (0, 1, 2)
     clipping: tuple[float, ...] = (0.04, 0.11, 0.32)
     weight_decay: float = 5e-4
