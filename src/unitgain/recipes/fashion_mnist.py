@@ -183,7 +183,7 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
 DEFAULT = FashionConfig()
 BEST = FashionConfig(
     network="nf_resnet", widths=(32, 64, 128), depths=(2, 2, 2), epochs=27, lr=3e-2, weight_decay=0.05,
-    decay_norms=False, batch_size=256, shift=2, flip=True, erase=8, drop=0.1, ema=0.999, flip_test=True,
+    decay_norms=False, batch_size=256, shift=1, flip=True, erase=6, drop=0.1, ema=0.999, flip_test=True,
     shift_test=1, bfloat16=True, every=100,
 )  # fmt: skip
 PRESETS: dict[str, FashionConfig] = {
