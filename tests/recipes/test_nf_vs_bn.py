@@ -163,7 +163,15 @@ def test_tuning_goes_on_where_the_best_rate_is_at_an_end(monkeypatch) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"examples": (1, 2)}, {"seeds": ()}, {"batch_sizes": (256, 32, 1)}, {"examples": (100, 100, 100)}],
+    [
+        {"examples": (1, 2)},
+        {"seeds": ()},
+        {"batch_sizes": (256, 32, 1)},
+        {"examples": (100, 100, 100)},
+        {"clipping": (-1.0, 0.1, 0.3)},
+        {"clipping": (0.1,)},
+        {"batchnorm_lr": (0.0, 0.1, 0.1)},
+    ],
 )
 def test_settings_that_do_not_fit_together_are_refused(wrong: dict) -> None:
     with pytest.raises(InputError):

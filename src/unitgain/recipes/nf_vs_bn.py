@@ -80,6 +80,13 @@ class NfVsBnConfig:
                     f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
                     f"{list(self.batch_sizes)} is right"
                 )
+        for name in ("batchnorm_lr", "normfree_lr"):
+            if not all(rate > 0 for rate in getattr(self, name)):
+                raise InputError(f"--set {name}={list(getattr(self, name))}: numbers above 0 are right")
+        if not all(c >= 0 for c in self.clipping):
+            raise InputError(
+                f"--set clipping={list(self.clipping)}: numbers of at least 0 are right (0: none)"
+            )
         if not self.batch_sizes or not self.seeds or min(self.batch_sizes) < 2:
             raise InputError(
                 "--set batch_sizes, seeds: at least one of each is right, and batches of at least 2"
