@@ -80,6 +80,13 @@ def test_measuring_changes_no_bit_of_the_weights(images: Images) -> None:
     assert all(torch.equal(a, b) for a, b in zip(with_probe.parameters(), without.parameters()))
 
 
+@pytest.mark.parametrize("name", ["shift", "shift_test", "erase"])
+def test_moving_or_blanking_whole_images_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name}=28: expected less than the 28 pixels"):
+        replace(DEFAULT, **{name: 28})
+    replace(DEFAULT, **{name: 27})
+
+
 class _Killed(BaseException):
     """Stands for the machine going down."""
 

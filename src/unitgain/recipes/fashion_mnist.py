@@ -47,6 +47,7 @@ from .registry import Recipe
 from .runs import Outcome, RunFolder
 
 Network = Literal["plain", "pooled", "wide", "normfree", "nf_resnet"]
+SIDE = 28  # pixels
 OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adamw"]
 
 
@@ -132,6 +133,11 @@ class FashionConfig:
         for name, low in least.items():
             if getattr(self, name) < low:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
+        for name in ("shift", "shift_test", "erase"):
+            if getattr(self, name) >= SIDE:
+                raise InputError(
+                    f"--set {name}={getattr(self, name)}: expected less than the {SIDE} pixels of an image's side"
+                )
         for name in ("ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum"):
             if not 0 <= getattr(self, name) < 1:
                 raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
