@@ -189,6 +189,17 @@ def test_the_valley_of_a_known_curve(noise: float) -> None:
     assert found.valley == pytest.approx(0.4, rel=0.3)  # smoothing flattens the wall at 1
 
 
+def test_the_valley_ends_where_the_loss_first_rises() -> None:
+    rates = np.logspace(-6, 1, 100)
+    logs = np.log10(rates)
+    one = 2.5 - 1.5 * np.exp(-0.5 * ((logs + 1.5) / 0.3) ** 2)
+    deeper = one - 1.7 * np.exp(-0.5 * ((logs + 0.3) / 0.2) ** 2)  # of a network that went through the rise
+    assert np.argmin(deeper) > np.argmin(one)
+    assert read(rates, deeper).valley == pytest.approx(10**-1.5, rel=0.2)
+    bump = one + 0.3 * np.exp(-0.5 * ((logs + 4) / 0.3) ** 2)  # before the fall: nothing has been won yet
+    assert read(rates, bump).valley == pytest.approx(10**-1.5, rel=0.2)
+
+
 def test_wrong_arguments() -> None:
     learn = Learner(
         Net(), InMemoryLoader(xy(), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()]

@@ -24,7 +24,6 @@ from ..data import load_fashion_mnist
 from ..data.fashion_mnist import MEAN, STD, ImageSplit
 from ..errors import InputError
 from ..optim import SGD, Adam, Momentum, RMSProp
-from ..remedies import init_
 from ..train import (
     EMA,
     LSUV,
@@ -60,7 +59,8 @@ class FashionConfig:
     depths       nf_resnet: blocks of each stage
     activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
     norm         plain: none, layer or batch
-    init         torch's default, kaiming (ug.init_), or lsuv after it, on the first batch
+    init         torch's default; kaiming: the ladder's, by which every layer, the first and the head too, gets the gain
+                 of its activation's leak, and biases stay torch's; lsuv after that, on the first batch
     normalize    inputs of mean 0 and std 1 instead of 0..1
     optimizer    ours by name; torch_sgd is torch's; adamw is our Adam with weight_decay
     lr           learning rate: the highest one if one_cycle, else the constant one
@@ -271,7 +271,7 @@ def make_learner(
     """The Learner that trains. Weights come from torch's global generator, seeded here; so does augmentation; the order
     of the data has a generator of its own."""
     torch.manual_seed(config.seed)
-    model = make_model(config, images.train.images[: config.batch_size])
+    model = make_model(config)
     augments = config.shift or config.flip or config.erase
     loader = InMemoryLoader(
         (images.train.images, images.train.labels), config.batch_size, shuffle=True, seed=config.seed,
@@ -301,8 +301,8 @@ def _background(config: FashionConfig) -> float:
     return -MEAN / STD if config.normalize else 0.0
 
 
-def make_model(config: FashionConfig, batch: Tensor) -> nn.Module:
-    """The network with its initialization. batch: images for init_, which reads shapes and what follows what."""
+def make_model(config: FashionConfig) -> nn.Module:
+    """The network with its initialization."""
     made = {
         "plain": lambda: models.plain(config.widths, config.activation, config.norm),
         "pooled": lambda: models.pooled(config.widths, config.activation),
@@ -311,12 +311,10 @@ def make_model(config: FashionConfig, batch: Tensor) -> nn.Module:
         "nf_resnet": lambda: models.nf_resnet(config.widths, config.depths, config.drop),
     }[config.network]()
     if config.init != "default":
-        # as the lesson's: the textbook's draw, the head like the rest, biases as torch draws them
-        biases = {name: p.detach().clone() for name, p in made.named_parameters() if name.endswith("bias")}
-        init_(made, batch=batch, flat=False, readout=1.0)
-        with torch.no_grad():
-            for name, bias in biases.items():
-                made.get_parameter(name).copy_(bias)
+        leak = models.LEAK if config.activation == "general_relu" else 0.0
+        for module in made.modules():
+            if isinstance(module, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(module.weight, a=leak)
     return made
 
 

@@ -2,7 +2,7 @@
 
     plain      five 3x3 convolutions of stride 2, with any activation and norm: rungs 1 to 13
     pooled     fast.ai's residual blocks behind a convolution: rung 14
-    wide       basic residual blocks, wider, with the stride in each block's first convolution: rung 15
+    wide       basic residual blocks, wider, from 28x28 positions on: rung 15
     normfree   a few convolutions with scaled weight standardization: the default
     nf_resnet  residual blocks with scaled weight standardization: preset best
 
@@ -31,10 +31,11 @@ from ..nn import (
 )
 
 CLASSES = 10
+LEAK = 0.1  # of general_relu
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "relu": nn.ReLU,
-    "general_relu": partial(GeneralReLU, leak=0.1, sub=0.4),
+    "general_relu": partial(GeneralReLU, leak=LEAK, sub=0.4),
 }
 NORMS: dict[str, Callable[[int], nn.Module] | None] = {
     "none": None,
@@ -66,16 +67,18 @@ def pooled(widths: Sequence[int], activation: str = "general_relu") -> nn.Sequen
 
 
 def wide(widths: Sequence[int]) -> nn.Sequential:
-    """A 5x5 convolution of stride 2, then a BasicBlock for each further width, of stride 2 but for the first one."""
-    layers = _with_stem(widths[0], nn.ReLU)
+    """A 5x5 convolution that keeps 28x28, then a BasicBlock of stride 2 for each further width."""
+    layers = _with_stem(widths[0], nn.ReLU, stride=1)
     for i, (before, after) in enumerate(pairwise(widths), start=1):
-        layers[f"block{i}"] = BasicBlock(before, after, 1 if i == 1 else 2, pooled=True)
+        layers[f"block{i}"] = BasicBlock(before, after, 2, pooled=True)
     return _with_head(layers, widths[-1])
 
 
-def _with_stem(width: int, activation: Callable[[], nn.Module]) -> OrderedDict[str, nn.Module]:
-    """(B, 1, 28, 28) -> (B, width, 14, 14)."""
-    stem = nn.Conv2d(1, width, 5, 2, 2, bias=False)
+def _with_stem(
+    width: int, activation: Callable[[], nn.Module], stride: int = 2
+) -> OrderedDict[str, nn.Module]:
+    """(B, 1, 28, 28) -> (B, width, 28 / stride, 28 / stride)."""
+    stem = nn.Conv2d(1, width, 5, stride, 2, bias=False)
     return OrderedDict(input=ChannelsLast(), stem=stem, norm=nn.BatchNorm2d(width), act=activation())
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
 _FALL = 0.02  # of the first loss: less than this is no fall
 _NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
+_RISE = 0.1  # of the fall: the valley ends where the loss has risen by that
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,8 @@ class LRFound:
     rates, losses  (steps,) each, in the order of the sweep
     smooth         the losses, single spikes left out, averaged over neighbouring rates
     steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
-    valley         rate at which the smoothed loss is lowest: beyond it steps of this size do harm. None too
+    valley         rate at which the smoothed loss is lowest before it rises for the first time: beyond it steps of
+                   this size do harm, and what a network does after them says nothing about a sound one. None too
     suggestion     the valley: on the two ladders it trains each network about as well as the rate picked by hand
                    (docs/training.md), and the point of steepest descent lies 2 to 30 times lower
     reason         why, in a sentence
@@ -139,7 +141,7 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
         return _with_reason(
             nothing, f"the loss exploded within {len(losses)} steps, at rates of {rates[-1]:.1e} already"
         )
-    bottom = int(np.argmin(smooth))
+    bottom = int(np.argmin(smooth[: _first_rise(smooth, error)]))
     begin = int(np.argmax(smooth[: bottom + 1]))
     fall = smooth[begin] - smooth[bottom]
     if fall < max(_FALL * abs(smooth[begin]), _NOISE * error) or bottom - begin < 2:
@@ -154,6 +156,19 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
     if bottom == len(smooth) - 1 and whole:
         reason += "; it was still falling at the end of the sweep, so higher rates may do too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
+
+
+def _first_rise(smooth: np.ndarray, error: float) -> int:
+    """Where the smoothed loss has, after a fall, risen for the first time by more than its noise; else its length."""
+    top = low = smooth[0]
+    fall = 0.0
+    for i, loss in enumerate(smooth):
+        if loss < low:
+            low, fall = loss, top - loss
+        top = max(top, loss)
+        if fall > max(_FALL * abs(top), _NOISE * error) and loss - low > max(_RISE * fall, _NOISE * error):
+            return i
+    return len(smooth)
 
 
 def _with_reason(found: LRFound, reason: str) -> LRFound:
