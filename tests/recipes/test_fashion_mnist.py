@@ -141,7 +141,7 @@ def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(
 
 
 def test_a_diverged_run_is_an_error_that_says_what_to_do(images: Images) -> None:
-    with pytest.raises(InputError, match="lower the rate"):
+    with pytest.raises(InputError, match="a new run with a lower rate"):
         train(replace(PRESETS["rung1"], batch_size=16, lr=1e20, epochs=3), images=images, say=_silent)
 
 

@@ -95,7 +95,9 @@ def test_the_names_in_the_package_will_do(monkeypatch, tmp_path: Path) -> None:
 
 def test_a_run_that_diverges_ends_and_its_record_says_so(names: str, tmp_path: Path) -> None:
     settings = small_runs.config(names, variant="tanh", lr=1e38, save_every=60)
-    with pytest.raises(ug.InputError, match=r"from step \d+ on the loss is not finite; lower the rate"):
+    with pytest.raises(
+        ug.InputError, match=r"from step \d+ on the loss is not finite; begin a new run with a lower rate"
+    ):
         small_runs.train(tmp_path / "run", settings)
     record = ug.Record.load(tmp_path / "run" / "record.sqlite")
     assert {"UG104", "UG504"} & {f.code for f in ug.diagnose(record).findings}

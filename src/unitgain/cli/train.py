@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -61,6 +62,12 @@ def train(
         if rank == 0:
             raise
         raise typer.Exit(WRONG_INPUT) from None  # rank 0 says the same
+    ended = folder.outcome() if resume and folder is not None else None
+    if ended is not None:
+        if rank == 0:
+            _print_outcome(ended)
+            note(f"{run}: this run has ended; to train anew, name another folder")
+        return
     with contextlib.ExitStack() as stack:
         if rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
@@ -76,9 +83,7 @@ def train(
         _leave_group()
         if outcome.record is not None:
             outcome.record.close()
-        rows = [(name.replace("_", " "), _number(value)) for name, value in outcome.metrics.items()]
-        rows.append(("seconds", f"{outcome.seconds:.1f}"))
-        Console().print(table_of(("", ">"), rows), soft_wrap=True)
+        _print_outcome({**outcome.metrics, "seconds": outcome.seconds})
     if folder is not None and rank == 0:
         note(f"run written: {run} (record, weights, plots; unitgain check {shlex.quote(str(run))} judges it)")
 
@@ -93,7 +98,7 @@ def lr_find(
     end: Annotated[float, typer.Option(metavar="RATE", help="Highest rate.", show_default=True)] = 10.0,
     steps: Annotated[
         int, typer.Option(metavar="N", min=10, help="Steps of the sweep.", show_default=True)
-    ] = 100,
+    ] = 400,
     debug: Debug = False,
 ) -> None:
     """Sweep the learning rate over a recipe's untrained model and read a good one off.
@@ -156,6 +161,15 @@ def _leave_group() -> None:
 
     if distributed.is_available() and distributed.is_initialized():
         distributed.destroy_process_group()
+
+
+def _print_outcome(metrics: Mapping[str, float]) -> None:
+    texts = {
+        **{name: _number(value) for name, value in metrics.items()},
+        "seconds": f"{metrics['seconds']:.1f}",
+    }
+    rows = [(name.replace("_", " "), text) for name, text in texts.items()]
+    Console().print(table_of(("", ">"), rows), soft_wrap=True)
 
 
 def _number(value: float) -> str:

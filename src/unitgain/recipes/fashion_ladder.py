@@ -78,6 +78,7 @@ class _Ladder:
         self.short, self.say = options.short, say
         self.found: dict[int, tuple[list[float], list[float]]] = {}
         self.missed: list[str] = []
+        self.tested = 0  # images
         self._images: dict[tuple[bool, int], Images] = {}
 
     def _load(self, config: FashionConfig) -> Images:
@@ -92,6 +93,7 @@ class _Ladder:
                     *(ImageSplit(s.images[:512], s.labels[:512]) for s in (images.train, images.test))
                 )
             self._images[key] = images
+            self.tested = len(images.test)
         return self._images[key]
 
     def _train(self, config: FashionConfig, seeds: Iterable[int]) -> tuple[list[float], list[float]]:
@@ -138,11 +140,12 @@ class _Ladder:
             ">seconds",
         ]
         notes = [
-            f"Accuracy on the 10,000 test images, {self.seeds} seed{'s' if self.seeds > 1 else ''} of weights and data "
-            "order each. published: one seed of the author's. seconds: of one training. Rungs 9 to 12 have rung 7's "
-            "network; every rung keeps the changes before it, but for the optimizer. Rung 13 is judged by what the "
-            f"author's own code gave when it was run again on two CPU cores, {_percent(RERUN[13])}; 90.6% is what he "
-            "printed. Rungs 1 and 2 may fail in the lesson too and are not judged."
+            f"Accuracy on {self.tested:,d} test images, {self.seeds} seed{'s' if self.seeds > 1 else ''} of weights "
+            "and data order each. published: one seed of the author's. seconds: of one training. Rungs 9 to 12 have "
+            "rung 7's network; every rung keeps the changes before it, but for the optimizer. Rung 13 is judged by "
+            "what the author's own code gave when it was run again on two CPU cores, "
+            f"{_percent(RERUN[13])}; 90.6% is what he printed. Rungs 1 and 2 may fail in the lesson too and are not "
+            "judged."
         ]
         return Table("Accuracies", columns, rows, notes)
 

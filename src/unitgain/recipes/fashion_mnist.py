@@ -240,13 +240,11 @@ def train(
     learn = make_learner(config, images, run, [_Say(say)])
     if resume and run is not None:
         learn.resume(run.checkpoints)
-    began = time.perf_counter()
     learn.fit(config.epochs, valid=False)
     if config.late_epochs:
         for group in learn.optimizer.param_groups:
             group["lr"] = config.late_lr
         learn.fit(config.late_epochs, valid=False)
-    seconds = time.perf_counter() - began
     correct, loss = evaluate(
         learn.model, images.test, flip=config.flip_test, shift=config.shift_test, fill=_background(config),
         bfloat16=config.bfloat16,
@@ -257,7 +255,7 @@ def train(
     last = max(0, learn.steps - 1)
     learn.record.add_metrics((last, name, metrics[name]) for name in ("test_accuracy", "test_loss"))
     learn.record.commit()
-    return Outcome("fashion-mnist", config, learn.model, metrics, seconds, learn.record)
+    return Outcome("fashion-mnist", config, learn.model, metrics, learn.seconds, learn.record)
 
 
 def learner(config: FashionConfig) -> Learner:
@@ -397,8 +395,8 @@ class _Say(Callback):
     def after_epoch(self, learn: Learner) -> None:
         if not math.isfinite(learn.metrics["train_loss"]):
             raise InputError(
-                f"fashion-mnist: in epoch {learn.epoch + 1} the loss is not finite any more; lower the rate "
-                "(--set lr=0.01)"
+                f"fashion-mnist: in epoch {learn.epoch + 1} the loss is not finite any more; begin a new run with a "
+                "lower rate (--set lr=0.01)"
             )
         if learn.rank == 0:
             metrics, seconds = learn.metrics, time.perf_counter() - self.began

@@ -8,7 +8,6 @@ normalizer-free by default, its constants measured on the first batch.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,16 +165,14 @@ def run_pieces(
         learn.resume(run.checkpoints)
     elif run is not None and not learn.rank and epochs:
         draw_batch(learn, run, pieces.split)
-    began = time.perf_counter()
     learn.fit(epochs)
-    seconds = time.perf_counter() - began
     metrics = {**learn.metrics, "images_per_second": pieces.report.rate}
     if learn.rank == 0:
         metrics["unreadable"] = float(tell_unreadable(pieces.items, say))
         if run is not None:
             draw_mistakes(learn, run, pieces.split, make_loader(pieces.items[1], 64, train=False, workers=0))
     learn.record.commit()
-    return Outcome(name, config, learn.model, metrics, seconds, learn.record)
+    return Outcome(name, config, learn.model, metrics, learn.seconds, learn.record)
 
 
 def learner(config: ImageFolderConfig) -> Learner:

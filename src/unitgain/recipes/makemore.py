@@ -8,6 +8,7 @@ evaluated at the end. Draws of 1,000 batches at once are the same stream as sing
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -115,7 +116,8 @@ def train_on(
             record.commit()
             step = training.step - len(losses) + int(finite.int().argmin())
             raise InputError(
-                f"makemore: from step {step} on the loss is not finite; lower the rate (--set lr=0.01)"
+                f"makemore: from step {step} on the loss is not finite; begin a new run with a lower rate "
+                "(--set lr=0.01)"
             )
         if training.step % _TOLD == 0 or training.step == config.steps:
             rate = training.step / training.seconds
@@ -123,6 +125,12 @@ def train_on(
     model = training.model
     train_loss, _ = evaluate(model, names.train.x, names.train.y)
     val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
+    if not math.isfinite(
+        train_loss + val_loss
+    ):  # the last step may spoil what the losses before it do not show
+        raise InputError(
+            "makemore: the trained weights give no finite loss; begin a new run with a lower rate (--set lr=0.01)"
+        )
     record.log(config.steps - 1, train_loss=train_loss, val_loss=val_loss)
     record.commit()
     metrics = {

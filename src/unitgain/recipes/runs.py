@@ -11,6 +11,7 @@ plots/                 loss.png, updates.png, ...
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -114,10 +115,23 @@ class RunFolder:
         beside = self.path / ".weights.tmp"
         beside.write_bytes(save(state))
         os.replace(beside, self.weights)
-        self.write_json("metrics.json", {**outcome.metrics, "seconds": outcome.seconds})
         if outcome.record is not None:
             outcome.record.commit()
             draw(outcome.record, self.path / "plots")
+        numbers = {**outcome.metrics, "seconds": outcome.seconds}
+        # JSON has no NaN
+        finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
+        self.write_json("metrics.json", finite)  # last: it says that the run has ended
+
+    def outcome(self) -> dict[str, float] | None:
+        """metrics.json: what a run that has ended gave; None for one that has not."""
+        try:
+            found = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
+            return {name: math.nan if value is None else float(value) for name, value in found.items()}
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(f"{self.path / 'metrics.json'}: cannot be read: {error}") from error
 
 
 def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:

@@ -69,7 +69,11 @@ def read(path: str | os.PathLike[str]) -> Any:
         return _read(path)
     except _Refused as reason:
         good = next((p for p in reversed(list_folder(path.parent)) if p != path and is_good(p)), None)
-        hint = f"; the last good one is {good}" if good is not None else ""
+        hint = (
+            f"; the last good one is {good} (to go on from it, delete those after it)"
+            if good is not None
+            else ""
+        )
         raise InputError(f"checkpoint {path}: {reason}{hint}") from reason.__cause__
 
 

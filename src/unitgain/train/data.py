@@ -88,6 +88,20 @@ def iter_once(part: Any) -> bool:
     return hasattr(part, "__next__")
 
 
+def check_not_empty(data: Data, validate: bool) -> None:
+    """Raises InputError for loaders that say themselves that they have no batch."""
+    for loader, training in ((data.train, True), (data.valid if validate else None, False)):
+        if loader is not None and length(loader) == 0:
+            raise no_batch(training)
+
+
+def no_batch(training: bool) -> InputError:
+    which = "training" if training else "validation"
+    return InputError(
+        f"data: the {which} data gave no batch; are they empty, or fewer than one batch with drop_last=True?"
+    )
+
+
 def length(loader: Any) -> int | None:
     """Batches in one pass, None where the loader does not know."""
     try:

@@ -205,7 +205,7 @@ def _restored(learn: Learner) -> Iterator[None]:
     state = {p: {k: _copy(v) for k, v in s.items()} for p, s in optimizer.state.items()}
     groups = [{k: _copy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
     memories = [(dict(vars(c)), copy.deepcopy(c.state_dict())) for c in callbacks]
-    kept = {name: getattr(learn, name) for name in _KEPT}
+    kept, seconds = {name: getattr(learn, name) for name in _KEPT}, learn.seconds
     learn.history, learn.metrics = list(learn.history), dict(learn.metrics)
     with resume.untouched(learn):
         try:
@@ -231,6 +231,7 @@ def _restored(learn: Learner) -> Iterator[None]:
                     callback.load_state_dict(memory)
             for name, value in kept.items():
                 setattr(learn, name, value)
+            learn.clock.seconds = seconds
 
 
 _KEPT = ("fits", "steps", "epoch", "epochs", "batch_index", "training", "stepped", "batch", "inputs", "kwargs",

@@ -56,6 +56,7 @@ class Position:
                 close()
 
     def _count(self, learn: Learner, source: Iterable[Any], first: int) -> Any:
+        learn.batch_index = first - 1
         for learn.batch_index, batch in enumerate(source, first):
             if learn.training:
                 self.given = learn.batch_index + 1
@@ -84,6 +85,12 @@ class Resume:
             raise InputError(
                 f"checkpoint {self.path}: it was written in epoch {state['epoch']} of {state['epochs']}, and fit is "
                 f"asked for {learn.epochs}; resume with the calls of the run that wrote it"
+            )
+        planned = next((c for c in learn.callbacks if getattr(c, "plans_epochs", False)), None)
+        if planned is not None and state["epochs"] != learn.epochs:
+            raise InputError(
+                f"checkpoint {self.path}: its run was to have {state['epochs']} epochs, this one {learn.epochs}, and "
+                f"{type(planned).__name__} spreads over all of them; resume with the calls of the run that wrote it"
             )
         if state["batches"] != learn.batches:
             raise InputError(
@@ -124,7 +131,7 @@ def find(path: str | os.PathLike[str]) -> Resume | None:
         if not found:
             return None
         path = found[-1]
-    return Resume(path, checkpoint.read(path))
+    return Resume(path, _read(path))
 
 
 def save(learn: Learner, path: str | os.PathLike[str]) -> None:
@@ -134,7 +141,22 @@ def save(learn: Learner, path: str | os.PathLike[str]) -> None:
 
 
 def load(learn: Learner, path: str | os.PathLike[str]) -> None:
-    put_back(learn, checkpoint.read(path), Path(path), steps=False)
+    put_back(learn, _read(path), Path(path), steps=False)
+
+
+def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    state = checkpoint.read(path)
+    if (
+        not isinstance(state, dict)
+        or not {"fit", "model", "optimizer", "callbacks", "random"} <= state.keys()
+    ):
+        whose = (
+            f"of the recipe {state['recipe']}"
+            if isinstance(state, dict) and "recipe" in state
+            else "of something else"
+        )
+        raise InputError(f"checkpoint {path}: it is not a Learner's, but {whose}")
+    return state
 
 
 def take(learn: Learner) -> dict[str, Any]:
@@ -148,9 +170,9 @@ def take(learn: Learner) -> dict[str, Any]:
         "epoch": learn.epoch if inside else min(learn.epoch + 1, learn.epochs),
         "batch": learn.position.given if inside else 0,
         "model": named, "model_versions": dict(getattr(named, "_metadata", {})), "model_unsaved": unsaved,
-        "optimizer": learn.optimizer.state_dict(),
+        "optimizer": learn.optimizer.state_dict(), "optimizer_class": _class(learn.optimizer),
         "callbacks": {key: state for key, state in callbacks.items() if state},
-        "metrics": learn.metrics, "history": learn.history,
+        "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
         "random": _of_all_ranks(learn, randomness.take()),
         "start": learn.position.start if inside else {},
         "train": _data_state(learn.data.train), "valid": _data_state(learn.data.valid),
@@ -171,6 +193,12 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
     except (RuntimeError, KeyError) as error:
         first = str(error).strip().splitlines()
         raise InputError(f"checkpoint {path}: it is of another model: {' '.join(first[:3])}") from error
+    wrote, own = state.get("optimizer_class"), _class(learn.optimizer)
+    if wrote not in (
+        None,
+        own,
+    ):  # states of unlike optimizers would load, and fail or go astray at the next step
+        raise InputError(f"checkpoint {path}: its run was trained with {wrote}, this one is with {own}")
     try:
         learn.optimizer.load_state_dict(state["optimizer"])
     except (ValueError, KeyError) as error:
@@ -179,19 +207,24 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         for key, value in kept.items():
             if isinstance(value, torch.Tensor):
                 kept[key] = laid_out_like(value, parameter)
-    own = dict(_keys(learn))
+    callbacks = dict(_keys(learn))
     for key, saved in state["callbacks"].items():
-        if key in own:
-            own[key].load_state_dict(saved)
+        if key in callbacks:
+            callbacks[key].load_state_dict(saved)
         elif steps:
             raise InputError(
                 f"checkpoint {path}: its run had a callback {key}, this one has not; resume with the same callbacks"
             )
     if steps:
         learn.steps, learn.metrics, learn.history = state["steps"], state["metrics"], state["history"]
+        learn.clock.seconds = state.get("seconds", 0.0)
     everyone = state["random"]
     if learn.rank < len(everyone):
         randomness.put(everyone[learn.rank])
+
+
+def _class(thing: object) -> str:
+    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

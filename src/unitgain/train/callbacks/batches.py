@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ...errors import InputError
 from .. import resume
-from ..callback import Callback, CancelPass
-from ..data import map_tensors, split
+from ..callback import Callback
+from ..data import Data, map_tensors, split
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -147,12 +147,30 @@ class Normalize(Callback):
 
 
 class SingleBatch(Callback):
-    """Ends every pass after its first batch: does it run at all?"""
+    """Every pass has its first batch only: does it run at all?"""
 
-    order = 1000
+    order = -1000
 
-    def after_batch(self, learn: Learner) -> None:
-        raise CancelPass
+    def before_pass(self, learn: Learner) -> None:
+        self._data = learn.data
+        learn.data = Data(
+            *(None if loader is None else _First(loader) for loader in (learn.data.train, learn.data.valid))
+        )
+
+    def cleanup_pass(self, learn: Learner) -> None:
+        learn.data = self._data
+
+
+class _First:
+    """A loader's first batch."""
+
+    def __init__(self, loader: Iterable[Any]):
+        self.loader = loader
+
+    def __iter__(self) -> Iterator[Any]:
+        for batch in self.loader:
+            yield batch
+            return
 
 
 def _first_floating(batch: Any) -> Tensor | None:

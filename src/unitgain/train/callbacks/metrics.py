@@ -50,8 +50,9 @@ class Metrics(Callback):
     """Fills learn.metrics at the end of every epoch: train_loss, valid_loss, and each metric of the validation pass
     under its name.
 
-    metrics  functions of (outputs, targets) that give a mean over the batch, or objects with update, compute and
-             reset, as torchmetrics has them; by position under their own names, by keyword under that
+    metrics  functions of (outputs, targets), or (logits, labels) where the model takes its labels itself, that give a
+             mean over the batch, or objects with update, compute and reset, as torchmetrics has them; by position under
+             their own names, by keyword under that
     train    compute them in training passes too, as train_NAME
 
     >>> Metrics(accuracy, top=accuracy).names
@@ -100,14 +101,14 @@ class Metrics(Callback):
         self._loss.add(learn.loss, count)
         if learn.training and not self.train:
             return
-        outputs = learn.outputs.detach() if isinstance(learn.outputs, Tensor) else learn.outputs
+        outputs, target = _judged(learn)
         with torch.no_grad():
             for metric in self.metrics.values():
                 if isinstance(metric, Mean):
                     assert metric.function is not None
-                    metric.add(metric.function(outputs, learn.target), count)
+                    metric.add(metric.function(outputs, target), count)
                 else:
-                    metric.update(outputs, learn.target)
+                    metric.update(outputs, target)
 
     def after_pass(self, learn: Learner) -> None:
         prefix = "train_" if learn.training else ""
@@ -131,6 +132,15 @@ class Metrics(Callback):
             mean = self._loss if name == "loss" else self.metrics.get(name)
             if isinstance(mean, Mean):
                 mean.total, mean.count = total, count
+
+
+def _judged(learn: Learner) -> tuple[Any, Any]:
+    """Outputs and target; where the model takes its labels itself, as Hugging Face's do, its logits and the labels."""
+    outputs, target = learn.outputs, learn.target
+    if target is None:
+        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
+        outputs, target = outputs if logits is None else logits, learn.kwargs.get("labels")
+    return outputs.detach() if isinstance(outputs, Tensor) else outputs, target
 
 
 def _is_object(metric: Any) -> bool:

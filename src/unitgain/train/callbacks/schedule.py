@@ -83,6 +83,7 @@ class OneCycle(Callback):
 
     order = 30
     essential = False
+    plans_epochs = True  # a resumed run must have as many as the first one
 
     def __init__(
         self,
