@@ -317,6 +317,13 @@ def test_the_same_seed_gives_the_same_weights_and_input(here, finds) -> None:
     assert drawn[0][1] != drawn[2][1]
 
 
+def test_the_text_names_the_html_page_where_one_is_written(here, capsys) -> None:
+    assert main([*GOOD, "--fail-on", "never"]) == 0
+    assert "(why: --html FILE or report.save)" in " ".join(capsys.readouterr().out.split())
+    assert main([*GOOD, "--html", "page.html", "--fail-on", "never"]) == 0
+    assert "(see page.html)" in " ".join(capsys.readouterr().out.split())
+
+
 def test_json_on_stdout_is_json_only_even_if_the_model_prints(here, capsys) -> None:
     assert main([*GOOD, "--json", "-", "--fail-on", "never"]) == 0
     body = json.loads(capsys.readouterr().out)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from build import Net
 
+import unitgain as ug
+
 LN10 = math.log(10)
 
 
@@ -90,6 +92,91 @@ def test_a_loss_that_is_nan_after_the_first_step_is_dated() -> None:
     losses[0] = 2.3
     finding = only(run(losses, lr=np.full(100, 10.0)), "UG504")
     assert finding.evidence["began"] == 0
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("good", [1, 2, 3, 12, 30])
+def test_a_short_run_whose_loss_becomes_nan_is_judged(bad: float, good: int) -> None:
+    """It used to be "cannot tell: nothing was measured" up to 40 recorded losses."""
+    finding = only(run([*np.linspace(2.3, 1.5, good), bad, bad]), "UG504")
+    assert (finding.severity, finding.evidence["began"]) == ("error", good - 1)
+    assert finding.evidence["lowest"] == pytest.approx(1.5 if good > 1 else 2.3)
+
+
+@pytest.mark.parametrize("scatter", [0.0, 1.0])
+@pytest.mark.parametrize("good", [1, 2, 3, 12])
+def test_a_short_run_that_ends_far_above_its_start_is_judged(good: int, scatter: float) -> None:
+    wild = 4e5 * np.exp(scatter * np.random.default_rng(good).normal(size=20))
+    finding = only(run([*np.linspace(1.5, 1.2, good), *wild]), "UG504")
+    assert (finding.severity, finding.evidence["began"]) == ("error", good - 1)
+    assert finding.evidence["last"] > 1e4
+
+
+def test_a_short_run_with_a_spike_or_a_lucky_first_batch_is_not_judged() -> None:
+    spike = run([1.1, 50, 20, *np.linspace(9, 2.1, 12)])
+    hard = run([*np.linspace(2.3, 1.5, 14), 40])  # one hard batch at the end
+    lucky = run([0.05, *np.random.default_rng(0).lognormal(-1, 1.5, 30)])
+    for net in (spike, hard, lucky):
+        assert "too few steps" in net.diagnose(select=["UG504"]).abstained["UG504"]
+
+
+def test_nothing_was_measured_is_not_said_of_recorded_losses() -> None:
+    def verdict(losses) -> str:
+        record = ug.Record()
+        record.set_meta("facts", {"mode": "training"})
+        record.add_metrics((i, "loss", float(v)) for i, v in enumerate(losses))
+        return ug.diagnose(record).verdict
+
+    assert verdict(np.linspace(2.3, 2, 15)) == (
+        "cannot tell: too few steps were recorded: needs 40 losses, there are 15"
+    )
+    assert verdict(falling(200)) == "cannot tell: only the loss was judged"
+    assert verdict([]) == "cannot tell: nothing was measured"
+
+
+@pytest.mark.parametrize("after", [[2.6e19, 1.5e30, math.nan], [2.6e19, 1.5e30, 1e31]])
+def test_the_rate_of_the_step_that_destroyed_the_loss_is_not_called_good(after) -> None:
+    """A warm-up from 4e4 to 1e6: "4e+04 still worked"."""
+    losses = [2.3, *after, *[after[-1]] * 231]
+    finding = only(run(losses, lr=np.geomspace(4e4, 1e6, 235)), "UG504")
+    assert "worked" not in finding.remedy
+    assert "well below 4e+04" in finding.remedy
+    assert "went from" not in finding.message
+
+
+def test_a_rate_that_kept_the_loss_for_a_step_worked() -> None:
+    losses = [2.3, 2.2, 2.1, *[math.nan] * 50]
+    finding = only(run(losses, lr=[0.1, 0.1, 10, *[10] * 50]), "UG504")
+    assert finding.evidence["began"] == 2
+    assert "below 10: 0.1 still worked" in finding.remedy
+
+
+def test_the_first_steps_of_a_warm_up_that_kept_the_loss_worked() -> None:
+    losses = [*[2.3] * 5, *[1e4] * 200]
+    finding = only(run(losses, lr=np.geomspace(1e-4, 1e20, 205)), "UG504")
+    assert finding.evidence["began"] == 4
+    assert finding.evidence["lr_before"] == 1e-4
+
+
+@pytest.mark.parametrize("end", [1e7, math.nan])
+def test_a_wrecked_network_prescribes_no_learning_rate(end: float) -> None:
+    """Its saturated layers made the updates, and UG501 gave a rate that was too large by four decades."""
+    losses = [*[2.3] * 30, *[end] * 100]
+    net = run(losses, lr=[1e3] * 130, optimizer={"name": "SGD", "lr": [1e3]})
+    net.parameter("w", ratio=[1.0] * 30 + [-0.7] * 100)
+    finding = net.diagnose(select=["UG501"]).findings[0]
+    assert finding.evidence["median"] == 1.0
+    assert "from 1e+03 to about 0.1" in finding.remedy
+    assert net.diagnose(select=["UG50"]).findings[0].code == "UG504"
+
+
+def test_updates_measured_only_after_the_loss_was_lost_are_not_judged() -> None:
+    net = run([math.nan] * 5, optimizer={"name": "SGD", "lr": [1.0]})
+    net.parameter("w", ratio=[-0.7] * 5)
+    assert "the loss had left" in net.diagnose().abstained["UG501"]
+    adam = run([2.3, *[math.nan] * 50], optimizer={"name": "Adam", "lr": [1.0]})
+    adam.parameter("w", ratio=[-0.7] * 51)
+    assert "full-sized" in adam.diagnose().abstained["UG501"]
 
 
 def test_a_hockey_stick_is_seen_and_a_healthy_fast_start_is_not() -> None:

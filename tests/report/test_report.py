@@ -21,7 +21,7 @@ from unitgain.errors import InputError
 from unitgain.record import Record, RecordError, pack_map, unpack_map
 from unitgain.report import Report
 from unitgain.report.layers import Peers, layers_of, reported_step
-from unitgain.report.terminal import choose
+from unitgain.report.terminal import choose, heading_parts
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "report.schema.json"
 
@@ -62,6 +62,36 @@ def test_rules_that_could_not_judge_take_few_lines_and_are_all_named(make, width
         assert len(folded.strip().splitlines()) <= (3 if width < 100 else 2)
         for full in (html.unescape(report.to_html()), report.to_json()):
             assert all(reason in full for reason in diagnosis.abstained.values())
+
+
+def test_the_text_points_to_the_html_page_only_if_there_is_one(make, tmp_path):
+    """It said "(see .html)" of a page that nobody had written."""
+    report = Report(Record(), diagnose(Record()))
+    assert "(why: --html FILE or report.save)" in " ".join(str(report).split())
+    report.save(tmp_path / "report.json")
+    assert "(see" not in str(report)
+    report.save(tmp_path / "why.html")
+    assert "(see why.html)" in " ".join(str(report).split())
+
+
+@pytest.mark.parametrize(
+    ("measured", "losses", "words"),
+    [
+        (3, 2000, "3 of 2,000 steps measured"),
+        (1, 9, "1 of 9 steps measured"),
+        (6, 6, "6 steps"),
+        (6, 0, "6 steps measured"),
+    ],
+)
+def test_the_heading_says_how_many_steps_of_a_run_were_measured(measured, losses, words):
+    """It said "3 steps" of a run of 2,000."""
+    record = Record()
+    site = record.add_site("activation", "fc")
+    for step in range(measured):
+        record.add_scalars(step, {site.id: {"rms": 1.0}})
+    for step in range(losses):
+        record.log(step, loss=2.3)
+    assert words in heading_parts(record)
 
 
 # ---- a report of a saved record --------------------------------------------------------------------------

@@ -116,6 +116,7 @@ def check(
     if json == "-":
         print(report.to_json())
     else:
+        report.page = html  # written next
         Console().print(report)
     for option, path in (("--html", html), ("--json", json)):
         if path is not None and path != "-":

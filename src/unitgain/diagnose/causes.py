@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from .catalogue import CATALOGUE
+from .curves import lost
 from .finding import SEVERITIES, Finding
 from .view import View
 
@@ -28,6 +29,11 @@ def _always(cause: Finding, effect: Finding, view: View) -> bool:
 def _is_error(cause: Finding, effect: Finding, view: View) -> bool:
     """An infinity that does no harm (severity info) explains nothing."""
     return cause.severity == "error"
+
+
+def _still_trains(cause: Finding, effect: Finding, view: View) -> bool:
+    """A loss that is lost is what matters, and stands for itself."""
+    return cause.severity == "error" and lost(view) is None
 
 
 def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
@@ -184,7 +190,7 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG104", "UG403", _arrives_as_zero),
     ("UG303", "UG402", _weights_are_large),
     ("UG101", "UG505", _always),
-    ("UG501", "UG504", _is_error),
+    ("UG501", "UG504", _still_trains),
     ("UG504", "UG306", _ended_not_finite),
     *(("UG504", code, _is_error) for code in ("UG303", "UG502")),
     ("UG504", "UG405", _ended_not_finite),

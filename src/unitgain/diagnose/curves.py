@@ -36,11 +36,11 @@ class Course:
 def loss_diverging(view: View) -> Iterator[Finding]:
     """UG504: the loss ends above its lowest level by more than noise explains, or is no number any more."""
     entry = CATALOGUE["UG504"]
-    steps, losses = _curve(view, entry)
-    broken = ~np.isfinite(losses)
-    end = int(np.argmax(broken)) if broken.any() else len(losses)
+    gone = _gone(view)
+    steps, losses = _curve(view, entry, short_too=gone is not None)
+    end = _finite(losses)
     if end == 0:
-        raise CannotJudge("no recorded loss is finite")
+        raise CannotJudge("the first recorded loss is not finite")
     vanished = end < len(losses)
     course = _course(losses[:end], entry)
     best = int(np.argmin(course.levels))
@@ -52,17 +52,20 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     fall = max(first - lowest, 0.0)
     rise = last - lowest
     least = max(entry.limit("noise") * course.error, entry.limit("rise") * max(fall, abs(lowest)))
-    if not vanished and rise <= least:
+    if gone is None and rise <= least:
         return
-    if at_once:
-        began = 0
-    elif rise > least:
-        began = _onset(course, best, entry)
-    else:
-        began = end - 1  # from one step to the next
-    worse = vanished or last > first + entry.limit("noise") * course.error
-    what = _changed(view, steps, began, entry)
     around = steps[0] if at_once else _middle(steps, course, best)
+    if gone is not None and (rise <= least or len(losses) < entry.limit("steps")):
+        # too sudden or too early for windows: single losses say it
+        began, best = gone - 1, int(np.argmin(losses[:gone]))
+        first, lowest, last, around = losses[0], losses[best], losses[end - 1], steps[best]
+    elif at_once:
+        began = int(np.argmax(losses > entry.limit("at_once") * losses[0])) - 1
+    else:
+        began = _onset(course, best, entry)
+        began = began if gone is None else min(began, gone - 1)
+    worse = gone is not None or last > first + entry.limit("noise") * course.error
+    what = _changed(view, steps, losses, began, entry)
     to = "is not finite" if vanished else f"is {show(last)}"
     yield entry.finding(
         "error" if worse else "warning",
@@ -80,6 +83,13 @@ def loss_diverging(view: View) -> Iterator[Finding]:
         cause=_cause(what),
         remedy=_remedy(what, entry),
     )
+
+
+def lost(view: View) -> int | None:
+    """The first step of a training run whose loss, and every later one, is not finite or far above the first; what
+    was measured from there on is of a wrecked network. None: there is none."""
+    gone = _gone(view)
+    return None if gone is None else int(view.losses[0][gone])
 
 
 def hockey_stick(view: View) -> Iterator[Finding]:
@@ -115,13 +125,36 @@ def hockey_stick(view: View) -> Iterator[Finding]:
     )  # fmt: skip
 
 
-def _curve(view: View, entry: Entry) -> tuple[np.ndarray, np.ndarray]:
-    steps, losses = view.record.metric("loss")
+def _curve(view: View, entry: Entry, short_too: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    steps, losses = view.losses
     if not view.training:
         raise CannotJudge("only training runs have a loss curve")
-    if len(losses) < entry.limit("steps"):
-        raise CannotJudge(f"needs {entry.limit('steps'):g} recorded losses, there are {len(losses)}")
+    if len(losses) < entry.limit("steps") and not short_too:
+        raise CannotJudge(
+            f"too few steps were recorded: needs {entry.limit('steps'):g} losses, there are {len(losses)}"
+        )
     return steps, losses
+
+
+def _finite(losses: np.ndarray) -> int:
+    """How many losses there are before the first that is not finite."""
+    broken = ~np.isfinite(losses)
+    return int(np.argmax(broken)) if broken.any() else len(losses)
+
+
+def _gone(view: View) -> int | None:
+    """Index of the loss that `lost` is about."""
+    losses, entry = view.losses[1], CATALOGUE["UG504"]
+    if not view.training or not len(losses):
+        return None
+    end = _finite(losses)
+    if end == 0:
+        return 0
+    far = losses[:end] > entry.limit("far") * losses[0] if losses[0] > 0 else np.zeros(end, dtype=bool)
+    ending = max(int(entry.limit("ending")), end // 5)
+    if end < len(losses) or (end > ending and far[-ending:].all()):
+        return int(np.nonzero(~far)[0][-1]) + 1
+    return None
 
 
 def _course(losses: np.ndarray, entry: Entry) -> Course:
@@ -146,8 +179,9 @@ def _middle(steps: np.ndarray, course: Course, window: int) -> int:
     return int(steps[(course.starts[window] + course.starts[window + 1]) // 2])
 
 
-def _changed(view: View, steps: np.ndarray, began: int, entry: Entry) -> dict[str, Any]:
-    """What was different where the loss left: the learning rate, or the site whose scale changed most."""
+def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int, entry: Entry) -> dict[str, Any]:
+    """What was different where the loss left: the learning rate, or the site whose scale changed most. A rate before
+    that is named only if the losses after steps at it were good; otherwise it is the rate at which the loss left."""
     at, margin = int(steps[began]), max(1, len(steps) // 20)
     before, after = int(steps[max(0, began - margin)]), int(steps[min(len(steps) - 1, began + margin)])
     found: dict[str, Any] = {}
@@ -160,7 +194,12 @@ def _changed(view: View, steps: np.ndarray, began: int, entry: Entry) -> dict[st
             found["lr"] = float(near.max())
             earlier = rates[rate_steps <= before]
             past = float(earlier[-1]) if len(earlier) else found["lr"]
-            found["lr_before"] = past
+            taken = int(rate_steps[rate_steps <= before][-1]) if len(earlier) else before
+            begin = int(np.searchsorted(steps, taken, "right"))  # the first loss after a step at that rate
+            later = losses[begin : max(began, begin) + 1]
+            high = losses[0] + (entry.limit("at_once") - 1) * abs(losses[0])
+            good = np.isfinite(later).all() and np.median(later) <= high
+            found["lr_before" if good else "lr"] = past
     factor = entry.limit("changed")
     strongest = factor
     for kind in ("gradient", "activation", "update"):
@@ -204,7 +243,9 @@ def _cause(what: dict[str, Any]) -> str:
 def _remedy(what: dict[str, Any], entry: Entry) -> str:
     if _rate_rose(what):
         return f"Keep the learning rate below {show(what['lr'])}: {show(what['lr_before'])} still worked."
+    if "lr" in what and "lr_before" not in what:
+        return f"Lower the learning rate well below {show(what['lr'])}: at that rate the loss left."
     return entry.action
 
 
-__all__ = ["Course", "hockey_stick", "loss_diverging"]
+__all__ = ["Course", "hockey_stick", "loss_diverging", "lost"]

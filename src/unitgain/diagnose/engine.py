@@ -113,7 +113,7 @@ def _verdict(
         parts = [plural(count[s], s) for s in ("error", "warning") if count[s]]
         return "sick", f"sick: {', '.join(parts)}"
     if not view.activations:
-        return "unknown", "cannot tell: nothing was measured"
+        return "unknown", f"cannot tell: {_missing(view, abstained)}"
     if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
@@ -124,6 +124,13 @@ def _verdict(
     if _unseen(view):
         notes.append("the inside of recurrent layers is not seen")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _missing(view: View, abstained: Mapping[str, str]) -> str:
+    """What a record without activations lacks."""
+    if view.training and len(view.losses[1]):
+        return abstained.get("UG504", "only the loss was judged")
+    return "no activation was measured" if view.steps else "nothing was measured"
 
 
 def _unseen(view: View) -> tuple[str, ...]:

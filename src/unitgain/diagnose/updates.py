@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from .catalogue import CATALOGUE
+from .curves import lost
 from .finding import Finding
 from .view import CannotJudge, View, listed, plural, show
 
@@ -69,7 +70,9 @@ def uneven_updates(view: View) -> Iterator[Finding]:
 def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
     """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin
     at zero; with peers_only neither embeddings (most rows rest) nor the last layer (often scaled down)."""
-    series = view.over_steps("update", "ratio")
+    series = view.over_steps("update", "ratio", before=lost(view))
+    if not series and lost(view) is not None:
+        raise CannotJudge("the loss had left before a step was measured")
     if not series:
         raise CannotJudge("no optimizer step was measured; give steps=20 or --steps 20")
     rates = view.fact("optimizer", "lr")
@@ -94,13 +97,17 @@ def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
 
 def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
     """Each weight's median ratio over the later half of the steps, the median of those, and the decades granted
-    to an adaptive optimizer that is rehearsed on one repeated batch."""
+    to an adaptive optimizer that is rehearsed on one repeated batch. Steps after the loss was lost do not count."""
     entry, series = CATALOGUE[code], _ratios(view)
     name = str(view.fact("optimizer", "name") or "")
-    repeated = not view.training and any(kind in name.lower() for kind in _ADAPTIVE)
+    adaptive = any(kind in name.lower() for kind in _ADAPTIVE)
+    repeated = adaptive and not view.training
     least = entry.limit("adaptive_steps")
-    if repeated and max(len(values) for values in series.values()) < least:
+    few = adaptive and max(len(values) for values in series.values()) < least
+    if few and repeated:
         raise CannotJudge(f"the first steps of {name} are full-sized; give {least:g} steps or more")
+    if few and lost(view) is not None:
+        raise CannotJudge(f"the first steps of {name} are full-sized, and the loss left within them")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
     if not medians:
@@ -112,7 +119,9 @@ def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
 def _rates(view: View) -> list[float]:
     """Each group's learning rate; where a schedule moved the first one, its median over the steps judged."""
     rates = [float(rate) for rate in view.fact("optimizer", "lr") or ()]
-    recorded = view.record.metric("lr")[1] if view.training else np.empty(0)
+    steps, recorded = view.record.metric("lr") if view.training else (np.empty(0), np.empty(0))
+    end = lost(view)
+    recorded = recorded if end is None else recorded[steps < end]
     if len(recorded) and rates and rates[0] > 0:
         typical = float(np.median(recorded[len(recorded) // 2 :]))
         rates = [typical * rate / rates[0] for rate in rates]

@@ -113,6 +113,11 @@ class View:
         return [Measured(s, values[s.name]) for s in self.record.sites(kind) if s.name in values]
 
     @cached_property
+    def losses(self) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, recorded losses), ascending."""
+        return self.record.metric("loss")
+
+    @cached_property
     def inputs(self) -> list[Measured]:
         return self._rows("input")
 
@@ -170,12 +175,13 @@ class View:
         named = self.tensor(self.fact("output", "site"))
         return named or next((m for m in reversed(self.activations) if m.is_output), None)
 
-    def over_steps(self, kind: str, statistic: str) -> dict[str, np.ndarray]:
-        """{site name: the statistic at every sampled step, ascending}."""
+    def over_steps(self, kind: str, statistic: str, before: int | None = None) -> dict[str, np.ndarray]:
+        """{site name: the statistic at every sampled step (before this one), ascending}."""
         frame = self.record.frame(kind)
         found: dict[str, list[float]] = defaultdict(list)
-        for name, value in zip(frame["site"], frame[statistic]):
-            found[name].append(value)
+        for name, step, value in zip(frame["site"], frame["step"], frame[statistic]):
+            if before is None or step < before:
+                found[name].append(value)
         return {name: np.array(values) for name, values in found.items()}
 
 

@@ -24,6 +24,7 @@ class Report:
     report.findings             most important first
     report.save("report.html")  one interactive page; .json and .txt by the same call
     report.to_json()            JSON text, schema in docs/reference/report.schema.json
+    report.page                 where the .html report is, or None: the text points to it
 
     >>> report = Report(Record(), Diagnosis((), "healthy: nothing to say", "healthy", ""))
     >>> report.ok, report
@@ -33,6 +34,7 @@ class Report:
     def __init__(self, record: Record, diagnosis: Diagnosis):
         self.record = record
         self.diagnosis = diagnosis
+        self.page: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -50,7 +52,7 @@ class Report:
         """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
         from .terminal import plain_text
 
-        return plain_text(self.record, self.diagnosis, max(60, width))
+        return plain_text(self.record, self.diagnosis, max(60, width), self.page)
 
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON: {"schema_version", "meta", "findings", "sites"}; what is not finite is null."""
@@ -71,6 +73,8 @@ class Report:
         """
         writers = {".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".txt": self.to_text}
         save_text(path, writers)
+        if os.fspath(path).lower().endswith((".html", ".htm")):
+            self.page = os.fspath(path)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -86,9 +90,9 @@ class Report:
         from .terminal import ascii_text, render
 
         if options.ascii_only:
-            yield Text(ascii_text(self.record, self.diagnosis, options.max_width))
+            yield Text(ascii_text(self.record, self.diagnosis, options.max_width, self.page))
         else:
-            yield render(self.record, self.diagnosis, options.max_width)
+            yield render(self.record, self.diagnosis, options.max_width, self.page)
 
 
 def save_text(path: str | os.PathLike[str], writers: Mapping[str, Callable[[], str]]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -33,29 +34,32 @@ STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", 
 ASCII = str.maketrans("✗✓→…×│━●◂▸·\u00a0", "x+>~x|=o<>- ")
 
 
-def render(record: Record, diagnosis: Diagnosis, width: int) -> Group:
-    """The whole report as one renderable for a terminal of this width."""
-    return Group(*_parts(record, diagnosis, width))
+def render(record: Record, diagnosis: Diagnosis, width: int, page: str | None = None) -> Group:
+    """The whole report as one renderable for a terminal of this width.
+
+    page  where the .html report is, if there is one: it says what has no place here
+    """
+    return Group(*_parts(record, diagnosis, width, page))
 
 
-def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH) -> str:
+def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH, page: str | None = None) -> str:
     """The whole report as text without colour codes, no line wider than `width`."""
     stream = io.StringIO()
     console = Console(
         file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
     )
-    console.print(render(record, diagnosis, width))
+    console.print(render(record, diagnosis, width, page))
     text = stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def ascii_text(record: Record, diagnosis: Diagnosis, width: int) -> str:
+def ascii_text(record: Record, diagnosis: Diagnosis, width: int, page: str | None = None) -> str:
     """The same for a terminal that knows nothing but ASCII: signs are replaced, other letters become "?"."""
-    text = plain_text(record, diagnosis, width).translate(ASCII)
+    text = plain_text(record, diagnosis, width, page).translate(ASCII)
     return text.encode("ascii", "replace").decode()
 
 
-def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[RenderableType]:
+def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -> Iterator[RenderableType]:
     yield _heading(record)
     yield Text()
     yield from _verdict(diagnosis)
@@ -68,7 +72,7 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int) -> Iterator[Rendera
         yield from _depth(record, layers, diagnosis, width)
     if diagnosis.abstained:
         yield Text()
-        yield _not_judged(diagnosis.abstained, width)
+        yield _not_judged(diagnosis.abstained, width, page)
     for line in diagnosis.unseen:
         yield Text()
         yield Text.assemble(("Not seen  ", "bold"), (clean(line), "dim"))
@@ -87,8 +91,8 @@ def heading_parts(record: Record) -> list[str]:
     parts.append(count(sites, "activation"))
     if facts.get("rehearsed_steps"):
         parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
-    elif len(record.steps()) > 1:
-        parts.append(count(len(record.steps()), "step"))
+    else:
+        parts += _steps(record)
     loss = facts.get("loss") or {}
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text
@@ -97,6 +101,17 @@ def heading_parts(record: Record) -> list[str]:
         other = f" ({name})" if name and loss.get("kind") != "cross_entropy" else ""
         parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}{other}")
     return parts
+
+
+def _steps(record: Record) -> list[str]:
+    """How many steps were measured, and of how many where losses say that."""
+    measured, losses = len(record.steps()), record.metric("loss")[0]
+    total = int(losses[-1]) + 1 if len(losses) else 0
+    if measured and total > measured:
+        return [f"{measured:,} of {count(total, 'step')} measured"]
+    if measured < 2:
+        return []
+    return [count(measured, "step") + ("" if measured == total else " measured")]
 
 
 def _heading(record: Record) -> Text:
@@ -174,7 +189,7 @@ def hanging(first: Text, body: RenderableType, indent: int) -> Table:
     return grid
 
 
-def _not_judged(abstained: Mapping[str, str], width: int) -> Text:
+def _not_judged(abstained: Mapping[str, str], width: int, page: str | None) -> Text:
     """The rules that could not judge, in about two lines: grouped by reason, scale over depth (without it little is
     known of a network's health) and then the commonest reasons first.
 
@@ -185,11 +200,14 @@ def _not_judged(abstained: Mapping[str, str], width: int) -> Text:
         groups.setdefault(clean(reason), []).append(clean(code))
     ordered = sorted(groups.items(), key=lambda group: ("UG302" not in group[1], -len(group[1])))
     title, text = "Not judged  ", ""
+    why = (
+        f"(see {shorten(clean(os.path.basename(page)), 40)})" if page else "(why: --html FILE or report.save)"
+    )
     for given in range(len(ordered), -1, -1):
         parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
         rest = sorted(code for _, codes in ordered[given:] for code in codes)
         if rest:
-            parts.append(f"{'also ' if given else ''}{' '.join(rest)} (see .html)")
+            parts.append(f"{'also ' if given else ''}{' '.join(rest)} {why}")
         text = " · ".join(parts)
         if len(textwrap.wrap(title + text, width)) <= 2:
             break

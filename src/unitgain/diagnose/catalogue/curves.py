@@ -27,7 +27,12 @@ ENTRIES = (
             "at_once": Threshold(
                 2.0, "times the first loss, that every later level lies above: the very first steps did it"
             ),
-            "steps": Threshold(40, "recorded losses: fewer show no course"),
+            "steps": Threshold(
+                40,
+                "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
+            ),
+            "far": Threshold(10.0, "times the first loss, above which all losses of the last fifth lie"),
+            "ending": Threshold(3, "losses at least, that this last fifth has: one may be a hard batch"),
             "windows": Threshold(40, "at most; enough to say when, with enough values in each"),
             "noise": Threshold(
                 6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance"
