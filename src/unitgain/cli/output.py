@@ -33,7 +33,7 @@ def check_outputs(
             raise InputError(f"{option} {path!r}: a file name is expected after {option}")
         suffixes = out if option == "--out" else _SUFFIXES.get(option)
         if suffixes and not path.lower().endswith(suffixes):
-            raise InputError(f"{option} {path}: the name must end in {suffixes[0]}")
+            raise InputError(f"{option} {path}: the name must end in {_either(suffixes)}")
         folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
         if os.path.isdir(path):
             raise InputError(f"{option} {path}: this is a folder; give the name of a file in it")
@@ -50,6 +50,11 @@ def check_outputs(
         if real in written:
             raise InputError(f"{option} {path}: {written[real]} writes the same file; choose another name")
         written[real] = option
+
+
+def _either(words: Sequence[str]) -> str:
+    """.png, .svg or .pdf"""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 class Console(rich.console.Console):
