@@ -224,6 +224,8 @@ def test_a_short_ladder_has_the_published_initial_losses(tmp_path: Path, monkeyp
     shown = capsys.readouterr()
     assert code == 0, shown.err
     text = out.read_text()
+    good = "Not the published ladder's settings."
+    assert (good in shown.out) == (good in text)
     assert "`unitgain ladder makemore --set=steps=20" in text
     assert text.count("| batchnorm |") == 3
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ") and "." in line]
