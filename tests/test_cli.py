@@ -14,6 +14,7 @@ import typer
 
 import unitgain.checkup
 from unitgain.cli import app, main
+from unitgain.cli.output import Console, table_of
 from unitgain.diagnose.diagnosis import Diagnosis
 from unitgain.diagnose.finding import Finding
 from unitgain.record import Record
@@ -406,6 +407,29 @@ def test_every_option_is_in_the_reference_page() -> None:
     options = {o for p in command.params for o in p.opts if o.startswith("--")}
     assert options
     assert not {o for o in options if f"`{o}" not in page}
+
+
+def test_a_table_cuts_no_word_where_there_is_room(monkeypatch, capsys) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    columns = [
+        "change",
+        "what",
+        *(f">{title}" for title in ("rate", "lowest to highest", "published", "points", "took")),
+    ]
+    row = [
+        "4",
+        "GeneralReLU(leak 0.1, shift 0.4) and Kaiming",
+        "0.2",
+        "10.94 to 10.94",
+        "83.10%",
+        "-0.02",
+        "123.4",
+    ]
+    Console().print(table_of(columns, [row] * 2))
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert set(" ".join([*columns, *row]).replace(">", "").split()) == set(shown.split())
+    assert shown.count("10.94 to 10.94") == 2
 
 
 # ---- as a program ------------------------------------------------------------------------------------------

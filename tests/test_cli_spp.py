@@ -65,7 +65,7 @@ def test_prints_blocks_and_writes_picture_and_record(here, capsys) -> None:
 @pytest.mark.parametrize(
     ("command", "words"),
     [
-        (["--shape", "16,8", "--out", "s.html"], "must end in .png"),
+        (["--shape", "16,8", "--out", "s.html"], "must end in .png, .svg or .pdf"),
         (["--shape", "16,9"], "the model raised"),
         ([], "no batch"),
         (["--shape", "16,8", "--set", "blocks=0"], "no residual sum"),

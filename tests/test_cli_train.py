@@ -139,7 +139,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("train makemore --resume", "Name its folder with --run"),
         ("train makemore --run full", "the folder holds something else"),
         ("train makemore --run full/x/y", "cannot be written"),
-        ("lr-find makemore --out a.gif", "the name must end in .png"),
+        ("lr-find makemore --out a.gif", "the name must end in .png, .svg or .pdf"),
         ("lr-find makemore --start 1 --end 0.1", "expected 0 < start < end"),
         ("sample full", "not the folder of a run"),
         ("sample damaged", "damaged"),
@@ -147,6 +147,11 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("plots full", "no record in this folder"),
         ("plots none.sqlite", "no such file"),
         ("check damaged", "no record in this folder"),
+        ("check full", "neither a run (no config.json in this folder) nor a model; was it written by"),
+        ("check .", "nor a model; did you mean ./damaged or ./other?"),
+        ("check none/such", "there is no such file or folder; give"),
+        ("check none/such", "unitgain check takes the folder of a run too"),
+        ("fix full --dry-run", "this is a folder, and no built-in model has this name"),
         ("ladder silent", "it has no ladder"),
         ("ladder makemore --out a.txt", "the name must end in .md"),
         ("ladder makemore --set variant=tanh", "a ladder decides this by itself"),
@@ -219,6 +224,8 @@ def test_a_short_ladder_has_the_published_initial_losses(tmp_path: Path, monkeyp
     shown = capsys.readouterr()
     assert code == 0, shown.err
     text = out.read_text()
+    good = "Not the published ladder's settings."
+    assert (good in shown.out) == (good in text)
     assert "`unitgain ladder makemore --set=steps=20" in text
     assert text.count("| batchnorm |") == 3
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ") and "." in line]

@@ -53,6 +53,13 @@ def test_what_the_document_shows_is_what_happens(document: str, fresh_folder: Pa
     run_document((ROOT / document).read_text(encoding="utf-8"))
 
 
+@pytest.mark.parametrize("document", [*DOCUMENTS, "src/unitgain/cli/train.py"])
+def test_torchrun_takes_no_run_for_its_own_run_path(document: str) -> None:
+    lines = (ROOT / document).read_text(encoding="utf-8").splitlines()
+    commands = [line for line in lines if re.match(r"[\s$]*torchrun ", line)]
+    assert not [line for line in commands if "--run" in line]
+
+
 def run_document(text: str) -> None:
     session: dict[str, object] = {"__name__": "document"}
     printed = ""

@@ -250,6 +250,9 @@ def test_a_loaded_record_is_not_written_to(tmp_path: Path) -> None:
 def test_overwriting_replaces_a_record_and_never_anything_else(tmp_path: Path) -> None:
     path, weights = tmp_path / "run.sqlite", tmp_path / "model.pt"
     filled(path).close()
+    with pytest.raises(InputError) as refused:
+        Record(path)
+    assert f"to a Learner: record=ug.Record({str(path)!r}, overwrite=True)" in str(refused.value)
     record = Record(path, overwrite=True)
     assert record.steps() == []
     record.close()

@@ -129,7 +129,8 @@ def test_presets_are_the_papers_settings(name: str) -> None:
         ({"sizes": ()}, "sizes"),
         ({"batch_size": 64}, "24 training images only"),
         ({"pretrained": "w.safetensors"}, "wiring=timm"),
-        ({"model": "nf_resnet_tiyn"}, "nf_resnet_tiny"),
+        ({"model": "nf_resnet_tiyn"}, "did you mean 'nf_resnet_tiny'"),
+        ({"model": "zzz"}, "unitgain models lists them"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(image_folder: Path, settings: dict, said: str) -> None:

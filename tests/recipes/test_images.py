@@ -79,6 +79,17 @@ def test_a_damaged_image_is_named_or_its_neighbour_taken_and_counted(image_folde
         ImageItems(source, Presize(16), "skip")[0]
 
 
+def test_a_worker_process_names_a_damaged_image_without_its_traceback(image_folder: Path) -> None:
+    (image_folder / "train" / "red" / "000.jpg").write_bytes(b"no image")
+    items = ImageItems(find_images(str(image_folder)).train, Presize(16))
+    with pytest.raises(InputError) as caught:
+        list(make_loader(items, 8, train=True, workers=1))
+    assert str(caught.value).startswith(
+        f"{image_folder / 'train' / 'red' / '000.jpg'}: this image cannot be read"
+    )
+    assert "Traceback" not in str(caught.value)
+
+
 def test_damage_is_counted_when_worker_processes_read(image_folder: Path) -> None:
     (image_folder / "train" / "red" / "000.jpg").write_bytes(b"no image")
     items = ImageItems(find_images(str(image_folder)).train, Presize(16), "skip")

@@ -65,6 +65,33 @@ def test_training_shows_loss_and_rate_over_steps():
     assert any(axes.get_ylabel() == "loss" for axes in figure.axes)
 
 
+def test_losses_of_passes_lie_within_the_axis():
+    """With label smoothing the test loss is far below every training loss."""
+    record = Record()
+    record.add_metrics((step, "loss", 2.0 - step / 30) for step in range(30))
+    record.add_metrics([(29, "test_loss", 0.4), (29, "train_loss", 2.5), (29, "valid_loss", float("nan"))])
+    axes = plots.training(record).axes[0]
+    low, high = axes.get_ylim()
+    assert low < 0.4 < 2.5 < high
+    assert [t.get_text() for t in axes.get_legend().get_texts()][-2:] == ["test_loss", "train_loss"]
+
+
+def test_curves_that_end_in_nan_say_so(make):
+    build = make.Builder(steps=20, mode="train")
+    build.layer("fc", "Linear", 1.0, 1e-3, weight=0.1)
+    for site in build.record.sites():
+        build.record.add_scalars(20, {site.id: {"nonfinite": 1.0}})
+        if site.kind == "activation":
+            build.record.add_histograms([(20, site.id, "linear", 0.0, 1.0, np.zeros(64, dtype=int))])
+    for draw in (plots.stats_over_time, plots.update_ratio, plots.dead_chart):
+        for axes in rendered(draw(build.record)).axes:
+            assert [t.xy[0] for t in axes.texts if t.get_text() == "not finite"] == [20], draw
+    assert np.isnan(plots.dead_chart(build.record).axes[0].lines[0].get_ydata()[-1])
+    _, gradients, fractions = rendered(plots.stats_over_depth(build.record, step=20)).axes
+    assert [t.get_text() for t in gradients.texts] == ["not finite"]
+    assert [line.get_label() for line in fractions.lines] == ["not finite"]
+
+
 def test_a_rate_recorded_now_and_then_holds_until_the_next_one():
     record = Record()
     record.add_metrics((step, "loss", 1.0) for step in range(2000))

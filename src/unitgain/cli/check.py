@@ -15,7 +15,7 @@ from ..errors import InputError
 from . import options
 from .errors import FINDINGS, Debug
 from .output import Console, busy, check_outputs, note
-from .runs import is_run, refuse_model_options, report_on_run
+from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
     from ..diagnose import Finding
@@ -28,7 +28,9 @@ class OptimizerName(str, Enum):
 
 
 def check(
-    target: options.Target,
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help=f"{options.TARGET} Or a run: its folder or its record.")
+    ],
     data: options.Data = None,
     dataset: options.Dataset = None,
     shape: options.Shape = None,
@@ -92,6 +94,8 @@ def check(
                 "--record": record, "--no-normalize": not normalize, "--loss": loss != "auto",
             },
         )  # fmt: skip
+    else:
+        refuse_folder(target)
     inputs = [options.file_of(target), data, baseline, weights]
     outputs = {"--html": html, "--json": json, "--record": record, "--write-baseline": write_baseline}
     check_outputs({option: path for option, path in outputs.items() if path is not None}, inputs)

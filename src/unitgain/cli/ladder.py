@@ -54,6 +54,8 @@ def ladder(
         console.print(table_of(table.columns, table.rows))
         for line in table.notes:
             console.print(line, markup=False, highlight=False)
+    if not result.missed:
+        console.print(f"\n{result.good}", markup=False, highlight=False)
     for line in result.missed:
         note(line)
     if out is not None:

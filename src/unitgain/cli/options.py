@@ -22,14 +22,11 @@ class FailOn(str, Enum):
     never = "never"
 
 
-Target = Annotated[
-    str,
-    typer.Argument(
-        metavar="TARGET",
-        help="A built-in model (see unitgain models), package.module:callable, path/to/file.py:callable, "
-        "timm:NAME or torchvision:NAME.",
-    ),
-]
+TARGET = (
+    "A built-in model (see unitgain models), package.module:callable, path/to/file.py:callable, timm:NAME or "
+    "torchvision:NAME."
+)
+Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET)]
 Data = Annotated[
     str | None, typer.Option(metavar="FILE", help="One batch: .safetensors, .npz, or a directory of images.")
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from glob import escape, glob
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -87,6 +88,17 @@ def is_run(target: str) -> bool:
     return os.path.isfile(os.path.join(target, "config.json")) or (
         target.endswith((".sqlite", ".db")) and os.path.isfile(target)
     )
+
+
+def refuse_folder(target: str) -> None:
+    """A folder without a run, given to `unitgain check`, most likely holds runs or was to be one."""
+    from ..models import names
+
+    if not os.path.isdir(target) or target in names():
+        return
+    inside = [path for path in sorted(glob(os.path.join(escape(target), "*"))) if is_run(path)]
+    hint = f"did you mean {' or '.join(inside[:3])}?" if inside else "was it written by unitgain train --run?"
+    raise InputError(f"{target}: neither a run (no config.json in this folder) nor a model; {hint}")
 
 
 def open_record(run: str) -> Record:

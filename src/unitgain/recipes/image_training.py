@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..models import NormFreeNet, calibrate_, create
+from ..models import NormFreeNet, calibrate_, create, names
+from ..targets import did_you_mean
 from ..train import Callback, Learner
 from . import image_figures as figures
 from .batch_augment import Mix, normalize, random_resized_crop, smoothed, soft_labels
@@ -126,6 +127,11 @@ def make_model(name: str, classes: int, wiring: str, pretrained: bool | str, **o
     from ..models.nf_resnet import VARIANTS as RESNETS
     from ..models.nfnet import VARIANTS as NFNETS
 
+    if name not in names():
+        near = did_you_mean(name, names(), most=0)
+        raise InputError(
+            f"--set model={name}: no built-in model has this name{near} (unitgain models lists them)"
+        )
     if name in RESNETS | REGNETS | NFNETS:
         options = {"wiring": wiring, **options}
         if pretrained and wiring == "calibrated":

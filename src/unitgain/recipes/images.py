@@ -252,7 +252,7 @@ class ImageItems(Dataset):
                     raise
                 self._bad[at] = 1
                 last = error
-        raise InputError(f"none of {len(self)} images can be read; the last: {last}")
+        raise Unreadable(f"none of {len(self)} images can be read; the last: {last}")
 
     def read(self, index: int) -> Tensor:
         """(3, H, W) uint8. Raises Unreadable."""
@@ -274,7 +274,11 @@ class ImageItems(Dataset):
 
 
 class Unreadable(InputError):
-    """An image that cannot be decoded."""
+    """An image that cannot be decoded. A DataLoader makes it again from a worker's traceback, of which the last line
+    is what was said."""
+
+    def __init__(self, text: str):
+        super().__init__(text.rpartition("Unreadable: ")[2] if text.startswith("Caught ") else text)
 
 
 def make_loader(

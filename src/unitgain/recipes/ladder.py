@@ -67,6 +67,13 @@ class LadderResult:
     missed: Sequence[str] = ()
     judged: bool = True
 
+    @property
+    def good(self) -> str:
+        """What is said when nothing was missed."""
+        return (
+            "Every figure is where it should be." if self.judged else "Not the published ladder's settings."
+        )
+
     def markdown(self, command: str) -> str:
         """A page with the conditions under which it was measured."""
         on = conditions()
@@ -74,10 +81,7 @@ class LadderResult:
             f"`{command}`, {time.strftime('%Y-%m-%d')}: unitgain {on['unitgain']}, torch {on['torch']}, Python "
             f"{on['python']}, {on['machine']}, {on['threads']} thread{'s' if on['threads'] > 1 else ''}."
         )
-        good = (
-            "Every figure is where it should be." if self.judged else "Not the published ladder's settings."
-        )
-        parts = [f"# {self.title}", "", how, "", *([f"- {line}" for line in self.missed] or [good]), ""]
+        parts = [f"# {self.title}", "", how, "", *([f"- {line}" for line in self.missed] or [self.good]), ""]
         return "\n".join(parts) + "\n" + "\n".join(table.markdown() for table in self.tables)
 
 

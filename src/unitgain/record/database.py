@@ -58,7 +58,8 @@ def make_room(path: str, overwrite: bool) -> None:
         raise InputError(f"record {path}: it exists and is no unitgain record; choose a new name")
     if not overwrite:
         raise InputError(
-            f"record {path}: the file exists; choose a new name, or pass overwrite=True to replace the record in it"
+            f"record {path}: the file exists; choose a new name, or pass overwrite=True to replace the record in it "
+            f"(to a Learner: record=ug.Record({path!r}, overwrite=True))"
         )
     try:
         for part in (path + "-wal", path + "-shm", path):

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def stats_over_depth(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None
 ) -> Figure:
-    """Every activation's std and rms, its gradient's rms, and its zero, saturated and dead fractions.
+    """Every activation's std and rms, its gradient's rms, and its zero, saturated, dead and non-finite fractions.
 
     sites: names or fnmatch patterns, all if None. step: the first of a check or the last of a training if
     None. Raises InputError if no activations were measured, or none at that step.
@@ -65,15 +65,15 @@ def stats_over_depth(
     log_limits(backward, gradient)
     quiet(backward, title="Gradient of the loss with respect to them", y="magnitude")
     if not np.isfinite(gradient).any():
-        backward.text(
-            0.5, 0.5, "no gradients in this record", transform=backward.transAxes, ha="center", color=GUIDE
-        )
+        why = "not finite" if gradients else "no gradients in this record"
+        backward.text(0.5, 0.5, why, transform=backward.transAxes, ha="center", color=GUIDE)
     units = column(values, "units")
     dead = np.divide(column(values, "dead"), units, out=np.full(len(x), np.nan), where=units > 0)
     for label, data, color, mark in (
         ("exactly zero", column(values, "zero"), ZERO, "o"),
         ("saturated", column(values, "saturated"), SATURATED, "s"),
         ("dead units", dead, DEAD, "x"),
+        ("not finite", column(values, "nonfinite"), COLORS[3], "D"),
     ):
         above = np.flatnonzero(data > 0)  # points only where there is something: most layers have none
         if len(above):

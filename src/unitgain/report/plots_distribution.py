@@ -21,7 +21,9 @@ from .plots_style import (
     MAX_STEPS,
     choose_sites,
     depth_axis,
+    first_not_finite,
     line_colors,
+    mark_not_finite,
     name_lines,
     need_steps,
     new_figure,
@@ -172,15 +174,19 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
     axes = figure.subplots()
     for site, color in zip(chosen, line_colors(len(chosen))):
         found = thin(record.histograms("activation", site.name, "linear"), MAX_STEPS)
-        share = [100 * h.counts[:NEAR_ZERO_BINS].sum() / max(h.counts.sum(), 1) for h in found]
+        counted = [(h.counts[:NEAR_ZERO_BINS].sum(), h.counts.sum()) for h in found]
+        share = [
+            100 * low / total if total else np.nan for low, total in counted
+        ]  # none where none is finite
         axes.plot(
             [h.step for h in found],
             share,
             color=color,
             lw=1.5,
-            marker="o" if len(found) <= 15 else None,
+            marker="o" if np.isfinite(share).sum() <= 15 else None,
             ms=3,
         )
+    mark_not_finite(axes, first_not_finite(record, "activation", chosen))
     axes.set_ylim(-2, 102)
     quiet(axes, x="step", y=f"% of values in the lowest {NEAR_ZERO_BINS} of 64 bins")
     name_lines(figure, [axes], [s.name for s in chosen])

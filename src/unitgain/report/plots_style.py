@@ -61,6 +61,24 @@ def whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
 
 
+def mark_not_finite(axes: Axes, step: float | None) -> None:
+    """A line at the step from which on values are missing, and why: they are NaN or infinite. None: nothing."""
+    if step is None:
+        return
+    axes.axvline(step, color=GUIDE, lw=1.2, ls="--")
+    axes.annotate("not finite", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+                  textcoords="offset points", fontsize=8, color=GUIDE)  # fmt: skip
+
+
+def first_not_finite(record: Record, kind: str, sites: Sequence[Site]) -> float | None:
+    """The first sampled step at which a tensor of one of the sites held NaN or infinity."""
+    spoilt = []
+    for site in sites:
+        steps, shares = record.series(kind, site.name, "nonfinite")
+        spoilt += steps[shares > 0][:1].tolist()
+    return min(spoilt, default=None)
+
+
 def plot_name(name: str, width: int = 28) -> str:
     """A site's name as matplotlib may draw it: no mathematics, and not hidden by a leading underscore."""
     text = shorten(clean(name), width).replace("$", r"\$")

@@ -14,8 +14,10 @@ from .plots_style import (
     GUIDE,
     MAX_STEPS,
     choose_sites,
+    first_not_finite,
     line_colors,
     log_limits,
+    mark_not_finite,
     name_lines,
     need_steps,
     new_figure,
@@ -38,7 +40,8 @@ def stats_over_time(
     kind: str = "activation",
     sites: str | Sequence[str] | None = None,
 ) -> Figure:
-    """One panel per statistic, one line per layer, over the sampled steps.
+    """One panel per statistic, one line per layer, over the sampled steps; a dashed line where the first value of
+    any layer was NaN or infinite.
 
     Raises InputError for an unknown statistic, a record with fewer than two sampled steps, or sites that
     are not there.
@@ -102,13 +105,14 @@ def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) ->
 def _lines(
     record: Record, axes: Axes, sites: Sequence[Site], kind: str, statistic: str, factor: float = 1.0
 ) -> np.ndarray:
-    """Draws one line per site and returns all finite values drawn."""
+    """Draws one line per site, says from where on values were not finite, and returns all finite values drawn."""
     seen = []
     for site, color in zip(sites, line_colors(len(sites))):
         steps, values = record.series(kind, site.name, statistic)
         rows = thin(range(len(steps)), MAX_STEPS)
         values = np.where(np.isfinite(values), values * factor, np.nan)[rows]
         seen.append(values[np.isfinite(values)])
-        marker = "o" if len(rows) <= 15 else None
+        marker = "o" if len(seen[-1]) <= 15 else None
         axes.plot(steps[rows], values, color=color, lw=1.3, marker=marker, ms=3)
+    mark_not_finite(axes, first_not_finite(record, kind, sites))
     return np.concatenate(seen) if seen else np.array([])

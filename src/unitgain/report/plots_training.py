@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import InputError
 from ..record import Record
 from .layers import thin
-from .plots_style import COLORS, GUIDE, new_figure, plot_name, quiet
+from .plots_style import COLORS, mark_not_finite, new_figure, plot_name, quiet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,21 +92,24 @@ def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
         axes.plot(
             steps[:whole].reshape(-1, size).mean(1), course, color=COLORS[0], lw=1.8, label="loss, median"
         )
-    for name, color in zip(passes, COLORS[1:3]):
+    points = []
+    for name, color in zip(passes, COLORS[1:]):
         at, values = record.metric(name)
-        axes.plot(at, values, color=color, lw=1.3, marker="o", ms=4, label=plot_name(name))
+        seen = values[np.isfinite(values)]
+        if len(seen):
+            axes.plot(at, values, color=color, lw=1.3, marker="o", ms=4, label=plot_name(name))
+            points.append(seen)
     finite = losses[np.isfinite(losses)]
-    if len(finite):
-        low, high = np.percentile(finite, [0, 99.5])
+    if len(finite):  # a few exploded steps may leave the picture, a loss of a pass may not
+        shown = np.concatenate([np.percentile(finite, [0, 99.5]), *points])
+        low, high = shown.min(), shown.max()
         if low > 0 and high / low > 30:
             axes.set_yscale("log")
         elif high > low:
             axes.set_ylim(low - 0.08 * (high - low), high + 0.1 * (high - low))
     missing = steps[~np.isfinite(losses)]
     if len(missing):
-        axes.axvline(missing[0], color=GUIDE, lw=1.2, ls="--")
-        axes.annotate("not finite", (missing[0], 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
-                      textcoords="offset points", fontsize=8, color=GUIDE)  # fmt: skip
+        mark_not_finite(axes, missing[0])
     axes.legend(fontsize=8, frameon=False)
     quiet(axes, y="loss")
 

@@ -123,9 +123,12 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
         raise InputError(f"target {target!r}: say which class or function of the file, for example {example}")
     if not target:
         raise InputError(f"target '': it is empty; give {_FORMS}")
+    forms = f"; give {_FORMS}; unitgain check takes the folder of a run too"
+    if os.path.isdir(target):
+        raise InputError(f"target {target!r}: this is a folder, and no built-in model has this name{forms}")
     hint = did_you_mean(target, known, most=0)
-    lost = ", and there is no such file or folder" if "/" in target else ""
-    raise InputError(f"target {target!r}: no built-in model has this name{lost}{hint or f'; give {_FORMS}'}")
+    lost = ", and there is no such file or folder" if "/" in target and not os.path.exists(target) else ""
+    raise InputError(f"target {target!r}: no built-in model has this name{lost}{hint or forms}")
 
 
 def _timm(target: str, name: str, settings: dict[str, Any]) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import traceback
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -22,15 +23,22 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 12) -> str:
     "; did you mean 'resnet50'?"
     >>> did_you_mean("zzz", ["adam", "sgd"])
     '; there are adam, sgd'
+    >>> did_you_mean("zzz", ["rung10", "rung9"])
+    '; there are rung9, rung10'
     >>> did_you_mean("zzz", [])
     ''
     """
-    names = sorted(set(known))
+    names = sorted(set(known), key=_natural)
     folded = {n.lower(): n for n in names}
     close = get_close_matches(name.lower(), folded, n=3, cutoff=0.6)
     if close:
         return f"; did you mean {' or '.join(repr(folded[c]) for c in close)}?"
     return f"; there are {', '.join(names)}" if 0 < len(names) <= most else ""
+
+
+def _natural(name: str) -> list[str | int]:
+    """Sorts rung2 before rung10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def describe(error: BaseException) -> str:
