@@ -113,6 +113,12 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
     whole = load_file(folder / "run" / "weights.safetensors")
     parts = load_file(Path(run) / "weights.safetensors")
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
+    before = (Path(run) / "metrics.json").read_text()
+    assert cli.main([*command, "--resume"]) == 0
+    told = capsys.readouterr()
+    assert "this run has ended" in told.err
+    assert "val loss" in told.out
+    assert (Path(run) / "metrics.json").read_text() == before
 
 
 def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(

@@ -275,9 +275,12 @@ def test_device_moves_model_and_nested_batches() -> None:
 
 
 def test_a_single_batch_of_each_pass() -> None:
-    learn = make([SingleBatch()])
+    learn = make([SingleBatch(), Metrics(accuracy)])
+    data = learn.data
     learn.fit(2)
     assert learn.steps == 2
+    assert set(learn.metrics) == {"train_loss", "valid_loss", "accuracy"}
+    assert learn.data is data
 
 
 # ---- metrics and records -----------------------------------------------------------------------------------
@@ -320,6 +323,27 @@ def test_metrics_weigh_examples_and_not_batches() -> None:
     assert [h["valid_loss"] for h in learn.history] == sorted(
         (h["valid_loss"] for h in learn.history), reverse=True
     )
+
+
+def test_metrics_see_the_logits_and_labels_of_models_that_take_both() -> None:
+    class Own(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(6, 4)
+
+        def forward(self, x, labels):
+            logits = self.head(x)
+            return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+    x, y = xy()
+    data = [{"x": x, "labels": y}]
+    metrics = Metrics(accuracy, counted=Counts())
+    learn = Learner(Own(), (data, data), None, lambda p: torch.optim.SGD(p, lr=0.1), [metrics])
+    learn.fit(1)
+    with torch.no_grad():
+        expected = float(accuracy(learn.model(x, y)["logits"], y))
+    assert learn.metrics["accuracy"] == pytest.approx(expected)
+    assert learn.metrics["counted"] == pytest.approx(expected)
 
 
 def test_metrics_refuse_what_they_cannot_compute() -> None:

@@ -45,6 +45,32 @@ def learner(callbacks=(), data=None, **more) -> Learner:
     return Learner(model(), batches() if data is None else data, "auto", adam, callbacks, **more)
 
 
+class Nothing:
+    """Batches that do not say that there are none."""
+
+    def __iter__(self):
+        return iter([])
+
+
+@pytest.mark.parametrize("nothing", [[], Nothing()])
+def test_empty_data_are_refused(nothing) -> None:
+    for data, which in ((nothing, "training"), ((batches(), nothing), "validation")):
+        with pytest.raises(InputError, match=f"the {which} data gave no batch"):
+            learner(data=data).fit(1)
+    with pytest.raises(InputError, match="the training data gave no batch"):
+        learner(data=nothing).lr_find()
+    learner(data=(batches(), nothing)).fit(1, valid=False)
+
+
+def test_a_value_that_goes_nowhere_is_told() -> None:
+    class Returns(Callback):
+        def loss(self, learn):
+            return F.cross_entropy(learn.outputs, learn.target)
+
+    with pytest.raises(InputError, match=r"loss returned a value, which goes nowhere; set learn\.loss"):
+        learner([Returns()]).fit(1)
+
+
 def test_training_is_bit_for_bit_the_loop_written_by_hand() -> None:
     by_hand, data = model(), batches()
     optimizer = adam(by_hand.parameters())

@@ -141,6 +141,49 @@ def test_a_resumed_run_must_be_the_same_run(tmp_path: Path) -> None:
         smaller.load(checkpoint.list_folder(folder)[-1])
 
 
+def test_a_checkpoint_of_another_optimizer_or_of_something_else_is_refused(tmp_path: Path) -> None:
+    learn = runs.train("memory", None)
+    learn.save(tmp_path / "mine.safetensors")
+    other = Learner(learn.model, runs.data("memory"), "auto", lambda p: torch.optim.SGD(p, 0.1))
+    with pytest.raises(InputError, match=r"trained with torch\.optim\.\w+\.\w+, this one is with .*SGD"):
+        other.load(tmp_path / "mine.safetensors")
+    foreign = tmp_path / "checkpoint-00000003.safetensors"
+    checkpoint.write(foreign, {"recipe": "makemore", "model": {}})
+    for take in (other.load, other.resume):
+        with pytest.raises(InputError, match="not a Learner's, but of the recipe makemore"):
+            take(foreign)
+
+
+def test_one_cycle_goes_on_with_as_many_epochs_as_it_was_made_for(tmp_path: Path) -> None:
+    def learner(*callbacks: Callback) -> Learner:
+        torch.manual_seed(0)
+        return Learner(
+            torch.nn.Linear(6, 4), runs.data("memory"), "auto", lambda p: torch.optim.SGD(p, 0.1), callbacks
+        )
+
+    with pytest.raises(KeyboardInterrupt):
+        learner(Checkpoint(tmp_path), Crash("after_batch", 15)).fit_one_cycle(3, 0.1)
+    again = learner()
+    again.resume(tmp_path)
+    with pytest.raises(
+        InputError, match="to have 3 epochs, this one 6, and OneCycle spreads over all of them"
+    ):
+        again.fit_one_cycle(6, 0.1)
+
+
+def test_seconds_go_on(tmp_path: Path) -> None:
+    learn = runs.train("memory", None)
+    learn.clock.seconds = 100.0
+    learn.save(tmp_path / "checkpoint-00000001.safetensors")
+    other = runs.learner("memory", None)
+    other.resume(tmp_path)
+    for _ in range(learn.fits):
+        other.fit(learn.epochs)
+    assert 100 < other.seconds < 200
+    other.lr_find(steps=10)
+    assert other.seconds < 200
+
+
 def test_an_empty_folder_is_the_beginning(tmp_path: Path) -> None:
     learn = runs.learner("memory", None)
     assert not learn.resume(tmp_path)

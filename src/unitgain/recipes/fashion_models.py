@@ -111,7 +111,12 @@ def normfree(widths: Sequence[int]) -> nn.Sequential:
 def _channels_last(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
     """Channels beside one another in memory: convolutions on CPUs are then faster by a half, in bfloat16 by two."""
     model = nn.Sequential(layers)
-    return model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's overloads lack it
+    model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's overloads lack it
+    for weight in model.parameters():
+        if weight.dim() == 4 and weight.shape[1] == 1:
+            # the same bytes in both layouts; gradients come with the other one's strides
+            weight.data = torch.empty(weight.shape).copy_(weight.data)
+    return model
 
 
 class ChannelsLast(nn.Module):
