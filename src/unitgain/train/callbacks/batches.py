@@ -153,9 +153,8 @@ class SingleBatch(Callback):
 
     def before_pass(self, learn: Learner) -> None:
         self._data = learn.data
-        learn.data = Data(
-            *(None if loader is None else _First(loader) for loader in (learn.data.train, learn.data.valid))
-        )
+        train, valid = learn.data.train, learn.data.valid
+        learn.data = Data(_First(train), None if valid is None else _First(valid))
 
     def cleanup_pass(self, learn: Learner) -> None:
         learn.data = self._data
