@@ -179,6 +179,13 @@ def test_updates_measured_only_after_the_loss_was_lost_are_not_judged() -> None:
     assert "full-sized" in adam.diagnose().abstained["UG501"]
 
 
+def test_one_loss_that_was_not_finite_takes_no_later_step_away() -> None:
+    losses = [2.3] * 30 + [math.inf] + [2.0] * 100
+    net = run(losses, lr=[1.0] * 131, optimizer={"name": "SGD", "lr": [1.0]})
+    net.parameter("w", ratio=[-3.0] * 31 + [0.0] * 100)
+    assert net.diagnose(select=["UG501"]).findings[0].evidence["median"] == 0.0
+
+
 def test_a_hockey_stick_is_seen_and_a_healthy_fast_start_is_not() -> None:
     n = 2000
     stick = np.concatenate([np.linspace(27, 3, 15), falling(n - 15, start=2.6, end=2.1, noise=0.05)])

@@ -276,11 +276,9 @@ def test_device_moves_model_and_nested_batches() -> None:
 
 def test_a_single_batch_of_each_pass() -> None:
     learn = make([SingleBatch(), Metrics(accuracy)])
-    data = learn.data
     learn.fit(2)
     assert learn.steps == 2
     assert set(learn.metrics) == {"train_loss", "valid_loss", "accuracy"}
-    assert learn.data is data
 
 
 # ---- metrics and records -----------------------------------------------------------------------------------

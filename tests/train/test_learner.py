@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 import weakref
 
 import pytest
@@ -22,6 +23,7 @@ from unitgain.train import (
     Learner,
     SingleBatch,
 )
+from unitgain.train.clock import Clock
 
 EVENTS = ("fit", "epoch", "pass", "batch", "predict", "loss", "backward", "step")
 
@@ -69,6 +71,23 @@ def test_a_value_that_goes_nowhere_is_told() -> None:
 
     with pytest.raises(InputError, match=r"loss returned a value, which goes nowhere; set learn\.loss"):
         learner([Returns()]).fit(1)
+
+    class SetsAndReturns(Callback):
+        def loss(self, learn):
+            learn.loss = F.cross_entropy(learn.outputs, learn.target)
+            return learn.loss
+
+    learner([SetsAndReturns()]).fit(1)
+
+
+def test_a_clock_inside_itself_goes_on() -> None:
+    clock = Clock()
+    with clock:
+        with clock:
+            pass
+        before = clock.seconds
+        time.sleep(0.01)
+        assert clock.seconds >= before + 0.01
 
 
 def test_training_is_bit_for_bit_the_loop_written_by_hand() -> None:

@@ -58,11 +58,11 @@ def train(
         chosen = recipes.get(recipe)
         config = configure(chosen, settings or [], run if resume else None)
         folder = _folder(run, recipe, config, resume, rank)
+        ended = folder.outcome() if resume and folder is not None else None
     except InputError:
         if rank == 0:
             raise
         raise typer.Exit(WRONG_INPUT) from None  # rank 0 says the same
-    ended = folder.outcome() if resume and folder is not None else None
     if ended is not None:
         if rank == 0:
             _print_outcome(ended)
@@ -164,11 +164,10 @@ def _leave_group() -> None:
 
 
 def _print_outcome(metrics: Mapping[str, float]) -> None:
-    texts = {
-        **{name: _number(value) for name, value in metrics.items()},
-        "seconds": f"{metrics['seconds']:.1f}",
-    }
-    rows = [(name.replace("_", " "), text) for name, text in texts.items()]
+    rows = [
+        (name.replace("_", " "), f"{value:.1f}" if name == "seconds" else _number(value))
+        for name, value in metrics.items()
+    ]
     Console().print(table_of(("", ">"), rows), soft_wrap=True)
 
 

@@ -89,7 +89,9 @@ def lost(view: View) -> int | None:
     """The first step of a training run whose loss, and every later one, is not finite or far above the first; what
     was measured from there on is of a wrecked network. None: there is none."""
     gone = _gone(view)
-    return None if gone is None else int(view.losses[0][gone])
+    steps, losses = view.losses
+    recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
+    return None if gone is None or recovered else int(steps[gone])
 
 
 def hockey_stick(view: View) -> Iterator[Finding]:

@@ -125,9 +125,8 @@ def train_on(
     model = training.model
     train_loss, _ = evaluate(model, names.train.x, names.train.y)
     val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
-    if not math.isfinite(
-        train_loss + val_loss
-    ):  # the last step may spoil what the losses before it do not show
+    # the last step may spoil what the losses before it do not show
+    if not math.isfinite(train_loss + val_loss):
         raise InputError(
             "makemore: the trained weights give no finite loss; begin a new run with a lower rate (--set lr=0.01)"
         )

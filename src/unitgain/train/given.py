@@ -13,6 +13,7 @@ from ..errors import InputError
 
 
 def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
+    """The optimizer, or what the function makes of the model's parameters. Raises InputError for anything else."""
     if isinstance(given, Optimizer):
         own = {id(p) for p in model.parameters()}
         if not any(id(p) in own for group in given.param_groups for p in group["params"]):
@@ -30,6 +31,7 @@ def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
 
 
 def loss_function(loss: str | Callable[[Any, Any], Tensor] | None) -> Callable[[Any, Any], Tensor] | None:
+    """The function that a loss's name stands for, or the one given; None for none."""
     if loss == "auto":
         return _auto_loss
     return LOSSES[loss] if isinstance(loss, str) else loss

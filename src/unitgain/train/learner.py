@@ -50,6 +50,7 @@ class Learner:
     outputs, loss, objective        objective is what backward starts from: the loss, unless a callback scaled it
     training                        True in a training pass, False in a validation pass
     epoch, epochs, batch_index      numbers from 0; batch_index of this pass
+    ends_pass                       set it to True for this batch to be the last one of its pass
     steps                           optimizer steps so far, over all fits
     metrics                         {name: value} of the last epoch, filled by Metrics
 
@@ -89,6 +90,7 @@ class Learner:
         self.fits = self.steps = self.epoch = self.epochs = self.batch_index = 0
         self.clock = Clock()
         self.training = True
+        self.ends_pass = False
         self.stepped = False  # whether the last training batch ended in an optimizer step
         self.batch: Any = None
         self.inputs: tuple[Any, ...] = ()
@@ -114,7 +116,8 @@ class Learner:
         if not isinstance(epochs, int) or epochs < 0:
             raise InputError(f"fit(epochs={epochs!r}): expected a whole number of at least 0")
         self._validate = valid and self.data.valid is not None
-        check_not_empty(self.data, self._validate)
+        if epochs:
+            check_not_empty(self.data, self._validate)
         self.fits += 1
         if self._pending is not None and self.fits < self._pending.fit:
             return  # a resumed run has this one behind it
@@ -143,9 +146,12 @@ class Learner:
     def _pass(self) -> None:
         around, batch = self._events["batch"], self._batch
         with self.position.iterate(self) as batches:  # from the start, or from where a resumed run was
+            self.ends_pass = False
             for self.batch in batches:
                 self._do(around, batch)
-        if self.batch_index < 0:
+                if self.ends_pass:
+                    break
+        if self.batch_index < 0 and self.world == 1:  # a rank's share of a few examples may be none
             raise no_batch(self.training)
 
     def _batch(self) -> None:
@@ -222,8 +228,9 @@ class Learner:
         self._step = count_step
 
     def _replaced(self, name: str, action: Callable[[Learner], Any]) -> None:
-        if action(self) is not None and name in ("predict", "loss"):
-            attribute = {"predict": "outputs", "loss": "loss"}[name]
+        attribute = {"predict": "outputs", "loss": "loss"}.get(name, "")
+        before = getattr(self, attribute, None)
+        if action(self) is not None and attribute and getattr(self, attribute) is before:
             raise InputError(
                 f"the callback's {name} returned a value, which goes nowhere; set learn.{attribute} instead"
             )
@@ -251,7 +258,7 @@ class Learner:
 
     @property
     def seconds(self) -> float:
-        """Of all fits until now, those of a resumed run before its checkpoint included."""
+        """Of all fits until now; those of a resumed run before its checkpoint too, where the checkpoint tells them."""
         return self.clock.seconds
 
     @property

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
 _FALL = 0.02  # of the first loss: less than this is no fall
 _NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
+_PART = 0.25  # of the whole sweep's fall: what falls by less before it rises is no valley yet
 _RISE = 0.1  # of the fall: the valley ends where the loss has risen by that
 
 
@@ -150,7 +151,7 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
     steepest, valley = float(rates[at]), float(rates[bottom])
     reason = (
-        f"{valley:.1e}: the loss, smoothed, is lowest there, and higher rates undo what lower ones did; it falls "
+        f"{valley:.1e}: the loss, smoothed, is lowest there before higher rates undo what lower ones did; it falls "
         f"fastest at {steepest:.1e}, the cautious choice"
     )
     if bottom == len(smooth) - 1 and whole:
@@ -161,12 +162,14 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
 def _first_rise(smooth: np.ndarray, error: float) -> int:
     """Where the smoothed loss has, after a fall, risen for the first time by more than its noise; else its length."""
     top = low = smooth[0]
-    fall = 0.0
+    fall, whole = 0.0, float(smooth.max() - smooth.min())
     for i, loss in enumerate(smooth):
         if loss < low:
             low, fall = loss, top - loss
         top = max(top, loss)
-        if fall > max(_FALL * abs(top), _NOISE * error) and loss - low > max(_RISE * fall, _NOISE * error):
+        if fall > max(_FALL * abs(top), _NOISE * error, _PART * whole) and loss - low > max(
+            _RISE * fall, _NOISE * error
+        ):
             return i
     return len(smooth)
 

@@ -170,7 +170,7 @@ def take(learn: Learner) -> dict[str, Any]:
         "epoch": learn.epoch if inside else min(learn.epoch + 1, learn.epochs),
         "batch": learn.position.given if inside else 0,
         "model": named, "model_versions": dict(getattr(named, "_metadata", {})), "model_unsaved": unsaved,
-        "optimizer": learn.optimizer.state_dict(), "optimizer_class": _class(learn.optimizer),
+        "optimizer": learn.optimizer.state_dict(), "optimizer_class": type(learn.optimizer).__qualname__,
         "callbacks": {key: state for key, state in callbacks.items() if state},
         "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
         "random": _of_all_ranks(learn, randomness.take()),
@@ -182,6 +182,10 @@ def take(learn: Learner) -> dict[str, Any]:
 def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = True) -> None:
     """Everything but where the data is. Raises InputError if the checkpoint is of another model or optimizer."""
     model = learn.model
+    # states of unlike optimizers would load, and fail or go astray at the next step
+    wrote, own = state.get("optimizer_class"), type(learn.optimizer).__qualname__
+    if steps and wrote not in (None, own):
+        raise InputError(f"checkpoint {path}: its run was trained with {wrote}, this one is with {own}")
     named = copy.copy(state["model"])
     try:
         ordered = _with_versions(named, state["model_versions"])
@@ -193,12 +197,6 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
     except (RuntimeError, KeyError) as error:
         first = str(error).strip().splitlines()
         raise InputError(f"checkpoint {path}: it is of another model: {' '.join(first[:3])}") from error
-    wrote, own = state.get("optimizer_class"), _class(learn.optimizer)
-    if wrote not in (
-        None,
-        own,
-    ):  # states of unlike optimizers would load, and fail or go astray at the next step
-        raise InputError(f"checkpoint {path}: its run was trained with {wrote}, this one is with {own}")
     try:
         learn.optimizer.load_state_dict(state["optimizer"])
     except (ValueError, KeyError) as error:
@@ -221,10 +219,6 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
     everyone = state["random"]
     if learn.rank < len(everyone):
         randomness.put(everyone[learn.rank])
-
-
-def _class(thing: object) -> str:
-    return f"{type(thing).__module__}.{type(thing).__qualname__}"
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

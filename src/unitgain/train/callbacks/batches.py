@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from ...errors import InputError
 from .. import resume
 from ..callback import Callback
-from ..data import Data, map_tensors, split
+from ..data import map_tensors, split
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -149,27 +149,8 @@ class Normalize(Callback):
 class SingleBatch(Callback):
     """Every pass has its first batch only: does it run at all?"""
 
-    order = -1000
-
-    def before_pass(self, learn: Learner) -> None:
-        self._data = learn.data
-        train, valid = learn.data.train, learn.data.valid
-        learn.data = Data(_First(train), None if valid is None else _First(valid))
-
-    def cleanup_pass(self, learn: Learner) -> None:
-        learn.data = self._data
-
-
-class _First:
-    """A loader's first batch."""
-
-    def __init__(self, loader: Iterable[Any]):
-        self.loader = loader
-
-    def __iter__(self) -> Iterator[Any]:
-        for batch in self.loader:
-            yield batch
-            return
+    def before_batch(self, learn: Learner) -> None:
+        learn.ends_pass = True
 
 
 def _first_floating(batch: Any) -> Tensor | None:

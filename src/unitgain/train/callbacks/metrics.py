@@ -137,9 +137,9 @@ class Metrics(Callback):
 def _judged(learn: Learner) -> tuple[Any, Any]:
     """Outputs and target; where the model takes its labels itself, as Hugging Face's do, its logits and the labels."""
     outputs, target = learn.outputs, learn.target
-    if target is None:
+    if target is None and "labels" in learn.kwargs:
         logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-        outputs, target = outputs if logits is None else logits, learn.kwargs.get("labels")
+        outputs, target = outputs if logits is None else logits, learn.kwargs["labels"]
     return outputs.detach() if isinstance(outputs, Tensor) else outputs, target
 
 
