@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from unitgain.train import (
@@ -33,6 +34,18 @@ KINDS = ("memory", "loader", "generator", "list", "everything")
 def model() -> nn.Module:
     torch.manual_seed(1)
     return nn.Sequential(nn.Linear(6, 24), nn.BatchNorm1d(24), nn.Dropout(0.3), nn.ReLU(), nn.Linear(24, 4))
+
+
+class Carries(nn.Module):
+    """As Hugging Face models: keyword arguments in, a mapping with the loss out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(6, 4)
+
+    def forward(self, x, labels):
+        logits = self.fc(x)
+        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
 
 def data(kind: str):

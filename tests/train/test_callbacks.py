@@ -8,6 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import Carries
 from torch import nn
 
 import unitgain as ug
@@ -324,19 +325,10 @@ def test_metrics_weigh_examples_and_not_batches() -> None:
 
 
 def test_metrics_see_the_logits_and_labels_of_models_that_take_both() -> None:
-    class Own(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.head = nn.Linear(6, 4)
-
-        def forward(self, x, labels):
-            logits = self.head(x)
-            return {"loss": F.cross_entropy(logits, labels), "logits": logits}
-
     x, y = xy()
     data = [{"x": x, "labels": y}]
     metrics = Metrics(accuracy, counted=Counts())
-    learn = Learner(Own(), (data, data), None, lambda p: torch.optim.SGD(p, lr=0.1), [metrics])
+    learn = Learner(Carries(), (data, data), None, lambda p: torch.optim.SGD(p, lr=0.1), [metrics])
     learn.fit(1)
     with torch.no_grad():
         expected = float(accuracy(learn.model(x, y)["logits"], y))

@@ -9,6 +9,7 @@ import weakref
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import Carries
 from torch import nn
 
 from unitgain import InputError
@@ -246,18 +247,6 @@ def test_callbacks_of_one_fit_are_gone_in_the_next() -> None:
     learn.fit(1)
     assert len(log.seen) == count > 0
     assert learn.callbacks == []
-
-
-class Carries(nn.Module):
-    """As Hugging Face models: keyword arguments in, a mapping with the loss out."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc = nn.Linear(6, 4)
-
-    def forward(self, x, labels):
-        logits = self.fc(x)
-        return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
 
 def test_batches_of_keyword_arguments_bring_their_own_loss() -> None:

@@ -67,10 +67,11 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     worse = gone is not None or last > first + entry.limit("noise") * course.error
     what = _changed(view, steps, losses, began, entry)
     to = "is not finite" if vanished else f"is {show(last)}"
+    when = f"at step {steps[end]}" if vanished and np.isfinite(losses[-1]) else "at the end"
     yield entry.finding(
         "error" if worse else "warning",
         what.get("site"),
-        f"the loss {to} at the end after {show(lowest)} around step {around}; it left at step "
+        f"the loss {to} {when} after {show(lowest)} around step {around}; it left at step "
         f"{steps[began]}{_told(what)}",
         evidence={
             "began": int(steps[began]),
