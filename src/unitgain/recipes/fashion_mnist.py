@@ -1,7 +1,7 @@
 """fashion-mnist: small networks on Fashion-MNIST, from the rungs of a published ladder to our best.
 
 The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai), each with
-one thing changed, made of our own initialization, layers and optimizers. `default` and `best` are ours: networks
+one thing changed, with our own LSUV, norms and optimizers. `default` and `best` are ours: networks
 without normalization layers, well initialized. docs/fashion-mnist.md has accuracies and how settings were chosen.
 
 The data lie in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
