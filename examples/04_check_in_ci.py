@@ -14,7 +14,7 @@ import sys
 import torch
 
 import unitgain as ug
-from unitgain.diagnose import load_baseline, new_findings, save_baseline
+from unitgain.rules import load_baseline, new_findings, save_baseline
 
 BASELINE = "accepted.json"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from unitgain.diagnose import CATALOGUE
+from unitgain.rules import CATALOGUE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "rules"
 NOTICE = "<!-- Written by scripts/build_rule_pages.py from the catalogue; do not edit. -->\n\n"

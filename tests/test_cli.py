@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import typer
 
-import unitgain.checkup
+import unitgain._check
 from unitgain.cli import app, main
 from unitgain.cli.output import Console, table_of
-from unitgain.diagnose.diagnosis import Diagnosis
-from unitgain.diagnose.finding import Finding
 from unitgain.record import Record
 from unitgain.report import Report
+from unitgain.rules.diagnosis import Diagnosis
+from unitgain.rules.finding import Finding
 
 MODELS = """
 import torch
@@ -77,7 +77,7 @@ def finds(monkeypatch: pytest.MonkeyPatch):
             given.update(model=model, batch=batch, loss=loss, **options)
             return fake_report(*severities)
 
-        monkeypatch.setattr(unitgain.checkup, "check", check)
+        monkeypatch.setattr(unitgain._check, "check", check)
         return given
 
     return arrange
@@ -271,7 +271,7 @@ def test_a_defect_is_one_line_that_asks_for_a_report(here, capsys, monkeypatch) 
     def check(*_, **__):
         raise KeyError("one\ntwo")
 
-    monkeypatch.setattr(unitgain.checkup, "check", check)
+    monkeypatch.setattr(unitgain._check, "check", check)
     assert main(GOOD) == 3
     (line,) = capsys.readouterr().err.splitlines()
     assert "report" in line
@@ -285,7 +285,7 @@ def test_interruption_and_full_memory_are_no_defects(here, capsys, monkeypatch, 
     def check(*_, **__):
         raise error
 
-    monkeypatch.setattr(unitgain.checkup, "check", check)
+    monkeypatch.setattr(unitgain._check, "check", check)
     assert main(GOOD) == code
     assert len(capsys.readouterr().err.splitlines()) == (1 if code == 2 else 0)
 

@@ -11,8 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from unitgain import cli
-from unitgain.errors import InputError
+from unitgain import InputError, cli
 from unitgain.targets import load_weights, save_weights
 
 MODEL = """

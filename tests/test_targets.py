@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.targets import load_batch, load_model, parse_settings, parse_shape
 
 MODELS = """

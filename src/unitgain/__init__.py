@@ -17,16 +17,16 @@ train     Learner, callbacks, learning-rate finder, checkpoints
 plots     Record -> matplotlib Figure
 """
 
-from . import data, models, nn, optim, plots, remedies, theory, train
+from . import data, models, nn, optim, remedies, theory, train
+from ._base import InputError, RecordError, UnitgainError
+from ._check import check, spp
+from ._fix import fix
 from ._version import __version__
-from .checkup import check, spp
-from .diagnose import Finding, diagnose
-from .errors import InputError, RecordError, UnitgainError
 from .probe import Probe
 from .record import Record
 from .remedies import init_, lsuv_
-from .repair import fix
-from .report import FixReport, Report
+from .report import FixReport, Report, plots
+from .rules import Finding, diagnose
 
 __all__ = [
     "Finding",

@@ -22,7 +22,7 @@ from rich.table import Table
 from torch import Tensor
 
 from . import models
-from .checkup import check
+from ._check import check
 from .data import NameSplit, load_names
 from .report import Report
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from unitgain import InputError
 from unitgain.data import DATASETS, fashion_mnist, load_fashion_mnist
 from unitgain.data.places import DEBIAN_FASHION_MNIST, cache_root
-from unitgain.errors import InputError
 
 
 def write(path: Path, array: np.ndarray) -> None:

@@ -10,8 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from unitgain import InputError
 from unitgain.data import read_idx
-from unitgain.errors import InputError
 
 
 def idx(array: np.ndarray, kind: int = 8) -> bytes:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from unitgain import InputError
 from unitgain.data import CHARACTERS, load_names
 from unitgain.data.names import EMBEDDED, encode, read_names
-from unitgain.errors import InputError
 
 TEN = [f"name{c}" for c in "abcdefghij"]
 MAKEMORE_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"

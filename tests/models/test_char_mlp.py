@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unitgain import data, models
-from unitgain.errors import InputError
+from unitgain import InputError, data, models
 from unitgain.models import char_mlp
 from unitgain.models.char_mlp import SEED, VARIANTS, CharMLP, UnbiasedBatchNorm1d
 

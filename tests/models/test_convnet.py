@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.models import convnet
 
 

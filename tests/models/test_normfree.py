@@ -8,11 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from unitgain import models, theory
+from unitgain import InputError, models, theory
 from unitgain import nn as unn
 from unitgain.data import load_fashion_mnist
 from unitgain.data.fashion_mnist import find_fashion_mnist
-from unitgain.errors import InputError
 from unitgain.models.nf_regnet import VARIANTS as NF_REGNETS
 from unitgain.models.nf_resnet import VARIANTS as NF_RESNETS
 from unitgain.models.nfnet import VARIANTS as NFNETS

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 from torch import nn
 
-from unitgain import models
-from unitgain.errors import InputError
+from unitgain import InputError, models
 
 SMALL = [name for name, cost in models.costs().items() if cost.parameters < 2e6]
 

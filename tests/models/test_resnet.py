@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain import models
-from unitgain.errors import InputError
+from unitgain import InputError, models
 
 NAMES = [n for n in models.names("resnet*") if "tiny" not in n]
 SMALL = ("resnet18d", "resnetv2_18d")

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from unitgain import models
-from unitgain.errors import InputError
+from unitgain import InputError, models
 from unitgain.models import haiku
 from unitgain.models.nfnet import VARIANTS
 from unitgain.models.weights import HUB

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
+from unitgain import InputError
 from unitgain import nn as unn
-from unitgain.errors import InputError
 
 
 def block(**options) -> unn.NFBlock:

@@ -11,9 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from unitgain import InputError, theory
 from unitgain import nn as unn
-from unitgain import theory
-from unitgain.errors import InputError
 from unitgain.nn.scaled_std import standardized
 from unitgain.nn.standardize_rows import _composed, standardize_rows
 

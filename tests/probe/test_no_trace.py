@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from unitgain import Probe
-from unitgain.errors import InputError
+from unitgain import InputError, Probe
 
 
 class Transformer(nn.Module):

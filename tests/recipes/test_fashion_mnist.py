@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from unitgain import InputError
 from unitgain.data import fashion_mnist as source
 from unitgain.data.fashion_mnist import ImageSplit
-from unitgain.errors import InputError
 from unitgain.recipes import fashion_ladder, fashion_mnist
 from unitgain.recipes import fashion_models as models
 from unitgain.recipes.augment import Augment

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.models import NormFreeNet
 from unitgain.recipes import image_folder as recipe_of_folders
 from unitgain.recipes import imagenet

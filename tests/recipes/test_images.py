@@ -12,7 +12,7 @@ import torch
 from drawn_images import draw
 from PIL import Image
 
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.recipes.images import CentreCrop, ImageItems, Presize, RandomCrop, find_images, make_loader
 
 

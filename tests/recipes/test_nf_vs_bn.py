@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.nn.scaled_std import ScaledStdConv2d
 from unitgain.recipes import nf_vs_bn
 from unitgain.recipes.nf_vs_bn import NfVsBnConfig

@@ -7,9 +7,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from unitgain.diagnose.diagnosis import Diagnosis
-from unitgain.diagnose.finding import Finding
 from unitgain.record import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Record, pack_map
+from unitgain.rules.diagnosis import Diagnosis
+from unitgain.rules.finding import Finding
 
 HOSTILE = "<script>alert(1)</script>"
 VERY_LONG = "encoder." + ".".join(f"stage{i}" for i in range(40)) + ".conv"

@@ -10,8 +10,7 @@ import warnings
 import numpy as np
 import pytest
 
-from unitgain import plots
-from unitgain.errors import InputError
+from unitgain import InputError, plots
 from unitgain.record import Record
 
 
@@ -164,10 +163,10 @@ def test_what_is_missing_is_said_with_what_to_do(draw, message, make):
 
 def test_drawing_libraries_load_only_when_they_are_used():
     code = (
-        "import sys, unitgain.plots\n"
+        "import sys, unitgain.report.plots\n"
         "from unitgain.report import Report\n"
         "from unitgain.record import Record\n"
-        "from unitgain.diagnose.diagnosis import Diagnosis\n"
+        "from unitgain.rules.diagnosis import Diagnosis\n"
         "report = Report(Record(), Diagnosis((), 'v', 'healthy', ''))\n"
         "str(report); report.to_json()\n"
         "print([m for m in ('matplotlib', 'plotly') if m in sys.modules])\n"

@@ -14,14 +14,14 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from unitgain.diagnose import diagnose
-from unitgain.diagnose.diagnosis import Diagnosis
-from unitgain.diagnose.finding import Finding
-from unitgain.errors import InputError
+from unitgain import InputError
 from unitgain.record import Record, RecordError, pack_map, unpack_map
 from unitgain.report import Report
 from unitgain.report.layers import Peers, layers_of, reported_step
 from unitgain.report.terminal import choose, heading_parts
+from unitgain.rules import diagnose
+from unitgain.rules.diagnosis import Diagnosis
+from unitgain.rules.finding import Finding
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "report.schema.json"
 

@@ -21,8 +21,8 @@ import torch
 from row import Healthy, Sick
 
 from unitgain import check, fix
-from unitgain.diagnose import Finding
 from unitgain.report import FixReport
+from unitgain.rules import Finding
 
 FAMILIES: dict[str, Sequence[Sick]] = {
     "mlp": defects_mlp.ROWS,

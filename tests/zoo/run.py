@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from row import Healthy, Sick
 
-from unitgain.diagnose import CATALOGUE
+from unitgain.rules import CATALOGUE
 
 
 def examined(pattern: str, seed: int) -> tuple[list[Outcome], list[str], list[str]]:

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from . import options
 from .errors import FINDINGS, Debug
 from .output import Console, busy, check_outputs, note
 from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
-    from ..diagnose import Finding
+    from ..rules import Finding
 
 
 class OptimizerName(str, Enum):
@@ -82,7 +82,7 @@ def check(
       unitgain check runs/tanh                       the record of unitgain train --run
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
-    from ..diagnose.baseline import load_baseline, new_findings, save_baseline
+    from ..rules.baseline import load_baseline, new_findings, save_baseline
 
     judged = is_run(target)
     if judged:
@@ -107,7 +107,7 @@ def check(
         if judged:
             report = report_on_run(target, selected, ignored)
         else:
-            from ..checkup import check as run_check
+            from .._check import check as run_check
 
             model, given = options.model_and_batch(
                 target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
@@ -144,7 +144,7 @@ def check(
 
 
 def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
-    from ..repair.plan import PLANS
+    from .._fix.plan import PLANS
 
     codes = sorted({f.code for f in findings if f.code in PLANS and f.severity in ("error", "warning")})
     if codes:

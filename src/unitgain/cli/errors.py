@@ -16,8 +16,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .._base import InputError
 from .._version import __version__
-from ..errors import InputError
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 

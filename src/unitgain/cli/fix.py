@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from . import options
 from .errors import FINDINGS, Debug
 from .output import Console, busy, check_outputs, note
@@ -75,7 +75,7 @@ def fix(
     wanted = options.codes("--only", only)
     silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
     with silent:
-        from ..repair import fix as run_fix
+        from .._fix import fix as run_fix
 
         with busy("repairing"):
             model, given = options.model_and_batch(

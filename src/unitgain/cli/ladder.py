@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from .errors import FINDINGS, Debug
 from .output import Console, check_outputs, note, table_of
 from .train import RecipeSettings

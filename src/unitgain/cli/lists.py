@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from .errors import Debug
 from .output import Console, table_of
 
@@ -22,7 +22,7 @@ def rules(
     Example:
       unitgain rules UG101
     """
-    from ..diagnose.catalogue import CATALOGUE, explain
+    from ..rules.catalogue import CATALOGUE, explain
 
     if code is not None:
         text = explain(code)

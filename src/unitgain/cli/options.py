@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from .output import note
 
 if TYPE_CHECKING:
-    from ..diagnose.finding import Finding
+    from ..rules.finding import Finding
 
 
 class FailOn(str, Enum):
@@ -97,7 +97,7 @@ def model_and_batch(
     """(model on its device, batch); batch: further arguments of targets.load_batch."""
     import torch
 
-    from ..checkup import LOSSES
+    from .._batch import LOSSES
     from ..targets import did_you_mean, load_batch, load_model, load_weights, parse_settings
 
     if loss != "auto" and loss not in LOSSES:
@@ -143,7 +143,7 @@ def codes(option: str, values: list[str] | None) -> list[str] | None:
     """--select UG2,UG303 --select dead-units -> the codes of all of them; an unknown one is refused."""
     if not values:
         return None
-    from ..diagnose.catalogue import resolve
+    from ..rules.catalogue import resolve
 
     return sorted(resolve([word for value in values for word in value.split(",")], option))
 

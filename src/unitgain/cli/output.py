@@ -12,7 +12,7 @@ import rich.console
 from rich.cells import cell_len
 from rich.table import Table
 
-from ..errors import InputError
+from .._base import InputError
 
 _HTML = (".html", ".htm")
 _SUFFIXES = {"--html": _HTML, "--json": (".json",)}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from .errors import Debug
 from .output import busy
 
@@ -116,8 +116,8 @@ def open_record(run: str) -> Record:
 
 
 def report_on_run(run: str, select: list[str] | None, ignore: list[str] | None) -> Report:
-    from ..diagnose import diagnose
     from ..report import Report
+    from ..rules import diagnose
 
     record = open_record(run)
     return Report(record, diagnose(record, select=select, ignore=ignore))

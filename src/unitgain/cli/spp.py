@@ -51,7 +51,7 @@ def spp(
     inputs = [options.file_of(target), data, weights]
     outputs = {option: path for option, path in (("--out", out), ("--record", record)) if path is not None}
     check_outputs(outputs, inputs, out=(".png", ".svg", ".pdf"))
-    from ..checkup import spp as measure
+    from .._check import spp as measure
     from ..report.spp import spp_curve
 
     records: list[Any] = []
@@ -68,7 +68,7 @@ def spp(
     if record is not None:
         note(f"record written: {record}")
     if out is not None:
-        from ..plots import spp as draw
+        from ..report.plots import spp as draw
 
         draw(records, labels=names).savefig(out)
         note(f"plot written: {out}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
+from .._base import InputError
 from .errors import WRONG_INPUT, Debug
 from .output import Console, busy, check_outputs, note, table_of
 

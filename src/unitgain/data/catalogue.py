@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import InputError
+from .._base import InputError
 from .download import download
 from .fashion_mnist import FILES, cache_folder, find_fashion_mnist, find_file
 from .names import EMBEDDED, find_names

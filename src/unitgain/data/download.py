@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
+from .._base import InputError
 from .._version import __version__
-from ..errors import InputError
 
 Progress = Callable[
     [int, "int | None"], None

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .idx import read_idx
 from .places import DEBIAN_FASHION_MNIST, cache_root, data_root
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .places import cache_root, data_root
 
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"  # a character's number is its position; "." begins and ends a name

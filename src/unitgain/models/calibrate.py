@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..nn.attention import ECA, SqueezeExcite
 from ..nn.nf_block import NFBlock
 from ..nn.scaled_std import ScaledStdConv2d

@@ -23,7 +23,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 SEED = 2147483647
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"  # a character's number is its position; "." begins and ends a name

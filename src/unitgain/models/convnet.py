@@ -13,7 +13,7 @@ from typing import Literal
 
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 
 WIDTHS = (8, 16, 32, 64)
 

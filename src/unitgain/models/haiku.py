@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .normfree import NormFreeConfig
 
 Tree = Mapping[str, Mapping[str, np.ndarray]]

@@ -31,7 +31,7 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import InputError
+from .._base import InputError
 from ..nn.activations import GainCorrected
 from ..nn.attention import ECA, SqueezeExcite
 from ..nn.nf_block import NFBlock, Shortcut, expected_stds

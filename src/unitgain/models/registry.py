@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 from .char_mlp import DESCRIPTIONS, VARIANTS, CharMLP, CharMLPConfig
 from .convnet import convnet
 from .nf_regnet import VARIANTS as NF_REGNETS
@@ -41,7 +41,7 @@ def create(name: str, **options: Any) -> nn.Module:
     1.0
     >>> create("char_mlp_depe")
     Traceback (most recent call last):
-    unitgain.errors.InputError: model 'char_mlp_depe' is unknown; did you mean 'char_mlp_deep'?
+    unitgain._base.errors.InputError: model 'char_mlp_depe' is unknown; did you mean 'char_mlp_deep'?
     """
     entry = _MODELS.get(name)
     if entry is None:

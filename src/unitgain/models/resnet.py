@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import InputError
+from .._base import InputError
 from ..nn.norms import GroupNorm
 from ..nn.resblocks import BasicBlock, Bottleneck, Norm, PreActBlock
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..nn.scaled_std import ScaledStdConv2d
 from .haiku import from_haiku, read_tree
 from .normfree import NormFreeNet

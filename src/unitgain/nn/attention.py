@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 
 class _Gated(nn.Module):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .norms import _Norm, check_arguments, check_channels, per_channel, standardize, wide
 
 

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from ..errors import InputError
+from .._base import InputError
 from .batchnorm import BatchNorm
 
 _CHUNK = 1 << 20  # values converted to float64 at a time

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 
 def wide(x: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 Padding = int | Sequence[int] | str
 

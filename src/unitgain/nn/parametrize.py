@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from ..errors import InputError
+from .._base import InputError
 from .activations import gamma_of
 from .scaled_std import EpsMode, check_standardization, standardized
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 
 class SkipInit(nn.Module):

@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .activations import gamma_of
 from .padding import Conv2dSame, Padding, resolve_padding, same_padding
 from .standardize_rows import standardize_rows

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .padding import Padding, resolve_padding, same_padding
 
 

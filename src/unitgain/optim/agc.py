@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .classifier import Finder, named_by, unit_axes
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 
 
 class Optimizer(torch.optim.Optimizer):

@@ -21,7 +21,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:

@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..errors import InputError
+from .._base import InputError
 
 
 def param_groups(

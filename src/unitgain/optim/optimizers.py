@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .base import Optimizer, subtract
 
 

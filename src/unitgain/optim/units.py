@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 
 
 @dataclass(frozen=True)

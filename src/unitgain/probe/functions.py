@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..stats import Range
 
 _TAIL = 0.015  # share of the range: tanh's -1..1 gives 0.97

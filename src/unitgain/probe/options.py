@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
 FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit

@@ -21,8 +21,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from .._base import InputError
 from .._version import __version__
-from ..errors import InputError
 from ..record import Record
 from .forward import Forward, in_backward
 from .options import SIGNALS, Options, check_every, check_model, check_optimizer, check_signals

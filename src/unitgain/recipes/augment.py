@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 
 
 @dataclass(frozen=True)

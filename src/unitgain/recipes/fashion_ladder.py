@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from .._base import InputError
 from ..data.fashion_mnist import ImageSplit
-from ..errors import InputError
 from ..targets import parse_settings
 from .ladder import LadderOptions, LadderResult, Table
 from .settings import override

@@ -20,9 +20,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .._base import InputError
 from ..data import load_fashion_mnist
 from ..data.fashion_mnist import MEAN, STD, ImageSplit
-from ..errors import InputError
 from ..optim import SGD, Adam, Momentum, RMSProp
 from ..train import (
     EMA,

@@ -15,7 +15,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..models.char_mlp import CharMLP, UnbiasedBatchNorm1d
 
 

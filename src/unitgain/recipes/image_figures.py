@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .batch_augment import MEAN, STD
 
 if TYPE_CHECKING:

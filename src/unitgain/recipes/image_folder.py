@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from ..errors import InputError
+from .._base import InputError
 from ..optim import param_groups
 from ..train import (
     EMA,

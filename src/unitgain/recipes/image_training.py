@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..models import NormFreeNet, calibrate_, create, names
 from ..targets import did_you_mean
 from ..train import Callback, Learner

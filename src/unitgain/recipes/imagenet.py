@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..errors import InputError
+from .._base import InputError
 from ..models.nf_regnet import VARIANTS as NF_REGNETS
 from ..models.nf_resnet import VARIANTS as NF_RESNETS
 from ..models.nfnet import VARIANTS as NFNETS

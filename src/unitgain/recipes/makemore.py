@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..checkup.facts import target_facts
+from .._base import InputError
+from .._check.facts import target_facts
 from ..data import load_names
 from ..data.names import Names
-from ..errors import InputError
 from ..models import char_mlp
 from ..models.char_mlp import SEED, VARIANTS, CharMLP
 from ..probe import Probe

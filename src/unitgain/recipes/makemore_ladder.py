@@ -18,8 +18,8 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from .._base import InputError
 from ..data import load_names
-from ..errors import InputError
 from ..targets import parse_settings
 from .ladder import LadderOptions, LadderResult, Table
 from .makemore import MakemoreConfig, Training, learner, make_model, train_on

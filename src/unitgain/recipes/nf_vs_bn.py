@@ -28,8 +28,8 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from .._base import InputError
 from ..data import load_fashion_mnist
-from ..errors import InputError
 from ..nn import calibrate_
 from ..optim import AGC, param_groups
 from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, OneCycle

@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from .._base import InputError
 
 FILL = (128, 128, 128)
 LARGEST = 10

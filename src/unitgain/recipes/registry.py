@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from ..targets import did_you_mean
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def get(name: str) -> Recipe[Any]:
 
     >>> get("makemor")
     Traceback (most recent call last):
-    unitgain.errors.InputError: recipe 'makemor': unknown; did you mean 'makemore'?
+    unitgain._base.errors.InputError: recipe 'makemor': unknown; did you mean 'makemore'?
     """
     if name not in names():
         raise InputError(f"recipe {name!r}: unknown{did_you_mean(name, names())}")

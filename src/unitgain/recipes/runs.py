@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
+from .._base import InputError
 from .._version import __version__
-from ..errors import InputError
 from ..record import Record
 
 
@@ -167,7 +167,7 @@ def processor() -> str:
 
 def draw(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
     """Writes the plots that the record has the numbers for, as PNG; returns their paths."""
-    from .. import plots
+    from ..report import plots
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

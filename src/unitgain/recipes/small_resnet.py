@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..nn.nf_block import expected_stds
 from ..nn.scaled_std import ScaledStdConv2d
 

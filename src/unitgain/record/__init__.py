@@ -18,7 +18,7 @@ Without a path the database is a private temporary one of SQLite's, which spills
 flat however long the run is.
 """
 
-from ..errors import RecordError
+from .._base import RecordError
 from .database import APPLICATION_ID, SCHEMA_VERSION
 from .frame import Frame
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram

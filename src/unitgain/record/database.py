@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from ..errors import InputError, RecordError, UnitgainError
+from .._base import InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
 SCHEMA_VERSION = 1

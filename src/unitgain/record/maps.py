@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, RecordError
+from .._base import InputError, RecordError
 
 
 def pack_map(flags: np.ndarray) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, RecordError
+from .._base import InputError, RecordError
 from .database import (
     SCHEMA_VERSION,
     STEPS,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import InputError
+from .._base import InputError
 
 KINDS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
 
@@ -69,7 +69,7 @@ def check_kind(kind: str) -> None:
     """
     >>> check_kind("actvation")
     Traceback (most recent call last):
-    unitgain.errors.InputError: site kind 'actvation' is unknown; did you mean 'activation'? There are input, ...
+    unitgain._base.errors.InputError: site kind 'actvation' is unknown; did you mean 'activation'? There are input, ...
     """
     _check("site kind", kind, KINDS)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..checkup.batch import Batch
+from .._batch.batch import Batch
 from ..probe import modules
 from .wiring import Node, Wiring, activation_of
 

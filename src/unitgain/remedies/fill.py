@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from ..errors import InputError
+from .._base import InputError
 
 Scheme = Literal["kaiming", "glorot", "orthogonal"]
 Mode = Literal["fan_in", "fan_out"]

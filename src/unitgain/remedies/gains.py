@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .. import theory
-from ..errors import InputError
+from .._base import InputError
 from .wiring import Elementwise
 
 _SLOPE = 0.95  # V'(1): deviations fall by half in 14 layers, which costs less bias than a steeper slope

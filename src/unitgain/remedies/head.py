@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from . import passes
 from .lever import Lever
 from .report import Measured, RemedyReport

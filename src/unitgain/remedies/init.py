@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkup.batch import Batch
-from ..errors import InputError
+from .._base import InputError
+from .._batch.batch import Batch
 from ..probe import modules
 from . import fill, passes
 from .chains import Registered, depths, noise_like, trial_input

@@ -21,8 +21,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..checkup.batch import Batch
-from ..errors import InputError
+from .._base import InputError
+from .._batch.batch import Batch
 from . import passes
 from .lever import Lever
 from .report import Change, Measured, RemedyReport, rms

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkup.batch import Batch, check_devices, read_batch
-from ..checkup.isolate import put_back, random_state_kept
-from ..errors import InputError
+from .._base import InputError
+from .._batch.batch import Batch, check_devices, read_batch
+from .._run.isolate import put_back, random_state_kept
 from ..probe import modules
 from .tracer import Tracer
 from .wiring import Node, Wiring

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..probe import modules
 from . import passes
 from .lever import Lever

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from ..probe import modules
 from ..probe.dataflow import Dataflow, Origin, Origins, tensors_in, union
 from .wiring import Elementwise, Node, Wiring, activation_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from .. import theory
-from ..errors import InputError
+from .._base import InputError
 from ..probe import functions, modules
 
 _WEIGHTED = ("linear", "embedding", "recurrent", "attention")

@@ -17,9 +17,9 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from .._version import __version__
-from ..diagnose.diagnosis import Diagnosis
-from ..diagnose.finding import Finding
 from ..record import Record
+from ..rules.diagnosis import Diagnosis
+from ..rules.finding import Finding
 from .html_data import chart_data
 from .json_report import plain
 from .layers import Layer, layers_of, reported_step, site_of_finding

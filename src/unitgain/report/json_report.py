@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from .._version import __version__
-from ..diagnose.diagnosis import Diagnosis
 from ..record import STATISTICS, Record
+from ..rules.diagnosis import Diagnosis
 from .layers import reported_step, thin
 
 SCHEMA_VERSION = 1

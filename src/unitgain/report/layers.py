@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from ..diagnose.finding import SEVERITIES, Finding
 from ..record import Record, Site
+from ..rules.finding import SEVERITIES, Finding
 
 MEASURES = ("scale", "gradient", "saturated", "dead", "non-finite", "gradient:data", "update:data")
 

@@ -7,10 +7,10 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ..diagnose.diagnosis import Diagnosis
-from ..diagnose.finding import Finding
-from ..errors import InputError
+from .._base import InputError
 from ..record import Record
+from ..rules.diagnosis import Diagnosis
+from ..rules.finding import Finding
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

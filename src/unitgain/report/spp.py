@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..errors import InputError
+from .._base import InputError
 from ..record import Record, Site
 from .layers import reported_step
 

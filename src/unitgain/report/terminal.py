@@ -19,9 +19,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ..diagnose.diagnosis import Diagnosis
-from ..diagnose.finding import Finding
 from ..record import Record
+from ..rules.diagnosis import Diagnosis
+from ..rules.finding import Finding
 from .layers import Layer, Peers, layers_of, reported_step
 from .text import clean, count, label, number, percent, shape_text, shorten, value_text
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .files import read_arrays
 from .images import read_images
 from .model import forward_arguments

@@ -25,7 +25,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 from .words import describe, did_you_mean
 
 _FORMS = (

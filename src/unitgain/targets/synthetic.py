@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 from .model import forward_arguments
 from .words import describe
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 
 
 def load_weights(model: nn.Module, path: str) -> None:

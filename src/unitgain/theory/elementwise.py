@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from .._base import InputError
 
 Activation: TypeAlias = "str | Callable[[Tensor], Tensor] | nn.Module | Elementwise"
 

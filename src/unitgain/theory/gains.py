@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from .._base import InputError
 from .elementwise import Activation, resolve
 from .quadrature import expectation
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 from .gains import gain, mean_shift
 from .roots import root
 

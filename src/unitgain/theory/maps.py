@@ -21,7 +21,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from ..errors import InputError
+from .._base import InputError
 from .elementwise import Activation, Elementwise, resolve
 from .gains import check_scale, squared_slope
 from .quadrature import Panels, expectation, pair_expectation, smooth_parts

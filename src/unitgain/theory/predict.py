@@ -12,7 +12,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..errors import InputError
+from .._base import InputError
 from .elementwise import Activation, resolve
 from .gains import check_scale, moments
 from .quadrature import pair_expectation, smooth_parts

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..errors import InputError
+from .._base import InputError
 
 REACH = 12.0  # standard deviations to either side; the density there is 2e-32 of its peak
 _FARTHEST = 36.0  # for functions that grow like exp(10 x); beyond it the density leaves float64

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from .._base import InputError
 
 if TYPE_CHECKING:
     from .learner import Learner

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._base import InputError
 from .._version import __version__
-from ..errors import InputError
 from .tree import pack, unpack
 
 VERSION = 1

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checkup.batch import read_batch
-from ..errors import InputError
+from .._base import InputError
+from .._batch.batch import read_batch
 
 
 @dataclass

@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..checkup.losses import LOSSES, resolve
-from ..errors import InputError
+from .._base import InputError
+from .._batch.losses import LOSSES, resolve
 
 
 def make_optimizer(given: Any, model: nn.Module) -> Optimizer:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..checkup.losses import resolve
-from ..errors import InputError
+from .._base import InputError
+from .._batch.losses import resolve
 from ..record import Record
 from . import resume
 from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces

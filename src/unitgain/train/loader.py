@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 
 _CHUNK_BYTES = (
     4 * 2**20

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ..errors import InputError
+from .._base import InputError
 from . import resume
 from .callback import Callback, CancelFit
 
@@ -55,7 +55,7 @@ class LRFound:
 
     def plot(self) -> Figure:
         """Loss over learning rate with the two points."""
-        from ..report.plots_training import lr_sweep
+        from ..report.plots._training import lr_sweep
 
         return lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ..errors import InputError
+from .._base import InputError
 from . import checkpoint, randomness
 
 if TYPE_CHECKING:

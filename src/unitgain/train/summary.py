@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..checkup.batch import check_devices, read_batch
+from .._batch.batch import check_devices, read_batch
 from . import randomness
 
 

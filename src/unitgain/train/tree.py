@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from .._base import InputError
 
 
 def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ..._base import InputError
 from .. import resume
 from ..callback import Callback
 from ..checkpoint import list_folder, name_of, steps_of, sweep

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
-from ...errors import InputError
+from ..._base import InputError
 from ..callback import Callback
 from ..data import Data, length, map_tensors
 from ..loader import InMemoryLoader

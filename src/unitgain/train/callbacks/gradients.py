@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...errors import InputError
+from ..._base import InputError
 from ..callback import Callback, CancelStep
 from ..resume import laid_out_like
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...errors import InputError
+from ..._base import InputError
 from ..callback import Callback
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ...errors import InputError, UnitgainError
+from ..._base import InputError, UnitgainError
 from ...probe import Probe
 from ..callback import Callback, CancelFit
 from .gradients import MixedPrecision
@@ -168,7 +168,7 @@ class StopOnNonFinite(Callback):
                 return (
                     f"the weights {name} are not finite: an earlier step spoilt them (look at its gradients)"
                 )
-        from ...checkup import check
+        from ..._check import check
 
         loss = learn.loss_function if learn.target is not None else None
         try:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...errors import InputError
+from ..._base import InputError
 from ..callback import Callback
 
 if TYPE_CHECKING:

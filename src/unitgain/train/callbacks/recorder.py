@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ...checkup.facts import target_facts
-from ...checkup.losses import kind_of
+from ..._batch.losses import kind_of
+from ..._check.facts import target_facts
 from ..callback import Callback
 from ..data import count_examples
 
@@ -108,7 +108,7 @@ class Recorder(Callback):
 
     def plot(self) -> Figure:
         """Loss, learning rate and metrics over steps: `ug.plots.training`."""
-        from ...report.plots_training import training
+        from ...report.plots._training import training
 
         assert self._learn is not None, "nothing recorded yet"
         return training(self._learn.record)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from ...errors import InputError
+from ..._base import InputError
 from ..callback import Callback
 
 if TYPE_CHECKING:

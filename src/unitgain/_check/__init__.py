@@ -1,0 +1,6 @@
+"""check() and spp(): a model and a batch in, a Report or a Record out, nothing changed."""
+
+from .check import check
+from .spp import spp
+
+__all__ = ["check", "spp"]

@@ -1,0 +1,253 @@
+"""Whether an example's output depends on the other examples of its batch: measured by giving it other mates.
+
+The same example goes through the model twice, at the same place in batches of the same size with different mates,
+once in evaluation and once in training mode. Kernels of the same shape round alike, so that a difference beyond
+rounding means that the examples are coupled. The first module at whose output the example differs is named.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .._batch.batch import Batch
+from .._run.isolate import copied, random_state_kept
+from ..probe import modules
+from ..rules import CATALOGUE
+
+_PLACE = (
+    1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
+)
+_ROWS = 4  # examples per pass: four passes of a few examples cost less than one pass of the batch
+
+
+class _CannotTell(Exception):
+    """The reason why nothing can be said."""
+
+
+def coupling_facts(
+    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]
+) -> dict[str, Any]:
+    """{eval, train: {differs, difference, site, module, batch_norm}, rows}, or {reason} where it cannot be told.
+
+    differs     whether the example's outputs differ by more than rounding
+    difference  largest difference of the outputs, divided by their largest magnitude
+    site        the first module at whose output the example differs, None if its output does not
+    batch_norm  whether that module is a BatchNorm, which couples examples in training mode by design
+    find_output picks the tensor to compare out of what the model returns
+
+    Works on a copy and only runs forward, without gradients. Random states are put back.
+    """
+    try:
+        _refuse(model, batch)
+        twins = copied(model)
+        if isinstance(twins, str):
+            raise _CannotTell(twins)
+        with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Trial(twins[0], batch, find_output).facts()
+    except _CannotTell as reason:
+        return {"reason": str(reason)}
+    except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
+        return {"reason": f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"}
+
+
+def _refuse(model: nn.Module, batch: Batch) -> None:
+    if any(modules.is_compiled(m) for m in model.modules()):
+        raise _CannotTell("the model is compiled, and would be compiled again for a smaller batch")
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        raise _CannotTell("the model is data-parallel")
+    if (batch.examples or 0) < 2:
+        raise _CannotTell("a batch of one example has no mates to exchange")
+
+
+class _Trial:
+    """Passes of one example with two sets of mates."""
+
+    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]):
+        self.model, self.batch, self.find_output = model, batch, find_output
+        self.limit = CATALOGUE["UG603"].limit("relative")
+        self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
+
+    def facts(self) -> dict[str, Any]:
+        for rows in self._sizes():
+            try:
+                return {"rows": rows, "eval": self._compare(rows, False), "train": self._compare(rows, True)}
+            except _Ambiguous:
+                continue
+        raise _CannotTell("which axis of its output holds the examples")
+
+    def _sizes(self) -> list[int]:
+        examples = self.batch.examples or 0
+        rows = min(_ROWS, max(2, (examples + 1) // 2))
+        return [rows, rows - 1 if rows > 2 else rows + 1]
+
+    def _compare(self, rows: int, training: bool) -> dict[str, Any]:
+        examples = self.batch.examples or 0
+        first = [1 + i % (examples - 1) for i in range(rows - 1)]
+        second = [(examples - 1 - i) % examples for i in range(rows - 1)]
+        if first == second:
+            second = [0] * (rows - 1)
+        for mates in (first, second):
+            mates.insert(_PLACE, 0)
+        one, other = self._some(first), self._some(second)
+        if all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors())):
+            raise _CannotTell("the examples of the batch are all the same")
+        output, seen = self._forward(one, rows, training)
+        watch = _Watch(self.model, rows, self.limit, reference=seen)
+        output_again, _ = self._forward(other, rows, training, watch)
+        differs = _beyond_rounding(output, output_again, self.limit)
+        if differs and not (training and watch.is_batch_norm):
+            repeated, _ = self._forward(one, rows, training)
+            if _beyond_rounding(output, repeated, self.limit):
+                raise _CannotTell("the model gives another output each time for the same input")
+        return {
+            "difference": _difference(output, output_again),
+            "site": watch.first if differs else None,
+            "module": watch.first_module if differs else None,
+            "batch_norm": differs and watch.is_batch_norm,
+            "differs": differs,
+        }
+
+    def _forward(
+        self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """(the example's output, its tensor at every module)."""
+        watch = watch or _Watch(self.model, rows, self.limit)
+        state = [(b, b.clone()) for b in self.model.buffers()]
+        self.model.train(training)
+        torch.manual_seed(0)
+        np.random.seed(0)  # noqa: NPY002
+        with watch.hooked():
+            output = self.find_output(self.model(*batch.args, **batch.kwargs))
+        for buffer, before in state:
+            buffer.copy_(before)
+        if output is None or output.dim() < 1:
+            raise _CannotTell("the model's output holds no tensor with an axis of examples")
+        if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
+            raise _Ambiguous
+        example = _of_example(output, rows)
+        if example is None:
+            raise _CannotTell("which axis of its output holds the examples")
+        return example.clone(), watch.seen
+
+    def _some(self, index: Sequence[int]) -> Batch:
+        return Batch(
+            tuple(self._select(v, index) for v in self.batch.args),
+            {key: self._select(v, index) for key, v in self.batch.kwargs.items()},
+        )
+
+    def _select(self, value: Any, index: Sequence[int]) -> Any:
+        if isinstance(value, Tensor):
+            return self._select_rows(value, index)
+        if type(value) in (list, tuple):
+            return type(value)(self._select(v, index) for v in value)
+        if isinstance(value, dict):
+            return {key: self._select(v, index) for key, v in value.items()}
+        return value
+
+    def _select_rows(self, tensor: Tensor, index: Sequence[int]) -> Tensor:
+        examples = self.batch.examples
+        axes = [axis for axis in range(min(2, tensor.dim())) if tensor.shape[axis] == examples]
+        if not axes:
+            if tensor.dim() < 2 or tensor.shape[0] == 1:
+                return tensor.detach().clone()  # the same for all examples
+            raise _CannotTell(f"an input of shape {tuple(tensor.shape)} has no axis of {examples} examples")
+        target = self.batch.target
+        by_label = isinstance(target, Tensor) and target.dim() == 1
+        if self.time_first and tensor.dim() > 1 and (len(axes) > 1 or not by_label):
+            raise _CannotTell("whether its first axis is time or the examples")
+        rows = torch.tensor(index, device=tensor.device)
+        return tensor.detach().index_select(axes[0], rows)
+
+
+class _Ambiguous(Exception):
+    """Two axes of the output have the batch's size; another size may tell them apart."""
+
+
+class _Watch:
+    """Hooks on every module that keep the example's tensors, or find the first that differs from a reference."""
+
+    def __init__(self, model: nn.Module, rows: int, limit: float, reference: dict[str, Tensor] | None = None):
+        self.model, self.rows, self.limit, self.reference = model, rows, limit, reference
+        self.seen: dict[str, Tensor] = {}
+        self.first: str | None = None
+        self.first_module: str | None = None
+        self.is_batch_norm = False
+        self._calls: dict[str, int] = {}
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles = []
+        try:
+            for path, module, _, _ in modules.walk(self.model):
+                if not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(self._hook(path)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, _args: Any, output: Any) -> None:
+            if self.reference is not None and self.first is not None:
+                return
+            call = self._calls[path] = self._calls.get(path, 0) + 1
+            for suffix, tensor in modules.outputs_of(module, output):
+                example = _of_example(tensor, self.rows) if tensor.is_floating_point() else None
+                if example is None:
+                    continue
+                name = (path or "output") + (f"#{call}" if call > 1 else "") + suffix
+                if self.reference is None:
+                    self.seen[name] = example.clone()
+                elif name in self.reference and _beyond_rounding(self.reference[name], example, self.limit):
+                    self.first, self.first_module = name, type(module).__name__
+                    self.is_batch_norm = self._in_batch_norm(path)
+                    return
+
+        return hook
+
+    def _in_batch_norm(self, path: str) -> bool:
+        """Whether this is a BatchNorm or part of one (some have their activation inside)."""
+        names = path.split(".")
+        above = [self.model.get_submodule(".".join(names[:i])) for i in range(1, len(names) + 1)]
+        return any("BatchNorm" in type(module).__name__ for module in above)
+
+
+def _of_example(tensor: Tensor, rows: int) -> Tensor | None:
+    """The example's part: of the axis of the examples, or of examples times windows or tokens in one axis."""
+    if tensor.dim() and tensor.shape[0] == rows:
+        return tensor.select(0, _PLACE)
+    if tensor.dim() > 1 and tensor.shape[1] == rows:
+        return tensor.select(1, _PLACE)
+    if tensor.dim() and tensor.shape[0] and tensor.shape[0] % rows == 0:
+        size = tensor.shape[0] // rows
+        return tensor.narrow(0, _PLACE * size, size)
+    return None
+
+
+def _difference(a: Tensor, b: Tensor) -> float:
+    """Largest difference, divided by the largest magnitude; values that are not finite count if only one is."""
+    if a.shape != b.shape:
+        return float("inf")
+    if a.numel() == 0:
+        return 0.0
+    a, b = a.double(), b.double()
+    finite = torch.isfinite(a)
+    if not torch.equal(finite, torch.isfinite(b)):
+        return float("inf")
+    a, b = torch.where(finite, a, 0.0), torch.where(finite, b, 0.0)
+    scale = max(float(a.abs().max()), float(b.abs().max()))
+    return float((a - b).abs().max()) / scale if scale else 0.0
+
+
+def _beyond_rounding(a: Tensor, b: Tensor, limit: float) -> bool:
+    """limit is for float32; half precision rounds a hundred times as coarsely and more."""
+    coarse = a.dtype in (torch.float16, torch.bfloat16)
+    return _difference(a, b) > limit * (100 if coarse else 1)

@@ -1,7 +1,0 @@
-"""check() and spp(): a model and a batch in, a Report or a Record out, nothing changed."""
-
-from .check import check
-from .losses import LOSSES
-from .spp import spp
-
-__all__ = ["LOSSES", "check", "spp"]

@@ -1,0 +1,30 @@
+"""Drawing functions: each takes a Record and returns a matplotlib Figure.
+
+    figure = ug.plots.stats_over_depth(report.record)
+    figure.savefig("depth.png")
+
+matplotlib loads when the first one is called.
+"""
+
+from ._agc import agc
+from ._depth import gradient_ratio, stats_over_depth
+from ._distribution import color_dim, dead_chart, histograms, saturation_map
+from ._spp import spp
+from ._theory import theory_over_depth
+from ._time import stats_over_time, update_ratio
+from ._training import training
+
+__all__ = [
+    "agc",
+    "color_dim",
+    "dead_chart",
+    "gradient_ratio",
+    "histograms",
+    "saturation_map",
+    "spp",
+    "stats_over_depth",
+    "stats_over_time",
+    "theory_over_depth",
+    "training",
+    "update_ratio",
+]

@@ -1,0 +1,180 @@
+"""What all plots share: choosing sites, colours that everybody can tell apart, legends that stay readable.
+
+matplotlib is imported inside the functions, so that `import unitgain` does not load it. Figures are made
+without pyplot: no global state, no window, nothing to close.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..._base import InputError
+from ...record import Record, Site
+from ..text import clean, shorten
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEW = 8  # up to this many layers each line has its own colour and name, beyond it colour means depth
+NAMED_TICKS = 40  # up to this many layers the axis over depth carries their names
+MAX_STEPS = 400  # lines over time are thinned to this many steps
+
+# Okabe and Ito's colours, which people with any colour vision can tell apart, without the pale yellow
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D", "#8C510A")
+FORWARD, BACKWARD, ZERO, SATURATED, DEAD = "#0072B2", "#D55E00", "#999999", "#E69F00", "#000000"
+GUIDE = "#777777"
+DEPTH_MAP = "viridis"
+DEEPEST = 0.88  # where the colours over depth end: the last yellow cannot be seen on white
+COUNT_MAP = "cividis"
+
+
+def new_figure(width: float, height: float, title: str) -> Figure:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
+    return figure
+
+
+def quiet(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Labels, and no more ink than needed."""
+    axes.set_title(title, fontsize=10, loc="left")
+    axes.set_xlabel(x, fontsize=9)
+    axes.set_ylabel(y, fontsize=9)
+    axes.tick_params(labelsize=8)
+    if x == "step":
+        whole_numbers(axes)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(True, axis="y", color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+
+
+def whole_numbers(axes: Axes) -> None:
+    """No half steps on the x axis."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, steps=[1, 2, 5, 10]))
+
+
+def mark_not_finite(axes: Axes, step: float | None) -> None:
+    """A line at the step from which on values are missing, and why: they are NaN or infinite. None: nothing."""
+    if step is None:
+        return
+    axes.axvline(step, color=GUIDE, lw=1.2, ls="--")
+    axes.annotate("not finite", (step, 1), xycoords=("data", "axes fraction"), xytext=(3, -10),
+                  textcoords="offset points", fontsize=8, color=GUIDE)  # fmt: skip
+
+
+def first_not_finite(record: Record, kind: str, sites: Sequence[Site]) -> float | None:
+    """The first sampled step at which a tensor of one of the sites held NaN or infinity."""
+    spoilt = []
+    for site in sites:
+        steps, shares = record.series(kind, site.name, "nonfinite")
+        spoilt += steps[shares > 0][:1].tolist()
+    return min(spoilt, default=None)
+
+
+def plot_name(name: str, width: int = 28) -> str:
+    """A site's name as matplotlib may draw it: no mathematics, and not hidden by a leading underscore."""
+    text = shorten(clean(name), width).replace("$", r"\$")
+    return "\u200b" + text if text.startswith("_") else text
+
+
+def choose_sites(record: Record, kind: str, sites: str | Sequence[str] | None, what: str) -> list[Site]:
+    """Sites of one kind whose names match any of the fnmatch patterns (all if None), in execution order.
+
+    Raises InputError if nothing of this kind was measured, or if no name matches.
+    """
+    known = record.sites(kind)
+    if not known:
+        raise InputError(f"{what}: the record has no {kind.replace('_', ' ')} sites; {_how_to_measure(kind)}")
+    if sites is None:
+        return known
+    patterns = [sites] if isinstance(sites, str) else list(sites)
+    chosen = [s for s in known if any(s.name == p or fnmatchcase(s.name, p) for p in patterns)]
+    if not chosen:
+        examples = ", ".join(s.name for s in known[:3])
+        raise InputError(f"{what}: no {kind} site matches {', '.join(patterns)}; there are {examples}, ...")
+    return chosen
+
+
+def _how_to_measure(kind: str) -> str:
+    if kind == "update":
+        return "updates are measured by check(..., steps=10) or in a training with Probe(model, optimizer)"
+    if kind in ("gradient", "parameter_gradient"):
+        return "gradients are measured by check(model, batch, loss=...) or in a training with a Probe"
+    return "measure the model with check(model, batch) or a Probe first"
+
+
+def need_steps(record: Record, what: str) -> list[int]:
+    """The sampled steps; InputError if there is nothing to see over time."""
+    steps = record.steps()
+    if len(steps) < 2:
+        raise InputError(
+            f"{what}: a chart over time needs two sampled steps, and the record has {len(steps)}; "
+            "train under a Probe, or check(..., steps=10)"
+        )
+    return steps
+
+
+def depth_axis(axes: Axes, names: Sequence[str], label: bool = True) -> None:
+    """The x axis over depth at 1, 2, ...: the layers' names if they fit, otherwise their numbers."""
+    axes.set_xlim(0.5, len(names) + 0.5)
+    if len(names) <= NAMED_TICKS:
+        axes.set_xticks(range(1, len(names) + 1))
+        if label:
+            axes.set_xticklabels(
+                [plot_name(n, 22) for n in names], rotation=60, ha="right", rotation_mode="anchor"
+            )
+        else:
+            axes.tick_params(labelbottom=False)
+    else:
+        axes.tick_params(labelbottom=label)
+        if label:
+            axes.set_xlabel("layer, in execution order", fontsize=9)
+
+
+def line_colors(number: int) -> list[Any]:
+    """One colour per line: distinct ones for few, a sequence over depth for many."""
+    if number <= FEW:
+        return list(COLORS[:number])
+    from matplotlib import colormaps
+
+    return list(colormaps[DEPTH_MAP](np.linspace(0, DEEPEST, number)))
+
+
+def name_lines(figure: Figure, panels: Sequence[Axes], names: Sequence[str]) -> None:
+    """Says which line is which: a legend beside few lines, a colour bar over depth for many."""
+    if len(names) <= FEW:
+        from matplotlib.lines import Line2D
+
+        handles = [Line2D([], [], color=c, label=plot_name(n), lw=2) for c, n in zip(COLORS, names)]
+        figure.legend(handles=handles, loc="outside right upper", fontsize=8, frameon=False)
+        return
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import ListedColormap, Normalize
+
+    shades = ListedColormap(colormaps[DEPTH_MAP](np.linspace(0, DEEPEST, 256)))
+    bar = figure.colorbar(
+        ScalarMappable(Normalize(1, len(names)), shades), ax=list(panels), pad=0.02, aspect=30
+    )
+    bar.set_label("layer, in execution order", fontsize=9)
+    bar.set_ticks([1, len(names)], labels=[plot_name(names[0], 18), plot_name(names[-1], 18)])
+    bar.ax.tick_params(labelsize=8)
+
+
+def log_limits(axes: Axes, values: Sequence[float] | np.ndarray, include: float | None = None) -> None:
+    """A log y axis that shows all positive finite values (and one guide), at least two decades."""
+    values = np.asarray([*values, *([] if include is None else [include])], dtype=float)
+    values = values[np.isfinite(values) & (values > 0)]
+    axes.set_yscale("log")
+    if len(values):
+        low, high = np.log10(values.min()), np.log10(values.max())
+        spare = max(0.15, (2 - (high - low)) / 2)
+        axes.set_ylim(10 ** max(low - spare, -300), 10 ** min(high + spare, 300))

@@ -1,0 +1,122 @@
+"""Plots of a run: loss, learning rate and metrics over steps; and a sweep over learning rates."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..._base import InputError
+from ...record import Record
+from ..layers import thin
+from ._style import COLORS, mark_not_finite, new_figure, plot_name, quiet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_POINTS = 2000  # more cannot be told apart on a page
+_WINDOW = 50  # the smoothed loss is a median over so many windows of the run
+
+
+def training(record: Record) -> Figure:
+    """The loss of every step with its course, the learning rate, and one panel for each further metric.
+
+    Losses of whole passes (train_loss, valid_loss) are drawn over the steps' losses. Raises InputError if the record
+    holds no loss: train with a Recorder, or probe.log(loss=loss).
+    """
+    names = record.metric_names()
+    if "loss" not in names:
+        raise InputError(
+            "training: the record holds no loss; train with a Recorder, or call probe.log(loss=loss)"
+        )
+    passes = [n for n in names if n.endswith("_loss")]
+    others = [n for n in names if n not in passes and n not in ("loss", "lr")]
+    groups = _together(others)
+    figure = new_figure(9, 3.6 + 1.8 * (len(groups) + ("lr" in names)), "Training")
+    heights = [2.0] + [1.0] * (len(groups) + ("lr" in names))
+    panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
+        :, 0
+    ].tolist()
+    _loss(panels[0], record, passes)
+    if "lr" in names:
+        steps, rates = record.metric("lr")
+        rows = thin(range(len(steps)), _POINTS)
+        end = record.metric("loss")[0][-1]  # a rate holds until the next one is recorded
+        at, held = np.append(steps[rows], end), np.append(rates[rows], rates[-1])
+        panels[1].plot(at, held, color=COLORS[0], lw=1.3, drawstyle="steps-post")
+        quiet(panels[1], y="learning rate")
+    for axes, (title, members) in zip(panels[len(panels) - len(groups) :], groups.items()):
+        for name, color in zip(members, COLORS):
+            steps, values = record.metric(name)
+            axes.plot(steps, values, color=color, lw=1.3, marker="o", ms=3, label=plot_name(name))
+        if len(members) > 1:
+            axes.legend(fontsize=8, frameon=False)
+        quiet(axes, y=plot_name(title))
+    quiet(panels[-1], y=panels[-1].get_ylabel(), x="step")
+    return figure
+
+
+def lr_sweep(
+    rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, steepest: float | None, valley: float | None
+) -> Figure:
+    """Loss over learning rate, with the points that were read off. Losses that exploded are cut off above."""
+    figure = new_figure(7.5, 4.2, "Loss over learning rate")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color=COLORS[4], lw=1, alpha=0.7, label="loss")
+    axes.plot(rates, smooth, color=COLORS[0], lw=1.8, label="smoothed")
+    low, high = float(np.min(smooth)), float(np.max(smooth))
+    axes.set_ylim(low - 0.15 * (high - low) - 1e-9, high + 0.25 * (high - low) + 1e-9)
+    for name, at, color, marker in (
+        ("steepest", steepest, COLORS[5], "v"),
+        ("valley", valley, COLORS[1], "o"),
+    ):
+        if at is not None:
+            level = float(np.interp(np.log10(at), np.log10(rates), smooth))
+            axes.plot([at], [level], marker=marker, ms=8, color=color, ls="", label=f"{name} {at:.1e}")
+    axes.set_xscale("log")
+    axes.legend(fontsize=8, frameon=False)
+    quiet(axes, x="learning rate", y="loss")
+    return figure
+
+
+def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
+    steps, losses = record.metric("loss")
+    rows = thin(range(len(steps)), _POINTS)
+    axes.plot(steps[rows], losses[rows], color=COLORS[4], lw=0.8, alpha=0.6, label="loss, each step")
+    size = max(1, len(losses) // _WINDOW)
+    if size > 1:
+        whole = len(losses) // size * size
+        with np.errstate(invalid="ignore"):
+            course = np.median(losses[:whole].reshape(-1, size), axis=1)
+        axes.plot(
+            steps[:whole].reshape(-1, size).mean(1), course, color=COLORS[0], lw=1.8, label="loss, median"
+        )
+    points = []
+    for name, color in zip(passes, COLORS[1:]):
+        at, values = record.metric(name)
+        seen = values[np.isfinite(values)]
+        if len(seen):
+            axes.plot(at, values, color=color, lw=1.3, marker="o", ms=4, label=plot_name(name))
+            points.append(seen)
+    finite = losses[np.isfinite(losses)]
+    if len(finite):  # a few exploded steps may leave the picture, a loss of a pass may not
+        shown = np.concatenate([np.percentile(finite, [0, 99.5]), *points])
+        low, high = shown.min(), shown.max()
+        if low > 0 and high / low > 30:
+            axes.set_yscale("log")
+        elif high > low:
+            axes.set_ylim(low - 0.08 * (high - low), high + 0.1 * (high - low))
+    missing = steps[~np.isfinite(losses)]
+    if len(missing):
+        mark_not_finite(axes, missing[0])
+    axes.legend(fontsize=8, frameon=False)
+    quiet(axes, y="loss")
+
+
+def _together(names: list[str]) -> dict[str, list[str]]:
+    """A metric and its train_ counterpart share a panel."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda n: n.startswith("train_")):
+        groups.setdefault(name.removeprefix("train_"), []).append(name)
+    return groups

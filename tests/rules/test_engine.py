@@ -1,0 +1,192 @@
+"""Selection, order, verdict, baseline, comparison, catalogue and pages."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+from pathlib import Path
+
+import pytest
+from build import Net, plain
+
+from unitgain import InputError
+from unitgain.record import Record
+from unitgain.rules import (
+    CATALOGUE,
+    RULES,
+    Finding,
+    compare,
+    diagnose,
+    explain,
+    load_baseline,
+    new_findings,
+    save_baseline,
+)
+from unitgain.rules.causes import EXPLAINS
+
+ROOT = Path(__file__).parents[2]
+
+
+def sick() -> Net:
+    net = (
+        Net()
+        .input(mean=0.45, std=0.28, min=0, max=1)
+        .linear("fc1", std=5.0)
+        .norm("bn")
+        .linear("fc2", std=5.0)
+    )
+    return (
+        net.act("tanh", "tanh", saturated=0.3).linear("head", output=True).classifier(10, loss=9.0, rms=3.0)
+    )
+
+
+def test_errors_come_first_and_the_first_finding_gives_the_action() -> None:
+    diagnosis = sick().diagnose()
+    assert [f.code for f in diagnosis.findings] == ["UG101", "UG303", "UG201", "UG601"]
+    assert diagnosis.verdict == "sick: 1 error, 2 warnings"
+    assert diagnosis.status == "sick"
+    assert not diagnosis.ok
+    assert diagnosis.first_action == diagnosis.findings[0].remedy
+
+
+def test_healthy_and_unknown() -> None:
+    healthy = plain().diagnose()
+    assert (healthy.status, healthy.first_action, healthy.ok) == ("healthy", "", True)
+    assert healthy.verdict.startswith("healthy")
+    assert diagnose(Record()).status == "unknown"
+    assert plain().diagnose(select=["UG501"]).verdict.startswith("cannot tell")
+
+
+def test_select_and_ignore_take_codes_prefixes_and_names() -> None:
+    assert sick().codes(select=["UG1"]) == ["UG101"]
+    assert sick().codes(select=["ug303", "input-not-normalized"]) == ["UG303", "UG201"]
+    assert sick().codes(ignore=["UG101", "UG6", "saturated"]) == ["UG201"]
+
+
+@pytest.mark.parametrize("option", ["select", "ignore"])
+def test_unknown_rule_is_refused_with_the_one_that_was_meant(option: str) -> None:
+    with pytest.raises(
+        InputError, match=rf"{option}: no rule is called 'saturatd'; did you mean saturated\?"
+    ):
+        sick().diagnose(**{option: ["saturatd"]})
+    with pytest.raises(InputError, match="UG101"):
+        sick().diagnose(**{option: ["UG999"]})
+    with pytest.raises(InputError, match=rf"{option} '': a code \(UG303\), a prefix \(UG3\) or a name"):
+        sick().diagnose(**{option: [""]})
+
+
+def test_ignored_cause_explains_nothing() -> None:
+    assert plain(depth=8, gain=0.3, back=0.3).codes(ignore=["UG301"]) == ["UG401"]
+
+
+def test_diagnosis_of_a_saved_record_is_the_same(tmp_path: Path) -> None:
+    net = sick()
+    before = net.diagnose()
+    net.record.save(tmp_path / "run.sqlite")
+    assert diagnose(Record.load(tmp_path / "run.sqlite")) == before
+
+
+def test_findings_survive_json() -> None:
+    import json
+
+    for finding in sick().diagnose().findings:
+        assert Finding.from_dict(json.loads(json.dumps(finding.to_dict()))) == finding
+
+
+def test_every_rule_has_an_entry_and_every_entry_a_rule() -> None:
+    assert list(RULES) == list(CATALOGUE)
+    assert len({entry.name for entry in CATALOGUE.values()}) == len(CATALOGUE)
+    assert len({entry.rank for entry in CATALOGUE.values()}) == len(CATALOGUE)
+    for code, entry in CATALOGUE.items():
+        assert code == entry.code
+        for text in (
+            entry.seen,
+            entry.matters,
+            entry.source,
+            entry.measured,
+            entry.action,
+            entry.effect,
+            entry.verify,
+        ):
+            assert text.endswith((".", ")")), f"{code}: {text}"
+
+
+def test_explanations_have_no_circle_so_that_no_finding_can_vanish() -> None:
+    edges: dict[str, set[str]] = {}
+    for cause, effect, _ in EXPLAINS:
+        assert {cause, effect} <= set(CATALOGUE)
+        edges.setdefault(cause, set()).add(effect)
+
+    def reaches(start: str, goal: str) -> bool:
+        return any(e == goal or reaches(e, goal) for e in edges.get(start, ()))
+
+    assert not [cause for cause in edges if reaches(cause, cause)]
+
+
+def test_rule_pages_are_up_to_date() -> None:
+    script = ROOT / "scripts" / "build_rule_pages.py"
+    spec = importlib.util.spec_from_file_location("build_rule_pages", script)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    on_disk = {page.name: page.read_text(encoding="utf-8") for page in module.FOLDER.glob("*.md")}
+    assert on_disk == module.pages(), "run python scripts/build_rule_pages.py"
+
+
+def test_explain() -> None:
+    assert explain("ug303") == explain("saturated")
+    with pytest.raises(InputError, match="did you mean UG303"):
+        explain("UG333")
+
+
+def test_baseline_accepts_what_was_there_and_not_what_got_worse(tmp_path: Path) -> None:
+    path = tmp_path / "baseline.json"
+    findings = sick().diagnose().findings
+    save_baseline(path, findings[1:])
+    accepted = load_baseline(path)
+    assert [f.code for f in new_findings(findings, accepted)] == ["UG101"]
+    worse = [Finding(f.code, f.name, "error", f.site, "") for f in findings if f.code == "UG303"]
+    assert list(new_findings(worse, accepted)) == worse
+
+
+@pytest.mark.parametrize("text", [
+    "", "[]", "{}", '{"accepted": []}', '{"schema_version": 9, "accepted": []}',
+    '{"schema_version": 1, "accepted": [3]}',
+    '{"schema_version": 1, "accepted": [{"code": "UG101", "severity": "bad"}]}', "\x00",
+])  # fmt: skip
+def test_bad_baseline_is_one_clear_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "baseline.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"baseline .*baseline.json: "):
+        load_baseline(path)
+
+
+def test_baseline_that_cannot_be_reached(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="cannot be read"):
+        load_baseline(tmp_path / "none.json")
+    with pytest.raises(InputError, match="cannot be written"):
+        save_baseline(tmp_path / "none" / "baseline.json", [])
+
+
+def test_compare() -> None:
+    warning = Finding("UG303", "saturated", "warning", "tanh", "30%")
+    error = Finding("UG303", "saturated", "error", "tanh", "70%")
+    other = Finding("UG101", "confident-at-init", "error", "head", "")
+    info = Finding("UG601", "redundant-bias", "info", "b", "")
+    table = [([warning], [warning], "same"), ([], [info], "same"), ([warning, other], [warning], "better"),
+             ([error], [warning], "better"), ([warning], [error], "worse"), ([], [other], "worse"),
+             ([warning], [other], "mixed")]  # fmt: skip
+    for before, after, verdict in table:
+        assert compare(before, after).verdict == verdict
+    change = compare([warning, info], [warning, other])
+    assert (change.resolved, change.new, change.unchanged) == ((info,), (other,), (warning,))
+
+
+def test_records_with_infinite_statistics_are_judged_without_warnings() -> None:
+    net = Net().input()
+    for i in range(6):
+        net.linear(
+            f"fc{i}", rms=10.0 ** (30 * i) if i < 5 else math.inf, std=math.inf, gradient=10.0 ** (-60 * i)
+        )
+    assert "UG302" in net.linear("head", output=True).codes()
