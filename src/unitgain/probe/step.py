@@ -25,6 +25,8 @@ class Step:
     flat      samples of what has no channels: gradients, parameters, updates
     norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
     sums      pairs of tensors that were added between modules
+    rate      the learning rate, where it is a tensor on an accelerator; any other was recorded at once
+    skipped   above 0 if a GradScaler kept a fused optimizer from doing anything; None where none could have
     """
 
     number: int
@@ -34,6 +36,8 @@ class Step:
     flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     sums: list[tuple[Origin, Origin]] = field(default_factory=list)
+    rate: Tensor | None = None
+    skipped: Tensor | None = None
 
     @property
     def empty(self) -> bool:

@@ -62,11 +62,11 @@ def check_model(remedy: str, model: nn.Module) -> None:
 def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring:
     """One pass of the batch, followed. Call it inside `at_work`. Raises InputError when the model raises."""
     given = batch.fresh()
-    random = torch.get_rng_state()
     try:
-        return Tracer(model, visit).run(
-            lambda: model(*given.args, **given.kwargs), (given.args, given.kwargs)
-        )
+        with random_state_kept():  # every pass draws the same masks
+            return Tracer(model, visit).run(
+                lambda: model(*given.args, **given.kwargs), (given.args, given.kwargs)
+            )
     except InputError:
         raise
     except Exception as error:
@@ -74,8 +74,6 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring
         raise InputError(
             f"the model raised {type(error).__name__} in forward on inputs of shape {batch.describe()}: {text}"
         ) from error
-    finally:
-        torch.set_rng_state(random)  # every pass draws the same masks
 
 
 def wiring_of(model: nn.Module, batch: Any) -> Wiring:
