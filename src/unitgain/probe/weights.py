@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -110,4 +111,3 @@ class Weights:
             self.step.add(kind, name, stats.summarize(values, sample=self._options.sample))
         else:
             self.step.add_flat(kind, name, values)
-

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from .host import to_host
 
-
 _TENSORS = ("total", "squares", "high", "low", "alive", "sample")  # of a Partial
 
 
