@@ -57,7 +57,7 @@ def test_the_pretended_accelerator_sees_waits_and_refuses_mixtures() -> None:
     with watched() as watch:
         assert torch.zeros(3, device=x.device).device == x.device
         float(x.sum())
-        _ = x[x > 0]
+        assert len(x[x > 0]) > 0
         x.cpu()
         torch.ones(4, 3).to(x.device)
         torch.tensor([1.0], device=x.device)
