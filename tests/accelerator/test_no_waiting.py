@@ -62,7 +62,7 @@ def test_the_pretended_accelerator_sees_waits_and_refuses_mixtures() -> None:
         torch.ones(4, 3).to(x.device)
         torch.tensor([1.0], device=x.device)
         with pytest.raises(RuntimeError, match="on the CPU"):
-            x + torch.ones(3)
+            torch.add(x, torch.ones(3))
     assert [w.split(" ")[0] for w in watch.waits] == [
         "_local_scalar_dense", "index", "_to_copy", "_to_copy", "tensor(...,",
     ]  # fmt: skip
