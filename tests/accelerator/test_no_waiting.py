@@ -280,18 +280,19 @@ def test_normalizer_free_networks_run_without_waiting(name: str) -> None:
     assert torch.allclose(here(out), plain(x), atol=1e-4)
 
 
-def test_a_recorder_fetches_losses_in_bulk() -> None:
+def test_a_recorder_fetches_losses_in_bulk(monkeypatch: pytest.MonkeyPatch) -> None:
     from unitgain.train import Learner, Metrics, Recorder
+    from unitgain.train.callbacks import recorder
 
+    monkeypatch.setattr(recorder, "_LONGEST_WAIT", 1e9)  # not on a slow machine's whim
     torch.manual_seed(0)
     model = moved(nn.Linear(3, 2))
     x, y = there(torch.randn(8, 3)), there(torch.randint(0, 2, (8,)))
     learn = Learner(model, [(x, y)] * 70, F.cross_entropy, make_optimizer(model), [Metrics(), Recorder()])
     with watched() as watch:
         learn.fit(1)
-    # what the loss is about at the first batch, the mean loss of the epoch, and one copy for every 64 losses (or half a
-    # second, which a slow machine may need several times)
-    assert len(watch.waits) <= 10, watch.waits
+    # what the loss is about at the first batch, one copy for every 64 losses and one for the rest, the epoch's mean
+    assert len(watch.waits) <= 6, watch.waits
 
 
 def test_many_types_come_to_the_host_in_one_copy() -> None:
