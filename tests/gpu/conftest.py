@@ -18,7 +18,6 @@ os.environ.setdefault(
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from shared import no_waiting
 from torch import Tensor
 
 from unitgain import stats
@@ -70,11 +69,13 @@ def copies(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def counted(tensors: list[Tensor]) -> list[Tensor]:
         seen.append(len(tensors))
         mode = torch.cuda.get_sync_debug_mode() if torch.cuda.is_available() else 0
-        with no_waiting(False):
-            found = fetch(tensors)
         if mode:
-            torch.cuda.set_sync_debug_mode(mode)
-        return found
+            torch.cuda.set_sync_debug_mode(0)
+        try:
+            return fetch(tensors)
+        finally:
+            if mode:
+                torch.cuda.set_sync_debug_mode(mode)
 
     monkeypatch.setattr(stats, "fetch", counted)
     return seen

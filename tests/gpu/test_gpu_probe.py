@@ -122,7 +122,7 @@ def test_only_the_one_copy_at_the_end_of_a_sampled_step_waits(
                 optimizer.zero_grad()
             if step:
                 assert len(copies) <= (step % every == 0)
-            if limit is None and step % every == 0 and device.type == "cuda":
+            if step and limit is None and step % every == 0 and device.type == "cuda":
                 assert len(copies) == 1, "without a limit each sampled step is written at once"
     assert probe.record.steps() == list(range(0, 12, every))
 
