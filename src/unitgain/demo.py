@@ -141,7 +141,8 @@ def _comparison(contenders: list[Contender], reports: list[Report], losses: list
     for column in ("network", "first batch's loss", "tanh saturated", "validation loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for contender, report, validation in zip(contenders, reports, losses):
-        first = report.record.facts.get("loss", {}).get("value", math.nan)
+        first = report.record.facts.loss.value
+        assert first is not None
         saturated = report.record.value("activation", "tanh", "saturated")
         table.add_row(contender.title, f"{first:.4f}", f"{saturated:.0%}", f"{validation:.4f}")
     even = math.log(contenders[0].model.config.vocabulary)

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from unitgain import InputError, check
+from unitgain.record import GradientFacts
 
 
 class Explodes(torch.autograd.Function):
@@ -191,8 +192,8 @@ def test_a_zero_head_is_tried_out_without_adding_to_what_was_measured() -> None:
         assert record.value("activation", "0", "count", 0) == 16 * 8
         assert record.value("activation", "2", "absmax", 0) == 0
         assert record.value("gradient", "2", "count", 0) == 16 * 3
-        assert set(record.facts["unblocked"]) == {"0.weight", "0.bias"}
-        assert record.facts["output"]["zero_head"] is True
+        assert set(record.facts.unblocked or ()) == {"0.weight", "0.bias"}
+        assert record.facts.output.zero_head is True
         assert report.ok or steps, report.findings  # SGD with 0.01 is slow here, which is said
 
 
@@ -202,4 +203,4 @@ def test_check_works_where_gradients_are_off(mode) -> None:
     with mode():
         report = check(model, (torch.randn(8, 4), torch.randint(0, 3, (8,))), steps=1)
         assert not torch.is_grad_enabled()
-    assert report.record.facts["gradients"] == {"reached": 2, "of": 2}
+    assert report.record.facts.gradients == GradientFacts(reached=2, of=2)

@@ -364,9 +364,9 @@ def test_the_record_holds_every_step_and_can_be_judged_and_drawn(tmp_path) -> No
     assert values == pytest.approx(losses)
     assert record.metric("lr")[1][0] == pytest.approx(0.1 / 25)
     assert record.metric("accuracy")[0].tolist() == [39, 79]
-    assert record.facts["loss"]["kind"] == "cross_entropy"
-    assert record.facts["target"]["classes"] == 4
-    assert record.facts["optimizer"]["name"] == "SGD"
+    assert record.facts.loss.kind == "cross_entropy"
+    assert record.facts.target.classes == 4
+    assert record.facts.optimizer.name == "SGD"
     assert record.steps() == list(range(0, 80, 4))
     assert "UG504" not in ug.diagnose(record).abstained
     figure = recorder.plot()

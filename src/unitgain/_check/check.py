@@ -15,7 +15,7 @@ from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
 from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
 from ..probe import Probe, model_facts, optimizer_facts
-from ..record import Record
+from ..record import BatchNormFacts, Facts, GradientFacts, LossFacts, OptimizerFacts, Record, UnitFacts
 from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
@@ -123,6 +123,18 @@ class _Pass:
     kind: str | None
 
 
+@dataclass
+class _FirstPass:
+    """What is read off the model right after its first pass; zero: trainable parameters with a gradient that is there
+    but exactly zero."""
+
+    done: _Pass
+    gradients: GradientFacts
+    zero: list[str]
+    batch_norms: tuple[BatchNormFacts, ...]
+    same_units: dict[str, UnitFacts]
+
+
 class _Run:
     """The measured passes of one check, on a model that may be changed."""
 
@@ -136,9 +148,9 @@ class _Run:
         self, steps: int, optimizer: OptimizerLike | None, twin_optimizer: torch.optim.Optimizer | None
     ) -> Record:
         chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
-        facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
+        model = model_facts(self.model)
         before = random_state()
-        facts["coupling"] = coupling_facts(self.model, self.batch, _logits)
+        coupling = coupling_facts(self.model, self.batch, _logits)
         running = snapshot(self.model)
         spare = self._spare()  # taken now: later the model has hooks, and may have been trained
         self.probe = probe = Probe(
@@ -150,8 +162,7 @@ class _Run:
             maps=True,
             strict=True,
         )
-        first: _Pass | None = None
-        silent: list[str] = []
+        first: _FirstPass | None = None
         with probe:
             for step in range(max(steps, 1)):
                 done = self._pass(backward=True)
@@ -163,26 +174,34 @@ class _Run:
                 if done.loss is not None:
                     probe.record.log(step, loss=float(done.loss.detach()))
                 if first is None:
-                    first = done
-                    facts["gradients"], silent = self._gradients()
-                    facts["unblocked"] = []
-                    facts["batch_norms"] = batch_norm_facts(self.model, running)
-                    facts["same_units"] = same_units(self.model)
+                    norms, units = batch_norm_facts(self.model, running), same_units(self.model)
+                    first = _FirstPass(done, *self._gradients(), norms, units)
                 if chosen is not None:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)
             probe.flush()
         assert first is not None
-        if silent and spare is not None:
-            facts["unblocked"] = self._unblocked(spare, silent, before)
-        facts["gradient_source"] = "loss" if first.loss is not None else "random"
-        if first.loss is not None:
-            facts["loss"] = {"name": first.name, "kind": first.kind, "value": float(first.loss.detach())}
-        facts["target"] = target_facts(first.target, first.logits, first.kind or "other")
-        facts["output"] = output_facts(first.logits, first.target, probe.record)
-        if chosen is not None:
-            facts["optimizer"] = optimizer_facts(chosen)
-        probe.record.set_meta("facts", facts)
+        unblocked = self._unblocked(spare, first.zero, before) if first.zero and spare is not None else ()
+        done = first.done
+        probe.record.set_facts(
+            Facts(
+                mode="check",
+                model=model,
+                rehearsed_steps=steps,
+                loss=LossFacts(done.name, done.kind, float(done.loss.detach()))
+                if done.loss is not None
+                else LossFacts(),
+                target=target_facts(done.target, done.logits, done.kind or "other"),
+                output=output_facts(done.logits, done.target, probe.record),
+                gradients=first.gradients,
+                gradient_source="loss" if done.loss is not None else "random",
+                unblocked=unblocked,
+                optimizer=optimizer_facts(chosen) if chosen is not None else OptimizerFacts(),
+                coupling=coupling,
+                batch_norms=first.batch_norms,
+                same_units=first.same_units,
+            )
+        )
         return probe.record
 
     # ---- one pass ------------------------------------------------------------------------------------------
@@ -265,12 +284,12 @@ class _Run:
 
     # ---- gradients -----------------------------------------------------------------------------------------
 
-    def _gradients(self) -> tuple[dict[str, int], list[str]]:
+    def _gradients(self) -> tuple[GradientFacts, list[str]]:
         """(facts, names of trainable parameters whose gradient is there but exactly zero)."""
         trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad and p.numel()]
         reached = [n for n, p in trainable if p.grad is not None and bool((_dense(p.grad) != 0).any())]
-        silent = [n for n, p in trainable if n not in set(reached) and p.grad is not None]
-        return {"reached": len(reached), "of": len(trainable)}, silent
+        zero = [n for n, p in trainable if n not in set(reached) and p.grad is not None]
+        return GradientFacts(len(reached), len(trainable)), zero
 
     def _spare(self) -> nn.Module | None:
         """Another copy, if there are zero-initialized parameters whose effect may have to be tried out."""
@@ -279,8 +298,8 @@ class _Run:
         twins = copied(self.model)
         return None if isinstance(twins, str) else twins[0]
 
-    def _unblocked(self, twin: nn.Module, silent: list[str], as_before: Callable[[], None]) -> list[str]:
-        """Which of the silent parameters get a gradient once all-zero parameters have moved a little.
+    def _unblocked(self, twin: nn.Module, zero: list[str], as_before: Callable[[], None]) -> tuple[str, ...]:
+        """Which of the parameters with a zero gradient get a gradient once all-zero parameters have moved a little.
 
         Zero-initialized residual ends, SkipInit and zero heads stop the gradient at step 0 only. Whether that is
         the reason is tried out, on another copy, rather than guessed from names.
@@ -294,14 +313,14 @@ class _Run:
         try:
             other._pass(backward=True)
         except InputError:
-            return []
+            return ()
         by_name = dict(twin.named_parameters())
         found = []
-        for name in silent:
+        for name in zero:
             gradient = by_name[name].grad
             if gradient is not None and bool((_dense(gradient) != 0).any()):
                 found.append(name)
-        return found
+        return tuple(found)
 
 
 def _is_zero(p: Tensor) -> bool:

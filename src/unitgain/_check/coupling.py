@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .._batch.batch import Batch
 from .._run.isolate import copied, random_state_kept
 from ..probe import modules
+from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 
 _PLACE = (
@@ -33,14 +34,10 @@ class _CannotTell(Exception):
 
 def coupling_facts(
     model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]
-) -> dict[str, Any]:
-    """{eval, train: {differs, difference, site, module, batch_norm}, rows}, or {reason} where it cannot be told.
+) -> CouplingFacts:
+    """Whether the example's outputs differ by more than rounding, and at which module that begins, in both modes.
 
-    differs     whether the example's outputs differ by more than rounding
-    difference  largest difference of the outputs, divided by their largest magnitude
-    site        the first module at whose output the example differs, None if its output does not
-    batch_norm  whether that module is a BatchNorm, which couples examples in training mode by design
-    find_output picks the tensor to compare out of what the model returns
+    find_output  picks the tensor to compare out of what the model returns
 
     Works on a copy and only runs forward, without gradients. Random states are put back.
     """
@@ -53,9 +50,9 @@ def coupling_facts(
             warnings.simplefilter("ignore")
             return _Trial(twins[0], batch, find_output).facts()
     except _CannotTell as reason:
-        return {"reason": str(reason)}
+        return CouplingFacts(reason=str(reason))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
-        return {"reason": f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"}
+        return CouplingFacts(reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}")
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
@@ -75,10 +72,10 @@ class _Trial:
         self.limit = CATALOGUE["UG603"].limit("relative")
         self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self) -> CouplingFacts:
         for rows in self._sizes():
             try:
-                return {"rows": rows, "eval": self._compare(rows, False), "train": self._compare(rows, True)}
+                return CouplingFacts(rows, self._compare(rows, False), self._compare(rows, True))
             except _Ambiguous:
                 continue
         raise _CannotTell("which axis of its output holds the examples")
@@ -88,7 +85,7 @@ class _Trial:
         rows = min(_ROWS, max(2, (examples + 1) // 2))
         return [rows, rows - 1 if rows > 2 else rows + 1]
 
-    def _compare(self, rows: int, training: bool) -> dict[str, Any]:
+    def _compare(self, rows: int, training: bool) -> CouplingInMode:
         examples = self.batch.examples or 0
         first = [1 + i % (examples - 1) for i in range(rows - 1)]
         second = [(examples - 1 - i) % examples for i in range(rows - 1)]
@@ -107,13 +104,13 @@ class _Trial:
             repeated, _ = self._forward(one, rows, training)
             if _beyond_rounding(output, repeated, self.limit):
                 raise _CannotTell("the model gives another output each time for the same input")
-        return {
-            "difference": _difference(output, output_again),
-            "site": watch.first if differs else None,
-            "module": watch.first_module if differs else None,
-            "batch_norm": differs and watch.is_batch_norm,
-            "differs": differs,
-        }
+        return CouplingInMode(
+            differs,
+            _difference(output, output_again),
+            watch.first if differs else None,
+            watch.first_module if differs else None,
+            differs and watch.is_batch_norm,
+        )
 
     def _forward(
         self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None

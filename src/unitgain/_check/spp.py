@@ -22,7 +22,7 @@ from .._run.isolate import put_back, random_state_kept
 from .._version import __version__
 from ..probe import modules
 from ..probe.parameters import list_parameters, model_facts
-from ..record import Record
+from ..record import Facts, Record
 from ..stats import Partial, finish
 from .residual import Sum, Watch
 from .spp_theory import predict
@@ -81,7 +81,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     record = Record(to)
     record.set_meta("model", type(model).__name__)
     record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__)})
-    record.set_meta("facts", {"mode": "check", "model": model_facts(model)})
+    record.set_facts(Facts(mode="check", model=model_facts(model)))
     _fill(record, watch.stem, watch.sums, open_gains)
     return record
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -265,7 +266,7 @@ def _cost(report: Report) -> int:
 
 
 def _losses(before: Report, after: Report) -> str:
-    values = [(report.record.facts.get("loss") or {}).get("value") for report in (before, after)]
-    if not all(isinstance(value, (int, float)) for value in values):
+    was, now = before.record.facts.loss.value, after.record.facts.loss.value
+    if was is None or now is None or not (math.isfinite(was) and math.isfinite(now)):
         return ""
-    return f"; loss {values[0]:.4g} -> {values[1]:.4g}"
+    return f"; loss {was:.4g} -> {now:.4g}"

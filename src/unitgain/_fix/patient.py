@@ -11,7 +11,6 @@ from .._base import InputError
 from ..remedies import Change, NormalizeInput
 from ..remedies.report import rms
 from ..report import Report
-from ..rules.flow import loss_of_a_guess
 
 # a loss below this part of a guess's is that of a model that has learned something; the rules take 0.7, but what is
 # redrawn by mistake is lost
@@ -42,7 +41,7 @@ class Patient:
 
     def read(self, report: Report) -> None:
         """Takes over what the first check found out about the loss."""
-        self.classifies = (report.record.facts.get("loss") or {}).get("kind") == "cross_entropy"
+        self.classifies = report.record.facts.loss.kind == "cross_entropy"
 
     def untrained(self, report: Report) -> bool:
         """Whether nothing would be lost by drawing weights anew, as far as one can tell from outside."""
@@ -50,8 +49,8 @@ class Patient:
             if name.endswith("num_batches_tracked") and bool(buffer > 0):
                 return False
         facts = report.record.facts
-        loss = (facts.get("loss") or {}).get("value")
-        return not (isinstance(loss, float) and loss < _GUESS * loss_of_a_guess(facts))
+        loss = facts.loss.value
+        return loss is None or not loss < _GUESS * facts.loss_of_a_constant
 
     def normalize_input(self) -> Change:
         """Gives the floating input of the batch mean 0 and standard deviation 1, by channel where it has channels.

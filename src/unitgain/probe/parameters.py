@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import stats
+from ..record import ModelFacts, OptimizerFacts, ParameterCount
 from . import modules
 
 
@@ -120,19 +120,19 @@ def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tenso
     return gradient if scale is None else gradient / scale
 
 
-def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """{name, lr}: the learning rates of all groups, as they are now."""
-    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
-    return {"name": type(optimizer).__name__, "lr": rates}
+def optimizer_facts(optimizer: torch.optim.Optimizer) -> OptimizerFacts:
+    """The learning rates of all groups are those of now."""
+    rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
+    return OptimizerFacts(type(optimizer).__name__, rates)
 
 
-def model_facts(model: nn.Module) -> dict[str, Any]:
+def model_facts(model: nn.Module) -> ModelFacts:
     parameters = list(model.parameters())
-    return {
-        "class": type(model).__name__,
-        "parameters": {
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-            "all": sum(p.numel() for p in parameters),
-        },
-        "modules": sum(1 for _ in model.modules()),
-    }
+    return ModelFacts(
+        type(model).__name__,
+        ParameterCount(
+            trainable=sum(p.numel() for p in parameters if p.requires_grad),
+            all=sum(p.numel() for p in parameters),
+        ),
+        modules=sum(1 for _ in model.modules()),
+    )

@@ -15,6 +15,7 @@ import platform
 import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -222,10 +223,10 @@ class Probe:
         self._record.commit()
 
     def _state_facts(self) -> None:
-        facts: dict[str, Any] = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
+        facts = replace(self._record.facts, mode="training", model=model_facts(self.model))
         if self.optimizer is not None:
-            facts["optimizer"] = optimizer_facts(self.optimizer)
-        self._record.set_meta("facts", facts)
+            facts = replace(facts, optimizer=optimizer_facts(self.optimizer))
+        self._record.set_facts(facts)
 
     # ---- steps ---------------------------------------------------------------------------------------------
 

@@ -12,7 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
@@ -26,7 +26,7 @@ from ..data.names import Names
 from ..models import char_mlp
 from ..models.char_mlp import SEED, VARIANTS, CharMLP
 from ..probe import Probe
-from ..record import Record
+from ..record import LossFacts, Record
 from ..train import InMemoryLoader, Learner, checkpoint
 from .fused import FusedStep
 from .ladder import LadderOptions, LadderResult
@@ -247,11 +247,9 @@ class Training:
         """What the rules about losses ask for."""
         y = self.y[: self.config.batch_size]
         logits = torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary)
-        loss = {"name": "cross_entropy", "kind": "cross_entropy", "value": self.initial_loss}
+        loss = LossFacts("cross_entropy", "cross_entropy", self.initial_loss)
         target = target_facts(y, logits, "cross_entropy")
-        self.record.set_meta(
-            "facts", {"mode": "training", **self.record.facts, "loss": loss, "target": target}
-        )
+        self.record.set_facts(replace(self.record.facts, mode="training", loss=loss, target=target))
 
     # ---- checkpoints ---------------------------------------------------------------------------------------
 

@@ -20,6 +20,22 @@ flat however long the run is.
 
 from .._base import RecordError
 from .database import APPLICATION_ID, SCHEMA_VERSION
+from .facts import (
+    UNKNOWN,
+    BatchNormFacts,
+    Break,
+    CouplingFacts,
+    CouplingInMode,
+    Facts,
+    GradientFacts,
+    LossFacts,
+    ModelFacts,
+    OptimizerFacts,
+    OutputFacts,
+    ParameterCount,
+    TargetFacts,
+    UnitFacts,
+)
 from .frame import Frame
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
 from .maps import pack_map, unpack_map
@@ -34,11 +50,25 @@ __all__ = [
     "LOG2_LOW",
     "SCHEMA_VERSION",
     "STATISTICS",
+    "UNKNOWN",
+    "BatchNormFacts",
+    "Break",
+    "CouplingFacts",
+    "CouplingInMode",
+    "Facts",
     "Frame",
+    "GradientFacts",
     "Histogram",
+    "LossFacts",
+    "ModelFacts",
+    "OptimizerFacts",
+    "OutputFacts",
+    "ParameterCount",
     "Record",
     "RecordError",
     "Site",
+    "TargetFacts",
+    "UnitFacts",
     "pack_map",
     "unpack_map",
 ]

@@ -24,6 +24,7 @@ from .database import (
     reading,
     sql_float,
 )
+from .facts import Break, Facts
 from .frame import Frame
 from .histogram import Histogram
 from .site import STATISTICS, Site, check_kind, check_statistic
@@ -185,6 +186,10 @@ class Record:
         """Stores any JSON value under a key. NaN and infinities are kept as the strings "nan", "inf", "-inf"."""
         self._write("INSERT OR REPLACE INTO meta VALUES (?,?)", [(key, dump(value))])
 
+    def set_facts(self, facts: Facts) -> None:
+        """Stores what is known beyond the sites, in the place of what was known before."""
+        self.set_meta("facts", facts.to_json())
+
     def add_finding(self, code: str, severity: str, site: str | None, body: Mapping[str, Any]) -> None:
         self._write("INSERT INTO finding VALUES (?,?,?,?)", [(code, severity, site, dump(body))])
 
@@ -239,9 +244,19 @@ class Record:
         return {key: load(value) for key, value in self._query("SELECT key, value FROM meta")}
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What is known beyond the sites: the loss, the targets, the output. Keys in docs/reference/record.md."""
-        return self.meta.get("facts", {})
+    def facts(self) -> Facts:
+        """What is known beyond the sites: the loss, the targets, the output. Schema in docs/reference/record.md."""
+        return Facts.from_json(self._meta("facts"))
+
+    @property
+    def breaks(self) -> tuple[Break, ...]:
+        """Functions between modules that made NaN or infinity out of finite tensors."""
+        return Break.from_json(self._meta("breaks"))
+
+    @reading
+    def _meta(self, key: str) -> Any:
+        rows = list(self._query("SELECT value FROM meta WHERE key = ?", [key]))
+        return load(rows[0][0]) if rows else None
 
     def sites(self, kind: str | None = None) -> list[Site]:
         """All sites, or those of one kind, in execution order."""

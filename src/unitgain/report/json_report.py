@@ -44,7 +44,7 @@ def report_data(record: Record, diagnosis: Diagnosis) -> dict[str, Any]:
                 "unseen": diagnosis.unseen,
                 "step": reported_step(record),
                 "steps": {"count": len(steps), "first": min(steps, default=0), "last": max(steps, default=0)},
-                "facts": record.facts,
+                "facts": record.facts.to_json(),
                 "notes": {key: value for key, value in meta.items() if key not in _INTERNAL},
             },
             "findings": [finding.to_dict() for finding in diagnosis.findings],

@@ -91,7 +91,7 @@ def reported_step(record: Record) -> int:
     steps = record.steps()
     if not steps:
         return 0
-    return steps[-1] if record.facts.get("mode") == "training" else steps[0]
+    return steps[-1] if record.facts.mode == "training" else steps[0]
 
 
 def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None = None) -> list[Layer]:

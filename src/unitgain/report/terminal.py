@@ -81,25 +81,24 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
 def heading_parts(record: Record) -> list[str]:
     """What was measured, in a few words: model, size, mode, loss."""
     facts = record.facts
-    model = facts.get("model") or {}
-    parts = [clean(model.get("class") or "model")]
-    parameters = model.get("parameters")
-    total = parameters.get("all", parameters.get("trainable")) if isinstance(parameters, dict) else parameters
-    if isinstance(total, (int, float)):
-        parts.append(count(int(total), "parameter"))
+    parts = [clean(facts.model.name or "model")]
+    parameters = facts.model.parameters
+    total = parameters.trainable if parameters.all is None else parameters.all
+    if total is not None:
+        parts.append(count(total, "parameter"))
     sites = len(record.sites("activation"))
     parts.append(count(sites, "activation"))
-    if facts.get("rehearsed_steps"):
-        parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
+    if facts.rehearsed_steps:
+        parts.append(f"{count(facts.rehearsed_steps, 'step')} rehearsed")
     else:
         parts += _steps(record)
-    loss = facts.get("loss") or {}
-    if loss.get("value") is not None:
-        value = float(loss["value"])  # what is not finite is stored as text
-        first = "first " if facts.get("mode") == "training" else ""
-        name = clean(loss.get("name") or "")  # cross entropy is what a reader expects
-        other = f" ({name})" if name and loss.get("kind") != "cross_entropy" else ""
-        parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}{other}")
+    loss = facts.loss
+    if loss.value is not None:
+        first = "first " if facts.mode == "training" else ""
+        name = clean(loss.name or "")  # cross entropy is what a reader expects
+        other = f" ({name})" if name and loss.kind != "cross_entropy" else ""
+        value = number(loss.value, 4) if math.isfinite(loss.value) else loss.value
+        parts.append(f"{first}loss {value}{other}")
     return parts
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from statistics import median
-from typing import Any
 
+from ..record import CouplingInMode
 from .catalogue import CATALOGUE
 from .finding import Finding
 from .view import CannotJudge, Measured, View, listed, plural, show
@@ -44,13 +44,13 @@ def _short_memory(view: View, norms: list[Measured]) -> Iterator[Finding]:
     entry = CATALOGUE["UG602"]
     examples = max(m.examples for m in norms)
     short = {}
-    for row in view.facts.get("batch_norms") or ():
-        momentum = row.get("momentum")
+    for row in view.facts.batch_norms or ():
+        momentum = row.momentum
         if momentum is None or not 0 < momentum <= 1:
             continue
         batches = (2 - momentum) / momentum
         if batches <= entry.limit("batches") and batches * examples < entry.limit("remembered"):
-            short[row["site"]] = float(momentum)
+            short[row.site] = momentum
     if not short:
         return
     first = next(iter(short))
@@ -69,24 +69,23 @@ def _short_memory(view: View, norms: list[Measured]) -> Iterator[Finding]:
 
 def batch_coupling(view: View) -> Iterator[Finding]:
     """UG603: an example's output changes with its batch-mates."""
-    coupling = view.fact("coupling")
-    if not coupling:
+    coupling = view.facts.coupling
+    if coupling.reason:
+        raise CannotJudge(f"batch independence: {coupling.reason}")
+    if coupling.rows is None:
         raise CannotJudge("batch independence was not measured")
-    if coupling.get("reason"):
-        raise CannotJudge(f"batch independence: {coupling['reason']}")
     entry = CATALOGUE["UG603"]
-    for mode, label in (("eval", "evaluation"), ("train", "training")):
-        found = coupling.get(mode) or {}
-        if not found.get("differs") or (mode == "train" and found.get("batch_norm")):
+    for mode, label, found in (("eval", "evaluation", coupling.eval), ("train", "training", coupling.train)):
+        if not found.differs or (mode == "train" and found.batch_norm):
             continue
-        difference, site = float(found["difference"]), found.get("site")
-        where = f"; it begins at {site} ({found.get('module')})" if site else ""
+        difference, site = found.difference, found.site
+        where = f"; it begins at {site} ({found.module})" if site else ""
         yield entry.finding(
             "warning" if mode == "eval" else "info",
             site,
             f"in {label} mode an example's output changes by {difference:.2%} when the other examples of its "
             f"batch are exchanged{where}",
-            evidence={"mode": mode, "difference": difference, "site": site, "module": found.get("module")},
+            evidence={"mode": mode, "difference": difference, "site": site, "module": found.module},
             cause=_why_coupled(found),
         )
         return  # what is coupled in evaluation is so in training
@@ -95,26 +94,26 @@ def batch_coupling(view: View) -> Iterator[Finding]:
 def stale_running_statistics(view: View) -> Iterator[Finding]:
     """UG604: running statistics that do not describe the data."""
     entry = CATALOGUE["UG604"]
-    rows = [r for r in view.facts.get("batch_norms") or () if r.get("mean_gap") is not None]
+    rows = [r for r in view.facts.batch_norms or () if not math.isnan(r.mean_gap)]
     if not rows:
         raise CannotJudge("no BatchNorm with running statistics was compared with its batch")
-    seen = [r for r in rows if r["tracked"] >= entry.limit("batches")]
+    seen = [r for r in rows if r.tracked >= entry.limit("batches")]
     if not seen:
         raise CannotJudge("running statistics have seen too few batches to judge: not trained yet")
     stale: dict[str, dict[str, float]] = {}
     for row in seen:
-        site = view.tensor(row["site"])
+        site = view.tensor(row.site)
         examples = max(site.examples if site else 1, 2)
         noise = entry.limit("sigmas") / math.sqrt(examples)
-        gap, log_variance = float(row["mean_gap"]), float(row["log_variance"])
+        gap, log_variance = row.mean_gap, row.log_variance
         others = [r for r in seen if r is not row]
         if (
             gap > entry.limit("mean") + noise
             or log_variance > math.log(entry.limit("variance")) + math.sqrt(2) * noise
-            or _stands_out(others, "mean_gap", gap, entry.limit("mean"))
-            or _stands_out(others, "log_variance", log_variance, math.log(entry.limit("variance")))
+            or _stands_out([r.mean_gap for r in others], gap, entry.limit("mean"))
+            or _stands_out([r.log_variance for r in others], log_variance, math.log(entry.limit("variance")))
         ):
-            stale[row["site"]] = {"mean_gap": gap, "variance_factor": math.exp(log_variance)}
+            stale[row.site] = {"mean_gap": gap, "variance_factor": math.exp(log_variance)}
     if not stale:
         return
     first = next(iter(stale))
@@ -130,12 +129,12 @@ def stale_running_statistics(view: View) -> Iterator[Finding]:
     )
 
 
-def _stands_out(others: list[dict[str, Any]], key: str, value: float, limit: float) -> bool:
+def _stands_out(others: list[float], value: float, limit: float) -> bool:
     """Beyond the limit, and far beyond what most other layers show of this batch's own noise."""
     entry = CATALOGUE["UG604"]
     if value <= limit or len(others) < entry.limit("others"):
         return False
-    return value > entry.limit("apart") * median(float(r[key]) for r in others)
+    return value > entry.limit("apart") * median(others)
 
 
 def _is_batch_norm(measured: Measured) -> bool:
@@ -159,9 +158,9 @@ _TIME_FIRST = (
 )
 
 
-def _why_coupled(found: dict[str, object]) -> str:
-    module = str(found.get("module") or "")
-    if found.get("batch_norm"):
+def _why_coupled(found: CouplingInMode) -> str:
+    module = found.module or ""
+    if found.batch_norm:
         return (
             f"{module} uses the batch's statistics in evaluation too: it keeps no running ones, or stays in training "
             "mode."

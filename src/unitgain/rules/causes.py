@@ -52,7 +52,7 @@ def _head_gain_below(view: View, times: float) -> bool:
     output = view.output
     into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
     gain = CATALOGUE["UG101"].limit("own_gain") * times
-    return not into or view.number("output", "rms") < gain * max(into)
+    return not into or view.facts.output.rms < gain * max(into)
 
 
 def _input_is_large(cause: Finding, effect: Finding, view: View) -> bool:

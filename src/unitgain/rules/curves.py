@@ -98,8 +98,8 @@ def lost(view: View) -> int | None:
 def hockey_stick(view: View) -> Iterator[Finding]:
     """UG505: training began by unlearning its initialization."""
     entry = CATALOGUE["UG505"]
-    classes = view.number("target", "classes")
-    if view.fact("loss", "kind") != "cross_entropy" or not classes >= 2:
+    classes = view.facts.classes
+    if classes < 2:
         raise CannotJudge("not a classifier with cross entropy, or its number of classes is not recorded")
     steps, losses = _curve(view, entry)
     if steps[0] > 0:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator
 
 from .view import Measured, View
 
@@ -75,17 +73,7 @@ def is_trained(view: View) -> str | None:
     """Why the weights are taken for trained ones, or None."""
     if view.training:
         return "the weights are in training"
-    if any(row.get("tracked", 0) > 0 for row in view.facts.get("batch_norms") or ()):
+    if any(row.tracked > 0 for row in view.facts.batch_norms or ()):
         return "the weights are trained: BatchNorm has seen batches before"
-    loss = view.number("loss", "value")
-    return "the loss is that of a trained model" if loss < 0.7 * loss_of_a_guess(view.facts) else None
-
-
-def loss_of_a_guess(facts: Mapping[str, Any]) -> float:
-    """Loss of a model that gives every example the best constant; NaN if it cannot be known."""
-    kind, target = (facts.get("loss") or {}).get("kind"), facts.get("target") or {}
-    if kind == "cross_entropy" and float(target.get("classes") or 0) >= 2:
-        return math.log(float(target["classes"]))
-    if kind == "mse" and isinstance(target.get("std"), (int, float)):
-        return float(target["std"]) ** 2
-    return math.nan
+    trained = view.loss < 0.7 * view.facts.loss_of_a_constant
+    return "the loss is that of a trained model" if trained else None

@@ -87,7 +87,7 @@ def no_gradient(view: View) -> Iterator[Finding]:
         raise CannotJudge("no trainable parameter was measured")
     if not view.parameter_gradients:
         raise CannotJudge("no gradient was measured")
-    if view.number("loss", "value") == 0:
+    if view.loss == 0:
         raise CannotJudge("the loss is exactly zero, and so is its gradient")
     silent = _without_gradient(view, trainable)
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
@@ -175,10 +175,8 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
         for name, values in view.over_steps("parameter_gradient", "absmax").items()
     }
     broken = view.over_steps("parameter_gradient", "nonfinite")
-    excused = set(view.fact("unblocked") or ()) | {
-        name for name, share in broken.items() if np.any(share > 0)
-    }
-    head_is_zero = bool(view.fact("output", "zero_head"))
+    excused = set(view.facts.unblocked or ()) | {name for name, share in broken.items() if np.any(share > 0)}
+    head_is_zero = bool(view.facts.output.zero_head)
     found = []
     for parameter in trainable:
         aliases = [parameter.name, *parameter.site.attributes.get("aliases", ())]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ..record import OutputFacts
 from .catalogue import CATALOGUE
 from .finding import Finding
 from .flow import made_of
@@ -14,8 +15,8 @@ from .view import CannotJudge, Measured, View, show
 def confident_at_init(view: View) -> Iterator[Finding]:
     """UG101: the loss of the first batch is well above ln(C)."""
     entry = CATALOGUE["UG101"]
-    classes, loss = view.number("target", "classes"), view.number("loss", "value")
-    if view.fact("loss", "kind") != "cross_entropy" or not classes >= 2:
+    classes, loss, output = view.facts.classes, view.loss, view.facts.output
+    if classes < 2:
         raise CannotJudge("not a classifier with cross entropy")
     if not math.isfinite(loss):
         raise CannotJudge("the loss is not known or not finite")
@@ -24,9 +25,8 @@ def confident_at_init(view: View) -> Iterator[Finding]:
     expected = math.log(classes)
     if loss <= entry.limit("warning") * expected:
         return
-    rms = view.number("output", "rms")
-    count = view.number("target", "count")
-    count = count if count > 0 else max(view.number("output", "examples"), 1.0)
+    rms = output.rms
+    count = view.facts.target.count or output.examples or 1
     noise = entry.limit("noise") * rms / math.sqrt(count) if math.isfinite(rms) else 0.0
     if loss - noise <= expected:
         return
@@ -56,13 +56,13 @@ def confident_at_init(view: View) -> Iterator[Finding]:
     factor = min(0.1, 0.1 / size) if size > 0 else 0.1
     yield entry.finding(
         "error" if loss > entry.limit("error") * expected else "warning",
-        head.name if head else view.fact("output", "site"),
+        head.name if head else output.site,
         f"loss {loss:.2f} at initialization, expected ln({classes:g}) = {expected:.2f}: the model is sure, "
         f"and wrong" + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
         evidence={
             "loss": loss,
             "expected": expected,
-            "classes": int(classes),
+            "classes": classes,
             "logits_rms": rms,
             **({"head_input_rms": entering} if math.isfinite(entering) else {}),
         },
@@ -76,14 +76,15 @@ def constant_output(view: View) -> Iterator[Finding]:
     """UG102: the same output for every example."""
     entry = CATALOGUE["UG102"]
     limit = entry.limit("spread")
-    spread, examples = view.number("output", "spread"), view.number("output", "examples")
-    if math.isnan(spread) or not examples > 1:
+    output = view.facts.output
+    spread, examples = output.spread, output.examples or 0
+    if math.isnan(spread) or examples < 2:
         raise CannotJudge("needs the outputs of at least two examples")
     inputs = [m["spread"] for m in view.inputs if not math.isnan(m["spread"])]
     if inputs and max(inputs) < limit:
         raise CannotJudge("all examples of the batch are the same")
     noise = _rounding_alone(view) if spread >= limit else None
-    if (spread >= limit and noise is None) or view.fact("output", "zero_head"):
+    if (spread >= limit and noise is None) or output.zero_head:
         return
     if view.output is not None and view.output.broken:
         raise CannotJudge("the output is not finite")
@@ -93,11 +94,11 @@ def constant_output(view: View) -> Iterator[Finding]:
     where = f"; they become indistinguishable at {site.name} ({site.site.module})" if site else ""
     yield entry.finding(
         "error",
-        site.name if site else view.fact("output", "site"),
-        f"the output is the same for all {examples:g} examples (spread {show(spread)}){where}",
+        site.name if site else output.site,
+        f"the output is the same for all {examples} examples (spread {show(spread)}){where}",
         evidence={
             "spread": spread,
-            "examples": int(examples),
+            "examples": examples,
             "last_distinct_site": before.name if before else None,
             "spread_before": before["spread"] if before else math.nan,
         },
@@ -107,14 +108,14 @@ def constant_output(view: View) -> Iterator[Finding]:
 
 def double_softmax(view: View) -> Iterator[Finding]:
     """UG103: probabilities into cross entropy."""
-    if view.fact("loss", "kind") != "cross_entropy" or not view.fact("output"):
+    output, classes = view.facts.output, view.facts.classes
+    if view.facts.loss.kind != "cross_entropy" or output == OutputFacts():
         raise CannotJudge("the loss is not cross entropy")
     if not _rows_sum_to_one(view):
         return
     entry = CATALOGUE["UG103"]
     softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
-    site = softmax.name if softmax else view.fact("output", "site")
-    classes = view.number("target", "classes")
+    site = softmax.name if softmax else output.site
     floor = f"; the loss cannot fall below {math.log(classes - 1 + math.e) - 1:.2f}" if classes >= 2 else ""
     yield entry.finding(
         "error",
@@ -122,9 +123,9 @@ def double_softmax(view: View) -> Iterator[Finding]:
         f"the outputs are probabilities already (not negative, rows sum to one), and cross entropy takes "
         f"their softmax again{floor}",
         evidence={
-            "row_sum_error": view.number("output", "row_sum_error"),
-            "min": view.number("output", "min"),
-            "max": view.number("output", "max"),
+            "row_sum_error": output.row_sum_error,
+            "min": output.min,
+            "max": output.max,
         },
         cause="Cross entropy expects logits and applies log-softmax itself.",
         remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
@@ -133,19 +134,18 @@ def double_softmax(view: View) -> Iterator[Finding]:
 
 def loss_not_finite(view: View) -> Iterator[Finding]:
     """UG104: NaN or infinity as loss."""
-    if view.fact("loss", "value") is None:
+    if view.facts.loss.value is None:
         raise CannotJudge("no loss was measured")
-    loss = view.number("loss", "value")
+    loss, output = view.loss, view.facts.output
     if math.isfinite(loss):
         return
     first = next((m for m in view.activations if m.broken), None)
-    highest = view.number("output", "absmax")
     where = f"; first at {first.name}" if first else ", although every activation is finite"
     yield CATALOGUE["UG104"].finding(
         "error",
-        first.name if first else view.fact("output", "site"),
+        first.name if first else output.site,
         f"the loss is {loss}{where}",
-        evidence={"loss": loss, "output_absmax": highest, "first_site": first.name if first else None},
+        evidence={"loss": loss, "output_absmax": output.absmax, "first_site": first.name if first else None},
         cause=f"{first.name} is the first tensor that is not finite."
         if first
         else "The loss function itself makes it, from finite outputs and the targets.",
@@ -154,7 +154,7 @@ def loss_not_finite(view: View) -> Iterator[Finding]:
 
 def _rows_sum_to_one(view: View) -> bool:
     """True if the output holds probabilities (log-probabilities are negative)."""
-    error, lowest = view.number("output", "row_sum_error"), view.number("output", "min")
+    error, lowest = view.facts.output.row_sum_error, view.facts.output.min
     return error < CATALOGUE["UG103"].limit("row_sum") and not lowest < 0
 
 

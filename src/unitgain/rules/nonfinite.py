@@ -59,11 +59,11 @@ def activation_not_finite(view: View) -> Iterator[Finding]:
 def _maker(view: View, first: Measured) -> tuple[str, str]:
     """(name, where it was called) of the function, called between modules, that broke what the first bad site was
     given; ("", "") if there was none."""
-    seen = [b for b in view.breaks if b["position"] < first.site.position]
+    seen = [b for b in view.breaks if b.position < first.site.position]
     if not seen:
         return "", ""
-    name = str(seen[-1]["function"]).strip("_")
-    return _SPELLINGS.get(name, name), seen[-1]["module"] or "the forward of the model itself"
+    name = seen[-1].function.strip("_")
+    return _SPELLINGS.get(name, name), seen[-1].module or "the forward of the model itself"
 
 
 _SPELLINGS = {
@@ -126,6 +126,6 @@ def _advice(function: str) -> str:
 
 def _does_harm(view: View) -> bool:
     """True unless loss and gradients are known to be finite: then the infinities were masked out."""
-    if not math.isfinite(view.number("loss", "value")):
+    if not math.isfinite(view.loss):
         return True
     return any(m.broken for m in view.parameter_gradients)

@@ -75,7 +75,7 @@ def _ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
         raise CannotJudge("the loss had left before a step was measured")
     if not series:
         raise CannotJudge("no optimizer step was measured; give steps=20 or --steps 20")
-    rates = view.fact("optimizer", "lr")
+    rates = view.facts.optimizer.lr
     if rates and not any(rates):
         raise CannotJudge("the learning rate is zero")
     first = view.over_steps("parameter", "absmax")
@@ -99,7 +99,7 @@ def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
     """Each weight's median ratio over the later half of the steps, the median of those, and the decades granted
     to an adaptive optimizer that is rehearsed on one repeated batch. Steps after the loss was lost do not count."""
     entry, series = CATALOGUE[code], _ratios(view)
-    name = str(view.fact("optimizer", "name") or "")
+    name = view.facts.optimizer.name or ""
     adaptive = any(kind in name.lower() for kind in _ADAPTIVE)
     repeated = adaptive and not view.training
     least = entry.limit("adaptive_steps")
@@ -118,7 +118,7 @@ def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
 
 def _rates(view: View) -> list[float]:
     """Each group's learning rate; where a schedule moved the first one, its median over the steps judged."""
-    rates = [float(rate) for rate in view.fact("optimizer", "lr") or ()]
+    rates = list(view.facts.optimizer.lr)
     steps, recorded = view.record.metric("lr") if view.training else (np.empty(0), np.empty(0))
     end = lost(view)
     recorded = recorded if end is None else recorded[steps < end]
@@ -141,7 +141,7 @@ def _finding(
         remedy = f"{word} the learning rate from {', '.join(show(r) for r in rates)} to about {wanted}."
     else:
         remedy = f"{word} the learning rate: multiply it by {show(factor)}."
-    name = view.fact("optimizer", "name") or "the optimizer"
+    name = view.facts.optimizer.name or "the optimizer"
     return entry.finding(
         severity,
         None,

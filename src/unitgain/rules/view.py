@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 
@@ -82,24 +81,16 @@ class View:
 
     def __init__(self, record: Record):
         self.record = record
-        meta = record.meta
-        self.facts: dict[str, Any] = meta.get("facts", {})
-        self.breaks: list[dict[str, Any]] = meta.get("breaks", [])
-        self.training = self.facts.get("mode") == "training"
+        self.facts = record.facts
+        self.breaks = record.breaks
+        self.training = self.facts.mode == "training"
         self.steps = record.steps()
         self.step = self.steps[-1 if self.training else 0] if self.steps else 0
 
-    def fact(self, *keys: str) -> Any:
-        """A nested fact, or None: view.fact("loss", "value")."""
-        value: Any = self.facts
-        for key in keys:
-            value = value.get(key) if isinstance(value, Mapping) else None
-        return value
-
-    def number(self, *keys: str) -> float:
-        """A nested numeric fact as a float, NaN where it is not known (infinities are stored as text)."""
-        value = self.fact(*keys)
-        return math.nan if value is None else float(value)
+    @property
+    def loss(self) -> float:
+        """The loss of the first pass; NaN where it is not known."""
+        return math.nan if self.facts.loss.value is None else self.facts.loss.value
 
     def _rows(self, kind: str) -> list[Measured]:
         values = self.record.values(kind, self.step)
@@ -172,7 +163,7 @@ class View:
     @property
     def output(self) -> Measured | None:
         """The site whose tensor the loss is given."""
-        named = self.tensor(self.fact("output", "site"))
+        named = self.tensor(self.facts.output.site)
         return named or next((m for m in reversed(self.activations) if m.is_output), None)
 
     def over_steps(self, kind: str, statistic: str, before: int | None = None) -> dict[str, np.ndarray]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
+from ..record import UnitFacts
 from ..theory import NAMES, gain
 from .catalogue import CATALOGUE
 from .finding import Finding
@@ -104,22 +105,23 @@ def symmetric_units(view: View) -> Iterator[Finding]:
     """UG606: units that are copies of one another, and zero weights that nothing sets in motion."""
     if view.training:
         raise CannotJudge("units are compared by check")
-    if "same_units" not in view.facts or not view.parameters:
+    compared = view.facts.same_units
+    if compared is None or not view.parameters:
         raise CannotJudge("units were not compared")
-    yield from _copies(view)
+    yield from _copies(view, compared)
     yield from _stuck_at_zero(view)
 
 
-def _copies(view: View) -> Iterator[Finding]:
+def _copies(view: View, compared: Mapping[str, UnitFacts]) -> Iterator[Finding]:
     entry = CATALOGUE["UG606"]
     found: dict[str, dict[str, float]] = {}
     worst = 0.0
-    for name, row in view.facts["same_units"].items():
+    for name, row in compared.items():
         parameter = view.parameter(name)
         owner = view.tensor(parameter.site.attributes.get("site")) if parameter else None
         if parameter is None or owner is None or _is_last(view, owner):
             continue
-        share, for_good = row["copies"] / row["units"], row["learn_alike"] / row["units"]
+        share, for_good = row.copies / row.units, row.same_gradient / row.units
         if share < entry.limit("share"):
             continue
         found[name] = {"share": share, "for_good": for_good}
@@ -127,13 +129,13 @@ def _copies(view: View) -> Iterator[Finding]:
     if not found:
         return
     first = max(found, key=lambda name: (found[name]["for_good"], found[name]["share"]))
-    row = view.facts["same_units"][first]
+    row = compared[first]
     also = f"; {plural(len(found), 'layer')} in all" if len(found) > 1 else ""
     yield entry.finding(
         "error" if worst > entry.limit("error") else "warning",
         first,
-        f"{row['copies']} of {row['units']} units of {first} have the same weights as another unit"
-        + (", and the same gradient" if row["learn_alike"] else "")
+        f"{row.copies} of {row.units} units of {first} have the same weights as another unit"
+        + (", and the same gradient" if row.same_gradient else "")
         + also,
         evidence={"weights": found, "worst": worst},
         cause="They compute the same and learn the same: the layer is as wide as its different units."
@@ -181,7 +183,5 @@ def _matters(parameter: Measured) -> bool:
 def _is_last(view: View, owner: Measured) -> bool:
     """The layer that makes the output: classes that the batch lacks get the same gradient, and zero is fine."""
     return (
-        owner.is_output
-        or owner.name == view.fact("output", "site")
-        or next(followers(view, owner), None) is None
+        owner.is_output or owner.name == view.facts.output.site or next(followers(view, owner), None) is None
     )

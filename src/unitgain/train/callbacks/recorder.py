@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from ..._batch.losses import kind_of
 from ..._check.facts import target_facts
+from ...record import LossFacts
 from ..callback import Callback
 from ..data import count_examples
 
@@ -83,7 +85,8 @@ class Recorder(Callback):
 
     def _describe(self, learn: Learner) -> None:
         """Facts about the loss, once: they cost a copy from the device."""
-        if "loss" in learn.record.facts:
+        facts = learn.record.facts
+        if facts.loss.value is not None:
             return  # of the run that this one goes on with
         function = learn.loss_function
         name = getattr(function, "__name__", type(function).__name__).replace("_auto_loss", "auto")
@@ -91,11 +94,9 @@ class Recorder(Callback):
         with torch.no_grad():
             kind = kind_of(name, function, learn.loss, learn.outputs, learn.target)
             target = target_facts(learn.target, outputs, kind)
-        target["count"] = count_examples((), {}, learn.target)
-        fact = {"name": name, "kind": kind, "value": float(learn.loss.detach())}
-        learn.record.set_meta(
-            "facts", {"mode": "training", **learn.record.facts, "loss": fact, "target": target}
-        )
+        target = replace(target, count=count_examples((), {}, learn.target))
+        loss = LossFacts(name, kind, float(learn.loss.detach()))
+        learn.record.set_facts(replace(facts, mode=facts.mode or "training", loss=loss, target=target))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing to keep, but what a checkpoint claims to have happened must be in the record."""
