@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "_run": set(),
     "targets": {"models", "data"},
     "probe": {"stats", "record"},
-    "rules": {"record", "theory"},
+    "rules": {"record"},
     "report": {"record", "rules"},
     "_check": {"stats", "probe", "record", "rules", "report", "_batch", "_run"},
     "remedies": {"probe", "rules", "nn", "theory", "_batch", "_run"},

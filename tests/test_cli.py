@@ -17,8 +17,7 @@ from unitgain.cli import app, main
 from unitgain.cli.output import Console, table_of
 from unitgain.record import Record
 from unitgain.report import Report
-from unitgain.rules.diagnosis import Diagnosis
-from unitgain.rules.finding import Finding
+from unitgain.rules import Diagnosis, Finding
 
 MODELS = """
 import torch

@@ -282,7 +282,7 @@ def test_a_healthy_model_is_left_alone() -> None:
 
 
 def test_every_automatic_rule_has_a_plan() -> None:
-    from unitgain.rules.catalogue import CATALOGUE
+    from unitgain.rules import CATALOGUE
 
     assert {code for code, entry in CATALOGUE.items() if entry.auto} <= set(plan.PLANS)
 

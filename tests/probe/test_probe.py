@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from unitgain import InputError, Probe, Record
-from unitgain.rules.view import View
+from unitgain.rules._view import View
 from unitgain.stats import take_examples
 
 

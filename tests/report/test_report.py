@@ -19,9 +19,7 @@ from unitgain.record import Record, RecordError, pack_map, unpack_map
 from unitgain.report import Report
 from unitgain.report.layers import Peers, layers_of, reported_step
 from unitgain.report.terminal import choose, heading_parts
-from unitgain.rules import diagnose
-from unitgain.rules.diagnosis import Diagnosis
-from unitgain.rules.finding import Finding
+from unitgain.rules import Diagnosis, Finding, diagnose
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "report.schema.json"
 

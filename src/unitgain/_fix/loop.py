@@ -13,8 +13,7 @@ from .._base import InputError
 from .._check import check
 from ..remedies import Snapshot
 from ..report import Action, FixReport, Report
-from ..rules import Finding
-from ..rules.catalogue import resolve
+from ..rules import Finding, resolve
 from .patient import Input, Patient
 from .plan import PLANS, WHEN_ASKED, Remedy
 

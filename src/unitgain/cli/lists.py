@@ -22,7 +22,7 @@ def rules(
     Example:
       unitgain rules UG101
     """
-    from ..rules.catalogue import CATALOGUE, explain
+    from ..rules import CATALOGUE, explain
 
     if code is not None:
         text = explain(code)

@@ -13,7 +13,7 @@ from .._base import InputError
 from .output import note
 
 if TYPE_CHECKING:
-    from ..rules.finding import Finding
+    from ..rules import Finding
 
 
 class FailOn(str, Enum):
@@ -143,7 +143,7 @@ def codes(option: str, values: list[str] | None) -> list[str] | None:
     """--select UG2,UG303 --select dead-units -> the codes of all of them; an unknown one is refused."""
     if not values:
         return None
-    from ..rules.catalogue import resolve
+    from ..rules import resolve
 
     return sorted(resolve([word for value in values for word in value.split(",")], option))
 

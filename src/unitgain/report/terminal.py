@@ -20,8 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
 from .text import clean, count, label, number, percent, shape_text, shorten, value_text
 
