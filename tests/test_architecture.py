@@ -82,16 +82,6 @@ def test_the_check_sees_relative_absolute_and_nested_imports(tmp_path: Path, mon
     assert imported_components(file) == {"probe", "record"}
 
 
-def test_import_unitgain_is_quick_and_does_not_load_drawing_libraries() -> None:
-    import subprocess
-    import sys
-
-    heavy = ("matplotlib", "plotly", "wandb", "lightning")
-    code = f"import sys, unitgain; print([m for m in {heavy} if m in sys.modules])"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert out.stdout.strip() == "[]"
-
-
 def test_what_works_from_a_saved_record_never_names_torch() -> None:
     """A Record is judged and reported where there is no model, so nothing there may reach for a tensor."""
     files = [file for file in FILES if component(file) in ("record", "rules", "report")]

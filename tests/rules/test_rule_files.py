@@ -86,7 +86,8 @@ def literals(path: Path) -> Iterator[tuple[float, int]]:
         if isinstance(node, ast.keyword) and node.arg == "rank":
             exempt.update(ast.walk(node))
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and type(node.value) in (int, float) and node not in exempt:
+        number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
+        if number and not isinstance(node.value, bool) and node not in exempt:
             yield node.value, node.lineno
 
 

@@ -144,9 +144,7 @@ def check(
 
 
 def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
-    from .._fix.plan import PLANS
-
-    codes = sorted({f.code for f in findings if f.code in PLANS and f.severity in ("error", "warning")})
+    codes = sorted({f.code for f in findings if f.auto and f.severity in ("error", "warning")})
     if codes:
         command = f"`unitgain fix {shlex.quote(target)}` with the same options for model and batch"
         note(f"{', '.join(codes)}: {command} tries remedies and measures again")

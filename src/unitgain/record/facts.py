@@ -124,7 +124,7 @@ class CouplingInMode:
 
 @dataclass(frozen=True)
 class CouplingFacts:
-    """In evaluation and in training mode, with `rows` examples a pass; or the reason why it cannot be told."""
+    """In evaluation and in training mode, with `rows` examples a pass; or the reason why it is not known."""
 
     rows: int | None = None
     eval: CouplingInMode = CouplingInMode()

@@ -1,6 +1,6 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
-from .fix_report import Action, FixReport
+from .fix_report import Action, FixReport, Skipped
 from .report import Report
 
-__all__ = ["Action", "FixReport", "Report"]
+__all__ = ["Action", "FixReport", "Report", "Skipped"]

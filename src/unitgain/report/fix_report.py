@@ -27,6 +27,7 @@ class Action:
     changes      one line for each tensor that was changed, with what it was multiplied by or set to
     kept         True if it helped; what did not help was undone, bit for bit
     outcome      what the second measurement said: the reason why it was kept or undone
+    problems     what the remedy could not do beside that, one line each
     """
 
     code: str
@@ -35,6 +36,22 @@ class Action:
     changes: tuple[str, ...]
     kept: bool
     outcome: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One remedy that did not apply to the model, so that nothing was changed.
+
+    code, site   the finding that it was for
+    remedy       what it would have done, in a few words
+    reason       why it did not apply
+    """
+
+    code: str
+    site: str | None
+    remedy: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class FixReport:
     input_shift, input_scale   what the inputs of `after` were normalized with, (x - shift) / scale per channel,
                     if UG201 was fixed: do the same to the data in training; else None
     dry_run         True if the model was left as it was
+    skipped         remedies that did not apply, with the reason
 
     >>> from ..rules import Diagnosis
     >>> from ..record import Record
@@ -62,6 +80,7 @@ class FixReport:
     input_shift: tuple[float, ...] | None = None
     input_scale: tuple[float, ...] | None = None
     dry_run: bool = False
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -108,6 +127,7 @@ class FixReport:
             "dry_run": self.dry_run,
             "fixed": self.fixed,
             "actions": [vars(action) for action in self.actions],
+            "skipped": [vars(skipped) for skipped in self.skipped],
             "advice": self.advice,
             "input": None
             if self.input_scale is None
@@ -171,7 +191,14 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         if len(shown) < len(action.changes):
             rest = len(action.changes) - len(shown)
             yield hanging(Text(), Text(f"and {rest} more (--html and --json have all)", style="dim"), 4)
+        for problem in action.problems[:MAX_CHANGES]:
+            yield hanging(Text(), Text(f"not done: {clean(problem)}", style="dim"), 4)
         yield hanging(Text(), Text(clean(action.outcome)), 4)
+    if report.skipped:
+        yield Text()
+        yield Text("Did not apply", style="bold")
+        for reason, remedies in _by_reason(report.skipped).items():
+            yield hanging(Text("·"), Text(f"{clean('; '.join(remedies))}: {clean(reason)}", style="dim"), 2)
     if report.input_scale is not None and report.input_shift is not None:
         yield Text()
         yield Text(
@@ -186,6 +213,14 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
     if report.changed:
         yield Text()
         yield from compared(report.before.record, report.after.record, width)
+
+
+def _by_reason(skipped: tuple[Skipped, ...]) -> dict[str, list[str]]:
+    """{reason: the remedies that did not apply for it}."""
+    found: dict[str, list[str]] = {}
+    for one in skipped:
+        found.setdefault(one.reason, []).append(f"{one.code} {one.remedy}")
+    return found
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -98,7 +98,8 @@ def _repair(repair: FixReport | None) -> str:
     articles = []
     for action in repair.actions:
         done = "kept" if action.kept else "undone"
-        changes = "".join(f"<li>{text(change)}</li>" for change in action.changes)
+        lines = [*action.changes, *(f"not done: {problem}" for problem in action.problems)]
+        changes = "".join(f"<li>{text(line)}</li>" for line in lines)
         number_of = text(count(len(action.changes), "change"))
         details = f"<details><summary>{number_of}</summary><ul>{changes}</ul></details>"
         articles.append(
@@ -108,6 +109,10 @@ def _repair(repair: FixReport | None) -> str:
         )
     advice = "".join(f"<li>{text(line)}</li>" for line in repair.advice)
     left = f"<h3>Left for you</h3><ul>{advice}</ul>" if advice else ""
+    skipped = "".join(
+        f"<li><code>{text(s.code)}</code> {text(s.remedy)}: {text(s.reason)}</li>" for s in repair.skipped
+    )
+    not_applied = f"<h3>Did not apply</h3><ul>{skipped}</ul>" if skipped else ""
     heading = "What would be changed" if repair.dry_run else "What was changed"
     verdicts = f"Before: {text(repair.before.verdict)}. After: {text(repair.after.verdict)}."
     summary = f"<p>{text(repair.summary)}. {verdicts}</p>"
@@ -116,7 +121,7 @@ def _repair(repair: FixReport | None) -> str:
         "and rms of their gradients, over depth: as the model came, and as it is now.</p></figcaption>"
         '<div class="plot tall"></div></figure>'
     )
-    return f'<section id="repair"><h2>{heading}</h2>{summary}{"".join(articles)}{left}{chart}</section>'
+    return f'<section id="repair"><h2>{heading}</h2>{summary}{"".join(articles)}{not_applied}{left}{chart}</section>'
 
 
 def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> str:

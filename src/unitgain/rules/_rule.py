@@ -9,7 +9,7 @@
     BAD, GOOD       two small programs that end with `report = ...`: in the first exactly this rule fires, in the
                     second none does. They stand on the rule's page, and a test runs them
 
-Nothing else has to be told of it: _registry.py finds the file, and the list of rules, plans of `fix`, documentation
+Nothing else lists it: _registry.py finds the file, and the list of rules, plans of `fix`, documentation
 pages and the zoo's codes follow from it. docs/contributing/add-a-rule.md goes through it step by step.
 """
 

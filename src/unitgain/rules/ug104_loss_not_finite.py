@@ -29,7 +29,7 @@ ABOUT = About(
         "zero (an average over no target) or an overflow is in it."
     ),
     effect="A finite loss and finite gradients.",
-    verify="Check again: the loss is a number.",
+    verify="Check again: the loss is finite.",
 )
 
 

@@ -1,6 +1,6 @@
 """UG202 input-not-finite: the batch holds NaN or infinity.
 
-Source: IEEE 754. Additive masks, which hold minus infinity on purpose, are told by their name.
+Source: IEEE 754. Additive masks, which hold minus infinity on purpose, are recognized by their name.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ABOUT = About(
         "Find out where the data loader lets NaN or infinity through (a missing value, a division by a zero "
         "standard deviation, a logarithm of zero) and repair or drop these examples."
     ),
-    effect="All that follows from it disappears too.",
+    effect="NaN and infinity disappear from activations, loss and gradients too.",
     verify="Check again on the same examples.",
     silent=("an additive mask that holds minus infinity",),
 )

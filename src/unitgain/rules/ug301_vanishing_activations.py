@@ -1,7 +1,7 @@
 """UG301 vanishing-activations: the scale falls steadily from layer to layer.
 
-Source: Glorot and Bengio (2010) and He et al. (2015) for what it is; how a trend is told from jumps, alternation
-and pooling is in _trend.py.
+Source: Glorot and Bengio (2010) and He et al. (2015) for what it is; how a trend is distinguished from jumps,
+alternation and pooling is in _trend.py.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ ABOUT = About(
         "whatever the weights."
     ),
     action=(
-        "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and its kin, gain 5/3 "
-        "for tanh, LeCun for SELU; or scale each layer until its output has unit variance (LSUV)."
+        "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and functions like it, gain "
+        "5/3 for tanh, LeCun for SELU; or scale each layer until its output has unit variance (LSUV)."
     ),
     effect="rms stays near one from the first layer to the last.",
     verify="Check again: the scale-over-depth column is flat.",

@@ -1,6 +1,6 @@
 """UG302 exploding-activations: the scale grows steadily from layer to layer.
 
-Source: Glorot and Bengio (2010) and He et al. (2015) for what it is; how a trend is told from jumps and
+Source: Glorot and Bengio (2010) and He et al. (2015) for what it is; how a trend is distinguished from jumps and
 alternation is in _trend.py. Where the stream of a residual network multiplies from block to block, that is the
 finding (UG607).
 """
@@ -18,8 +18,8 @@ from ._words import show
 from .ug607_residual_growth import why_stream_grows
 
 _INITIALIZE = (
-    "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and functions like it, gain 5/3 for "
-    "tanh"
+    "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and functions like it, gain 5/3 "
+    "for tanh"
 )
 
 ABOUT = About(

@@ -50,7 +50,7 @@ ABOUT = About(
     remedies=("lsuv", "init", "init-lsuv"),
     silent=(
         "softmax and attention probabilities",
-        "the model's output: a trained model may be sure; whether an untrained one is shows in UG101",
+        "the model's output: a trained model may be confident, and whether an untrained one is UG101 says",
         (
             "gates: a sigmoid whose output goes into arithmetic and not into a layer is meant to open and close"
         ),
@@ -63,7 +63,7 @@ WARNING = Threshold(
     0.25,
     "of all values: tanh's recommended gain of 5/3 makes pre-activations of that std, of which 21% lie in "
     "the tails, and batches and layers scatter around that; a unit Gaussian has 4%. In a trained model "
-    "for information: units that have learnt to be sure are no defect of the initialization",
+    "for information: units that have learnt to be confident are no defect of the initialization",
 )
 ERROR = Threshold(
     0.5, "of all values (in a trained model a warning): most of the layer passes hardly any gradient"
@@ -141,7 +141,7 @@ def _judge_functions(view: View, judged: Mapping[str, float]) -> Iterator[Found[
 
 
 def _level(view: View, far: bool) -> str:
-    """The severity of saturation: a trained model's units may be sure of what they have learnt."""
+    """The severity of saturation: a trained model's units may be confident of what they have learnt."""
     if view.training or not why_trained(view):
         return "error" if far else "warning"
     return "warning" if far else "info"

@@ -28,15 +28,15 @@ ABOUT = About(
     rank=46,
     seen="Units of an activation layer were never active for any example.",
     matters=(
-        "A dead unit passes no gradient, so its weights cannot learn their way back; the layer is narrower "
-        "than paid for."
+        "A dead unit passes no gradient, so its weights cannot learn their way back; the layer is narrower than "
+        "it was built."
     ),
     source="Lu et al., Dying ReLU and initialization, 2020; Karpathy, makemore part 3, 2022.",
     measured=(
         "Units (channels, or features) whose function was never active for any example since measuring began. "
         "What chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a "
         "random unit without bias is off for all with the probability that n equally correlated Gaussians are "
-        "all negative (half of the units if all examples look alike). The spread of the layer's biases, as "
+        "all negative (half of the units if all examples are almost the same). The spread of the layer's biases, as "
         "far as they lie on both sides of zero, counts as something the examples share."
     ),
     action=(
@@ -49,7 +49,7 @@ ABOUT = About(
     silent=(
         "sparse units: zero for most examples but not for all",
         "small batches",
-        "units off for all examples because the examples are nearly alike",
+        "units off for all examples because the examples are nearly the same",
         "functions fed with exact zeros",
     ),
 )

@@ -21,7 +21,7 @@ ABOUT = About(
     rank=66,
     seen="At most block outputs the squared mean of a channel is larger than its variance.",
     matters=(
-        "What all examples share outweighs what tells them apart: units of the next layer see almost the same "
+        "What all examples share outweighs the differences between them: units of the next layer see almost the same "
         "number for every example, and training slows. BatchNorm removes such means; a network without it has "
         "to avoid them."
     ),
@@ -33,7 +33,7 @@ ABOUT = About(
         "Average over channels of the squared channel mean, divided by the average channel variance, at the "
         "ends of blocks. It is judged over the whole depth: one stage behind a max pooling layer is no "
         "finding. A warning if the blocks themselves raised the ratio and no later norm subtracts it again "
-        "(BatchNorm; LayerNorm and GroupNorm scale what the examples share and what tells them apart alike); "
+        "(BatchNorm; LayerNorm and GroupNorm scale both by the same factor); "
         "else for information."
     ),
     action=(

@@ -130,17 +130,18 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("log", "log2", "log10", "log1p", "xlogy", "logit"),
-        "The argument of {name} leaves its domain, which begins above zero (log1p: above -1; logit: between 0 and 1): "
-        "clamp it (from below at 1e-6, say), or stay in the log domain (log_softmax, logsigmoid).",
+        "The argument of {name} leaves its domain, which begins above zero (log1p: above -1; logit: between 0 and "
+        "1): clamp it (from below at 1e-6, say), or stay in the log domain (log_softmax, logsigmoid).",
     ),
     (
         ("sqrt",),
-        "The argument of sqrt is negative: clamp it at a small positive constant (its slope at zero is infinite too).",
+        "The argument of sqrt is negative: clamp it at a small positive constant (its slope at zero is infinite "
+        "too).",
     ),
     (
         ("power",),
-        "A power of a negative base with a fractional exponent is NaN, of zero with a negative one infinite, and large "
-        "ones overflow: clamp the base.",
+        "A power of a negative base with a fractional exponent is NaN, of zero with a negative one infinite, and "
+        "large ones overflow: clamp the base.",
     ),
     (
         ("acos", "arccos", "asin", "arcsin", "atanh", "arctanh", "erfinv"),

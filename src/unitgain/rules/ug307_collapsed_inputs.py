@@ -29,11 +29,11 @@ ABOUT = About(
         "Schoenholz et al., Deep information propagation, 2017."
     ),
     measured=(
-        "Mean cosine between different examples at block outputs, or at linear and convolution layers of "
-        "networks without blocks, from the first above the limit to the last. Silent if a later norm "
-        "subtracts what the batch shares. Where the shape of the stream changes the cosine has to have come "
-        "near before: a stream that begins with a token common to all examples is no collapse. Gates of "
-        "pooled features are left out."
+        "Mean cosine between different examples at block outputs, or at linear and convolution layers of networks "
+        "without blocks, from the first above the limit to the last. Silent if a later norm subtracts what the "
+        "batch shares. Where the shape of the stream changes the cosine must have been near the limit before: a "
+        "stream that begins with a token common to all examples is no collapse. Gates of pooled features are left "
+        "out."
     ),
     action=(
         "Initialize at the edge of chaos (Kaiming for ReLU, gain near 1.6 with small biases for tanh), set "
@@ -45,8 +45,8 @@ ABOUT = About(
     silent=(
         "the slow growth of similarity through ReLU layers",
         "pooled features and gates",
-        "batches whose examples are alike",
-        "class tokens before they have looked at the image",
+        "batches of very similar examples",
+        "class tokens before attention has mixed the image into them",
     ),
 )
 
@@ -58,7 +58,7 @@ WARNING = Threshold(
 )
 APART = Threshold(
     0.5,
-    "cosine just before: examples that become alike from one site to the next are a warning at any "
+    "cosine just before: examples that become the same from one site to the next are a warning at any "
     "cosine, since the slow approach of healthy deep networks takes many layers",
 )
 APPROACH = Threshold(0.9, "cosine before, where the shape of the stream changes")

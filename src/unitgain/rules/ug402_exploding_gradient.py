@@ -22,7 +22,7 @@ ABOUT = About(
     name="exploding-gradient",
     rank=30,
     seen="The gradient grows steadily on its way back from the last layer to the first.",
-    matters="Steps that suit the last layers throw the first ones far away; the loss jumps or becomes NaN.",
+    matters="Steps that suit the last layers move the first ones much too far; the loss jumps or becomes NaN.",
     source=(
         "Pascanu et al., On the difficulty of training recurrent neural networks, 2013; Yang et al., A mean "
         "field theory of batch normalization, 2019 (why deep BatchNorm networks without shortcuts do it)."

@@ -95,8 +95,8 @@ _REASONS = {
         "Look at what its output is multiplied with, and at functions on their flat side.",
     ),
     "reverse": (
-        "The output at the last position alone is used, where the reverse direction has seen one element and its state "
-        "is still zero.",
+        "The output at the last position alone is used, where the reverse direction has seen one element and its "
+        "state is still zero.",
         "Take the last state of both directions (the second thing that the layer returns), or the mean over all "
         "positions.",
     ),

@@ -32,11 +32,11 @@ ABOUT = About(
         "weight differs from layer to layer and limits the learning rate."
     ),
     measured=(
-        "log10 of the gradient's std over the weight's std, against the median of the weights at the same "
-        "place of repeated blocks (names that differ in numbers only, at least four). Different kinds are not "
-        "compared: queries get a hundredth of what values get, gates less than what they gate. Embeddings, "
-        "the head, frozen weights and zero ones are left out. Of several, one whose own scale is unlike its "
-        "peers' is named first."
+        "log10 of the gradient's std over the weight's std, against the median of the weights at the same place "
+        "of repeated blocks (names that differ in numbers only, at least four). Different kinds are not compared: "
+        "queries get a hundredth of what values get, gates less than what they gate. Embeddings, the head, frozen "
+        "weights and zero ones are left out. Of several, one whose own scale differs from its peers' is named "
+        "first."
     ),
     action="Initialize the named weight like its peers, or give it a learning rate or a scale of its own.",
     effect="Weights of one kind learn at comparable speed.",

@@ -25,7 +25,7 @@ ABOUT = About(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss was lost "
+        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
         "(UG504) do not count."
     ),
     action="Lower the learning rate.",

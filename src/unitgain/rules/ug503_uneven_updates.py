@@ -22,7 +22,7 @@ ABOUT = About(
     name="uneven-updates",
     rank=64,
     seen="Some weights are updated at a rate that is more than two decades away from the rest.",
-    matters="No single learning rate fits: some weights are thrown about or others stand still.",
+    matters="No single learning rate fits: some weights move too far, or others hardly move.",
     source=(
         "Karpathy, makemore part 3, 2022; You et al., Large batch training of convolutional networks, 2017."
     ),

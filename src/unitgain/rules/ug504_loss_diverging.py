@@ -41,7 +41,7 @@ ABOUT = About(
         "where the loss is not finite or above where it began, otherwise a warning."
     ),
     action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
-    effect="The loss goes on falling, or stays.",
+    effect="The loss goes on falling, or stays where it is.",
     verify="Train again from there and check the record.",
     needs="run",
     silent=(

@@ -21,8 +21,8 @@ ABOUT = About(
     rank=42,
     seen="Most of the loss's fall is in the first hundredth of the steps, from above ln(C).",
     matters=(
-        "That part of the curve is spent on squashing logits that were too large from the start, which a "
-        "better initialization gives for nothing; it also hides the rest of the curve."
+        "That part of the curve is spent on squashing logits that were too large from the start, which a better "
+        "initialization avoids; it also hides the rest of the curve."
     ),
     source="Karpathy, Neural Networks: Zero to Hero, makemore part 3, 2022.",
     measured=(
@@ -30,7 +30,7 @@ ABOUT = About(
         "steps as a part of the fall to the median of the last tenth."
     ),
     action="Scale the last layer's weights down (times 0.1 or less) and set its bias to zero.",
-    effect="The loss starts at ln(C) and its whole curve is about learning.",
+    effect="The loss starts at ln(C) and all of its curve shows learning.",
     verify="Train again: the first loss is within a few percent of ln(C).",
     needs="run",
     silent=(

@@ -19,19 +19,19 @@ ABOUT = About(
     rank=44,
     seen="In evaluation mode an example's output depends on the other examples of its batch.",
     matters=(
-        "Predictions change with the company they are made in: results cannot be reproduced one by one, "
+        "Predictions depend on what else is in the batch: results cannot be reproduced one by one, "
         "metrics depend on the batch size, and information leaks between examples."
     ),
     source=(
         "PyTorch documentation: BatchNorm (track_running_stats), RNN and MultiheadAttention (batch_first)."
     ),
     measured=(
-        "One example goes twice through a copy of the model, at the second place of two or four, with other "
-        "mates the second time; once in evaluation and once in training mode, random numbers the same. The "
-        "first module at whose output the example differs is named. Coupling by BatchNorm in training mode is "
-        "by design, and is only recorded; other coupling in training mode is for information. Not judged: one "
+        "One example goes twice through the model, at the second place of two or four, with other examples around "
+        "it the second time; once in evaluation and once in training mode, random numbers the same. The first "
+        "module at whose output the example differs is named. Coupling by BatchNorm in training mode is by "
+        "design, and is only recorded; other coupling in training mode is for information. Not judged: one "
         "example, examples that are all the same, compiled models, models that give another output each time, "
-        "inputs or outputs whose axis of examples cannot be told."
+        "inputs or outputs whose axis of examples is not known."
     ),
     action=(
         "Repair the named module: the axis of its mean, softmax or reshape; batch_first=True where the "

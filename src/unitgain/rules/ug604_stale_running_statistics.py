@@ -1,7 +1,7 @@
 """UG604 stale-running-statistics: BatchNorm's running statistics do not describe the data.
 
 Source: Ioffe and Szegedy (2015), section 3.1; Wu and Johnson, Rethinking "Batch" in BatchNorm (2021). How the
-noise of one batch is told from staleness is ours.
+noise of one batch is distinguished from staleness is ours.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ABOUT = About(
         "Recompute them over training data (unitgain.nn.calibrate_), and check that the batch is preprocessed "
         "as in training; if it recurs, raise the momentum."
     ),
-    effect="Evaluation gives what training promised.",
+    effect="Evaluation mode gives the outputs that the model was trained with.",
     verify="Check again with another batch.",
     remedies=("recalibrate",),
     silent=(

@@ -1,7 +1,7 @@
 """UG606 symmetric-units: units that are copies of one another, and zero weights that nothing sets in motion.
 
 Source: Goodfellow et al., Deep learning (2016), section 8.4. That zero-initialized ends of branches and heads are
-fine, and how they are told from weights that hold one another at zero, is ours.
+fine, and how they are distinguished from weights that keep one another at zero, is ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ ABOUT = About(
     code="UG606",
     name="symmetric-units",
     rank=18,
-    seen="Units of a layer have the same weights, or weights of zero hold one another at zero.",
+    seen="Units of a layer have the same weights, or weights of zero keep one another at zero.",
     matters=(
         "Units that start the same and get the same gradient stay the same: the layer has the capacity of "
         "one. Zero weights whose input or incoming gradient is zero because of other zero weights never move."
@@ -39,7 +39,7 @@ ABOUT = About(
     silent=(
         "zero-initialized ends of residual branches, gates and classifiers",
         "biases, gains and embeddings",
-        "depthwise filters that start alike",
+        "depthwise filters that start the same",
         "pruned units (zero rows)",
     ),
 )
@@ -139,7 +139,7 @@ def _stuck_at_zero(view: View) -> Iterator[Found[StuckAtZero]]:
             f"{plural(len(stuck), 'weight')} ({listed(stuck)}) all zero, with a gradient of exactly zero that no "
             "step will change",
             evidence=StuckAtZero(stuck),
-            cause="What goes in or comes back is zero because of other zero weights: they hold one another.",
+            cause="What goes in or comes back is zero because of other zero weights, which wait for these.",
         )
 
 

@@ -115,7 +115,8 @@ def _why(view: View, blocks: int, per_block: float) -> tuple[str, str]:
         return why_stream_grows(found)
     scale = show(1 / math.sqrt(blocks * max(per_block - 1, LEAST_SHARE)))
     return (
-        "Each branch adds a share of the stream's own variance, as branches do that nothing normalizes or scales down.",
+        "Each branch adds a share of the stream's own variance, as branches do that nothing normalizes or scales "
+        "down.",
         f"{ABOUT.action} (Multiplying each branch by {scale} keeps the growth over all blocks below a factor of e.)",
     )
 

@@ -1,4 +1,4 @@
-"""The model under repair, with the batch and the loss that it is judged by."""
+"""What a remedy works on: a model with its batch and its loss, and the way back from whatever is done to them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..remedies import Change, NormalizeInput
-from ..remedies.report import rms
-from ..report import Report
-
-# a loss below this part of a guess's is that of a model that has learned something; the rules take 0.7, but what is
-# redrawn by mistake is lost
-_GUESS = 0.9
+from .report import Change, rms
+from .snapshot import Snapshot
+from .structure import NormalizeInput
 
 
 @dataclass(frozen=True)
@@ -26,31 +22,37 @@ class Input:
     scale: tuple[float, ...] | None = None
 
 
-class Patient:
-    """What a remedy works on; `input` is replaced as a whole, so that it can be put back."""
+@dataclass(frozen=True)
+class State:
+    """A subject as it was; restore() puts the model back bit for bit, and the batch."""
 
-    def __init__(self, model: nn.Module, batch: Any, loss: Any):
+    subject: Subject
+    snapshot: Snapshot
+    input: Input
+
+    def restore(self) -> None:
+        self.snapshot.restore()
+        self.subject.input = self.input
+
+
+class Subject:
+    """model, loss  as they are given to `check`
+    input       the batch; a remedy that normalizes it replaces it as a whole
+    classifies  whether the loss is cross entropy
+    """
+
+    def __init__(self, model: nn.Module, batch: Any, loss: Any, *, classifies: bool = False):
         self.model = model
         self.input = Input(batch)
         self.loss = loss
-        self.classifies = False  # by cross entropy; known after the first check
+        self.classifies = classifies
 
     @property
     def batch(self) -> Any:
         return self.input.batch
 
-    def read(self, report: Report) -> None:
-        """Takes over what the first check found out about the loss."""
-        self.classifies = report.record.facts.loss.kind == "cross_entropy"
-
-    def untrained(self, report: Report) -> bool:
-        """Whether nothing would be lost by drawing weights anew, as far as one can tell from outside."""
-        for name, buffer in self.model.named_buffers():
-            if name.endswith("num_batches_tracked") and bool(buffer > 0):
-                return False
-        facts = report.record.facts
-        loss = facts.loss.value
-        return loss is None or not loss < _GUESS * facts.loss_of_a_constant
+    def state(self) -> State:
+        return State(self, Snapshot(self.model), self.input)
 
     def normalize_input(self) -> Change:
         """Gives the floating input of the batch mean 0 and standard deviation 1, by channel where it has channels.
