@@ -64,6 +64,11 @@ print(*(f.code for f in report.findings))
     assert python(code).split() == [f.code for f in report.findings]
 
 
+def test_rules_are_listed_and_explained_without_torch() -> None:
+    code = WITHOUT_TORCH + "sys.argv = ['unitgain', 'rules', 'UG101']\nfrom unitgain.cli import main\nmain()"
+    assert python(code).startswith("# UG101 confident-at-init")
+
+
 def test_what_needs_torch_says_so_without_it() -> None:
     code = WITHOUT_TORCH + "import unitgain\ntry:\n    unitgain.check\nexcept ImportError as e:\n    print(e)"
     assert python(code) == "torch is not installed here"

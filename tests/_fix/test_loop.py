@@ -295,13 +295,11 @@ def test_rules_and_remedies_name_each_other() -> None:
 def test_why_a_remedy_did_not_apply_is_said() -> None:
     """It was swallowed: of a network without residual branches nothing said that scaling them had been considered."""
     torch.manual_seed(0)
-    x = torch.randn(64, 16)
-    model = nn.Sequential(*(m for _ in range(6) for m in (nn.Linear(16, 16), nn.ReLU())), nn.Linear(16, 4))
-    with torch.no_grad():
-        for p in model.parameters():
-            p.mul_(0.1)
-            p.requires_grad_(False)
-        model[-1].bias.requires_grad_(True)
+    x = torch.randn(64, 64)
+    layers = [m for _ in range(6) for m in (nn.Linear(64, 64, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        nn.init.normal_(layer.weight, std=0.05).requires_grad_(False)
+    model = nn.Sequential(*layers, nn.Linear(64, 4))
     result = ug.fix(model, (x, torch.arange(64) % 4), only=["UG301"])
     assert not result.changed
     reasons = {skipped.remedy: skipped.reason for skipped in result.skipped if skipped.code == "UG301"}

@@ -1,9 +1,9 @@
-"""Residual networks: how loud a branch is beside its skip connection.
+"""Residual networks: the scale of a branch beside that of its skip connection.
 
-With branches as loud as their skip, variance doubles at every block. Four known ways out, all for branches as they
-are found in one forward pass (`Wiring.branches`):
+With branches of the same scale as their skip, variance doubles at every block. Four known ways out, all for branches
+as they are found in one forward pass (`Wiring.branches`):
 
-    zero_residual_ends_       branches start silent: Goyal et al. 2017 (arXiv 1706.02677, the last norm's gain)
+    zero_residual_ends_       branches start at zero: Goyal et al. 2017 (arXiv 1706.02677, the last norm's gain)
     skip_init_                a learnable factor of 0 at each branch's end: De and Smith 2020 (arXiv 2002.10444)
     scale_residual_branches_  each branch times 1/sqrt(number of branches): all of them add as much as the stem
     fixup_                    for networks without norms: Zhang et al. 2019 (arXiv 1901.09321)
@@ -64,7 +64,7 @@ def _branches(remedy: str, model: nn.Module, batch: Any) -> tuple[Wiring, list[B
 
 
 def end_of(branch: Branch) -> Node | None:
-    """The last node of a branch whose parameters set its loudness: a norm with a gain, or a weight."""
+    """The last node of a branch whose parameters set its scale: a norm with a gain, or a weight."""
     for node in reversed(branch.nodes):
         if node.role in _WEIGHTED:
             return node
