@@ -14,7 +14,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from ._loss_curve import diverged_from, finite_until, first_diverged, loss_curve
+from ._loss_curve import ENDING, FAR, FIFTH, diverged_from, finite_until, first_diverged, loss_curve
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -37,8 +37,10 @@ ABOUT = About(
         "the differences between neighbouring losses, or from how much the medians themselves wander if that "
         "is more. The rise is the last window's median minus the lowest one. It began after the last window "
         "that was within half the noise limit of the lowest; the learning rate there, and the site whose "
-        "activations, gradients or updates grew most against their median before, are the evidence. An error "
-        "where the loss is not finite or above where it began, otherwise a warning."
+        "activations, gradients or updates grew most against their median before, are the evidence. However "
+        f"short it is, a run has diverged whose last losses, at least {ENDING:g} and {1 / FIFTH:.0%} of all, are "
+        f"not finite or more than {FAR:g} times the first. An error where the loss is not finite or above where it "
+        "began, otherwise a warning."
     ),
     action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
     effect="The loss goes on falling, or stays where it is.",
