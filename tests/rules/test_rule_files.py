@@ -70,9 +70,9 @@ JUSTIFIED: dict[tuple[str, float], str] = {
     ("ug503_uneven_updates", 10): "the base of decades",
     ("ug304_dead_units", 6): "ends of the grid of an integral over a unit Gaussian",
     ("ug304_dead_units", 481): "points of that grid",
-    ("ug504_loss_diverging", 3): "of 3 / 4: the quantile between which and 1/4 lies half of a Gaussian",
-    ("ug504_loss_diverging", 4): "the same",
-    ("ug504_loss_diverging", 6): "variance of a second difference of independent values: 1 + 4 + 1",
+    ("_loss_curve", 3): "of 3 / 4: the quantile between which and 1/4 lies half of a Gaussian",
+    ("_loss_curve", 4): "the same",
+    ("_loss_curve", 6): "variance of a second difference of independent values: 1 + 4 + 1",
 }
 
 

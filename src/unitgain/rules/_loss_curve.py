@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
 import numpy as np
 
 from ._rule import CannotJudge, Threshold
@@ -12,6 +17,50 @@ FAR = Threshold(
 )
 FIFTH = Threshold(5, "the run's end is the last of so many equal parts")
 ENDING = Threshold(3, "losses at least, that this last fifth has: one may be a hard batch")
+
+
+_NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
+_MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
+
+
+@dataclass(frozen=True)
+class Course:
+    """A loss curve in windows of equal length.
+
+    starts  (windows + 1,) index of each window's first value, and the number of all
+    levels  (windows,) medians
+    error   standard error of one level, from the scatter inside windows
+    """
+
+    starts: np.ndarray
+    levels: np.ndarray
+    error: float
+
+    def middle(self, window: int) -> int:
+        """Index of the value in the middle of a window."""
+        return int(self.starts[window] + self.starts[window + 1]) // 2
+
+    def onset(self, best: int, errors: float) -> int:
+        """Index of the first value after the last window whose level was within so many errors of the best one's."""
+        near = self.levels <= self.levels[best] + errors * self.error
+        return int(self.starts[int(np.nonzero(near)[0][-1]) + 1])
+
+
+def course_of(losses: np.ndarray, windows: float, in_window: float, trendless: float) -> Course:
+    """windows    at most
+    in_window  losses at least in each
+    trendless  windows at least, before their wandering is an estimate of noise
+    """
+    number = int(min(windows, max(1, len(losses) // int(in_window))))
+    starts = np.linspace(0, len(losses), number + 1).astype(int)
+    levels = np.array([np.median(losses[a:b]) for a, b in itertools.pairwise(starts)])
+    # differences of neighbours: a trend inside the windows is no noise
+    jumps = np.abs(np.diff(losses))
+    scatter = _NORMAL * float(np.median(jumps)) / math.sqrt(2) if len(jumps) else 0.0
+    # second differences of levels have six times a level's variance
+    bends = np.abs(np.diff(levels, 2))
+    wander = _NORMAL * float(np.median(bends)) / math.sqrt(6) if number > trendless else 0.0
+    return Course(starts, levels, max(_MEDIAN_ERROR * scatter / math.sqrt(len(losses) / number), wander))
 
 
 def loss_curve(view: View, least: float) -> tuple[np.ndarray, np.ndarray]:

@@ -6,15 +6,22 @@ their noise, and how the step where it began is found are ours.
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from ._loss_curve import ENDING, FAR, FIFTH, diverged_from, finite_until, first_diverged, loss_curve
+from ._loss_curve import (
+    ENDING,
+    FAR,
+    FIFTH,
+    course_of,
+    diverged_from,
+    finite_until,
+    first_diverged,
+    loss_curve,
+)
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -71,9 +78,6 @@ NEAR = Threshold(
 )
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 
-_NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
-_MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
-
 
 @dataclass(frozen=True)
 class Rate:
@@ -112,27 +116,13 @@ class Evidence(BaseEvidence):
     site_after: float | None = None
 
 
-@dataclass(frozen=True)
-class Course:
-    """A loss curve in windows of equal length.
-
-    starts  (windows + 1,) index of each window's first value, and the number of all
-    levels  (windows,) medians
-    error   standard error of one level, from the scatter inside windows
-    """
-
-    starts: np.ndarray
-    levels: np.ndarray
-    error: float
-
-
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged = first_diverged(view)
     steps, losses = loss_curve(view, STEPS if diverged is None else 0)
     end = finite_until(losses)
     if end == 0:
         raise CannotJudge("the first recorded loss is not finite")
-    course = _course(losses[:end])
+    course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
     # before the first window's level could show it; one lucky batch at the start is not the lowest of all
@@ -143,7 +133,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     least = max(NOISE * course.error, RISE * max(fall, abs(lowest)))
     if diverged is None and rise <= least:
         return
-    around = steps[0] if at_once else _middle(steps, course, best)
+    around = steps[0] if at_once else steps[course.middle(best)]
     if diverged is not None and (rise <= least or len(losses) < STEPS):
         # too sudden or too early for windows: single losses show it
         began, best = diverged - 1, int(np.argmin(losses[:diverged]))
@@ -151,7 +141,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     elif at_once:
         began = int(np.argmax(losses > AT_ONCE * losses[0])) - 1
     else:
-        began = _onset(course, best)
+        began = course.onset(best, NOISE / 2)
         began = began if diverged is None else min(began, diverged - 1)
     not_finite = end < len(losses)
     to = "is not finite" if not_finite else f"is {show(last)}"
@@ -179,30 +169,6 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=_cause(risen, grown),
         remedy=_remedy(rate, risen),
     )
-
-
-def _course(losses: np.ndarray) -> Course:
-    windows = int(min(WINDOWS, max(1, len(losses) // int(IN_WINDOW))))
-    starts = np.linspace(0, len(losses), windows + 1).astype(int)
-    parts = [losses[a:b] for a, b in itertools.pairwise(starts)]
-    levels = np.array([np.median(p) for p in parts])
-    # differences of neighbours: a trend inside the windows is no noise
-    jumps = np.abs(np.diff(losses))
-    scatter = _NORMAL * float(np.median(jumps)) / math.sqrt(2) if len(jumps) else 0.0
-    # second differences of levels have six times a level's variance
-    bends = np.abs(np.diff(levels, 2))
-    wander = _NORMAL * float(np.median(bends)) / math.sqrt(6) if windows > TRENDLESS else 0.0
-    return Course(starts, levels, max(_MEDIAN_ERROR * scatter / math.sqrt(len(losses) / windows), wander))
-
-
-def _onset(course: Course, best: int) -> int:
-    """Index of the window after which the level was never again within noise of the lowest."""
-    near = course.levels <= course.levels[best] + NOISE / 2 * course.error
-    return int(course.starts[int(np.nonzero(near)[0][-1]) + 1])
-
-
-def _middle(steps: np.ndarray, course: Course, window: int) -> int:
-    return int(steps[(course.starts[window] + course.starts[window + 1]) // 2])
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
