@@ -86,8 +86,9 @@ def literals(path: Path) -> Iterator[tuple[float, int]]:
         if isinstance(node, ast.keyword) and node.arg == "rank":
             exempt.update(ast.walk(node))
     for node in ast.walk(tree):
-        number = isinstance(node, ast.Constant) and isinstance(node.value, (int, float))
-        if number and not isinstance(node.value, bool) and node not in exempt:
+        if not isinstance(node, ast.Constant) or node in exempt or isinstance(node.value, bool):
+            continue
+        if isinstance(node.value, (int, float)):
             yield node.value, node.lineno
 
 
