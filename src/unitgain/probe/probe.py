@@ -202,9 +202,7 @@ class Probe:
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        taken = self._forward.drafts.get(name)
-        if taken is not None and taken.module != "Tensor":
-            raise InputError(f"attach(name={name!r}): a module's site has this name already; choose another")
+        self._forward.check_attached(name)
         if self._forward.armed:
             self._guard(self._forward.attach)(tensor, name)
         return tensor
