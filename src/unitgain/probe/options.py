@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._base import InputError
 
@@ -47,6 +47,14 @@ def check_signals(signals: Sequence[str]) -> frozenset[str]:
         if name not in SIGNALS:
             raise InputError(f"Probe(signals=...): {name!r} is unknown; there are {', '.join(SIGNALS)}")
     return frozenset(signals)
+
+
+def check_number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        what = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else repr(value)[:60]
+        raise InputError(f"probe.log({name}=...): {what} is not one number") from error
 
 
 def check_model(model: Any) -> nn.Module:
