@@ -163,7 +163,7 @@ def opened(report, folder):
         f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900", "--virtual-time-budget=30000",
         "--dump-dom", file.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     root = dict(Elements(done.stdout[:10_000]).root)
     assert "data-errors" not in root, root["data-errors"]
     assert "data-blocked" not in root, root["data-blocked"]
