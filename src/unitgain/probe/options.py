@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from ..optim import unwrapped
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
 FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit
@@ -76,8 +77,7 @@ def check_model(model: Any) -> nn.Module:
 def check_optimizer(optimizer: Any, model: nn.Module) -> torch.optim.Optimizer | None:
     if optimizer is None:
         return None
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise InputError(f"Probe(optimizer=...): expected an optimizer, got {type(optimizer).__name__}")
+    optimizer = unwrapped(optimizer, "Probe(optimizer=...)")
     owned = {id(p) for p in model.parameters()}
     if owned and not any(id(p) in owned for group in optimizer.param_groups for p in group["params"]):
         name, whose = type(optimizer).__name__, type(model).__name__

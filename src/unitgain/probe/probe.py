@@ -43,8 +43,9 @@ class Probe:
         probe.record.frame("activation")
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
-    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. Without one,
-               every forward pass with gradients enabled is a step, and updates are not measured
+    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. In a wrapper
+               (accelerate's) the optimizer inside is watched. Without one, every forward pass with gradients enabled
+               is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
                (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
