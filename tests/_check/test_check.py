@@ -117,12 +117,6 @@ def test_auto_takes_cross_entropy_for_integers_and_mse_for_floats() -> None:
     assert facts["target"]["std"] == pytest.approx(float(y.std(correction=0)), rel=1e-5)
 
 
-def test_a_column_of_targets_is_not_broadcast() -> None:
-    y = torch.randn(8)
-    value = check(mlp(1), (X, y)).record.facts["loss"]["value"]
-    assert value == pytest.approx(float(F.mse_loss(mlp(1)(X)[:, 0], y).detach()), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("loss", "name", "kind"),
     [
