@@ -14,11 +14,13 @@ from .._base import InputError
 from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
 from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
+from ..optim import unwrapped
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import BatchNormFacts, Facts, GradientFacts, LossFacts, OptimizerFacts, Record, UnitFacts
 from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
+from .broadcast import broadcast_shape
 from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .symmetry import same_units
@@ -65,6 +67,8 @@ def check(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise InputError(f"steps: expected a whole number of at least 0, got {steps!r}")
+    if isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):
+        optimizer = unwrapped(optimizer, "optimizer")
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer) and not callable(optimizer):
         raise InputError(
             "optimizer: expected a torch optimizer or a function from parameters to one, got "
@@ -121,6 +125,7 @@ class _Pass:
     loss: Tensor | None
     name: str | None
     kind: str | None
+    given: Any = None  # to the loss function, beside the target
 
 
 @dataclass
@@ -180,9 +185,12 @@ class _Run:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)
             probe.flush()
+        if steps:
+            self._log_what_the_last_step_gave(steps)
         assert first is not None
         unblocked = self._unblocked(spare, first.zero, before) if first.zero and spare is not None else ()
         done = first.done
+        compared = broadcast_shape(*self.loss, done.given, done.target) if self.loss is not None else None
         probe.record.set_facts(
             Facts(
                 mode="check",
@@ -191,7 +199,7 @@ class _Run:
                 loss=LossFacts(done.name, done.kind, float(done.loss.detach()))
                 if done.loss is not None
                 else LossFacts(),
-                target=target_facts(done.target, done.logits, done.kind or "other"),
+                target=target_facts(done.target, done.logits, done.kind or "other", compared),
                 output=output_facts(done.logits, done.target, probe.record),
                 gradients=first.gradients,
                 gradient_source="loss" if done.loss is not None else "random",
@@ -203,6 +211,14 @@ class _Run:
             )
         )
         return probe.record
+
+    def _log_what_the_last_step_gave(self, steps: int) -> None:
+        try:
+            done = self._pass(backward=False)
+        except InputError:
+            return  # the model does not bear what the step made of its weights; the losses before say it
+        if self.probe is not None and done.loss is not None:
+            self.probe.record.log(steps, loss=float(done.loss.detach()))
 
     # ---- one pass ------------------------------------------------------------------------------------------
 
@@ -280,7 +296,7 @@ class _Run:
                 f"loss {name}: gave {_shape(value)}, not one number; reduce it, with reduction='mean' say"
             )
         kind = losses.kind_of(name, function, value, given, target)
-        return _Pass(outputs, logits, target, value.reshape(()), name, kind)
+        return _Pass(outputs, logits, target, value.reshape(()), name, kind, given)
 
     # ---- gradients -----------------------------------------------------------------------------------------
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,8 +14,15 @@ from ..record import UNKNOWN, OutputFacts, Record, Site, TargetFacts
 _SMALLEST = 1e-30
 
 
-def target_facts(target: Any, logits: Tensor | None, kind: str) -> TargetFacts:
-    """kind: of the loss, as kind_of says it."""
+def target_facts(
+    target: Any, logits: Tensor | None, kind: str, broadcast: tuple[int, ...] | None = None
+) -> TargetFacts:
+    """kind: of the loss, as kind_of says it; broadcast: what broadcast_shape says of it."""
+    facts = _target_values(target, logits, kind)
+    return facts if broadcast is None else replace(facts, shape=tuple(target.shape), broadcast=broadcast)
+
+
+def _target_values(target: Any, logits: Tensor | None, kind: str) -> TargetFacts:
     if not isinstance(target, Tensor) or target.numel() == 0:
         return TargetFacts()
     if not target.is_floating_point():

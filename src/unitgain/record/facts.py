@@ -54,13 +54,16 @@ class LossFacts:
 @dataclass(frozen=True)
 class TargetFacts:
     """kind: "class_index", "probabilities" or "float"; count: targets that are not ignored; mean and std (biased) of
-    floating-point targets only."""
+    floating-point targets only. Where the loss broadcasts outputs and targets of different shapes: the targets' shape,
+    and the shape over which it compares them (broadcast); otherwise neither is kept."""
 
     kind: str | None = None
     classes: int | None = None
     count: int | None = None
     mean: float = UNKNOWN
     std: float = UNKNOWN
+    shape: tuple[int, ...] | None = None
+    broadcast: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

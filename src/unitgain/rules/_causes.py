@@ -104,5 +104,11 @@ def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
 
 
 def ended_not_finite(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
-    """The run had finite losses before, so whatever is not finite at its end came with them."""
-    return math.isnan(cause.evidence.last)
+    """The run had finite losses before, so whatever is not finite at its end came with them. What a check finds was
+    there before its rehearsal."""
+    return not view.rehearsal and math.isnan(cause.evidence.last)
+
+
+def came_with_divergence(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The loss of a run diverged for good, and what is seen at its end came with that."""
+    return cause.severity == "error" and not view.rehearsal

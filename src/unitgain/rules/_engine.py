@@ -9,6 +9,7 @@ from ..record import Record
 from ._causes import fold
 from ._diagnosis import Diagnosis
 from ._finding import SEVERITIES, Finding
+from ._loss_curve import no_progress
 from ._registry import CATALOGUE, resolve
 from ._rule import CannotJudge, Found
 from ._view import View
@@ -65,6 +66,9 @@ def _verdict(
         return "sick", f"sick: {', '.join(parts)}"
     if not view.activations:
         return "unknown", f"cannot tell: {_missing(view, abstained)}"
+    stalled = no_progress(view) if "UG504" in codes else None
+    if stalled is not None:
+        return "unknown", f"cannot tell: {stalled}"
     if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
@@ -72,6 +76,8 @@ def _verdict(
         notes.append("no gradient was measured")
     if {"UG301", "UG302"} <= codes & set(abstained):
         notes.append(f"scale over depth not judged: {abstained['UG302']}")
+    if view.rehearsal and "UG504" in abstained:
+        notes.append(f"the rehearsed loss not judged: {abstained['UG504']}")
     if _unseen(view):
         notes.append("the inside of recurrent layers is not seen")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")

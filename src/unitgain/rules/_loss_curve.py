@@ -1,4 +1,4 @@
-"""The recorded losses of a run: their course, and the step from which they have diverged."""
+"""The recorded losses of a run or a rehearsal: their course, and the step from which they have diverged."""
 
 from __future__ import annotations
 
@@ -11,12 +11,20 @@ import numpy as np
 
 from ._rule import CannotJudge, Threshold
 from ._view import View
+from ._words import plural, show
 
 FAR = Threshold(
-    10.0, "times the first loss, above which all losses of the last fifth lie: diverged, however short"
+    10.0,
+    "times the first loss, above which all losses of the last fifth lie, or one of a rehearsal: diverged",
 )
 FIFTH = Threshold(5, "the run's end is the last of so many equal parts")
-ENDING = Threshold(3, "losses at least, that this last fifth has: one may be a hard batch")
+ENDING = Threshold(
+    3,
+    "losses at least, that this last fifth has: one may be a hard batch (of a rehearsal, on one batch, one is enough)",
+)
+REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
+PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
+QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
 
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
@@ -64,10 +72,10 @@ def course_of(losses: np.ndarray, windows: float, in_window: float, trendless: f
 
 
 def loss_curve(view: View, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """(steps, losses) of a training run with at least so many recorded losses."""
+    """(steps, losses) of a training run or a rehearsal with at least so many recorded losses."""
     steps, losses = view.losses
-    if not view.training:
-        raise CannotJudge("only training runs have a loss curve")
+    if not (view.training or view.rehearsal):
+        raise CannotJudge("only training runs and rehearsals have a loss curve")
     if len(losses) < least:
         raise CannotJudge(f"too few steps were recorded: needs {least:g} losses, there are {len(losses)}")
     return steps, losses
@@ -80,16 +88,16 @@ def finite_until(losses: np.ndarray) -> int:
 
 
 def first_diverged(view: View) -> int | None:
-    """Index of the first loss of a training run from which all are not finite, or from which all are far above the
-    first loss. A loss that was not finite counts, even if later ones are. None: there is none."""
+    """Index of the first loss from which all are not finite, or from which all are far above the first loss. A loss
+    that was not finite counts, even if later ones are. None: there is none."""
     losses = view.losses[1]
-    if not view.training or not len(losses):
+    if not (view.training or view.rehearsal) or not len(losses):
         return None
     end = finite_until(losses)
     if end == 0:
         return 0
     far = losses[:end] > FAR * losses[0] if losses[0] > 0 else np.zeros(end, dtype=bool)
-    ending = max(int(ENDING), end // int(FIFTH))
+    ending = max(1 if view.rehearsal else int(ENDING), end // int(FIFTH))
     if end < len(losses) or (end > ending and far[-ending:].all()):
         return int(np.nonzero(~far)[0][-1]) + 1
     return None
@@ -101,3 +109,19 @@ def diverged_from(view: View) -> int | None:
     index, (steps, losses) = first_diverged(view), view.losses
     recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
     return None if index is None or recovered else int(steps[index])
+
+
+def no_progress(view: View) -> str | None:
+    """Why a rehearsal does not show that training works: its loss does not fall. None if it falls, or there is none."""
+    losses = view.losses[1]
+    if not view.rehearsal or len(losses) < 2 or losses[0] == 0:
+        return None
+    steps = len(losses) - 1
+    last = float(np.median(losses[-max(1, len(losses) // int(QUARTER)) :]))
+    enough = steps >= REHEARSAL
+    if losses[0] - last > (PROGRESS * abs(losses[0]) if enough else 0):
+        return None
+    return (
+        f"the loss does not fall in the rehearsal ({show(losses[0])} at first, {show(last)} after "
+        f"{plural(steps, 'step')}{'' if enough else f'; rehearse {REHEARSAL:g} to see more'})"
+    )

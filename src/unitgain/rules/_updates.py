@@ -74,10 +74,10 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
     adaptive = any(kind in name.lower() for kind in _ADAPTIVE)
     repeated = adaptive and not view.training
     few = adaptive and max(len(values) for values in series.values()) < adaptive_steps
-    if few and repeated:
-        raise CannotJudge(f"the first steps of {name} are full-sized; give {adaptive_steps:g} steps or more")
     if few and diverged_from(view) is not None:
         raise CannotJudge(f"the first steps of {name} are full-sized, and the loss diverged within them")
+    if few and repeated:
+        raise CannotJudge(f"the first steps of {name} are full-sized; give {adaptive_steps:g} steps or more")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
     if not medians:

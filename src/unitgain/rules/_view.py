@@ -121,6 +121,8 @@ class View:
 
     step     the step judged: the first sampled one, since a check is about the model as it was given; in a
              training run the last one
+    training   whether it is of a training run
+    rehearsal  whether it is of a check that made steps on its batch
     breaks   functions between modules that made NaN or infinity out of finite tensors
     facts    what is known beyond the sites: record/facts.py
     """
@@ -130,6 +132,7 @@ class View:
         self.facts = record.facts
         self.breaks = record.breaks
         self.training = self.facts.mode == "training"
+        self.rehearsal = bool(self.facts.rehearsed_steps)
         self.steps = record.steps()
         self.step = self.steps[-1 if self.training else 0] if self.steps else 0
 

@@ -107,10 +107,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     trainable = [p for p in view.parameters if p.trainable]
     if not trainable:
         raise CannotJudge("no trainable parameter was measured")
+    reached = view.facts.gradients.reached
+    if reached == 0 and view.facts.gradients.of and (not view.parameter_gradients or view.loss == 0):
+        yield _nothing_reached(view, trainable)
+        return
     if not view.parameter_gradients:
         raise CannotJudge("no gradient was measured")
-    if view.loss == 0:
-        raise CannotJudge("the loss is exactly zero, and so is its gradient")
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for parameter in _without_gradient(view, trainable):
         groups[_reason(view, parameter)].append(parameter)
@@ -130,6 +132,31 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             cause=cause,
             remedy=remedy,
         )
+
+
+def _nothing_reached(view: View, trainable: list[Measured]) -> Found[Evidence]:
+    """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
+    names, number = [p.name for p in trainable], len(trainable)
+    if view.parameter_gradients:
+        what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
+        cause = (
+            "The loss is zero whatever the model gives: it is multiplied by zero, no target counts, or every example "
+            "is beyond its margin already."
+        )
+    else:
+        what, reason = "a gradient", "detached"
+        cause = (
+            "The loss does not depend on the parameters in a way that can be differentiated: the outputs were "
+            "detached, computed under torch.no_grad(), or turned into something without a slope (argmax, .item())."
+        )
+    return ABOUT.found(
+        "error",
+        None,
+        f"none of the {plural(number, 'trainable parameter')} gets {what}",
+        evidence=Evidence(names[:MOST_KEPT], number, number, 1.0, reason, None),
+        cause=cause,
+        remedy="Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient.",
+    )
 
 
 def _size(parameter: Measured) -> int:

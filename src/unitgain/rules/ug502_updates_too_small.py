@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._causes import is_error
+from ._causes import came_with_divergence
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
@@ -54,7 +54,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = (Cause("UG504", is_error),)
+EXPLAINED_BY = (Cause("UG504", came_with_divergence),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

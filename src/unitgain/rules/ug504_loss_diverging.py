@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from ._loss_curve import (
     ENDING,
     FAR,
     FIFTH,
+    PROGRESS,
+    REHEARSAL,
     course_of,
     diverged_from,
     finite_until,
@@ -31,8 +34,8 @@ ABOUT = About(
     name="loss-diverging",
     rank=28,
     seen=(
-        "The recorded training loss ends higher than it has been, by more than its noise, or is NaN or "
-        "infinite."
+        "The recorded training loss, or that of rehearsed steps, ends higher than it has been, by more than its noise, "
+        "or is NaN or infinite."
     ),
     matters=(
         "What had been learnt is lost, and more steps do not bring it back: the weights have left the region "
@@ -47,12 +50,14 @@ ABOUT = About(
         "activations, gradients or updates grew most against their median before, are the evidence. However "
         f"short it is, a run has diverged whose last losses, at least {ENDING:g} and {1 / FIFTH:.0%} of all, are "
         f"not finite or more than {FAR:g} times the first. An error where the loss is not finite or above where it "
-        "began, otherwise a warning."
+        "began, otherwise a warning. Rehearsed steps repeat one batch, so that fewer of them show a course. A "
+        f"rehearsal whose loss does not fall (by {PROGRESS:.1%} in {REHEARSAL:g} steps) is no finding, but never "
+        "healthy either: the verdict then is that it cannot be told."
     ),
     action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
     effect="The loss goes on falling, or stays where it is.",
     verify="Train again from there and check the record.",
-    needs="run",
+    needs="steps",
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
@@ -67,6 +72,7 @@ STEPS = Threshold(
     40,
     "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
 )
+REHEARSED = Threshold(10, "losses of a rehearsal, that take the place of those 40: they are all of one batch")
 WINDOWS = Threshold(40, "at most; enough to say when, with enough values in each")
 NOISE = Threshold(6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance")
 RISE = Threshold(0.1, "of the fall before it, or of the lowest level: less is no divergence")
@@ -99,7 +105,58 @@ class Grown:
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class Change:
+    """What was different where the loss began to diverge, as far as it was recorded."""
+
+    rate: Rate | None
+    grown: Grown | None
+
+    @property
+    def good_rate(self) -> float | None:
+        """The learning rate before it was raised, if it was."""
+        rate = self.rate
+        raised = rate is not None and rate.before is not None and rate.now > RAISED * rate.before
+        return rate.before if rate is not None and raised else None
+
+    def evidence(self) -> dict[str, Any]:
+        """The fields that kinds of evidence have in common."""
+        found: dict[str, Any] = {}
+        if self.rate is not None:
+            found |= {"lr": self.rate.now, "lr_before": self.rate.before}
+        if (g := self.grown) is not None:
+            found |= {"site": g.site, "kind": g.kind, "site_before": g.before, "site_after": g.after}
+        return found
+
+    def __str__(self) -> str:
+        words = []
+        if self.rate is not None and self.good_rate is not None:
+            words.append(f"the learning rate went from {show(self.good_rate)} to {show(self.rate.now)}")
+        if (g := self.grown) is not None:
+            words.append(f"the {g.kind} of {g.site} grew from {show(g.before)} to {show(g.after)}")
+        return f", where {' and '.join(words)}" if words else ""
+
+    @property
+    def cause(self) -> str:
+        if self.good_rate is not None:
+            return "The learning rate was raised beyond what the model bears."
+        if self.grown is not None:
+            what = f"The {self.grown.kind} of {self.grown.site}"
+            return f"{what} is what grew most there; a step that it led to went too far."
+        return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
+
+    @property
+    def remedy(self) -> str:
+        if self.rate is not None and self.good_rate is not None:
+            return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
+        if self.rate is not None and self.rate.before is None:
+            return (
+                f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Rise(BaseEvidence):
     """began: the step; lowest, last, first: levels of the loss, last NaN where it is not finite; noise: of a level; and
     what changed there."""
 
@@ -116,12 +173,32 @@ class Evidence(BaseEvidence):
     site_after: float | None = None
 
 
+@dataclass(frozen=True)
+class Leap(BaseEvidence):
+    """Of a rehearsal that went far up and came down again: its first, highest and last loss, and what changed."""
+
+    first: float
+    highest: float
+    last: float
+    lr: float | None = None
+    lr_before: float | None = None
+    site: str | None = None
+    kind: str | None = None
+    site_before: float | None = None
+    site_after: float | None = None
+
+
+Evidence = Rise | Leap
+
+
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    diverged = first_diverged(view)
-    steps, losses = loss_curve(view, STEPS if diverged is None else 0)
+    diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
+    steps, losses = loss_curve(view, least_losses if diverged is None else 0)
     end = finite_until(losses)
     if end == 0:
         raise CannotJudge("the first recorded loss is not finite")
+    if view.rehearsal and any(gradient.broken for gradient in view.parameter_gradients):
+        raise CannotJudge("gradients were not finite before the first step was rehearsed")
     course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
@@ -132,9 +209,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     rise, fall = last - lowest, max(first - lowest, 0.0)
     least = max(NOISE * course.error, RISE * max(fall, abs(lowest)))
     if diverged is None and rise <= least:
+        if view.rehearsal and losses.max() > FAR * losses[0] > 0:
+            yield _leap(view, steps, losses, float(last))
         return
     around = steps[0] if at_once else steps[course.middle(best)]
-    if diverged is not None and (rise <= least or len(losses) < STEPS):
+    if diverged is not None and (rise <= least or len(losses) < least_losses):
         # too sudden or too early for windows: single losses show it
         began, best = diverged - 1, int(np.argmin(losses[:diverged]))
         first, lowest, last, around = losses[0], losses[best], losses[end - 1], steps[best]
@@ -146,29 +225,43 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     not_finite = end < len(losses)
     to = "is not finite" if not_finite else f"is {show(last)}"
     when = f"at step {steps[end]}" if not_finite and np.isfinite(losses[-1]) else "at the end"
-    rate, grown = _rate(view, steps, losses, began), _most_grown(view, steps, began)
-    risen = rate.before if rate and rate.before is not None and rate.now > RAISED * rate.before else None
+    change = _changed(view, steps, losses, began)
+    subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
     yield ABOUT.found(
         "error" if diverged is not None or last > first + NOISE * course.error else "warning",
-        grown.site if grown else None,
-        f"the loss {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
-        f"{steps[began]}{_where(rate, risen, grown)}",
-        evidence=Evidence(
+        change.grown.site if change.grown else None,
+        f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
+        f"{steps[began]}{change}",
+        evidence=Rise(
             began=int(steps[began]),
             lowest=float(lowest),
             last=math.nan if not_finite else float(last),
             first=float(first),
             noise=course.error,
-            lr=rate.now if rate else None,
-            lr_before=rate.before if rate else None,
-            site=grown.site if grown else None,
-            kind=grown.kind if grown else None,
-            site_before=grown.before if grown else None,
-            site_after=grown.after if grown else None,
+            **change.evidence(),
         ),
-        cause=_cause(risen, grown),
-        remedy=_remedy(rate, risen),
+        cause=change.cause,
+        remedy=change.remedy,
     )
+
+
+def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Found[Leap]:
+    """Steps on one batch that first lead far up, and then perhaps down again: they were too large."""
+    top, first = int(np.argmax(losses)), float(losses[0])
+    change = _changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
+    return ABOUT.found(
+        "error" if last > first else "warning",
+        change.grown.site if change.grown else None,
+        f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
+        f"{show(last)} in the end{change}",
+        evidence=Leap(first, float(losses[top]), last, **change.evidence()),
+        cause=change.cause,
+        remedy=change.remedy,
+    )
+
+
+def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
+    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began))
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
@@ -215,41 +308,24 @@ def _most_grown(view: View, steps: np.ndarray, began: int) -> Grown | None:
     return most
 
 
-def _where(rate: Rate | None, risen: float | None, grown: Grown | None) -> str:
-    words = []
-    if rate is not None and risen is not None:
-        words.append(f"the learning rate went from {show(risen)} to {show(rate.now)}")
-    if grown is not None:
-        words.append(
-            f"the {grown.kind} of {grown.site} grew from {show(grown.before)} to {show(grown.after)}"
-        )
-    return f", where {' and '.join(words)}" if words else ""
-
-
-def _cause(risen: float | None, grown: Grown | None) -> str:
-    if risen is not None:
-        return "The learning rate was raised beyond what the model bears."
-    if grown is not None:
-        return (
-            f"The {grown.kind} of {grown.site} is what grew most there; a step that it led to went too far."
-        )
-    return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
-
-
-def _remedy(rate: Rate | None, risen: float | None) -> str:
-    if rate is not None and risen is not None:
-        return f"Keep the learning rate below {show(rate.now)}: {show(risen)} still worked."
-    if rate is not None and rate.before is None:
-        return f"Lower the learning rate well below {show(rate.now)}: at that rate the loss diverged."
-    return ""
-
-
 def _still_trains(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
-    """Large updates explain a loss that rises; one that has diverged for good is what matters, and is named itself."""
-    return cause.severity == "error" and diverged_from(view) is None
+    """Large updates explain a loss that rises; one that has diverged for good is what matters, and is named itself. Of
+    a rehearsal, which was to show that, the rate of its first steps is."""
+    return view.rehearsal or (cause.severity == "error" and diverged_from(view) is None)
 
 
-EXPLAINED_BY = (Cause("UG501", _still_trains),)
+def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """What a check finds in the first pass is the cause of what its rehearsal then does."""
+    return view.rehearsal and cause.severity == "error"
+
+
+EXPLAINED_BY = (
+    Cause("UG501", _still_trains),
+    Cause("UG202", _was_there_before),
+    Cause("UG302", _was_there_before),
+    Cause("UG607", _was_there_before),
+    Cause("UG201", _was_there_before),
+)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1))
