@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch.optim.lr_scheduler import LRScheduler
@@ -41,7 +41,7 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
     raise InputError(f"{argument}: expected a torch optimizer, got {name}")
 
 
-def _calls_hooks(optimizer: Any) -> bool:
+def _calls_hooks(optimizer: Any) -> TypeGuard[torch.optim.Optimizer]:
     """Whether the hooks registered with it are called: torch wraps `step` when the constructor runs."""
     return (
         isinstance(optimizer, torch.optim.Optimizer)

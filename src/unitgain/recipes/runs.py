@@ -111,7 +111,8 @@ class RunFolder:
     def contents(self) -> list[str]:
         """What is in the folder beside config.json, in words."""
         paths = {"record": self.record, "checkpoints": self.checkpoints, "trainings": self.trainings,
-                 "weights": self.weights, "metrics": self.path / "metrics.json", "plots": self.path / "plots"}  # fmt: skip
+                 "weights": self.weights, "metrics": self.path / "metrics.json",
+                 "plots": self.path / "plots"}  # fmt: skip
         return [
             name for name, path in paths.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))
         ]
