@@ -176,6 +176,9 @@ ROWS = (
     sick("mlp-sgd-rate-1.5", "UG501", lambda: classify(mlp(), steps=8, optimizer=lambda p: torch.optim.SGD(p, 1.5))),
     sick("mlp-adam-rate-0.1", "UG501", lambda: classify(mlp(), steps=12, optimizer=lambda p: torch.optim.Adam(p, 0.1))),
     sick("mlp-sgd-rate-1e-5", "UG502", lambda: classify(mlp(), steps=8, optimizer=lambda p: torch.optim.SGD(p, 1e-5))),
+    sick("mlp-adam-rate-3-in-5-steps", "UG504", lambda: classify(
+        mlp(), steps=5, optimizer=lambda p: torch.optim.Adam(p, 3.0)
+    )),
     sick("mlp-first-layer-rate-x3000", "UG503", lambda: rated(
         classify(mlp(6)), "fc1.weight", 30.0, 0.01
     )),

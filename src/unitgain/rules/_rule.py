@@ -226,5 +226,6 @@ class Rule(About):
             parts += ["`unitgain fix` tries: " + ", ".join(self.remedies) + "."]
         parts += ["## What to expect", self.effect, "## How to verify", self.verify]
         for title, example in (("## Example", self.bad), ("## Better", self.good)):
-            parts += [title, f"```python\n{PRELUDE}\n{example.strip()}\n```"]
+            gap = "\n\n" if example.lstrip().startswith(("class ", "def ")) else "\n"  # as ruff formats it
+            parts += [title, f"```python\n{PRELUDE}{gap}{example.strip()}\n```"]
         return "\n\n".join(parts) + "\n"

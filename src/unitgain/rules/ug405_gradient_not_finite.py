@@ -82,7 +82,7 @@ model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 8))
 
 
 def loss(z, target):
-    distance = (z[:, None] - z).square().sum(-1).sqrt()  # of each to itself: 0, where the root's slope is infinite
+    distance = (z[:, None] - z).square().sum(-1).sqrt()  # to itself: 0, an infinite slope
     return F.mse_loss(distance, target)
 
 
