@@ -35,7 +35,8 @@ ABOUT = About(
     measured=(
         "Parameters without a gradient after backward, or with one that is zero everywhere. The reason is "
         "read off the sites: the owner never ran; it ran, but its output has no gradient; a zero gradient "
-        "came back, and from which site on. One finding per reason."
+        "came back, and from which site on. One finding per reason; where no parameter at all gets a gradient, or the "
+        "loss is exactly zero, one finding about the loss."
     ),
     action="Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False).",
     effect="Every trainable parameter learns.",
