@@ -60,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fake_report(*severities: str) -> Report:
     findings = tuple(
-        Finding("UG303", "saturated", s, "tanh", f"a finding of severity {s}", remedy="scale it")
+        Finding("UG303", "saturated", s, "tanh", f"a finding of severity {s}", remedy="scale it", auto=True)
         for s in severities
     )
     return Report(Record(), Diagnosis(findings, "a verdict", "sick" if findings else "healthy"))
