@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from .._base import InputError
-from .._batch.batch import check_devices, read_batch
+from .._batch import check_devices, read_batch
 from .._run.isolate import put_back, random_state_kept
 from .._version import __version__
 from ..probe import modules
@@ -55,9 +55,8 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
     model = getattr(model, "_orig_mod", model)  # of torch.compile: what runs inside cannot be followed there
-    read = read_batch(batch).fresh()
+    read = read_batch(batch, model, "if required").clone()
     check_devices(read, model)
-    kwargs = {k: v for k, v in read.kwargs.items() if k != "labels"}
     opened = contextlib.nullcontext() if not open_gains else _opened(model)
     watch = Watch(model)
     with random_state_kept(), put_back(model), torch.no_grad(), opened:
@@ -67,7 +66,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
                 module.train()
         try:
             with watch:
-                model(*read.args, **kwargs)
+                model(*read.args, **read.kwargs)
         except Exception as error:
             shapes, text = read.describe(), " ".join(str(error).split())
             raise InputError(

@@ -86,6 +86,11 @@ def copied(
             for parameter in twin.parameters():
                 parameter.grad = None
             twin_optimizer = copy.deepcopy(optimizer, memo) if optimizer is not None else None
+            for name, value in (
+                {} if optimizer is None else vars(optimizer)
+            ).items():  # LBFGS has more than its state
+                if name not in vars(twin_optimizer) and name != "step":  # which a scheduler has wrapped
+                    setattr(twin_optimizer, name, copy.deepcopy(value, memo))
     except Exception as error:  # whatever a model's own attributes raise when they are copied
         return f"copying it raised {type(error).__name__}: {error}"
     return twin, twin_optimizer

@@ -7,9 +7,8 @@ remembers for every tensor (by weak reference) the sites that it came from.
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .._batch import tensors_in
 from . import functions
 
 
@@ -85,26 +85,6 @@ class Origins:
 
     def of(self, value: Any) -> tuple[Origin, ...]:
         return tuple(o for t in tensors_in(value) if (o := self[t]) is not None)
-
-
-def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples, mappings and dataclasses, first come first."""
-    if isinstance(value, Tensor):
-        yield value
-    elif depth and isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item, depth - 1)
-    elif depth and isinstance(values := getattr(value, "values", None), Callable):
-        for item in values():
-            yield from tensors_in(item, depth - 1)
-    elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for name in fields_of(value):
-            yield from tensors_in(getattr(value, name, None), depth - 1)
-
-
-def fields_of(value: Any) -> list[str]:
-    """Names of a dataclass instance's fields."""
-    return [field.name for field in dataclasses.fields(value)]
 
 
 def union(origins: Iterable[Origin]) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import os
 import platform
 import sqlite3
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,7 @@ from .weights import Weights
 from .writer import StepWriter
 
 _MOST_BREAKS = 20
+_LONGEST_REASON = 200  # characters of an error in a warning
 
 
 class Probe:
@@ -115,6 +116,8 @@ class Probe:
         self._started = False
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
+        self._inside = False  # in a pass of `one_pass`
+        self._idle = False  # nothing is measured
         self._last_pass: int | None = None  # the step in which the last one began
         always = self.optimizer is None
         self._forward = Forward(self.model, options, self._guard, self._current, always=always)
@@ -145,7 +148,7 @@ class Probe:
         self._started = True
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
-        self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
+        self._permanent.append(root.register_forward_hook(guard(self._leave_root), always_call=True))
         if self.optimizer is not None:
             self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
             self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
@@ -191,6 +194,28 @@ class Probe:
         self._writer.drain()
         self._record.commit()
 
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[Callable[[Tensor | None], None]]:
+        """What runs inside is one pass, whichever modules of the model are called: its own forward once, several times
+        or not at all. Gives a function that is told what the loss looks at, before backward."""
+        begin = self._guard(lambda: self._enter_root(None))
+        begin()
+        self._inside = True
+        try:
+            yield self._guard(self._forward.close)
+        finally:
+            self._inside = False
+            self._forward.abandon()
+
+    @contextlib.contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """Passes inside are not measured: those that an optimizer makes to look around, say."""
+        self._idle = self._forward.idle = True
+        try:
+            yield
+        finally:
+            self._idle = self._forward.idle = False
+
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
         since or not: `probe.log(loss=loss)`. Waits for an accelerator."""
@@ -235,8 +260,14 @@ class Probe:
     def _arm(self) -> None:
         self._forward.arm(lambda: self._weights.hook_gradients(self._guard))
 
-    def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if in_backward():
+    def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
+        """A pass begins: the root's forward, or (root None) one of `one_pass`."""
+        if in_backward() or self._idle:
+            return
+        if self._inside:  # in a pass that has begun
+            if self._forward.armed:
+                self._forward.leave_flow()
+                self._forward.enter(args, kwargs)
             return
         self._forward.abandon()
         if self._forward.gradients:
@@ -252,7 +283,17 @@ class Probe:
             self._last_pass = self.step
         if self._is_sampled():
             self._arm()
-            self._forward.enter(args, kwargs)
+            if root is None:
+                self._forward.open()
+            else:
+                self._forward.enter(args, kwargs)
+
+    def _leave_root(self, root: nn.Module, args: Any, output: Any) -> None:
+        if self._idle:
+            return
+        self._forward.leave(root, args, output)
+        if self._inside and output is not None and self._forward.armed and not in_backward():
+            self._forward.open(again=True)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
@@ -337,7 +378,11 @@ class Probe:
         elif isinstance(error, InputError):
             why = f"{error}."
         else:
-            why = f"{type(error).__name__}: {error}. This is a defect of unitgain; please report it."
+            text = " ".join(str(error).split())
+            text = (
+                text if len(text) <= _LONGEST_REASON else f"{text[:_LONGEST_REASON]}..."
+            )  # torch lists its kernels
+            why = f"{type(error).__name__}: {text}. This is a defect of unitgain; please report it."
         warnings.warn(
             f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=3
         )

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.batch import Batch
+from .._batch import Batch
 from ..probe import modules
 from . import fill, passes
 from .chains import Registered, depths, noise_like, trial_input

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.batch import Batch, check_devices, read_batch
+from .._batch import Batch, check_devices, read_batch
 from .._run.isolate import put_back, random_state_kept
 from ..probe import modules
 from .tracer import Tracer
@@ -45,7 +45,7 @@ def at_work(model: nn.Module) -> Iterator[None]:
 def read(remedy: str, model: nn.Module, batch: Any) -> Batch:
     """The batch, checked against the model. Raises InputError naming what is wrong."""
     check_model(remedy, model)
-    found = read_batch(batch)
+    found = read_batch(batch, model)
     check_devices(found, model)
     return found
 
@@ -61,7 +61,7 @@ def check_model(remedy: str, model: nn.Module) -> None:
 
 def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring:
     """One pass of the batch, followed. Call it inside `at_work`. Raises InputError when the model raises."""
-    given = batch.fresh()
+    given = batch.clone()
     try:
         with random_state_kept():  # every pass draws the same masks
             return Tracer(model, visit).run(

@@ -17,8 +17,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import named_inputs, tensors_in
 from ..probe import modules
-from ..probe.dataflow import Dataflow, Origin, Origins, tensors_in, union
+from ..probe.dataflow import Dataflow, Origin, Origins, union
+from ..stats import shape_of
 from .wiring import Elementwise, Node, Wiring, activation_of
 
 _PARAMETER = "parameter:"
@@ -59,15 +61,14 @@ class Tracer:
                 stack.callback(leave.remove)
             yield
 
-    def run(self, call: Callable[[], Any], inputs: Any) -> Wiring:
-        """One pass: call() runs the model on inputs, whose tensors are the data."""
+    def run(self, call: Callable[[], Any], inputs: tuple[Any, Any]) -> Wiring:
+        """One pass: call() runs the model on inputs (args, kwargs), whose tensors are the data."""
         self.wiring = Wiring()
         self._origins.clear()
         self._stack.clear()
         self._calls.clear()
-        for number, tensor in enumerate(tensors_in(inputs)):
-            name = "input" if number == 0 else f"input[{number}]"
-            self.wiring.add(Node(name, "", "input", "data", 0, shape=tuple(tensor.shape)))
+        for name, tensor in named_inputs(*inputs):
+            self.wiring.add(Node(name, "", "input", "data", 0, shape=shape_of(tensor)))
             self._origins[tensor] = Origin((name,), True)
         for parameter in self.model.parameters():
             self._origins[parameter] = Origin((_PARAMETER + self._names[id(parameter)],), True)
@@ -108,7 +109,7 @@ class Tracer:
                 name=(path or "output") + (f"#{call}" if call > 1 else ""), path=path, call=call,
                 role="activation" if function is not None else modules.role(module),
                 label=_label(function, type(module).__name__), position=len(self.wiring.nodes), module=module,
-                function=function, subtracts_mean=modules.subtracts_mean(module), shape=tuple(first.shape),
+                function=function, subtracts_mean=modules.subtracts_mean(module), shape=shape_of(first),
                 parameters=tuple(self._names[id(p)] for p in module.parameters()), **_inputs(sources),
             )  # fmt: skip
             self.wiring.add(node)
@@ -141,7 +142,7 @@ class Tracer:
                 name=base + (f"#{call}" if call > 1 else ""), path=path, call=call, role=role,
                 label=_label(function, name), position=len(self.wiring.nodes), function=function,
                 subtracts_mean={"batch_norm": "channel", "layer_norm": "layer", "group_norm": "group"}.get(name),
-                shape=tuple(tensor.shape), parameters=parameters, **wired,
+                shape=shape_of(tensor), parameters=parameters, **wired,
             )  # fmt: skip
             self.wiring.add(node)
             if self.visit is not None and role == "linear":

@@ -71,6 +71,8 @@ def _is_signal(view: View, measured: Measured) -> bool:
     """A floating-point input whose scale matters."""
     if measured.site.attributes.get("integer") or _is_mask(measured) or measured.broken:
         return False
+    if measured.site.attributes.get("sparse"):  # a shift would fill it
+        return False
     if len(measured.site.shape) < 2 or "embed" in measured.name.lower():
         return False
     mean, rms = measured["mean"], measured["rms"]

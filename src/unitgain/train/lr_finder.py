@@ -238,7 +238,7 @@ def _restored(learn: Learner) -> Iterator[None]:
 
 
 _KEPT = ("fits", "steps", "epoch", "epochs", "batch_index", "training", "stepped", "batch", "inputs", "kwargs",
-         "target", "outputs", "loss", "objective", "metrics", "history")  # fmt: skip
+         "target", "_passed", "outputs", "loss", "objective", "metrics", "history")  # fmt: skip
 
 
 def _copy(value: Any) -> Any:
