@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from .._base import InputError
-from .batch import TARGET_NAMES, Batch, is_list_of_mappings
+from .batch import TARGET_NAMES, Batch, describe_tensor, is_list_of_mappings
 from .tree import has_fields, is_mapping, parts
 
 # y is too common a name for an input to hand a target over unasked
@@ -99,6 +100,7 @@ class Reader:
         pair = pair and (self._needed < 2 or self.pass_target == "always")
         if pair and type(batch[0]) is type(batch[1]) is Tensor:  # by far the most common
             found = Batch((batch[0],), {}, batch[1])
+            _check_not_empty(batch)
         else:
             found = self._read(batch)
             if not found.inputs():
@@ -106,15 +108,17 @@ class Reader:
                     f"batch: found no tensor in a {type(batch).__name__}; give a tensor, an (inputs, targets) pair or "
                     "a mapping of keyword arguments"
                 )
-        for value in (*found.args, *found.kwargs.values(), found.target):
-            if isinstance(value, Tensor) and value.numel() == 0:
-                raise InputError(
-                    f"batch: a tensor of shape {tuple(value.shape)} is empty; give at least one example"
-                )
+            inner = [
+                part
+                for arg in found.args
+                if not isinstance(arg, (tuple, list))
+                for _, part in parts(arg) or ()
+            ]
+            _check_not_empty([*found.args, *found.kwargs.values(), *inner, found.target])
         return found if found.target is None or self.forward is None else self._with_target_passed(found)
 
     def _read(self, batch: Any) -> Batch:
-        if isinstance(batch, Tensor) or is_list_of_mappings(batch):
+        if isinstance(batch, (Tensor, PackedSequence)) or is_list_of_mappings(batch):
             return Batch(args=(batch,))
         if isinstance(batch, (tuple, list)) and len(batch):
             return self._sequence(list(batch))
@@ -190,6 +194,13 @@ def read_batch(batch: Any, model: nn.Module | None = None, pass_target: PassTarg
     dict_keys(['x', 'y'])
     """
     return Reader(model, pass_target)(batch)
+
+
+def _check_not_empty(values: Iterable[Any]) -> None:
+    """Lists are not looked into: an image may have no boxes."""
+    for value in values:
+        if isinstance(value, Tensor) and value.numel() == 0:
+            raise InputError(f"batch: a tensor {describe_tensor(value)} is empty; give at least one example")
 
 
 def _as_target(value: Any) -> Any:

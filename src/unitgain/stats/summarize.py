@@ -42,6 +42,7 @@ def summarize(
     x = x.detach()
     if not is_plain(x):
         x, channel_axis, batch_axis = stored(x), None, None
+        x = x if limit is None else take_sample(x, limit)
     if limit is not None and x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
     if x.dtype is not torch.float32:
