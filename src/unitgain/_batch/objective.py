@@ -70,7 +70,10 @@ class Objective:
         logits, target = find_logits(outputs), batch.labels
         try:
             chosen = self._choose(outputs, batch)
-            value: Any = loss if loss is not None or chosen is None else chosen.compute()
+            value: Any = loss
+            if chosen is not None and loss is None:
+                losses.check_targets(chosen.name, chosen.outputs, chosen.target)
+                value = chosen.compute()
         except InputError:
             raise
         except Exception as error:
@@ -126,7 +129,6 @@ class Objective:
         logits = find_logits(outputs)
         if logits is None:
             raise InputError(f"loss {name}: {no_tensor(outputs)}")
-        losses.check_targets(name, logits, target)
         return _Choice(name, function, logits, target)
 
 
