@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .._base import InputError
@@ -100,7 +102,7 @@ class Objective:
 
     def _choose(self, outputs: Any, batch: Batch) -> _Choice | None:
         loss, target = self.given, batch.target
-        if loss in ("auto", None):
+        if loss is None or loss == "auto":
             own = own_loss(outputs, anywhere=target is None or batch.passed is not None, target=target)
             if own is not None:
                 return _Choice(OWN, own=own)
@@ -120,6 +122,7 @@ class Objective:
                     f"loss {loss}: the batch holds nothing to compare with; give (inputs, targets), or leave the loss "
                     "out"
                 )
+        assert isinstance(loss, str)
         name, function = losses.by_name(loss, target)
         if not isinstance(target, Tensor):
             raise InputError(
@@ -178,7 +181,7 @@ def own_loss(outputs: Any, *, anywhere: bool = True, target: Any = None) -> Tens
         if not scalars or len(scalars) < len(named) or not any(v.requires_grad for v in scalars.values()):
             return None
         chosen = [v for k, v in scalars.items() if "loss" in k.lower()] or list(scalars.values())
-        return chosen[0] if len(chosen) == 1 else sum(chosen[1:], chosen[0])
+        return functools.reduce(torch.add, chosen)
     if anywhere and isinstance(outputs, (tuple, list)):
         scalars = [value for value in outputs if _is_scalar(value)]
         return scalars[0] if len(scalars) == 1 else None

@@ -53,7 +53,7 @@ def parts(value: Any) -> list[tuple[Any, Any]] | None:
     if isinstance(value, PackedSequence):  # what else it has are lengths and an order
         return [(0, value.data)]
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return list(zip(value._fields, value))
+        return list(zip(value._fields, value))  # type: ignore[attr-defined]
     if isinstance(value, (tuple, list)):
         return list(enumerate(value))
     if is_mapping(value):
@@ -123,7 +123,7 @@ def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
     elif depth and isinstance(value, (list, tuple)):
         for item in value:
             yield from tensors_in(item, depth - 1)
-    elif depth and callable(values := getattr(value, "values", None)):
+    elif depth and isinstance(values := getattr(value, "values", None), Callable):
         for item in values():
             yield from tensors_in(item, depth - 1)
     elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):

@@ -59,7 +59,7 @@ class Plan:
                 "schedule: expected a learning-rate scheduler or a function from an optimizer to one, got "
                 f"{type(schedule).__name__}"
             )
-        if _is_scheduler(schedule) and schedule.optimizer is not optimizer:
+        if schedule is not None and _is_scheduler(schedule) and schedule.optimizer is not optimizer:
             raise InputError(
                 "schedule: it is for another optimizer; give optimizer= the one that it was made for, or schedule= a "
                 "function from an optimizer to a scheduler"

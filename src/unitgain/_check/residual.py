@@ -181,7 +181,7 @@ class Watch(TorchFunctionMode):
         call = self._calls[path] = self._calls.get(path, 0) + 1
         given = list(tensors_in((args, kwargs)))
         if not self._frames:
-            for _, tensor in named_inputs(args, kwargs):
+            for _name, tensor in named_inputs(args, kwargs):
                 self._remember(tensor, self._node())
         first = next((t for t in given if t.is_floating_point() and t.dim() > 1), None)
         start = (
