@@ -308,3 +308,25 @@ def test_time_first_batches_are_refused_by_no_one_that_needs_no_examples() -> No
         Batch((torch.ones(7, 2),), {}, torch.zeros(3)).select([0])
     with pytest.raises(InputError, match="no axis of examples"):
         Batch((torch.tensor(1.0),)).select([0])
+
+
+def test_the_names_of_targets_are_the_same_for_batches_and_for_rules() -> None:
+    """Rules work without torch, and so without the room that reads batches."""
+    from unitgain._batch import TARGET_NAMES
+    from unitgain.rules.inputs import _TARGETS
+
+    assert set(_TARGETS) == {f"input[{name}{end}" for name in TARGET_NAMES for end in ".]"}
+
+
+def test_float_targets_that_a_model_takes_are_no_input_to_normalize() -> None:
+    class Regresses(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(4, 1)
+
+        def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+            return {"loss": F.mse_loss(self.fc(x), labels)}
+
+    batch = {"x": X.repeat(8, 1), "labels": torch.full((256, 1), 300.0) + torch.randn(256, 1)}
+    assert "UG201" not in {f.code for f in check(Regresses(), batch).findings}
+    assert list(read_batch(batch, Regresses()).floating()) == ["input[x]"]

@@ -51,8 +51,8 @@ class Batch:
 
     def floating(self) -> dict[str, Tensor]:
         """The inputs of floating point that the model computes with: what labels a model takes are not among them."""
-        skipped = {f"input[{name}]" for name in TARGET_NAMES}
-        return {n: t for n, t in self.inputs().items() if t.is_floating_point() and n not in skipped}
+        targets = tuple(f"input[{name}{end}" for name in TARGET_NAMES for end in ".]")
+        return {n: t for n, t in self.inputs().items() if t.is_floating_point() and not n.startswith(targets)}
 
     @property
     def labels(self) -> Any:
