@@ -203,3 +203,17 @@ def test_a_scheduled_optimizer_of_the_caller_s_own_is_not_stepped() -> None:
     check(model, batches(1)[0], steps=3, optimizer=optimizer)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), mlp().parameters()))
     assert not optimizer.state
+
+
+def test_lbfgs_gets_its_closure_also_with_a_step_and_a_schedule() -> None:
+    def step(model: Any, batch: Any) -> Tensor:
+        return F.cross_entropy(model(batch[0]), batch[1])
+
+    data = batches(4)
+    plain, stepped = (
+        check(mlp(), data[0], steps=4, optimizer=lbfgs, data=data[1:], schedule=SCHEDULES["step"], **options)
+        for options in ({}, {"step": step})
+    )
+    assert losses_of(plain) == losses_of(stepped)
+    for number in range(4):
+        assert plain.record.values("activation", number) == stepped.record.values("activation", number)
