@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-N, WIDTH, CLASSES = 64, 4, 3
+N, FEW, WIDTH, CLASSES = 64, 8, 4, 3  # FEW: in lists, where each example is an input of its own
 OWN = "the model's own"
 
 
@@ -218,11 +218,11 @@ def labels() -> Tensor:
 
 
 def images() -> list[Tensor]:
-    return [noise(2 + i % 3, WIDTH, seed=i) for i in range(N)]
+    return [noise(2 + i % 3, WIDTH, seed=i) for i in range(FEW)]
 
 
 def boxes() -> list[dict[str, Tensor]]:
-    return [{"boxes": noise(1 + i % 2, 4, seed=i), "labels": torch.tensor(i % CLASSES)} for i in range(N)]
+    return [{"boxes": noise(1 + i % 2, 4, seed=i), "labels": torch.tensor(i % CLASSES)} for i in range(FEW)]
 
 
 def sparse() -> Tensor:
@@ -235,7 +235,7 @@ def adjacency() -> Tensor:
 
 
 def ragged(layout: torch.layout) -> Tensor:
-    return torch.nested.nested_tensor(images(), layout=layout)
+    return torch.nested.nested_tensor([noise(2 + i % 3, WIDTH, seed=i) for i in range(N)], layout=layout)
 
 
 def of_pairs(outputs: Tensor, target: Any) -> Tensor:
@@ -325,12 +325,13 @@ FORMS: dict[str, Form] = {
     "a loss of the input": Form(Reconstructs, lambda: (noise(), labels()), name=OWN),
     "lists as detectors take": Form(
         Detects, lambda: (images(), boxes()),
-        (*("input" if i == 0 else f"input[{i}]" for i in range(N)),
-         *(f"input[targets.{i}.{key}]" for i in range(N) for key in ("boxes", "labels"))),
-        OWN, normalizes=False, passed="targets"),
+        (*("input" if i == 0 else f"input[{i}]" for i in range(FEW)),
+         *(f"input[targets.{i}.{key}]" for i in range(FEW) for key in ("boxes", "labels"))),
+        OWN, normalizes=False, examples=FEW, passed="targets"),
     "a list of mappings": Form(
         DetectsFromDicts, lambda: [{"image": x, "label": y} for x, y in zip(images(), labels())],
-        tuple(f"input[{i}.{key}]" for i in range(N) for key in ("image", "label")), OWN, normalizes=False, target=False,
+        tuple(f"input[{i}.{key}]" for i in range(FEW) for key in ("image", "label")), OWN,
+        normalizes=False, examples=FEW, target=False,
     ),
     "sparse": Form(Sparse, lambda: (sparse(), labels()), normalizes=False),
     "sparse, compressed": Form(Sparse, lambda: (sparse().to_sparse_csr(), labels()), normalizes=False),
