@@ -24,7 +24,7 @@ ALLOWED: dict[str, set[str]] = {
     "_batch": set(),
     "_run": set(),
     "targets": {"models", "data"},
-    "probe": {"stats", "record"},
+    "probe": {"stats", "record", "_run"},
     "rules": {"record", "theory"},
     "report": {"record", "rules"},
     "_check": {"stats", "probe", "record", "rules", "report", "_batch", "_run"},

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .._batch.batch import Batch
-from .._run.isolate import copied, random_state_kept
+from .._run import Run
 from ..probe import modules
 from ..rules import CATALOGUE
 
@@ -32,7 +32,7 @@ class _CannotTell(Exception):
 
 
 def coupling_facts(
-    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]
+    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run
 ) -> dict[str, Any]:
     """{eval, train: {differs, difference, site, module, batch_norm}, rows}, or {reason} where it cannot be told.
 
@@ -42,20 +42,19 @@ def coupling_facts(
     batch_norm  whether that module is a BatchNorm, which couples examples in training mode by design
     find_output picks the tensor to compare out of what the model returns
 
-    Works on a copy and only runs forward, without gradients. Random states are put back.
+    Only runs forward, without gradients, each pass from the state in which `run` began.
     """
     try:
         _refuse(model, batch)
-        twins = copied(model)
-        if isinstance(twins, str):
-            raise _CannotTell(twins)
-        with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Trial(twins[0], batch, find_output).facts()
+            return _Trial(model, batch, find_output, run).facts()
     except _CannotTell as reason:
         return {"reason": str(reason)}
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return {"reason": f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"}
+    finally:
+        run.rewind()
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
@@ -70,8 +69,8 @@ def _refuse(model: nn.Module, batch: Batch) -> None:
 class _Trial:
     """Passes of one example with two sets of mates."""
 
-    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]):
-        self.model, self.batch, self.find_output = model, batch, find_output
+    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run):
+        self.model, self.batch, self.find_output, self.run = model, batch, find_output, run
         self.limit = CATALOGUE["UG603"].limit("relative")
         self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
 
@@ -120,14 +119,13 @@ class _Trial:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module)."""
         watch = watch or _Watch(self.model, rows, self.limit)
-        state = [(b, b.clone()) for b in self.model.buffers()]
+        self.run.rewind()
         self.model.train(training)
+        given = batch.fresh()  # the model may work in place
         torch.manual_seed(0)
         np.random.seed(0)  # noqa: NPY002
         with watch.hooked():
-            output = self.find_output(self.model(*batch.args, **batch.kwargs))
-        for buffer, before in state:
-            buffer.copy_(before)
+            output = self.find_output(self.model(*given.args, **given.kwargs))
         if output is None or output.dim() < 1:
             raise _CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError
+from .._run import Run, run_of
 from .._version import __version__
 from ..record import Record
 from .forward import Forward, in_backward
@@ -113,6 +114,7 @@ class Probe:
 
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._started = False
+        self._run: Run | None = None  # which it was started in
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
         self._last_pass: int | None = None  # the step in which the last one began
@@ -142,7 +144,7 @@ class Probe:
         """Adds the hooks; `with` does this."""
         if self._started:
             return self
-        self._started = True
+        self._started, self._run = True, run_of(self.model)
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
         self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
@@ -305,6 +307,8 @@ class Probe:
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
+            if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
+                return
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
