@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "report": {"record", "rules"},
     "_check": {"stats", "probe", "record", "rules", "report", "_batch", "_run"},
     "remedies": {"probe", "rules", "nn", "theory", "_batch", "_run"},
-    "_fix": {"_check", "rules", "report", "remedies", "nn"},
+    "_fix": {"_run", "_check", "rules", "report", "remedies", "nn"},
     "normfree": {"nn", "theory", "probe", "remedies"},
     "train": {"stats", "probe", "record", "rules", "_check", "_batch", "_run", "report", "remedies", "optim"},
     "integrations": {"probe", "record", "report"},

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from compare import Photograph
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 import unitgain as ug
 from unitgain import InputError
@@ -119,6 +120,25 @@ def test_probe_of_a_running_training_does_not_measure_a_check_in_its_midst() -> 
     assert checked.steps() == plain.steps() == [0, 1]
     for kind in ("activation", "gradient", "parameter", "parameter_gradient", "update"):
         assert checked.values(kind) == plain.values(kind)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpointed_parts_get_their_gradients(reentrant: bool) -> None:
+    class Checkpointed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frozen, self.fc, self.head = (
+                nn.Linear(6, 6).requires_grad_(False),
+                nn.Linear(6, 6),
+                nn.Linear(6, 3),
+            )
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.frozen(x).requires_grad_()
+            return self.head(checkpoint(lambda v: v + torch.relu(self.fc(v)), x, use_reentrant=reentrant))
+
+    report = ug.check(Checkpointed(), data(), steps=2)
+    assert report.record.facts["gradients"] == {"reached": 4, "of": 4}
 
 
 # ---- how a run ends ------------------------------------------------------------------------------------------

@@ -42,7 +42,7 @@ def coupling_facts(
     batch_norm  whether that module is a BatchNorm, which couples examples in training mode by design
     find_output picks the tensor to compare out of what the model returns
 
-    Only runs forward, without gradients, each pass from the state in which `run` began.
+    Only runs forward, without gradients, and rewinds `run` after each pass.
     """
     try:
         _refuse(model, batch)
@@ -53,8 +53,6 @@ def coupling_facts(
         return {"reason": str(reason)}
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return {"reason": f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"}
-    finally:
-        run.rewind()
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
@@ -119,13 +117,16 @@ class _Trial:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module)."""
         watch = watch or _Watch(self.model, rows, self.limit)
-        self.run.rewind()
-        self.model.train(training)
         given = batch.fresh()  # the model may work in place
-        torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        with watch.hooked():
-            output = self.find_output(self.model(*given.args, **given.kwargs))
+        try:
+            self.model.train(training)
+            torch.manual_seed(0)
+            np.random.seed(0)  # noqa: NPY002
+            with watch.hooked():
+                output = self.find_output(self.model(*given.args, **given.kwargs))
+            output = None if output is None else output.clone()  # it may be a state of the model's
+        finally:
+            self.run.rewind(quick=True)
         if output is None or output.dim() < 1:
             raise _CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
@@ -133,7 +134,7 @@ class _Trial:
         example = _of_example(output, rows)
         if example is None:
             raise _CannotTell("which axis of its output holds the examples")
-        return example.clone(), watch.seen
+        return example, watch.seen
 
     def _some(self, index: Sequence[int]) -> Batch:
         return Batch(

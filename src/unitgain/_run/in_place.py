@@ -104,9 +104,13 @@ class Run:
                 _running.setdefault(id(module), []).append(self)
                 self._listed.append(module)
 
-    def rewind(self) -> None:
-        """Everything is as it was when the run began, random states too, and the run goes on, without gradients."""
-        problems = self._snapshot.put_back(gradients=False)
+    def rewind(self, *, quick: bool = False) -> None:
+        """Everything is as it was when the run began, random states too, and the run goes on, without gradients.
+
+        quick  for between forward passes: of values only those are looked at that version counters say were written to,
+               so that what a model changes through `tensor.data` waits for the end
+        """
+        problems = self._snapshot.put_back(gradients=False, quick=quick)
         random_states.put(self._random)
         settings.put(self._settings)
         if problems:
@@ -153,12 +157,12 @@ class Run:
                     if not runs:
                         del _running[id(module)]
             problems = self._snapshot.put_back()
-            for name, put, state in (
-                ("random states", random_states.put, self._random),
-                ("torch's settings", settings.put, self._settings),
+            for name, put in (
+                ("random states", lambda: random_states.put(self._random)),
+                ("torch's settings", lambda: settings.put(self._settings)),
             ):
                 try:
-                    put(state)
+                    put()
                 except Exception as error:
                     problems.append((name, error))
         return _text(problems)

@@ -94,10 +94,11 @@ class Snapshot:
         if problems:
             raise problems[0][1]
 
-    def put_back(self, *, gradients: bool = True) -> list[tuple[str, Exception]]:
+    def put_back(self, *, gradients: bool = True, quick: bool = False) -> list[tuple[str, Exception]]:
         """restore(), which goes on after an error: (what was not put back, why).
 
         gradients  whether leaves get their gradients; else they have none, as in a run
+        quick      values are compared only where version counters say that they were written to
         """
         problems: list[tuple[str, Exception]] = []
         states = list(self._walk.tensors.values())
@@ -112,7 +113,7 @@ class Snapshot:
         with interrupts_deferred(), untracked():
             every(self._walk.kept, lambda kept: kept.put_back())
             every(states, TensorState.put_back)
-            every([((None, "values"), self._memory)], Memory.put_back)
+            every([((None, "values"), self._memory)], lambda memory: memory.put_back(quick=quick))
             every(states, TensorState.put_gradient_back if gradients else TensorState.set_gradient_aside)
             every(states, TensorState.put_version_back)
         return problems

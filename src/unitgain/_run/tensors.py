@@ -2,7 +2,8 @@
 
 Values are kept once per memory, whatever number of tensors look at it (tied weights, views, a flat buffer with all
 parameters in it), and written only where they differ: memory that was not changed, which may be read-only or mapped
-from a file, is not touched. Version counters are not asked, since what goes through `tensor.data` does not move them.
+from a file, is not touched. Version counters are asked only where a caller wants it quick, since what goes through
+`tensor.data` does not move them.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ class Memory:
             if span is not None:
                 storage = tensor.untyped_storage()
                 kept = self._storages.setdefault(storage._cdata, _Kept(storage))
+                kept.versions.append((tensor, None if tensor.is_inference() else tensor._version))
                 wanted.setdefault(storage._cdata, []).append(span)
-                assert kept.storage._cdata == storage._cdata
         for key, spans in wanted.items():
             kept = self._storages[key]
             for start, end in _uncovered(spans, kept.pieces):
@@ -71,8 +72,11 @@ class Memory:
                     rest.append((a, b, copy[a - start : b - start]))
             kept.pieces = rest
 
-    def put_back(self) -> None:
+    def put_back(self, *, quick: bool = False) -> None:
+        """quick: what has not been written to in place, by its tensors' version counters, is not compared."""
         for kept in self._storages.values():
+            if quick and all(v is not None and tensor._version == v for tensor, v in kept.versions):
+                continue
             if kept.storage.nbytes() != kept.size:
                 kept.storage.resize_(kept.size)
             for start, end, copy in kept.pieces:
@@ -82,13 +86,14 @@ class Memory:
 
 
 class _Kept:
-    """One storage; pieces: disjoint (start, end, their bytes)."""
+    """One storage; pieces: disjoint (start, end, their bytes); versions: of the tensors that look at it."""
 
-    __slots__ = ("pieces", "size", "storage")
+    __slots__ = ("pieces", "size", "storage", "versions")
 
     def __init__(self, storage: torch.UntypedStorage):
         self.storage, self.size = storage, storage.nbytes()
         self.pieces: list[tuple[int, int, Tensor]] = []
+        self.versions: list[tuple[Tensor, int | None]] = []
 
 
 def _span(tensor: Tensor) -> tuple[int, int] | None:
@@ -103,11 +108,8 @@ def _span(tensor: Tensor) -> tuple[int, int] | None:
         if tensor.is_nested:
             return 0, storage.nbytes()
         last = first + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride()))
-        start, end = (
-            first * size,
-            min((last + 1) * size, storage.nbytes()),
-        )  # a storage may have been cut short
-        return (start, end) if start < end else None
+        end = min(int(last + 1) * size, storage.nbytes())  # a storage may have been cut short
+        return (int(first) * size, end) if first * size < end else None
     except (
         NotImplementedError,
         RuntimeError,

@@ -35,10 +35,24 @@ class KeptMapping:
         mapping = self._mapping
         if not (_identical(mapping, self._keys) and _identical(mapping.values(), self._values)):
             # not a subclass's own methods, which may refuse
-            base = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
+            base: Any = collections.OrderedDict if isinstance(mapping, collections.OrderedDict) else dict
             base.clear(mapping)
             for key, value in zip(self._keys, self._values):
                 base.__setitem__(mapping, key, value)
+
+
+class KeptEmpty:
+    """Containers that were empty, all together: most of a module's dictionaries of hooks are."""
+
+    __slots__ = ("containers",)
+
+    def __init__(self) -> None:
+        self.containers: list[dict[Any, Any] | list[Any] | set[Any]] = []
+
+    def put_back(self) -> None:
+        for container in self.containers:
+            if container:
+                container.clear()
 
 
 class KeptSequence:
@@ -168,7 +182,7 @@ class KeptScript:
 
     def __init__(self, module: Any):
         self._module = module
-        names = torch._C.ConcreteModuleType.from_jit_type(module._type()).get_attributes()
+        names = torch._C.ConcreteModuleType.from_jit_type(module._type()).get_attributes()  # type: ignore[attr-defined]
         self.values = {name: module.getattr(name) for name in names}
 
     def put_back(self) -> None:

@@ -45,6 +45,7 @@ from .values import (
     KeptAttributes,
     KeptBytes,
     KeptCell,
+    KeptEmpty,
     KeptGenerator,
     KeptMapping,
     KeptScript,
@@ -91,7 +92,8 @@ class Walk:
     """
 
     def __init__(self) -> None:
-        self.kept: list[tuple[Path, Kept]] = []
+        self._empty = KeptEmpty()
+        self.kept: list[tuple[Path, Kept]] = [((None, "what was empty"), self._empty)]
         self.tensors: dict[int, tuple[Path, TensorState]] = {}
         self.modules: dict[int, nn.Module] = {}
         self.outside: dict[int, list[Tensor]] = {}
@@ -189,6 +191,11 @@ class Walk:
                 self._script(value, path, owner)
         for name, held in vars(value).items():
             if type(held) in _ATOMS:
+                continue
+            if type(held) in _CLEARED and not held:
+                if id(held) not in self._seen:
+                    self._seen[id(held)] = held
+                    self._empty.containers.append(held)
                 continue
             # modules, parameters and buffers are known by their own names
             inside = isinstance(value, nn.Module) and name in ("_parameters", "_buffers", "_modules")
@@ -294,6 +301,7 @@ class Walk:
 
 
 _PLAIN = {"types", "argparse", "dataclasses", "collections"}  # whose objects are values
+_CLEARED = {dict, list, set, collections.OrderedDict, collections.defaultdict, collections.deque}
 _PLAIN_CONTAINERS = {dict, list, set, tuple, frozenset, collections.OrderedDict, collections.defaultdict,
                      collections.deque, collections.Counter}  # fmt: skip
 

@@ -74,7 +74,8 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
     with in_place(model, batch=batch), torch.no_grad():
         model.eval()
         for module, name in names.items():
-            module.register_forward_hook(_note(name, shapes))
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                module.register_forward_hook(_note(name, shapes))
         with counter:
             model(*found.args, **found.kwargs)
     counts = counter.get_flop_counts()

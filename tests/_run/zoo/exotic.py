@@ -211,6 +211,9 @@ def flat_memory_for_all_parameters() -> Case:
 @case
 def expanded_and_overlapping_buffers() -> nn.Module:
     class Model(Body):
+        high: Tensor
+        same: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             base = torch.arange(float(FEATURES + 2))

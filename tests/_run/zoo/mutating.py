@@ -76,6 +76,8 @@ def collections_of_every_kind() -> nn.Module:
 @case
 def buffers_in_place_and_replaced() -> nn.Module:
     class Model(Body):
+        mean: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -116,6 +118,8 @@ def buffers_registered_resized_and_removed() -> Case:
 @case
 def buffer_that_changes_its_type() -> nn.Module:
     class Model(Body):
+        scale: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("scale", torch.ones(FEATURES))
@@ -130,6 +134,8 @@ def buffer_that_changes_its_type() -> nn.Module:
 @case
 def buffer_that_joins_the_graph() -> nn.Module:
     class Model(Body):
+        running: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("running", torch.zeros(FEATURES))
@@ -174,6 +180,8 @@ def embedding_with_max_norm() -> Case:
 @case
 def parameters_replaced_and_added() -> nn.Module:
     class Model(Body):
+        late: Tensor
+
         def during(self, x: Tensor) -> Tensor:
             self.head.bias = nn.Parameter(self.head.bias.detach() + 1)
             self.register_parameter("late", nn.Parameter(torch.ones(1)))
@@ -402,17 +410,18 @@ def works_in_place_on_its_batch() -> Case:
 
 
 class Pair(NamedTuple):
-    x: Tensor
+    scale: Tensor
     more: dict[str, Any]
 
 
 @case
 def works_in_place_on_a_nested_batch() -> Case:
     class Model(Body):
-        def forward(self, pair: Pair) -> Tensor:  # type: ignore[override]
+        def forward(self, x: Tensor, pair: Pair) -> Tensor:  # type: ignore[override]
             pair.more["list"].append(1)
             pair.more.pop("gone", None)
-            return super().forward(pair.x.add_(1) * pair.more["scale"].mul_(1))
+            return super().forward(x.add_(1) * pair.scale.mul_(1.1) + pair.more["shift"].add_(1))
 
     x, y = vectors()
-    return Case(Model(), ([Pair(x, {"scale": torch.ones(8, 1), "list": [], "gone": 1})], y))
+    more = {"shift": torch.zeros(FEATURES), "list": [], "gone": 1}
+    return Case(Model(), ({"x": x, "pair": Pair(torch.ones(1), more)}, y))

@@ -43,6 +43,26 @@ def frozen_trunk() -> nn.Module:
 
 
 @case
+def weights_that_need_a_remedy() -> nn.Module:
+    model = nn.Sequential(
+        *(m for _ in range(4) for m in (nn.Linear(FEATURES, FEATURES), nn.Tanh())), nn.Linear(6, 3)
+    )
+    for p in model.parameters():
+        nn.init.normal_(p, std=5.0)
+    return model
+
+
+@case
+def units_that_are_copies() -> nn.Module:
+    model = nn.Sequential(
+        nn.Linear(FEATURES, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, CLASSES)
+    )
+    for p in model.parameters():
+        nn.init.constant_(p, 0.3)
+    return model
+
+
+@case
 def zero_head() -> nn.Module:
     model = Body()
     nn.init.zeros_(model.head.weight)
