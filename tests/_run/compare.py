@@ -194,7 +194,7 @@ def global_state() -> dict[str, Any]:
     hooks = {name: list(held) for name, held in registries.items()}
     return {
         "python's random state": random.getstate(),
-        "numpy's random state": repr(np.random.get_state()),  # noqa: NPY002
+        "numpy's random state": _numbers(np.random.get_state()),  # noqa: NPY002
         "torch's random state": torch.get_rng_state().numpy().tobytes(),
         "random states of CUDA": [
             s.numpy().tobytes()
@@ -210,6 +210,7 @@ def global_state() -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "anomaly mode": torch.is_anomaly_enabled(),
         "hooks on all modules": hooks,
+        "seeds that wait for CUDA": len(torch.cuda._queued_calls),
     }
 
 
@@ -249,4 +250,8 @@ def _state_of(generator: Any) -> Any:
         return generator.getstate()
     if isinstance(generator, np.random.Generator):
         return repr(generator.bit_generator.state)
-    return repr(generator.get_state())
+    return _numbers(generator.get_state())
+
+
+def _numbers(state: Any) -> list[Any]:
+    return [part.tobytes() if isinstance(part, np.ndarray) else part for part in state]

@@ -1,6 +1,6 @@
 """The proof that nothing leaves a trace: all models of the zoo x all functions that promise it x all places to raise.
 
-    python tests/_run/no_trace.py [--part 0.1 --seed 0] [--only PATTERN] [--out FILE]
+    python tests/_run/no_trace.py [--part 0.1 --seed 0] [--only PATTERN] [--device cuda] [--out FILE]
 
 A cell makes a model, its batch, its loss, what is around it, an optimizer in the midst of training (with state, a hook
 that clips, and gradients not used yet), photographs all of it (compare.py), calls the function, and photographs again.
@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import collections
 import datetime
+import multiprocessing
+import os
 import platform
 import random
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -208,27 +211,37 @@ def run(cell: Cell) -> tuple[str, list[str]]:
     return outcome, left
 
 
+def run_all(chosen: list[Cell], device: str | None) -> list[tuple[Cell, str, list[str]]]:
+    """In a process of its own."""
+    if device:
+        torch.set_default_device(device)
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    return [(cell, *run(cell)) for cell in chosen]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--part", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="*", help="a pattern of cells: 'partly scripted / check*'")
+    parser.add_argument("--device", help="cuda: everything is made on the GPU")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     chosen = [cell for cell in sample(options.part, options.seed) if fnmatchcase(str(cell), options.only)]
     start, bad = time.perf_counter(), []
     outcomes: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in FUNCTIONS}
-    warnings.simplefilter("ignore")
-    for number, cell in enumerate(sorted(chosen, key=str)):
-        outcome, left = run(cell)
-        outcomes[cell.function][outcome if outcome in KNOWN else "another error"] += 1
-        if left or outcome not in KNOWN:
-            bad.append((cell, outcome, left))
-            print(f"{cell}: {outcome}: {'; '.join(left[:5])}", flush=True)
-        if sys.stderr.isatty() and number % 20 == 0:
-            print(f"\r{number}/{len(chosen)}", end="", file=sys.stderr)
+    shares = [[cell for cell in chosen if cell.case == case] for case in CASES]
+    with ProcessPoolExecutor(options.jobs, multiprocessing.get_context("spawn")) as pool:
+        for found in pool.map(run_all, shares, [options.device] * len(shares)):
+            for cell, outcome, left in found:
+                outcomes[cell.function][outcome if outcome in KNOWN else "another error"] += 1
+                if left or outcome not in KNOWN:
+                    bad.append((cell, outcome, left))
+                    print(f"{cell}: {outcome}: {'; '.join(left[:5])}", flush=True)
     seconds, clean = time.perf_counter() - start, len(chosen) - len(bad)
-    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    where = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     lines = ["# No trace", "",
              f"{datetime.date.today()}; python {platform.python_version()}, torch {torch.__version__}, {where}", "",
              f"command: python tests/_run/no_trace.py {' '.join(sys.argv[1:])}".rstrip(), "",

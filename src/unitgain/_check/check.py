@@ -241,7 +241,7 @@ class _Measured:
     def _gradients(self) -> tuple[dict[str, int], list[str]]:
         """(facts, names of trainable parameters whose gradient is there but exactly zero)."""
         trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad and p.numel()]
-        reached = [n for n, p in trainable if p.grad is not None and bool((_dense(p.grad) != 0).any())]
+        reached = [n for n, p in trainable if p.grad is not None and bool(_dense(p.grad).any())]
         silent = [n for n, p in trainable if n not in set(reached) and p.grad is not None]
         return {"reached": len(reached), "of": len(trainable)}, silent
 
@@ -267,13 +267,13 @@ class _Measured:
         found = []
         for name in silent:
             gradient = by_name[name].grad
-            if gradient is not None and bool((_dense(gradient) != 0).any()):
+            if gradient is not None and bool(_dense(gradient).any()):
                 found.append(name)
         return found
 
 
 def _is_zero(p: Tensor) -> bool:
-    return p.requires_grad and p.numel() > 0 and not bool((p != 0).any())
+    return p.requires_grad and p.numel() > 0 and not bool(p.any())
 
 
 def _dense(gradient: Tensor) -> Tensor:

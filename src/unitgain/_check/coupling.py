@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -115,13 +114,11 @@ class _Trial:
     def _forward(
         self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(the example's output, its tensor at every module)."""
+        """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or _Watch(self.model, rows, self.limit)
         given = batch.fresh()  # the model may work in place
         try:
             self.model.train(training)
-            torch.manual_seed(0)
-            np.random.seed(0)  # noqa: NPY002
             with watch.hooked():
                 output = self.find_output(self.model(*given.args, **given.kwargs))
             output = None if output is None else output.clone()  # it may be a state of the model's

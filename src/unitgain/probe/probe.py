@@ -57,7 +57,7 @@ class Probe:
                least 2; other ones at each sampled step); of every gradient, parameter and update, 1,024 values
                whatever the number. Each site's cosine, and the histograms of parameters, their gradients and
                updates, then come at the first sampled step and at every 8th one; spread not at all. None measures
-               everything, at every sampled step
+               everything, at every sampled step, but of each update at most 65,536 values
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`

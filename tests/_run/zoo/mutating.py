@@ -337,7 +337,8 @@ def random_numbers_of_its_own() -> nn.Module:
     class Model(Body):
         def __init__(self) -> None:
             super().__init__()
-            self.torch, self.python = torch.Generator().manual_seed(1), random.Random(1)
+            generator = torch.Generator(torch.get_default_device())
+            self.torch, self.python = generator.manual_seed(1), random.Random(1)
             self.numpy, self.old = np.random.default_rng(1), np.random.RandomState(1)
             self.array, self.objects = np.zeros(3), np.array([[1], {"a": 1}], dtype=object)
 
@@ -346,7 +347,7 @@ def random_numbers_of_its_own() -> nn.Module:
             self.objects[0].append(2)
             random.random()
             np.random.rand()  # noqa: NPY002
-            noise = torch.rand(x.shape, generator=self.torch) + self.python.random()
+            noise = torch.rand(x.shape, generator=self.torch, device=x.device) + self.python.random()
             return x + 0.01 * noise + 0.01 * torch.rand_like(x)
 
     return Model()

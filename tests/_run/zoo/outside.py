@@ -115,11 +115,13 @@ def discriminator_trained_in_the_loss() -> Case:
     return Case(Body(), loss=loss, outside={"critic": judge, "optimizer": optimizer})
 
 
-GLOBAL = critic().eval()
+GLOBAL: nn.Module
 
 
 @case
 def a_global_module_in_the_loss() -> Case:
+    global GLOBAL
+    GLOBAL = critic().eval()
     return Case(
         Body(),
         loss=lambda out, y: F.cross_entropy(out, y) - GLOBAL.train()(out).mean(),
