@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 import unitgain as ug
 from unitgain import InputError
 from unitgain._run import NotPutBackError, Snapshot, in_place, run_of
+from unitgain._run.walk import Place
 from zoo import CASES
 
 
@@ -170,7 +171,7 @@ class Fails:
 def change(model: nn.Module, fails: Fails, error: Exception | None = None) -> None:
     with in_place(model) as run:
         kept = run._snapshot._walk.kept
-        kept.insert(0, (((None, "model"), ".table"), fails))
+        kept.insert(0, (Place(None, "model.table"), fails))
         nn.init.zeros_(model.weight)
         model.calls = 1
         model.eval()

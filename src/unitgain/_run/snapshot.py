@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from .tensors import Memory, TensorState, untracked
-from .walk import Path, Walk, text
+from .walk import Place, Walk
 
 
 class Snapshot:
@@ -103,17 +103,17 @@ class Snapshot:
         problems: list[tuple[str, Exception]] = []
         states = list(self._walk.tensors.values())
 
-        def every(items: Iterable[tuple[Path, Any]], work: Callable[[Any], None]) -> None:
-            for path, item in items:
+        def every(items: Iterable[tuple[Place, Any]], work: Callable[[Any], None]) -> None:
+            for place, item in items:
                 try:
                     work(item)
                 except Exception as error:
-                    problems.append((text(path), error))
+                    problems.append((str(place), error))
 
         with interrupts_deferred(), untracked():
             every(self._walk.kept, lambda kept: kept.put_back())
             every(states, TensorState.put_back)
-            every([((None, "values"), self._memory)], lambda memory: memory.put_back(quick=quick))
+            every([(Place(None, "values"), self._memory)], lambda memory: memory.put_back(quick=quick))
             every(states, TensorState.put_gradient_back if gradients else TensorState.set_gradient_aside)
             every(states, TensorState.put_version_back)
         return problems
