@@ -8,7 +8,7 @@ objective.py  a loss as it is given, or the one that a model returns itself
 """
 
 from .batch import TARGET_NAMES, Batch, check_devices, describe_tensor
-from .losses import IGNORED_TARGET, LOSSES, Loss, class_axis, kind_of
+from .losses import IGNORED_TARGET, LOSSES, Loss, broadcasts, class_axis, kind_of
 from .objective import OWN, Judged, Objective, describe_output, find_logits, own_loss
 from .reading import Forward, Reader, read_batch
 from .tree import map_tensors, named_inputs, tensors_in
@@ -24,6 +24,7 @@ __all__ = [
     "Loss",
     "Objective",
     "Reader",
+    "broadcasts",
     "check_devices",
     "class_axis",
     "describe_output",

@@ -28,6 +28,7 @@ class Judged:
     logits  the tensor that a loss by name looks at, None if the model returns a loss alone
     target  what it was compared with
     kind    "cross_entropy", "mse" or "other"; found out only when asked for
+    function, compared   what computed the loss, if not the model, and from which outputs
     """
 
     loss: Tensor | None
@@ -35,6 +36,8 @@ class Judged:
     logits: Tensor | None
     target: Any
     kind: str | None = None
+    function: losses.Loss | None = None
+    compared: Any = None
 
 
 class Objective:
@@ -59,10 +62,15 @@ class Objective:
 
         A loss that was given is used, whatever the model returns; a loss by name on the logits in it. "auto" and None
         take the loss that the model returns; "auto" else compares with the target by its type.
-        Raises InputError where the loss needs a target and there is none, and where there is one and no loss.
+        Raises InputError where the loss needs a target and there is none, where there is one and no loss, and where a
+        loss by name would compare all outputs with all targets.
         """
         chosen = self._choose(outputs, batch)
-        return None if chosen is None else (chosen.name, chosen.compute())
+        if chosen is None:
+            return None
+        if isinstance(self.given, str):  # nobody means to train on all outputs against all targets
+            losses.check_shapes(chosen.name, chosen.outputs, chosen.target)
+        return chosen.name, chosen.compute()
 
     def judge(self, outputs: Any, batch: Batch, loss: Tensor | None = None) -> Judged:
         """`compute` with everything that a report wants to know of it, and errors that name the loss.
@@ -98,7 +106,8 @@ class Objective:
         if chosen.own is logits:  # the loss is all that the model returned
             logits = None
         value = value.reshape(())
-        return Judged(value, chosen.name, logits, target, chosen.kind(value, logits, target))
+        kind = chosen.kind(value, logits, target)
+        return Judged(value, chosen.name, logits, target, kind, chosen.function, chosen.outputs)
 
     def _choose(self, outputs: Any, batch: Batch) -> _Choice | None:
         loss, target = self.given, batch.target

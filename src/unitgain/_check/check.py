@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -12,16 +12,16 @@ from torch import nn
 
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
-from .._run import loaders_kept
-from .._run.isolate import OptimizerLike, copied, put_back, random_state, random_state_kept
+from .._run import OptimizerLike, Run, in_place, loaders_kept
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
 from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
+from .broadcast import broadcast_shape
 from .coupling import coupling_facts
 from .facts import output_facts, target_facts
-from .gradients import gradient_facts, has_zeros, unblocked
+from .gradients import gradient_facts, unblocked
 from .job import Job, Step
 from .passes import Passes
 from .rehearsal import Plan, Rehearsal, Schedule
@@ -55,9 +55,10 @@ def check(
     step       in place of loss, for GANs, diffusion, penalties, modules without a forward of their own: a function
                (model, batch) -> loss, or -> a mapping with "loss" and, where there are such, "outputs" and "targets".
                backward and the optimizer's step are check's. A LightningModule's training_step is found by itself
-    steps      how many optimizer steps to rehearse, so that update ratios can be judged
-    optimizer  for the rehearsal: an optimizer over the model's parameters, or a function from parameters to one; SGD
-               with learning rate 0.01 if none is given. One that needs a closure (LBFGS) gets it
+    steps      how many optimizer steps to rehearse and take back, so that update ratios can be judged
+    optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all,
+               or a function from parameters to one; SGD with learning rate 0.01 if none is given. One that needs a
+               closure (LBFGS) gets it
     data       batches for the rehearsal's steps after the first: an iterable of batches of the same form, read again
                from its beginning when it ends. Without it, every step takes the one batch
     clip       largest norm of all gradients together, as clip_grad_norm_ has it
@@ -65,10 +66,11 @@ def check(
                every step
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
 
-    The model, the optimizer, gradients, buffers, training flags and random states are afterwards what they were,
-    bit for bit, also when the model raises. Without a loss (no targets, and none that the model returns), gradients are
-    measured with a random direction in place of the loss's, and rules about the loss stay silent; steps are refused,
-    since there is nothing to train on. A loss that is given and cannot be used is refused too.
+    Model, optimizer, batch, random states and whatever module runs in the loss are afterwards what they were, bit for
+    bit, also when anything raises (docs/limitations.md says what cannot be taken back). Without a loss (no targets, and
+    none that the model returns), gradients are measured with a random direction in place of the loss's, and rules about
+    the loss stay silent; steps are refused, since there is nothing to train on. A loss that is given and cannot be used
+    is refused too.
 
     Raises InputError, naming the input, for a batch or a loss that does not fit, and when the model raises
     (with the model's own exception as its cause).
@@ -82,18 +84,11 @@ def check(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     plan = Plan(steps, optimizer, data, clip, schedule)
     job = Job.of(model, batch, loss, step)
-    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-        raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
-
-    loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()
-    with (
-        torch.inference_mode(False),
-        random_state_kept(),
-        loaders_kept(*([] if data is None else [data])),
-        loss_kept,
-        _own_copy(model, optimizer, steps) as (twin, twin_optimizer),
-    ):
-        record = _measure(twin, job, plan, twin_optimizer)
+    kept = loaders_kept(*([] if data is None else [data]))
+    given = plan.optimizer if steps and isinstance(plan.optimizer, torch.optim.Optimizer) else None
+    extra = [one for one in (step, schedule) if one is not None]
+    with kept, in_place(model, optimizer=given, batch=batch, loss=loss, extra=extra) as run:
+        record = _measure(model, job, plan, run)
     diagnosis = diagnose(record, select=select, ignore=ignore)
     for finding in diagnosis.findings:
         record.add_finding(finding.code, finding.severity, finding.site, finding.to_dict())
@@ -101,48 +96,23 @@ def check(
     return Report(record, diagnosis)
 
 
-@contextlib.contextmanager
-def _own_copy(
-    model: nn.Module, optimizer: OptimizerLike | None, steps: int
-) -> Iterator[tuple[nn.Module, torch.optim.Optimizer | None]]:
-    """A copy to work on; for a look without steps the model itself, put back afterwards, if it has no copy."""
-    given = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
-    twins = copied(model, given if steps else None)
-    if not isinstance(twins, str):
-        yield twins
-    elif steps:
-        raise InputError(
-            f"steps={steps}: the model cannot be copied for a rehearsal ({twins}); check it with steps=0, move it to a "
-            "device with more room, or watch real training with unitgain.Probe"
-        )
-    else:
-        with put_back(model):
-            yield model, None
-
-
-def _measure(
-    model: nn.Module, job: Job, plan: Plan, copied_optimizer: torch.optim.Optimizer | None
-) -> Record:
-    """The measured passes of one check, on a model that may be changed."""
-    if not model.training:
-        model.train()
-    rehearsal = Rehearsal(plan, model, copied_optimizer) if plan.steps else None
+def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
+    """The measured passes of one check, inside of a run."""
+    rehearsal = Rehearsal(plan, model, run) if plan.steps else None
     optimizer = None if rehearsal is None else rehearsal.optimizer
     facts: dict[str, Any] = {
         "mode": "check",
         "model": model_facts(model),
         "rehearsed_steps": plan.steps,
     }
-    as_before = random_state()
     facts["coupling"] = (
-        coupling_facts(model, job.batch, find_logits)
+        coupling_facts(model, job.batch, find_logits, run)
         if job.step is None
         else {"reason": f"step {job.step_name} runs the model in its own way"}
     )
+    passes = Passes(model, job, run)
+    passes.train()
     running = snapshot(model)
-    other = (
-        copied(model) if has_zeros(model) else ""
-    )  # taken now: later it has hooks, and may have been trained
     probe = Probe(
         model,
         optimizer,
@@ -152,7 +122,7 @@ def _measure(
         maps=True,
         strict=True,
     )
-    passes = Passes(model, job, probe)
+    passes.probe = probe
     silent: list[str] = []
     first = None
 
@@ -178,17 +148,33 @@ def _measure(
                 facts["same_units"] = same_units(model)
             if rehearsal is not None:
                 rehearsal.step(done, functools.partial(again, batch))
+        if rehearsal is not None:
+            _log_what_the_last_step_gave(probe, passes, next(batches), plan.steps)
         probe.flush()
     assert first is not None
-    if silent and not isinstance(other, str):
-        facts["unblocked"] = unblocked(Passes(other[0], job), silent, as_before)
     facts["gradient_source"] = "loss" if first.loss is not None else "random"
     if first.loss is not None:
         facts["loss"] = {"name": first.name, "kind": first.kind, "value": float(first.loss.detach())}
     facts["target"] = target_facts(first.target, first.logits, first.kind or "other")
+    if first.function is not None and (compared := broadcast_shape(first)):
+        facts["target"] |= {"shape": list(first.target.shape), "broadcast": compared}
     facts["output"] = output_facts(first.logits, first.target, probe.record)
     if rehearsal is not None:
         facts["optimizer"] = optimizer_facts(rehearsal.optimizer)
         facts.update(rehearsal.facts())
+    if silent:
+        facts["unblocked"] = unblocked(Passes(model, job, run), silent)
+    if run.not_rewound:
+        facts["not_rewound"] = run.not_rewound
     probe.record.set_meta("facts", facts)
     return probe.record
+
+
+def _log_what_the_last_step_gave(probe: Probe, passes: Passes, batch: Batch, steps: int) -> None:
+    try:
+        with probe.unmeasured():
+            done = passes.run(batch, backward=False)
+    except InputError:
+        return  # the model does not bear what the step made of its weights; the losses before say it
+    if done.loss is not None:
+        probe.record.log(steps, loss=float(done.loss.detach()))

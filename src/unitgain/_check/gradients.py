@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 
@@ -22,24 +20,20 @@ def gradient_facts(model: nn.Module) -> tuple[dict[str, int], list[str]]:
     return {"reached": len(reached), "of": len(trainable)}, silent
 
 
-def has_zeros(model: nn.Module) -> bool:
-    """Whether there are zero-initialized parameters whose effect may have to be tried out."""
-    return any(_is_zero(p) for p in model.parameters())
-
-
-def unblocked(passes: Passes, silent: list[str], as_before: Callable[[], None]) -> list[str]:
+def unblocked(passes: Passes, silent: list[str]) -> list[str]:
     """Which of the silent parameters get a gradient once all-zero parameters have moved a little.
 
     Zero-initialized residual ends, SkipInit and zero heads stop the gradient at step 0 only. Whether that is
-    the reason is tried out, on another copy, rather than guessed from names.
+    the reason is tried out, from the state in which the check began, rather than guessed from names.
     """
+    passes.rewind()
     model = passes.model
-    as_before()  # the same masks are drawn
-    model.train()
+    zeros = [p for p in model.parameters() if _is_zero(p)]
+    if not zeros:
+        return []
     with torch.no_grad():
-        for p in model.parameters():
-            if _is_zero(p):
-                p.normal_(0, _NUDGE)
+        for p in zeros:
+            p.normal_(0, _NUDGE)
     try:
         passes.run()
     except InputError:

@@ -9,23 +9,36 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .._batch import Batch, Judged, find_logits, kind_of, own_loss
+from .._run import Run
 from ..probe import Probe
 from .job import Job
 
 
 class Passes:
-    """Runs a job on a model that may be changed, measured by a Probe if there is one."""
+    """Runs a job on a model inside of a run, which puts it back, measured by a Probe if there is one."""
 
-    def __init__(self, model: nn.Module, job: Job, probe: Probe | None = None):
-        self.model, self.job, self.probe = model, job, probe
+    def __init__(self, model: nn.Module, job: Job, run: Run):
+        self.model, self.job = model, job
+        self.probe: Probe | None = None
+        self._run = run
 
-    def run(self, batch: Batch | None = None) -> Judged:
+    def train(self) -> None:
+        if not self.model.training:
+            self.model.train()
+
+    def rewind(self) -> None:
+        """The model is as it was before the first pass, in training mode."""
+        self._run.rewind()
+        self.train()
+
+    def run(self, batch: Batch | None = None, *, backward: bool = True) -> Judged:
         """Forward, loss and backward of the job's batch, or of another one."""
         given = self.job.batch if batch is None else batch
         fresh = given.clone()
         with torch.enable_grad():
             done = self._forward(fresh) if self.job.step is None else self._step(fresh)
-            self._backward(done, given)
+            if backward:
+                self._backward(done, given)
         return done
 
     # ---- forward and loss ----------------------------------------------------------------------------------
@@ -82,13 +95,13 @@ class Passes:
             return
         try:
             if done.loss is not None:
-                start.backward()
+                self._run.backward(start)
             else:
                 generator = torch.Generator(start.device).manual_seed(0)
                 direction = torch.randn(
                     start.shape, generator=generator, device=start.device, dtype=torch.float32
                 )
-                start.backward(direction.to(start.dtype) / start.numel() ** 0.5)
+                self._run.backward(start, direction.to(start.dtype) / start.numel() ** 0.5)
         except Exception as error:
             who = "the model" if self.job.step is None else f"the loss of step {self.job.step_name}"
             raise InputError(self._blame(who, "in backward", error, batch)) from error

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import inspect
 import math
-import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +14,8 @@ from torch.optim import Optimizer
 
 from .._base import InputError
 from .._batch import Batch, Judged, describe_tensor
-from .._run.isolate import OptimizerLike, optimizer_for
+from .._run import OptimizerLike, Run, optimizer_for
+from ..optim import unwrapped
 from .job import Job, is_lightning
 
 Schedule = Any  # a scheduler of torch's, or a function from an optimizer to one
@@ -36,6 +35,9 @@ class Plan:
         steps, optimizer, data = self.steps, self.optimizer, self.data
         if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
             raise InputError(f"steps: expected a whole number of at least 0, got {steps!r}")
+        if isinstance(optimizer, Optimizer) or hasattr(optimizer, "optimizer"):
+            optimizer = unwrapped(optimizer, "optimizer")
+            object.__setattr__(self, "optimizer", optimizer)
         if optimizer is not None and not isinstance(optimizer, Optimizer) and not callable(optimizer):
             raise InputError(
                 "optimizer: expected a torch optimizer or a function from parameters to one, got "
@@ -86,14 +88,15 @@ class Plan:
 
 
 class Rehearsal:
-    """The optimizer's side of the steps, on a model that may be changed."""
+    """The optimizer's side of the steps, inside of a run, which puts everything back."""
 
-    def __init__(self, plan: Plan, model: nn.Module, copied: Optimizer | None):
+    def __init__(self, plan: Plan, model: nn.Module, run: Run):
         self.plan, self.model = plan, model
         given, schedule = plan.optimizer, plan.schedule
         if given is None and is_lightning(model):
             given, schedule = _configured(model, schedule)
-        self.optimizer = optimizer_for(model, given, copied)
+        self.optimizer = optimizer_for(model, given)
+        run.keep(self.optimizer, "optimizer")  # a function may have given one that was there before
         self.schedule = _schedule_over(self.optimizer, schedule)
         self.needs_closure = _needs_closure(self.optimizer)
         self.clipped = 0  # steps
@@ -138,14 +141,10 @@ class Rehearsal:
         self.optimizer.step(closure)  # type: ignore[arg-type]
 
     def _advance(self, loss: Tensor) -> None:
-        with (
-            warnings.catch_warnings()
-        ):  # a copied scheduler misses the mark that its original left on the optimizer
-            warnings.filterwarnings("ignore", r".*optimizer\.step\(\)")
-            if isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
-                self.schedule.step(float(loss.detach()))
-            else:
-                self.schedule.step()
+        if isinstance(self.schedule, torch.optim.lr_scheduler.ReduceLROnPlateau):
+            self.schedule.step(float(loss.detach()))
+        else:
+            self.schedule.step()
 
 
 def _is_scheduler(schedule: Any) -> bool:
@@ -153,11 +152,8 @@ def _is_scheduler(schedule: Any) -> bool:
 
 
 def _schedule_over(optimizer: Optimizer, schedule: Schedule | None) -> Any:
-    """A scheduler of the rehearsal's own: a given one is copied, so that it stays where it is."""
-    if schedule is None:
-        return None
-    if _is_scheduler(schedule):
-        return copy.deepcopy(schedule, {id(schedule.optimizer): optimizer})
+    if schedule is None or _is_scheduler(schedule):
+        return schedule
     made = schedule(optimizer)
     if not _is_scheduler(made):
         raise InputError(f"schedule: the function gave {type(made).__name__}, not a learning-rate scheduler")

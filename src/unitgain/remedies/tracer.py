@@ -20,6 +20,7 @@ from .._base import InputError
 from .._batch import named_inputs, tensors_in
 from ..probe import modules
 from ..probe.dataflow import Dataflow, Origin, Origins, union
+from ..probe.sites import unique_name
 from ..stats import shape_of
 from .wiring import Elementwise, Node, Wiring, activation_of
 
@@ -45,6 +46,7 @@ class Tracer:
         self._flow = _Flow(self._origins, self._saw_function)
         self._stack: list[tuple[str, nn.Module, bool]] = []
         self._calls: dict[str, int] = {}
+        self._paths = {path for path, *_ in modules.walk(model)}
         self._names = {id(p): n for n, p in model.named_parameters(remove_duplicate=True)}
         self._activations = {
             id(m): f for _, m, leaf, _ in modules.walk(model) if leaf and (f := activation_of(m)) is not None
@@ -67,7 +69,8 @@ class Tracer:
         self._origins.clear()
         self._stack.clear()
         self._calls.clear()
-        for name, tensor in named_inputs(*inputs):
+        for label, tensor in named_inputs(*inputs):
+            name = unique_name(label, "", self._paths)
             self.wiring.add(Node(name, "", "input", "data", 0, shape=shape_of(tensor)))
             self._origins[tensor] = Origin((name,), True)
         for parameter in self.model.parameters():
@@ -106,7 +109,8 @@ class Tracer:
             call = self._calls[path] = self._calls.get(path, 0) + 1
             function = self._activations.get(id(module))
             node = Node(
-                name=(path or "output") + (f"#{call}" if call > 1 else ""), path=path, call=call,
+                name=unique_name((path or "output") + (f"#{call}" if call > 1 else ""), path, self._paths),
+                path=path, call=call,
                 role="activation" if function is not None else modules.role(module),
                 label=_label(function, type(module).__name__), position=len(self.wiring.nodes), module=module,
                 function=function, subtracts_mean=modules.subtracts_mean(module), shape=shape_of(first),
@@ -139,7 +143,8 @@ class Tracer:
             if role == "activation":
                 function = _bound(self._flow.current, args, kwargs)
             node = Node(
-                name=base + (f"#{call}" if call > 1 else ""), path=path, call=call, role=role,
+                name=unique_name(base + (f"#{call}" if call > 1 else ""), path, self._paths), path=path, call=call,
+                role=role,
                 label=_label(function, name), position=len(self.wiring.nodes), function=function,
                 subtracts_mean={"batch_norm": "channel", "layer_norm": "layer", "group_norm": "group"}.get(name),
                 shape=shape_of(tensor), parameters=parameters, **wired,

@@ -19,8 +19,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from .._base import InputError
-from .._run import generator_states, is_stateful, loader_state, loaders_kept, set_generators, set_loader_state
-from . import checkpoint, randomness
+from .._run import (
+    generator_states,
+    is_stateful,
+    loader_state,
+    loaders_kept,
+    random_states,
+    set_generators,
+    set_loader_state,
+)
+from . import checkpoint
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -111,7 +119,7 @@ class Resume:
             _put_data(learn, state)
             source = iter(loader)
         else:
-            randomness.put(state["start"]["random"])
+            random_states.put(state["start"]["random"])
             set_generators(loader, state["start"]["generators"])
             source = iter(loader)
             for _ in range(state["batch"]):
@@ -173,7 +181,7 @@ def take(learn: Learner) -> dict[str, Any]:
         "optimizer": learn.optimizer.state_dict(), "optimizer_class": type(learn.optimizer).__qualname__,
         "callbacks": {key: state for key, state in callbacks.items() if state},
         "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
-        "random": _of_all_ranks(learn, randomness.take()),
+        "random": _of_all_ranks(learn, random_states.take()),
         "start": learn.position.start if inside else {},
         "train": loader_state(learn.data.train), "valid": loader_state(learn.data.valid),
     }  # fmt: skip
@@ -218,7 +226,7 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         learn.clock.seconds = state.get("seconds", 0.0)
     everyone = state["random"]
     if learn.rank < len(everyone):
-        randomness.put(everyone[learn.rank])
+        random_states.put(everyone[learn.rank])
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -233,7 +241,7 @@ def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def untouched(learn: Learner) -> Iterator[None]:
     """Whatever is read from the data meanwhile: orders and random states come back as they were."""
     loaders = [loader for loader in (learn.data.train, learn.data.valid) if loader is not None]
-    with randomness.unchanged(), loaders_kept(*loaders):
+    with random_states.kept(), loaders_kept(*loaders):
         yield
 
 
@@ -266,7 +274,7 @@ def _of_all_ranks(learn: Learner, state: dict[str, Any]) -> list[Any]:
 
 
 def _origin(loader: Any) -> dict[str, Any]:
-    return {"random": randomness.take(), "generators": generator_states(loader)}
+    return {"random": random_states.take(), "generators": generator_states(loader)}
 
 
 def _put_data(learn: Learner, state: dict[str, Any]) -> None:
