@@ -61,7 +61,9 @@ def sgd(parameters: Any) -> torch.optim.Optimizer:
 
 
 def losses_of(report: Any) -> list[float]:
-    return report.record.metric("loss")[1].tolist()
+    """Of the steps, without that after the last one."""
+    steps = report.record.facts["rehearsed_steps"]
+    return report.record.metric("loss")[1].tolist()[:steps]
 
 
 def test_the_first_step_is_on_the_batch_and_the_others_on_those_of_data() -> None:

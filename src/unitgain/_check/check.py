@@ -98,8 +98,6 @@ def check(
 
 def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     """The measured passes of one check, inside of a run."""
-    rehearsal = Rehearsal(plan, model, run) if plan.steps else None
-    optimizer = None if rehearsal is None else rehearsal.optimizer
     facts: dict[str, Any] = {
         "mode": "check",
         "model": model_facts(model),
@@ -110,6 +108,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
         if job.step is None
         else {"reason": f"step {job.step_name} runs the model in its own way"}
     )
+    rehearsal = Rehearsal(plan, model, run) if plan.steps else None  # from here on nothing is rewound
+    optimizer = None if rehearsal is None else rehearsal.optimizer
     passes = Passes(model, job, run)
     passes.train()
     running = snapshot(model)
@@ -148,8 +148,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 facts["same_units"] = same_units(model)
             if rehearsal is not None:
                 rehearsal.step(done, functools.partial(again, batch))
-        if rehearsal is not None:
-            _log_what_the_last_step_gave(probe, passes, next(batches), plan.steps)
+        if rehearsal is not None and plan.data is None:
+            _log_what_the_last_step_gave(probe, passes, plan.steps)
         probe.flush()
     assert first is not None
     facts["gradient_source"] = "loss" if first.loss is not None else "random"
@@ -170,10 +170,10 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     return probe.record
 
 
-def _log_what_the_last_step_gave(probe: Probe, passes: Passes, batch: Batch, steps: int) -> None:
+def _log_what_the_last_step_gave(probe: Probe, passes: Passes, steps: int) -> None:
     try:
         with probe.unmeasured():
-            done = passes.run(batch, backward=False)
+            done = passes.run(backward=False)
     except InputError:
         return  # the model does not bear what the step made of its weights; the losses before say it
     if done.loss is not None:
