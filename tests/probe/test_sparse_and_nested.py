@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from unitgain import Probe, check, stats
-from unitgain.probe.probe import _LONGEST_REASON
+from unitgain.probe.failing import LONGEST_REASON
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*(Sparse (CSR|BSR|CSC|invariant)|nested tensors).*:UserWarning"
@@ -179,6 +179,6 @@ def test_an_error_of_many_lines_is_a_warning_of_a_few_words(monkeypatch) -> None
     (warning,) = caught
     text = str(warning.message)
     assert "\n" not in text
-    assert len(text) < _LONGEST_REASON + 200
+    assert len(text) < LONGEST_REASON + 200
     assert text.endswith("Training goes on.")
     assert probe.record.steps() == []

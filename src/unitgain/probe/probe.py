@@ -34,7 +34,6 @@ from .weights import Weights
 from .writer import StepWriter
 
 _MOST_BREAKS = 20
-_LONGEST_REASON = 200  # characters of an error in a warning
 
 
 class Probe:
