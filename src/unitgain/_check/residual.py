@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .. import stats
-from ..probe.dataflow import tensors_in
+from .._batch import named_inputs, tensors_in
 from ..probe.modules import channel_axis
 from ..stats import Partial
 
@@ -181,7 +181,7 @@ class Watch(TorchFunctionMode):
         call = self._calls[path] = self._calls.get(path, 0) + 1
         given = list(tensors_in((args, kwargs)))
         if not self._frames:
-            for tensor in given:
+            for _name, tensor in named_inputs(args, kwargs):
                 self._remember(tensor, self._node())
         first = next((t for t in given if t.is_floating_point() and t.dim() > 1), None)
         start = (
@@ -195,7 +195,7 @@ class Watch(TorchFunctionMode):
             return
         tensor = next((t for t in tensors_in(output) if t.is_floating_point()), None)
         node = self._of(tensor) if tensor is not None else None
-        if tensor is None or node is None or node is frame.node or tuple(tensor.shape) != frame.last.shape:
+        if tensor is None or node is None or node is frame.node or stats.shape_of(tensor) != frame.last.shape:
             return
         frame.last.block = self._summary(tensor, node, frame.last.axis)
         frame.last.after = "relu" if node.kind == "relu" and node.source is frame.node else "other"
@@ -286,7 +286,7 @@ class Watch(TorchFunctionMode):
         end = branch.end if branch.end is not None else self._summary(tensor, branch)
         frame = self._frames[-1] if self._frames else _Frame("", 1, None)
         return Sum(
-            path=frame.path, call=frame.call, shape=tuple(a.shape), block=end, branch=end,
+            path=frame.path, call=frame.call, shape=stats.shape_of(a), block=end, branch=end,
             axis=branch.axis if branch.axis is not None else skip.axis, transition=own[1 - number] > 0, alpha=alpha,
             made_by=branch.ends_in, power=branch.power, skip_made_by=skip.ends_in, skip_power=skip.power,
         )  # fmt: skip
@@ -326,7 +326,7 @@ class Watch(TorchFunctionMode):
         if axis is None and node is not None:
             axis = node.axis
         if axis is None or axis >= tensor.dim():
-            axis = channel_axis(None, tuple(tensor.shape))
+            axis = channel_axis(None, stats.shape_of(tensor))
         with torch._C.DisableTorchFunction():
             return stats.summarize(tensor, channel_axis=axis)
 

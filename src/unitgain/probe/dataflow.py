@@ -7,9 +7,8 @@ remembers for every tensor (by weak reference) the sites that it came from.
 
 from __future__ import annotations
 
-import dataclasses
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .._batch import tensors_in
 from . import functions
 
 
@@ -87,26 +87,6 @@ class Origins:
         return tuple(o for t in tensors_in(value) if (o := self[t]) is not None)
 
 
-def tensors_in(value: Any, depth: int = 4) -> Iterator[Tensor]:
-    """All tensors in nested lists, tuples, mappings and dataclasses, first come first."""
-    if isinstance(value, Tensor):
-        yield value
-    elif depth and isinstance(value, (list, tuple)):
-        for item in value:
-            yield from tensors_in(item, depth - 1)
-    elif depth and isinstance(values := getattr(value, "values", None), Callable):
-        for item in values():
-            yield from tensors_in(item, depth - 1)
-    elif depth and dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for name in fields_of(value):
-            yield from tensors_in(getattr(value, name, None), depth - 1)
-
-
-def fields_of(value: Any) -> list[str]:
-    """Names of a dataclass instance's fields."""
-    return [field.name for field in dataclasses.fields(value)]
-
-
 def union(origins: Iterable[Origin]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(site for origin in origins for site in origin.sites))
 
@@ -157,11 +137,14 @@ class Dataflow(TorchFunctionMode):
 _MASKING = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill_", "triu", "tril"}
 
 
+@torch.no_grad()  # checkpointing counts what is saved for backward
 def _breaks(func: Any, args: Any, out: Any) -> bool:
     """Whether a function made NaN or infinity out of finite tensors. Waits for an accelerator."""
     if (
         not isinstance(out, Tensor)
         or not out.is_floating_point()
+        or out.layout is not torch.strided
+        or out.is_nested
         or getattr(func, "__name__", "") in _MASKING
     ):
         return False

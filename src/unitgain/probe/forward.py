@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -13,9 +13,10 @@ from torch.utils.hooks import RemovableHandle
 
 from .. import stats
 from .._base import InputError
+from .._batch import named_inputs, tensors_in
 from ..record import pack_map
 from . import functions, modules
-from .dataflow import Dataflow, Origin, Origins, tensors_in
+from .dataflow import Dataflow, Origin, Origins
 from .options import FLAT_SAMPLE, SELDOM, Options
 from .recompute import Recomputation, Recomputed
 from .sites import Draft, mark_residual_ends, unique_name
@@ -35,6 +36,7 @@ class Forward:
     step          what is measured goes there; the Probe sets it
     gradients     whether gradients were enabled when the running hook was called; the guard sets it
     flow          the mode that follows functions, while it is on
+    idle          True while nothing is to be measured
     failed_in     path of the innermost module whose forward raised
     drafts        the sites so far, in execution order
     breaks        functions that made NaN or infinity out of finite tensors
@@ -55,6 +57,7 @@ class Forward:
         self.gradients = True
         self.flow: Dataflow | None = None
         self.failed_in: str | None = None
+        self.idle = False
         self.drafts: dict[str, Draft] = {}
         self.inputs: dict[str, Draft] = {}
         self.breaks: list[dict[str, Any]] = []
@@ -66,6 +69,8 @@ class Forward:
         self._origins = Origins()
         self._suspended = False  # flow is there, but taken off
         self._in_pass = False
+        self._open = False  # in a pass that is not a call of the model's own forward
+        self._entered = 0  # tensors that came into such a pass
         self._measuring = False
         self._examples = options.examples
         self._recomputation = Recomputation()
@@ -99,7 +104,7 @@ class Forward:
                 self._hooks.append(module.register_forward_hook(self._guard(hook), with_kwargs=True))
             if follow and not is_root:
                 enter = functools.partial(self._push, path, module, leaf)
-                self._hooks.append(module.register_forward_pre_hook(self._guard(enter)))
+                self._hooks.append(module.register_forward_pre_hook(self._guard(enter), with_kwargs=True))
                 self._hooks.append(module.register_forward_hook(self._guard(self._pop), always_call=True))
         self._hooks += more()
 
@@ -129,18 +134,58 @@ class Forward:
     def abandon(self) -> None:
         """Forgets a pass that has not ended: an interrupt skips even the hooks that are always called."""
         self.leave_flow()
-        self._in_pass = False
+        self._in_pass = self._open = False
+
+    def open(self, *, again: bool = False) -> None:
+        """A pass begins of which the model's own forward may be no part. What comes into its modules from elsewhere is
+        the input. again: it goes on after a call of the model's own forward; functions are the loss's from here on."""
+        self._in_pass = self._open = True
+        self._measuring = self.gradients or self._always
+        if again and self._measuring:
+            self._push("", self._model, False)
+        elif self._measuring:
+            self._reset()
+            self._entered = 0
+            self._examples = self._options.examples
+            self._follow()
+
+    def close(self, output: Tensor | None = None) -> None:
+        """Such a pass ends. output: what the loss looks at. Unless it is given, or a call of the model's own forward
+        has returned it, what was measured last is taken for it."""
+        if not self._open:  # this step is not measured, or measuring has failed
+            return
+        last = [
+            d for d in self.drafts.values() if d.attributes["role"] not in ("loss", "softmax") and d.shape
+        ]
+        known = any(draft.attributes.get("output") for draft in last)
+        if not self._measuring:
+            pass
+        elif output is not None and not known and not self._structure_known:
+            self._mark_output(self._model, output)
+        elif output is not None and self._is_site_of_its_own():
+            self._measure_site("output", output, path="", module=self._model, role="other", sources=())
+        elif last and not known and not self._structure_known:
+            last[-1].attributes["output"] = True
+        self.abandon()
+        self._measuring = False
+        self._stack.clear()
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model's own forward begins."""
         self._reset()
-        self._in_pass = True
+        self._in_pass, self._open = True, False
         self._measuring = self.gradients or self._always
         if not self._measuring:
             return
-        given = list(tensors_in((args, kwargs)))
-        self._examples = self._options.examples or (given[0].shape[0] if given and given[0].dim() else None)
-        self._measure_inputs(args, kwargs)
+        named = list(named_inputs(args, kwargs))
+        self._examples = self._options.examples or (
+            named[0][1].size(0) if named and named[0][1].dim() else None
+        )
+        self._measure_inputs(named)
+        self._follow()
+
+    def _follow(self) -> None:
+        """Functions between modules are followed from here on, where there is something to learn from them."""
         if (not self._structure_known or self._has_functions) and not modules.is_compiled(self._model):
             exact = self._options.limit is None and not self._structure_known
             watched = self._saw_break if exact else None
@@ -162,9 +207,13 @@ class Forward:
             pass
         elif not self._structure_known:
             self._mark_output(module, first)
-        elif self.output_name in self.drafts:
+        elif self._is_site_of_its_own():
             self._measure_site(self.output_name, first, path="", module=module, role="other", sources=())
         self._stack.clear()
+
+    def _is_site_of_its_own(self) -> bool:
+        """Whether the model's output is none of its modules'."""
+        return "output" in self.drafts and self.drafts["output"].path == ""
 
     def leave_flow(self) -> None:
         if self.flow is not None:
@@ -183,7 +232,9 @@ class Forward:
             else:
                 self.flow.__enter__()
 
-    def _push(self, path: str, module: nn.Module, leaf: bool, *_: Any) -> None:
+    def _push(self, path: str, module: nn.Module, leaf: bool, *called: Any) -> None:
+        if self._open and self._measuring and called and len(self._stack) == 1:
+            self._measure_entering(*called[1:])
         self._stack.append((path, module, leaf))
         self.failed_in = None  # whatever raised before was caught
         self._aim_flow()
@@ -204,6 +255,8 @@ class Forward:
 
     def _wants(self) -> bool:
         """Whether a forward call outside or inside of the model's own forward is to be measured now."""
+        if self.idle:
+            return False
         if self._in_pass:
             return self._measuring
         return not in_backward() and (self.gradients or self._always)
@@ -282,14 +335,17 @@ class Forward:
         if self._wants():
             self._measure_site(name, tensor, path="", module=None, role="other", sources=())
 
-    def _measure_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _measure_entering(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Of what a module is called with in an open pass, what no module of the model has made."""
+        fresh: list[tuple[str, Tensor]] = []
+        for tensor in tensors_in((args, kwargs)):
+            if self._origins[tensor] is None and all(tensor is not known for _, known in fresh):
+                fresh.append((f"input[{self._entered}]" if self._entered else "input", tensor))
+                self._entered += 1
+        self._measure_inputs(fresh)
+
+    def _measure_inputs(self, named: Iterable[tuple[str, Tensor]]) -> None:
         options = self._options
-        named: list[tuple[str, Tensor]] = []
-        for place, tensor in enumerate(tensors_in(args, depth=3)):
-            named.append(("input" if place == 0 else f"input[{place}]", tensor))
-        for key, value in kwargs.items():
-            for place, tensor in enumerate(tensors_in(value, depth=1)):
-                named.append((f"input[{key}]" + (f"[{place}]" if place else ""), tensor))
         for label, tensor in named:
             name = unique_name(label, "", self._paths)
             self._origins[tensor] = Origin((name,), True)
@@ -297,13 +353,13 @@ class Forward:
                 continue
             draft = self.inputs.get(name)
             if draft is None:
-                axis = modules.channel_axis(None, tuple(tensor.shape))
+                axis = modules.channel_axis(None, stats.shape_of(tensor))
                 draft = self.inputs[name] = Draft.of_input(name, tensor, axis)
             floating = tensor.is_floating_point()
             fits = floating and len(draft.shape) == tensor.dim()
             partial = stats.summarize(
                 tensor, channel_axis=draft.channel_axis if fits else None,
-                batch_axis=modules.batch_axis(None, tuple(tensor.shape), self._examples),
+                batch_axis=modules.batch_axis(None, stats.shape_of(tensor), self._examples),
                 cosine=floating, spread=options.limit is None and floating,
                 sample=options.sample if floating else 0, limit=options.limit, turn=self.step.turn,
             )  # fmt: skip
@@ -342,11 +398,12 @@ class Forward:
             return
         options, step = self._options, self.step
         if "activation" in options.signals:
-            if tensor.shape == draft.shape:
+            shape = stats.shape_of(tensor)
+            if shape == draft.shape:
                 channel_axis, batch_axis = draft.channel_axis, draft.batch_axis
             else:
                 channel_axis = draft.channel_axis if len(draft.shape) == tensor.dim() else None
-                batch_axis = modules.batch_axis(module, tuple(tensor.shape), self._examples)
+                batch_axis = modules.batch_axis(module, shape, self._examples)
             exact = options.limit is None
             how = {
                 "channel_axis": channel_axis,
@@ -372,7 +429,7 @@ class Forward:
     def _keep_map(self, draft: Draft, tensor: Tensor) -> None:
         """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
         flat = draft.function.range if draft.function is not None else stats.Range()
-        if flat.saturated == (None, None) or draft.channel_axis is None:
+        if flat.saturated == (None, None) or draft.channel_axis is None or not stats.is_plain(tensor):
             return
         flags = stats.saturated(tensor, flat)
         if tensor.dim() == 4 and draft.channel_axis == 1:

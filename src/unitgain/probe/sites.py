@@ -76,7 +76,7 @@ class Draft:
         if module is not None and leaf:
             function = functions.of_module(module)
             subtracts_mean = modules.subtracts_mean(module)
-        shape = tuple(tensor.shape)
+        shape = stats.shape_of(tensor)
         inherited = (
             producer.channel_axis if producer is not None and len(producer.shape) == len(shape) else None
         )
@@ -109,7 +109,7 @@ class Draft:
     def of_input(cls, name: str, tensor: Tensor, channel_axis: int | None) -> Draft:
         integer = not tensor.is_floating_point()
         draft = cls(
-            name=name, path="", call=1, position=0, module="Tensor", shape=tuple(tensor.shape),
+            name=name, path="", call=1, position=0, module="Tensor", shape=stats.shape_of(tensor),
             dtype=str(tensor.dtype).removeprefix("torch."),
             channel_axis=None if integer else channel_axis, batch_axis=0 if tensor.dim() else None,
         )  # fmt: skip
@@ -121,6 +121,9 @@ class Draft:
 
 def _describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
     """What a prescription for an input needs: its channels' scales, whether it is a mask, which examples are bad."""
+    if not stats.is_plain(tensor):
+        values = stats.stored(tensor)
+        return {"binary": bool(((values == 0) | (values == 1)).all()), "sparse": not tensor.is_nested}
     bad = ~torch.isfinite(tensor)
     asked = {"binary": ((tensor == 0) | (tensor == 1)).all(), "bad": bad.any()}
     if channel_axis is not None and tensor.shape[channel_axis] <= _MOST_CHANNELS:

@@ -5,11 +5,12 @@ lsuv_                                                                 every laye
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_    small repairs
-Snapshot                                                              taking any of them back, exactly
+Snapshot                                                              taking any of them back, exactly (from _run)
 wiring_of                                                             what runs after what
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
 """
 
+from .._run import Snapshot
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
@@ -17,7 +18,6 @@ from .passes import wiring_of
 from .registry import REMEDIES, Remedy
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
-from .snapshot import Snapshot
 from .structure import NormalizeInput, break_symmetry_, normalize_input_, recalibrate_, remove_redundant_bias_
 from .subject import State, Subject
 from .wiring import Branch, Neighbour, Node, Wiring

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.batch import Batch
+from .._batch import Batch
+from ..stats import is_plain
 from . import passes
 from .lever import Lever
 from .report import Change, Measured, RemedyReport, rms
@@ -76,7 +77,7 @@ def lsuv_(
     _check(target_std, target_mean, where, per, tol, max_iter)
     found = passes.read("lsuv_", model, batch)
     target = Target(target_std, target_mean if bias else None, per == "channel", tol, bias)
-    with passes.at_work(model):
+    with passes.at_work(model, found, sets_parameters=True):
         return _Run(model, found, target, where == "activation", branch_std).work(max_iter)
 
 
@@ -112,8 +113,11 @@ class _Run:
         def measure_raw(node: Node, y: Tensor, _: Any) -> None:
             if node.role in ("linear", "attention", "recurrent"):
                 raw[node.name] = Use(Lever(self.model, node), self.target).statistics(y)
+                if not is_plain(y):
+                    odd.add(node.name)
 
-        self._plan(passes.follow(self.model, self.batch, measure_raw), raw)
+        odd: set[str] = set()
+        self._plan(passes.follow(self.model, self.batch, measure_raw), raw, odd)
         if any(use.function is not None for use in self.uses.values()):
             passes.follow(self.model, self.batch, self._look)
         old = {n: p.detach().clone() for n, p in self.model.named_parameters()}
@@ -132,7 +136,7 @@ class _Run:
 
     # ---- what is to be done --------------------------------------------------------------------------------
 
-    def _plan(self, wiring: Wiring, raw: dict[str, tuple[float, float]]) -> None:
+    def _plan(self, wiring: Wiring, raw: dict[str, tuple[float, float]], odd: set[str]) -> None:
         used: dict[str, int] = {}
         for node in wiring.weights():
             for name in node.parameters:
@@ -147,7 +151,7 @@ class _Run:
             target = replace(self.target, std=self.branch_std) if node.name in ends else self.target
             use = self.uses[node.name] = Use(Lever(self.model, node), target)
             use.first = use.last = raw[node.name]
-            use.skip = use.lever.blocked
+            use.skip = use.lever.blocked or ("its output is sparse or nested" if node.name in odd else None)
             if use.skip is None and (norm := wiring.norm_after(node)) is not None:
                 use.skip = f"{norm.label} follows and undoes any scale"
             if use.skip is not None:

@@ -214,7 +214,7 @@ def _joined(*reports: RemedyReport) -> RemedyReport:
 
 @register("normalize-input", "normalize the input", cures=("UG201",))
 def _normalize_input(subject: Subject, finding: Finding) -> RemedyReport:
-    return RemedyReport("normalize the input", [subject.normalize_input()])
+    return RemedyReport("normalize the input", [subject.normalize_input(finding.site)])
 
 
 @register("remove-bias", "remove the bias", cures=("UG601",), when_asked=True)

@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import Batch
 from ..nn import calibrate_
 from ..probe import modules
+from ..stats import is_plain
 from . import fill, passes
 from .gains import forward_gain
 from .report import Change, RemedyReport, rms
@@ -29,7 +31,7 @@ def remove_redundant_bias_(model: nn.Module, batch: Any) -> RemedyReport:
     Raises InputError if the batch does not fit.
     """
     found = passes.read("remove_redundant_bias_", model, batch)
-    with passes.at_work(model):
+    with passes.at_work(model, found):
         wiring = passes.follow(model, found)
     report = RemedyReport("remove_redundant_bias_")
     uses: dict[int, int] = {}
@@ -97,6 +99,10 @@ class NormalizeInput(nn.Module):
     def of(cls, x: Tensor) -> NormalizeInput:
         """The statistics of a float tensor, by channel if it has at most 64. Raises InputError for values that are not
         finite and for constant input."""
+        if not is_plain(x):
+            raise InputError(
+                "normalize_input_: batch: the input is sparse or nested; scale the values that it stores"
+            )
         if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
             raise InputError("normalize_input_: batch: the input must hold finite floating-point numbers")
         axis = modules.channel_axis(None, tuple(x.shape))
@@ -134,13 +140,12 @@ class _Before:
         return _normalized(x, module.input_mean, module.input_std, self.axis)  # type: ignore[arg-type]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for i, value in enumerate(args):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return (*args[:i], self.normalize(module, value), *args[i + 1 :]), kwargs
-        for key, value in kwargs.items():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return args, {**kwargs, key: self.normalize(module, value)}
-        return args, kwargs
+        given = Batch(args, kwargs)
+        first = next(iter(given.floating().items()), None)
+        if first is None:
+            return args, kwargs
+        normalized = given.with_inputs({first[0]: self.normalize(module, first[1])})
+        return normalized.args, normalized.kwargs
 
 
 def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
@@ -150,7 +155,7 @@ def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
     that are not finite, constant or integer.
     """
     found = passes.read("normalize_input_", model, batch)
-    floats = [t for t in found.tensors() if t.is_floating_point()]
+    floats = list(found.floating().values())
     if not floats:
         raise InputError("normalize_input_: batch: it has no floating-point input to normalize")
     report = RemedyReport("normalize_input_")
@@ -175,7 +180,7 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
     are meant to be zero, and stay, as frozen ones do. Raises InputError if the batch does not fit.
     """
     found = passes.read("break_symmetry_", model, batch)
-    with passes.at_work(model):
+    with passes.at_work(model, found):
         wiring = passes.follow(model, found)
     report, names = RemedyReport("break_symmetry_"), {id(p): n for n, p in model.named_parameters()}
     silent = _may_be_zero(wiring)

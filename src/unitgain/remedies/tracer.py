@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import named_inputs, tensors_in
 from ..probe import modules
-from ..probe.dataflow import Dataflow, Origin, Origins, tensors_in, union
+from ..probe.dataflow import Dataflow, Origin, Origins, union
 from ..probe.sites import unique_name
+from ..stats import shape_of
 from .wiring import Elementwise, Node, Wiring, activation_of
 
 _PARAMETER = "parameter:"
@@ -61,15 +63,15 @@ class Tracer:
                 stack.callback(leave.remove)
             yield
 
-    def run(self, call: Callable[[], Any], inputs: Any) -> Wiring:
-        """One pass: call() runs the model on inputs, whose tensors are the data."""
+    def run(self, call: Callable[[], Any], inputs: tuple[Any, Any]) -> Wiring:
+        """One pass: call() runs the model on inputs (args, kwargs), whose tensors are the data."""
         self.wiring = Wiring()
         self._origins.clear()
         self._stack.clear()
         self._calls.clear()
-        for number, tensor in enumerate(tensors_in(inputs)):
-            name = unique_name("input" if number == 0 else f"input[{number}]", "", self._paths)
-            self.wiring.add(Node(name, "", "input", "data", 0, shape=tuple(tensor.shape)))
+        for label, tensor in named_inputs(*inputs):
+            name = unique_name(label, "", self._paths)
+            self.wiring.add(Node(name, "", "input", "data", 0, shape=shape_of(tensor)))
             self._origins[tensor] = Origin((name,), True)
         for parameter in self.model.parameters():
             self._origins[parameter] = Origin((_PARAMETER + self._names[id(parameter)],), True)
@@ -111,7 +113,7 @@ class Tracer:
                 path=path, call=call,
                 role="activation" if function is not None else modules.role(module),
                 label=_label(function, type(module).__name__), position=len(self.wiring.nodes), module=module,
-                function=function, subtracts_mean=modules.subtracts_mean(module), shape=tuple(first.shape),
+                function=function, subtracts_mean=modules.subtracts_mean(module), shape=shape_of(first),
                 parameters=tuple(self._names[id(p)] for p in module.parameters()), **_inputs(sources),
             )  # fmt: skip
             self.wiring.add(node)
@@ -145,7 +147,7 @@ class Tracer:
                 role=role,
                 label=_label(function, name), position=len(self.wiring.nodes), function=function,
                 subtracts_mean={"batch_norm": "channel", "layer_norm": "layer", "group_norm": "group"}.get(name),
-                shape=tuple(tensor.shape), parameters=parameters, **wired,
+                shape=shape_of(tensor), parameters=parameters, **wired,
             )  # fmt: skip
             self.wiring.add(node)
             if self.visit is not None and role == "linear":
