@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .._batch.batch import Batch
 from .._run.isolate import copied, random_state_kept
-from ..probe import modules
+from ..graph import modules
 from ..rules import CATALOGUE
 
 _PLACE = (

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from . import functions
+from ..graph import activations as functions
 
 
 @dataclass(frozen=True)

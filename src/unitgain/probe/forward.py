@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
+from ..graph import activations as functions
+from ..graph import modules
 from ..record import pack_map
-from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in
 from .options import FLAT_SAMPLE, SELDOM, Options
 from .recompute import Recomputation, Recomputed
@@ -192,7 +193,7 @@ class Forward:
         if self.flow is not None and self._stack:
             _, module, leaf = self._stack[-1]
             self._suspend_flow(modules.is_compiled(module))
-            self.flow.in_leaf = leaf and modules.role(module) == "other"
+            self.flow.in_leaf = leaf and modules.role_of(module) == "other"
             self.flow.paused = leaf and not self.flow.in_leaf
 
     def _wants(self) -> bool:
@@ -224,7 +225,7 @@ class Forward:
                 if len(known.sites) == 1:
                     self.drafts[known.sites[0]].attributes.setdefault("block", "block")
                 continue
-            role = modules.role(module) if leaf else "block"
+            role = modules.role_of(module) if leaf else "block"
             self._measure_site(
                 base + suffix,
                 tensor,

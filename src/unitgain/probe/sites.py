@@ -9,9 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from . import functions, modules
+from ..graph import activations as functions
+from ..graph import modules
+from ..graph.activations import Activation
 from .dataflow import Origin, union
-from .functions import Activation
 
 _MOST_CHANNELS = 64
 

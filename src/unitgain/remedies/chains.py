@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from .._batch.batch import Batch
-from ..probe import modules
+from ..graph import modules
 from .wiring import Node, Wiring, activation_of
 
 _EXAMPLES = 256
@@ -27,7 +27,7 @@ class Registered(Wiring):
             if not leaf:
                 continue
             function = activation_of(module)
-            role = "activation" if function is not None else modules.role(module)
+            role = "activation" if function is not None else modules.role_of(module)
             parameters = tuple(names[id(p)] for p in module.parameters())
             node = Node(path or "output", path, role, type(module).__name__, len(self.nodes), module=module,
                         function=function, inputs=(last,), parameters=parameters)  # fmt: skip

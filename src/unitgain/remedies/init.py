@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .._batch.batch import Batch
-from ..probe import modules
+from ..graph import modules
 from . import fill, passes
 from .chains import Registered, depths, noise_like, trial_input
 from .fill import Distribution, Mode, Scheme, Style
@@ -94,7 +94,7 @@ def init_(
     by_module = {id(n.module): n for n in reversed(wiring.weights()) if n.module is not None}
     for path, module, leaf, _ in modules.walk(model):
         chosen = any(fnmatchcase(path, pattern) for pattern in only)
-        if leaf and chosen and modules.role(module) in ("linear", "embedding", "recurrent", "attention"):
+        if leaf and chosen and modules.role_of(module) in ("linear", "embedding", "recurrent", "attention"):
             _Setter(plan, report, path, module, by_module.get(id(module)), done).set()
     if flat and read is not None:
         _take_out_the_draw(model, wiring, plan, read, report, only)
@@ -202,7 +202,7 @@ class _Setter:
         )
 
     def set(self) -> None:
-        role = modules.role(self.module)
+        role = modules.role_of(self.module)
         if role == "embedding":
             self._embedding()
         elif role == "recurrent":

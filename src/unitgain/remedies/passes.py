@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch.batch import Batch, check_devices, read_batch
 from .._run.isolate import put_back, random_state_kept
-from ..probe import modules
+from ..graph import modules
 from .tracer import Tracer
 from .wiring import Node, Wiring
 
@@ -30,7 +30,7 @@ def at_work(model: nn.Module) -> Iterator[None]:
     with torch.inference_mode(False), torch.no_grad(), random_state_kept(), put_back(model):
         model.train()
         for module in model.modules():
-            if modules.role(module) == "dropout":
+            if modules.role_of(module) == "dropout":
                 module.eval()
             elif isinstance(rate := getattr(module, "dropout", None), float) and rate:
                 rates.append((module, rate))  # attention and recurrent modules drop out by themselves

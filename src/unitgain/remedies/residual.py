@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..probe import modules
+from ..graph import modules
 from . import passes
 from .lever import Lever
 from .report import Change, RemedyReport

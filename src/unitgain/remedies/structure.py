@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from ..nn import calibrate_
-from ..probe import modules
+from ..graph import modules
 from . import fill, passes
 from .gains import forward_gain
 from .report import Change, RemedyReport, rms

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..probe import modules
+from ..graph import modules
 from ..probe.dataflow import Dataflow, Origin, Origins, tensors_in, union
 from .wiring import Elementwise, Node, Wiring, activation_of
 
@@ -87,7 +87,7 @@ class Tracer:
         self._flow.paused = bool(self._stack) and self._stack[-1][2]
 
     def _enter(self, path: str, leaf: bool, module: nn.Module, *_: Any) -> None:
-        known = leaf and (modules.role(module) != "other" or id(module) in self._activations)
+        known = leaf and (modules.role_of(module) != "other" or id(module) in self._activations)
         self._flow.in_leaf = True  # products with bare parameters are weights wherever they stand
         self._stack.append((path, module, known))
         self._aim()
@@ -106,7 +106,7 @@ class Tracer:
             function = self._activations.get(id(module))
             node = Node(
                 name=(path or "output") + (f"#{call}" if call > 1 else ""), path=path, call=call,
-                role="activation" if function is not None else modules.role(module),
+                role="activation" if function is not None else modules.role_of(module),
                 label=_label(function, type(module).__name__), position=len(self.wiring.nodes), module=module,
                 function=function, subtracts_mean=modules.subtracts_mean(module), shape=tuple(first.shape),
                 parameters=tuple(self._names[id(p)] for p in module.parameters()), **_inputs(sources),

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from .. import theory
 from .._base import InputError
-from ..probe import functions, modules
+from ..graph import activations as functions
+from ..graph import modules
 
 _WEIGHTED = ("linear", "embedding", "recurrent", "attention")
 # What leaves the scale of a signal as it is, or nearly so.
@@ -197,7 +198,7 @@ def activation_of(module: nn.Module) -> Elementwise | None:
     """The module itself if it is an elementwise function, known by its class or found by trying."""
     if functions.of_module(module) is not None:
         return module
-    if next(module.parameters(), None) is not None or modules.role(module) != "other":
+    if next(module.parameters(), None) is not None or modules.role_of(module) != "other":
         return None
     try:
         theory.moments(module)

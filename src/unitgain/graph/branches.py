@@ -1,0 +1,464 @@
+"""Which sums are residual, and where their branches begin and end: decided here and nowhere else.
+
+A sum is residual if one of its terms, the *skip*, is an earlier tensor, as it was or through a projection at most, and
+the others, the *branches*, were computed from that tensor by layers:
+
+- all terms have the sum's shape and descend from one floating-point tensor, the *start*;
+- between start and sum the skip has no attention, sum or concatenation, no activation function but before its first
+  weight, and does not pick one position, x[:, t], as a recurrent cell does. A gate may multiply the start itself, as in a
+  highway network or in what a recurrent cell keeps;
+- the branch has more weights than the skip, or as many and a nonlinear function; or neither has any, the skip is the
+  start itself, and the branch has a norm, a pool or attention (PoolFormer's pooling);
+- where the skip has weights of its own (a *transition*), there is no residual sum inside the branch: so that the sums of
+  a feature pyramid are none. Around an identity skip there may be: branches can be *nested*;
+- no branch is cut off from the gradient (x + (q - x).detach() is a straight-through estimator), and none is what the
+  skip is subtracted from (pool(x) - x).
+
+Sums of sums with nothing else to do are one sum of many terms: x + attention(n) + mlp(n) has two *parallel* branches, each
+with weights.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from .node import Node
+from .recorder import Frame
+from .values import Value
+
+_BUDGET = 20_000  # values that are looked at for one sum before it is taken for none
+_MOVES = {"pad", "constant_pad_nd", "repeat", "expand", "expand_as", "broadcast_to", "tile", "unseen"}
+_NO_SKIP = ("softmax", "attention", "recurrent", "embedding", "loss")
+_WEIGHTED = ("linear", "recurrent", "attention")
+_LAYERS = ("norm", "pool", "softmax", "attention", "linear", "recurrent")
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One residual branch.
+
+    sum         name of the node that adds it to the skip; parallel branches share it
+    path, call  of the module in whose forward the sum stands
+    start       the node whose output skip and branch part from
+    nodes       of the branch alone, in execution order, those of nested branches too
+    end         the node that made what the branch brings, before gates, factors and dropout; None if that is no node's
+    site        the site whose tensor is added; scaled: it goes through arithmetic (a factor, a gate) before
+    skip        nodes on the skip path: () where it is the start itself
+    transition  whether the skip path has weights
+    skip_end    the node that made what the skip path brings, where that is no identity
+    scale, skip_scale  what branch and skip are multiplied by; None if that is not one number
+    order       "pre": norm or activation come before the first weight; "post": right behind the sum; "" neither
+    after       what is between the sum and the block's end: "", "relu" or "other"
+    last        whether it is the last residual sum in that call of the module
+    block       name of the node at which the block ends: what the module that adds returns, for the last sum in it
+    axis        of the channels of the sum
+    places      numbers of the tensors in the pass: the block's input (None: not known), the branch's end, the block's end
+    inside      the sum of the smallest branch that this one is nested in, or None
+    """
+
+    sum: str
+    path: str
+    call: int
+    start: str
+    nodes: tuple[str, ...]
+    end: str | None
+    site: str | None
+    scaled: bool
+    skip: tuple[str, ...]
+    transition: bool
+    skip_end: str | None
+    scale: float | None
+    skip_scale: float | None
+    order: str
+    after: str
+    last: bool
+    block: str
+    shape: tuple[int, ...]
+    axis: int | None
+    places: tuple[int | None, int, int] = field(compare=False, repr=False)
+    inside: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; see docs/reference/graph.md."""
+        return {
+            "sum": self.sum, "start": self.start, "nodes": list(self.nodes), "end": self.end, "skip": list(self.skip),
+            "transition": self.transition, "scale": self.scale, "skip_scale": self.skip_scale, "order": self.order,
+            "block": self.block, "inside": self.inside,
+        }  # fmt: skip
+
+
+@dataclass
+class _Side:
+    """One term of a sum, seen beside another: the values that it alone descends from."""
+
+    term: Value
+    own: list[Value]  # in execution order; of a skip only those on its way
+    nodes: list[Node]
+
+    @property
+    def weights(self) -> int:
+        return sum(n.role in _WEIGHTED and n.weighted for n in self.nodes)
+
+    def has(self, *roles: str) -> bool:
+        return any(n.role in roles for n in self.nodes)
+
+
+@dataclass
+class _Pair:
+    skip: _Side
+    branch: _Side
+    start: Value
+    skip_scale: float | None
+
+
+Term = tuple[Value, "float | None"]
+
+
+def branches_of(sums: Sequence[tuple[Value, Frame]], nodes: Mapping[str, Node]) -> list[Branch]:
+    """The residual branches of one pass, in execution order of their sums."""
+    return _Finder(nodes).find(sums)
+
+
+class _Finder:
+    def __init__(self, nodes: Mapping[str, Node]):
+        self.nodes = nodes
+        self.residual: dict[int, list[tuple[_Pair, Term]]] = {}  # number of the sum's value -> its branches
+        self.consumers: dict[str, list[Node]] = {}
+        for node in nodes.values():
+            for name in node.sources:
+                self.consumers.setdefault(name, []).append(node)
+
+    def find(self, sums: Sequence[tuple[Value, Frame]]) -> list[Branch]:
+        for value, _ in sums:
+            if value.floating and len(value.shape) > 1:
+                self._judge(value)
+        last = {id(frame): value.number for value, frame in sums if value.number in self.residual}
+        found = [
+            self._describe(value, frame, last[id(frame)] == value.number, *branch)
+            for value, frame in sums
+            for branch in self.residual.get(value.number, ())
+        ]
+        return _nested(found)
+
+    # ---- judging -------------------------------------------------------------------------------------------
+
+    def _judge(self, value: Value) -> None:
+        terms = _terms(value)
+        if len(terms) == 2:
+            for skip, branch in (terms, terms[::-1]):
+                pair = self._pair(skip, branch)
+                if pair is not None:
+                    self.residual[value.number] = self._split(skip, branch, pair)
+                    return
+        inner: list[int] = []
+        flat = [t for term in terms for t in self._flat(term, inner)]
+        if len(flat) < 3:
+            return
+        for skip in flat:
+            pairs = [(self._pair(skip, branch), branch) for branch in flat if branch is not skip]
+            if all(pair is not None for pair, _ in pairs):
+                for number in inner:  # all of it is one sum
+                    self.residual.pop(number, None)
+                self.residual[value.number] = [(p, b) for p, b in pairs if p is not None]
+                return
+
+    def _split(self, skip: Term, branch: Term, pair: _Pair) -> list[tuple[_Pair, Term]]:
+        """A branch that is itself a sum of branches, if it is nothing else, as parallel ones."""
+        flat = self._flat(branch, [], residual=False)
+        pairs = [(self._pair(skip, term), term) for term in flat] if len(flat) > 1 else []
+        found = [(p, t) for p, t in pairs if p is not None and p.branch.weights]
+        return found if found and len(found) == len(pairs) else [(pair, branch)]
+
+    def _flat(self, term: Term, inner: list[int], residual: bool = True) -> list[Term]:
+        """The terms of a term that is a sum which nothing else uses; inner: numbers of these sums. residual: whether
+        residual sums are opened too."""
+        value, factor = term
+        shape = value.shape
+        while value.uses == 1 and value.shape == shape:
+            if value.kind == "sum":
+                if not residual and value.number in self.residual:
+                    break
+                inner.append(value.number)
+                opened = [(v, _times(factor, f)) for v, f in _terms(value)]
+                return [t for each in opened for t in self._flat(each, inner, residual)]
+            if value.kind == "scale":
+                factor = _times(factor, value.factors[0])
+            elif not self._passes(value):
+                break
+            value = value.parents[0]
+        return [term]
+
+    def _passes(self, value: Value) -> bool:
+        """Whether a value is another view of its parent, what a module made of other nodes returns, or dropout."""
+        if value.kind == "view":
+            return True
+        node = self.nodes.get(value.node or "")
+        one = value.kind == "node" and len(value.parents) == 1
+        return one and node is not None and node.transparent and node.role != "pool"
+
+    def _pair(self, skip: Term, branch: Term) -> _Pair | None:
+        """Both, if skip and branch are what they are called."""
+        (first, factor), (second, _) = skip, branch
+        if first.shape != second.shape or first is second or (factor is not None and factor < 0):
+            return None
+        if not (first.floating and second.floating) or self._is_cut_off(second):
+            return None
+        parted = _part(first, second)
+        if parted is None:
+            return None
+        _, own, common = parted
+        carried = self._carried(first, common)
+        if carried is None:
+            return None
+        way, start = carried
+        alone = _Side(first, way, self._nodes_of(way))
+        reached = _reached(start, own, common)
+        other = _Side(second, reached, self._nodes_of(reached))
+        if not reached or not self._is_skip(alone) or not self._is_branch(other, alone):
+            return None
+        for value in way:
+            if value.kind == "scale":
+                factor = _times(factor, value.factors[0])
+            elif value.kind == "product":
+                factor = None
+        return _Pair(alone, other, start, factor)
+
+    def _carried(self, value: Value, common: set[int]) -> tuple[list[Value], Value] | None:
+        """(the values from the start to the skip's end, the start): where the skip's tensor comes from, one step after
+        the other. Of a product that is what the gate multiplies."""
+        way: list[Value] = []
+        first = value
+        while value.number not in common:
+            way.append(value)
+            parents = [p for p in value.parents if p.signal]
+            if value.kind == "product":
+                shared = [p for p in parents if p.number in common and p.shape == value.shape]
+                parents = [min(shared, key=lambda p: p.number)] if shared else []
+            if len(parents) != 1 or value.kind in ("sum", "concat", "stack"):
+                return None
+            value = parents[0]
+        return (way[::-1], value) if value.floating and (value.signal or value is first) else None
+
+    def _nodes_of(self, values: Sequence[Value]) -> list[Node]:
+        names = dict.fromkeys(v.node for v in values if v.node is not None)
+        return [self.nodes[n] for n in names if n in self.nodes]
+
+    def _is_cut_off(self, value: Value) -> bool:
+        while True:
+            if value.name in ("detach", "data"):
+                return True
+            if len(value.parents) != 1 or not (value.kind == "scale" or self._passes(value)):
+                return False
+            value = value.parents[0]
+
+    def _is_skip(self, side: _Side) -> bool:
+        weighted = [i for i, n in enumerate(side.nodes) if n.role in _WEIGHTED]
+        bends = [i for i, n in enumerate(side.nodes) if n.role == "activation"]
+        if side.has(*_NO_SKIP) or (bends and (not weighted or bends[-1] > weighted[0])):
+            return False
+        if any(n.role == "other" and n.kind != "module" for n in side.nodes):
+            return False
+        return not any(v.picked or (v.kind == "other" and v.name not in _MOVES) for v in side.own)
+
+    def _is_branch(self, branch: _Side, skip: _Side) -> bool:
+        weights, beside = branch.weights, skip.weights
+        if weights == beside == 0:
+            changes = ("norm", "pool", "product")
+            return not skip.has(*changes) and any(_is_layer(n) for n in branch.nodes)
+        bends = branch.has("activation", "softmax", "attention", "recurrent")
+        if not (weights > beside or (weights == beside and bends)):
+            return False
+        return not (beside and any(v.number in self.residual for v in branch.own))
+
+    # ---- describing ----------------------------------------------------------------------------------------
+
+    def _describe(self, value: Value, frame: Frame, last: bool, pair: _Pair, term: Term) -> Branch:
+        end, scale = self._end(*term)
+        block, after = value, ""
+        if last and frame.path and frame.last is not None and frame.last.shape == value.shape:
+            block, after = frame.last, self._between(value, frame.last)
+        site, scaled = self._site(term[0])
+        sum_node = value.node or ""
+        starts = [self.nodes[n] for n in pair.start.sources if n in self.nodes]
+        sides = [
+            [n for n in side.nodes if n.name != sum_node and n.kind != "block"]
+            for side in (pair.branch, pair.skip)
+        ]
+        nodes, skip = (tuple(n.name for n in side) for side in sides)
+        axes = (pair.skip.term.axis, end.axis, value.axis)
+        return Branch(
+            sum=sum_node, path=frame.path, call=self.nodes[sum_node].call if not frame.path else frame.call,
+            start=max(starts, key=lambda n: n.position).name if starts else "".join(pair.start.parameters), nodes=nodes,
+            end=self._maker(end), site=site, scaled=scaled, skip=skip, transition=pair.skip.weights > 0,
+            skip_end=self._maker(pair.skip.term) if pair.skip.own else None, scale=scale, skip_scale=pair.skip_scale,
+            order=self._order(sum_node, sides[0], starts, frame.path), after=after, last=last and bool(frame.path),
+            block=block.node or (block.sources[0] if block.sources else sum_node), shape=value.shape,
+            axis=next((a for a in axes if a is not None), None),
+            places=(frame.given.number if frame.given is not None and frame.path else None, end.number, block.number),
+        )  # fmt: skip
+
+    def _end(self, value: Value, factor: float | None) -> tuple[Value, float | None]:
+        """(what the branch brings before factors and dropout, the product of the factors)."""
+        end = value
+        while True:
+            if value.kind == "scale":
+                by = value.factors[0]
+                if by is not None and abs(by) > 1 and value.constant:
+                    break  # a gain of the branch itself, as that of 2 behind a gate
+                factor = _times(factor, by)
+                end = value.parents[0]
+            elif not self._passes(value):
+                break
+            elif value.kind == "node" and self.nodes[value.node or ""].role == "dropout":
+                end = value.parents[0]
+            value = value.parents[0]
+        return end, factor
+
+    def _maker(self, value: Value) -> str | None:
+        """The layer or norm that made these values, seen through views, factors and gates."""
+        while True:
+            node = self.nodes.get(value.node or "")
+            if node is not None and node.kind not in ("product", "concat") and not self._passes(value):
+                return node.name
+            if value.kind == "product":
+                value = max(value.parents, key=lambda v: _size(v.shape))
+            elif value.kind == "scale" or self._passes(value):
+                value = value.parents[0]
+            else:
+                return None
+
+    def _site(self, value: Value) -> tuple[str | None, bool]:
+        """(the site whose tensor is added, whether it goes through arithmetic before)."""
+        scaled = False
+        while True:
+            node = self.nodes.get(value.node or "")
+            if node is not None and node.site:
+                return node.name, scaled
+            if value.kind == "product":
+                value, scaled = max(value.parents, key=lambda v: _size(v.shape)), True
+                continue
+            sites = {s for p in value.parents for s in p.sources}
+            if len(value.parents) != 1 and len(sites) != 1:
+                return None, scaled
+            scaled = scaled or not (value.kind == "view" or node is not None)
+            value = value.parents[0]
+
+    def _between(self, start: Value, end: Value) -> str:
+        """What is between the sum and the block's end: "", "relu" or "other"."""
+        found: list[Node] = []
+        value = end
+        while value is not start:
+            node = self.nodes.get(value.node or "")
+            if not self._passes(value):
+                if node is None:
+                    return "other"
+                found.append(node)
+            if len(value.parents) != 1:
+                return "other"
+            value = value.parents[0]
+        if not found:
+            return ""
+        names = {n.activation.name if n.activation is not None else n.type for n in found}
+        return "relu" if names == {"relu"} else "other"
+
+    def _order(self, sum_node: str, branch: Sequence[Node], starts: Sequence[Node], path: str) -> str:
+        for node in branch:
+            if node.role in ("norm", "activation"):
+                return "pre"
+            if node.role in _WEIGHTED:
+                break
+        following = self.consumers.get(sum_node, [])
+        while len(following) == 1 and following[0].transparent:
+            following = self.consumers.get(following[0].name, [])
+        if (
+            len(following) == 1
+            and following[0].role in ("norm", "activation")
+            and _within(path, following[0])
+        ):
+            return "post"
+        shared = any(n.role in ("norm", "activation") and _within(path, n) for n in starts)
+        return "pre" if shared and path else ""  # norm and activation come before skip and branch part
+
+
+def _is_layer(node: Node) -> bool:
+    return node.role in _LAYERS or (node.role == "product" and node.type != "mul")
+
+
+def _within(path: str, node: Node) -> bool:
+    return not path or node.path == path or node.path.startswith(f"{path}.")
+
+
+def _nested(branches: list[Branch]) -> list[Branch]:
+    found = []
+    members = [(b, frozenset(b.nodes)) for b in branches]
+    for branch in branches:
+        around = [(len(b.nodes), b.sum) for b, nodes in members if branch.sum in nodes]
+        found.append(replace(branch, inside=min(around)[1]) if around else branch)
+    return found
+
+
+def _terms(value: Value) -> list[Term]:
+    return list(zip(value.parents, value.factors))
+
+
+def _times(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a * b
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for n in shape:
+        size *= n
+    return size
+
+
+def _part(a: Value, b: Value) -> tuple[list[Value], list[Value], set[int]] | None:
+    """(values that only a descends from, only b, numbers of the common ones right behind them), a and b with
+    themselves; None if they have nothing in common.
+
+    As git finds a merge base: from the latest value back, until only common ones are left.
+    """
+    values = {a.number: a, b.number: b}
+    flags = {a.number: 1}
+    flags[b.number] = flags.get(b.number, 0) | 2
+    heap = [-n for n in values]
+    heapq.heapify(heap)
+    open_ones = sum(f != 3 for f in flags.values())
+    own: tuple[list[Value], list[Value]] = ([], [])
+    common: set[int] = set()
+    for _ in range(_BUDGET):
+        if not heap or not open_ones:
+            break
+        number = -heapq.heappop(heap)
+        value, flag = values[number], flags[number]
+        if flag == 3:
+            common.add(number)
+        else:
+            open_ones -= 1
+            own[flag - 1].append(value)
+        for parent in value.parents:
+            before = flags.get(parent.number)
+            if before is None:
+                values[parent.number] = parent
+                heapq.heappush(heap, -parent.number)
+            after = (before or 0) | flag
+            open_ones += (after != 3) - (before is not None and before != 3)
+            flags[parent.number] = after
+    if open_ones:
+        return None
+    common |= {n for n in (-i for i in heap) if flags[n] == 3}
+    return (own[0][::-1], own[1][::-1], common) if common else None
+
+
+def _reached(start: Value, own: Sequence[Value], common: set[int]) -> list[Value]:
+    """Those of a branch that descend from the start: not what comes from elsewhere, as an encoder's output does."""
+    reached = {start.number} | {n for n in common if n > start.number}
+    found = []
+    for value in own:
+        if any(p.number in reached for p in value.parents):
+            reached.add(value.number)
+            found.append(value)
+    return found

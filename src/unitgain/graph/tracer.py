@@ -1,0 +1,498 @@
+"""Follows forward passes of a model: hooks on its modules, and a torch function mode for what happens between them.
+
+Hooks see modules. `torch.tanh(self.fc1(x))` and `x + self.branch(x)` happen between them, and are what questions about
+a network are about. So while a pass runs, a torch function mode sees every call of a torch function as well. Why not
+torch.fx or export: they fail on control flow that depends on data. Why not the order of registration: it is wrong at
+every branch, for every functional activation, and where layers are registered out of order.
+
+The first passes are *followed*: nodes and residual branches are written down. Once `settle` has been called the graph is
+known, and nodes are only *named*: the mode then looks at activations, norms and the like alone, and is off if the model
+has none between its modules; hooks sit on what is measured and do nothing but look up a name. A pass in which a node
+turns up that is not known makes the tracer follow again.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
+
+from . import modules
+from .branches import Branch, branches_of
+from .graph import Graph
+from .node import Node
+from .operations import EMBEDDING, SITE_FUNCTIONS, Call, operation_of
+from .recorder import Frame, Recorder, is_site
+from .tensors import tensors_in
+from .values import Value, Values, settle
+
+Hook = Callable[..., Any]
+
+
+class Listener:
+    """What a tracer tells whom it works for, as it happens: reduce a tensor at once, it may change in place.
+
+    node       a node's tensor is there; `given` is (args, kwargs) of a module's call. What it returns, if it is a
+               tensor, goes on in the place of a module's output
+    value      a pass that is followed: any tensor, with what it is made of and the call that made it
+    function   a pass that is followed: a torch function ran
+    again      in backward: a checkpointed part ran its forward again
+    wanted     whether a module called now is to be told of at all
+    """
+
+    def node(self, node: Node, tensor: Tensor, given: Any) -> Tensor | None:
+        return None
+
+    def value(self, value: Value, tensor: Tensor, call: Call) -> None: ...
+
+    def function(self, function: Any, args: Any, out: Any) -> None: ...
+
+    def again(self, path: str, output: Any) -> None: ...
+
+    def wanted(self) -> bool:
+        return True
+
+
+class Tracer:
+    """Follows the passes of a model and tells a listener of each node.
+
+    guard        wraps every hook, so that an error in it does not stop training, say
+    theory       nodes carry their elementwise functions; modules without parameters that nobody knows are tried out
+    exact        factors that are tensors are read, for which an accelerator has to be waited for
+    most_calls   further calls of one module in one pass share the last node
+    failed_in    path of the innermost module whose forward raised
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        listener: Listener,
+        *,
+        guard: Callable[[Hook], Hook] | None = None,
+        theory: bool = False,
+        exact: bool = True,
+        most_calls: int | None = None,
+    ):
+        self.model, self._listener = model, listener
+        self._guard = guard or _plain
+        self._recorder = Recorder(model, theory=theory, exact=exact, most_calls=most_calls)
+        self._branches: dict[tuple[str, str], Branch] = {}
+        self._outputs: dict[str, None] = {}
+        self._main_output: str | None = None
+        self.settled = False
+        self.failed_in: str | None = None
+        self._varies = False
+        self._has_functions = False
+        self._handles: list[RemovableHandle] = []
+        self._frames: list[Frame] = []
+        self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
+        self._mode: TorchFunctionMode | None = None
+        self._suspended = False  # the mode is there, but taken off
+        self._root_is_leaf = not modules.measured_children(model)
+        self._given: tuple[Any, Any] = ((), {})
+        self._seen = self._guard(self._see)
+        self._seen_site = self._guard(self._named_function)
+
+    @property
+    def nodes(self) -> dict[str, Node]:
+        return self._recorder.nodes
+
+    @property
+    def following(self) -> bool:
+        """Whether passes are followed, and a mode is on."""
+        return self._mode is not None
+
+    @property
+    def armed(self) -> bool:
+        return bool(self._handles)
+
+    def graph(self) -> Graph:
+        """What has been understood so far."""
+        return Graph(
+            type(self.model).__name__, self._recorder.nodes.values(), tuple(self._branches.values()),
+            tuple(self._outputs), self._main_output, self._recorder.ends,
+        )  # fmt: skip
+
+    # ---- hooks ---------------------------------------------------------------------------------------------
+
+    def arm(self) -> None:
+        """Hooks every module that is needed. Passes begin and end where `begin` and `end` are called."""
+        if self._handles:
+            return
+        follow, guard = not self.settled or self._has_functions, self._guard
+        scripted: dict[int, str] = {}
+        for path, module, leaf, block in modules.walk(self.model):
+            if isinstance(module, torch.jit.ScriptModule):
+                scripted[id(module)] = path
+                continue  # takes no hooks
+            is_root = path == ""  # whose output is looked at by `end`
+            if (leaf or block) and not is_root and path not in self._recorder.whole:
+                if self.settled:
+                    known = guard(functools.partial(self._leave_known, path))
+                    self._handles.append(module.register_forward_hook(known))
+                else:
+                    leave = guard(functools.partial(self._leave, path, leaf))
+                    self._handles.append(module.register_forward_hook(leave, with_kwargs=True))
+            if follow and not is_root:
+                enter = guard(functools.partial(self._enter, path, self._recorder.inside_of(module, leaf)))
+                self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=not self.settled))
+                self._handles.append(module.register_forward_hook(guard(self._pop), always_call=True))
+        # torch.compile warns of hooks on all modules, so that beside a compiled part scripted ones are not seen
+        if scripted and not self.settled and not any(map(modules.is_compiled, _unscripted(self.model))):
+            hook = guard(functools.partial(self._leave_scripted, scripted))
+            self._handles.append(nn.modules.module.register_module_forward_hook(hook))
+
+    def disarm(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    @contextmanager
+    def armed_for(self, args: Any, kwargs: Any) -> Iterator[Callable[[Any], None]]:
+        """One pass: hooks and mode are on inside. The output is to be given to the function that it yields."""
+        self.arm()
+        try:
+            self._guard(self.begin)(args, kwargs)
+            yield self._guard(self.end)
+        finally:
+            self.abandon()
+            self.disarm()
+
+    def settle(self) -> bool:
+        """The graph is known: from now on nodes are named, unless passes differ from each other. True if hooks must be
+        set anew for that."""
+        before, self.settled = self.settled, not self._varies
+        if self.settled and not before:
+            for node in self._recorder.nodes.values():
+                if node.site and node.module is not None:
+                    calls = self._known.setdefault(node.path, [])
+                    while len(calls) < node.call:
+                        calls.append({})
+                    calls[node.call - 1][_suffix(node)] = node
+        return before != self.settled
+
+    def reset(self) -> None:
+        """Calls are counted from one again: a step begins, for modules that are called outside the model's own forward."""
+        if not self._frames:
+            self._recorder.reset()
+
+    # ---- one pass ------------------------------------------------------------------------------------------
+
+    def begin(self, args: tuple[Any, ...], kwargs: dict[str, Any], examples: int | None = None) -> None:
+        """A pass begins with these inputs. examples: the batch size, None: the first axis of the first input."""
+        self.abandon()
+        recorder = self._recorder
+        given = next(tensors_in((args, kwargs)), None)
+        if examples is None and given is not None and not given.is_nested and given.dim():
+            examples = given.shape[0]
+        recorder.examples = examples
+        named = list(_named_inputs(args, kwargs))
+        if self.settled:
+            recorder.reset()
+            told = [(recorder.nodes[n], t) for n, t in named if n in recorder.nodes]
+        else:
+            told = recorder.begin(named)
+        for node, tensor in told:
+            self._tell(tensor, Call((), {}))
+            self._listener.node(node, tensor, None)
+        self._given = args, kwargs
+        self._frames = [Frame("", self.model, self._recorder.inside_of(self.model, self._root_is_leaf))]
+        if not modules.is_compiled(self.model) and (not self.settled or self._has_functions):
+            self._mode = _Naming(self) if self.settled else _Following(self)
+            self._mode.__enter__()
+            self._suspended = False
+
+    def end(self, output: Any) -> None:
+        """The pass ended with this output; None if it raised."""
+        self._leave_mode()
+        if output is not None and not self.settled:
+            self._see_output(output)
+        elif output is not None and self._root_is_leaf:
+            self._leave_known("", self.model, None, output)
+        elif output is not None and "output" in self.nodes:
+            first = _first(output)
+            if first is not None and self.nodes["output"].module is self.model:
+                self._listener.node(self.nodes["output"], first, None)
+        if not self.settled:
+            for branch in branches_of(self._recorder.sums, self._recorder.nodes):
+                self._branches.setdefault((branch.sum, branch.end), branch)
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Forgets a pass that has not ended: an interrupt skips even the hooks that are always called."""
+        self._leave_mode()
+        self._frames.clear()
+        self._given = (), {}
+        self._recorder.reset()
+
+    def _see_output(self, output: Any) -> None:
+        recorder, first = self._recorder, _first(output)
+        value = None if first is None else recorder.values.of(first)
+        if value is not None and value.direct and recorder.nodes[value.sources[0]].site:
+            self._main_output = self._main_output or value.sources[0]
+        if self._root_is_leaf:
+            self._leave("", True, self.model, *self._given, output)
+        elif first is not None and self._main_output is None:
+            node = recorder.root(self.model, first)
+            self._tell(first, Call((output,), {}))
+            self._listener.node(node, first, None)
+        for tensor in tensors_in(output):
+            value = recorder.values.of(tensor)
+            if value is not None:
+                self._outputs.update(dict.fromkeys(value.sources))
+        if self._main_output is None and first is not None:
+            self._main_output = "output"
+
+    def _leave_mode(self) -> None:
+        mode, self._mode = self._mode, None
+        if mode is not None and not self._suspended:
+            mode.__exit__(None, None, None)
+
+    # ---- modules -------------------------------------------------------------------------------------------
+
+    def _enter(self, path: str, inside: str, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        frame = Frame(path, module, inside)
+        if self._mode is not None and not self.settled:
+            frame.call = self._recorder.count(f"{path}()")
+            frame.given = self._recorder.known_signal((args, kwargs))
+        self._frames.append(frame)
+        self.failed_in = None  # whatever raised before was caught
+        self._aim()
+
+    def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
+        frame = self._frames.pop() if self._frames else None
+        path = "" if frame is None else frame.path
+        if frame is not None and output is not None and self._mode is not None and not self.settled:
+            frame.last = self._recorder.known_signal(output)
+        # hooks that are always called get None when forward raised; but a module may also return it
+        if output is None and self.failed_in is None and sys.exc_info()[0] is not None:
+            self.failed_in = path
+        self._aim()
+
+    def _aim(self) -> None:
+        """The mode is taken off while a compiled part runs: the compiler would trace into it."""
+        if self._mode is None or not self._frames:
+            return
+        off = modules.is_compiled(self._frames[-1].module)
+        if off != self._suspended:
+            self._suspended = off
+            if off:
+                self._mode.__exit__(None, None, None)
+            else:
+                self._mode.__enter__()
+
+    def _leave_known(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
+        listener = self._listener
+        if in_backward():
+            listener.again(path, output)
+        elif listener.wanted():
+            number = self._recorder.count(path) - 1
+            calls = self._known.get(path, ())
+            known = calls[number] if number < len(calls) else {}
+            if type(output) is Tensor and "" in known:
+                listener.node(known[""], output, None)
+                return
+            for suffix, tensor in modules.outputs_of(module, output):
+                if suffix in known:
+                    listener.node(known[suffix], tensor, None)
+                else:
+                    self._varies = True
+
+    def _leave(self, path: str, leaf: bool, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        if in_backward():
+            self._listener.again(path, output)
+            return None
+        if not self._listener.wanted():
+            return None
+        frame = self._frames[-1] if self._frames and self._frames[-1].module is module else None
+        call = self._recorder.count(path)
+        given = (args, kwargs)
+        for node, tensor in self._recorder.module(frame, path, module, leaf, given, output, call):
+            self._tell(tensor, Call(args, kwargs))
+            changed = self._listener.node(node, tensor, given)
+            if isinstance(changed, Tensor):
+                value = self._recorder.values.of(tensor)
+                output = _replaced(output, tensor, changed)
+                if value is not None:
+                    self._recorder.values.put(changed, value)
+                return output
+        return None
+
+    def _tell(self, tensor: Tensor, call: Call) -> None:
+        value = self._recorder.values.of(tensor)
+        if value is not None:
+            self._listener.value(value, tensor, call)
+
+    def _leave_scripted(self, scripted: dict[int, str], module: nn.Module, args: Any, output: Any) -> None:
+        if id(module) in scripted and self._frames:
+            self._recorder.scripted(scripted[id(module)], module, args, output)
+
+    # ---- functions -----------------------------------------------------------------------------------------
+
+    def _see(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
+        """A torch function ran. What is known of its arguments is still that of before, also where it worked in place."""
+        found, call, recorder = operation_of(function), Call(args, kwargs), self._recorder
+        if found.kind == "none":
+            return
+        self._listener.function(function, args, out)
+        values, frame = recorder.values, self._frames[-1]
+        known = values.known_in((args, kwargs))
+        if found.kind == "part" and _looks_up(values, call):
+            found = EMBEDDING
+        if not known and not found.site:
+            return
+        if found.kind == "node":
+            made = recorder.function(frame, found, function, call, known, out)
+            if made is not None:
+                self._aliased(function, made[1])
+                self._tell(made[1], call)
+                if made[0].site:
+                    self._has_functions = True
+                    self._listener.node(*made, None)
+            return
+        if found.kind == "assign" and isinstance(args[0], Tensor):
+            out = args[0]
+        tensors = list(tensors_in(out, depth=1))
+        value = values.follow(found, function, call, known) if tensors else None
+        for number, tensor in enumerate(tensors):
+            if value is None:
+                values.forget(tensor)
+                continue
+            each = value if number == 0 else _another(recorder, value)
+            values.put(tensor, each)
+            settle(each, tensor, call)
+            each.picked = each.picked or (found.kind == "part" and len(tensors) > 1)
+            if each.signal and each.floating:
+                recorder.value(frame, each, tensor)
+            self._aliased(function, tensor)
+            self._listener.value(each, tensor, call)
+
+    def _aliased(self, function: Any, tensor: Tensor) -> None:
+        """What is written in place into a view changes the tensor that it is a view of."""
+        name = getattr(function, "__name__", "")
+        if not (name.endswith("_") and (not name.endswith("__") or name.startswith("__i") or "set" in name)):
+            return
+        base = tensor._base
+        values = self._recorder.values
+        value = values.of(tensor)
+        if base is None or base is tensor or value is None or not value.signal:
+            return
+        before = values.of(base)
+        parents = [v for v in (before, value) if v is not None and v.signal]
+        values.put(base, values.new("other", parents, name))
+
+    def _named_function(self, name: str, out: Any) -> None:
+        tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
+        if tensor is None:
+            return
+        base = f"{self._frames[-1].path}:{name}"
+        call = self._recorder.count(base)
+        node = self._recorder.nodes.get(base + (f"#{call}" if call > 1 else ""))
+        if node is None:
+            self._varies = True
+        else:
+            self._listener.node(node, tensor, None)
+
+
+class _Following(TorchFunctionMode):
+    """Shows the tracer every call of a torch function."""
+
+    def __init__(self, tracer: Tracer):
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        frames = self._tracer._frames
+        if frames and frames[-1].inside != "hidden":
+            self._tracer._seen(func, args, kwargs, out)
+        return out
+
+
+class _Naming(TorchFunctionMode):
+    """Shows the tracer the calls that are sites, after they ran."""
+
+    def __init__(self, tracer: Tracer):
+        super().__init__()
+        self._tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        found = SITE_FUNCTIONS.get(func)
+        if found is not None and (frames := self._tracer._frames):
+            inside = frames[-1].inside
+            if inside != "hidden" and is_site(found, inside):
+                self._tracer._seen_site(found.name, out)
+        return out
+
+
+def _first(output: Any) -> Tensor | None:
+    """The first tensor of a model's output that is not a single number."""
+    return next((t for t in tensors_in(output) if t.is_floating_point() and (t.is_nested or t.dim())), None)
+
+
+def in_backward() -> bool:
+    return torch._C._current_graph_task_id() != -1
+
+
+def _plain(hook: Hook) -> Hook:
+    """Hooks are nothing that autograd or a mode should see."""
+
+    @functools.wraps(hook)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            return hook(*args, **kwargs)
+
+    return wrapped
+
+
+def _unscripted(model: nn.Module) -> Iterator[nn.Module]:
+    return (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
+
+
+def _looks_up(values: Values, call: Call) -> bool:
+    """Whether x[index] takes rows of a weight, as an embedding does."""
+    if not call.args or not isinstance(call.args[0], Tensor) or len(call.args) < 2:
+        return False
+    weight = values.of(call.args[0])
+    index = next(tensors_in(call.args[1:]), None)
+    return weight is not None and not weight.signal and bool(weight.parameters) and index is not None
+
+
+def _another(recorder: Recorder, value: Value) -> Value:
+    """For the second and further tensors that one call returned."""
+    more = recorder.values.new(value.kind, value.parents, value.name)
+    more.direct, more.signal, more.parameters = False, value.signal, value.parameters
+    return more
+
+
+def _named_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
+    for place, tensor in enumerate(tensors_in(args)):
+        yield ("input" if place == 0 else f"input[{place}]"), tensor
+    for key, value in kwargs.items():
+        for place, tensor in enumerate(tensors_in(value)):
+            yield f"input[{key}]" + (f"[{place}]" if place else ""), tensor
+
+
+def _suffix(node: Node) -> str:
+    base = (node.path or "output") + (f"#{node.call}" if node.call > 1 else "")
+    return node.name[len(base) :]
+
+
+def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:
+    if output is first:
+        return changed
+    if isinstance(output, tuple) and type(output) is tuple:
+        return tuple(changed if item is first else item for item in output)
+    if isinstance(output, list):
+        return [changed if item is first else item for item in output]
+    first.copy_(changed)
+    return output
