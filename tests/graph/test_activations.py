@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unitgain import Probe
-from unitgain.nn import GeneralReLU
-
 from unitgain.graph.activations import ACTIVATIONS, FUNCTIONS, of_function, of_module
+from unitgain.nn import GeneralReLU
 
 DEAD = 1e-3  # magnitude of the derivative below which a value counts as dead
 

@@ -358,7 +358,7 @@ def test_inputs_in_lists_have_names_of_their_own() -> None:
 
 
 def test_what_cannot_be_traced_is_said() -> None:
-    with pytest.raises(InputError, match="expected an nn.Module"):
+    with pytest.raises(InputError, match=r"expected an nn\.Module"):
         trace(3, torch.randn(2))
     with pytest.raises(InputError, match="lazy parameters"):
         trace(nn.LazyLinear(3), torch.randn(2, 3))

@@ -7,8 +7,9 @@ propagate    theory's moments carried through a graph
 """
 
 from .activations import ACTIVATIONS, Activation
-from .branches import Branch
+from .branch import Branch
 from .graph import Graph
+from .listener import Listener
 from .modules import (
     batch_axis,
     channel_axis,
@@ -20,11 +21,12 @@ from .modules import (
     walk,
 )
 from .node import Elementwise, Neighbour, Node, Norm, Weight
+from .operations import Call
 from .propagate import Scale, block_moments, fan_in_of, is_batch_norm, layers
 from .registered import registered
 from .tensors import tensors_in
 from .trace import check_model, follow, in_place, read, run, trace, undisturbed, unwrapped
-from .tracer import Call, Listener, Tracer, in_backward
+from .tracer import Tracer, in_backward
 from .values import Value
 
 __all__ = [

@@ -5,89 +5,34 @@ the others, the *branches*, were computed from that tensor by layers:
 
 - all terms have the sum's shape and descend from one floating-point tensor, the *start*;
 - between start and sum the skip has no attention, sum or concatenation, no activation function but before its first
-  weight, and does not pick one position, x[:, t], as a recurrent cell does. A gate may multiply the start itself, as in a
-  highway network or in what a recurrent cell keeps;
+  weight, and does not pick one position, x[:, t], as a recurrent cell does. A gate may multiply the start itself, as
+  in a highway network or in what a recurrent cell keeps;
 - the branch has more weights than the skip, or as many and a nonlinear function; or neither has any, the skip is the
   start itself, and the branch has a norm, a pool or attention (PoolFormer's pooling);
-- where the skip has weights of its own (a *transition*), there is no residual sum inside the branch: so that the sums of
-  a feature pyramid are none. Around an identity skip there may be: branches can be *nested*;
+- where the skip has weights of its own (a *transition*), there is no residual sum inside the branch: so that the sums
+  of a feature pyramid are none. Around an identity skip there may be: branches can be *nested*;
 - no branch is cut off from the gradient (x + (q - x).detach() is a straight-through estimator), and none is what the
   skip is subtracted from (pool(x) - x).
 
-Sums of sums with nothing else to do are one sum of many terms: x + attention(n) + mlp(n) has two *parallel* branches, each
-with weights.
+Sums of sums with nothing else to do are one sum of many terms: x + attention(n) + mlp(n) has two *parallel* branches,
+each with weights.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
+from .branch import Branch
+from .forks import part, reached
+from .frame import Frame
 from .node import Node
-from .recorder import Frame
 from .values import Value
 
-_BUDGET = 20_000  # values that are looked at for one sum before it is taken for none
 _MOVES = {"pad", "constant_pad_nd", "repeat", "expand", "expand_as", "broadcast_to", "tile", "unseen"}
 _NO_SKIP = ("softmax", "attention", "recurrent", "embedding", "loss")
 _WEIGHTED = ("linear", "recurrent", "attention")
 _LAYERS = ("norm", "pool", "softmax", "attention", "linear", "recurrent")
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One residual branch.
-
-    sum         name of the node that adds it to the skip; parallel branches share it
-    path, call  of the module in whose forward the sum stands
-    start       the node whose output skip and branch part from
-    nodes       of the branch alone, in execution order, those of nested branches too
-    end         the node that made what the branch brings, before gates, factors and dropout; None if that is no node's
-    site        the site whose tensor is added; scaled: it goes through arithmetic (a factor, a gate) before
-    skip        nodes on the skip path: () where it is the start itself
-    transition  whether the skip path has weights
-    skip_end    the node that made what the skip path brings, where that is no identity
-    scale, skip_scale  what branch and skip are multiplied by; None if that is not one number
-    order       "pre": norm or activation come before the first weight; "post": right behind the sum; "" neither
-    after       what is between the sum and the block's end: "", "relu" or "other"
-    last        whether it is the last residual sum in that call of the module
-    block       name of the node at which the block ends: what the module that adds returns, for the last sum in it
-    axis        of the channels of the sum
-    places      numbers of the tensors in the pass: the block's input (None: not known), the branch's end, the block's end
-    inside      the sum of the smallest branch that this one is nested in, or None
-    """
-
-    sum: str
-    path: str
-    call: int
-    start: str
-    nodes: tuple[str, ...]
-    end: str | None
-    site: str | None
-    scaled: bool
-    skip: tuple[str, ...]
-    transition: bool
-    skip_end: str | None
-    scale: float | None
-    skip_scale: float | None
-    order: str
-    after: str
-    last: bool
-    block: str
-    shape: tuple[int, ...]
-    axis: int | None
-    places: tuple[int | None, int, int] = field(compare=False, repr=False)
-    inside: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; see docs/reference/graph.md."""
-        return {
-            "sum": self.sum, "start": self.start, "nodes": list(self.nodes), "end": self.end, "skip": list(self.skip),
-            "transition": self.transition, "scale": self.scale, "skip_scale": self.skip_scale, "order": self.order,
-            "block": self.block, "inside": self.inside,
-        }  # fmt: skip
 
 
 @dataclass
@@ -206,7 +151,7 @@ class _Finder:
             return None
         if not (first.floating and second.floating) or self._is_cut_off(second):
             return None
-        parted = _part(first, second)
+        parted = part(first, second)
         if parted is None:
             return None
         _, own, common = parted
@@ -215,9 +160,9 @@ class _Finder:
             return None
         way, start = carried
         alone = _Side(first, way, self._nodes_of(way))
-        reached = _reached(start, own, common)
-        other = _Side(second, reached, self._nodes_of(reached))
-        if not reached or not self._is_skip(alone) or not self._is_branch(other, alone):
+        found = reached(start, own, common)
+        other = _Side(second, found, self._nodes_of(found))
+        if not found or not self._is_skip(alone) or not self._is_branch(other, alone):
             return None
         for value in way:
             if value.kind == "scale":
@@ -413,52 +358,3 @@ def _size(shape: tuple[int, ...]) -> int:
     for n in shape:
         size *= n
     return size
-
-
-def _part(a: Value, b: Value) -> tuple[list[Value], list[Value], set[int]] | None:
-    """(values that only a descends from, only b, numbers of the common ones right behind them), a and b with
-    themselves; None if they have nothing in common.
-
-    As git finds a merge base: from the latest value back, until only common ones are left.
-    """
-    values = {a.number: a, b.number: b}
-    flags = {a.number: 1}
-    flags[b.number] = flags.get(b.number, 0) | 2
-    heap = [-n for n in values]
-    heapq.heapify(heap)
-    open_ones = sum(f != 3 for f in flags.values())
-    own: tuple[list[Value], list[Value]] = ([], [])
-    common: set[int] = set()
-    for _ in range(_BUDGET):
-        if not heap or not open_ones:
-            break
-        number = -heapq.heappop(heap)
-        value, flag = values[number], flags[number]
-        if flag == 3:
-            common.add(number)
-        else:
-            open_ones -= 1
-            own[flag - 1].append(value)
-        for parent in value.parents:
-            before = flags.get(parent.number)
-            if before is None:
-                values[parent.number] = parent
-                heapq.heappush(heap, -parent.number)
-            after = (before or 0) | flag
-            open_ones += (after != 3) - (before is not None and before != 3)
-            flags[parent.number] = after
-    if open_ones:
-        return None
-    common |= {n for n in (-i for i in heap) if flags[n] == 3}
-    return (own[0][::-1], own[1][::-1], common) if common else None
-
-
-def _reached(start: Value, own: Sequence[Value], common: set[int]) -> list[Value]:
-    """Those of a branch that descend from the start: not what comes from elsewhere, as an encoder's output does."""
-    reached = {start.number} | {n for n in common if n > start.number}
-    found = []
-    for value in own:
-        if any(p.number in reached for p in value.parents):
-            reached.add(value.number)
-            found.append(value)
-    return found

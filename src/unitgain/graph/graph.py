@@ -7,9 +7,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-from torch import nn
-
-from .branches import Branch
+from .branch import Branch
 from .node import Neighbour, Node, Norm, Weight
 
 _KINDS = ("data", "activation", "norm", "linear", "sum", "product", "concat")
@@ -28,6 +26,7 @@ class Graph:
     Made by `unitgain.graph.trace(model, batch)`. Print it, or take `to_dict()`.
 
     >>> import torch
+    >>> from torch import nn
     >>> from unitgain.graph import trace
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.LeakyReLU(0.2), nn.Linear(16, 4))
     >>> graph = trace(model, torch.randn(5, 8))
@@ -91,7 +90,7 @@ class Graph:
         return self.nodes[node] if isinstance(node, str) else node
 
     def producers(self, node: Node | str, *, direct: bool = False) -> list[Node]:
-        """The nodes whose tensors went into this one. direct: only those that came in unchanged, but for their shape."""
+        """The nodes whose tensors went into this one. direct: only those that came in unchanged but for their shape."""
         found = self._node(node)
         return [self.nodes[n] for n in (found.inputs if direct else found.sources) if n in self.nodes]
 
@@ -101,7 +100,7 @@ class Graph:
         return [n for n in self._consumers.get(name, []) if not direct or name in n.inputs]
 
     def path(self, start: Node | str, end: Node | str) -> list[Node]:
-        """Every node between two nodes, in execution order: those that the first leads to and that lead to the second."""
+        """Every node between two nodes, in execution order: the first leads to them, and they lead to the second."""
         first, last = self._node(start), self._node(end)
         after = {first.name}
         for node in self:
@@ -114,6 +113,29 @@ class Graph:
                 if node.name in after and node.name not in (first.name, last.name):
                     found.append(node)
         return found[::-1]
+
+    def is_measured(self, name: str) -> bool:
+        """Whether a node is an input or a site of a Probe."""
+        node = self.nodes.get(name)
+        return node is not None and (node.site or node.kind == "input")
+
+    def measured(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The nearest inputs and sites that these nodes come from: themselves, or those before them."""
+        found: dict[str, None] = {}
+        for name in names:
+            found.update(
+                dict.fromkeys((name,) if self.is_measured(name) else self._measured_before.get(name, ()))
+            )
+        return tuple(found)
+
+    @cached_property
+    def _measured_before(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for node in self:  # sources come before
+            if not self.is_measured(node.name):
+                each = ((s,) if self.is_measured(s) else found.get(s, ()) for s in node.sources)
+                found[node.name] = tuple(dict.fromkeys(name for names in each for name in names))
+        return found
 
     def is_output(self, node: Node) -> bool:
         return node.name in self.outputs

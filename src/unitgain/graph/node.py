@@ -21,15 +21,17 @@ TRANSPARENT = ("dropout", "reshape", "pool")
 class Node:
     """One tensor of a pass: an input, a module's output, or what a function made of others.
 
-    name          unique: the module's path ("layer1.0.conv1"), "#2" for its second call, ":tanh" for a function called in
-                  it ("layer1.0:tanh"), "[1]" or "[key]" for further outputs. Inputs: "input", "input[1]", "input[key]"
+    name          unique: the module's path ("layer1.0.conv1"), "#2" for its second call, ":tanh" for a function called
+                  in it ("layer1.0:tanh"), "[1]" or "[key]" for further outputs. Inputs: "input", "input[1]",
+                  "input[key]"
     path, call    of the module (of the one that called the function), and which of its calls this is, from 1
     position      execution order, from 0
-    kind          input, module, function; block: a module whose output is made by nodes inside it; sum, concat, product:
-                  of two or more signals; opaque: a compiled or scripted module, whose inside cannot be followed
+    kind          input, module, function; block: a module whose output is made by nodes inside it; sum, concat,
+                  product: of two or more signals; opaque: a compiled or scripted module, whose inside cannot be
+                  followed
     type          the module's class or the function's name: "Conv2d", "tanh", "add"
-    role          linear, norm, activation, pool, dropout, reshape, embedding, recurrent, attention, softmax, loss, block,
-                  sum, concat, product, input or other
+    role          linear, norm, activation, pool, dropout, reshape, embedding, recurrent, attention, softmax, loss,
+                  block, sum, concat, product, input or other
     shape, dtype  of the tensor: (64, 3, 8, 8), "float32"
     channel_axis, batch_axis   None where they are not known
     inputs        names of the nodes whose tensors came in unchanged, but for their shape

@@ -50,11 +50,11 @@ def _all_of(names: str) -> list[tuple[Callable[..., Any], str]]:
     return found
 
 
-_VIEWS = """view reshape flatten ravel permute transpose squeeze unsqueeze contiguous t detach swapaxes swapdims movedim
-    moveaxis view_as reshape_as clone requires_grad to type type_as float half bfloat16 double cpu cuda unflatten adjoint
-    roll flip pixel_shuffle pixel_unshuffle channel_shuffle positive alias resolve_conj"""
-_PARTS = """getitem chunk split tensor_split split_with_sizes hsplit vsplit dsplit unbind narrow select index_select gather
-    take_along_dim diagonal masked_select unfold topk"""
+_VIEWS = """view reshape flatten ravel permute transpose squeeze unsqueeze contiguous t detach swapaxes swapdims
+    movedim moveaxis view_as reshape_as clone requires_grad to type type_as float half bfloat16 double cpu cuda
+    unflatten adjoint roll flip pixel_shuffle pixel_unshuffle channel_shuffle positive alias resolve_conj"""
+_PARTS = """getitem chunk split tensor_split split_with_sizes hsplit vsplit dsplit unbind narrow select index_select
+    gather take_along_dim diagonal masked_select unfold topk"""
 _CONSTANTS = """empty_like zeros_like ones_like full_like rand_like randn_like randint_like new_empty new_zeros new_ones
     new_full new_tensor bernoulli"""
 _POOLS = """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d

@@ -5,12 +5,13 @@ residual sum of independent signals adds their variances. What a branch brings i
 
 - batch normalization: variance g^2 (its mean squared gain), mean 0;
 - a convolution or Linear with standardized weights on an input of variance 1 (normalizer-free networks): 1, mean 0;
-- a convolution or Linear of relu(batch_norm(.)): N s^2 (1/2 - 1/(2 pi)), and N s^2 / (2 pi) as squared channel mean, for
-  fan-in N and mean squared weight s^2; a rectified normal variable has that variance and that squared mean.
+- a convolution or Linear of relu(batch_norm(.)): N s^2 (1/2 - 1/(2 pi)), and N s^2 / (2 pi) as squared channel mean,
+  for fan-in N and mean squared weight s^2; a rectified normal variable has that variance and that squared mean.
 
-A block without activation behind its sum then gives v <- v + alpha^2 b, with each of its parallel branches. At a transition, where the skip path has weights
-of its own, v restarts at what that path brings: 1 + alpha^2 for normalizer-free nets, 2 for BatchNorm ones. With a ReLU
-behind the sum (ResNet v1) the whole distribution is followed: x <- relu(x + alpha n), n normal.
+A block without activation behind its sum then gives v <- v + alpha^2 b, with each of its parallel branches. At a
+transition, where the skip path has weights of its own, v restarts at what that path brings: 1 + alpha^2 for
+normalizer-free nets, 2 for BatchNorm ones. With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
+x <- relu(x + alpha n), n normal.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from torch import Tensor, nn
 
 from .. import theory
 from .._base import InputError
-from .branches import Branch
+from .branch import Branch
 from .graph import Graph
 from .node import TRANSPARENT, Node
 
@@ -35,8 +36,8 @@ _NAMES = ("batch_norm", "BatchNorm")
 
 @dataclass(frozen=True)
 class Scale:
-    """What a layer or a norm multiplies a signal of variance 1 by: of a batch norm the mean squared gain, of a layer fan_in
-    * mean squared weight. standardized: its rows have mean 0 and one norm."""
+    """What a layer or a norm multiplies a variance by: of a batch norm the mean squared gain, of a layer fan_in times the
+    mean squared weight. standardized: its rows have mean 0 and one norm."""
 
     power: float
     standardized: bool = False
@@ -119,7 +120,7 @@ def _added(branches: Sequence[Branch], brought: Sequence[Moments | None]) -> Mom
     return total
 
 
-def _restart(graph: Graph, scales: Mapping[str, Scale], branch: Branch) -> Moments | None | str:
+def _restart(graph: Graph, scales: Mapping[str, Scale], branch: Branch) -> Moments | str | None:
     """What the skip path brings, "same" where it is the stream as it was."""
     normed = any(graph[name].role == "norm" for name in branch.skip)
     return _brought(graph, scales, branch.skip_end) if branch.transition or normed else "same"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch.nn.functional as F
@@ -12,43 +12,13 @@ from torch import Tensor, nn
 from .. import theory
 from .._base import InputError
 from . import activations, modules
+from .frame import Frame, has_torchs_forward, is_site
 from .node import Elementwise, Node
 from .operations import SUBTRACTS_MEAN, Call, Operation
 from .tensors import dtype_of, shape_of, tensors_in
 from .values import Known, Value, Values, all_of
 
 _INSIDE = ("sum", "concat", "product")  # a layer with one of these inside is more than a layer
-
-
-@dataclass
-class Frame:
-    """A running call of a module.
-
-    inside  "hidden": known as a whole; "layer": a linear layer with a forward of its own, followed in case there is
-            more in it; "leaf": of the user's own, with sites for its products; "open": its functions are sites
-    given   its first input, last its first output, as far as they are known
-    nodes   names of the nodes made in its forward itself
-    """
-
-    path: str
-    module: nn.Module
-    inside: str
-    call: int = 1
-    given: Value | None = None
-    last: Value | None = None
-    nodes: list[str] = field(default_factory=list)
-
-
-def is_site(found: Operation, inside: str) -> bool:
-    """Whether a Probe measures a function that is called in such a module."""
-    return inside != "layer" and (found.site is True or (found.site == "leaf" and inside == "leaf"))
-
-
-def _has_torchs_forward(module: nn.Module) -> bool:
-    if "forward" in vars(module):
-        return False
-    made_by = next(c for c in type(module).__mro__ if "forward" in vars(c))
-    return made_by.__module__.startswith("torch.")
 
 
 class Recorder:
@@ -66,18 +36,25 @@ class Recorder:
         self.whole: set[str] = set()  # paths of blocks that return a node's tensor unchanged
         self.ends: set[str] = set()  # nodes whose tensors they return
         self.examples: int | None = None
+        self.has_functions = False  # whether any function is a site
+        self.varies = False  # whether a node turned up that a known graph did not have
         self._calls: dict[str, int] = {}
+        self._inside: dict[str, str] = {}
         self._parameters = {id(p): n for n, p in model.named_parameters()}
         self._functions = _elementwise(model) if theory else {}
 
-    def inside_of(self, module: nn.Module, leaf: bool) -> str:
+    def inside_of(self, path: str, module: nn.Module, leaf: bool) -> str:
         """How a module's forward is followed; see Frame."""
-        if not leaf:
-            return "open"
-        role = modules.role_of(module)
-        if role == "linear" and not _has_torchs_forward(module):
-            return "layer"
-        return "leaf" if role == "other" and id(module) not in self._functions else "hidden"
+        found = self._inside.get(path)
+        if found is None:
+            role = modules.role_of(module) if leaf else ""
+            if role == "linear" and not has_torchs_forward(module):
+                found = "layer"
+            else:
+                known = role not in ("", "other") or id(module) in self._functions
+                found = "open" if not leaf else "hidden" if known else "leaf"
+            self._inside[path] = found
+        return found
 
     def begin(self, named: Iterable[tuple[str, Tensor]]) -> list[tuple[Node, Tensor]]:
         """A pass begins, with these inputs."""
@@ -148,7 +125,7 @@ class Recorder:
                     self.nodes.pop(name, None)
         for suffix, tensor in modules.outputs_of(module, output):
             made = self.values.of(tensor) if followed else None
-            if not leaf and made is not None and made.direct:
+            if not leaf and made is not None and made.direct and self.nodes[made.sources[0]].site:
                 self.whole.add(path)
                 self.ends.add(made.sources[0])
                 continue
@@ -198,6 +175,22 @@ class Recorder:
     def _names(self, parameters: Iterable[Tensor]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n for p in parameters if (n := self._parameters.get(id(p))) is not None))
 
+    def attach(self, tensor: Tensor, name: str) -> Node:
+        """A node that somebody asks for; what is computed from the tensor comes from there."""
+        made, shape = self.values.of(tensor), shape_of(tensor)
+        node = self.nodes.get(name)
+        if node is None:
+            flow = _origins([] if made is None else [made])
+            axis = modules.channel_axis(None, shape, self._axis(made, shape))
+            node = self._add(
+                Node(
+                    name, "", 1, len(self.nodes), "module", "Tensor", "other", shape, dtype_of(tensor), axis,
+                    modules.batch_axis(None, shape, self.examples), *flow, *flow, site=True,
+                )
+            )  # fmt: skip
+        self.values.add_node(tensor, [] if made is None else [made], name, node.channel_axis)
+        return node
+
     def scripted(self, path: str, module: nn.Module, given: Any, output: Any) -> None:
         """A scripted part takes no hooks and is no site; but what comes out of it is known to come from it."""
         call = self.count(path)
@@ -222,8 +215,8 @@ class Recorder:
 
     def function(
         self, frame: Frame, found: Operation, func: Any, call: Call, known: Known, out: Any
-    ) -> tuple[Node, Tensor] | None:
-        """The node of a call that has one. `known`: of its arguments, before it ran."""
+    ) -> tuple[Node, Tensor, Value] | None:
+        """The node of a call that has one, its tensor and value. `known`: of its arguments, before it ran."""
         tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
         if tensor is None:
             return None
@@ -246,7 +239,8 @@ class Recorder:
         value = self.values.add_node(tensor, all_of(known), node.name, node.channel_axis)
         if not signals and found.role != "embedding":
             value.signal, value.parameters = False, parameters
-        return node, tensor
+        self.has_functions = self.has_functions or site
+        return node, tensor, value
 
     def value(self, frame: Frame, value: Value, tensor: Tensor) -> None:
         """Sums, concatenations and products of signals are nodes too; a bias belongs to the product before it."""

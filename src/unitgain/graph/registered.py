@@ -15,7 +15,8 @@ def registered(model: nn.Module) -> Graph:
 
     Wrong at every branch, for activations called as functions, and where modules are registered out of order.
 
-    >>> [(w.name, w.before.label) for w in registered(nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))).weights()]
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> [(w.name, w.before.label) for w in registered(model).weights()]
     [('0', 'data'), ('2', 'ReLU')]
     """
     names = {id(p): n for n, p in model.named_parameters()}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from .branches import Branch
+from .branch import Branch
 from .node import Node
 
 if TYPE_CHECKING:
@@ -88,7 +88,8 @@ def _rows(graph: Graph) -> list[tuple[str, ...]]:
     branches = {found[0].sum: found for found in graph.residual_sums()}
     rows: list[tuple[str, ...]] = []
     heading, shape, before, shown = "", None, None, None
-    for prefix, group in groupby(graph, key=_block):
+    shown_nodes = [n for n in graph if n.kind != "block" or len(n.sources) != 1]  # another name for what it returns
+    for prefix, group in groupby(shown_nodes, key=_block):
         nodes = list(group)
         signature = (_parent(prefix), _signature(prefix, nodes))
         if prefix and shown is not None and signature == shown[0] and len(nodes) >= _LEAST:

@@ -115,7 +115,7 @@ class _Visitor(Listener):
 def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Graph:
     """One pass of the batch, followed. Call it inside `undisturbed`.
 
-    visit  called with each node that a Probe would measure, its tensor, and (args, kwargs) of a module's call. A tensor
+    visit  called with each module's and function's node, its tensor, and (args, kwargs) of a module's call. A tensor
            that it returns goes on in the place of a module's output
 
     Raises InputError when the model raises.

@@ -5,10 +5,10 @@ a network are about. So while a pass runs, a torch function mode sees every call
 torch.fx or export: they fail on control flow that depends on data. Why not the order of registration: it is wrong at
 every branch, for every functional activation, and where layers are registered out of order.
 
-The first passes are *followed*: nodes and residual branches are written down. Once `settle` has been called the graph is
-known, and nodes are only *named*: the mode then looks at activations, norms and the like alone, and is off if the model
-has none between its modules; hooks sit on what is measured and do nothing but look up a name. A pass in which a node
-turns up that is not known makes the tracer follow again.
+The first passes are *followed*: nodes and residual branches are written down. Once `settle` has been called the graph
+is known, and nodes are only *named*: the mode then looks at activations, norms and the like alone, and is off if the
+model has none between its modules; hooks sit on what is measured and do nothing but look up a name. A pass in which a
+node turns up that is not known makes the tracer follow again.
 """
 
 from __future__ import annotations
@@ -25,39 +25,16 @@ from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
 from . import modules
-from .branches import Branch, branches_of
+from .branch import Branch
+from .branches import branches_of
+from .frame import Frame
 from .graph import Graph
+from .listener import Listener
+from .modes import Following, Guard, Naming, plain_guard
 from .node import Node
-from .operations import EMBEDDING, SITE_FUNCTIONS, Call, operation_of
-from .recorder import Frame, Recorder, is_site
+from .operations import Call
+from .recorder import Recorder
 from .tensors import tensors_in
-from .values import Value, Values, settle
-
-Hook = Callable[..., Any]
-
-
-class Listener:
-    """What a tracer tells whom it works for, as it happens: reduce a tensor at once, it may change in place.
-
-    node       a node's tensor is there; `given` is (args, kwargs) of a module's call. What it returns, if it is a
-               tensor, goes on in the place of a module's output
-    value      a pass that is followed: any tensor, with what it is made of and the call that made it
-    function   a pass that is followed: a torch function ran
-    again      in backward: a checkpointed part ran its forward again
-    wanted     whether a module called now is to be told of at all
-    """
-
-    def node(self, node: Node, tensor: Tensor, given: Any) -> Tensor | None:
-        return None
-
-    def value(self, value: Value, tensor: Tensor, call: Call) -> None: ...
-
-    def function(self, function: Any, args: Any, out: Any) -> None: ...
-
-    def again(self, path: str, output: Any) -> None: ...
-
-    def wanted(self) -> bool:
-        return True
 
 
 class Tracer:
@@ -75,21 +52,20 @@ class Tracer:
         model: nn.Module,
         listener: Listener,
         *,
-        guard: Callable[[Hook], Hook] | None = None,
+        guard: Guard | None = None,
         theory: bool = False,
         exact: bool = True,
         most_calls: int | None = None,
     ):
         self.model, self._listener = model, listener
-        self._guard = guard or _plain
+        self._guard = guard or plain_guard
         self._recorder = Recorder(model, theory=theory, exact=exact, most_calls=most_calls)
         self._branches: dict[tuple[str, str], Branch] = {}
         self._outputs: dict[str, None] = {}
         self._main_output: str | None = None
         self.settled = False
+        self.armed = False
         self.failed_in: str | None = None
-        self._varies = False
-        self._has_functions = False
         self._handles: list[RemovableHandle] = []
         self._frames: list[Frame] = []
         self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
@@ -97,8 +73,6 @@ class Tracer:
         self._suspended = False  # the mode is there, but taken off
         self._root_is_leaf = not modules.measured_children(model)
         self._given: tuple[Any, Any] = ((), {})
-        self._seen = self._guard(self._see)
-        self._seen_site = self._guard(self._named_function)
 
     @property
     def nodes(self) -> dict[str, Node]:
@@ -110,8 +84,14 @@ class Tracer:
         return self._mode is not None
 
     @property
-    def armed(self) -> bool:
-        return bool(self._handles)
+    def path(self) -> str:
+        """Of the module whose forward is running."""
+        return self._frames[-1].path if self._frames else ""
+
+    @property
+    def examples(self) -> int | None:
+        """The batch size of the pass."""
+        return self._recorder.examples
 
     def graph(self) -> Graph:
         """What has been understood so far."""
@@ -124,9 +104,10 @@ class Tracer:
 
     def arm(self) -> None:
         """Hooks every module that is needed. Passes begin and end where `begin` and `end` are called."""
-        if self._handles:
+        if self.armed:
             return
-        follow, guard = not self.settled or self._has_functions, self._guard
+        self.armed = True
+        follow, guard = not self.settled or self._recorder.has_functions, self._guard
         scripted: dict[int, str] = {}
         for path, module, leaf, block in modules.walk(self.model):
             if isinstance(module, torch.jit.ScriptModule):
@@ -141,7 +122,7 @@ class Tracer:
                     leave = guard(functools.partial(self._leave, path, leaf))
                     self._handles.append(module.register_forward_hook(leave, with_kwargs=True))
             if follow and not is_root:
-                enter = guard(functools.partial(self._enter, path, self._recorder.inside_of(module, leaf)))
+                enter = guard(functools.partial(self._enter, path, leaf))
                 self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=not self.settled))
                 self._handles.append(module.register_forward_hook(guard(self._pop), always_call=True))
         # torch.compile warns of hooks on all modules, so that beside a compiled part scripted ones are not seen
@@ -150,9 +131,14 @@ class Tracer:
             self._handles.append(nn.modules.module.register_module_forward_hook(hook))
 
     def disarm(self) -> None:
+        self.armed = False
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+
+    def attach(self, tensor: Tensor, name: str) -> Node:
+        """Makes a tensor between modules and functions a node of this name."""
+        return self._recorder.attach(tensor, name)
 
     @contextmanager
     def armed_for(self, args: Any, kwargs: Any) -> Iterator[Callable[[Any], None]]:
@@ -168,7 +154,7 @@ class Tracer:
     def settle(self) -> bool:
         """The graph is known: from now on nodes are named, unless passes differ from each other. True if hooks must be
         set anew for that."""
-        before, self.settled = self.settled, not self._varies
+        before, self.settled = self.settled, not self._recorder.varies
         if self.settled and not before:
             for node in self._recorder.nodes.values():
                 if node.site and node.module is not None:
@@ -179,7 +165,7 @@ class Tracer:
         return before != self.settled
 
     def reset(self) -> None:
-        """Calls are counted from one again: a step begins, for modules that are called outside the model's own forward."""
+        """Calls are counted from one again: a step begins (for modules that are called outside the model's forward)."""
         if not self._frames:
             self._recorder.reset()
 
@@ -203,15 +189,16 @@ class Tracer:
             self._tell(tensor, Call((), {}))
             self._listener.node(node, tensor, None)
         self._given = args, kwargs
-        self._frames = [Frame("", self.model, self._recorder.inside_of(self.model, self._root_is_leaf))]
-        if not modules.is_compiled(self.model) and (not self.settled or self._has_functions):
-            self._mode = _Naming(self) if self.settled else _Following(self)
+        self._frames.append(Frame("", self.model, recorder.inside_of("", self.model, self._root_is_leaf)))
+        if not modules.is_compiled(self.model) and (not self.settled or self._recorder.has_functions):
+            kind = Naming if self.settled else Following
+            self._mode = kind(recorder, self._listener, self._guard, self._frames)
             self._mode.__enter__()
             self._suspended = False
 
     def end(self, output: Any) -> None:
         """The pass ended with this output; None if it raised."""
-        self._leave_mode()
+        self.leave_mode()
         if output is not None and not self.settled:
             self._see_output(output)
         elif output is not None and self._root_is_leaf:
@@ -227,7 +214,7 @@ class Tracer:
 
     def abandon(self) -> None:
         """Forgets a pass that has not ended: an interrupt skips even the hooks that are always called."""
-        self._leave_mode()
+        self.leave_mode()
         self._frames.clear()
         self._given = (), {}
         self._recorder.reset()
@@ -250,15 +237,16 @@ class Tracer:
         if self._main_output is None and first is not None:
             self._main_output = "output"
 
-    def _leave_mode(self) -> None:
+    def leave_mode(self) -> None:
+        """Takes the mode off, which stays on where a pass was interrupted."""
         mode, self._mode = self._mode, None
         if mode is not None and not self._suspended:
             mode.__exit__(None, None, None)
 
     # ---- modules -------------------------------------------------------------------------------------------
 
-    def _enter(self, path: str, inside: str, module: nn.Module, args: Any, kwargs: Any = None) -> None:
-        frame = Frame(path, module, inside)
+    def _enter(self, path: str, leaf: bool, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        frame = Frame(path, module, self._recorder.inside_of(path, module, leaf))
         if self._mode is not None and not self.settled:
             frame.call = self._recorder.count(f"{path}()")
             frame.given = self._recorder.known_signal((args, kwargs))
@@ -303,7 +291,7 @@ class Tracer:
                 if suffix in known:
                     listener.node(known[suffix], tensor, None)
                 else:
-                    self._varies = True
+                    self._recorder.varies = True
 
     def _leave(self, path: str, leaf: bool, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
         if in_backward():
@@ -334,105 +322,6 @@ class Tracer:
         if id(module) in scripted and self._frames:
             self._recorder.scripted(scripted[id(module)], module, args, output)
 
-    # ---- functions -----------------------------------------------------------------------------------------
-
-    def _see(self, function: Any, args: Any, kwargs: Any, out: Any) -> None:
-        """A torch function ran. What is known of its arguments is still that of before, also where it worked in place."""
-        found, call, recorder = operation_of(function), Call(args, kwargs), self._recorder
-        if found.kind == "none":
-            return
-        self._listener.function(function, args, out)
-        values, frame = recorder.values, self._frames[-1]
-        known = values.known_in((args, kwargs))
-        if found.kind == "part" and _looks_up(values, call):
-            found = EMBEDDING
-        if not known and not found.site:
-            return
-        if found.kind == "node":
-            made = recorder.function(frame, found, function, call, known, out)
-            if made is not None:
-                self._aliased(function, made[1])
-                self._tell(made[1], call)
-                if made[0].site:
-                    self._has_functions = True
-                    self._listener.node(*made, None)
-            return
-        if found.kind == "assign" and isinstance(args[0], Tensor):
-            out = args[0]
-        tensors = list(tensors_in(out, depth=1))
-        value = values.follow(found, function, call, known) if tensors else None
-        for number, tensor in enumerate(tensors):
-            if value is None:
-                values.forget(tensor)
-                continue
-            each = value if number == 0 else _another(recorder, value)
-            values.put(tensor, each)
-            settle(each, tensor, call)
-            each.picked = each.picked or (found.kind == "part" and len(tensors) > 1)
-            if each.signal and each.floating:
-                recorder.value(frame, each, tensor)
-            self._aliased(function, tensor)
-            self._listener.value(each, tensor, call)
-
-    def _aliased(self, function: Any, tensor: Tensor) -> None:
-        """What is written in place into a view changes the tensor that it is a view of."""
-        name = getattr(function, "__name__", "")
-        if not (name.endswith("_") and (not name.endswith("__") or name.startswith("__i") or "set" in name)):
-            return
-        base = tensor._base
-        values = self._recorder.values
-        value = values.of(tensor)
-        if base is None or base is tensor or value is None or not value.signal:
-            return
-        before = values.of(base)
-        parents = [v for v in (before, value) if v is not None and v.signal]
-        values.put(base, values.new("other", parents, name))
-
-    def _named_function(self, name: str, out: Any) -> None:
-        tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
-        if tensor is None:
-            return
-        base = f"{self._frames[-1].path}:{name}"
-        call = self._recorder.count(base)
-        node = self._recorder.nodes.get(base + (f"#{call}" if call > 1 else ""))
-        if node is None:
-            self._varies = True
-        else:
-            self._listener.node(node, tensor, None)
-
-
-class _Following(TorchFunctionMode):
-    """Shows the tracer every call of a torch function."""
-
-    def __init__(self, tracer: Tracer):
-        super().__init__()
-        self._tracer = tracer
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        frames = self._tracer._frames
-        if frames and frames[-1].inside != "hidden":
-            self._tracer._seen(func, args, kwargs, out)
-        return out
-
-
-class _Naming(TorchFunctionMode):
-    """Shows the tracer the calls that are sites, after they ran."""
-
-    def __init__(self, tracer: Tracer):
-        super().__init__()
-        self._tracer = tracer
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        found = SITE_FUNCTIONS.get(func)
-        if found is not None and (frames := self._tracer._frames):
-            inside = frames[-1].inside
-            if inside != "hidden" and is_site(found, inside):
-                self._tracer._seen_site(found.name, out)
-        return out
-
 
 def _first(output: Any) -> Tensor | None:
     """The first tensor of a model's output that is not a single number."""
@@ -443,35 +332,8 @@ def in_backward() -> bool:
     return torch._C._current_graph_task_id() != -1
 
 
-def _plain(hook: Hook) -> Hook:
-    """Hooks are nothing that autograd or a mode should see."""
-
-    @functools.wraps(hook)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        with torch.no_grad(), torch._C.DisableTorchFunction():
-            return hook(*args, **kwargs)
-
-    return wrapped
-
-
 def _unscripted(model: nn.Module) -> Iterator[nn.Module]:
     return (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
-
-
-def _looks_up(values: Values, call: Call) -> bool:
-    """Whether x[index] takes rows of a weight, as an embedding does."""
-    if not call.args or not isinstance(call.args[0], Tensor) or len(call.args) < 2:
-        return False
-    weight = values.of(call.args[0])
-    index = next(tensors_in(call.args[1:]), None)
-    return weight is not None and not weight.signal and bool(weight.parameters) and index is not None
-
-
-def _another(recorder: Recorder, value: Value) -> Value:
-    """For the second and further tensors that one call returned."""
-    more = recorder.values.new(value.kind, value.parents, value.name)
-    more.direct, more.signal, more.parameters = False, value.signal, value.parameters
-    return more
 
 
 def _named_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:

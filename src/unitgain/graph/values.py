@@ -39,8 +39,8 @@ class Value:
     """
 
     __slots__ = (
-        "axis", "constant", "direct", "factors", "floating", "kind", "name", "node", "number", "parameters", "parents", "picked",
-        "shape", "signal", "sources", "stack", "uses",
+        "axis", "constant", "direct", "factors", "floating", "kind", "name", "node", "number", "parameters",
+        "parents", "picked", "shape", "signal", "sources", "stack", "uses",
     )  # fmt: skip
 
     def __init__(self, number: int, kind: str, parents: tuple[Value, ...] = (), name: str = ""):

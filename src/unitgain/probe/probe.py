@@ -23,8 +23,9 @@ from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError
 from .._version import __version__
+from ..graph import Graph, in_backward
 from ..record import Record
-from .forward import Forward, in_backward
+from .forward import Forward
 from .options import SIGNALS, Options, check_every, check_model, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
 from .ranks import merge_over_ranks
@@ -126,6 +127,11 @@ class Probe:
         return self._forward.failed_in
 
     @property
+    def graph(self) -> Graph:
+        """What has been understood of the model so far: what runs after what, where residual branches end."""
+        return self._forward.graph()
+
+    @property
     def every(self) -> int:
         """Every how many steps it measures."""
         return self._options.every
@@ -166,7 +172,7 @@ class Probe:
 
     def _remove_hooks(self) -> None:
         self._started = False
-        self._forward.leave_flow()
+        self._forward.abandon()
         self._forward.disarm()
         for handle in self._permanent:
             handle.remove()
@@ -202,8 +208,8 @@ class Probe:
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        taken = self._forward.drafts.get(name)
-        if taken is not None and taken.module != "Tensor":
+        taken = self._forward.places.get(name)
+        if taken is not None and taken.node.type != "Tensor":
             raise InputError(f"attach(name={name!r}): a module's site has this name already; choose another")
         if self._forward.armed:
             self._guard(self._forward.attach)(tensor, name)
@@ -278,7 +284,9 @@ class Probe:
             if forward.saturation:
                 self._record.set_meta("saturation_maps", forward.saturation)
         if not self._merge_ranks or merge_over_ranks(self._current):
-            self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
+            self._writer.write(
+                self._current, forward.places, forward.inputs, self._weights.listed(), forward.graph
+            )
         self._record.commit(every=0.5)
         self.samples += 1
         self._advance()
@@ -293,33 +301,34 @@ class Probe:
 
     def _begin(self, step: Step) -> None:
         self._begun = False
-        self._current = self._forward.step = self._weights.step = step
+        self._current = self._weights.step = step
+        self._forward.begin_step(step)
 
     # ---- failing -------------------------------------------------------------------------------------------
 
-    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _guard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
 
         @functools.wraps(hook)
-        def guarded(*args: Any, **kwargs: Any) -> None:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
-                if forward.flow is not None:
+                if forward.following:
                     with torch.no_grad(), torch._C.DisableTorchFunction():
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                 elif enabled:
                     torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
                     try:
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                     finally:
                         torch._C._set_grad_enabled(True)
-                else:
-                    hook(*args, **kwargs)
+                return hook(*args, **kwargs)
             except Exception as error:
                 if self.strict:
                     raise
                 self._give_up(error)
+                return None
 
         return guarded
 
