@@ -71,6 +71,17 @@ def test_other_sums_are_not_taken_for_residual(name: str) -> None:
     assert branches(NOT[name]) == ()
 
 
+def test_the_sum_of_all_layers_outputs_is_no_residual_sum() -> None:
+    def forward(m: Written, x: Tensor) -> Tensor:
+        total = torch.zeros(())
+        for layer in (m.a, m.b, m.c, m.d):
+            x = x + torch.relu(layer(x))
+            total = total + x
+        return total
+
+    assert [b.end for b in branches(forward)] == [":relu", ":relu#2", ":relu#3", ":relu#4"]
+
+
 def test_inputs_that_have_nothing_in_common_are_no_skip_and_branch() -> None:
     class Two(nn.Module):
         def __init__(self) -> None:

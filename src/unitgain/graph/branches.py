@@ -11,6 +11,7 @@ the others, the *branches*, were computed from that tensor by layers:
   start itself, and the branch has a norm, a pool or attention (PoolFormer's pooling);
 - where the skip has weights of its own (a *transition*), there is no residual sum inside the branch: so that the sums
   of a feature pyramid are none. Around an identity skip there may be: branches can be *nested*;
+- no branch is itself a residual stream that goes on elsewhere: the sum of all layers' outputs is no block;
 - no branch is cut off from the gradient (x + (q - x).detach() is a straight-through estimator), and none is what the
   skip is subtracted from (pool(x) - x).
 
@@ -24,13 +25,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from .branch import Branch
-from .forks import part, reached
+from .forks import ancestors, between
 from .frame import Frame
 from .node import Node
 from .values import Value
 
 _MOVES = {"pad", "constant_pad_nd", "repeat", "expand", "expand_as", "broadcast_to", "tile", "unseen"}
-_NO_SKIP = ("softmax", "attention", "recurrent", "embedding", "loss")
+_NO_SKIP = ("input", "softmax", "attention", "recurrent", "embedding", "loss")
+_MOST_TERMS = 16
 _WEIGHTED = ("linear", "recurrent", "attention")
 _LAYERS = ("norm", "pool", "softmax", "attention", "linear", "recurrent")
 
@@ -100,22 +102,30 @@ class _Finder:
                     return
         inner: list[int] = []
         flat = [t for term in terms for t in self._flat(term, inner)]
-        if len(flat) < 3:
+        if not 2 < len(flat) <= _MOST_TERMS:
             return
         for skip in flat:
-            pairs = [(self._pair(skip, branch), branch) for branch in flat if branch is not skip]
-            if all(pair is not None for pair, _ in pairs):
+            found = self._all(skip, [branch for branch in flat if branch is not skip])
+            if found:
                 for number in inner:  # all of it is one sum
                     self.residual.pop(number, None)
-                self.residual[value.number] = [(p, b) for p, b in pairs if p is not None]
+                self.residual[value.number] = found
                 return
+
+    def _all(self, skip: Term, branches: Sequence[Term]) -> list[tuple[_Pair, Term]]:
+        """Parallel branches beside one skip; none if one of them is no branch with weights."""
+        found = []
+        for branch in branches:
+            pair = self._pair(skip, branch)
+            if pair is None or not pair.branch.weights:
+                return []
+            found.append((pair, branch))
+        return found
 
     def _split(self, skip: Term, branch: Term, pair: _Pair) -> list[tuple[_Pair, Term]]:
         """A branch that is itself a sum of branches, if it is nothing else, as parallel ones."""
         flat = self._flat(branch, [], residual=False)
-        pairs = [(self._pair(skip, term), term) for term in flat] if len(flat) > 1 else []
-        found = [(p, t) for p, t in pairs if p is not None and p.branch.weights]
-        return found if found and len(found) == len(pairs) else [(pair, branch)]
+        return (self._all(skip, flat) if 1 < len(flat) <= _MOST_TERMS else []) or [(pair, branch)]
 
     def _flat(self, term: Term, inner: list[int], residual: bool = True) -> list[Term]:
         """The terms of a term that is a sum which nothing else uses; inner: numbers of these sums. residual: whether
@@ -149,43 +159,69 @@ class _Finder:
         (first, factor), (second, _) = skip, branch
         if first.shape != second.shape or first is second or (factor is not None and factor < 0):
             return None
-        if not (first.floating and second.floating) or self._is_cut_off(second):
+        if not (first.floating and second.floating) or self._is_cut_off(second) or self._is_tapped(second):
             return None
-        parted = part(first, second)
-        if parted is None:
+        before = ancestors(second, self._lowest(first))
+        found = self._start(first, before)
+        if found is None:
             return None
-        _, own, common = parted
-        carried = self._carried(first, common)
-        if carried is None:
-            return None
-        way, start = carried
-        alone = _Side(first, way, self._nodes_of(way))
-        found = reached(start, own, common)
-        other = _Side(second, found, self._nodes_of(found))
-        if not found or not self._is_skip(alone) or not self._is_branch(other, alone):
+        start, way = found
+        own = [before[n] for n in sorted(before) if n > start.number]
+        inside = [v for v in between(start, [*own, second]) if v not in way]
+        side, other = (_Side(v, o, self._nodes_of(o)) for v, o in ((first, way), (second, inside)))
+        if not inside or not _is_skip(side) or not self._is_branch(other, side):
             return None
         for value in way:
             if value.kind == "scale":
                 factor = _times(factor, value.factors[0])
             elif value.kind == "product":
                 factor = None
-        return _Pair(alone, other, start, factor)
+        return _Pair(side, other, start, factor)
 
-    def _carried(self, value: Value, common: set[int]) -> tuple[list[Value], Value] | None:
-        """(the values from the start to the skip's end, the start): where the skip's tensor comes from, one step after
-        the other. Of a product that is what the gate multiplies."""
+    def _start(self, value: Value, before: Mapping[int, Value]) -> tuple[Value, list[Value]] | None:
+        """(the start, the values from there to the skip's end): the nearest tensor on the skip's way back that the
+        branch was computed from too. Of a product that is what the gate multiplies."""
         way: list[Value] = []
         first = value
-        while value.number not in common:
+        while value.number not in before:
+            if not self._goes_on(value):
+                return None
             way.append(value)
             parents = [p for p in value.parents if p.signal]
             if value.kind == "product":
-                shared = [p for p in parents if p.number in common and p.shape == value.shape]
-                parents = [min(shared, key=lambda p: p.number)] if shared else []
-            if len(parents) != 1 or value.kind in ("sum", "concat", "stack"):
+                ways = [self._start(p, before) for p in parents if p.shape == value.shape]
+                found = [w for w in ways if w is not None]
+                if not found:
+                    return None
+                start, rest = min(found, key=lambda w: w[0].number)
+                return start, [*rest, *way[::-1]]
+            if len(parents) != 1:
                 return None
             value = parents[0]
-        return (way[::-1], value) if value.floating and (value.signal or value is first) else None
+        return (value, way[::-1]) if value.floating and (value.signal or value is first) else None
+
+    def _lowest(self, value: Value) -> int:
+        """The number of the earliest tensor that a skip which ends in this one can have come from."""
+        seen, stack = {value.number}, [value]
+        while stack:
+            step = stack.pop()
+            if self._goes_on(step):
+                stack += [p for p in step.parents if p.signal and p.number not in seen]
+                seen.update(p.number for p in step.parents if p.signal)
+        return min(seen)
+
+    def _goes_on(self, value: Value) -> bool:
+        """Whether a value may lie on a skip path."""
+        if value.picked or value.kind in ("sum", "concat", "stack", "weight"):
+            return False
+        if value.kind == "other":
+            return value.name in _MOVES
+        node = self.nodes.get(value.node or "")
+        if node is None:
+            return True
+        if node.role == "product":
+            return value.kind == "product"
+        return node.role not in _NO_SKIP and not (node.role == "other" and node.kind != "module")
 
     def _nodes_of(self, values: Sequence[Value]) -> list[Node]:
         names = dict.fromkeys(v.node for v in values if v.node is not None)
@@ -199,14 +235,13 @@ class _Finder:
                 return False
             value = value.parents[0]
 
-    def _is_skip(self, side: _Side) -> bool:
-        weighted = [i for i, n in enumerate(side.nodes) if n.role in _WEIGHTED]
-        bends = [i for i, n in enumerate(side.nodes) if n.role == "activation"]
-        if side.has(*_NO_SKIP) or (bends and (not weighted or bends[-1] > weighted[0])):
-            return False
-        if any(n.role == "other" and n.kind != "module" for n in side.nodes):
-            return False
-        return not any(v.picked or (v.kind == "other" and v.name not in _MOVES) for v in side.own)
+    def _is_tapped(self, value: Value) -> bool:
+        """Whether it is a residual stream that goes on elsewhere, as where the outputs of all layers are added up."""
+        uses = value.uses
+        while value.kind == "scale" or self._passes(value):
+            value = value.parents[0]
+            uses = max(uses, value.uses)
+        return uses > 1 and value.number in self.residual
 
     def _is_branch(self, branch: _Side, skip: _Side) -> bool:
         weights, beside = branch.weights, skip.weights
@@ -326,6 +361,13 @@ class _Finder:
             return "post"
         shared = any(n.role in ("norm", "activation") and _within(path, n) for n in starts)
         return "pre" if shared and path else ""  # norm and activation come before skip and branch part
+
+
+def _is_skip(side: _Side) -> bool:
+    """No activation function but before the first weight."""
+    weighted = [i for i, n in enumerate(side.nodes) if n.role in _WEIGHTED]
+    bends = [i for i, n in enumerate(side.nodes) if n.role == "activation"]
+    return not bends or (bool(weighted) and bends[-1] < weighted[0])
 
 
 def _is_layer(node: Node) -> bool:

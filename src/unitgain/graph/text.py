@@ -88,7 +88,9 @@ def _rows(graph: Graph) -> list[tuple[str, ...]]:
     branches = {found[0].sum: found for found in graph.residual_sums()}
     rows: list[tuple[str, ...]] = []
     heading, shape, before, shown = "", None, None, None
-    shown_nodes = [n for n in graph if n.kind != "block" or len(n.sources) != 1]  # another name for what it returns
+    shown_nodes = [
+        n for n in graph if n.kind != "block" or len(n.sources) != 1
+    ]  # another name for what it returns
     for prefix, group in groupby(shown_nodes, key=_block):
         nodes = list(group)
         signature = (_parent(prefix), _signature(prefix, nodes))
