@@ -4,7 +4,10 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
 
-.PHONY: venv demo test kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
+# Where the GPU is: another python than the venv's must have torch, pytest and timm; nothing is installed for it.
+GPU_PYTHON ?= $(BIN)/python
+
+.PHONY: venv demo test gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -12,6 +15,13 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# tests and benchmark grid on a GPU, some five minutes; OUT is a folder or a file for the page. Without a GPU: skipped
+ifeq ($(GPU_PYTHON),$(BIN)/python)
+gpu: $(VENV)/.dev
+endif
+gpu:
+	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu.py $(if $(OUT),--out "$(OUT)")
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
-from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state_kept
+from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
 from ..report import Report
@@ -137,7 +137,7 @@ class _Run:
     ) -> Record:
         chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
-        before = torch.get_rng_state()
+        before = random_state()
         facts["coupling"] = coupling_facts(self.model, self.batch, _logits)
         running = snapshot(self.model)
         spare = self._spare()  # taken now: later the model has hooks, and may have been trained
@@ -279,14 +279,14 @@ class _Run:
         twins = copied(self.model)
         return None if isinstance(twins, str) else twins[0]
 
-    def _unblocked(self, twin: nn.Module, silent: list[str], random_state: Tensor) -> list[str]:
+    def _unblocked(self, twin: nn.Module, silent: list[str], as_before: Callable[[], None]) -> list[str]:
         """Which of the silent parameters get a gradient once all-zero parameters have moved a little.
 
         Zero-initialized residual ends, SkipInit and zero heads stop the gradient at step 0 only. Whether that is
         the reason is tried out, on another copy, rather than guessed from names.
         """
         zeros = [p for p in twin.parameters() if _is_zero(p)]
-        torch.set_rng_state(random_state)
+        as_before()  # the same masks are drawn
         with torch.no_grad():
             for p in zeros:
                 p.normal_(0, _NUDGE)

@@ -18,21 +18,31 @@ from .._base import InputError
 OptimizerLike = torch.optim.Optimizer | Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
 
 
-@contextlib.contextmanager
-def random_state_kept() -> Iterator[None]:
-    """Puts the random states of torch (every device in use), numpy and Python back, also after an exception."""
+def random_state() -> Callable[[], None]:
+    """Takes the random states of torch (every device in use), numpy and Python; a call of the result puts them back."""
     python, numpy_state, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     cuda = (
         torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else None
     )
-    try:
-        yield
-    finally:
+
+    def put() -> None:
         random.setstate(python)
         np.random.set_state(numpy_state)  # noqa: NPY002
         torch.set_rng_state(cpu)
         if cuda is not None:
             torch.cuda.set_rng_state_all(cuda)
+
+    return put
+
+
+@contextlib.contextmanager
+def random_state_kept() -> Iterator[None]:
+    """Puts the random states back, also after an exception."""
+    put = random_state()
+    try:
+        yield
+    finally:
+        put()
 
 
 def too_large_to_copy(model: nn.Module) -> str | None:

@@ -319,7 +319,10 @@ def _bound(func: Callable[..., Any], call: Call) -> Elementwise:
         rest = rest[:1]
 
     def function(x: Tensor) -> Tensor:
-        return func(x.clone(), *rest, **named)
+        # a slope in a tensor (PReLU's) lies where the model does; theory asks on the CPU, in float64
+        there = [v.detach().to(x) if isinstance(v, Tensor) and v.is_floating_point() else v for v in rest]
+        also = {k: v.detach().to(x) if isinstance(v, Tensor) else v for k, v in named.items()}
+        return func(x.clone(), *there, **also)
 
     function.__name__ = getattr(func, "__name__", "activation").rstrip("_")
     return function

@@ -128,9 +128,8 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Graph:
 def run(tracer: Tracer, batch: Batch) -> None:
     """One pass of the batch, with the same random masks as every other. Raises InputError when the model raises."""
     given = batch.fresh()
-    random = torch.get_rng_state()
     try:
-        with tracer.armed_for(given.args, given.kwargs) as end:
+        with random_state_kept(), tracer.armed_for(given.args, given.kwargs) as end:
             end(tracer.model(*given.args, **given.kwargs))
     except InputError:
         raise
@@ -139,5 +138,3 @@ def run(tracer: Tracer, batch: Batch) -> None:
         raise InputError(
             f"the model raised {type(error).__name__} in forward on inputs of shape {batch.describe()}: {text}"
         ) from error
-    finally:
-        torch.set_rng_state(random)

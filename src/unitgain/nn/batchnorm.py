@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -95,11 +97,12 @@ class BatchNorm(_Norm):
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked += 1
-        weight = self.momentum
-        if weight is None:
-            weight = 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), weight)
-        self.running_var.lerp_(unbiased.to(self.running_var.dtype), weight)
+        for running, of_batch in ((self.running_mean, mean), (self.running_var, unbiased)):
+            weight: Any = self.momentum
+            if weight is None:  # on the device where the number is: nothing waits
+                wide_enough = torch.promote_types(running.dtype, torch.float32)
+                weight = self.num_batches_tracked.to(wide_enough).reciprocal().to(running.dtype)
+            running.lerp_(of_batch.to(running.dtype), weight)
 
     def extra_repr(self) -> str:
         return (

@@ -142,15 +142,15 @@ def _clip_dense(entries: Sequence[_Entry], eps: float, grad_scale: float | Tenso
     if not total:
         return [g.bool() for g in gradients]
     norm_w, norm_g = torch.cat(weights), torch.cat(gradients)
+    if isinstance(grad_scale, Tensor):
+        grad_scale = grad_scale.to(norm_g.device, norm_g.dtype, non_blocking=True)
+    limit = norm_w.clamp_(min=eps).to(norm_g.dtype)
     factors = {entry.clipping for entry in entries}
     if len(factors) == 1:
-        factor: float | Tensor = factors.pop()
+        limit.mul_(factors.pop())
     else:
-        each = torch.tensor([entry.clipping for entry in entries], dtype=norm_g.dtype, device=norm_g.device)
-        factor = each.repeat_interleave(torch.tensor(sizes, device=norm_g.device), output_size=total)
-    if isinstance(grad_scale, Tensor):
-        grad_scale = grad_scale.to(norm_g.device, norm_g.dtype)
-    limit = norm_w.clamp_(min=eps).to(norm_g.dtype).mul_(factor).mul_(grad_scale)
+        torch._foreach_mul_(list(limit.split(sizes)), [entry.clipping for entry in entries])
+    limit.mul_(grad_scale)
     clipped = norm_g > limit
     scale = torch.where(clipped, limit / norm_g.clamp(min=_SMALLEST * grad_scale), 1.0)
     masks, scales = list(clipped.split(sizes)), scale.split(sizes)

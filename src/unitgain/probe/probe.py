@@ -263,8 +263,11 @@ class Probe:
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
             return
-        if "lr" in optimizer.param_groups[0]:
-            self._record.log(self.step, lr=float(optimizer.param_groups[0]["lr"]))
+        rate = optimizer.param_groups[0].get("lr")
+        if isinstance(rate, Tensor) and rate.device.type != "cpu":
+            self._current.rate = rate.detach().clone()
+        elif rate is not None:
+            self._record.log(self.step, lr=float(rate))
         self._weights.before_step()
 
     def _after_step(self, *_: Any) -> None:

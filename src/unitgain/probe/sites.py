@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import stats
 from ..graph import Branch, Graph, Node
 
 _MOST_CHANNELS = 64
@@ -70,11 +71,17 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
     if integer:
         return found
     bad = ~torch.isfinite(tensor)
-    found["binary"] = bool(((tensor == 0) | (tensor == 1)).all())
-    if bad.any() and tensor.dim():
-        found["bad_examples"] = bad.reshape(tensor.shape[0], -1).any(1).nonzero().flatten()[:20].tolist()
+    asked = {"binary": ((tensor == 0) | (tensor == 1)).all(), "bad": bad.any()}
     if channel_axis is not None and tensor.shape[channel_axis] <= _MOST_CHANNELS:
-        by_channel = torch.where(bad, 0.0, tensor).movedim(channel_axis, 0).flatten(1).double()
-        found["channel_mean"] = [round(v, 6) for v in by_channel.mean(1).tolist()]
-        found["channel_std"] = [round(v, 6) for v in by_channel.std(1, correction=0).tolist()]
+        by_channel = torch.where(bad, 0.0, tensor).movedim(channel_axis, 0).flatten(1)
+        by_channel = by_channel if tensor.device.type == "mps" else by_channel.double()
+        asked |= {"channel_mean": by_channel.mean(1), "channel_std": by_channel.std(1, correction=0)}
+    told = dict(zip(asked, stats.fetch(list(asked.values()))))
+    found["binary"] = bool(told["binary"])
+    if told["bad"] and tensor.dim():
+        of_example = bad.reshape(tensor.shape[0], -1).any(1).cpu()
+        found["bad_examples"] = of_example.nonzero().flatten()[:20].tolist()
+    for name in ("channel_mean", "channel_std"):
+        if name in told:
+            found[name] = [round(v, 6) for v in told[name].tolist()]
     return found

@@ -23,6 +23,8 @@ class Step:
               faster than as many hooks in the middle of other work
     flat      samples of what has no channels: gradients, parameters, updates
     norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
+    rate      the learning rate, where it is a tensor on an accelerator; any other was recorded at once
+    skipped   above 0 if a GradScaler kept a fused optimizer from doing anything; None where none could have
     """
 
     number: int
@@ -31,6 +33,8 @@ class Step:
     held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
     flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    rate: Tensor | None = None
+    skipped: Tensor | None = None
 
     @property
     def empty(self) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,10 +65,11 @@ class Weights:
     def after_step(self) -> None:
         if "update" not in self._options.signals:
             return
-        changes = self._updates.changes(self.listed())
-        if was_skipped(self._optimizer):
-            return
-        for name, change in changes.items():
+        # of a fused optimizer under a GradScaler, whose verdict is on the device: the writer heeds it when it has come.
+        # (Of an optimizer that is not fused the scaler does not even call `step`.)
+        found = getattr(self._optimizer, "found_inf", None)
+        self.step.skipped = found.detach().clone() if isinstance(found, Tensor) else None
+        for name, change in self._updates.changes(self.listed()).items():
             self._add("update", name, change)
 
     def without_gradients(self) -> bool:
@@ -111,10 +111,3 @@ class Weights:
             self.step.add(kind, name, stats.summarize(values, sample=self._options.sample))
         else:
             self.step.add_flat(kind, name, values)
-
-
-def was_skipped(optimizer: Any) -> bool:
-    """Whether a fused optimizer did nothing because a GradScaler had found infinities. Waits for an accelerator
-    if there is a scaler. (Of an optimizer that is not fused the scaler does not even call `step`.)"""
-    found = getattr(optimizer, "found_inf", None)
-    return found is not None and bool(found > 0)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,8 +35,16 @@ class _Row:
     site: Site
     partial: Partial | None = None
     flat: Tensor | None = None
-    sample: Tensor | None = None  # what histograms are counted from
+    thin: int = 0  # histograms are counted from every so manieth value of flat; 0: from none
     norm: tuple[Tensor, int] | None = None
+    skipped: Tensor | None = None  # above 0: the optimizer did nothing, so that there was no update
+
+    @property
+    def sample(self) -> Tensor | None:
+        """What histograms are counted from."""
+        if self.partial is not None:
+            return self.partial.sample
+        return self.flat[:: self.thin] if self.flat is not None and self.thin else None
 
 
 class StepWriter:
@@ -52,6 +61,7 @@ class StepWriter:
         self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
         self._waiting: list[_Row] = []
+        self._rates: dict[int, Tensor] = {}  # of the steps that wait
         self._steps_waiting = 0
         self._written_at = -math.inf
 
@@ -68,15 +78,19 @@ class StepWriter:
         step.reduce_held()
         if any(self._record.site(kind, name) is None for kind, name in (*step.partials, *step.flat)):
             self._attributes = Attributes(graph())
+        if step.rate is not None:
+            self._rates[step.number] = step.rate
         by_name = {p.name: p for p in parameters}
         for (kind, name), partial in step.partials.items():
             site = self._site(kind, name, inputs if kind == "input" else places, by_name)
-            self._waiting.append(_Row(step.number, site, partial=partial, sample=partial.sample))
+            self._waiting.append(_Row(step.number, site, partial=partial, skipped=_skipped(step, kind)))
         for (kind, name), values in step.flat.items():
             site = self._site(kind, name, places, by_name)
             norm = step.norms.get(name) if kind == "parameter_gradient" else None
-            sample = self._sample_of(site, values, step.turn)
-            self._waiting.append(_Row(step.number, site, flat=values, sample=sample, norm=norm))
+            thin = self._thinned(site, values.numel(), step.turn)
+            self._waiting.append(
+                _Row(step.number, site, flat=values, thin=thin, norm=norm, skipped=_skipped(step, kind))
+            )
         self._steps_waiting += 1
         enough = SELDOM if self._thrifty else 1
         if self._steps_waiting >= enough or time.monotonic() - self._written_at > _LONGEST_WAIT:
@@ -86,6 +100,11 @@ class StepWriter:
         """Writes every step that waits."""
         self._written_at = time.monotonic()
         rows, self._waiting, self._steps_waiting = self._waiting, [], 0
+        rates, self._rates = self._rates, {}
+        _fetch(rows, rates)
+        if rates:
+            self._record.add_metrics((step, "lr", float(rate)) for step, rate in rates.items())
+        rows = [row for row in rows if row.skipped is None or not row.skipped > 0]
         if not rows:
             return
         columns = self._columns(rows)
@@ -96,12 +115,12 @@ class StepWriter:
         table[np.isnan(table.astype(np.float64))] = None
         self._record.add_table([r.step for r in rows], [r.site.id for r in rows], table.tolist())
 
-    def _sample_of(self, site: Site, values: Tensor, turn: int) -> Tensor | None:
-        """What histograms are counted from; those of parameters change slowly, so they need not come each time."""
+    def _thinned(self, site: Site, count: int, turn: int) -> int:
+        """_Row.thin; what parameters are changes slowly, so their histograms need not come each time."""
         slow = self._thrifty and site.kind != "gradient"
         if not self._sample or (slow and turn and turn % SELDOM != site.id % SELDOM):
-            return None
-        return values[:: max(1, values.numel() // self._sample)]
+            return 0
+        return max(1, count // self._sample)
 
     def _columns(self, rows: list[_Row]) -> dict[str, np.ndarray]:
         columns = {name: np.full(len(rows), np.nan) for name in STATISTICS}
@@ -204,6 +223,33 @@ class StepWriter:
         # a magnitude so small that 64 / top would overflow float32 is drawn in the first bin
         top = self._tops[site] = max(largest * _HEADROOM, 1e-30)
         return top
+
+
+def _skipped(step: Step, kind: str) -> Tensor | None:
+    return step.skipped if kind == "update" else None
+
+
+def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
+    """Whatever the rows and rates hold, to the CPU, with one copy from each device."""
+    places: list[tuple[dict[Any, Any], Any]] = [(rates, step) for step in rates]
+    for row in rows:
+        own = vars(row)
+        if row.partial is not None and row.partial.total.device.type != "cpu":
+            places += row.partial.places()
+        elif row.flat is not None and row.flat.device.type != "cpu":
+            places.append((own, "flat"))
+        if row.skipped is not None:
+            places.append((own, "skipped"))
+    normed = [row for row in rows if row.norm is not None and row.norm[0].device.type != "cpu"]
+    wanted = [holder[key] for holder, key in places] + [row.norm[0] for row in normed if row.norm is not None]
+    if not wanted:
+        return
+    fetched = stats.fetch(wanted)
+    for (holder, key), tensor in zip(places, fetched):
+        holder[key] = tensor
+    for row, norm in zip(normed, fetched[len(places) :]):
+        if row.norm is not None:
+            row.norm = norm, row.norm[1]
 
 
 def _owner(path: str, places: Mapping[str, Place]) -> Place | None:

@@ -22,7 +22,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
 """
 
 from .flat import flat_numbers
-from .host import to_host
+from .host import fetch, to_host
 from .partial import Partial, Range, finish
 from .sample import RUN, take_examples, take_sample
 from .summarize import saturated, summarize
@@ -31,6 +31,7 @@ __all__ = [
     "RUN",
     "Partial",
     "Range",
+    "fetch",
     "finish",
     "flat_numbers",
     "saturated",

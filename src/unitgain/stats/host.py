@@ -27,3 +27,29 @@ def to_host(tensors: Sequence[Tensor]) -> Tensor:
         host = torch.cat([tensors[i].reshape(-1) for i in members]).cpu()
         pieces.update(zip(members, host.split([tensors[i].numel() for i in members])))
     return torch.cat([pieces[i] for i in range(len(tensors))])
+
+
+def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The same tensors on the CPU, each in its own type and shape: one copy per device, whatever the types are.
+
+    What lies on the CPU already is returned as it is.
+
+    >>> fetch([torch.ones(2, dtype=torch.float64), torch.tensor(True)])
+    [tensor([1., 1.], dtype=torch.float64), tensor(True)]
+    """
+    found = list(tensors)
+    by_device: dict[torch.device, dict[torch.dtype, list[int]]] = {}
+    for i, t in enumerate(tensors):
+        if t.device.type != "cpu":
+            by_device.setdefault(t.device, {}).setdefault(t.dtype, []).append(i)
+    for by_type in by_device.values():
+        # wide types first, so that each begins at a multiple of its size among the bytes
+        types = sorted(by_type, key=lambda dtype: -dtype.itemsize)
+        flat = [torch.cat([tensors[i].reshape(-1) for i in by_type[dtype]]) for dtype in types]
+        host = torch.cat([values.view(torch.uint8) for values in flat]).cpu()
+        parts = host.split([values.numel() * values.element_size() for values in flat])
+        for dtype, part in zip(types, parts):
+            pieces = part.view(dtype).split([tensors[i].numel() for i in by_type[dtype]])
+            for i, piece in zip(by_type[dtype], pieces):
+                found[i] = piece.view(tensors[i].shape)
+    return found

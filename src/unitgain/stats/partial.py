@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .host import to_host
+
+_TENSORS = ("total", "squares", "high", "low", "alive", "sample")  # of a Partial
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,12 @@ class Partial:
     def channels(self) -> int:
         return self.total.numel()
 
+    def places(self) -> list[tuple[dict[str, Any], str]]:
+        """(dictionary, key) of every tensor in here, for whoever moves them all to the host at once."""
+        own, scalars = vars(self), self.scalars
+        found = [(own, name) for name in _TENSORS if own[name] is not None]
+        return found + [(scalars, name) for name, value in scalars.items() if isinstance(value, Tensor)]
+
     def merge(self, other: Partial) -> None:
         """Adds what was measured on another tensor of the same site; the sample stays the first one's."""
         if other.count == 0:
@@ -76,10 +85,8 @@ class Partial:
                 continue
             if name in ("zeros", "saturated", "nonfinite"):
                 self.scalars[name] = value if known is None else known + value
-            elif known is None or known != known:  # undefined so far: too few examples
-                self.scalars[name] = value
-            elif value == value:
-                self.scalars[name] = known * (1 - weight) + value * weight
+            else:
+                self.scalars[name] = _mixed(known, value, weight)
         self.count += other.count
 
     def _channel_counts(self) -> Tensor | float:
@@ -93,6 +100,19 @@ class Partial:
         self.high, self.low = self.high.amax().view(1), self.low.amin().view(1)
         self.scalars.pop("channel_counts", None)
         self.alive = None
+
+
+def _mixed(known: Tensor | float | None, value: Tensor | float, weight: float) -> Tensor | float:
+    """The weighted mean of two numbers, or the one that is defined: NaN means that there were too few examples."""
+    if known is None:
+        return value
+    mean = known * (1 - weight) + value * weight
+    if isinstance(mean, Tensor):  # without asking an accelerator which case it is
+        known, value = torch.as_tensor(known).to(mean), torch.as_tensor(value).to(mean)
+        return torch.where(known.isnan(), value, torch.where(value.isnan(), known, mean))
+    if known != known:
+        return value
+    return mean if value == value else known
 
 
 def finish(partials: Sequence[Partial]) -> dict[str, np.ndarray]:

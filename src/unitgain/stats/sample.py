@@ -58,14 +58,20 @@ def take_sample(x: Tensor, size: int) -> Tensor:
         return x.reshape(-1).clone()
     if not x.is_contiguous():
         x = dense(x)
-    return x.take(_places(count, size, x.device))
+    return x.take(_places(count, size, x.device, _stream(x.device)))
+
+
+def _stream(device: torch.device) -> int:
+    """What is made on one CUDA stream is not ready yet on another."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
 @lru_cache(maxsize=512)
-def _places(count: int, size: int, device: torch.device) -> Tensor:
+def _places(count: int, size: int, device: torch.device, stream: int) -> Tensor:
     """Indices of one run out of each of equally long stretches, at multiples of the golden ratio within it."""
     lines = count // RUN
     i = np.arange(min(max(size // RUN, 2), lines))
     starts, ends = i * lines // len(i), (i + 1) * lines // len(i)
     places = starts + ((i * 0.618033988749895) % 1 * (ends - starts)).astype(np.int64)
-    return torch.from_numpy((places[:, None] * RUN + np.arange(RUN)).reshape(-1)).to(device)
+    index = torch.from_numpy((places[:, None] * RUN + np.arange(RUN)).reshape(-1))
+    return index.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else index.to(device)

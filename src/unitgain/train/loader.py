@@ -129,7 +129,10 @@ class InMemoryLoader:
                 ends = [(i * size, min((i + 1) * size, self.examples)) for i in batches]
                 pieces = [torch.arange(*e) if order is None else order[slice(*e)] for e in ends]
             pieces = [self._share(piece) for piece in pieces]
-            index = torch.cat(pieces).to(self.device)
+            index = torch.cat(pieces)
+            if self.device.type == "cuda":  # from pinned memory, so that nothing waits for the copy
+                index = index.pin_memory()
+            index = index.to(self.device, non_blocking=True)
             sizes = [len(piece) for piece in pieces]
             columns = [t.index_select(0, index).split(sizes) for t in self.tensors]
             yield from (batch for batch, length in zip(zip(*columns), sizes) if length)

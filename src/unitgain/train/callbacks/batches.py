@@ -94,6 +94,7 @@ class Normalize(Callback):
         self.mean = None if mean is None else torch.as_tensor(mean, dtype=torch.float32)
         self.std = None if std is None else torch.as_tensor(std, dtype=torch.float32)
         self.batches = batches
+        self._copies: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
         if self.std is not None and not bool((self.std > 0).all()):
             raise InputError(f"Normalize(std={std!r}): standard deviations are above 0")
 
@@ -127,6 +128,7 @@ class Normalize(Callback):
                 f"Normalize: channel {constant[0]} is the same in every example; remove it or give std"
             )
         self.mean, self.std = mean.float(), std.float()
+        self._copies.clear()
 
     def before_batch(self, learn: Learner) -> None:
         assert self.mean is not None
@@ -135,15 +137,26 @@ class Normalize(Callback):
         if x is None:
             return
         shape = [1, -1] + [1] * (x.dim() - 2) if self.mean.dim() else []
-        mean, std = (v.to(x.device, x.dtype).reshape(shape) for v in (self.mean, self.std))
+        mean, std = (v.reshape(shape) for v in self._at(x))
         scaled = (x - mean) / std
         learn.batch = map_tensors(learn.batch, lambda t: scaled if t is x else t)
+
+    def _at(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and std of x's type where x lies; copied there once, since a copy waits for an accelerator."""
+        assert self.mean is not None
+        assert self.std is not None
+        copies = self._copies.get((x.device, x.dtype))
+        if copies is None:
+            copies = self.mean.to(x.device, x.dtype), self.std.to(x.device, x.dtype)
+            self._copies[x.device, x.dtype] = copies
+        return copies
 
     def state_dict(self) -> dict[str, Any]:
         return {} if self.mean is None else {"mean": self.mean, "std": self.std}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.mean, self.std = state["mean"], state["std"]
+        self._copies.clear()
 
 
 class SingleBatch(Callback):

@@ -34,7 +34,7 @@ class Recorder(Callback):
     essential = False
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[int, float, Tensor]] = []
+        self._waiting: list[tuple[int, float | Tensor, Tensor]] = []
         self._written_at = time.monotonic()
         self._learn: Learner | None = None
         self._described = False
@@ -77,7 +77,7 @@ class Recorder(Callback):
         for (step, _, _), loss in zip(waiting, losses):
             by_step.setdefault(step, []).append(loss)
         rows = [(step, "loss", sum(some) / len(some)) for step, some in by_step.items()]
-        rows += {step: (step, "lr", rate) for step, rate, _ in waiting}.values()
+        rows += {step: (step, "lr", float(rate)) for step, rate, _ in waiting}.values()
         learn.record.add_metrics(rows)
         learn.record.commit(every=0.0 if now else 0.5)
 
@@ -114,5 +114,7 @@ class Recorder(Callback):
         return training(self._learn.record)
 
 
-def _rate(learn: Learner) -> float:
-    return float(learn.optimizer.param_groups[0].get("lr", float("nan")))
+def _rate(learn: Learner) -> float | Tensor:
+    """A tensor on an accelerator is copied there, and read when the losses are."""
+    rate = learn.optimizer.param_groups[0].get("lr", float("nan"))
+    return rate.detach().clone() if isinstance(rate, Tensor) and rate.device.type != "cpu" else float(rate)
