@@ -15,7 +15,7 @@ ROWS = {**FIRST, **SECOND, **THIRD}
 def graph_of(row: Row) -> Graph:
     model, batch = row.make(), row.batch()
     if isinstance(batch, Batch):
-        with undisturbed(model):
+        with undisturbed(model, batch):
             return follow(model, batch)
     return trace(model, batch)
 

@@ -11,10 +11,9 @@ measures the tensors there.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -24,6 +23,7 @@ from .. import graph as graphs
 from .. import stats
 from .._base import InputError
 from .._batch.batch import Batch, check_devices, read_batch
+from .._run import in_place
 from .._version import __version__
 from ..graph import Branch, Graph, Listener, Scale, Tracer
 from ..probe import list_parameters, model_facts
@@ -42,7 +42,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     to          path of a new record file
 
     Runs in evaluation mode (no dropout, no stochastic depth) but for layers with running statistics, which normalize
-    by the batch's. Buffers, gradients, flags and random states are put back. The Record holds sites with
+    by the batch's. Everything is put back, bit for bit. The Record holds sites with
     attributes block = "stem", "block" or "branch", and predictions in meta["spp"]; draw it with `plots.spp`.
 
     Raises InputError for a batch that does not fit, and for a network without residual sums.
@@ -59,18 +59,14 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     read = read_batch(batch).fresh()
     check_devices(read, model)
     given = Batch(read.args, {k: v for k, v in read.kwargs.items() if k != "labels"})
-    opened = contextlib.nullcontext() if not open_gains else _opened(model)
     measure = _Measure()
     tracer = Tracer(model, measure)
-    with graphs.in_place(model), torch.no_grad(), opened:
-        model.eval()
-        for module in model.modules():
-            if getattr(module, "running_mean", None) is not None:
-                module.train()
-        graphs.run(tracer, given)
+    with in_place(model, batch=batch) as run:
+        _follow(tracer, given, open_gains)
         graph = tracer.graph()
         measure.look_for(graph)
-        graphs.run(tracer, given)
+        run.rewind(quick=True)
+        _follow(tracer, given, open_gains)
     if not graph.branches:
         raise InputError(
             f"model: no residual sum x + f(x) was found in this {type(model).__name__}, so there are no blocks to "
@@ -136,19 +132,24 @@ class _Measure(Listener):
             self.scales[name] = Scale.of_weight(weight)
 
 
-@contextlib.contextmanager
-def _opened(model: nn.Module) -> Iterator[None]:
-    """Gains that are all zero are one inside."""
-    closed = [p.tensor for p in list_parameters(model) if _is_gain(p) and not bool((p.tensor != 0).any())]
-    with torch.no_grad():
-        for tensor in closed:
-            tensor.fill_(1)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor in closed:
-                tensor.zero_()
+@torch.no_grad()
+def _follow(tracer: Tracer, batch: Batch, open_gains: bool) -> None:
+    """One pass. In evaluation mode, but for layers with running statistics, which normalize by the batch's."""
+    model = tracer.model
+    if open_gains:
+        _open(model)
+    model.eval()
+    for module in model.modules():
+        if getattr(module, "running_mean", None) is not None:
+            module.train()
+    graphs.run(tracer, batch)
+
+
+def _open(model: nn.Module) -> None:
+    """Gains that are all zero become one."""
+    for p in list_parameters(model):
+        if _is_gain(p) and not bool((p.tensor != 0).any()):
+            p.tensor.fill_(1)
 
 
 def _is_gain(p: Any) -> bool:

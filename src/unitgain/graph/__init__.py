@@ -25,7 +25,7 @@ from .operations import Call
 from .propagate import Scale, block_moments, fan_in_of, is_batch_norm, layers
 from .registered import registered
 from .tensors import tensors_in
-from .trace import check_model, follow, in_place, read, run, trace, undisturbed, unwrapped
+from .trace import check_model, follow, read, run, trace, undisturbed, unwrapped
 from .tracer import Tracer, in_backward
 from .values import Value
 
@@ -51,7 +51,6 @@ __all__ = [
     "fan_in_of",
     "follow",
     "in_backward",
-    "in_place",
     "is_batch_norm",
     "is_compiled",
     "layers",

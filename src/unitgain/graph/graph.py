@@ -227,9 +227,9 @@ class Graph:
         """The last weight or norm with a gain in execution order whose output goes nowhere but out of the model."""
         for node in reversed(list(self)):
             gains = node.role == "norm" and node.module is not None and "weight" in node.module._parameters
-            if (node.weighted and node.role == "linear") or gains:
-                if self.after(node).kind == "output":
-                    return node
+            last = (node.weighted and node.role == "linear") or gains
+            if last and self.after(node).kind == "output":
+                return node
         return None
 
     def concatenations(self) -> list[Node]:

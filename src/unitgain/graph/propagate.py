@@ -36,8 +36,8 @@ _NAMES = ("batch_norm", "BatchNorm")
 
 @dataclass(frozen=True)
 class Scale:
-    """What a layer or a norm multiplies a variance by: of a batch norm the mean squared gain, of a layer fan_in times the
-    mean squared weight. standardized: its rows have mean 0 and one norm."""
+    """What a layer or a norm multiplies a variance by: of a batch norm the mean squared gain, of a layer fan_in times
+    the mean squared weight. standardized: its rows have mean 0 and one norm."""
 
     power: float
     standardized: bool = False

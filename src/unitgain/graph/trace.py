@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .._batch.batch import Batch, check_devices, read_batch
-from .._run.isolate import put_back, random_state_kept
+from .._run import in_place, random_states
 from . import modules
 from .graph import Graph
 from .node import Node
@@ -42,7 +42,7 @@ def trace(model: nn.Module, batch: Any) -> Graph:
     """
     model = unwrapped(model)
     found = read("trace", model, batch)
-    with undisturbed(model):
+    with undisturbed(model, found):
         return follow(model, found)
 
 
@@ -75,33 +75,24 @@ def check_model(caller: str, model: nn.Module) -> None:
 
 
 @contextmanager
-def in_place(model: nn.Module) -> Iterator[None]:
-    """The caller's own model runs inside, and everything is put back: the one place where graph/ relies on _run/."""
-    with torch.inference_mode(False), random_state_kept(), put_back(model):
-        yield
-
-
-@contextmanager
-def undisturbed(model: nn.Module) -> Iterator[None]:
-    """As in training, without gradients and dropout; buffers, gradients, flags and random states are put back.
+def undisturbed(model: nn.Module, batch: Batch, *, sets_parameters: bool = False) -> Iterator[None]:
+    """As in training, without gradients and dropout; everything is put back afterwards.
 
     Training mode because that is what normalizes by batch statistics, and because eval mode takes shortcuts
     around the modules of a TransformerEncoderLayer.
+
+    sets_parameters  what is set inside are the parameters' new values: they stay, unless an exception ends the work
     """
-    rates: list[tuple[nn.Module, float]] = []
-    with in_place(model), torch.no_grad():
+    with in_place(model, batch=batch) as run, torch.no_grad():
         model.train()
         for module in model.modules():
             if modules.role_of(module) == "dropout":
                 module.eval()
             elif isinstance(rate := getattr(module, "dropout", None), float) and rate:
-                rates.append((module, rate))  # attention and recurrent modules drop out by themselves
-                module.dropout = 0.0  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            for module, rate in rates:
-                module.dropout = rate  # type: ignore[assignment]
+                module.dropout = 0.0  # type: ignore[assignment]  # attention and recurrent modules drop out themselves
+        yield
+        if sets_parameters:
+            run.accept(model.parameters())
 
 
 class _Visitor(Listener):
@@ -129,7 +120,7 @@ def run(tracer: Tracer, batch: Batch) -> None:
     """One pass of the batch, with the same random masks as every other. Raises InputError when the model raises."""
     given = batch.fresh()
     try:
-        with random_state_kept(), tracer.armed_for(given.args, given.kwargs) as end:
+        with random_states.kept(), tracer.armed_for(given.args, given.kwargs) as end:
             end(tracer.model(*given.args, **given.kwargs))
     except InputError:
         raise

@@ -43,7 +43,7 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
         outputs[node.name] = tensor
 
     report = RemedyReport("scale_head_")
-    with graphs.undisturbed(model):
+    with graphs.undisturbed(model, found, sets_parameters=True):
         graph = graphs.follow(model, found, keep)
         node = graph.head()
         if node is None or node.name not in outputs:

@@ -123,12 +123,12 @@ def _resolved(activation: str | Elementwise) -> Elementwise:
 def _traced(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Graph, Batch | None]:
     if batch is not None:
         read = graphs.read("init_", model, batch)
-        with graphs.undisturbed(model):
+        with graphs.undisturbed(model, read):
             return graphs.follow(model, read), read
     trial = trial_input(model)
     if trial is not None:
         try:
-            with graphs.undisturbed(model):
+            with graphs.undisturbed(model, trial):
                 graph = graphs.follow(model, trial)
         except InputError:
             pass
@@ -378,7 +378,7 @@ def _take_out_the_draw(
         return tensor * factor
 
     try:
-        with graphs.undisturbed(model):
+        with graphs.undisturbed(model, noise, sets_parameters=True):
             graphs.follow(model, noise, visit)
     except InputError as error:
         report.notes.append(f"the draw was not corrected: {error}")

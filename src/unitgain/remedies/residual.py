@@ -52,7 +52,7 @@ def scale_residual_branches_(model: nn.Module, batch: Any, factor: float | None 
 
 def _graph(remedy: str, model: nn.Module, batch: Any) -> Graph:
     found = graphs.read(remedy, model, batch)
-    with graphs.undisturbed(model):
+    with graphs.undisturbed(model, found):
         graph = graphs.follow(model, found)
     if not graph.branches:
         raise InputError(

@@ -29,7 +29,7 @@ def remove_redundant_bias_(model: nn.Module, batch: Any) -> RemedyReport:
     Raises InputError if the batch does not fit.
     """
     found = graphs.read("remove_redundant_bias_", model, batch)
-    with graphs.undisturbed(model):
+    with graphs.undisturbed(model, found):
         graph = graphs.follow(model, found)
     report = RemedyReport("remove_redundant_bias_")
     for norm in graph.norms():
@@ -166,7 +166,7 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
     are meant to be zero, and stay, as frozen ones do. Raises InputError if the batch does not fit.
     """
     found = graphs.read("break_symmetry_", model, batch)
-    with graphs.undisturbed(model):
+    with graphs.undisturbed(model, found):
         graph = graphs.follow(model, found)
     report, names = RemedyReport("break_symmetry_"), {id(p): n for n, p in model.named_parameters()}
     silent = _may_be_zero(graph)

@@ -16,6 +16,12 @@ def clean(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
+def not_rewound(facts: Mapping[str, Any]) -> str:
+    """What the check found in the model and could not put back after running it; "" if there was nothing."""
+    found = facts.get("not_rewound")
+    return ", ".join(clean(path) for path in found) if isinstance(found, list) else ""
+
+
 def shorten(text: str, width: int) -> str:
     """The text with its middle left out if it is wider than `width` columns: the ends tell sites apart.
 
