@@ -339,3 +339,52 @@ def resnet(squeeze: bool = False) -> nn.Module:
     return nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4)
     )
+
+
+class EulerSteps(nn.Module):
+    """One layer, four steps of an integrator: x + 0.25 f(x)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.field = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+
+    def forward(self, x: Tensor) -> Tensor:
+        for _ in range(4):
+            x = x + 0.25 * self.field(x)
+        return x
+
+
+class TimedBlock(nn.Module):
+    """A block of a diffusion model's U-Net: the time is added between two convolutions."""
+
+    def __init__(self, channels: int, out: int):
+        super().__init__()
+        self.norm1, self.conv1 = nn.GroupNorm(2, channels), nn.Conv2d(channels, out, 3, padding=1)
+        self.time = nn.Linear(8, out)
+        self.norm2, self.conv2 = nn.GroupNorm(2, out), nn.Conv2d(out, out, 3, padding=1)
+        self.skip = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = h + self.time(F.silu(time))[:, :, None, None]
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.skip(x) + h
+
+
+class Denoiser(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Sequential(nn.Linear(1, 8), nn.SiLU(), nn.Linear(8, 8))
+        self.first = nn.Conv2d(3, 4, 3, padding=1)
+        self.down1, self.down2 = TimedBlock(4, 4), TimedBlock(4, 8)
+        self.up1, self.up2 = TimedBlock(16, 4), TimedBlock(8, 4)
+        self.last = nn.Conv2d(4, 3, 3, padding=1)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        time = self.embed(time)
+        x = self.first(x)
+        one = self.down1(x, time)
+        two = self.down2(F.avg_pool2d(one, 2), time)
+        x = self.up1(torch.cat([two, two], 1), time)
+        x = self.up2(torch.cat([F.interpolate(x, scale_factor=2.0), one], 1), time)
+        return self.last(x)

@@ -167,3 +167,27 @@ def test_a_block_called_twice_has_a_branch_for_each_call() -> None:
         ("block:add", 1, "block.bn2"),
         ("block:add#2", 2, "block.bn2#2"),
     ]
+
+
+def test_fourier_transforms_mix_positions_as_attention_does() -> None:
+    """FNet's first branch has no weights, and its tensors are complex on the way."""
+    (found,) = branches(lambda m, x: m.norm(x + torch.fft.fft(torch.fft.fft(x, dim=-1), dim=0).real))
+    assert (found.nodes, found.order) == ((":fft", ":fft#2"), "post")
+    (found,) = branches(lambda m, x: x + torch.fft.irfft(torch.fft.rfft(x) * m.a(x)[..., :5], n=8))
+    assert "a" in found.nodes
+
+
+def test_gates_that_do_not_come_from_the_start_make_a_weighted_sum_and_no_skip() -> None:
+    """Focal modulation adds up features of several widths, each times a gate that was computed beside the first."""
+
+    def focal(m: Written, x: Tensor) -> Tensor:
+        first, gates = m.a(x), torch.sigmoid(m.d(x))
+        return first * gates + torch.relu(m.b(first)) * (2 - gates)
+
+    assert branches(focal) == ()
+
+    def highway(m: Written, x: Tensor) -> Tensor:
+        gate = torch.sigmoid(m.d(x))
+        return x * gate + torch.relu(m.a(x)) * (1 - gate)
+
+    assert len(branches(highway)) == 1

@@ -6,9 +6,10 @@ the others, the *branches*, were computed from that tensor by layers:
 - all terms have the sum's shape and descend from one floating-point tensor, the *start*;
 - between start and sum the skip has no attention, sum or concatenation, no activation function but before its first
   weight, and does not pick one position, x[:, t], as a recurrent cell does. A gate may multiply the start itself, as
-  in a highway network or in what a recurrent cell keeps;
+  in a highway network or in what a recurrent cell keeps, if the gate was computed from the start too: in a weighted
+  sum of features (focal modulation) no term is the skip;
 - the branch has more weights than the skip, or as many and a nonlinear function; or neither has any, the skip is the
-  start itself, and the branch has a norm, a pool or attention (PoolFormer's pooling);
+  start itself, and the branch has a norm, a pool, attention or a Fourier transform (PoolFormer, FNet);
 - where the skip has weights of its own (a *transition*), there is no residual sum inside the branch: so that the sums
   of a feature pyramid are none. Around an identity skip there may be: branches can be *nested*;
 - no branch is itself a residual stream that goes on elsewhere: the sum of all layers' outputs is no block;
@@ -31,10 +32,10 @@ from .node import Node
 from .values import Value
 
 _MOVES = {"pad", "constant_pad_nd", "repeat", "expand", "expand_as", "broadcast_to", "tile", "unseen"}
-_NO_SKIP = ("input", "softmax", "attention", "recurrent", "embedding", "loss")
+_NO_SKIP = ("input", "mix", "softmax", "attention", "recurrent", "embedding", "loss")
 _MOST_TERMS = 16
 _WEIGHTED = ("linear", "recurrent", "attention")
-_LAYERS = ("norm", "pool", "softmax", "attention", "linear", "recurrent")
+_LAYERS = ("norm", "pool", "mix", "softmax", "attention", "linear", "recurrent")
 
 
 @dataclass
@@ -194,6 +195,10 @@ class _Finder:
                 if not found:
                     return None
                 start, rest = min(found, key=lambda w: w[0].number)
+                ends = {start.number, *(v.number for v in rest)}
+                gates = [p for p in parents if p.number not in ends]
+                if not all(start.number in ancestors(gate, start.number) for gate in gates):
+                    return None
                 return start, [*rest, *way[::-1]]
             if len(parents) != 1:
                 return None

@@ -31,7 +31,7 @@ class Node:
                   followed
     type          the module's class or the function's name: "Conv2d", "tanh", "add"
     role          linear, norm, activation, pool, dropout, reshape, embedding, recurrent, attention, softmax, loss,
-                  block, sum, concat, product, input or other
+                  mix (Fourier transforms), block, sum, concat, product, input or other
     shape, dtype  of the tensor: (64, 3, 8, 8), "float32"
     channel_axis, batch_axis   None where they are not known
     inputs        names of the nodes whose tensors came in unchanged, but for their shape

@@ -71,7 +71,7 @@ _NODES: tuple[tuple[str, str, bool | str], ...] = (  # names, role, site
     (_CONVS, "linear", "leaf"),
     (_PRODUCTS, "linear", "leaf"),
     (_POOLS, "pool", False),
-    (_MIXES, "other", False),
+    (_MIXES, "mix", False),
     ("embedding embedding_bag", "embedding", False),
 )
 _CALLED = {"mm": "matmul", "scaled_dot_product_attention": "attention"}

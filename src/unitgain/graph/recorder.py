@@ -217,14 +217,14 @@ class Recorder:
         self, frame: Frame, found: Operation, func: Any, call: Call, known: Known, out: Any
     ) -> tuple[Node, Tensor, Value] | None:
         """The node of a call that has one, its tensor and value. `known`: of its arguments, before it ran."""
-        tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
+        tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point() or t.is_complex()), None)
         if tensor is None:
             return None
         signals, free = [v for _, v in known if v.signal], [v for _, v in known if not v.signal]
         role = found.role
         if role == "linear" and len(signals) > 1 and not any(v.parameters for v in free):
             role = "product"
-        site = is_site(found, frame.inside)
+        site = is_site(found, frame.inside) and not tensor.is_complex()
         axis = None
         if role == "norm":
             axis = len(shape_of(tensor)) - 1 if found.name in ("layer_norm", "rms_norm") else 1
