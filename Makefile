@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 # Where the GPU is: another python than the venv's must have torch, pytest and timm; nothing is installed for it.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: venv demo test no-trace gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
+.PHONY: venv demo test test-anywhere no-trace gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -15,6 +15,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# the whole suite nine times, as other processors would run it: torch's, oneDNN's and MKL's kernels held to older
+# instructions, one thread and two; says which tests fail where. Some two hours on two cores
+test-anywhere: $(VENV)/.dev
+	$(BIN)/python scripts/test_anywhere.py
 
 # tests and benchmark grid on a GPU, some five minutes; OUT is a folder or a file for the page. Without a GPU: skipped
 ifeq ($(GPU_PYTHON),$(BIN)/python)

@@ -437,7 +437,7 @@ def test_a_table_cuts_no_word_where_there_is_room(monkeypatch, capsys) -> None:
 
 def program(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "unitgain", *arguments], capture_output=True, text=True, timeout=120, **options
+        [sys.executable, "-m", "unitgain", *arguments], capture_output=True, text=True, timeout=280, **options
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -362,3 +363,18 @@ def test_what_cannot_be_traced_is_said() -> None:
         trace(3, torch.randn(2))
     with pytest.raises(InputError, match="lazy parameters"):
         trace(nn.LazyLinear(3), torch.randn(2, 3))
+
+
+def test_modules_called_input_and_output_are_no_input_and_no_output() -> None:
+    layers = [
+        ("input", nn.Linear(4, 8)),
+        ("relu", nn.ReLU()),
+        ("output", nn.Linear(8, 8)),
+        ("tanh", nn.Tanh()),
+    ]
+    graph = trace(nn.Sequential(OrderedDict(layers)), torch.randn(5, 4))
+    assert [node.name for node in graph] == ["input (of the model)", "input", "relu", "output", "tanh"]
+    assert {w.name: (w.before.kind, w.after.kind) for w in graph.weights()} == {
+        "input": ("data", "activation"),
+        "output": ("activation", "activation"),
+    }

@@ -48,6 +48,46 @@ class Plan:
     fast: bool = False
 
 
+@dataclasses.dataclass(frozen=True)
+class Words:
+    norm: Literal["none", "layer"] = "layer"
+    rate: float | None = 0.1
+    width: int | None = 3
+    name: str = ""
+    label: str | None = ""
+    on: bool = False
+
+
+@pytest.mark.parametrize("none", ["none", "None", "NONE", "null"])
+def test_none_is_what_the_setting_means_by_it(none: str) -> None:
+    """A text for a setting that has "none" among its values: `--set norm=none` was "expected one of none, layer"."""
+    norm = [f"norm={none}"] if none != "null" else []
+    found = from_text(Words(), [*norm, f"rate={none}", f"width={none}", f"name={none}", f"label={none}"])
+    assert found == Words("none" if norm else "layer", None, None, none, None)
+
+
+def test_texts_stay_as_they_were_typed_and_booleans_are_read_in_any_case() -> None:
+    texts = ["1e3", "007", "True", "1_000", "[1]", "a=b"]
+    assert [from_text(Words(), [f"name={text}"]).name for text in texts] == texts
+    assert from_text(Words(), ["name='quoted'"]).name == "quoted"
+    assert [from_text(Words(), [f"on={text}"]).on for text in ("true", "True", "FALSE")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_every_setting_of_every_recipe_takes_its_own_value_as_text() -> None:
+    for name in recipes.names():
+        for config in (recipes.get(name).config, *recipes.get(name).presets.values()):
+            for field in dataclasses.fields(config):
+                value = getattr(config, field.name)
+                assert getattr(from_text(config, [f"{field.name}={value}"]), field.name) == value, (
+                    name,
+                    field.name,
+                )
+
+
 def test_text_becomes_what_the_fields_want() -> None:
     found = from_text(Plan(), ["lr=1", "sizes=[3]", "note=7", "limit=none", "fast=true", "kind=b"])
     assert found == Plan(lr=1.0, sizes=(3,), note="7", fast=True, kind="b")

@@ -15,4 +15,4 @@ class InputError(UnitgainError, ValueError):
 
 
 class RecordError(InputError):
-    """A record file cannot be read: not ours, damaged, or written by a newer version."""
+    """A record file cannot be read (not ours, damaged, written by a newer version) or cannot be written any more."""

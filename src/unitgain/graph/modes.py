@@ -121,9 +121,7 @@ class Naming(TorchFunctionMode):
         tensor = next((t for t in tensors_in(out, depth=1) if t.is_floating_point()), None)
         if tensor is None:
             return
-        base = f"{self._frames[-1].path}:{name}"
-        call = self._recorder.count(base)
-        node = self._recorder.nodes.get(base + (f"#{call}" if call > 1 else ""))
+        node = self._recorder.nodes.get(self._recorder.of_call(self._frames[-1].path, name)[0])
         if node is None:
             self._recorder.varies = True
         else:

@@ -13,6 +13,7 @@ from .. import theory
 from .._base import InputError
 from . import activations, modules
 from .frame import Frame, has_torchs_forward, is_site
+from .names import unique_name
 from .node import Elementwise, Node
 from .operations import SUBTRACTS_MEAN, Call, Operation
 from .tensors import dtype_of, shape_of, tensors_in
@@ -38,6 +39,9 @@ class Recorder:
         self.examples: int | None = None
         self.has_functions = False  # whether any function is a site
         self.varies = False  # whether a node turned up that a known graph did not have
+        self.paths = frozenset(path for path, *_ in modules.walk(model))
+        self.output_name = self.unique("output", "")
+        self.suffixes: dict[str, str] = {}  # of nodes of modules: which of its outputs it is, "" the first
         self._calls: dict[str, int] = {}
         self._inside: dict[str, str] = {}
         self._parameters = {id(p): n for n, p in model.named_parameters()}
@@ -82,6 +86,16 @@ class Recorder:
             self.values.add_node(tensor, (), name, axis)
             found.append((node, tensor))
         return found
+
+    def unique(self, label: str, path: str) -> str:
+        """The name of a node that belongs to the module at path."""
+        return unique_name(label, path, self.paths)
+
+    def of_call(self, path: str, function: str) -> tuple[str, int]:
+        """(the name of a function's node, the number of its call in this module in this pass)."""
+        base = f"{path}:{function}"
+        call = self.count(base)
+        return self.unique(base + (f"#{call}" if call > 1 else ""), path), call
 
     def count(self, base: str) -> int:
         """The number of this call in this pass."""
@@ -129,7 +143,9 @@ class Recorder:
                 self.whole.add(path)
                 self.ends.add(made.sources[0])
                 continue
-            name = (path or "output") + (f"#{call}" if call > 1 else "") + suffix
+            label = (path or "output") + (f"#{call}" if call > 1 else "") + suffix
+            name = self.unique(label, path)
+            self.suffixes[name] = suffix
             inner = bool(frame is not None and frame.nodes and made is not None)
             node = self.nodes.get(name)
             if node is None:
@@ -196,19 +212,19 @@ class Recorder:
         call = self.count(path)
         known = self.values.known_in(given)
         for suffix, tensor in modules.outputs_of(module, output):
-            name = path + (f"#{call}" if call > 1 else "") + suffix
+            name = self.unique(path + (f"#{call}" if call > 1 else "") + suffix, path)
             if name not in self.nodes:
                 node = self._of_module(name, path, call, module, True, False, tensor, None, known)
                 self._add(replace(node, kind="opaque", role="other", site=False))
             self.values.add_node(tensor, all_of(known), name, None)
 
     def root(self, module: nn.Module, tensor: Tensor) -> Node:
-        """The node "output": the model's output is no other node's tensor."""
+        """The node of the model's own output, which is no other node's tensor."""
         made = self.values.of(tensor)
         known = [] if made is None else [(tensor, made)]
-        node = self._of_module("output", "", 1, module, False, True, tensor, made, known)
+        node = self._of_module(self.output_name, "", 1, module, False, True, tensor, made, known)
         node = self._add(replace(node, role="other"))
-        self.values.add_node(tensor, [v for _, v in known], "output", node.channel_axis)
+        self.values.add_node(tensor, [v for _, v in known], self.output_name, node.channel_axis)
         return node
 
     # ---- functions -----------------------------------------------------------------------------------------
@@ -262,9 +278,7 @@ class Recorder:
         self, frame: Frame, name: str, role: str, kind: str, tensor: Tensor, signals: Sequence[Value],
         axis: int | None, **more: Any,
     ) -> Node:  # fmt: skip
-        base = f"{frame.path}:{name}"
-        call = self.count(base)
-        full = base + (f"#{call}" if call > 1 else "")
+        full, call = self.of_call(frame.path, name)
         frame.nodes.append(full)
         if full in self.nodes:
             return self.nodes[full]

@@ -6,6 +6,7 @@ from torch import nn
 
 from . import activations, modules
 from .graph import Graph
+from .names import unique_name
 from .node import Node
 from .recorder import is_elementwise
 
@@ -20,7 +21,8 @@ def registered(model: nn.Module) -> Graph:
     [('0', 'data'), ('2', 'ReLU')]
     """
     names = {id(p): n for n, p in model.named_parameters()}
-    nodes = [Node("input", "", 1, 0, "input", "Tensor", "input")]
+    paths = {path for path, *_ in modules.walk(model)}
+    nodes = [Node(unique_name("input", "", paths), "", 1, 0, "input", "Tensor", "input")]
     for path, module, leaf, _ in modules.walk(model):
         if not leaf:
             continue

@@ -72,11 +72,17 @@ class Tracer:
         self._mode: TorchFunctionMode | None = None
         self._suspended = False  # the mode is there, but taken off
         self._root_is_leaf = not modules.measured_children(model)
+        self._root_is_layer = self._root_is_leaf and modules.role_of(model) != "other"
         self._given: tuple[Any, Any] = ((), {})
 
     @property
     def nodes(self) -> dict[str, Node]:
         return self._recorder.nodes
+
+    @property
+    def paths(self) -> frozenset[str]:
+        """Of all modules that are measured."""
+        return self._recorder.paths
 
     @property
     def following(self) -> bool:
@@ -161,7 +167,7 @@ class Tracer:
                     calls = self._known.setdefault(node.path, [])
                     while len(calls) < node.call:
                         calls.append({})
-                    calls[node.call - 1][_suffix(node)] = node
+                    calls[node.call - 1][self._recorder.suffixes.get(node.name, "")] = node
         return before != self.settled
 
     def reset(self) -> None:
@@ -179,7 +185,7 @@ class Tracer:
         if examples is None and given is not None and not given.is_nested and given.dim():
             examples = given.shape[0]
         recorder.examples = examples
-        named = list(_named_inputs(args, kwargs))
+        named = [(recorder.unique(label, ""), t) for label, t in _named_inputs(args, kwargs)]
         if self.settled:
             recorder.reset()
             told = [(recorder.nodes[n], t) for n, t in named if n in recorder.nodes]
@@ -201,12 +207,12 @@ class Tracer:
         self.leave_mode()
         if output is not None and not self.settled:
             self._see_output(output)
-        elif output is not None and self._root_is_leaf:
+        elif output is not None and self._root_is_layer:
             self._leave_known("", self.model, None, output)
-        elif output is not None and "output" in self.nodes:
+        elif output is not None and (node := self.nodes.get(self._recorder.output_name)) is not None:
             first = _first(output)
-            if first is not None and self.nodes["output"].module is self.model:
-                self._listener.node(self.nodes["output"], first, None)
+            if first is not None and node.module is self.model:
+                self._listener.node(node, first, None)
         if not self.settled:
             for branch in branches_of(self._recorder.sums, self._recorder.nodes):
                 self._branches.setdefault((branch.sum, branch.end), branch)
@@ -224,7 +230,7 @@ class Tracer:
         value = None if first is None else recorder.values.of(first)
         if value is not None and value.direct and recorder.nodes[value.sources[0]].site:
             self._main_output = self._main_output or value.sources[0]
-        if self._root_is_leaf:
+        if self._root_is_layer:
             self._leave("", True, self.model, *self._given, output)
         elif first is not None and self._main_output is None:
             node = recorder.root(self.model, first)
@@ -235,7 +241,7 @@ class Tracer:
             if value is not None:
                 self._outputs.update(dict.fromkeys(value.sources))
         if self._main_output is None and first is not None:
-            self._main_output = "output"
+            self._main_output = recorder.output_name
 
     def leave_mode(self) -> None:
         """Takes the mode off, which stays on where a pass was interrupted."""
@@ -342,11 +348,6 @@ def _named_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tup
     for key, value in kwargs.items():
         for place, tensor in enumerate(tensors_in(value)):
             yield f"input[{key}]" + (f"[{place}]" if place else ""), tensor
-
-
-def _suffix(node: Node) -> str:
-    base = (node.path or "output") + (f"#{node.call}" if node.call > 1 else "")
-    return node.name[len(base) :]
 
 
 def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:

@@ -6,7 +6,7 @@ from .char_mlp import CharMLP, CharMLPConfig, UnbiasedBatchNorm1d, sample
 from .convnet import convnet
 from .cost import Cost, cost, costs
 from .normfree import NormFreeConfig, NormFreeNet
-from .registry import create, describe, names
+from .registry import create, describe, names, option_types
 from .resnet import ResNet, ResNetConfig
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "describe",
     "haiku",
     "names",
+    "option_types",
     "sample",
     "weights",
 ]

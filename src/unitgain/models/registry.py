@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, get_type_hints
 
 import torch
 from torch import nn
@@ -25,10 +25,10 @@ from .resnet import ResNet, ResNetConfig
 
 @dataclass(frozen=True)
 class Entry:
-    """A model that has a name: how it is built, the keyword arguments it takes, and one line about it."""
+    """A model that has a name: how it is built, the keyword arguments it takes with their types, one line about it."""
 
     build: Callable[..., nn.Module]
-    options: tuple[str, ...]
+    options: Mapping[str, Any]
     description: str
 
 
@@ -59,6 +59,11 @@ def names(pattern: str = "*") -> list[str]:
     ['char_mlp_deep', 'char_mlp_deep_batchnorm']
     """
     return sorted(name for name in _MODELS if fnmatchcase(name, pattern))
+
+
+def option_types(name: str) -> Mapping[str, Any]:
+    """{option: type} of what `create` takes for this model, so that text can be read as what it is meant to be."""
+    return _MODELS[name].options
 
 
 def describe(name: str) -> str:
@@ -106,11 +111,14 @@ def _with_weights(model: nn.Module, name: str, pretrained: bool | str) -> nn.Mod
     return load_pretrained(model, name, None if pretrained is True else pretrained)
 
 
-def _options(cls: type[nn.Module]) -> tuple[str, ...]:
-    return ("pretrained", *(name for name in inspect.signature(cls).parameters if name != "config"))
+def _options(cls: type[nn.Module]) -> dict[str, Any]:
+    types = get_type_hints(cls.__init__)
+    names = (name for name in inspect.signature(cls).parameters if name != "config")
+    return {"pretrained": bool | str, **{name: types.get(name, Any) for name in names}}
 
 
 _CHANGES = ("activation", "alpha", "depths")  # fields of a variant's configuration that create takes too
+_CHANGE_TYPES = {name: get_type_hints(NormFreeConfig)[name] for name in _CHANGES}
 
 
 def _describe(config: NormFreeConfig) -> str:
@@ -129,7 +137,7 @@ def _describe_resnet(config: ResNetConfig) -> str:
     )
 
 
-_CHAR_MLP_OPTIONS = ("generator", *(f.name for f in fields(CharMLPConfig)))
+_CHAR_MLP_OPTIONS = {"generator": torch.Generator, **get_type_hints(CharMLPConfig)}
 _MODELS: dict[str, Entry] = {
     **{
         f"char_mlp_{variant}": Entry(
@@ -138,7 +146,7 @@ _MODELS: dict[str, Entry] = {
         for variant, config in VARIANTS.items()
     },
     **{
-        name: Entry(_normfree(name, config), (*_options(NormFreeNet), *_CHANGES), _describe(config))
+        name: Entry(_normfree(name, config), _options(NormFreeNet) | _CHANGE_TYPES, _describe(config))
         for name, config in (NF_RESNETS | NF_REGNETS | NFNETS).items()
     },
     **{
@@ -146,6 +154,8 @@ _MODELS: dict[str, Entry] = {
         for name, config in RESNETS.items()
     },
     "convnet": Entry(
-        convnet, tuple(inspect.signature(convnet).parameters), "five stride-2 convolutions for 28x28 images"
+        convnet,
+        {name: get_type_hints(convnet)[name] for name in inspect.signature(convnet).parameters},
+        "five stride-2 convolutions for 28x28 images",
     ),
 }

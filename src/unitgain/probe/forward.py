@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
+from .._base import InputError
 from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward, tensors_in
 from ..record import pack_map
 from .breaks import breaks
@@ -129,6 +130,15 @@ class Forward(Listener):
         else:
             self._tracer.leave_mode()
         self._in_pass = self._measuring = False
+
+    def check_attached(self, name: str) -> None:
+        """Raises InputError for a name that another site has or will have."""
+        taken = self.places.get(name)
+        foreign = taken is not None and taken.node.type != "Tensor"
+        if foreign or name in self._tracer.paths or name in ("input", "output"):
+            raise InputError(
+                f"attach(name={name!r}): an input, a module or the output is called so; choose another name"
+            )
 
     def attach(self, tensor: Tensor, name: str) -> None:
         if self.wanted():

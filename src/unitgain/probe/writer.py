@@ -255,10 +255,11 @@ def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
 def _owner(path: str, places: Mapping[str, Place]) -> Place | None:
     """The first site of the module at path, or of the nearest module above it (attention's inner projections)."""
     while True:
-        name = path or "output"
-        if name in places and places[name].node.path == path:
-            return places[name]
-        inside = next((p for p in places.values() if p.node.path == path and path), None)
+        if path in places:
+            return places[path]
+        # of the model itself not a function or an attached tensor, but its output
+        own = (p for p in places.values() if p.node.path == path and (path or p.node.module is not None))
+        inside = next(own, None)
         if inside is not None:
             return inside
         if not path:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from .._base import InputError
 from ..data.fashion_mnist import ImageSplit
-from ..targets import parse_settings
+from ..targets import literal, parse_settings
 from .ladder import LadderOptions, LadderResult, Table
 from .settings import override
 
@@ -59,7 +59,7 @@ class _Ladder:
                 raise InputError(
                     f"--set {key}: a ladder decides this by itself; choose rungs with --set rungs=[3,7]"
                 )
-        chosen = given.pop("rungs", sorted(RUNGS))
+        chosen = literal(given.pop("rungs")) if "rungs" in given else sorted(RUNGS)
         chosen = chosen if isinstance(chosen, list) else [chosen]
         unknown = next((rung for rung in chosen if rung not in RUNGS), None)
         if unknown is not None:

@@ -148,7 +148,7 @@ def train(
                 )
                 if run is not None:
                     _keep(model, run)
-                    run.write_json("trainings.json", {"scores": scores})
+                    run.write_json(run.trainings.name, {"scores": scores})
     metrics = summarize(config, scores)
     if config.timing:
         for batch_size in config.batch_sizes:
@@ -393,10 +393,9 @@ def _keep(model: nn.Module, run: RunFolder) -> None:
 def _finished(run: RunFolder | None) -> dict[str, list[float]]:
     import json
 
-    path = None if run is None else run.path / "trainings.json"
-    if path is None or not path.exists():
+    if run is None or not run.trainings.exists():
         return {}
-    return json.loads(path.read_text(encoding="utf-8"))["scores"]
+    return json.loads(run.trainings.read_text(encoding="utf-8"))["scores"]
 
 
 RECIPE = Recipe(

@@ -1,11 +1,18 @@
 """A run's folder, which holds all that is left of a training: who made it, what was measured, weights, plots.
 
 config.json            recipe, settings, versions, machine
-record.sqlite          losses, learning rates, metrics, statistics of every measured step
-checkpoints/           what --resume goes on from
 metrics.json           the outcome
 weights.safetensors    the trained model
+
+of recipes that record their training, all but nf-vs-bn:
+
+record.sqlite          losses, learning rates, metrics, statistics of every measured step
+checkpoints/           what --resume goes on from
 plots/                 loss.png, updates.png, ...
+
+of nf-vs-bn, which compares many trainings:
+
+trainings.json         those that are finished; --resume leaves them out
 """
 
 from __future__ import annotations
@@ -96,6 +103,29 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def trainings(self) -> Path:
+        return self.path / "trainings.json"
+
+    def contents(self) -> list[str]:
+        """What is in the folder beside config.json, in words."""
+        paths = {"record": self.record, "checkpoints": self.checkpoints, "trainings": self.trainings,
+                 "weights": self.weights, "metrics": self.path / "metrics.json",
+                 "plots": self.path / "plots"}  # fmt: skip
+        return [
+            name for name, path in paths.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))
+        ]
+
+    def saved(self) -> str:
+        """From where a run that was interrupted goes on."""
+        from ..train.checkpoint import list_folder, steps_of
+
+        if self.trainings.is_file():
+            done = len(json.loads(self.trainings.read_text(encoding="utf-8"))["scores"])
+            return f"{done} training{'s are' if done != 1 else ' is'} finished"
+        last = next(reversed(list_folder(self.checkpoints)), None)
+        return "no checkpoint yet" if last is None else f"the last checkpoint is of step {steps_of(last)}"
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Whole or not at all: a process may be killed at any moment."""
