@@ -60,7 +60,7 @@ class Tracer:
         self.model, self._listener = model, listener
         self._guard = guard or plain_guard
         self._recorder = Recorder(model, theory=theory, exact=exact, most_calls=most_calls)
-        self._branches: dict[tuple[str, str], Branch] = {}
+        self._branches: dict[tuple[str, str | None], Branch] = {}
         self._outputs: dict[str, None] = {}
         self._main_output: str | None = None
         self.settled = False
