@@ -161,7 +161,7 @@ class Spellings(nn.Module):
         y *= self.gain
         y += x
         x = torch.addcmul(y, f[3](y), self.scale)
-        x = sum([0.5 * x, f[4](x)])
+        x = sum([0.5 * x, f[4](x)])  # type: ignore[assignment]
         x = torch.stack([x, f[5](x)]).sum(0)
         return self.head(x)
 

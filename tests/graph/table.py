@@ -26,7 +26,7 @@ import torch
 from torch import nn
 
 import unitgain as ug
-from unitgain._batch.batch import Batch
+from unitgain._batch import Batch
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from table import FIRST, FOURTH, SECOND, THIRD, Row
 
-from unitgain._batch.batch import Batch
+from unitgain._batch import Batch
 from unitgain.graph import Graph, Neighbour, follow, trace, undisturbed
 
 ROWS = {**FIRST, **SECOND, **THIRD, **FOURTH}

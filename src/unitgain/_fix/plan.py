@@ -101,8 +101,7 @@ def _recalibrate(patient: Patient, finding: Finding) -> RemedyReport:
 
 
 def _input(patient: Patient, finding: Finding) -> RemedyReport:
-    before = patient.normalize_input()
-    return RemedyReport("normalize the input", [before])
+    return RemedyReport("normalize the input", [patient.normalize_input(finding.site)])
 
 
 HEAD = Remedy("scale the last layer down", _head, redraws=True)

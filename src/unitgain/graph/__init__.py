@@ -24,7 +24,6 @@ from .node import Elementwise, Neighbour, Node, Norm, Weight
 from .operations import Call
 from .propagate import Scale, block_moments, fan_in_of, is_batch_norm, layers
 from .registered import registered
-from .tensors import tensors_in
 from .trace import check_model, follow, read, run, trace, undisturbed, unwrapped
 from .tracer import Tracer, in_backward
 from .values import Value
@@ -61,7 +60,6 @@ __all__ = [
     "role_of",
     "run",
     "subtracts_mean",
-    "tensors_in",
     "trace",
     "undisturbed",
     "unwrapped",

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .._batch import tensors_in
 from .frame import Frame, is_site
 from .listener import Listener
 from .operations import EMBEDDING, SITE_FUNCTIONS, Call, operation_of
 from .recorder import Recorder
-from .tensors import tensors_in
 from .values import Value, Values, settle
 
 Guard = Callable[[Callable[..., Any]], Callable[..., Any]]

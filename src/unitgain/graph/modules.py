@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .._batch import tensors_in
 from . import activations
-from .tensors import fields_of, tensors_in
 
 # Modules with children whose forward does not run (or fuses) them: measured as one.
 _OPAQUE = (nn.MultiheadAttention, nn.RNNBase)
@@ -188,7 +188,7 @@ def outputs_of(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
         yield from (("", t) for t in list(tensors_in(output))[:1])
         return
     if not hasattr(output, "items") and dataclasses.is_dataclass(output):
-        named: Any = {name: getattr(output, name, None) for name in fields_of(output)}
+        named: Any = {f.name: getattr(output, f.name, None) for f in dataclasses.fields(output)}
         yield from outputs_of(module, named)
     elif hasattr(output, "items"):
         for i, (key, value) in enumerate(output.items()):

@@ -11,12 +11,13 @@ from torch import Tensor, nn
 
 from .. import theory
 from .._base import InputError
+from .._batch import tensors_in
+from ..stats import shape_of
 from . import activations, modules
 from .frame import Frame, has_torchs_forward, is_site
 from .names import unique_name
 from .node import Elementwise, Node
 from .operations import SUBTRACTS_MEAN, Call, Operation
-from .tensors import dtype_of, shape_of, tensors_in
 from .values import Known, Value, Values, all_of
 
 _INSIDE = ("sum", "concat", "product")  # a layer with one of these inside is more than a layer
@@ -79,7 +80,7 @@ class Recorder:
             axis = modules.channel_axis(None, shape) if tensor.is_floating_point() else None
             node = self._add(
                 Node(
-                    name, "", 1, len(self.nodes), "input", "Tensor", "input", shape, dtype_of(tensor), axis,
+                    name, "", 1, len(self.nodes), "input", "Tensor", "input", shape, _dtype(tensor), axis,
                     0 if shape else None,
                 )
             )  # fmt: skip
@@ -107,9 +108,7 @@ class Recorder:
 
     def known_signal(self, given: Any) -> Value | None:
         """The first floating-point tensor among what a module was given, or returned."""
-        first = next(
-            (t for t in tensors_in(given) if t.is_floating_point() and (t.is_nested or t.dim() > 1)), None
-        )
+        first = next((t for t in tensors_in(given) if t.is_floating_point() and t.dim() > 1), None)
         value = None if first is None else self.values.of(first)
         return value if value is not None and value.signal else None
 
@@ -171,7 +170,7 @@ class Recorder:
         first = made if made is not None else next((v for _, v in known if v.signal), None)
         children = bool(modules.measured_children(module))
         return Node(
-            name, path, call, len(self.nodes), kind, type(module).__name__, role, shape, dtype_of(tensor),
+            name, path, call, len(self.nodes), kind, type(module).__name__, role, shape, _dtype(tensor),
             modules.channel_axis(module if leaf else None, shape, self._axis(first, shape)),
             modules.batch_axis(module, shape, self.examples), *flow, *given,
             parameters=self._names(module.parameters(recurse=not children)),
@@ -200,7 +199,7 @@ class Recorder:
             axis = modules.channel_axis(None, shape, self._axis(made, shape))
             node = self._add(
                 Node(
-                    name, "", 1, len(self.nodes), "module", "Tensor", "other", shape, dtype_of(tensor), axis,
+                    name, "", 1, len(self.nodes), "module", "Tensor", "other", shape, _dtype(tensor), axis,
                     modules.batch_axis(None, shape, self.examples), *flow, *flow, site=True,
                 )
             )  # fmt: skip
@@ -289,7 +288,7 @@ class Recorder:
         flow = _origins(signals)
         return self._add(
             Node(
-                full, frame.path, call, len(self.nodes), kind, name, role, shape, dtype_of(tensor), axis,
+                full, frame.path, call, len(self.nodes), kind, name, role, shape, _dtype(tensor), axis,
                 modules.batch_axis(None, shape, self.examples), *flow, *flow, **more,
             )
         )  # fmt: skip
@@ -299,6 +298,11 @@ def _origins(values: Sequence[Value]) -> tuple[tuple[str, ...], tuple[str, ...]]
     """(inputs, sources) of what is computed from these values."""
     direct = dict.fromkeys(s for v in values if v.direct for s in v.sources)
     return tuple(direct), tuple(dict.fromkeys(s for v in values for s in v.sources))
+
+
+def _dtype(tensor: Tensor) -> str:
+    """ "float32" """
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _elementwise(model: nn.Module) -> dict[int, Elementwise]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.batch import Batch, check_devices, read_batch
+from .._batch import Batch, check_devices, read_batch
 from .._run import in_place, random_states
 from . import modules
 from .graph import Graph
@@ -56,7 +56,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 def read(caller: str, model: nn.Module, batch: Any) -> Batch:
     """The batch, checked against the model. Raises InputError naming what is wrong."""
     check_model(caller, model)
-    found = read_batch(batch)
+    found = read_batch(batch, model)
     check_devices(found, model)
     return found
 
@@ -118,7 +118,7 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Graph:
 
 def run(tracer: Tracer, batch: Batch) -> None:
     """One pass of the batch, with the same random masks as every other. Raises InputError when the model raises."""
-    given = batch.fresh()
+    given = batch.clone()
     try:
         with random_states.kept(), tracer.armed_for(given.args, given.kwargs) as end:
             end(tracer.model(*given.args, **given.kwargs))

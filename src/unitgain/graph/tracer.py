@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
+from .._batch import named_inputs, tensors_in
 from . import modules
 from .branch import Branch
 from .branches import branches_of
@@ -34,7 +35,6 @@ from .modes import Following, Guard, Naming, plain_guard
 from .node import Node
 from .operations import Call
 from .recorder import Recorder
-from .tensors import tensors_in
 
 
 class Tracer:
@@ -71,6 +71,8 @@ class Tracer:
         self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
         self._mode: TorchFunctionMode | None = None
         self._suspended = False  # the mode is there, but taken off
+        self._open = False  # in a pass that `open` began
+        self._entered = 0  # tensors that came into it from outside
         self._root_is_leaf = not modules.measured_children(model)
         self._root_is_layer = self._root_is_leaf and modules.role_of(model) != "other"
         self._given: tuple[Any, Any] = ((), {})
@@ -181,29 +183,66 @@ class Tracer:
         """A pass begins with these inputs. examples: the batch size, None: the first axis of the first input."""
         self.abandon()
         recorder = self._recorder
-        given = next(tensors_in((args, kwargs)), None)
-        if examples is None and given is not None and not given.is_nested and given.dim():
-            examples = given.shape[0]
+        named = [(recorder.unique(label, ""), t) for label, t in named_inputs(args, kwargs)]
+        if examples is None and named and named[0][1].dim():
+            examples = named[0][1].size(0)
         recorder.examples = examples
-        named = [(recorder.unique(label, ""), t) for label, t in _named_inputs(args, kwargs)]
         if self.settled:
             recorder.reset()
             told = [(recorder.nodes[n], t) for n, t in named if n in recorder.nodes]
         else:
             told = recorder.begin(named)
+        self._tell_inputs(told)
+        self._given = args, kwargs
+        self._follow()
+
+    def open(self, examples: int | None = None, *, again: bool = False) -> None:
+        """A pass begins of which the model's own forward may be no part: it ends with `close`. What its modules are
+        given and none of them has made is the input. Such passes are followed always, as they tend to differ.
+
+        again  it goes on after the model's own forward; functions belong to the loss from here on
+        """
+        self._recorder.varies = self._open = True
+        if again:
+            self._push_root()
+            return
+        self.abandon()
+        self._recorder.examples, self._open = examples, True
+        self._recorder.begin([])
+        self._follow()
+
+    def close(self, output: Tensor | None = None) -> None:
+        """A pass that `open` began ends. output: what the loss looks at; without it, what was measured last."""
+        self.leave_mode()
+        if output is not None:
+            self._see_first(output, output)
+        elif self._main_output is None:
+            last = [
+                n for n in self.nodes.values() if n.site and n.role not in ("loss", "softmax") and n.shape
+            ]
+            self._main_output = last[-1].name if last else None
+        self._find_branches()
+        self.abandon()
+
+    def _tell_inputs(self, told: list[tuple[Node, Tensor]]) -> None:
         for node, tensor in told:
             self._tell(tensor, Call((), {}))
             self._listener.node(node, tensor, None)
-        self._given = args, kwargs
-        self._frames.append(Frame("", self.model, recorder.inside_of("", self.model, self._root_is_leaf)))
+
+    def _push_root(self) -> None:
+        inside = self._recorder.inside_of("", self.model, self._root_is_leaf)
+        self._frames.append(Frame("", self.model, inside))
+
+    def _follow(self) -> None:
+        self._push_root()
         if not modules.is_compiled(self.model) and (not self.settled or self._recorder.has_functions):
             kind = Naming if self.settled else Following
-            self._mode = kind(recorder, self._listener, self._guard, self._frames)
+            self._mode = kind(self._recorder, self._listener, self._guard, self._frames)
             self._mode.__enter__()
             self._suspended = False
 
-    def end(self, output: Any) -> None:
-        """The pass ended with this output; None if it raised."""
+    def end(self, output: Any, *, goes_on: bool = False) -> None:
+        """The pass ended with this output; None if it raised. goes_on: `open(again=True)` follows."""
         self.leave_mode()
         if output is not None and not self.settled:
             self._see_output(output)
@@ -214,34 +253,48 @@ class Tracer:
             if first is not None and node.module is self.model:
                 self._listener.node(node, first, None)
         if not self.settled:
-            for branch in branches_of(self._recorder.sums, self._recorder.nodes):
-                self._branches.setdefault((branch.sum, branch.end), branch)
-        self.abandon()
+            self._find_branches()
+        if goes_on:
+            self._frames.clear()
+        else:
+            self.abandon()
+
+    def _find_branches(self) -> None:
+        for branch in branches_of(self._recorder.sums, self._recorder.nodes):
+            self._branches.setdefault((branch.sum, branch.end), branch)
 
     def abandon(self) -> None:
         """Forgets a pass that has not ended: an interrupt skips even the hooks that are always called."""
         self.leave_mode()
+        self._open, self._entered = False, 0
         self._frames.clear()
         self._given = (), {}
         self._recorder.reset()
 
     def _see_output(self, output: Any) -> None:
         recorder, first = self._recorder, _first(output)
-        value = None if first is None else recorder.values.of(first)
-        if value is not None and value.direct and recorder.nodes[value.sources[0]].site:
-            self._main_output = self._main_output or value.sources[0]
         if self._root_is_layer:
             self._leave("", True, self.model, *self._given, output)
-        elif first is not None and self._main_output is None:
-            node = recorder.root(self.model, first)
-            self._tell(first, Call((output,), {}))
-            self._listener.node(node, first, None)
+        elif first is not None:
+            self._see_first(first, output)
         for tensor in tensors_in(output):
             value = recorder.values.of(tensor)
             if value is not None:
                 self._outputs.update(dict.fromkeys(value.sources))
         if self._main_output is None and first is not None:
             self._main_output = recorder.output_name
+
+    def _see_first(self, first: Tensor, output: Any) -> None:
+        """The tensor that a loss looks at is a node already, or becomes the node of the model's own output."""
+        recorder = self._recorder
+        value = recorder.values.of(first)
+        if value is not None and value.direct and recorder.nodes[value.sources[0]].site:
+            self._main_output = self._main_output or value.sources[0]
+        if self._main_output in (None, recorder.output_name):
+            self._main_output = recorder.output_name
+            node = recorder.root(self.model, first)
+            self._tell(first, Call((output,), {}))
+            self._listener.node(node, first, None)
 
     def leave_mode(self) -> None:
         """Takes the mode off, which stays on where a pass was interrupted."""
@@ -252,6 +305,8 @@ class Tracer:
     # ---- modules -------------------------------------------------------------------------------------------
 
     def _enter(self, path: str, leaf: bool, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        if self._open and len(self._frames) == 1 and self._listener.wanted():
+            self._see_entering(args, kwargs)
         frame = Frame(path, module, self._recorder.inside_of(path, module, leaf))
         if self._mode is not None and not self.settled:
             frame.call = self._recorder.count(f"{path}()")
@@ -259,6 +314,17 @@ class Tracer:
         self._frames.append(frame)
         self.failed_in = None  # whatever raised before was caught
         self._aim()
+
+    def _see_entering(self, args: Any, kwargs: Any) -> None:
+        """Of what a module is called with in an open pass, what no module of the model has made."""
+        fresh: list[tuple[str, Tensor]] = []
+        for tensor in tensors_in((args, kwargs)):
+            known = self._recorder.values.of(tensor) is not None or any(tensor is t for _, t in fresh)
+            if not known:
+                label = f"input[{self._entered}]" if self._entered else "input"
+                fresh.append((self._recorder.unique(label, ""), tensor))
+                self._entered += 1
+        self._tell_inputs(self._recorder.inputs(fresh))
 
     def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
         frame = self._frames.pop() if self._frames else None
@@ -331,7 +397,7 @@ class Tracer:
 
 def _first(output: Any) -> Tensor | None:
     """The first tensor of a model's output that is not a single number."""
-    return next((t for t in tensors_in(output) if t.is_floating_point() and (t.is_nested or t.dim())), None)
+    return next((t for t in tensors_in(output) if t.is_floating_point() and t.dim()), None)
 
 
 def in_backward() -> bool:
@@ -340,14 +406,6 @@ def in_backward() -> bool:
 
 def _unscripted(model: nn.Module) -> Iterator[nn.Module]:
     return (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
-
-
-def _named_inputs(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Iterator[tuple[str, Tensor]]:
-    for place, tensor in enumerate(tensors_in(args)):
-        yield ("input" if place == 0 else f"input[{place}]"), tensor
-    for key, value in kwargs.items():
-        for place, tensor in enumerate(tensors_in(value)):
-            yield f"input[{key}]" + (f"[{place}]" if place else ""), tensor
 
 
 def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:

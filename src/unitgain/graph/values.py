@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .._batch import tensors_in
+from ..stats import shape_of
 from .operations import Call, Operation, reversed_order
-from .tensors import shape_of, tensors_in
 
 Known = list[tuple[Tensor, "Value"]]
 

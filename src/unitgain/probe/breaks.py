@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph import tensors_in
+from .._batch import tensors_in
 
 # Masks hold infinities on purpose.
 _MASKING = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill_", "triu", "tril"}

@@ -12,7 +12,8 @@ from torch.utils.hooks import RemovableHandle
 
 from .. import stats
 from .._base import InputError
-from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward, tensors_in
+from .._batch import tensors_in
+from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward
 from ..record import pack_map
 from .breaks import breaks
 from .options import FLAT_SAMPLE, SELDOM, Options
@@ -30,6 +31,7 @@ class Forward(Listener):
     always        also passes without gradients are measured (there is no optimizer that would tell training apart)
     step          what is measured goes there; the Probe sets it
     gradients     whether gradients were enabled when the running hook was called; the guard sets it
+    idle          True while nothing is to be measured
     places        the sites so far, in execution order; inputs likewise
     breaks        functions that made NaN or infinity out of finite tensors
     saturation    of bounded activations, which values were saturated in the first sampled step
@@ -47,6 +49,7 @@ class Forward(Listener):
         self._options, self._always = options, always
         self.step = step
         self.gradients = True
+        self.idle = False
         self.places: dict[str, Place] = {}
         self.inputs: dict[str, Place] = {}
         self.breaks: list[dict[str, Any]] = []
@@ -55,6 +58,7 @@ class Forward(Listener):
         self._hooks: list[RemovableHandle] = []
         self._first = True  # no step has been finished yet
         self._in_pass = False
+        self._open = False  # in a pass that is not a call of the model's own forward
         self._measuring = False
         self._recomputation = Recomputation()
         self._take_gradient = guard(self._measure_gradient)
@@ -111,22 +115,40 @@ class Forward(Listener):
         """Forgets a pass that has not ended: an interrupt skips even the hooks that are always called."""
         self._tracer.abandon()
         self._recomputation.clear()
-        self._in_pass = False
+        self._in_pass = self._open = False
+
+    def open(self, *, again: bool = False) -> None:
+        """A pass begins of which the model's own forward may be no part. What comes into its modules from elsewhere is
+        the input. again: it goes on after a call of the model's own forward; functions are the loss's from here on."""
+        self._in_pass = self._open = True
+        self._measuring = self.gradients or self._always
+        if self._measuring:
+            self._tracer.open(self._options.examples, again=again)
+
+    def close(self, output: Tensor | None = None) -> None:
+        """Such a pass ends. output: what the loss looks at. Unless it is given, or a call of the model's own forward
+        has returned it, what was measured last is taken for it."""
+        if not self._open:  # this step is not measured, or measuring has failed
+            return
+        if self._measuring:
+            self._tracer.close(output)
+        self.abandon()
+        self._measuring = False
 
     def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """The model's own forward begins."""
         self._recomputation.clear()
-        self._in_pass = True
+        self._in_pass, self._open = True, False
         self._measuring = self.gradients or self._always
         if self._measuring:
             self._tracer.begin(args, kwargs, self._options.examples)
 
-    def leave(self, module: nn.Module, _: Any, output: Any) -> None:
-        """The model's own forward ended, or raised."""
+    def leave(self, output: Any, *, goes_on: bool) -> None:
+        """The model's own forward ended, or raised. goes_on: the pass goes on, by `open(again=True)`."""
         if not self._in_pass or in_backward():
             return
         if self._measuring and (output is not None or sys.exc_info()[0] is None):
-            self._tracer.end(output)
+            self._tracer.end(output, goes_on=goes_on)
         else:
             self._tracer.leave_mode()
         self._in_pass = self._measuring = False
@@ -148,6 +170,8 @@ class Forward(Listener):
 
     def wanted(self) -> bool:
         """Whether a forward call outside or inside of the model's own forward is to be measured now."""
+        if self.idle:
+            return False
         if self._in_pass:
             return self._measuring
         return not in_backward() and (self.gradients or self._always)
@@ -189,7 +213,7 @@ class Forward(Listener):
         fits = floating and len(node.shape) == tensor.dim()
         partial = stats.summarize(
             tensor, channel_axis=node.channel_axis if fits else None,
-            batch_axis=batch_axis(None, tuple(tensor.shape), self._tracer.examples),
+            batch_axis=batch_axis(None, stats.shape_of(tensor), self._tracer.examples),
             cosine=floating, spread=options.limit is None and floating,
             sample=options.sample if floating else 0, limit=options.limit, turn=self.step.turn,
         )  # fmt: skip
@@ -201,11 +225,12 @@ class Forward(Listener):
             return
         options, step, node = self._options, self.step, place.node
         if "activation" in options.signals:
-            if tensor.shape == node.shape:
+            shape = stats.shape_of(tensor)
+            if shape == node.shape:
                 channels, examples = node.channel_axis, node.batch_axis
             else:
                 channels = node.channel_axis if len(node.shape) == tensor.dim() else None
-                examples = batch_axis(node.module, tuple(tensor.shape), self._tracer.examples)
+                examples = batch_axis(node.module, shape, self._tracer.examples)
             exact = options.limit is None
             how = {
                 "channel_axis": channels,
@@ -231,7 +256,7 @@ class Forward(Listener):
     def _keep_map(self, node: Node, tensor: Tensor) -> None:
         """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
         flat = node.activation.range if node.activation is not None else stats.Range()
-        if flat.saturated == (None, None) or node.channel_axis is None:
+        if flat.saturated == (None, None) or node.channel_axis is None or not stats.is_plain(tensor):
             return
         flags = stats.saturated(tensor, flat)
         if tensor.dim() == 4 and node.channel_axis == 1:

@@ -13,7 +13,7 @@ import functools
 import os
 import platform
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -125,6 +125,8 @@ class Probe:
         self._run: Run | None = None  # which it was started in
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
+        self._inside = False  # in a pass of `one_pass`
+        self._idle = False  # nothing is measured
         self._last_pass: int | None = None  # the step in which the last one began
         always = self.optimizer is None
         self._forward = Forward(self.model, options, self._guard, self._current, always=always)
@@ -160,7 +162,7 @@ class Probe:
         self._started, self._run = True, run_of(self.model)
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
-        self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
+        self._permanent.append(root.register_forward_hook(guard(self._leave_root), always_call=True))
         if self.optimizer is not None:
             self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
             self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
@@ -216,6 +218,28 @@ class Probe:
     def _write_pending(self) -> None:
         self._writer.drain()
         self._record.commit()
+
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[Callable[[Tensor | None], None]]:
+        """What runs inside is one pass, whichever modules of the model are called: its own forward once, several times
+        or not at all. Gives a function that is told what the loss looks at, before backward."""
+        begin = self._guard(lambda: self._enter_root(None))
+        begin()
+        self._inside = True
+        try:
+            yield self._guard(self._forward.close)
+        finally:
+            self._inside = False
+            self._forward.abandon()
+
+    @contextlib.contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """Passes inside are not measured: those that an optimizer makes to look around, say."""
+        self._idle = self._forward.idle = True
+        try:
+            yield
+        finally:
+            self._idle = self._forward.idle = False
 
     @never_raises
     def log(self, **metrics: float | Tensor) -> None:
@@ -273,8 +297,13 @@ class Probe:
     def _arm(self) -> None:
         self._forward.arm(lambda: self._weights.hook_gradients(self._guard))
 
-    def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if in_backward():
+    def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
+        """A pass begins: the root's forward, or (root None) one of `one_pass`."""
+        if in_backward() or self._idle:
+            return
+        if self._inside:  # in a pass that has begun
+            if self._forward.armed:
+                self._forward.enter(args, kwargs)
             return
         self._forward.abandon()
         if self._forward.gradients:
@@ -290,7 +319,18 @@ class Probe:
             self._last_pass = self.step
         if self._is_sampled():
             self._arm()
-            self._forward.enter(args, kwargs)
+            if root is None:
+                self._forward.open()
+            else:
+                self._forward.enter(args, kwargs)
+
+    def _leave_root(self, _: nn.Module, args: Any, output: Any) -> None:
+        if self._idle:
+            return
+        goes_on = self._inside and output is not None and self._forward.armed and not in_backward()
+        self._forward.leave(output, goes_on=goes_on)
+        if goes_on:
+            self._forward.open(again=True)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():

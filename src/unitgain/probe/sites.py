@@ -70,6 +70,9 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
     found: dict[str, Any] = {"integer": integer}
     if integer:
         return found
+    if not stats.is_plain(tensor):
+        values = stats.stored(tensor)
+        return found | {"binary": bool(((values == 0) | (values == 1)).all()), "sparse": not tensor.is_nested}
     bad = ~torch.isfinite(tensor)
     asked = {"binary": ((tensor == 0) | (tensor == 1)).all(), "bad": bad.any()}
     if channel_axis is not None and tensor.shape[channel_axis] <= _MOST_CHANNELS:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .._batch.batch import Batch
+from .._batch import Batch
 from ..graph import Graph, Node, walk
 
 _EXAMPLES = 256
@@ -74,22 +74,17 @@ def noise_like(batch: Batch) -> Batch | None:
 
     Batches of integers stay as they are; with several float inputs, which may be masks, None.
     """
-    tensors = batch.tensors()
-    floats = [t for t in tensors if t.is_floating_point()]
+    floats = batch.floating()
     if not floats:
         return batch
-    if len(floats) > 1 or floats[0].dim() < 2:
+    (name, old), *others = floats.items()
+    if others or old.is_nested or old.layout is not torch.strided or old.dim() < 2:
         return None
-    old = floats[0]
     shape = tuple(old.shape)
-    if len(tensors) == 1:
+    if len(batch.inputs()) == 1:
         room = max(1, _MOST_VALUES * shape[0] // max(1, old.numel()))
         shape = (max(shape[0], min(_EXAMPLES, room)), *shape[1:])
-    new = _noise(shape, old)
-    return Batch(
-        tuple(new if a is old else a for a in batch.args),
-        {k: new if v is old else v for k, v in batch.kwargs.items()},
-    )
+    return batch.with_inputs({name: _noise(shape, old)})
 
 
 def _noise(shape: tuple[int, ...], like: Tensor) -> Tensor:

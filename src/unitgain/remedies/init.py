@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .._base import InputError
-from .._batch.batch import Batch
+from .._batch import Batch
 from ..graph import Elementwise, Graph, Node, role_of, walk
 from . import fill
 from .chains import depths, noise_like, trial_input

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .._base import InputError
-from .._batch.batch import Batch
+from .._batch import Batch
 from ..graph import Graph, Neighbour, Node
+from ..stats import is_plain
 from .lever import Lever
 from .report import Change, Measured, RemedyReport, rms
 from .residual import end_of
@@ -112,8 +113,11 @@ class _Run:
         def measure_raw(node: Node, y: Tensor, _: Any) -> None:
             if node.role in ("linear", "attention", "recurrent"):
                 raw[node.name] = Use(Lever(self.model, node), self.target).statistics(y)
+                if not is_plain(y):
+                    odd.add(node.name)
 
-        self._plan(graphs.follow(self.model, self.batch, measure_raw), raw)
+        odd: set[str] = set()
+        self._plan(graphs.follow(self.model, self.batch, measure_raw), raw, odd)
         if any(use.function is not None for use in self.uses.values()):
             graphs.follow(self.model, self.batch, self._look)
         old = {n: p.detach().clone() for n, p in self.model.named_parameters()}
@@ -132,7 +136,7 @@ class _Run:
 
     # ---- what is to be done --------------------------------------------------------------------------------
 
-    def _plan(self, graph: Graph, raw: dict[str, tuple[float, float]]) -> None:
+    def _plan(self, graph: Graph, raw: dict[str, tuple[float, float]], odd: set[str]) -> None:
         used: dict[str, int] = {}
         weights = graph.weights()
         for weight in weights:
@@ -149,7 +153,7 @@ class _Run:
             target = replace(self.target, std=self.branch_std) if node.name in ends else self.target
             use = self.uses[node.name] = Use(Lever(self.model, node), target)
             use.first = use.last = raw[node.name]
-            use.skip = use.lever.blocked
+            use.skip = use.lever.blocked or ("its output is sparse or nested" if node.name in odd else None)
             if use.skip is None and weight.norm is not None:
                 use.skip = f"{weight.norm.label} follows and undoes any scale"
             if use.skip is not None:

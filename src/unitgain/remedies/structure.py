@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .._base import InputError
+from .._batch import Batch
 from ..graph import Graph
 from ..nn import calibrate_
+from ..stats import is_plain
 from . import fill
 from .gains import forward_gain
 from .report import Change, RemedyReport, rms
@@ -88,6 +90,10 @@ class NormalizeInput(nn.Module):
     def of(cls, x: Tensor) -> NormalizeInput:
         """The statistics of a float tensor, by channel if it has at most 64. Raises InputError for values that are not
         finite and for constant input."""
+        if not is_plain(x):
+            raise InputError(
+                "normalize_input_: batch: the input is sparse or nested; scale the values that it stores"
+            )
         if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
             raise InputError("normalize_input_: batch: the input must hold finite floating-point numbers")
         axis = graphs.channel_axis(None, tuple(x.shape))
@@ -125,13 +131,12 @@ class _Before:
         return _normalized(x, module.input_mean, module.input_std, self.axis)  # type: ignore[arg-type]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for i, value in enumerate(args):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return (*args[:i], self.normalize(module, value), *args[i + 1 :]), kwargs
-        for key, value in kwargs.items():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return args, {**kwargs, key: self.normalize(module, value)}
-        return args, kwargs
+        given = Batch(args, kwargs)
+        first = next(iter(given.floating().items()), None)
+        if first is None:
+            return args, kwargs
+        normalized = given.with_inputs({first[0]: self.normalize(module, first[1])})
+        return normalized.args, normalized.kwargs
 
 
 def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
@@ -141,7 +146,7 @@ def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
     that are not finite, constant or integer.
     """
     found = graphs.read("normalize_input_", model, batch)
-    floats = [t for t in found.tensors() if t.is_floating_point()]
+    floats = list(found.floating().values())
     if not floats:
         raise InputError("normalize_input_: batch: it has no floating-point input to normalize")
     report = RemedyReport("normalize_input_")
