@@ -19,7 +19,7 @@ from .. import stats
 from .._base import InputError
 from .._batch import Batch
 from .._run import Run
-from ..probe import modules
+from ..graph import modules
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 

@@ -24,9 +24,10 @@ from torch.utils.hooks import RemovableHandle
 from .._base import InputError, RecordError
 from .._run import Run, run_of
 from .._version import __version__
+from ..graph import Graph, in_backward
 from ..record import Record
 from .failing import never_raises, reason
-from .forward import Forward, in_backward
+from .forward import Forward
 from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
 from .ranks import merge_over_ranks, record_of_rank
@@ -138,6 +139,11 @@ class Probe:
         return self._forward.failed_in
 
     @property
+    def graph(self) -> Graph:
+        """What has been understood of the model so far: what runs after what, where residual branches end."""
+        return self._forward.graph()
+
+    @property
     def every(self) -> int:
         """Every how many steps it measures."""
         return self._options.every
@@ -181,7 +187,7 @@ class Probe:
 
     def _remove_hooks(self) -> None:
         self._started = False
-        self._forward.leave_flow()
+        self._forward.abandon()
         self._forward.disarm()
         for handle in self._permanent:
             handle.remove()
@@ -298,7 +304,6 @@ class Probe:
             return
         if self._inside:  # in a pass that has begun
             if self._forward.armed:
-                self._forward.leave_flow()
                 self._forward.enter(args, kwargs)
             return
         self._forward.abandon()
@@ -320,11 +325,12 @@ class Probe:
             else:
                 self._forward.enter(args, kwargs)
 
-    def _leave_root(self, root: nn.Module, args: Any, output: Any) -> None:
+    def _leave_root(self, _: nn.Module, args: Any, output: Any) -> None:
         if self._idle:
             return
-        self._forward.leave(root, args, output)
-        if self._inside and output is not None and self._forward.armed and not in_backward():
+        goes_on = self._inside and output is not None and self._forward.armed and not in_backward()
+        self._forward.leave(output, goes_on=goes_on)
+        if goes_on:
             self._forward.open(again=True)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
@@ -359,7 +365,9 @@ class Probe:
             self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
         if first and forward.saturation:
             self._record.set_meta("saturation_maps", forward.saturation)
-        self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
+        self._writer.write(
+            self._current, forward.places, forward.inputs, self._weights.listed(), forward.graph
+        )
         self._record.commit(every=0.5)
 
     def _advance(self) -> None:
@@ -372,7 +380,8 @@ class Probe:
 
     def _begin(self, step: Step) -> None:
         self._begun = False
-        self._current = self._forward.step = self._weights.step = step
+        self._current = self._weights.step = step
+        self._forward.begin_step(step)
 
     # ---- failing -------------------------------------------------------------------------------------------
 
@@ -388,31 +397,31 @@ class Probe:
                 raise
             self._warn(error)
 
-    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _guard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
 
         @functools.wraps(hook)
-        def guarded(*args: Any, **kwargs: Any) -> None:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
             if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
-                return
+                return None
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
-                if forward.flow is not None:
+                if forward.following:
                     with torch.no_grad(), torch._C.DisableTorchFunction():
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                 elif enabled:
                     torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
                     try:
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                     finally:
                         torch._C._set_grad_enabled(True)
-                else:
-                    hook(*args, **kwargs)
+                return hook(*args, **kwargs)
             except Exception as error:
                 if self.strict:
                     raise
                 self._give_up(error)
+                return None
 
         return guarded
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..graph import Elementwise
 from ..stats import is_plain, stored
 from .lever import Lever
-from .wiring import Elementwise
 
 _TINY = 1e-12
 _CONSTANT = 1e-6  # std over rms: below it, the std is rounding
