@@ -13,8 +13,8 @@ import pytest
 import typer
 
 import unitgain._check
+from unitgain._base import console, table_of
 from unitgain.cli import app, main
-from unitgain.cli.output import Console, table_of
 from unitgain.record import Record
 from unitgain.report import Report
 from unitgain.rules.diagnosis import Diagnosis
@@ -425,7 +425,7 @@ def test_a_table_cuts_no_word_where_there_is_room(monkeypatch, capsys) -> None:
         "-0.02",
         "123.4",
     ]
-    Console().print(table_of(columns, [row] * 2))
+    console().print(table_of(columns, [row] * 2))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert set(" ".join([*columns, *row]).replace(">", "").split()) == set(shown.split())

@@ -13,18 +13,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
 from . import models
+from ._base import console as make_console
+from ._base import printable
 from ._check import check
 from .data import NameSplit, load_names
 from .report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SEED = 2147483647  # the lecture's
 BATCH = 32
@@ -48,7 +53,7 @@ def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | 
 
     Returns both reports, the sick network's first. Raises InputError if the names or `out` cannot be used.
     """
-    console = console or Console()
+    console = console or make_console()
     names = load_names()
     _say(console, f"{len(names.words):,} names ({names.source}), {len(names.train):,} training examples.")
     _say(console, "A network reads three characters and predicts the next one.\n")
@@ -80,7 +85,7 @@ def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | 
 
 def _say(console: Console, text: str) -> None:
     """Plain text: a path with brackets is no markup, and is not broken over lines."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text, keep_lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 def _contender(title: str, name: str, split: NameSplit) -> Contender:

@@ -233,7 +233,7 @@ def test_a_misspelt_event_is_refused_instead_of_never_called() -> None:
         def before_backwards(self, learn):
             pass
 
-    with pytest.raises(InputError, match=r"Misspelt.before_backwards .*did you mean before_backward\?"):
+    with pytest.raises(InputError, match=r"Misspelt.before_backwards .*did you mean 'before_backward'\?"):
         learner([Misspelt()])
     with pytest.raises(InputError, match=r"the class SingleBatch; write SingleBatch\(\)"):
         learner([SingleBatch])

@@ -1,8 +1,19 @@
 """What unitgain raises. Every message names the input and says what would be right."""
 
+from __future__ import annotations
+
+from .printable import printable
+
 
 class UnitgainError(Exception):
-    """Base of all errors that unitgain raises on purpose."""
+    """Base of all errors that unitgain raises on purpose.
+
+    Messages quote file names, arguments and other people's exceptions, and Python prints an uncaught message as it is:
+    therefore the text is made printable here, for every error at once.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep_lines=True)
 
 
 class InputError(UnitgainError, ValueError):

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, one_line
 from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
 from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
@@ -222,7 +222,7 @@ class _Run:
             if path and where == "forward"
             else ""
         )
-        text = " ".join(str(error).split()) or "no message"
+        text = one_line(error) or "no message"
         kind, inputs = type(error).__name__, self.batch.describe()
         hint = ""
         if "dtype" in text and any(not x.is_floating_point() for x in self.batch.tensors()):
@@ -251,7 +251,7 @@ class _Run:
         try:
             value = function(given, target)
         except Exception as error:
-            text = " ".join(str(error).split())
+            text = one_line(error)
             raise InputError(
                 f"loss {name}: raised {type(error).__name__} for outputs of shape {_shape(given)} and targets of shape "
                 f"{_shape(target)}: {text}"

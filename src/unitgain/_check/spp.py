@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, one_line
 from .._batch.batch import check_devices, read_batch
 from .._run.isolate import put_back, random_state_kept
 from .._version import __version__
@@ -69,7 +69,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
             with watch:
                 model(*read.args, **kwargs)
         except Exception as error:
-            shapes, text = read.describe(), " ".join(str(error).split())
+            shapes, text = read.describe(), one_line(error)
             raise InputError(
                 f"the model raised {type(error).__name__} on inputs of shape {shapes}: {text}"
             ) from error

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, console, note, say
 from . import options
 from .errors import FINDINGS, Debug
-from .output import Console, busy, check_outputs, note
+from .output import check_outputs
 from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
@@ -118,10 +118,10 @@ def check(
                 select=selected, ignore=ignored,
             )  # fmt: skip
     if json == "-":
-        print(report.to_json())
+        say(report.to_json(), most=sys.maxsize)
     else:
         report.page = html  # written next
-        Console().print(report)
+        console().print(report)
     for option, path in (("--html", html), ("--json", json)):
         if path is not None and path != "-":
             report.save(path)

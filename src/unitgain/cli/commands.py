@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .._base import say
 from .._version import __version__
 from .check import check
 from .data import data_app
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"unitgain {__version__}")
+        say(f"unitgain {__version__}")
         raise typer.Exit
 
 
@@ -62,7 +63,7 @@ def _root(
       unitgain check my_model.py:make_model --data batch.npz
     """
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
 
 
 app.command(short_help="Measure a model and say what is wrong with it.")(check)

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from .._base import console
 from .errors import Debug
-from .output import Console, check_outputs
+from .output import check_outputs
 
 
 def demo(
@@ -28,4 +29,4 @@ def demo(
     check_outputs({"--out": out}, [])
     from ..demo import run
 
-    run(out, steps=steps, console=Console())
+    run(out, steps=steps, console=console())

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, console, note, say
 from . import options
 from .errors import FINDINGS, Debug
-from .output import Console, busy, check_outputs, note
+from .output import check_outputs
 
 if TYPE_CHECKING:
     from ..report import FixReport
@@ -84,9 +84,9 @@ def fix(
             )  # fmt: skip
             report = run_fix(model, given, loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize)
     if json == "-":
-        print(report.to_json())
+        say(report.to_json(), most=sys.maxsize)
     else:
-        Console().print(report)
+        console().print(report)
     for option, path in (("--html", html), ("--json", json)):
         if path is not None and path != "-":
             report.save(path)

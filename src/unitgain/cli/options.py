@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
-from .output import note
+from .._base import InputError, did_you_mean, note
 
 if TYPE_CHECKING:
     from ..rules.finding import Finding
@@ -98,7 +97,7 @@ def model_and_batch(
     import torch
 
     from .._batch import LOSSES
-    from ..targets import did_you_mean, load_batch, load_model, load_weights, parse_settings
+    from ..targets import load_batch, load_model, load_weights, parse_settings
 
     if loss != "auto" and loss not in LOSSES:
         raise InputError(f"--loss {loss}: unknown{did_you_mean(loss, ['auto', *LOSSES])}")

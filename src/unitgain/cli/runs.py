@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, say
 from .errors import Debug
-from .output import busy
 
 if TYPE_CHECKING:
     from ..record import Record
@@ -49,7 +48,8 @@ def sample(
         drawn = recipe.sample(config, weights, n, seed)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"{run}: its weights are not those of its settings: {error}") from error
-    print("\n".join(drawn))
+    for one in drawn:
+        say(one)
 
 
 def plots(
@@ -80,7 +80,7 @@ def plots(
     if not written:
         raise InputError(f"{run}: nothing that could be drawn was recorded")
     for path in written:
-        print(path)
+        say(path)
 
 
 def is_run(target: str) -> bool:

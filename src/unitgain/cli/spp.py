@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._base import busy, console, note, table_of
 from . import options
 from .errors import Debug
-from .output import Console, busy, check_outputs, note, table_of
+from .output import check_outputs
 
 if TYPE_CHECKING:
     from ..report.spp import Curve
@@ -68,9 +69,9 @@ def spp(
     if record is not None:
         note(f"record written: {record}")
     if out is not None:
-        from ..report.plots import spp as draw
+        from ..report import plots, save_figure
 
-        draw(records, labels=names).savefig(out)
+        save_figure(plots.spp(records, labels=names), out)
         note(f"plot written: {out}")
 
 
@@ -85,11 +86,11 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
         )
         for p in curve.points
     ]  # fmt: skip
-    console = Console()
-    console.print(f"{name}: average over channels (* transition)", markup=False, highlight=False)
-    console.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
+    screen = console()
+    screen.print(f"{name}: average over channels (* transition)")
+    screen.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
     if curve.deviation:
-        console.print(curve.deviation, markup=False, highlight=False)
+        screen.print(curve.deviation)
     if curve.silent_branches and not open_gains:
         note(
             f"{name}: {curve.silent_branches} branches bring exactly nothing, as their gains are initialized at zero; "

@@ -6,15 +6,14 @@ import contextlib
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, clear_line, console, note, say, table_of
 from .errors import WRONG_INPUT, Debug
-from .output import Console, busy, check_outputs, note, table_of
+from .output import check_outputs
 
 if TYPE_CHECKING:
     from ..recipes import Recipe, RunFolder
@@ -72,7 +71,7 @@ def train(
         if rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
-            outcome = chosen.train(config, folder, resume=resume, say=lambda line: print(line, flush=True))
+            outcome = chosen.train(config, folder, resume=resume, say=say)
             if folder is not None:
                 with busy("drawing"):
                     folder.finish(outcome)
@@ -115,9 +114,11 @@ def lr_find(
     config = configure(chosen, settings or [])
     with busy("sweeping"):
         found = chosen.learner(config).lr_find(start, end, steps)
-    print(found)
+    say(found)
     if out is not None:
-        found.plot().savefig(out, dpi=110)
+        from ..report import save_figure
+
+        save_figure(found.plot(), out, dpi=110)
         note(f"plot written: {out}")
 
 
@@ -142,8 +143,7 @@ def _folder(run: str | None, recipe: str, config: Any, resume: bool, rank: int) 
 
 
 def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)  # the ^C, and what a progress bar left
+    clear_line()
     if folder is None:
         note("interrupted; nothing was saved, as no folder was given (--run DIR)")
         return
@@ -168,7 +168,7 @@ def _print_outcome(metrics: Mapping[str, float]) -> None:
         (name.replace("_", " "), f"{value:.1f}" if name == "seconds" else _number(value))
         for name, value in metrics.items()
     ]
-    Console().print(table_of(("", ">"), rows), soft_wrap=True)
+    console().print(table_of(("", ">"), rows), soft_wrap=True)
 
 
 def _number(value: float) -> str:

@@ -5,12 +5,11 @@ What `unitgain data` prints and `unitgain data fetch NAME` does.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 from .download import download
 from .fashion_mnist import FILES, cache_folder, find_fashion_mnist, find_file
 from .names import EMBEDDED, find_names
@@ -119,9 +118,7 @@ def fetch(
     """
     dataset = DATASETS.get(name)
     if dataset is None:
-        close = difflib.get_close_matches(name, DATASETS, n=1, cutoff=0.4)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise InputError(f"data set {name!r} is unknown (there are {', '.join(DATASETS)}){hint}")
+        raise InputError(f"data set {name!r} is unknown{did_you_mean(name, DATASETS)}")
     folder = dataset.folder()
     for file in dataset.files:
         download(

@@ -7,12 +7,12 @@ if the server can; whatever the pieces were, the checksum is over the whole.
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.client
 import os
 import re
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -20,13 +20,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from .._base import InputError
+from .._base import FileLock, InputError, move_into_place
 from .._version import __version__
 
 Progress = Callable[
     [int, "int | None"], None
 ]  # (bytes so far, bytes in all or None if the server does not say)
 
+_one_thread = threading.Lock()
 _CHUNK = 1 << 16
 _TRIES = 3  # per mirror; a try goes on where the last one was cut off
 
@@ -62,7 +63,8 @@ def download(
     reasons = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target.parent):
+        # one at a time, or two would write into the same .part
+        with _one_thread, FileLock(target.parent / ".lock", str(target.parent), wait=True):
             if _matches(target, sha256, unpacked):
                 return target
             for url in urls:
@@ -71,7 +73,7 @@ def download(
                 except _MirrorError as error:
                     reasons.append(f"{url}: {error}")
                     continue
-                os.replace(part, target)
+                move_into_place(part, target)
                 return target
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -173,25 +175,3 @@ def _matches(path: Path, sha256: str, unpacked: bool) -> bool:
     except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
         return False
     return digest.hexdigest() == sha256
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Lets one process at a time download into a folder: two would write into the same .part.
-
-    The lock is on the folder itself: it leaves no file behind, and the system releases it when a process
-    dies. Where there are no such locks (Windows), there is none.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        # a file system without locks is no reason not to download
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 from .char_mlp import DESCRIPTIONS, VARIANTS, CharMLP, CharMLPConfig
 from .convnet import convnet
 from .nf_regnet import VARIANTS as NF_REGNETS
@@ -39,16 +38,16 @@ def create(name: str, **options: Any) -> nn.Module:
 
     >>> create("char_mlp_deep", gain=1.0).config.gain
     1.0
-    >>> create("char_mlp_depe")
+    >>> create("convnt")
     Traceback (most recent call last):
-    unitgain._base.errors.InputError: model 'char_mlp_depe' is unknown; did you mean 'char_mlp_deep'?
+    unitgain._base.errors.InputError: model 'convnt' is unknown; did you mean 'convnet'?
     """
     entry = _MODELS.get(name)
     if entry is None:
-        raise InputError(f"model {name!r} is unknown; {_closest(name, _MODELS)}")
+        raise InputError(f"model {name!r} is unknown{_closest(name, _MODELS)}")
     for option in options:
         if option not in entry.options:
-            raise InputError(f"model {name}: option {option!r} is unknown; {_closest(option, entry.options)}")
+            raise InputError(f"model {name}: option {option!r} is unknown{_closest(option, entry.options)}")
     return entry.build(**options)
 
 
@@ -64,16 +63,12 @@ def names(pattern: str = "*") -> list[str]:
 def describe(name: str) -> str:
     """One line about a model."""
     if name not in _MODELS:
-        raise InputError(f"model {name!r} is unknown; {_closest(name, _MODELS)}")
+        raise InputError(f"model {name!r} is unknown{_closest(name, _MODELS)}")
     return _MODELS[name].description
 
 
 def _closest(word: str, known: Iterable[str]) -> str:
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=1)
-    if close:
-        return f"did you mean {close[0]!r}?"
-    return f"there are {', '.join(sorted(known))}" if len(known) <= 20 else "names() lists what there is"
+    return did_you_mean(word, known, most=20) or "; names() lists what there is"
 
 
 def _char_mlp(config: CharMLPConfig) -> Callable[..., nn.Module]:

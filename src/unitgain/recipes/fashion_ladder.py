@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from .._base import InputError
+from .._base import InputError, say
 from ..data.fashion_mnist import ImageSplit
 from ..targets import parse_settings
 from .ladder import LadderOptions, LadderResult, Table
@@ -34,7 +34,7 @@ SEEDS = 3
 RATE_SEEDS = {3: 12, 14: 1}  # others SEEDS; rung 3's spread by two points, rung 14 takes minutes
 
 
-def run(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+def run(options: LadderOptions, say: Callable[[str], None] = say) -> LadderResult:
     """Accuracies of the rungs, and of the rates that lr_find suggests for some of them; one table each.
 
     `--set rungs=[3,7]` chooses rungs; other settings hold for all of them. Raises InputError for a rung that there is

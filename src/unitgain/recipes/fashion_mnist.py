@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, say
 from ..data import load_fashion_mnist
 from ..data.fashion_mnist import MEAN, STD, ImageSplit
 from ..optim import SGD, Adam, Momentum, RMSProp
@@ -226,7 +226,7 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     images: Images | None = None,
 ) -> Outcome:
     """Trains and evaluates once. metrics: train_loss (of the last epoch), test_accuracy, test_loss; seconds are those

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 
-from .._base import InputError
+from .._base import InputError, say
 from ..optim import param_groups
 from ..train import (
     EMA,
@@ -142,7 +142,7 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """metrics: those of the last epoch, images_per_second in training passes, and unreadable (images left out).
 
@@ -180,7 +180,7 @@ def learner(config: ImageFolderConfig) -> Learner:
 
 
 def make_pieces(
-    config: ImageFolderConfig, run: RunFolder | None = None, say: Callable[[str], None] = print
+    config: ImageFolderConfig, run: RunFolder | None = None, say: Callable[[str], None] = say
 ) -> Pieces:
     if not config.data:
         raise InputError(

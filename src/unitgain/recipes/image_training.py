@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 from ..models import NormFreeNet, calibrate_, create, names
-from ..targets import did_you_mean
+from ..report import save_figure
 from ..train import Callback, Learner
 from . import image_figures as figures
 from .batch_augment import Mix, normalize, random_resized_crop, smoothed, soft_labels
@@ -170,7 +170,7 @@ def draw_mistakes(learn: Learner, run: RunFolder, split: Split, loader: Any) -> 
 def _write(figure: Any, run: RunFolder, name: str) -> None:
     folder = run.path / "plots"
     folder.mkdir(parents=True, exist_ok=True)
-    figure.savefig(folder / f"{name}.png")
+    save_figure(figure, folder / f"{name}.png")
 
 
 def tell_unreadable(items: Sequence[ImageItems], say: Callable[[str], None]) -> int:

@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from .._base import InputError
+from .._base import InputError, say
 from ..models.nf_regnet import VARIANTS as NF_REGNETS
 from ..models.nf_resnet import VARIANTS as NF_RESNETS
 from ..models.nfnet import VARIANTS as NFNETS
@@ -107,7 +107,7 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """As image-folder's, with top5 besides."""
     return run_pieces("imagenet", config, make_pieces(config, run, say), config.epochs, run, resume, say)
@@ -118,7 +118,7 @@ def learner(config: ImagenetConfig) -> Learner:
 
 
 def make_pieces(
-    config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = print
+    config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = say
 ) -> Pieces:
     if not config.data:
         raise InputError(

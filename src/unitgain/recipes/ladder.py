@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from .._base import say
 from .runs import conditions
 
 
@@ -88,4 +89,4 @@ class LadderResult:
 class RunLadder(Protocol):
     """Runs a ladder; `say` is told what has been done."""
 
-    def __call__(self, options: LadderOptions, say: Callable[[str], None] = print, /) -> LadderResult: ...
+    def __call__(self, options: LadderOptions, say: Callable[[str], None] = say, /) -> LadderResult: ...

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._base import InputError
+from .._base import InputError, remove_leftovers, say
 from .._check.facts import target_facts
 from ..data import load_names
 from ..data.names import Names
@@ -82,7 +82,7 @@ def train(
     run: RunFolder | None = None,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """Trains the variant.
 
@@ -102,7 +102,7 @@ def train_on(
     run: RunFolder | None = None,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """As `train`, with names that are loaded already."""
     training = Training(config, names, run)
@@ -272,7 +272,7 @@ class Training:
         """Puts back what the last checkpoint holds; False if there is none."""
         if self.run is None:
             return False
-        checkpoint.sweep(self.run.checkpoints)
+        remove_leftovers(self.run.checkpoints)
         found = checkpoint.list_folder(self.run.checkpoints)
         if not found:
             return False
@@ -331,7 +331,7 @@ class _FusedOptimizer(torch.optim.Optimizer):
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
 
 
-def _ladder(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+def _ladder(options: LadderOptions, say: Callable[[str], None] = say) -> LadderResult:
     from .makemore_ladder import run
 
     return run(options, say)

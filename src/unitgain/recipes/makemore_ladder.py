@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from .._base import InputError
+from .._base import InputError, say
 from ..data import load_names
 from ..targets import parse_settings
 from .ladder import LadderOptions, LadderResult, Table
@@ -52,7 +52,7 @@ PUBLISHED = {
 }
 
 
-def run(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
+def run(options: LadderOptions, say: Callable[[str], None] = say) -> LadderResult:
     """Losses, speed and learning rates, one table each.
 
     Raises InputError for settings that each rung decides by itself.

@@ -13,7 +13,6 @@ images (ug.nn.calibrate_), so that a poor moving average is not taken for a poor
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 import time
@@ -25,10 +24,10 @@ from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, say
 from ..data import load_fashion_mnist
 from ..nn import calibrate_
 from ..optim import AGC, param_groups
@@ -118,7 +117,7 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """Trains every network at every batch size and seed, then measures step times.
 
@@ -147,7 +146,7 @@ def train(
                     f"(exact statistics {score.exact_accuracy:.2f}%) in {score.seconds:.0f} s"
                 )
                 if run is not None:
-                    _keep(model, run)
+                    run.write_weights(model, _LAST)
                     run.write_json("trainings.json", {"scores": scores})
     metrics = summarize(config, scores)
     if config.timing:
@@ -277,7 +276,7 @@ def tune(
     examples: dict[int, int],
     known: dict[str, float],
     keep: Callable[[], None],
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> dict[str, float]:
     """What has the best held-out accuracy: {"NET BATCH": rate}, and AGC's factor {"clipping BATCH": c}.
 
@@ -381,13 +380,6 @@ def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Images) -> 
 
 def _last_key(config: NfVsBnConfig) -> str:
     return f"{NETS[-1]} {config.batch_sizes[-1]} {config.seeds[-1]}"
-
-
-def _keep(model: nn.Module, run: RunFolder) -> None:
-    """The weights trained last, whole or not at all."""
-    beside = run.path / f".{_LAST}.tmp"
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, beside)
-    os.replace(beside, run.path / _LAST)
 
 
 def _finished(run: RunFolder | None) -> dict[str, list[float]]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
-from .._base import InputError
-from ..targets import did_you_mean
+from .._base import InputError, did_you_mean, say
 
 if TYPE_CHECKING:
     from ..train import Learner
@@ -41,7 +40,7 @@ class Train(Protocol):
         /,
         *,
         resume: bool = False,
-        say: Callable[[str], None] = print,
+        say: Callable[[str], None] = say,
     ) -> Outcome: ...
 
 

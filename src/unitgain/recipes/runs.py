@@ -21,9 +21,11 @@ from typing import Any
 
 import torch
 
-from .._base import InputError
+from .._base import FileLock, InputError, is_leftover, remove_leftovers, write_atomically
 from .._version import __version__
 from ..record import Record
+
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -54,23 +56,33 @@ class RunFolder:
         rank: int = 0,
     ):
         self.path, self.rank = Path(path), rank
+        self._lock: FileLock | None = None
         if rank:
             return
-        known = read_config(self.path) if (self.path / "config.json").is_file() else None
-        if known is None:
-            if self.path.is_dir() and any(self.path.iterdir()):
-                raise InputError(f"--run {path}: the folder holds something else; name a new one")
-            try:
-                self.path.mkdir(parents=True, exist_ok=True)
+        if self.path.is_dir() and not (self.path / "config.json").is_file() and self._holds_something_else():
+            raise InputError(f"--run {path}: the folder holds something else; name a new one")
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.path / LOCK, f"--run {path}")
+            remove_leftovers(self.path)
+            if not (self.path / "config.json").is_file():
                 self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
-            except OSError as error:
-                raise InputError(f"--run {path}: cannot be written: {error.strerror or error}") from error
-        elif not resume:
-            raise InputError(
-                f"--run {path}: it holds a run already; add --resume to go on, or name a new folder"
-            )
-        else:
-            self._check_same(known, recipe, settings)
+                return
+        except OSError as error:
+            raise InputError(f"--run {path}: cannot be written: {error.strerror or error}") from error
+        try:
+            if not resume:
+                raise InputError(
+                    f"--run {path}: it holds a run already; add --resume to go on, or name a new folder"
+                )
+            self._check_same(read_config(self.path), recipe, settings)
+        except InputError:
+            self._lock.release()
+            raise
+
+    def _holds_something_else(self) -> bool:
+        """Whether there is more than what a run leaves that was killed right at its start."""
+        return any(entry.name != LOCK and not is_leftover(entry.name) for entry in self.path.iterdir())
 
     def _check_same(self, known: Mapping[str, Any], recipe: str, settings: Mapping[str, Any]) -> None:
         if known["recipe"] != recipe:
@@ -99,22 +111,20 @@ class RunFolder:
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Whole or not at all: a process may be killed at any moment."""
-        beside = self.path / f".{name}.tmp"
-        beside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-        os.replace(beside, self.path / name)
+        write_atomically(self.path / name, json.dumps(value, indent=2) + "\n")
 
-    def finish(self, outcome: Outcome) -> None:
-        """The outcome's metrics, weights and plots."""
+    def write_weights(self, model: torch.nn.Module, name: str) -> None:
+        """Parameters and buffers as safetensors, on the CPU, whole or not at all."""
         from safetensors.torch import save
 
+        state = {n: t.detach().cpu().contiguous().clone() for n, t in model.state_dict().items()}
+        write_atomically(self.path / name, save(state))
+
+    def finish(self, outcome: Outcome) -> None:
+        """The outcome's metrics, weights and plots; other processes may use the folder afterwards."""
         if self.rank:
             return
-        state = {
-            name: t.detach().cpu().contiguous().clone() for name, t in outcome.model.state_dict().items()
-        }
-        beside = self.path / ".weights.tmp"
-        beside.write_bytes(save(state))
-        os.replace(beside, self.weights)
+        self.write_weights(outcome.model, self.weights.name)
         if outcome.record is not None:
             outcome.record.commit()
             draw(outcome.record, self.path / "plots")
@@ -122,6 +132,8 @@ class RunFolder:
         # JSON has no NaN
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
         self.write_json("metrics.json", finite)  # last: it says that the run has ended
+        if self._lock is not None:
+            self._lock.release()
 
     def outcome(self) -> dict[str, float] | None:
         """metrics.json: what a run that has ended gave; None for one that has not."""
@@ -167,7 +179,7 @@ def processor() -> str:
 
 def draw(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
     """Writes the plots that the record has the numbers for, as PNG; returns their paths."""
-    from ..report import plots
+    from ..report import plots, save_figure
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +194,6 @@ def draw(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
             figure = make(record)
         except InputError:
             continue  # not measured in this run
-        figure.savefig(folder / f"{name}.png", dpi=110)
+        save_figure(figure, folder / f"{name}.png", dpi=110)
         written.append(folder / f"{name}.png")
     return written

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .._base import InputError
-from ..targets import did_you_mean, parse_settings
+from .._base import InputError, did_you_mean
+from ..targets import parse_settings
 
 Config = TypeVar("Config")
 

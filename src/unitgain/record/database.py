@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import numpy as np
 
-from .._base import InputError, RecordError, UnitgainError
+from .._base import FileLock, InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
 SCHEMA_VERSION = 1
@@ -48,6 +48,18 @@ WITH RECURSIVE sampled(step) AS (
     FROM sampled WHERE sampled.step IS NOT NULL)
 SELECT step FROM sampled WHERE step IS NOT NULL
 """
+
+
+def lock(path: str) -> FileLock:
+    """The right to write a record file, which one process at a time has; readers need none.
+
+    Raises InputError if another process writes the record, or the folder cannot be written.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    try:
+        return FileLock(os.path.join(folder, f".{name}.lock"), f"record {path}")
+    except OSError as error:
+        raise InputError(f"record {path}: cannot be written: {error.strerror or error}") from error
 
 
 def make_room(path: str, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
 from .fix_report import Action, FixReport
+from .plots._style import save_figure
 from .report import Report
 
-__all__ = ["Action", "FixReport", "Report"]
+__all__ = ["Action", "FixReport", "Report", "save_figure"]

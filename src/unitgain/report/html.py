@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from .._base import printable
 from .._version import __version__
 from ..record import Record
 from ..rules.diagnosis import Diagnosis
@@ -24,7 +25,7 @@ from .html_data import chart_data
 from .json_report import plain
 from .layers import Layer, layers_of, reported_step, site_of_finding
 from .terminal import heading_parts
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import count, label, number, percent, shape_text, shorten, value_text
 
 if TYPE_CHECKING:
     from .fix_report import FixReport
@@ -69,7 +70,7 @@ def text(value: object) -> str:
     >>> text("<script>")
     '&lt;script&gt;'
     """
-    return html.escape(clean(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def script_json(value: Any) -> str:
@@ -130,7 +131,7 @@ def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> 
 def _finding(finding: Finding, layer: int | None) -> str:
     place = ""
     if finding.site:
-        name = text(shorten(clean(finding.site), 64))
+        name = text(shorten(printable(finding.site), 64))
         place = f'<span class="site" title="{text(finding.site)}">{name}</span>'
         if layer is not None:
             place = (
@@ -177,11 +178,11 @@ def _row(layer: Layer, decades: int) -> str:
     values, site = layer.values, layer.site
     std = values.get("std")
     link = f'href="#layer-{layer.number}" data-layer="{layer.number}" title="{text(layer.name)}"'
-    name = text(shorten(clean(layer.name), 44))
+    name = text(shorten(printable(layer.name), 44))
     cells = [
         _cell(layer.number, str(layer.number)),
         f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{name}</a></th>',
-        f'<td data-v="{text(site.module)}">{text(shorten(clean(site.module), 20))}</td>',
+        f'<td data-v="{text(site.module)}">{text(shorten(printable(site.module), 20))}</td>',
         f"<td>{text(shape_text(site.shape))}</td>",
         _cell(values.get("mean"), number(values.get("mean"))),
         _cell(std, number(std)),

@@ -14,16 +14,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .._base import plain_console, printable
 from ..record import Record
 from ..rules.diagnosis import Diagnosis
 from ..rules.finding import Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import count, label, number, percent, shape_text, shorten, value_text
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -45,12 +46,8 @@ def render(record: Record, diagnosis: Diagnosis, width: int, page: str | None = 
 def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH, page: str | None = None) -> str:
     """The whole report as text without colour codes, no line wider than `width`."""
     stream = io.StringIO()
-    console = Console(
-        file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
-    )
-    console.print(render(record, diagnosis, width, page))
-    text = stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    plain_console(stream, width).print(render(record, diagnosis, width, page))
+    return stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
 
 
 def ascii_text(record: Record, diagnosis: Diagnosis, width: int, page: str | None = None) -> str:
@@ -75,14 +72,14 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
         yield _not_judged(diagnosis.abstained, width, page)
     for line in diagnosis.unseen:
         yield Text()
-        yield Text.assemble(("Not seen  ", "bold"), (clean(line), "dim"))
+        yield Text.assemble(("Not seen  ", "bold"), (printable(line), "dim"))
 
 
 def heading_parts(record: Record) -> list[str]:
     """What was measured, in a few words: model, size, mode, loss."""
     facts = record.facts
     model = facts.get("model") or {}
-    parts = [clean(model.get("class") or "model")]
+    parts = [printable(model.get("class") or "model")]
     parameters = model.get("parameters")
     total = parameters.get("all", parameters.get("trainable")) if isinstance(parameters, dict) else parameters
     if isinstance(total, (int, float)):
@@ -97,7 +94,7 @@ def heading_parts(record: Record) -> list[str]:
     if loss.get("value") is not None:
         value = float(loss["value"])  # what is not finite is stored as text
         first = "first " if facts.get("mode") == "training" else ""
-        name = clean(loss.get("name") or "")  # cross entropy is what a reader expects
+        name = printable(loss.get("name") or "")  # cross entropy is what a reader expects
         other = f" ({name})" if name and loss.get("kind") != "cross_entropy" else ""
         parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}{other}")
     return parts
@@ -123,9 +120,11 @@ def _heading(record: Record) -> Text:
 
 def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     sign, color = STATUS.get(diagnosis.status, STATUS["unknown"])
-    yield hanging(Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2)
+    yield hanging(
+        Text(sign, style=f"bold {color}"), Text(printable(diagnosis.verdict), style=f"bold {color}"), 2
+    )
     if diagnosis.first_action:
-        action = Text.assemble(("Do this first: ", "bold"), clean(diagnosis.first_action))
+        action = Text.assemble(("Do this first: ", "bold"), printable(diagnosis.first_action))
         yield hanging(Text("→", style="bold"), action, 2)
 
 
@@ -134,12 +133,12 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     title = Text.assemble(
         (f"{SIGNS[finding.severity]} {finding.severity}", f"bold {color}"),
         "  ",
-        (f"{clean(finding.code)} {clean(finding.name)}", "bold"),
+        (f"{printable(finding.code)} {printable(finding.name)}", "bold"),
     )
     if finding.site:
-        title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
+        title.append(f"  at {shorten(printable(finding.site), 48)}", style="cyan")
     yield hanging(Text(f"{place}.", style="dim"), title, 4)
-    yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
+    yield Padding(Text(printable(finding.message)), (0, 0, 0, 4))
     if finding.evidence:
         yield Padding(hanging(Text("Measured", style="dim"), _measured(finding.evidence), 9), (0, 0, 0, 4))
     for name, text in (
@@ -149,9 +148,9 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         ("Verify", finding.verify),
     ):
         if text:
-            yield _field(name, clean(text), style="bold" if name == "Do" else "")
+            yield _field(name, printable(text), style="bold" if name == "Do" else "")
     for place, consequence in enumerate(finding.consequences):
-        yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
+        yield _field("Explains" if place == 0 else "", printable(consequence), style="dim")
 
 
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:
@@ -197,11 +196,13 @@ def _not_judged(abstained: Mapping[str, str], width: int, page: str | None) -> T
     """
     groups: dict[str, list[str]] = {}
     for code, reason in abstained.items():
-        groups.setdefault(clean(reason), []).append(clean(code))
+        groups.setdefault(printable(reason), []).append(printable(code))
     ordered = sorted(groups.items(), key=lambda group: ("UG302" not in group[1], -len(group[1])))
     title, text = "Not judged  ", ""
     why = (
-        f"(see {shorten(clean(os.path.basename(page)), 40)})" if page else "(why: --html FILE or report.save)"
+        f"(see {shorten(printable(os.path.basename(page)), 40)})"
+        if page
+        else "(why: --html FILE or report.save)"
     )
     for given in range(len(ordered), -1, -1):
         parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
@@ -260,8 +261,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
         cells: list[Text] = [
             Text(SIGNS[layer.severity], style=f"bold {color}"),
             Text(str(layer.number), style="dim"),
-            Text(shorten(clean(layer.name), name_width), style=f"bold {color}" if color else ""),
-            Text(shorten(clean(layer.site.module), type_width), style="dim"),
+            Text(shorten(printable(layer.name), name_width), style=f"bold {color}" if color else ""),
+            Text(shorten(printable(layer.site.module), type_width), style="dim"),
         ]
         if wide:
             cells.append(Text(shorten(shape_text(layer.site.shape), 17), style="dim"))
@@ -309,7 +310,7 @@ def compared(before: Record, after: Record, width: int) -> Iterator[RenderableTy
         now = layer.values.get("std")
         table.add_row(
             Text(str(layer.number), style="dim"),
-            Text(shorten(clean(layer.name), name_width)),
+            Text(shorten(printable(layer.name), name_width)),
             Text(number(was)),
             Text(bar(was, bar_width, decades), style="yellow"),
             Text(number(now)),

@@ -6,14 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-
-def clean(text: object) -> str:
-    r"""The text on one line with nothing that could steer a terminal: control characters are spelled out.
-
-    >>> clean("a\x1b[31mb\nc")
-    'a\\x1b[31mb\\nc'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+from .._base import printable
 
 
 def shorten(text: str, width: int) -> str:
@@ -106,7 +99,7 @@ def value_text(value: Any, items: int = 6) -> str:
     elif isinstance(value, (list, tuple)):
         parts = [value_text(v, items) for v in value]
     else:
-        return clean("none" if value is None else value)
+        return printable("none" if value is None else value)
     left = len(parts) - items
     return ", ".join(parts[:items]) + (f" and {left} more" if left > 0 else "")
 
@@ -117,7 +110,7 @@ def label(key: object) -> str:
     >>> label("expected_loss")
     'expected loss'
     """
-    return clean(key).replace("_", " ")
+    return printable(key).replace("_", " ")
 
 
 def count(n: int, noun: str) -> str:

@@ -4,10 +4,8 @@ from .batch import load_batch
 from .model import load_model, parse_settings
 from .synthetic import parse_shape
 from .weights import load_weights, save_weights
-from .words import did_you_mean
 
 __all__ = [
-    "did_you_mean",
     "load_batch",
     "load_model",
     "load_weights",

@@ -25,9 +25,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._base import InputError
-from .words import describe, did_you_mean
+from .._base import InputError, described, did_you_mean, printable
 
+# where an error arose says little inside of these; the line before it is the one that its author can change
+LIBRARIES = (os.path.dirname(os.path.abspath(torch.__file__)),)
 _FORMS = (
     "a built-in model's name, package.module:callable, path/to/file.py:callable, timm:NAME or "
     "torchvision:NAME"
@@ -153,12 +154,16 @@ def _library(name: str, target: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
-            raise InputError(f"target {target!r}: {name} cannot be imported: {describe(error)}") from error
+            raise InputError(
+                f"target {target!r}: {name} cannot be imported: {described(error, LIBRARIES)}"
+            ) from error
         raise InputError(
             f"target {target!r}: {name} is not installed; install it with: pip install {name}"
         ) from error
     except Exception as error:
-        raise InputError(f"target {target!r}: {name} cannot be imported: {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: {name} cannot be imported: {described(error, LIBRARIES)}"
+        ) from error
 
 
 _declared: list[torch.library.Library] = []  # a Library's operators live as long as it does
@@ -186,7 +191,7 @@ def import_torchvision() -> None:
 
 def _lacks_torchvision_operators(error: BaseException | None) -> bool:
     while error is not None:
-        if "operator torchvision::" in str(error) and not _declared:
+        if "operator torchvision::" in printable(error) and not _declared:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -260,7 +265,9 @@ def _run(target: str, place: str, step: Callable[[], Any]) -> Any:
             "put what it does as a script under if __name__ == '__main__':"
         ) from error
     except Exception as error:
-        raise InputError(f"target {target!r}: importing {place} raised {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: importing {place} raised {described(error, LIBRARIES)}"
+        ) from error
 
 
 def _attribute(target: str, module: ModuleType, dotted: str) -> Any:
@@ -298,7 +305,9 @@ def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"target {target!r}: making the model raised {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: making the model raised {described(error, LIBRARIES)}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"target {target!r}: it returned a {type(model).__name__}, not a torch.nn.Module")
     return model

@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
-from .model import forward_arguments
-from .words import describe
+from .._base import InputError, described
+from .model import LIBRARIES, forward_arguments
 
 _MOST_BYTES = 8 << 30
 _CLASS_LOSSES = ("cross_entropy", "nll")
@@ -119,7 +118,7 @@ def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor
     except Exception as error:
         shape = ",".join(map(str, inputs.shape))
         raise InputError(
-            f"--shape {shape}: the model cannot take this {_kind(model, inputs)}: {describe(error)}"
+            f"--shape {shape}: the model cannot take this {_kind(model, inputs)}: {described(error, LIBRARIES)}"
         ) from error
     finally:
         for module, flag in training.items():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -102,8 +101,7 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
             raise InputError(f"callbacks: expected a Callback, got {what}")
         for name in dir(callback):
             if name.startswith(("before_", "after_", "cleanup_")) and name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(EVENTS)}"
+                hint = did_you_mean(name, known, most=0) or f"; there are {', '.join(EVENTS)}"
                 raise InputError(f"callbacks: {type(callback).__name__}.{name} belongs to no event{hint}")
     for action in ACTIONS:
         both = [type(c).__name__ for c in callbacks if replaces(c, action)]

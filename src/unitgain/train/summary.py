@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .._base import aligned
 from .._batch.batch import check_devices, read_batch
 from . import randomness
 
@@ -43,16 +44,9 @@ class Summary:
             if row.leaf:
                 shape = "x".join(map(str, row.shape)) if row.shape else ""
                 cells.append((row.name, row.module, shape, f"{row.parameters:,}", _short(row.flops)))
-        widths = [max(len(c[i]) for c in cells) for i in range(5)]
-        left, right = slice(0, 3), slice(3, 5)
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(cell[left], widths[left])),
-                       *(c.rjust(w) for c, w in zip(cell[right], widths[right]))])
-            for cell in cells
-        ]  # fmt: skip
         frozen = self.parameters - self.trainable
         total = f"{self.parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")
-        return "\n".join([*lines, f"{total}; {_short(self.flops)}FLOPs forward"])
+        return f"{aligned(cells, right=(3, 4))}\n{total}; {_short(self.flops)}FLOPs forward"
 
 
 def summarize(model: nn.Module, batch: Any) -> Summary:

@@ -6,15 +6,16 @@ without pyplot: no global state, no window, nothing to close.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._base import InputError
+from ..._base import InputError, printable, write_atomically
 from ...record import Record, Site
-from ..text import clean, shorten
+from ..text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,6 +40,18 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | str = "figure") -> None:
+    """Writes a figure, in the format that its suffix names: whole or not at all, as others may be looking at it.
+
+    Raises InputError if it cannot be written.
+    """
+    kind = os.path.splitext(path)[1][1:]
+    try:
+        write_atomically(path, lambda beside: figure.savefig(beside, format=kind, dpi=dpi), fsync=False)
+    except OSError as error:
+        raise InputError(f"plot {os.fspath(path)}: cannot be written: {error.strerror or error}") from error
 
 
 def quiet(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
@@ -81,7 +94,7 @@ def first_not_finite(record: Record, kind: str, sites: Sequence[Site]) -> float 
 
 def plot_name(name: str, width: int = 28) -> str:
     """A site's name as matplotlib may draw it: no mathematics, and not hidden by a leading underscore."""
-    text = shorten(clean(name), width).replace("$", r"\$")
+    text = shorten(printable(name), width).replace("$", r"\$")
     return "\u200b" + text if text.startswith("_") else text
 
 

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..._base import InputError
+from ..._base import FileLock, InputError, remove_leftovers
 from .. import resume
 from ..callback import Callback
-from ..checkpoint import list_folder, name_of, steps_of, sweep
+from ..checkpoint import list_folder, name_of, steps_of
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -58,6 +58,7 @@ class Checkpoint(Callback):
         self.best_value: float | None = None
         self.best_steps: int | None = None
         self._interrupted = self._listening = False
+        self._lock: FileLock | None = None
 
     @property
     def best_path(self) -> Path | None:
@@ -65,7 +66,8 @@ class Checkpoint(Callback):
 
     def before_fit(self, learn: Learner) -> None:
         if learn.rank == 0:
-            sweep(self.folder)
+            self._lock_folder()
+            remove_leftovers(self.folder)
             there = list_folder(self.folder)
             if there and not learn.resuming and learn.steps == 0:
                 raise InputError(
@@ -81,6 +83,15 @@ class Checkpoint(Callback):
         ):
             self._listening = True
             signal.signal(signal.SIGINT, self._interrupt)
+
+    def _lock_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / ".lock", f"Checkpoint({str(self.folder)!r})")
+        except OSError as error:
+            raise InputError(
+                f"Checkpoint({str(self.folder)!r}): cannot be written: {error.strerror or error}"
+            ) from error
 
     def after_batch(self, learn: Learner) -> None:
         if self._interrupted and learn.training and learn.stepped:
@@ -105,6 +116,9 @@ class Checkpoint(Callback):
             raise KeyboardInterrupt
 
     def cleanup_fit(self, learn: Learner) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGINT, signal.default_int_handler)

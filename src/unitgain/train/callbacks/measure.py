@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..._base import InputError, UnitgainError
+from ..._base import InputError, UnitgainError, printable
 from ...probe import Probe
 from ..callback import Callback, CancelFit
 from .gradients import MixedPrecision
@@ -159,7 +159,7 @@ class StopOnNonFinite(Callback):
             f"{what} of another rank is not finite {where}")  # fmt: skip
         if self.strict:
             raise NonFiniteLoss(self.reason)
-        warnings.warn(f"training stopped: {self.reason}", stacklevel=2)
+        warnings.warn(f"training stopped: {printable(self.reason)}", stacklevel=2)
         raise CancelFit
 
     def _first(self, learn: Learner) -> str:
