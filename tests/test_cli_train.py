@@ -16,9 +16,10 @@ from torch import nn
 import unitgain as ug
 from unitgain import cli, recipes
 from unitgain.data.names import EMBEDDED, read_names
-from unitgain.recipes import makemore, makemore_ladder
-from unitgain.recipes.registry import Recipe
-from unitgain.recipes.runs import Outcome
+from unitgain.recipes import makemore
+from unitgain.recipes._ladders import makemore as makemore_ladder
+from unitgain.recipes._registry import Recipe
+from unitgain.recipes._runs import Outcome
 
 SHORT = ("--set", "steps=200", "--set", "drop_at=100", "--set", "every=50", "--set", "save_every=50")
 
@@ -158,7 +159,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("check none/such", "there is no such file or folder; give"),
         ("check none/such", "unitgain check takes the folder of a run too"),
         ("fix full --dry-run", "this is a folder, and no built-in model has this name"),
-        ("ladder silent", "it has no ladder"),
+        ("ladder nf-vs-bn", "it has no ladder"),
         ("ladder makemore --out a.txt", "the name must end in .md"),
         ("ladder makemore --set variant=tanh", "a ladder decides this by itself"),
         ("recipes make", "did you mean 'makemore'"),
@@ -167,7 +168,6 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
 def test_wrong_input_is_one_line(arguments: str, says: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     silent = Recipe("silent", "", Two(), fake_train, makemore.learner)
-    monkeypatch.setattr(recipes.registry, "names", lambda: ["makemore", "silent"])
     monkeypatch.setattr(recipes, "names", lambda: ["makemore", "silent"])
     get = recipes.get
     monkeypatch.setattr(recipes, "get", lambda name: silent if name == "silent" else get(name))
@@ -233,7 +233,7 @@ def test_a_short_ladder_has_the_published_initial_losses(tmp_path: Path, monkeyp
     good = "Not the published ladder's settings."
     assert (good in shown.out) == (good in text)
     assert "`unitgain ladder makemore --set=steps=20" in text
-    assert text.count("| batchnorm |") == 3
+    assert text.count("| batchnorm |") == 1
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ") and "." in line]
     if lecture:
         published = {r[0].strip(): (r[1].strip(), r[2].strip()) for r in rows[:5]}

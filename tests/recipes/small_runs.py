@@ -13,7 +13,7 @@ import torch
 
 from unitgain.data.names import EMBEDDED, read_names
 from unitgain.recipes import RunFolder, makemore
-from unitgain.recipes.settings import as_json
+from unitgain.recipes._settings import as_json
 
 
 def silent(_: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import unitgain as ug
 from unitgain import recipes
-from unitgain.recipes.settings import as_json, from_json, from_text
+from unitgain.recipes._settings import as_json, from_json, from_text
 
 
 @pytest.mark.parametrize("name", recipes.names())

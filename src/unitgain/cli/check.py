@@ -82,7 +82,7 @@ def check(
       unitgain check runs/tanh                       the record of unitgain train --run
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
-    from ..rules.baseline import load_baseline, new_findings, save_baseline
+    from ..rules import load_baseline, new_findings, save_baseline
 
     judged = is_run(target)
     if judged:

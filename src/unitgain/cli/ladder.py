@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError, console, note, table_of
+from .._base import console, note, table_of
 from .errors import FINDINGS, Debug
 from .output import check_outputs, write_text
 from .train import RecipeSettings
@@ -43,11 +43,7 @@ def ladder(
     from .. import recipes
     from ..recipes import LadderOptions
 
-    recipe = recipes.get(name)
-    if recipe.ladder is None:
-        able = [other for other in recipes.names() if recipes.get(other).ladder is not None]
-        raise InputError(f"recipe {name}: it has no ladder; there are those of {', '.join(able)}")
-    result = recipe.ladder(LadderOptions(tuple(settings or ()), seeds, short), note)
+    result = recipes.ladder(name)(LadderOptions(tuple(settings or ()), seeds, short), note)
     screen = console()
     for table in result.tables:
         screen.print(f"\n{table.title}")

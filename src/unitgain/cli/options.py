@@ -12,7 +12,7 @@ import typer
 from .._base import InputError, did_you_mean, note
 
 if TYPE_CHECKING:
-    from ..rules.finding import Finding
+    from ..rules import Finding
 
 
 class FailOn(str, Enum):

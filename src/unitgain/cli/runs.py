@@ -32,8 +32,7 @@ def sample(
       unitgain sample runs/tanh -n 20 --seed 1
     """
     from .. import recipes
-    from ..recipes.runs import read_config
-    from ..recipes.settings import from_json
+    from ..recipes import from_json, read_config
 
     stored = read_config(run)
     recipe = recipes.get(stored["recipe"])
@@ -66,7 +65,7 @@ def plots(
     Example:
       unitgain plots runs/tanh
     """
-    from ..recipes.runs import draw
+    from ..recipes import draw
 
     record = open_record(run)
     folder = (

@@ -13,7 +13,7 @@ from .errors import Debug
 from .output import check_outputs
 
 if TYPE_CHECKING:
-    from ..report.spp import Curve
+    from ..report import Curve
 
 
 def spp(
@@ -53,7 +53,7 @@ def spp(
     outputs = {option: path for option, path in (("--out", out), ("--record", record)) if path is not None}
     check_outputs(outputs, inputs, out=(".png", ".svg", ".pdf"))
     from .._check import spp as measure
-    from ..report.spp import spp_curve
+    from ..report import spp_curve
 
     records: list[Any] = []
     names = [target] if against is None else [target, against]

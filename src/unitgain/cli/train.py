@@ -124,8 +124,7 @@ def lr_find(
 
 def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) -> Any:
     """The recipe's settings with those of a person; a run that is there already brings its own."""
-    from ..recipes.runs import read_config
-    from ..recipes.settings import from_json, from_text
+    from ..recipes import from_json, from_text, read_config
 
     base = recipe.config
     if run is not None and os.path.isfile(os.path.join(run, "config.json")):
@@ -136,8 +135,7 @@ def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) 
 
 
 def _folder(run: str | None, recipe: str, config: Any, resume: bool, rank: int) -> RunFolder | None:
-    from ..recipes import RunFolder
-    from ..recipes.settings import as_json
+    from ..recipes import RunFolder, as_json
 
     return None if run is None else RunFolder(run, recipe, as_json(config), resume, rank)
 
@@ -147,10 +145,12 @@ def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) 
     if folder is None:
         note("interrupted; nothing was saved, as no folder was given (--run DIR)")
         return
-    from ..train.checkpoint import list_folder, steps_of
+    from ..train import checkpoint
 
-    last = next(reversed(list_folder(folder.checkpoints)), None)
-    saved = "no checkpoint yet" if last is None else f"the last checkpoint is of step {steps_of(last)}"
+    last = next(reversed(checkpoint.list_folder(folder.checkpoints)), None)
+    saved = (
+        "no checkpoint yet" if last is None else f"the last checkpoint is of step {checkpoint.steps_of(last)}"
+    )
     again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
     note(f"interrupted; {run}: {saved}; go on with: {again}")
 

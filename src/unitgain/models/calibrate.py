@@ -16,9 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..nn.attention import ECA, SqueezeExcite
-from ..nn.nf_block import NFBlock
-from ..nn.scaled_std import ScaledStdConv2d
+from ..nn import ECA, NFBlock, ScaledStdConv2d, SqueezeExcite
 from .normfree import NormFreeNet
 
 NOISE_EXAMPLES = 8

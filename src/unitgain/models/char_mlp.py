@@ -15,15 +15,16 @@ the unbiased one (outputs 1.6% larger at batch 32).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from ._entry import Entry
 
 SEED = 2147483647
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"  # a character's number is its position; "." begins and ends a name
@@ -255,3 +256,20 @@ def _evaluating(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in flags.items():
             module.training = training
+
+
+def _build(config: CharMLPConfig) -> Callable[..., CharMLP]:
+    def build(generator: torch.Generator | None = None, **changes: Any) -> CharMLP:
+        return CharMLP(replace(config, **changes), generator)
+
+    return build
+
+
+ENTRIES = {
+    f"char_mlp_{variant}": Entry(
+        _build(config),
+        ("generator", *(f.name for f in fields(CharMLPConfig))),
+        f"character MLP on names, {DESCRIPTIONS[variant]}",
+    )
+    for variant, config in VARIANTS.items()
+}

@@ -14,6 +14,7 @@ from typing import Literal
 from torch import nn
 
 from .._base import InputError
+from ._entry import Entry, arguments_of
 
 WIDTHS = (8, 16, 32, 64)
 
@@ -55,3 +56,6 @@ def convnet(
             layers[f"relu{i}"] = nn.ReLU()
     layers["flatten"] = nn.Flatten()  # (B, num_classes)
     return nn.Sequential(layers)
+
+
+ENTRIES = {"convnet": Entry(convnet, arguments_of(convnet), "five stride-2 convolutions for 28x28 images")}

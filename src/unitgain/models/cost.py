@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..nn.scaled_std import fold_
+from ..nn import fold_
 from .registry import create, names
 
 

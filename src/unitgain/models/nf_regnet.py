@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig
+from .normfree import NormFreeConfig, entries_of
 
 
 def _regnet(
@@ -32,3 +32,5 @@ VARIANTS: dict[str, NormFreeConfig] = {
         _regnet((16, 32, 48, 64), (1, 1, 2, 1), 64, 64, 0.0), stochastic_depth=0.0, zero_head=False
     ),
 }
+
+ENTRIES = entries_of(VARIANTS)

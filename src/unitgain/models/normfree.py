@@ -24,19 +24,26 @@ Known deviations: 1/beta is in the weights that read it (nn/nf_block.py). Gradie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._base import InputError
-from ..nn.activations import GainCorrected
-from ..nn.attention import ECA, SqueezeExcite
-from ..nn.nf_block import NFBlock, Shortcut, expected_stds
-from ..nn.padding import MaxPool2dSame
-from ..nn.scaled_std import EpsMode, ScaledStdConv2d
+from ..nn import (
+    ECA,
+    EpsMode,
+    GainCorrected,
+    MaxPool2dSame,
+    NFBlock,
+    ScaledStdConv2d,
+    Shortcut,
+    SqueezeExcite,
+    expected_stds,
+)
+from ._entry import Entry, arguments_of
 
 ACTIVATIONS: Mapping[str, tuple[type[nn.Module], float]] = {
     "relu": (nn.ReLU, 1.7139588594436646),
@@ -382,3 +389,31 @@ def _measured_scales(model: nn.Module) -> None:
             module.input_scale_as_buffer()
         if isinstance(module, SqueezeExcite | ECA):
             module.gain_as_buffer()
+
+
+_CHANGES = ("activation", "alpha", "depths")  # fields of a variant's configuration that create takes too
+
+
+def entries_of(variants: Mapping[str, NormFreeConfig]) -> dict[str, Entry]:
+    """The table ENTRIES of a file of variants."""
+
+    def build(config: NormFreeConfig) -> Callable[..., NormFreeNet]:
+        def build(**options: Any) -> NormFreeNet:
+            changes = {key: options.pop(key) for key in list(options) if key in _CHANGES}
+            return NormFreeNet(replace(config, **changes), **options)
+
+        return build
+
+    options = (*arguments_of(NormFreeNet), *_CHANGES)
+    return {
+        name: Entry(build(config), options, _describe(config), pretrained=True)
+        for name, config in variants.items()
+    }
+
+
+def _describe(config: NormFreeConfig) -> str:
+    attention = {"se": ", squeeze-and-excite", "eca": ", ECA", None: ""}[config.attention]
+    return (
+        f"normalizer-free, {config.activation}{attention}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._base import InputError
-from ..nn.norms import GroupNorm
-from ..nn.resblocks import BasicBlock, Bottleneck, Norm, PreActBlock
+from ..nn import BasicBlock, Bottleneck, GroupNorm, Norm, PreActBlock
+from ._entry import Entry, arguments_of
 
 
 @dataclass(frozen=True)
@@ -225,3 +226,17 @@ def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[dict[str,
         tap = "act1"
     layers["pool" if config.preact else "maxpool"] = nn.MaxPool2d(3, 2, 1)
     return layers, tap
+
+
+def _describe(config: ResNetConfig) -> str:
+    kind = "bottleneck" if config.bottleneck else "basic"
+    return (
+        f"{'pre-activation, ' if config.preact else ''}{kind}{', d stem' if config.deep else ''}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )
+
+
+ENTRIES = {
+    name: Entry(partial(ResNet, config), arguments_of(ResNet), _describe(config), pretrained=True)
+    for name, config in VARIANTS.items()
+}

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..nn.scaled_std import ScaledStdConv2d
+from ..nn import ScaledStdConv2d, standardized
 from .haiku import from_haiku, read_tree
 from .normfree import NormFreeNet
 
@@ -145,8 +145,6 @@ def _adapt_input(model: nn.Module, state: dict[str, Tensor], key: str, source: s
 
 
 def _rows(layer: ScaledStdConv2d, weight: Tensor, gain: Tensor) -> Tensor:
-    from ..nn.scaled_std import standardized
-
     return standardized(weight, gain * (layer.gamma * layer.input_scale), layer.eps, layer.eps_mode)
 
 

@@ -16,13 +16,14 @@ from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
 from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
-from .nf_block import NFBlock, expected_stds
+from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
 from .parametrize import remove_scaled_std_, scaled_std_
-from .resblocks import BasicBlock, Bottleneck, PooledResBlock, PreActBlock
+from .resblocks import BasicBlock, Bottleneck, Norm, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
+    EpsMode,
     ScaledStdConv1d,
     ScaledStdConv2d,
     ScaledStdConv3d,
@@ -31,6 +32,7 @@ from .scaled_std import (
     ScaledStdConvTranspose3d,
     ScaledStdLinear,
     fold_,
+    standardized,
 )
 from .std_conv import StdConv2d
 

@@ -21,13 +21,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError, say
-from ..data import load_fashion_mnist
-from ..data.fashion_mnist import MEAN, STD, ImageSplit
+from ..data import FASHION_MNIST_MEAN, FASHION_MNIST_STD, ImageSplit, load_fashion_mnist
 from ..optim import SGD, Adam, Momentum, RMSProp
 from ..train import (
     EMA,
     LSUV,
     ActivationStats,
+    Callback,
     Checkpoint,
     Distributed,
     InMemoryLoader,
@@ -38,12 +38,10 @@ from ..train import (
     Recorder,
     accuracy,
 )
-from ..train.callback import Callback
-from . import fashion_ladder
-from . import fashion_models as models
-from .augment import Augment
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from . import _fashion_models as models
+from ._augment import Augment
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
 
 Network = Literal["plain", "pooled", "wide", "normfree", "nf_resnet"]
 SIDE = 28  # pixels
@@ -54,7 +52,7 @@ OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adam
 class FashionConfig:
     """A network on Fashion-MNIST, how it is trained, and how it is evaluated.
 
-    network      plain, pooled, wide, normfree or nf_resnet: see recipes/fashion_models.py
+    network      plain, pooled, wide, normfree or nf_resnet: see recipes/_fashion_models.py
     widths       its channels
     depths       nf_resnet: blocks of each stage
     activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
@@ -296,7 +294,7 @@ def make_learner(
 
 def _background(config: FashionConfig) -> float:
     """What black is among the inputs."""
-    return -MEAN / STD if config.normalize else 0.0
+    return -FASHION_MNIST_MEAN / FASHION_MNIST_STD if config.normalize else 0.0
 
 
 def make_model(config: FashionConfig) -> nn.Module:
@@ -413,5 +411,4 @@ RECIPE = Recipe(
     train=train,
     learner=learner,
     presets=PRESETS,
-    ladder=fashion_ladder.run,
 )

@@ -32,8 +32,8 @@ from ..train import (
     Recorder,
     accuracy,
 )
-from .batch_augment import Mix
-from .image_training import (
+from ._batch_augment import Mix
+from ._image_training import (
     Calibrate,
     ImageBatches,
     Report,
@@ -43,9 +43,9 @@ from .image_training import (
     tell_unreadable,
     worker_count,
 )
-from .images import CentreCrop, ImageItems, Presize, Split, find_images, make_loader
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from ._images import CentreCrop, ImageItems, Presize, Split, find_images, make_loader
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
 
 Precision = Literal["float32", "bfloat16", "float16"]
 

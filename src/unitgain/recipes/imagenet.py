@@ -23,18 +23,16 @@ import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
 from .._base import InputError, say
-from ..models.nf_regnet import VARIANTS as NF_REGNETS
-from ..models.nf_resnet import VARIANTS as NF_RESNETS
-from ..models.nfnet import VARIANTS as NFNETS
+from ..models import NF_REGNETS, NF_RESNETS, NFNETS
 from ..optim import param_groups
 from ..train import Callback, Device, Distributed, Learner, Metrics, Recorder, Schedule, accuracy
-from .batch_augment import Mix
+from ._batch_augment import Mix
+from ._image_training import Calibrate, ImageBatches, Report, make_model, worker_count
+from ._images import CentreCrop, ImageItems, RandomCrop, find_images, make_loader
+from ._rand_augment import RandAugment
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
 from .image_folder import Pieces, Precision, common_callbacks, run_pieces
-from .image_training import Calibrate, ImageBatches, Report, make_model, worker_count
-from .images import CentreCrop, ImageItems, RandomCrop, find_images, make_loader
-from .rand_augment import RandAugment
-from .registry import Recipe
-from .runs import Outcome, RunFolder
 
 
 @dataclass(frozen=True)

@@ -21,17 +21,17 @@ from torch import Tensor
 
 from .._base import InputError, remove_leftovers, say
 from .._check.facts import target_facts
-from ..data import load_names
-from ..data.names import Names
-from ..models import char_mlp
-from ..models.char_mlp import SEED, VARIANTS, CharMLP
+from ..data import Names, load_names
+from ..models import CHAR_MLP_SEED as SEED
+from ..models import CHAR_MLP_VARIANTS as VARIANTS
+from ..models import CharMLP
+from ..models import sample as sample_names
 from ..probe import Probe
 from ..record import Record
 from ..train import InMemoryLoader, Learner, checkpoint
-from .fused import FusedStep
-from .ladder import LadderOptions, LadderResult
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from ._fused import FusedStep
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
 
 _CHUNK = 1000  # steps between two looks at anything else
 _TOLD = 20_000  # steps between two lines of progress
@@ -176,7 +176,7 @@ def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: 
     """n names by a trained model, the same ones for the same seed."""
     model = make_model(config)
     model.load_state_dict(weights)
-    return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
+    return sample_names(model, torch.Generator().manual_seed(seed), n)
 
 
 class Training:
@@ -331,12 +331,6 @@ class _FusedOptimizer(torch.optim.Optimizer):
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
 
 
-def _ladder(options: LadderOptions, say: Callable[[str], None] = say) -> LadderResult:
-    from .makemore_ladder import run
-
-    return run(options, say)
-
-
 RECIPE = Recipe(
     "makemore",
     "character MLP on names, in the variants of the makemore lecture",
@@ -345,5 +339,4 @@ RECIPE = Recipe(
     learner,
     {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
     sample,
-    _ladder,
 )

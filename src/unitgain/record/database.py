@@ -17,7 +17,9 @@ from .._base import FileLock, InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x75676E31  # "ugn1", stored in the SQLite header so that a foreign file is recognised
+"""Of the file's layout; a file with a higher one is refused."""
+APPLICATION_ID = 0x75676E31
+""" "ugn1", stored in the SQLite header so that a foreign file is recognised."""
 
 _COLUMNS = ", ".join(f'"{name}" REAL' for name in STATISTICS)
 _SCHEMA = f"""

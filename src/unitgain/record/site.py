@@ -9,6 +9,7 @@ from typing import Any
 from .._base import InputError, did_you_mean
 
 KINDS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+"""The kinds of site."""
 
 STATISTICS = (
     "count",  # values measured
@@ -30,6 +31,7 @@ STATISTICS = (
     "ratio",  # log10 std(gradient)/std(data), or log10 std(update)/std(data)
     "underflow",  # fraction of the non-zero magnitudes below the dtype's smallest normal number
 )
+"""The names of the statistics, which are the columns of the table `scalar`."""
 
 
 @dataclass(frozen=True)

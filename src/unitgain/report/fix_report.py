@@ -48,7 +48,7 @@ class FixReport:
                     if UG201 was fixed: do the same to the data in training; else None
     dry_run         True if the model was left as it was
 
-    >>> from ..rules.diagnosis import Diagnosis
+    >>> from ..rules import Diagnosis
     >>> from ..record import Record
     >>> well = Report(Record(), Diagnosis((), "healthy: nothing to say", "healthy"))
     >>> print(FixReport(well, well).summary)

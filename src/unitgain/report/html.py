@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING, Any
 from .._base import printable
 from .._version import __version__
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 from .html_data import chart_data
 from .json_report import plain
 from .layers import Layer, layers_of, reported_step, site_of_finding

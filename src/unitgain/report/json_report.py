@@ -14,7 +14,7 @@ import numpy as np
 
 from .._version import __version__
 from ..record import STATISTICS, Record
-from ..rules.diagnosis import Diagnosis
+from ..rules import Diagnosis
 from .layers import reported_step, thin
 
 SCHEMA_VERSION = 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..record import Record, Site
-from ..rules.finding import SEVERITIES, Finding
+from ..rules import SEVERITIES, Finding
 
 MEASURES = ("scale", "gradient", "saturated", "dead", "non-finite", "gradient:data", "update:data")
 

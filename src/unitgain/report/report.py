@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 from .._base import InputError, write_atomically
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult

@@ -21,8 +21,7 @@ from rich.text import Text
 
 from .._base import plain_console, printable
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
 from .text import count, label, number, percent, shape_text, shorten, value_text
 

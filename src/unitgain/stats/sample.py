@@ -10,7 +10,8 @@ from torch import Tensor
 
 from .reduce import dense
 
-RUN = 16  # values in one run of a sample: 64 bytes of float32
+RUN = 16
+"""Values in one run of a sample: 64 bytes of float32."""
 _FEWEST_EXAMPLES = 2  # of a tensor of which only some are measured
 
 

@@ -55,9 +55,9 @@ class LRFound:
 
     def plot(self) -> Figure:
         """Loss over learning rate with the two points."""
-        from ..report.plots._training import lr_sweep
+        from ..report import plots
 
-        return lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
+        return plots.lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
 
     def __str__(self) -> str:
         return self.reason

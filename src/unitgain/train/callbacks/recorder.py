@@ -108,10 +108,10 @@ class Recorder(Callback):
 
     def plot(self) -> Figure:
         """Loss, learning rate and metrics over steps: `ug.plots.training`."""
-        from ...report.plots._training import training
+        from ...report import plots
 
         assert self._learn is not None, "nothing recorded yet"
-        return training(self._learn.record)
+        return plots.training(self._learn.record)
 
 
 def _rate(learn: Learner) -> float | Tensor:

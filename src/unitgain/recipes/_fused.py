@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..models.char_mlp import CharMLP, UnbiasedBatchNorm1d
+from ..models import CharMLP, UnbiasedBatchNorm1d
 
 
 class FusedStep:

@@ -1,6 +1,6 @@
 """Accuracy and time of the recipe fashion-mnist: five seeds of the default, three of the preset best.
 
-    python benchmarks/fashion_mnist.py --out FILE.md [--default-seeds 5] [--best-seeds 3] [--short]
+    python experiments/fashion_mnist.py --out FILE.md [--default-seeds 5] [--best-seeds 3] [--short]
 
 Every run is the recipe's own, as `unitgain train fashion-mnist` makes it, with everything measured; seconds are those
 of training, measuring included. Exit code 1 if a target is missed.
@@ -15,10 +15,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from unitgain.data.fashion_mnist import ImageSplit
-from unitgain.recipes import fashion_mnist
-from unitgain.recipes.ladder import LadderResult, Table
-from unitgain.recipes.runs import Outcome
+from unitgain.data import ImageSplit
+from unitgain.recipes import LadderResult, Outcome, Table, fashion_mnist
 
 TARGETS = {
     "default": (0.90, 8.0),

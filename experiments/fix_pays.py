@@ -1,6 +1,6 @@
 """What fix() is worth: networks that cannot start, as they come and repaired.
 
-    UNITGAIN_DATA=... python benchmarks/fix_pays.py [--steps 20000] [--out FILE.md]
+    UNITGAIN_DATA=... python experiments/fix_pays.py [--steps 20000] [--out FILE.md]
 
 1. The makemore network with every weight from N(0, 1): findings before and after, first loss, and the validation loss
    after plain SGD (0.1, then 0.01 for the second half), repaired and not, on the same batches; three seeds, which
@@ -217,7 +217,7 @@ def main() -> None:
         f"{date.today()}; python {platform.python_version()}, torch {torch.__version__}, "
         f"{torch.get_num_threads()} threads",
         "",
-        f"command: python benchmarks/{Path(sys.argv[0]).name} --steps {arguments.steps}",
+        f"command: python experiments/{Path(sys.argv[0]).name} --steps {arguments.steps}",
         "",
         f"## The makemore network, all weights N(0, 1): ln 27 = {math.log(27):.3f}; {arguments.steps} steps of SGD",
         "",

@@ -17,8 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..nn.nf_block import expected_stds
-from ..nn.scaled_std import ScaledStdConv2d
+from ..nn import ScaledStdConv2d, expected_stds
 
 Variant = Literal["batchnorm", "normfree", "bare"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from .._base import say
-from .runs import conditions
+from ._runs import conditions
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
-from .batch_augment import MEAN, STD
+from ._batch_augment import MEAN, STD
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

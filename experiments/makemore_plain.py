@@ -1,4 +1,4 @@
-"""The lecture's training loop, restated: what `unitgain ladder makemore` measures its own speed against.
+"""The lecture's training loop, restated: what experiments/makemore.py measures our speed against.
 
 Source of procedure: A. Karpathy, "Neural Networks: Zero to Hero", makemore part 3. Bare tensors, autograd, BatchNorm
 by hand, one plain SGD update per parameter, the batch indexed and the loss noted at every step.
@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..models.char_mlp import CharMLP
+from unitgain.models import CharMLP
 
 _MOMENTUM = 0.001
 

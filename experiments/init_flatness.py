@@ -1,6 +1,6 @@
 """How flat init_ keeps deep stacks, and what it does to their gradients.
 
-    OMP_NUM_THREADS=1 python benchmarks/init_flatness.py [width] [seeds]
+    OMP_NUM_THREADS=1 python experiments/init_flatness.py [width] [seeds]
 
 30 Linear layers of the width, each followed by the activation. Inputs: 512 normal examples whose norms vary by 15%
 (log-normal), not seen by init_. Printed: largest deviation of any layer's std from the median one, before and behind

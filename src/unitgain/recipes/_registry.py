@@ -1,10 +1,16 @@
-"""Recipes by name. Each is a module of this folder with a `RECIPE`, imported when it is first asked for."""
+"""Recipes by name, found by their files: makemore.py in this folder is the recipe makemore, and has a `RECIPE`.
+
+Files that begin with an underscore are what recipes are made of. _ladders/NAME.py, where it exists, is the
+ladder of the recipe of that name. A file is imported when its recipe is first asked for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from torch import Tensor
@@ -13,22 +19,14 @@ from .._base import InputError, did_you_mean, say
 
 if TYPE_CHECKING:
     from ..train import Learner
-    from .ladder import RunLadder
-    from .runs import Outcome, RunFolder
+    from ._ladder import RunLadder
+    from ._runs import Outcome, RunFolder
 
 Config = TypeVar("Config")
 
-_MODULES = {
-    "makemore": "makemore",
-    "fashion-mnist": "fashion_mnist",
-    "image-folder": "image_folder",
-    "imagenet": "imagenet",
-    "nf-vs-bn": "nf_vs_bn",
-}
-
 
 class Train(Protocol):
-    """(settings, folder of the run or None; whether to go on in it; where progress is told) -> what came out.
+    """(settings, folder of the run or None; whether to resume the run in it; who prints progress) -> the outcome.
 
     The folder is written to by rank 0 only; `say` is silent on the other ranks.
     """
@@ -53,7 +51,6 @@ class Recipe(Generic[Config]):
     learner  the same model, data and optimizer in a Learner, untrained: what `unitgain lr-find` sweeps
     presets  further settings by name: `--set preset=NAME`
     sample   (settings, trained weights by name, how many, seed) -> texts; None where nothing can be drawn
-    ladder   `unitgain ladder`: see ladder.py; None where there is none
     """
 
     name: str
@@ -63,16 +60,15 @@ class Recipe(Generic[Config]):
     learner: Callable[[Config], Learner]
     presets: Mapping[str, Config] = field(default_factory=dict)
     sample: Callable[[Config, Mapping[str, Tensor], int, int], list[str]] | None = None
-    ladder: RunLadder | None = None
 
 
 def names() -> list[str]:
-    """The recipes that there are.
+    """The recipes' names.
 
     >>> "makemore" in names()
     True
     """
-    return list(_MODULES)
+    return _names_in(Path(__file__).parent)
 
 
 def get(name: str) -> Recipe[Any]:
@@ -84,7 +80,33 @@ def get(name: str) -> Recipe[Any]:
     """
     if name not in names():
         raise InputError(f"recipe {name!r}: unknown{did_you_mean(name, names())}")
-    recipe = import_module(f".{_MODULES[name]}", __package__).RECIPE
+    recipe = import_module(f".{_file(name)}", __package__).RECIPE
     assert isinstance(recipe, Recipe), name
     assert recipe.name == name
     return recipe
+
+
+def ladders() -> list[str]:
+    """The names of the recipes that have a ladder.
+
+    >>> "fashion-mnist" in ladders()
+    True
+    """
+    return _names_in(Path(__file__).with_name("_ladders"))
+
+
+def ladder(name: str) -> RunLadder:
+    """Raises InputError for a recipe that is unknown or has no ladder."""
+    if name not in ladders():
+        get(name)
+        raise InputError(f"recipe {name}: it has no ladder; these recipes have one: {', '.join(ladders())}")
+    return import_module(f"._ladders.{_file(name)}", __package__).run
+
+
+def _names_in(folder: Path) -> list[str]:
+    files = (module.name for module in iter_modules([str(folder)]))
+    return sorted(file.replace("_", "-") for file in files if not file.startswith("_"))
+
+
+def _file(name: str) -> str:
+    return name.replace("-", "_")

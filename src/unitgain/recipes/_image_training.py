@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError, did_you_mean
-from ..models import NormFreeNet, calibrate_, create, names
+from ..models import NF_REGNETS, NF_RESNETS, NFNETS, NormFreeNet, calibrate_, create, names
 from ..report import save_figure
 from ..train import Callback, Learner
-from . import image_figures as figures
-from .batch_augment import Mix, normalize, random_resized_crop, smoothed, soft_labels
-from .images import ImageItems, Split
-from .runs import RunFolder
+from . import _image_figures as figures
+from ._batch_augment import Mix, normalize, random_resized_crop, smoothed, soft_labels
+from ._images import ImageItems, Split
+from ._runs import RunFolder
 
 
 class ImageBatches(Callback):
@@ -123,16 +123,12 @@ class Calibrate(Callback):
 
 def make_model(name: str, classes: int, wiring: str, pretrained: bool | str, **options: Any) -> nn.Module:
     """A model of ours by name; what it does not know of the options is refused by it."""
-    from ..models.nf_regnet import VARIANTS as REGNETS
-    from ..models.nf_resnet import VARIANTS as RESNETS
-    from ..models.nfnet import VARIANTS as NFNETS
-
     if name not in names():
         near = did_you_mean(name, names(), most=0)
         raise InputError(
             f"--set model={name}: no built-in model has this name{near} (unitgain models lists them)"
         )
-    if name in RESNETS | REGNETS | NFNETS:
+    if name in NF_RESNETS | NF_REGNETS | NFNETS:
         options = {"wiring": wiring, **options}
         if pretrained and wiring == "calibrated":
             raise InputError(
