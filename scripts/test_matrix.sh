@@ -15,29 +15,40 @@ newest=$(sed -n 's/^torch==//p' constraints.txt)
 oldest=$(sed -n 's/^ *"torch>=\([0-9.]*\)".*/\1.0/p' pyproject.toml)
 failed=0
 
+find_python() { # on the path, or among the versions of pyenv
+  local candidate
+  for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/python; do
+    if "$candidate" -c 'import sys' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+}
+
 combination() {
-  local python="$1" torch="$2" folder=".venv-matrix/py$1-torch$2" log
+  local version="$1" torch="$2" folder=".venv-matrix/py$1-torch$2" python log
   log="$folder.log"
-  if ! "python$python" -c 'import sys' 2>/dev/null; then
-    echo "Python $python, torch $torch: not tested, this Python is not on the machine"
+  python=$(find_python "$version")
+  if [ -z "$python" ]; then
+    echo "Python $version, torch $torch: not tested, this Python is not on the machine"
     return
   fi
   mkdir -p .venv-matrix
   if ! [ -e "$folder/.ready" ]; then
     rm -rf "$folder"
-    "python$python" -m venv "$folder" || { failed=1; return; }
+    "$python" -m venv "$folder" || { failed=1; return; }
     if ! "$folder/bin/python" -m pip install -q "torch==$torch" --index-url "$TORCH_INDEX" >"$log" 2>&1; then
-      echo "Python $python, torch $torch: not tested, torch cannot be installed from $TORCH_INDEX ($log)"
+      echo "Python $version, torch $torch: not tested, torch cannot be installed from $TORCH_INDEX ($log)"
       return
     fi
     "$folder/bin/python" -m pip install -q -e . 'pytest>=8' pytest-timeout pytest-xdist 'hypothesis>=6.100' pillow pyyaml \
-      >>"$log" 2>&1 || { echo "Python $python, torch $torch: FAILED to install ($log)"; failed=1; return; }
+      >>"$log" 2>&1 || { echo "Python $version, torch $torch: FAILED to install ($log)"; failed=1; return; }
     touch "$folder/.ready"
   fi
   if eval "'$folder/bin/python' -m pytest -n 2 --dist worksteal $PYTEST" >"$log" 2>&1; then
-    echo "Python $python, torch $torch: passed ($(tail -1 "$log"))"
+    echo "Python $version, torch $torch: passed ($(tail -1 "$log"))"
   else
-    echo "Python $python, torch $torch: FAILED ($log)"
+    echo "Python $version, torch $torch: FAILED ($log)"
     failed=1
   fi
 }

@@ -8,7 +8,7 @@ import typer
 
 from .._base import console
 from .errors import Debug
-from .output import check_outputs
+from .output import HTML, check_outputs
 
 
 def demo(
@@ -26,7 +26,7 @@ def demo(
     Example:
       unitgain demo --out demo-report.html
     """
-    check_outputs({"--out": out}, [])
+    check_outputs({"--out": out}, suffixes={"--out": HTML})
     from ..demo import run
 
     run(out, steps=steps, console=console())

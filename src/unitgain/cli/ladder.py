@@ -39,7 +39,7 @@ def ladder(
       unitgain ladder makemore --short
     """
     if out is not None:
-        check_outputs({"--out": out}, [], out=(".md",))
+        check_outputs({"--out": out}, suffixes={"--out": (".md",)})
     from .. import recipes
     from ..recipes import LadderOptions
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .._base import InputError, write_atomically
 
-_HTML = (".html", ".htm")
-_SUFFIXES = {"--html": _HTML, "--json": (".json",)}
+HTML = (".html", ".htm")
+FIGURE = (".png", ".svg", ".pdf")
+_SUFFIXES = {"--html": HTML, "--json": (".json",)}
 
 
 def check_outputs(
-    outputs: dict[str, str], inputs: Sequence[str | None], out: tuple[str, ...] = _HTML
+    outputs: Mapping[str, str],
+    inputs: Sequence[str | None] = (),
+    suffixes: Mapping[str, tuple[str, ...]] | None = None,
 ) -> None:
     """Refuses an output that cannot be written, or would overwrite something, before the work is done.
 
-    out: the suffixes that --out may have.
+    suffixes: {option: those that its file may have}, besides those of --html and --json.
     """
+    allowed = {**_SUFFIXES, **(suffixes or {})}
     read = {os.path.realpath(path) for path in inputs if path}
     written: dict[str, str] = {}
     for option, path in outputs.items():
@@ -25,9 +29,9 @@ def check_outputs(
             continue
         if not path or path.startswith("-"):
             raise InputError(f"{option} {path!r}: a file name is expected after {option}")
-        suffixes = out if option == "--out" else _SUFFIXES.get(option)
-        if suffixes and not path.lower().endswith(suffixes):
-            raise InputError(f"{option} {path}: the name must end in {_either(suffixes)}")
+        endings = allowed.get(option)
+        if endings and not path.lower().endswith(endings):
+            raise InputError(f"{option} {path}: the name must end in {_either(endings)}")
         folder, real = os.path.dirname(path) or ".", os.path.realpath(path)
         if os.path.isdir(path):
             raise InputError(f"{option} {path}: this is a folder; give the name of a file in it")

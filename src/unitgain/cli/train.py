@@ -13,7 +13,7 @@ import typer
 
 from .._base import InputError, busy, clear_line, console, note, say, table_of
 from .errors import WRONG_INPUT, Debug
-from .output import check_outputs
+from .output import FIGURE, check_outputs
 
 if TYPE_CHECKING:
     from ..recipes import Recipe, RunFolder
@@ -107,7 +107,7 @@ def lr_find(
       unitgain lr-find makemore --set variant=kaiming --out rates.png
     """
     if out is not None:
-        check_outputs({"--out": out}, [], out=(".png", ".svg", ".pdf"))
+        check_outputs({"--out": out}, suffixes={"--out": FIGURE})
     from .. import recipes
 
     chosen = recipes.get(recipe)
