@@ -139,7 +139,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("train makemor", "did you mean 'makemore'?"),
         ("train makemore --set stepz=3", "did you mean 'steps'?"),
         ("train makemore --set steps=three", "--set steps='three': expected a whole number"),
-        ("train makemore --set steps=0", "it must be at least 1"),
+        ("train makemore --set steps=0", "expected at least 1"),
         ("train makemore --set variant=tan", "expected one of original"),
         ("train makemore --set preset=batchnrm", "did you mean 'batchnorm'"),
         ("train makemore --set names=none.txt", "none.txt: cannot be read"),

@@ -7,7 +7,7 @@ files.py     files that are written whole or not at all
 locks.py     one process at a time; "in use by process N"
 """
 
-from .errors import InputError, RecordError, UnitgainError
+from .errors import InputError, RecordError, UnitgainError, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
@@ -26,6 +26,7 @@ __all__ = [
     "did_you_mean",
     "is_leftover",
     "move_into_place",
+    "not_installed",
     "note",
     "one_line",
     "plain_console",

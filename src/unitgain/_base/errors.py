@@ -25,5 +25,14 @@ class InputError(UnitgainError, ValueError):
     """
 
 
+def not_installed(who: str, package: str, extra: str) -> InputError:
+    """The error for an optional package that is needed and not there.
+
+    >>> print(not_installed("--data photos", "pillow", "data"))
+    --data photos: needs the package pillow; install it with: pip install 'unitgain[data]'
+    """
+    return InputError(f"{who}: needs the package {package}; install it with: pip install 'unitgain[{extra}]'")
+
+
 class RecordError(InputError):
     """A record file cannot be read: not ours, damaged, or written by a newer version."""

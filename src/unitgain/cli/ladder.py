@@ -112,7 +112,10 @@ def _explained(config: Any) -> dict[str, str]:
     on with the text."""
     found: dict[str, str] = {}
     last: list[str] = []
-    for line in inspect.cleandoc(type(config).__doc__ or "").splitlines():
+    texts = [
+        inspect.cleandoc(vars(kind).get("__doc__") or "") for kind in reversed(type(config).__mro__[:-1])
+    ]
+    for line in "\n".join(texts).splitlines():
         begins = re.match(r"(\w+(?:, \w+)*) {2,}(\S.*)", line)
         goes_on = re.match(r" {4,}(\S.*)", line)
         if begins:

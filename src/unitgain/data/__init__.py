@@ -6,6 +6,7 @@ from .fashion_mnist import STD as FASHION_MNIST_STD
 from .fashion_mnist import FashionMNIST, ImageSplit, load_fashion_mnist
 from .fetching import Source
 from .idx import read_idx
+from .image_files import IMAGE_SUFFIXES, need_pillow
 from .names import CHARACTERS, Names, NameSplit, load_names
 
 __all__ = [

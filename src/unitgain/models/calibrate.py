@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..nn import ECA, NFBlock, ScaledStdConv2d, SqueezeExcite
+from ..nn import ECA, NFBlock, ScaledStdConv2d, SqueezeExcite, evaluating
 from .normfree import NormFreeNet
 
 NOISE_EXAMPLES = 8
@@ -84,21 +84,18 @@ class _Rescale:
 @contextmanager
 def _as_at_full_gain(model: NormFreeNet) -> Iterator[None]:
     """Evaluation mode, and every skip gain 1; both come back."""
-    flags = {module: module.training for module in model.modules()}
     gains = [
         m.skipinit_gain for m in model.modules() if isinstance(m, NFBlock) and m.skipinit_gain is not None
     ]
     values = [gain.clone() for gain in gains]
-    model.eval()
     for gain in gains:
         gain.fill_(1)
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         for gain, value in zip(gains, values):
             gain.copy_(value)
-        for module, training in flags.items():
-            module.training = training
 
 
 def _images(model: NormFreeNet, batch: Any) -> Tensor:

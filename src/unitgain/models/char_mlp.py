@@ -15,8 +15,7 @@ the unbiased one (outputs 1.6% larger at batch 32).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, get_args
 
@@ -24,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from ..nn import evaluating
 from ._entry import Entry
 
 SEED = 2147483647
@@ -231,7 +231,7 @@ def sample(
         )
     device = next(model.parameters()).device
     names = []
-    with _evaluating(model):
+    with evaluating(model):
         for _ in range(n):
             context, name = [0] * model.config.context, ""
             while len(name) < longest:
@@ -245,17 +245,6 @@ def sample(
                 context = [*context[1:], number]
             names.append(name)
     return names
-
-
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
 
 
 def _build(config: CharMLPConfig) -> Callable[..., CharMLP]:

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, not_installed
 from ..nn import ScaledStdConv2d, standardized
-from .haiku import from_haiku, read_tree
+from .haiku import from_haiku, read_tree, require_same_names
 from .normfree import NormFreeNet
 
 HUB = {
@@ -99,14 +99,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
             state[key] = own[key]
     if not classifier:  # features_only, or num_classes=0
         state = {key: v for key, v in state.items() if not key.startswith(("head.fc.", "fc."))}
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or unknown:
-        what = [
-            f"{word} {len(n)} tensors, as {n[0]}"
-            for word, n in (("lacks", missing), ("has besides", unknown))
-            if n
-        ]
-        raise InputError(f"{source}: weights of another network: it {' and '.join(what)}")
+    require_same_names(source, own.keys(), state.keys())
     first = next(key for key in own if key.endswith(".weight"))
     if state[first].shape != own[first].shape and state[first].shape[1] == 3:
         _adapt_input(model, state, first, source)
@@ -156,9 +149,10 @@ def _from_hub(name: str) -> Path:
     try:
         import huggingface_hub as hub
     except ImportError:
-        raise InputError(
-            f"model {name}: fetching weights needs huggingface-hub: pip install 'unitgain[hub]'; or give a file: "
-            "pretrained='model.safetensors'"
+        raise not_installed(
+            f"model {name}: give a file (pretrained='model.safetensors'); fetching weights",
+            "huggingface-hub",
+            "hub",
         ) from None
     repository = f"timm/{name}.{HUB[name]}"
     try:

@@ -16,6 +16,8 @@ from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
 from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
+from .evaluating import evaluating
+from .fan_in import fan_in
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame

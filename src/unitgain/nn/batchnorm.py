@@ -56,12 +56,7 @@ class BatchNorm(_Norm):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.track_running_stats = track_running_stats
         self._parameters_of((num_features,), affine)
-        for name, start in (
-            ("running_mean", torch.zeros(num_features)),
-            ("running_var", torch.ones(num_features)),
-            ("num_batches_tracked", torch.tensor(0)),
-        ):
-            self.register_buffer(name, start if track_running_stats else None)
+        self._running_statistics(num_features, track_running_stats)
 
     @property
     def subtracts_mean(self) -> str | None:

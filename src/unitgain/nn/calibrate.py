@@ -29,6 +29,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError
 from .batchnorm import BatchNorm
+from .evaluating import evaluating
 
 _CHUNK = 1 << 20  # values converted to float64 at a time
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -131,20 +132,17 @@ def _call(model: nn.Module, batch: Any) -> Any:
 @contextmanager
 def _restoring(model: nn.Module, layers: Mapping[nn.Module, str]) -> Iterator[None]:
     """Eval mode inside; training flags put back after, and the buffers too if something raised."""
-    flags = [(module, module.training) for module in model.modules()]
     buffers = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
     counters = [getattr(layer, "num_batches_tracked", None) for layer in layers]
     counts = [(counter, counter.clone()) for counter in counters if counter is not None]
-    model.eval()
     try:
-        yield
+        with evaluating(model):
+            yield
     except BaseException:
         for buffer, before in buffers:
             buffer.copy_(before)
         raise
     finally:
-        for module, flag in flags:
-            module.training = flag
         for buffer, before in counts:
             buffer.copy_(before)  # batches seen in the one-pass form are none of training
 

@@ -70,6 +70,12 @@ class _Norm(nn.Module):
         self.register_parameter("weight", nn.Parameter(torch.ones(tuple(shape))) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(tuple(shape))) if affine and bias else None)
 
+    def _running_statistics(self, channels: int, kept: bool) -> None:
+        """The buffers of torch's norms, which InstanceNorm's has too, though it never counts batches."""
+        starts = {"running_mean": torch.zeros(channels), "running_var": torch.ones(channels)}
+        for name, start in {**starts, "num_batches_tracked": torch.tensor(0)}.items():
+            self.register_buffer(name, start if kept else None)
+
     def reset_parameters(self) -> None:
         """Gain 1 and bias 0."""
         for parameter, value in ((self.weight, 1.0), (self.bias, 0.0)):
@@ -231,12 +237,7 @@ class InstanceNorm(_Norm):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.track_running_stats = track_running_stats
         self._parameters_of((num_features,), affine)
-        for name, start in (
-            ("running_mean", torch.zeros(num_features)),
-            ("running_var", torch.ones(num_features)),
-            ("num_batches_tracked", torch.tensor(0)),  # torch's keeps it too, and never counts
-        ):
-            self.register_buffer(name, start if track_running_stats else None)
+        self._running_statistics(num_features, track_running_stats)
 
     @property
     def subtracts_mean(self) -> str | None:

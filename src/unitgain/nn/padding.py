@@ -55,6 +55,24 @@ def resolve_padding(
     raise InputError(f"{layer}: padding is {padding!r}; a number, 'symmetric', 'same' or 'valid' is right")
 
 
+def set_padding(layer: nn.Module, padding: Padding) -> None:
+    """Makes a torch convolution that was built without padding pad as this says; InputError as resolve_padding.
+
+    `layer.same` says whether its forward pass must take `padded(layer, input)`.
+    """
+    conv: Any = layer
+    conv.padding, conv.same = resolve_padding(
+        type(layer).__name__, padding, conv.kernel_size, conv.stride, conv.dilation
+    )
+    conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in range(2)]
+
+
+def padded(layer: nn.Module, input: Tensor) -> Tensor:
+    """The input as a convolution with `same` padding wants it: padded for its own size."""
+    conv: Any = layer
+    return F.pad(input, same_padding(input.shape[2:], conv.kernel_size, conv.stride, conv.dilation))
+
+
 class Conv2dSame(nn.Conv2d):
     """A 2-D convolution with "same" padding for any stride: (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)).
 
@@ -88,8 +106,7 @@ class Conv2dSame(nn.Conv2d):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        pads = same_padding(input.shape[2:], self.kernel_size, self.stride, self.dilation)
-        return super().forward(F.pad(input, pads))
+        return super().forward(padded(self, input))
 
 
 class MaxPool2dSame(nn.Module):

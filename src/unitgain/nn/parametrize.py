@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from .._base import InputError
 from .activations import gamma_of
+from .fan_in import fan_in
 from .scaled_std import EpsMode, check_standardization, standardized
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -74,9 +75,8 @@ def scaled_std_(
         )
     weight: Any = layer.weight
     groups = layer.groups if isinstance(layer, _TRANSPOSED) else 0
-    fan_in = weight[0].numel() if not groups else len(weight) // groups * weight[0, 0].numel()
     units = len(weight) if not groups else weight.shape[1] * groups
-    eps = check_standardization(kind, fan_in, eps_mode, eps)
+    eps = check_standardization(kind, fan_in(layer, weight), eps_mode, eps)
     scale = gamma_of(gamma) if isinstance(gamma, str) else float(gamma)
     if isinstance(layer, _TRANSPOSED):
         scale *= math.prod(layer.stride) ** 0.5

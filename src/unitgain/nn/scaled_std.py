@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .activations import gamma_of
-from .padding import Conv2dSame, Padding, resolve_padding, same_padding
+from .fan_in import fan_in
+from .padding import Conv2dSame, Padding, padded, set_padding
 from .standardize_rows import standardize_rows
 
 EpsMode = Literal["clamp", "additive"]
@@ -105,7 +106,7 @@ class ScaledStd(nn.Module):
         self.eps_mode = eps_mode
         self.input_scale = input_scale
         self.gain_init = gain
-        self.fan_in = self._fan_in()
+        self.fan_in = fan_in(self, self.weight)
         self.eps = check_standardization(type(self).__name__, self.fan_in, eps_mode, eps)
         shape = (self._units(), *[1] * (self.weight.dim() - 1))
         like = {"device": self.weight.device, "dtype": self.weight.dtype}
@@ -113,9 +114,6 @@ class ScaledStd(nn.Module):
             "gain", None if gain is None else nn.Parameter(torch.full(shape, float(gain), **like))
         )
         self.reset_parameters()
-
-    def _fan_in(self) -> int:
-        return self.weight[0].numel()
 
     def _units(self) -> int:
         return len(self.weight)
@@ -169,6 +167,8 @@ class ScaledStd(nn.Module):
 
 
 class _ScaledStdConv(ScaledStd):
+    same: bool
+
     def __init__(
         self,
         in_channels: int,
@@ -190,19 +190,13 @@ class _ScaledStdConv(ScaledStd):
         super().__init__(  # pyright: ignore[reportCallIssue]: torch's constructor comes next in line
             in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, **options
         )
-        layer: Any = self
-        layer.padding, self.same = resolve_padding(
-            type(self).__name__, padding, layer.kernel_size, layer.stride, layer.dilation
-        )
-        layer._reversed_padding_repeated_twice = [p for p in reversed(layer.padding) for _ in range(2)]
+        set_padding(self, padding)
         self._scaled_std(gamma, eps, eps_mode, gain, input_scale)
 
     def forward(self, input: Tensor) -> Tensor:
         layer: Any = self
         if self.same:
-            input = F.pad(
-                input, same_padding(input.shape[2:], layer.kernel_size, layer.stride, layer.dilation)
-            )
+            input = padded(self, input)
         return layer._conv_forward(input, self.standardized_weight(), self.bias)
 
     def folded(self) -> nn.Module:
@@ -284,9 +278,6 @@ class _ScaledStdConvTranspose(ScaledStd):
         )
         self.transposed_groups = groups
         self._scaled_std(gamma, eps, eps_mode, gain, input_scale)
-
-    def _fan_in(self) -> int:
-        return len(self.weight) // self.transposed_groups * self.weight[0, 0].numel()
 
     def _units(self) -> int:
         return self.weight.shape[1] * self.transposed_groups

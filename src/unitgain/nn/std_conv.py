@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
-from .padding import Padding, resolve_padding, same_padding
+from .padding import Padding, padded, set_padding
 
 
 class StdConv2d(nn.Conv2d):
@@ -29,6 +28,8 @@ class StdConv2d(nn.Conv2d):
     >>> w.std((1, 2, 3), correction=0).round(decimals=3)
     tensor([1., 1., 1., 1.], grad_fn=<RoundBackward1>)
     """
+
+    same: bool
 
     def __init__(
         self,
@@ -52,9 +53,7 @@ class StdConv2d(nn.Conv2d):
         if not eps >= 0:
             raise InputError(f"StdConv2d: eps is {eps}; a number of at least 0 is right")
         self.eps = eps
-        sizes, self.same = resolve_padding("StdConv2d", padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = (sizes[0], sizes[1])
-        self._reversed_padding_repeated_twice = [p for p in reversed(sizes) for _ in range(2)]
+        set_padding(self, padding)
 
     def standardized_weight(self) -> Tensor:
         """The weight that the layer works with."""
@@ -66,5 +65,5 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.same:
-            input = F.pad(input, same_padding(input.shape[2:], self.kernel_size, self.stride, self.dilation))
+            input = padded(self, input)
         return self._conv_forward(input, self.standardized_weight(), self.bias)

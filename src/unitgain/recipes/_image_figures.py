@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
+from ..nn import evaluating
 from ._batch_augment import MEAN, STD
 
 if TYPE_CHECKING:
@@ -51,9 +52,7 @@ def find_mistakes(
     """The images that are classified wrongly with most confidence, worst first. batches: (images as the model takes
     them, labels); only the worst are kept in memory. The model is in evaluation mode meanwhile."""
     worst: list[Mistake] = []
-    was = model.training
-    model.eval()
-    try:
+    with evaluating(model):
         for images, labels in batches:
             shares = F.softmax(model(images).float(), 1)
             confidence, predicted = shares.max(1)
@@ -62,8 +61,6 @@ def find_mistakes(
                 found = int(predicted[i]), int(labels[i]), float(confidence[i])
                 worst.append(Mistake(images[i].cpu(), *found))
             worst = sorted(worst, key=lambda m: -m.confidence)[:count]
-    finally:
-        model.train(was)
     return worst
 
 

@@ -169,7 +169,7 @@ def _write(figure: Any, run: RunFolder, name: str) -> None:
     save_figure(figure, folder / f"{name}.png")
 
 
-def tell_unreadable(items: Sequence[ImageItems], say: Callable[[str], None]) -> int:
+def report_unreadable(items: Sequence[ImageItems], say: Callable[[str], None]) -> int:
     """How many images could not be read; they are named, the first ten of them."""
     bad = [name for part in items for name in part.unreadable]
     for name in bad[:10]:

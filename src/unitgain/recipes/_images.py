@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from .._base import InputError
+from .._base import InputError, not_installed
+from ..data import IMAGE_SUFFIXES, need_pillow
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _TRAIN, _VALID = ("train", "training"), ("val", "valid", "validation", "test")
 HUB = "hf:"
 Corrupt = Literal["error", "skip"]
@@ -98,7 +98,7 @@ def find_images(data: str, valid_share: float = 0.2, seed: int = 0) -> Split:
                  valid_share (drawn by seed, from every class) is held out
     Raises InputError, naming the place and what would be right.
     """
-    need_pillow(data)
+    need_pillow(f"--set data={data}")
     if data.startswith(HUB) or (Path(data) / "dataset_dict.json").is_file():
         return _from_hub(data, valid_share, seed)
     root = Path(data)
@@ -126,15 +126,6 @@ def find_images(data: str, valid_share: float = 0.2, seed: int = 0) -> Split:
     return Split(_files(train, classes), _files(valid, classes), tuple(classes))
 
 
-def need_pillow(data: str) -> None:
-    try:
-        import PIL  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--set data={data}: reading images needs pillow; install it with: pip install 'unitgain[data]'"
-        ) from error
-
-
 def _first(root: Path, names: Sequence[str]) -> Path | None:
     return next((root / n for n in names if (root / n).is_dir()), None)
 
@@ -149,12 +140,12 @@ def _files(folder: Path, classes: Sequence[str]) -> Files:
         place = folder / name
         for base, _, files in sorted(os.walk(place)) if place.is_dir() else []:
             inside = os.path.relpath(base, folder)
-            found = sorted(f for f in files if f.lower().endswith(SUFFIXES) and not f.startswith("."))
+            found = sorted(f for f in files if f.lower().endswith(IMAGE_SUFFIXES) and not f.startswith("."))
             paths += [os.path.join(inside, f) for f in found]
             labels += [label] * len(found)
     if not paths:
         raise InputError(
-            f"{folder}: no images in its directories; {', '.join(s[1:] for s in SUFFIXES)} are read"
+            f"{folder}: no images in its directories; {', '.join(s[1:] for s in IMAGE_SUFFIXES)} are read"
         )
     return Files(folder, paths, labels)
 
@@ -200,10 +191,7 @@ def _from_hub(data: str, share: float, seed: int) -> Split:
     try:
         import datasets  # pyright: ignore[reportMissingImports]
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"--set data={data}: Hugging Face datasets need the package datasets; install it with: "
-            "pip install 'unitgain[data]'"
-        ) from error
+        raise not_installed(f"--set data={data}", "datasets", "data") from error
     try:
         name = data.removeprefix(HUB)
         found: Any = datasets.load_dataset(name) if data.startswith(HUB) else datasets.load_from_disk(name)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from types import UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -50,6 +51,32 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
             raise InputError(f"--set {key}: there is no such setting{did_you_mean(key, known, most=40)}")
         checked[key] = _fitted(key, value, hints[key])
     return dataclasses.replace(config, **checked)  # type: ignore[type-var]
+
+
+def at_least(config: Any, **lowest: float) -> None:
+    """InputError for the first of these settings that is below its lowest value (or not a number). A setting with
+    several values must keep to it with each of them; so in `above_zero` and `fractions`."""
+    for name, low in lowest.items():
+        _require(config, name, lambda value, low=low: value >= low, f"at least {low:g}")
+
+
+def above_zero(config: Any, *names: str) -> None:
+    for name in names:
+        _require(config, name, lambda value: 0 < value < math.inf, "a finite number above 0")
+
+
+def fractions(config: Any, *names: str) -> None:
+    for name in names:
+        _require(config, name, lambda value: 0 <= value < 1, "a number from 0 to below 1")
+
+
+def _require(config: Any, name: str, holds: Callable[[Any], bool], expected: str) -> None:
+    value = getattr(config, name)
+    if isinstance(value, tuple):
+        if not all(holds(v) for v in value):
+            raise InputError(f"--set {name}={list(value)}: expected of each: {expected}")
+    elif not holds(value):
+        raise InputError(f"--set {name}={value}: expected {expected}")
 
 
 def as_json(config: Any) -> dict[str, Any]:

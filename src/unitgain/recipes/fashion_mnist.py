@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from .._base import InputError, say
 from ..data import FASHION_MNIST_MEAN, FASHION_MNIST_STD, ImageSplit, load_fashion_mnist
+from ..nn import evaluating
 from ..optim import SGD, Adam, Momentum, RMSProp
 from ..train import (
     EMA,
@@ -42,6 +43,7 @@ from . import _fashion_models as models
 from ._augment import Augment
 from ._registry import Recipe
 from ._runs import Outcome, RunFolder
+from ._settings import above_zero, at_least, fractions
 
 Network = Literal["plain", "pooled", "wide", "normfree", "nf_resnet"]
 SIDE = 28  # pixels
@@ -125,22 +127,17 @@ class FashionConfig:
     data: str = ""
 
     def __post_init__(self) -> None:
-        least = {"epochs": 0, "late_epochs": 0, "batch_size": 2, "shift": 0, "erase": 0, "shift_test": 0, "every": 0,
-                 "save_every": 0, "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0,
-                 "drop": 0}  # fmt: skip
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
+        at_least(
+            self, epochs=0, late_epochs=0, batch_size=2, shift=0, erase=0, shift_test=0, every=0, save_every=0,
+            held_out=0, weight_decay=0, late_lr=0,
+        )  # fmt: skip
+        fractions(self, "ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum")
+        above_zero(self, "lr")
         for name in ("shift", "shift_test", "erase"):
             if getattr(self, name) >= SIDE:
                 raise InputError(
                     f"--set {name}={getattr(self, name)}: expected less than the {SIDE} pixels of an image's side"
                 )
-        for name in ("ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
-        if not self.lr > 0:
-            raise InputError(f"--set lr={self.lr}: expected a number above 0")
         if not self.widths or min(self.widths) < 1:
             raise InputError(
                 f"--set widths={list(self.widths)}: expected one or more channels, like [16, 32, 64]"
@@ -352,17 +349,15 @@ def evaluate(
     flip   logits are the mean over each image and its mirror image
     shift  and over both moved by so many pixels up, down, left and right, with `fill` where they leave nothing
     """
-    was = model.training
-    model.eval()
     device = next(model.parameters()).device
     right, loss = 0, 0.0
-    for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
-        x, y = x.to(device), y.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = torch.stack([model(view).float() for view in _views(x, flip, shift, fill)]).mean(0)
-        right += int((logits.argmax(1) == y).sum())
-        loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    model.train(was)
+    with evaluating(model):
+        for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
+            x, y = x.to(device), y.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                logits = torch.stack([model(view).float() for view in _views(x, flip, shift, fill)]).mean(0)
+            right += int((logits.argmax(1) == y).sum())
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
     return right / len(split), loss / len(split)
 
 

@@ -26,12 +26,14 @@ from ..models import CHAR_MLP_SEED as SEED
 from ..models import CHAR_MLP_VARIANTS as VARIANTS
 from ..models import CharMLP
 from ..models import sample as sample_names
+from ..nn import evaluating
 from ..probe import Probe
 from ..record import Record
 from ..train import InMemoryLoader, Learner, checkpoint
 from ._fused import FusedStep
 from ._registry import Recipe
 from ._runs import Outcome, RunFolder
+from ._settings import at_least
 
 _CHUNK = 1000  # steps between two looks at anything else
 _TOLD = 20_000  # steps between two lines of progress
@@ -68,13 +70,7 @@ class MakemoreConfig:
     names: str = ""
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 2, "drop_at": 0, "seed": 0, "every": 0, "save_every": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise InputError(f"--set {name}={getattr(self, name)}: it must be at least {lowest}")
-        for name in ("lr", "late_lr"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"--set {name}={getattr(self, name)}: a learning rate is a number above 0")
+        at_least(self, steps=1, batch_size=2, drop_at=0, seed=0, every=0, save_every=1, lr=0, late_lr=0)
 
 
 def train(
@@ -145,15 +141,12 @@ def train_on(
 def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
     """(cross entropy, part of the characters guessed right) on a whole split, in evaluation mode; training flags come
     back."""
-    was = model.training
-    model.eval()
     loss, right = torch.zeros((), dtype=torch.float64), 0
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for a, b in zip(x.split(20_000), y.split(20_000)):
             logits = model(a)
             loss += F.cross_entropy(logits, b, reduction="sum")
             right += int((logits.argmax(1) == b).sum())
-    model.train(was)
     return float(loss) / len(y), right / len(y)
 
 

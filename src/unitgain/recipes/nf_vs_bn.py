@@ -25,11 +25,12 @@ from torch import Tensor, nn
 
 from .._base import InputError, say
 from ..data import load_fashion_mnist
-from ..nn import calibrate_
+from ..nn import calibrate_, evaluating
 from ..optim import param_groups
 from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, OneCycle
 from ._registry import Recipe
 from ._runs import Outcome, RunFolder
+from ._settings import above_zero, at_least
 from ._small_resnet import SmallResNet
 
 Net = Literal["batchnorm", "normfree"]
@@ -68,17 +69,10 @@ class NfVsBnConfig:
                     f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
                     f"{list(self.batch_sizes)} is right"
                 )
-        for name in ("batchnorm_lr", "normfree_lr"):
-            if not all(rate > 0 for rate in getattr(self, name)):
-                raise InputError(f"--set {name}={list(getattr(self, name))}: numbers above 0 are right")
-        if not all(c >= 0 for c in self.clipping):
-            raise InputError(
-                f"--set clipping={list(self.clipping)}: numbers of at least 0 are right (0: none)"
-            )
-        if not self.batch_sizes or not self.seeds or min(self.batch_sizes) < 2:
-            raise InputError(
-                "--set batch_sizes, seeds: at least one of each is right, and batches of at least 2"
-            )
+        above_zero(self, "batchnorm_lr", "normfree_lr")
+        at_least(self, clipping=0, batch_sizes=2, weight_decay=0)
+        if not self.batch_sizes or not self.seeds:
+            raise InputError("--set batch_sizes, seeds: at least one of each is right")
         short = next((b for b, n in zip(self.batch_sizes, self.examples) if n < b), None)
         if short is not None:
             raise InputError(f"--set examples={list(self.examples)}: less than one batch of {short}")
@@ -243,12 +237,10 @@ class _StopAfter(Callback):
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Images) -> float:
     """Accuracy in percent, in evaluation mode; training flags come back."""
-    was = model.training
-    model.eval()
-    right = sum(
-        int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
-    )
-    model.train(was)
+    with evaluating(model):
+        right = sum(
+            int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
+        )
     return 100 * right / len(data[1])
 
 

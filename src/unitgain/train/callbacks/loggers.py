@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..._base import InputError
+from ..._base import InputError, not_installed
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -53,9 +53,7 @@ class TensorBoard(_Logger):
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise InputError(
-                    "TensorBoard: it is not installed; pip install 'unitgain[tensorboard]'"
-                ) from error
+                raise not_installed("TensorBoard", "tensorboard", "tensorboard") from error
             self.writer = SummaryWriter(self.given)
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -84,9 +82,7 @@ class WeightsAndBiases(_Logger):
             try:
                 import wandb
             except ImportError as error:
-                raise InputError(
-                    "WeightsAndBiases: it is not installed; pip install 'unitgain[wandb]'"
-                ) from error
+                raise not_installed("WeightsAndBiases", "wandb", "wandb") from error
             self.run, self._own = wandb.init(**self.options), True
 
     def log(self, step: int, values: dict[str, float]) -> None:
