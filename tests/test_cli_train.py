@@ -110,7 +110,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
     assert cli.main(["sample", run]) == 2
     assert "the run has not ended" in line_of(capsys)
     assert cli.main([*command, "--resume"]) == 0
-    assert "going on at step 150" in capsys.readouterr().out
+    assert "continuing at step 150" in capsys.readouterr().out
     whole = load_file(folder / "run" / "weights.safetensors")
     parts = load_file(Path(run) / "weights.safetensors")
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
@@ -161,7 +161,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("fix full --dry-run", "this is a folder, and no built-in model has this name"),
         ("ladder nf-vs-bn", "it has no ladder"),
         ("ladder makemore --out a.txt", "the name must end in .md"),
-        ("ladder makemore --set variant=tanh", "a ladder decides this by itself"),
+        ("ladder makemore --set variant=tanh", "the ladder sets this itself"),
         ("recipes make", "did you mean 'makemore'"),
     ],
 )

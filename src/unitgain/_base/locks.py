@@ -88,7 +88,7 @@ def _forget() -> None:
 
 @atexit.register
 def _release_all() -> None:
-    """So that a process which ends in peace leaves no lock files behind."""
+    """So that a process which ends normally leaves no lock files behind."""
     for handle in [*_held.values()]:
         handle.close()
     _held.clear()

@@ -1,4 +1,4 @@
-"""What we change about rich: no markup, no spaces at line ends in a pipe, and tables that wrap where it hurts least."""
+"""What we change about rich: no markup, no spaces at line ends in a pipe, and tables that do not cut words."""
 
 from __future__ import annotations
 
@@ -74,9 +74,7 @@ class Table(rich.table.Table):
         if sum(self.natural) > room and least is not None:
             free = room - sum(least)
             wishes = sorted((n - m, i) for i, (n, m) in enumerate(zip(self.natural, least)))
-            for served, (wish, i) in enumerate(
-                wishes
-            ):  # columns that want little leave the rest to the others
+            for served, (wish, i) in enumerate(wishes):  # narrow columns leave their share to the others
                 more = min(wish, free // (len(wishes) - served))
                 self.columns[i].width = least[i] + more
                 free -= more

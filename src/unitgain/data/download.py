@@ -1,8 +1,8 @@
-"""Downloads one file, so that only the right file ever stands under its name.
+"""Downloads one file; its name never belongs to incomplete or wrong content.
 
-The bytes go into `NAME.part` beside the target. When they are complete and their SHA-256 is right, one atomic
-rename gives them their name. An interrupted download leaves `NAME.part`, and the next one goes on from there,
-if the server can; whatever the pieces were, the checksum is over the whole.
+The bytes go into `NAME.part` beside the target. When they are complete and have the right SHA-256, one atomic
+rename gives them their name. An interrupted download leaves `NAME.part`, and the next one continues from there,
+if the server can do that. The checksum is over the whole file in every case.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Progress = Callable[
 
 _one_thread = threading.Lock()
 _CHUNK = 1 << 16
-_TRIES = 3  # per mirror; a try goes on where the last one was cut off
+_TRIES = 3  # per mirror; each continues where the last one was cut off
 
 
 class _MirrorError(Exception):
@@ -50,7 +50,7 @@ def download(
     timeout: float = 30.0,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetches target from the first of urls that gives the right bytes; does nothing if target is right.
+    """Fetches target from the first of urls that gives the right bytes; does nothing if target has them already.
 
     sha256: of the file; with unpacked=True of what its gzip stream holds, since mirrors repack.
     limit: bytes at which a download is given up, so that a wrong server cannot fill the disk.
@@ -95,9 +95,9 @@ def _from_mirror(
         if _matches(part, sha256, unpacked):
             return
         part.unlink(missing_ok=True)
-        if not start:  # the whole file came from here, and it is another one
+        if not start:  # the whole file came from this mirror, so it has another file
             raise _MirrorError("sent other content than expected (SHA-256 differs)", final=True)
-        # Else the first piece may have come from elsewhere: once more, from the beginning.
+        # Otherwise the first piece may have come from elsewhere: try again from the beginning.
     raise _MirrorError("sent other content than expected (SHA-256 differs)", final=True)
 
 
@@ -161,7 +161,7 @@ def _range_start(response: http.client.HTTPResponse) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error  # a URLError wraps what really happened
+    reason = getattr(error, "reason", None) or error  # a URLError wraps the cause
     return "no answer in time" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
 
 

@@ -88,7 +88,7 @@ def load_fashion_mnist(
 
 
 def find_fashion_mnist() -> tuple[Path, str] | None:
-    """The first folder with all four files, and in words where it comes from; None if there is none."""
+    """The first folder with all four files, and a description of it; None if there is none."""
     for folder, source in _folders():
         if all(find_file(folder, file) for file in FILES):
             return folder, source
@@ -139,7 +139,7 @@ def _look() -> Source:
     return Source(name, what, "present", folder, source, size)
 
 
-# The hashes are those of the unpacked files. Debian's archives are the project's own but for the file name and the time
+# The hashes are those of the unpacked files. Debian's archives differ from the project's in the file name and the time
 # in the gzip header, so the archives' hashes differ. The sizes are the project's.
 _SIZES = (26_421_880, 29_515, 4_422_102, 5_148)
 _SHA256 = (

@@ -1,4 +1,4 @@
-"""What a data set is to who fetches it, and fetching one into the user's cache."""
+"""What is needed to fetch a data set, and fetching one into the user's cache."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class RemoteFile:
 class Source:
     """One line of `unitgain data`.
 
-    status: "present", "built in" (a smaller stand-in inside the package) or "absent"; source: in words, where
-    it was found; path: the file or folder that is read, None if absent; size: bytes on disk, if absent bytes
+    status: "present", "built in" (a smaller stand-in inside the package) or "absent"; source: a description of
+    where it was found; path: the file or folder that is read, None if absent; size: bytes on disk, if absent bytes
     to fetch.
     """
 

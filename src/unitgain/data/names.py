@@ -87,7 +87,7 @@ def load_names(path: str | os.PathLike[str] | None = None, *, context: int = CON
 
 
 def find_names() -> tuple[Path, str]:
-    """The names file that is used when none is given, and in words where it comes from."""
+    """The names file that is used when none is given, and a description of it."""
     root = data_root()
     if root is not None and (root / _FILE).is_file():
         return root / _FILE, "UNITGAIN_DATA"
@@ -139,8 +139,8 @@ def encode(words: Iterable[str], context: int = CONTEXT) -> NameSplit:
     >>> encode(["ab"]).y
     tensor([1, 2, 0])
     """
-    # One long line: every name is led in by `context` dots and closed by one. Each window of context + 1
-    # characters is an example, unless its last character is one of a lead-in.
+    # One long line: `context` dots before every name and one after it. Each window of context + 1
+    # characters is an example, unless its last character is one of the dots before a name.
     number = {character: i for i, character in enumerate(CHARACTERS)}
     line: list[int] = []
     is_target: list[bool] = []

@@ -1,7 +1,7 @@
 """DeepMind's NFNet parameters (Haiku trees): read without running what is in the file, and renamed both ways.
 
 The published files are called .npz and are pickles of {module: {parameter: array}}. A pickle names functions to
-call; the reader here knows those that make NumPy arrays and containers and refuses every other name, so nothing
+call; the reader here allows those that make NumPy arrays and containers and refuses every other name, so nothing
 else can run. Nothing of a file that is refused is used.
 
     NFNet/~/stem_conv{k}                     stem.conv{k+1}
@@ -58,7 +58,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows NumPy's array, data type and scalar and OrderedDict; dict, list and tuple need no name."""
+    """Allows NumPy's array, data type and scalar and OrderedDict; dict, list and tuple need no name."""
 
     def find_class(self, module: str, name: str) -> Any:
         for core in _CORES:
@@ -77,7 +77,7 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) in known:
             return known[module, name]
         raise pickle.UnpicklingError(
-            f"it names {module}.{name}, and only NumPy arrays and containers are read; nothing was run"
+            f"it names {module}.{name}, but only NumPy arrays and containers are read; nothing was run"
         )
 
 
@@ -142,7 +142,7 @@ def haiku_names(config: NormFreeConfig) -> dict[str, tuple[str, str]]:
     """
     if config.stem != "3x3 four" or config.attention != "se":
         raise InputError(
-            "Haiku parameters: DeepMind has published them for NFNet variants; take dm_nfnet_f0, say"
+            "Haiku parameters: DeepMind has published them for NFNet variants; for example dm_nfnet_f0"
         )
     names: dict[str, tuple[str, str]] = {}
 

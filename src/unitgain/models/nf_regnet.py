@@ -1,6 +1,6 @@
 """NF-RegNet variants B0 to B5 (Brock et al. 2021, arXiv 2101.08692).
 
-Widths below are times 0.75 in the network. timm's round them to multiples of 8, so its parameter counts are a
+The network has 0.75 times the widths below. timm's round them to multiples of 8, so its parameter counts are a
 little above DeepMind's, which the `paper` wiring has. Sizes are the paper's, for B1 too, where timm's differ.
 """
 

@@ -26,7 +26,7 @@ class ResNetConfig:
     """A variant.
 
     depths      blocks of each stage
-    widths      channels inside the blocks of each stage; bottlenecks put out four times as many
+    widths      channels inside the blocks of each stage; the outputs of bottlenecks have four times as many
     bottleneck  bottleneck blocks; otherwise basic ones
     deep        the "d" variant: three 3x3 convolutions as stem (the first two half as wide), pooled shortcuts
     preact      pre-activation
@@ -94,10 +94,10 @@ class ResNet(nn.Module):
         super().__init__()
         for name, value, least in (("num_classes", num_classes, 0), ("in_channels", in_channels, 1)):
             if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; a whole number of at least {least} is right")
+                raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
         if isinstance(norm, str) and norm not in NORMS:
             raise InputError(
-                f"norm is {norm!r}; it is one of {', '.join(NORMS)}, or a function of a channel count"
+                f"norm is {norm!r}; expected one of {', '.join(NORMS)}, or a function of a channel count"
             )
         make_norm = NORMS[norm] if isinstance(norm, str) else norm
         self.config, self.checkpointing = config, checkpointing

@@ -1,4 +1,4 @@
-"""Layers: of known gain, normalizer-free, and normalization layers written to be read.
+"""Layers: of known gain, normalizer-free, and normalization layers written as their formulas.
 
 GeneralReLU, GainCorrected, gamma_of                     activations
 ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference

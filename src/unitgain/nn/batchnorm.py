@@ -1,4 +1,4 @@
-"""BatchNorm, written to be read."""
+"""BatchNorm, written as its formula."""
 
 from __future__ import annotations
 
@@ -60,7 +60,8 @@ class BatchNorm(_Norm):
 
     @property
     def subtracts_mean(self) -> str | None:
-        """None in eval mode with running statistics: then a constant is subtracted, and a bias before it counts."""
+        """None in eval mode with running statistics: then a constant is subtracted, and a bias before the layer has
+        an effect."""
         return "channel" if self.training or self.running_mean is None else None
 
     def reset_running_stats(self) -> None:
@@ -94,7 +95,7 @@ class BatchNorm(_Norm):
         self.num_batches_tracked += 1
         for running, of_batch in ((self.running_mean, mean), (self.running_var, unbiased)):
             weight: Any = self.momentum
-            if weight is None:  # on the device where the number is: nothing waits
+            if weight is None:  # computed on the device of the counter, so that nothing waits
                 wide_enough = torch.promote_types(running.dtype, torch.float32)
                 weight = self.num_batches_tracked.to(wide_enough).reciprocal().to(running.dtype)
             running.lerp_(of_batch.to(running.dtype), weight)

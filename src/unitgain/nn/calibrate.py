@@ -1,7 +1,7 @@
 """Exact statistics for BatchNorm: what a data set's mean and variance are, in place of running averages.
 
 Running averages lag behind the weights, weigh the newest batches most, and start at 0 and 1. Two definitions
-of better ones are in use, and they differ:
+of better ones are in use, and their results differ:
 
     exact=True   every layer's statistics are those of the whole data set, concatenated, when all BatchNorm layers
                  before it normalize with theirs. It is what one forward pass in training mode over all the data as
@@ -10,7 +10,7 @@ of better ones are in use, and they differ:
                  the other, in execution order: one pass over the data for each, cut short at that layer.
     exact=False  one pass: all layers normalize with each batch's own statistics meanwhile, and a layer's are
                  those of all its inputs pooled ("precise BatchNorm", Wu and Johnson 2021, arXiv 2105.07576).
-                 The first layer's are exact; later ones depend on the batches, the less the larger they are.
+                 The first layer's are exact; later ones depend on the batches, less so the larger these are.
 
 Means and variances are accumulated in float64 (float32 where a device has no float64) over chunks, by the update
 of Chan, Golub and LeVeque 1983, which does not cancel. The variance is the population's: divided by the number
@@ -79,16 +79,16 @@ def calibrate_(
              layers that do not run, and those without such buffers, stay as they are
     batches  a list, DataLoader or other iterable of batches: tensors, tuples or lists of inputs and a last item that
              is the target and is not used, or mappings of keyword arguments (with a target or
-             without). With exact=True it is read once for every layer, after a look at its first batch, so it
+             without). With exact=True it is read once for every layer, after its first batch has been read once, so it
              must give the same data each time (no random augmentation; the order may change)
     exact    which definition, see above
-    forward  (model, batch) -> anything, if the model is called in another way
+    forward  (model, batch) -> anything, for a model that is called in another way
 
-    Dropout and the like are in eval mode meanwhile. Training flags come back as they were; if anything raises,
-    so do the buffers. momentum and num_batches_tracked stay untouched. Works for any dtype of model and data.
+    Dropout and the like are in eval mode meanwhile. Training flags are put back afterwards and, if anything raises,
+    the buffers too. momentum and num_batches_tracked do not change. Works for any dtype of model and data.
 
     Raises InputError for no data, an iterator that can be read only once, values that are not finite, and
-    (exact only) a layer that runs several times in one pass, for which the definition says nothing.
+    (exact only) a layer that runs several times in one pass, for which the statistics are not defined.
 
     >>> data = [torch.randn(8, 3, generator=torch.manual_seed(0)) * 5 + 2 for _ in range(4)]
     >>> norm = calibrate_(nn.BatchNorm1d(3), data)
@@ -144,7 +144,7 @@ def _restoring(model: nn.Module, layers: Mapping[nn.Module, str]) -> Iterator[No
         raise
     finally:
         for buffer, before in counts:
-            buffer.copy_(before)  # batches seen in the one-pass form are none of training
+            buffer.copy_(before)  # batches seen in the one-pass form do not count as training
 
 
 def _execution_order(

@@ -1,4 +1,4 @@
-"""LayerNorm, InstanceNorm, GroupNorm and the whole-layer norm, written to be read.
+"""LayerNorm, InstanceNorm, GroupNorm and the whole-layer norm, written as their formulas.
 
 All do the same thing to different sets of values: subtract the set's mean, divide by sqrt(variance + eps) with
 the biased variance, then apply a gain and a bias.
@@ -27,7 +27,7 @@ from .._base import InputError
 
 
 def wide(x: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32: a mean over many values needs the digits."""
+    """float16 and bfloat16 as float32: a mean over many values needs the precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -48,16 +48,16 @@ def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
 def check_channels(norm: str, x: Tensor, channels: int) -> None:
     if x.dim() < 2 or x.shape[1] != channels:
         raise InputError(
-            f"{norm}: the input has shape {tuple(x.shape)}; (N, {channels}, *) with channels on axis 1 is right"
+            f"{norm}: the input has shape {tuple(x.shape)}; expected (N, {channels}, *) with channels on axis 1"
         )
 
 
 def check_arguments(norm: str, eps: float, **sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
-            raise InputError(f"{norm}: {name} is {size!r}; a whole number of at least 1 is right")
+            raise InputError(f"{norm}: {name} is {size!r}; expected a whole number of at least 1")
     if not eps >= 0:
-        raise InputError(f"{norm}: eps is {eps}; a number of at least 0 is right")
+        raise InputError(f"{norm}: eps is {eps}; expected a number of at least 0")
 
 
 class _Norm(nn.Module):
@@ -158,7 +158,7 @@ class WholeLayerNorm(_Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2:
-            raise InputError(f"WholeLayerNorm: the input has shape {tuple(x.shape)}; (N, *) is right")
+            raise InputError(f"WholeLayerNorm: the input has shape {tuple(x.shape)}; expected (N, *)")
         y, _, _ = standardize(wide(x), range(1, x.dim()), self.eps)
         return self._scaled(y, x.dtype, channels=False)
 
@@ -254,7 +254,7 @@ class InstanceNorm(_Norm):
         if x.dim() < 3 or (self.training and positions == 1):
             raise InputError(
                 f"InstanceNorm: the input has shape {tuple(x.shape)}, one position per channel, whose variance is 0; "
-                "more than one is right"
+                "expected more than one"
             )
         y, mean, variance = standardize(wide(x), range(2, x.dim()), self.eps)
         if self.training and self.running_mean is not None and self.running_var is not None:

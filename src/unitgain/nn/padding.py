@@ -52,7 +52,7 @@ def resolve_padding(
         return tuple((s - 1 + d * (k - 1)) // 2 for k, s, d in zip(kernel, stride, dilation)), False
     if padding == "valid":
         return (0,) * len(kernel), False
-    raise InputError(f"{layer}: padding is {padding!r}; a number, 'symmetric', 'same' or 'valid' is right")
+    raise InputError(f"{layer}: padding is {padding!r}; expected a number, 'symmetric', 'same' or 'valid'")
 
 
 def set_padding(layer: nn.Module, padding: Padding) -> None:
@@ -68,7 +68,7 @@ def set_padding(layer: nn.Module, padding: Padding) -> None:
 
 
 def padded(layer: nn.Module, input: Tensor) -> Tensor:
-    """The input as a convolution with `same` padding wants it: padded for its own size."""
+    """The input of a convolution with "same" padding, padded for the input's size."""
     conv: Any = layer
     return F.pad(input, same_padding(input.shape[2:], conv.kernel_size, conv.stride, conv.dilation))
 
@@ -110,7 +110,7 @@ class Conv2dSame(nn.Conv2d):
 
 
 class MaxPool2dSame(nn.Module):
-    """Max-pooling with "same" padding; the padding never wins.
+    """Max-pooling with "same" padding; the padding is never the maximum.
 
     >>> MaxPool2dSame(3, 2)(-torch.ones(1, 1, 5, 6)).unique()
     tensor([-1.])

@@ -1,4 +1,4 @@
-"""Scaled weight standardization on a layer that exists already, and off again with the weights folded in."""
+"""Scaled weight standardization added to an existing layer, and removed again with the weights folded in."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def scaled_std_(
     stay as `parametrizations.weight.original`, the gain is `parametrizations.weight.0.gain`. Optimizers have to be
     made afterwards. Returns the layer.
 
-    Raises InputError for other modules, for one that has it already, and where each output sees one weight.
+    Raises InputError for other modules, for a layer that has it already, and where each output sees one weight.
 
     >>> layer = scaled_std_(nn.Linear(16, 4), gamma="relu")
     >>> layer.weight.norm(dim=1).round(decimals=3)
@@ -67,11 +67,11 @@ def scaled_std_(
     kind = type(layer).__name__
     if not isinstance(layer, (*_CONVS, *_TRANSPOSED, nn.Linear)):
         raise InputError(
-            f"scaled_std_: a {kind} has no weight with rows; a convolution or linear layer is right"
+            f"scaled_std_: a {kind} has no weight with rows; expected a convolution or linear layer"
         )
     if _is_standardized(layer):
         raise InputError(
-            f"scaled_std_: this {kind} is standardized already; remove_scaled_std_(layer) takes it off"
+            f"scaled_std_: this {kind} is standardized already; remove_scaled_std_(layer) removes that"
         )
     weight: Any = layer.weight
     groups = layer.groups if isinstance(layer, _TRANSPOSED) else 0
@@ -89,7 +89,7 @@ def scaled_std_(
 
 
 def remove_scaled_std_(layer: nn.Module, fold: bool = True) -> nn.Module:
-    """Takes it off: the standardized weight becomes the weight, or with fold=False the original one does.
+    """Removes the parametrization: the standardized weight becomes the weight, or with fold=False the original one.
 
     Raises InputError if the layer is not standardized. Returns the layer.
     """

@@ -15,11 +15,11 @@ class StdConv2d(nn.Conv2d):
     """A convolution with weight (W - mean) / (std + eps) per output channel: (B, C, H, W) -> (B, O, H', W').
 
     Mean and biased std over C/groups x kernel weights, in float32 for half-precision weights. No gain and no
-    division by sqrt(fan_in): a GroupNorm or BatchNorm is meant to follow. padding as in ScaledStdConv2d, others
+    division by sqrt(fan_in): a GroupNorm or BatchNorm has to follow. padding as in ScaledStdConv2d, others
     as torch.nn.Conv2d; no bias by default.
 
     eps is outside the root, as in the paper (timm adds 1e-6 to the variance). The gradient is finite for constant
-    rows, which taking the root of a variance is not.
+    rows, unlike that of the root of a variance.
 
     Source: Qiao et al. 2019 (arXiv 1903.10520).
 
@@ -51,7 +51,7 @@ class StdConv2d(nn.Conv2d):
                 "StdConv2d: each output sees a single weight, and one number minus its mean is 0"
             )
         if not eps >= 0:
-            raise InputError(f"StdConv2d: eps is {eps}; a number of at least 0 is right")
+            raise InputError(f"StdConv2d: eps is {eps}; expected a number of at least 0")
         self.eps = eps
         set_padding(self, padding)
 

@@ -1,11 +1,11 @@
 """Complete trainings as plain functions, each with a frozen dataclass of settings.
 
 makemore.py, fashion_mnist.py, image_folder.py, imagenet.py, nf_vs_bn.py   the recipes
-_ladders/     their rungs beside published results
+_ladders/     their variants beside published results
 _registry.py  recipes by name
 _settings.py  settings from text
 _runs.py      the folder of a run
-_ladder.py    what a ladder is asked and what it answers
+_ladder.py    options and results of a ladder
 _fused.py     makemore's training step, written out by hand
 """
 

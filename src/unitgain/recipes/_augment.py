@@ -1,4 +1,4 @@
-"""Augmentation of whole batches: every image by its own draw, with no work per image in Python."""
+"""Augmentation of whole batches: drawn for every image by itself, with no work per image in Python."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Augment:
     shift  up to so many pixels in each direction: a crop of the padded image
     flip   mirrored left to right, half of them
     erase  side of a square set to `fill` at a place anywhere in the image (parts may lie outside); 0: none
-    fill   what padding and erased places hold: the background, in the units of x
+    fill   value of padding and erased places: the background, in the units of x
 
     >>> x = torch.arange(2 * 28 * 28.0).view(2, 1, 28, 28)
     >>> changed, y = Augment(shift=2, flip=True, erase=7)((x, torch.tensor([0, 1])))
@@ -35,7 +35,7 @@ class Augment:
         for name in ("shift", "erase"):
             if getattr(self, name) < 0:
                 raise InputError(
-                    f"Augment({name}={getattr(self, name)}): a whole number of at least 0 is right"
+                    f"Augment({name}={getattr(self, name)}): expected a whole number of at least 0"
                 )
 
     def __call__(self, batch: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -45,7 +45,7 @@ class Augment:
         return (self._erase(x) if self.erase else x, *rest)
 
     def _move(self, x: Tensor) -> Tensor:
-        """Shift and mirror in one gather, by where in the padded image each pixel comes from."""
+        """Shift and mirror in one gather, from each pixel's place in the padded image."""
         count, channels, height, width = x.shape
         s, device = self.shift, x.device
         padded = F.pad(x, (s, s, s, s), value=self.fill)

@@ -1,5 +1,5 @@
 """Augmentation of whole image batches as tensors, on the device where they are: random resized crops, mirroring, MixUp
-and CutMix. Every image has its own draw, from torch's generator of that device.
+and CutMix. Drawn for every image by itself, from torch's generator of that device.
 
     letters: B images, C channels, H, W and S positions, K classes
 """
@@ -19,7 +19,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's traini
 
 
 def normalize(images: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 with ImageNet's mean and std taken off, per channel."""
+    """uint8 (B, 3, H, W) -> float32, normalized per channel with ImageNet's mean and std."""
     mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1)
     return images.float().div_(255).sub_(mean).div_(std)
@@ -35,13 +35,13 @@ def random_resized_crop(
     """(B, C, H, W) float -> (B, C, size, size): of each image a part with a share of its area drawn from `area` and
     a width:height ratio from `ratio` (uniform in its logarithm), half of them mirrored; bilinear.
 
-    Parts that are reduced are smoothed first as far as all of the batch need, so that nothing aliases.
+    Parts that are reduced are smoothed before, as much as the least reduced one needs, against aliasing.
 
     >>> random_resized_crop(torch.ones(2, 3, 40, 40), 16).shape
     torch.Size([2, 3, 16, 16])
     """
     if not 0 < area[0] <= area[1] <= 1:
-        raise InputError(f"area {area}: shares of the image, least and most, between 0 and 1 are right")
+        raise InputError(f"area {area}: expected shares of the image, least and most, between 0 and 1")
     count, _, height, width = x.shape
     draw = torch.rand(5, count, device=x.device)
     share = area[0] + (area[1] - area[0]) * draw[0]
@@ -93,7 +93,7 @@ class Mix:
     def __post_init__(self) -> None:
         for name in ("mixup", "cutmix"):
             if not getattr(self, name) >= 0:
-                raise InputError(f"Mix({name}={getattr(self, name)}): a number of at least 0 is right")
+                raise InputError(f"Mix({name}={getattr(self, name)}): expected a number of at least 0")
 
     def __call__(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         if self.mixup and self.cutmix:
@@ -106,7 +106,8 @@ class Mix:
 
 
 def mixup(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """Each image and target with weight w, the batch's in reversed order with 1 - w; w from Beta(alpha, alpha)."""
+    """w times each image and target, plus 1 - w times those of the batch in reversed order; w from Beta(alpha,
+    alpha)."""
     if not len(x):
         return x, y
     weight = _beta(alpha, len(x), x.device)
@@ -115,7 +116,7 @@ def mixup(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
 
 
 def cutmix(x: Tensor, y: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
-    """A rectangle of each image is that of the batch in reversed order; targets are mixed by the area that it has."""
+    """A rectangle of each image comes from the batch in reversed order; targets are mixed by its area."""
     if not len(x):
         return x, y
     count, _, height, width = x.shape

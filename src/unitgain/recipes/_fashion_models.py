@@ -1,7 +1,7 @@
 """Networks of the recipe fashion-mnist: images (B, 1, 28, 28) -> logits (B, 10).
 
     plain      five 3x3 convolutions of stride 2, with any activation and norm: rungs 1 to 13
-    pooled     fast.ai's residual blocks behind a convolution: rung 14
+    pooled     fast.ai's residual blocks after a convolution: rung 14
     wide       basic residual blocks, wider, from 28x28 positions on: rung 15
     normfree   a few convolutions with scaled weight standardization: the default
     nf_resnet  residual blocks with scaled weight standardization: preset best
@@ -40,7 +40,7 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 NORMS: dict[str, Callable[[int], nn.Module] | None] = {
     "none": None,
     "layer": lambda channels: WholeLayerNorm(),
-    "batch": nn.BatchNorm2d,  # what unitgain.nn.BatchNorm gives, in one kernel
+    "batch": nn.BatchNorm2d,  # equal to unitgain.nn.BatchNorm, in one kernel
 }
 
 
@@ -93,7 +93,7 @@ def _with_head(layers: OrderedDict[str, nn.Module], channels: int) -> nn.Sequent
 def normfree(widths: Sequence[int]) -> nn.Sequential:
     """Convolutions of stride 2 with scaled weight standardization (5x5 first, then 3x3), ReLU, a linear head.
 
-    Rows of the weights have the norm that keeps the variance at one behind a ReLU; the head's gains start at a quarter,
+    Rows of the weights have the norm that keeps the variance at one after a ReLU; the head's gains start at a quarter,
     so that the first loss is near ln(10).
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(input=ChannelsLast())
@@ -114,7 +114,7 @@ def _channels_last(layers: OrderedDict[str, nn.Module]) -> nn.Sequential:
     model.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: torch's overloads lack it
     for weight in model.parameters():
         if weight.dim() == 4 and weight.shape[1] == 1:
-            # the same bytes in both layouts; gradients come with the other one's strides
+            # the same bytes in both layouts; gradients have the strides of the other one
             weight.data = torch.empty(weight.shape).copy_(weight.data)
     return model
 
@@ -123,7 +123,7 @@ class ChannelsLast(nn.Module):
     """Gives images the strides of channels_last, (B, C, H, W) in and out.
 
     One channel needs more than `contiguous`: both layouts are the same bytes then; torch takes the other, and later
-    layers would go on with that.
+    layers would keep it.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class NFBasicBlock(nn.Module):
         o = relu(h);    h' = shortcut + alpha * conv2(relu(conv1(o / beta)))
 
     beta is the std of h, put into the weights that read it; the shortcut is h, or in a transition a 1x1 convolution of
-    the pooled o / beta. The last convolution's gains start at 0, so that the block does as its shortcut. More in
+    the pooled o / beta. The last convolution's gains start at 0, so that the block starts as its shortcut. More in
     nn/nf_block.py.
     """
 

@@ -94,7 +94,7 @@ def _label(label: Tensor, classes: Sequence[str]) -> str:
 def _pixels(images: Tensor) -> Any:
     """(B, H, W, 3) or (B, H, W), 0..1"""
     if images.dim() != 4 or images.shape[1] not in (1, 3) or not len(images):
-        raise InputError(f"images {tuple(images.shape)}: (B, C, H, W) with 1 or 3 channels are right")
+        raise InputError(f"images {tuple(images.shape)}: expected (B, C, H, W) with 1 or 3 channels")
     x = images.detach().float().cpu()
     if images.dtype == torch.uint8:
         x = x / 255

@@ -1,4 +1,4 @@
-"""What the recipes on images share: how a batch of pixels becomes one of inputs and targets, and the run around it."""
+"""What the recipes on images share: from a batch of pixels to one of inputs and targets, progress, model and plots."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class ImageBatches(Callback):
     """(uint8 (B, 3, H, W), labels (B,)) -> (normalized float32, targets), on the device where the batch is.
 
     In training passes: a random resized crop to `sizes`, mirroring, mixing, and targets (B, K) smoothed after the
-    mixing. sizes are taken one after the other over the epochs in equal parts (progressive resizing); () leaves the
-    crop to who made the items. In validation passes pixels are normalized and labels stay numbers.
+    mixing. sizes are taken one after the other over the epochs in equal parts (progressive resizing); (): the
+    items are cropped already. In validation passes pixels are normalized and labels stay numbers.
     """
 
     order = -65
@@ -122,7 +122,7 @@ class Calibrate(Callback):
 
 
 def make_model(name: str, classes: int, wiring: str, pretrained: bool | str, **options: Any) -> nn.Module:
-    """A model of ours by name; what it does not know of the options is refused by it."""
+    """A built-in model by name; it refuses options that it does not have."""
     if name not in names():
         near = did_you_mean(name, names(), most=0)
         raise InputError(
@@ -138,7 +138,7 @@ def make_model(name: str, classes: int, wiring: str, pretrained: bool | str, **o
 
 
 def worker_count(asked: int) -> int:
-    """-1: one for each core but one, at most 8; where images are few, fewer cost less."""
+    """-1: one for each core but one, at most 8."""
     cores = os.cpu_count() or 1
     return max(0, min(8, cores - 1)) if asked < 0 else asked
 
@@ -170,10 +170,10 @@ def _write(figure: Any, run: RunFolder, name: str) -> None:
 
 
 def report_unreadable(items: Sequence[ImageItems], say: Callable[[str], None]) -> int:
-    """How many images could not be read; they are named, the first ten of them."""
+    """How many images could not be read; prints the names of the first ten."""
     bad = [name for part in items for name in part.unreadable]
     for name in bad[:10]:
-        say(f"not readable, left out: {name}")
+        say(f"not readable, not used: {name}")
     if len(bad) > 10:
         say(f"... and {len(bad) - 10} more")
     return len(bad)

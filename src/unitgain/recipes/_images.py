@@ -2,8 +2,8 @@
 
     letters: B images per batch, C = 3 channels, H, W positions
 
-Nothing is held in memory but the list of names and the batches that the workers are ahead with. An item is decoded with
-Pillow, brought to one size (`prepare`) and handed on as uint8; what augments works on whole batches afterwards.
+Memory holds only the list of names and the batches that the workers have prepared. An item is decoded with
+Pillow, brought to one size (`prepare`) and passed on as uint8; augmentation works on whole batches afterwards.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _text(path: Any) -> str:
 def _split(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Indices that are kept and held out, in order: the same share of every class, at least one image."""
     if not 0 < share < 1:
-        raise InputError(f"--set valid_share={share}: a share between 0 and 1 is right")
+        raise InputError(f"--set valid_share={share}: expected a share between 0 and 1")
     draw, held_out = np.random.default_rng(seed), []
     for label in np.unique(labels):
         of_class = np.flatnonzero(labels == label)
@@ -220,8 +220,8 @@ def _from_hub(data: str, share: float, seed: int) -> Split:
 
 class ImageItems(Dataset):
     """Item i: (uint8 (3, H, W), label, i). corrupt: what is done about an image that cannot be decoded:
-    "error" raises an InputError that names it, "skip" takes the next readable one instead. `unreadable` says which
-    those were, also when worker processes did the reading."""
+    "error" raises an InputError that names it, "skip" takes the next readable one instead. `unreadable` lists
+    them, also those that worker processes found."""
 
     def __init__(self, source: Source, prepare: Prepare, corrupt: Corrupt = "error"):
         self.source, self.prepare, self.corrupt = source, prepare, corrupt
@@ -262,8 +262,8 @@ class ImageItems(Dataset):
 
 
 class Unreadable(InputError):
-    """An image that cannot be decoded. A DataLoader makes it again from a worker's traceback, of which the last line
-    is what was said."""
+    """An image that cannot be decoded. A DataLoader raises it again with a worker's traceback, of which only the
+    last line, the message, is kept."""
 
     def __init__(self, text: str):
         super().__init__(text.rpartition("Unreadable: ")[2] if text.startswith("Caught ") else text)
@@ -286,7 +286,7 @@ def _collate(items: list[tuple[Tensor, int, int]]) -> tuple[Tensor, Tensor]:
     return torch.stack([item[0] for item in items]), torch.tensor([item[1] for item in items])
 
 
-# ---- what an item goes through before it is in a batch ------------------------------------------------------
+# ---- preparing an item for its batch ------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)

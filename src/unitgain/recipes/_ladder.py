@@ -1,4 +1,4 @@
-"""Ladders: trainings whose results stand beside published ones. Their tables, for a terminal and as Markdown."""
+"""Ladders: trainings compared with published results. Their tables, for a terminal and as Markdown."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ._runs import conditions
 
 @dataclass(frozen=True)
 class LadderOptions:
-    """What a person may ask of a ladder.
+    """The options of a ladder.
 
     settings  "key=value" texts that hold for every rung, as those of `unitgain train --set`
-    seeds     so many seeds per rung; None: as many as the ladder takes by itself
-    short     a few steps of everything, to see that it runs; its figures mean nothing
+    seeds     number of seeds per rung; None: the ladder's own
+    short     a few steps of everything, to test that it runs; the figures have no meaning
     """
 
     settings: tuple[str, ...] = ()
@@ -27,7 +27,7 @@ class LadderOptions:
 
 @dataclass(frozen=True)
 class Table:
-    """columns: their titles, those with a > in front are aligned to the right. notes: sentences below the table."""
+    """columns: their titles, those that begin with > are aligned to the right. notes: sentences below the table."""
 
     title: str
     columns: Sequence[str]
@@ -57,9 +57,9 @@ class Table:
 
 @dataclass(frozen=True)
 class LadderResult:
-    """What a ladder found.
+    """The result of a ladder.
 
-    missed  one sentence for each figure that is not what it should be
+    missed  one sentence for each figure that differs too much from the published one
     judged  False where the published figures do not apply: other settings, other data, a short ladder
     """
 
@@ -70,9 +70,11 @@ class LadderResult:
 
     @property
     def good(self) -> str:
-        """What is said when nothing was missed."""
+        """The sentence when nothing was missed."""
         return (
-            "Every figure is where it should be." if self.judged else "Not the published ladder's settings."
+            "Every figure agrees with the published one."
+            if self.judged
+            else "Not the published ladder's settings."
         )
 
     def markdown(self, command: str) -> str:
@@ -87,6 +89,6 @@ class LadderResult:
 
 
 class RunLadder(Protocol):
-    """Runs a ladder; `say` is told what has been done."""
+    """Runs a ladder; `say` prints progress."""
 
     def __call__(self, options: LadderOptions, say: Callable[[str], None] = say, /) -> LadderResult: ...

@@ -1,11 +1,11 @@
-"""RandAugment: a few operations, drawn anew for each image, of one common magnitude.
+"""RandAugment: a few operations of one common magnitude, drawn for each image.
 
 Source: Cubuk et al. 2019 (arXiv 1909.13719), whose list of 14 this is: identity, autoContrast, equalize, rotate,
 solarize, color, posterize, contrast, brightness, sharpness, shear-x, shear-y, translate-x, translate-y. Ranges are
 those of AutoAugment (Cubuk et al. 2018, arXiv 1805.09501) over magnitudes 0 to 10, translation as a share of the image.
 
-Known deviations: DeepMind's and TensorFlow's lists have invert, solarize-add and cutout besides; pixels that geometry
-leaves empty are grey. Operations are Pillow's, one image at a time, in the process that decoded it.
+Known deviations: DeepMind's and TensorFlow's lists also have invert, solarize-add and cutout; pixels that geometric
+operations leave empty are grey. Operations are Pillow's, one image at a time, in the process that decoded it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class RandAugment:
     """A PIL image in RGB -> another of the same size.
 
     count      operations per image, each drawn from OPERATIONS, the same may come twice
-    magnitude  0 to 10; NFNets take 4 operations of 5 (F0), 10 (F1, F2) or 15: above 10 ranges go on as far as they can
+    magnitude  0 to 10; NFNets take 4 operations of 5 (F0), 10 (F1, F2) or 15: above 10 ranges continue as far as
+               possible
 
     Drawn from torch's global generator, which DataLoader seeds in every worker.
     """
@@ -37,7 +38,7 @@ class RandAugment:
 
     def __post_init__(self) -> None:
         if self.count < 0 or not self.magnitude >= 0:
-            raise InputError(f"RandAugment({self.count}, {self.magnitude}): numbers of at least 0 are right")
+            raise InputError(f"RandAugment({self.count}, {self.magnitude}): expected numbers of at least 0")
 
     def __call__(self, image: Any) -> Any:
         names = list(OPERATIONS)

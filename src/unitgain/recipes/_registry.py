@@ -1,7 +1,7 @@
 """Recipes by name, found by their files: makemore.py in this folder is the recipe makemore, and has a `RECIPE`.
 
-Files that begin with an underscore are what recipes are made of. _ladders/NAME.py, where it exists, is the
-ladder of the recipe of that name. A file is imported when its recipe is first asked for.
+Files that begin with an underscore hold parts of recipes. _ladders/NAME.py, where it exists, is the
+ladder of the recipe of that name. A file is imported when its recipe is first needed.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ Config = TypeVar("Config")
 
 
 class Train(Protocol):
-    """(settings, folder of the run or None; whether to resume the run in it; who prints progress) -> the outcome.
+    """(settings, folder of the run or None; whether to resume the run in it; a function that prints progress) -> the
+    outcome.
 
-    The folder is written to by rank 0 only; `say` is silent on the other ranks.
+    Only rank 0 writes to the folder; `say` prints nothing on the other ranks.
     """
 
     def __call__(

@@ -1,9 +1,9 @@
-"""A run's folder, which holds all that is left of a training: who made it, what was measured, weights, plots.
+"""A run's folder, which holds all results of a training: settings, measurements, weights, plots.
 
 config.json            recipe, settings, versions, machine
 record.sqlite          losses, learning rates, metrics, statistics of every measured step
-checkpoints/           what --resume goes on from
-metrics.json           the outcome
+checkpoints/           for --resume
+metrics.json           the final metrics
 weights.safetensors    the trained model
 plots/                 loss.png, updates.png, ...
 """
@@ -41,9 +41,9 @@ class Outcome:
 
 
 class RunFolder:
-    """Where a run keeps what it leaves. In a data-parallel run only rank 0 writes.
+    """The folder of a run. In a data-parallel run only rank 0 writes.
 
-    Raises InputError for a folder that holds a run already, unless it is to be resumed, for a resumed run of another
+    Raises InputError for a folder that holds a run already, unless it is resumed, for a resumed run of another
     recipe or with other settings, and for a place that cannot be written.
     """
 
@@ -73,7 +73,7 @@ class RunFolder:
         try:
             if not resume:
                 raise InputError(
-                    f"--run {path}: it holds a run already; add --resume to go on, or name a new folder"
+                    f"--run {path}: it holds a run already; add --resume to continue it, or name a new folder"
                 )
             self._check_same(read_config(self.path), recipe, settings)
         except InputError:
@@ -81,7 +81,7 @@ class RunFolder:
             raise
 
     def _holds_something_else(self) -> bool:
-        """Whether there is more than what a run leaves that was killed right at its start."""
+        """Whether the folder holds other files than those of a run that was killed at its start."""
         return any(entry.name != LOCK and not is_leftover(entry.name) for entry in self.path.iterdir())
 
     def _check_same(self, known: Mapping[str, Any], recipe: str, settings: Mapping[str, Any]) -> None:
@@ -93,8 +93,8 @@ class RunFolder:
         changed = next((key for key in now if key in before and before[key] != now[key]), None)
         if changed is not None:
             raise InputError(
-                f"--set {changed}={now[changed]}: the run in {self.path} has {before[changed]}; a run goes on with the "
-                "settings that it began with"
+                f"--set {changed}={now[changed]}: the run in {self.path} has {before[changed]}; a run continues with "
+                "the settings that it began with"
             )
 
     @property
@@ -136,7 +136,7 @@ class RunFolder:
             self._lock.release()
 
     def outcome(self) -> dict[str, float] | None:
-        """metrics.json: what a run that has ended gave; None for one that has not."""
+        """metrics.json: the metrics of a run that has ended; None for one that has not."""
         try:
             found = json.loads((self.path / "metrics.json").read_text(encoding="utf-8"))
             return {name: math.nan if value is None else float(value) for name, value in found.items()}

@@ -55,7 +55,7 @@ def override(config: Config, values: Mapping[str, Any]) -> Config:
 
 def at_least(config: Any, **lowest: float) -> None:
     """InputError for the first of these settings that is below its lowest value (or not a number). A setting with
-    several values must keep to it with each of them; so in `above_zero` and `fractions`."""
+    several values is checked value by value, also in `above_zero` and `fractions`."""
     for name, low in lowest.items():
         _require(config, name, lambda value, low=low: value >= low, f"at least {low:g}")
 
@@ -85,7 +85,7 @@ def as_json(config: Any) -> dict[str, Any]:
 
 
 def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
-    """The dataclass of these values, checked as those of a person are: the file may have been edited."""
+    """The dataclass of these values, checked like settings on the command line, since the file may have been edited."""
     hints = get_type_hints(kind)
     unknown = next((key for key in values if key not in hints), None)
     if unknown is not None:
@@ -94,7 +94,7 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
 
 
 def _fitted(key: str, value: Any, hint: Any) -> Any:
-    """The value as its field wants it: 1 for a float becomes 1.0, a list for a tuple a tuple."""
+    """The value in the type of its field: 1 for a float becomes 1.0, a list for a tuple a tuple."""
     fitted = _fit(value, hint)
     if fitted is _WRONG:
         raise InputError(f"--set {key}={value!r}: expected {_in_words(hint)}")

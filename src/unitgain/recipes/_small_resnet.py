@@ -1,10 +1,11 @@
-"""SmallResNet: one pre-activation ResNet for small images that exists with BatchNorm, normalizer-free, and bare.
+"""SmallResNet: one pre-activation ResNet for small images with BatchNorm, normalizer-free, or without any
+normalization.
 
     h' = shortcut + branch(act(norm(h)))                    with BatchNorm (He et al. 2016, arXiv 1603.05027)
     h' = shortcut + alpha gain branch(act(h) / beta)        normalizer-free (Brock et al. 2021, arXiv 2101.08692)
 
 A branch is two 3x3 convolutions with a (norm and) ReLU between them; the shortcut is h, or a strided 1x1 convolution of
-what the branch reads where stride or channels change. Same convolutions, strides and order in all variants.
+the input of the branch where stride or channels change. Same convolutions, strides and order in all variants.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class SmallResNet(nn.Module):
     """Images (B, in_channels, H, W) -> logits (B, num_classes).
 
     variant   "batchnorm"; "normfree": scaled weight standardization, 1/beta in the weights, a learnable skip gain at
-              the end of each branch; "bare": the first with its norms left out, to see what they cost
+              the end of each branch; "bare": the first without its norms, to measure what they cost
     channels  of each stage's blocks; the second and later stages halve height and width, as the stem does
     depths    blocks of each stage
     alpha     of the normalizer-free variant
@@ -52,7 +53,7 @@ class SmallResNet(nn.Module):
             raise InputError(f"SmallResNet({variant!r}): expected one of {', '.join(get_args(Variant))}")
         if len(channels) != len(depths) or not depths:
             raise InputError(
-                f"SmallResNet(channels={channels}, depths={depths}): one number for each stage is right"
+                f"SmallResNet(channels={channels}, depths={depths}): expected one number for each stage"
             )
         now = channels[0]
         self.stem = _conv(variant, in_channels, now, 3, 2, after_relu=False)
@@ -100,7 +101,7 @@ def _conv(
     beta: float = 1.0,
     after_relu: bool = True,
 ) -> nn.Module:
-    if variant == "normfree":  # a ReLU's gain can as well be in the weight behind it
+    if variant == "normfree":  # a ReLU's gain can be in the weight after it
         gamma = "relu" if after_relu else 1.0
         return ScaledStdConv2d(channels, out, size, stride, size // 2, gamma=gamma, input_scale=1 / beta)
     conv = nn.Conv2d(channels, out, size, stride, size // 2, bias=False)

@@ -4,8 +4,8 @@ The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, l
 one thing changed, with our own LSUV, norms and optimizers. `default` and `best` are ours: networks
 without normalization layers, well initialized. docs/fashion-mnist.md has accuracies and how settings were chosen.
 
-The data lie in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
-looked at once, after training; what was tuned was tuned on held-out training images (`held_out`).
+The data are in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
+used once, after training; settings were tuned on held-out training images (`held_out`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class FashionConfig:
     depths       nf_resnet: blocks of each stage
     activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
     norm         plain: none, layer or batch
-    init         torch's default; kaiming: the ladder's, by which every layer, the first and the head too, gets the gain
-                 of its activation's leak, and biases stay torch's; lsuv after that, on the first batch
+    init         torch's default; kaiming: the ladder's, in which every layer, also the first and the head, has the gain
+                 of its activation's leak, and biases are torch's; lsuv: that and then LSUV on the first batch
     normalize    inputs of mean 0 and std 1 instead of 0..1
     optimizer    ours by name; torch_sgd is torch's; adamw is our Adam with weight_decay
     lr           learning rate: the highest one if one_cycle, else the constant one
@@ -72,22 +72,22 @@ class FashionConfig:
     epochs       passes over the training images
     one_cycle    the rate rises over the first part of training (warm_up) and falls over the rest
     warm_up      that part
-    late_epochs  so many more follow at late_lr
+    late_epochs  number of further epochs at late_lr
     late_lr      their rate
     batch_size   images per step, over all ranks
-    shift        augmentation: moved by up to so many pixels
-    flip         augmentation: half of them mirrored
+    shift        augmentation: images are moved by up to this number of pixels
+    flip         augmentation: half of the images are mirrored
     erase        augmentation: side of a square that is blanked, 0 none
     smoothing    label smoothing
     drop         dropout before nf_resnet's head
     ema          decay of a moving average of the weights, which is then evaluated and kept; 0 none
     flip_test    evaluate the mean of the logits of each image and of its mirror image
-    shift_test   evaluate the mean over the image and four moved by so many pixels as well; 0 none
+    shift_test   evaluate the mean over the image and four copies moved by this number of pixels; 0 none
     bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
     seed         of weights, data order and augmentation
-    every        measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
+    every        measure each every-th step with a Probe, 0 none; the weights are the same, bit for bit
     save_every   steps between checkpoints, besides those at the epochs' ends; 0 none
-    held_out     so many training images are kept from training and evaluated on instead of the test set
+    held_out     number of training images that are not trained on, but evaluated instead of the test set
     data         folder of the four files; "" finds them (unitgain data)
     """
 
@@ -196,14 +196,14 @@ PRESETS: dict[str, FashionConfig] = {
 
 @dataclass(frozen=True)
 class Images:
-    """What a run trains on and what it is judged by."""
+    """The images for training and for evaluation."""
 
     train: ImageSplit
     test: ImageSplit
 
 
 def load(config: FashionConfig) -> Images:
-    """The data set; with held_out, a fixed choice of training images takes the test set's place."""
+    """The data set; with held_out, a fixed choice of training images instead of the test set."""
     found = load_fashion_mnist(config.data or None, normalize=config.normalize)
     if not config.held_out:
         return Images(found.train, found.test)
@@ -227,7 +227,7 @@ def train(
     """Trains and evaluates once. metrics: train_loss (of the last epoch), test_accuracy, test_loss; seconds are those
     of training, measuring included, evaluation and reading the data not.
 
-    Raises InputError when the loss is not finite any more.
+    Raises InputError when the loss becomes NaN or infinite.
 
     images  data that are in memory already
     """
@@ -262,7 +262,7 @@ def make_learner(
     config: FashionConfig, images: Images, run: RunFolder | None = None, more: Sequence[Callback] = ()
 ) -> Learner:
     """The Learner that trains. Weights come from torch's global generator, seeded here; so does augmentation; the order
-    of the data has a generator of its own."""
+    of the data has its own generator."""
     torch.manual_seed(config.seed)
     model = make_model(config)
     augments = config.shift or config.flip or config.erase
@@ -290,7 +290,7 @@ def make_learner(
 
 
 def _background(config: FashionConfig) -> float:
-    """What black is among the inputs."""
+    """The value of black in the inputs."""
     return -FASHION_MNIST_MEAN / FASHION_MNIST_STD if config.normalize else 0.0
 
 
@@ -344,10 +344,10 @@ def evaluate(
     bfloat16: bool = False,
     batch_size: int = 1000,
 ) -> tuple[float, float]:
-    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back.
+    """(accuracy, cross entropy) over a split, in evaluation mode; training flags are put back.
 
     flip   logits are the mean over each image and its mirror image
-    shift  and over both moved by so many pixels up, down, left and right, with `fill` where they leave nothing
+    shift  and over both moved by this number of pixels up, down, left and right, with `fill` where they leave nothing
     """
     device = next(model.parameters()).device
     right, loss = 0, 0.0
@@ -362,7 +362,7 @@ def evaluate(
 
 
 def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
-    """Images (B, C, H, W) as evaluation sees them, themselves first."""
+    """The images (B, C, H, W), then their copies for evaluation."""
     height, width = x.shape[2:]
     padded = F.pad(x, (shift,) * 4, value=fill)
     moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
@@ -374,7 +374,7 @@ def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
 
 
 class _Say(Callback):
-    """Tells each epoch's training loss and accuracy; no test image is looked at before the end."""
+    """Prints each epoch's training loss and accuracy; no test image is used before the end."""
 
     order = 90
     essential = False
@@ -388,8 +388,8 @@ class _Say(Callback):
     def after_epoch(self, learn: Learner) -> None:
         if not math.isfinite(learn.metrics["train_loss"]):
             raise InputError(
-                f"fashion-mnist: in epoch {learn.epoch + 1} the loss is not finite any more; begin a new run with a "
-                "lower rate (--set lr=0.01)"
+                f"fashion-mnist: in epoch {learn.epoch + 1} the loss has become NaN or infinite; begin a new run with "
+                "a lower rate (--set lr=0.01)"
             )
         if learn.rank == 0:
             metrics, seconds = learn.metrics, time.perf_counter() - self.began

@@ -1,9 +1,9 @@
 """image-folder: a classifier on one's own images, in directories by class or from Hugging Face datasets.
 
 Each image is decoded once per epoch in a worker process and brought to a square (presizing, as fast.ai does); crops,
-mirroring and mixing are done on whole batches where the model is. Training may begin with small images and go on with
-larger ones, and is judged on larger ones than it trained on (Touvron et al. 2019, arXiv 1906.06423). The network is
-normalizer-free by default, its constants measured on the first batch.
+mirroring and mixing are done on whole batches on the device of the model. Training may begin with small images and
+continue with larger ones, and is evaluated on larger ones than it trained on (Touvron et al. 2019, arXiv 1906.06423).
+The network is normalizer-free by default, its constants measured on the first batch.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ._settings import at_least
 class ImageFolderConfig(ImageConfig):
     """valid_share  held out of every class where the data has no validation part
     model           a name that `unitgain models` lists
-    wiring          of the normalizer-free ones: how their constants are set
+    wiring          how a normalizer-free model's constants are set
     pretrained      true or a file: start from trained weights (wiring=timm)
     sizes           sides of the training images in pixels; several are taken one after the other over the epochs
     presize         side of the squares that crops are taken from; 0: a quarter more than the largest of sizes
@@ -56,7 +56,7 @@ class ImageFolderConfig(ImageConfig):
             )
         if self.presize and self.presize < max(self.sizes):
             raise InputError(
-                f"--set presize={self.presize}: at least the largest of sizes, {max(self.sizes)}, is right"
+                f"--set presize={self.presize}: expected at least the largest of sizes, {max(self.sizes)}"
             )
 
     @property
@@ -64,7 +64,7 @@ class ImageFolderConfig(ImageConfig):
         return self.presize or -(-5 * max(self.sizes) // 4)
 
     @property
-    def judged_at(self) -> int:
+    def evaluated_at(self) -> int:
         return self.eval_size or -(-5 * self.sizes[-1] // 4)
 
 
@@ -89,13 +89,13 @@ def make_pieces(
 ) -> Pieces:
     if not config.data:
         raise InputError(
-            "--set data=...: which images? Name a directory, or hf:NAME for a Hugging Face dataset"
+            "--set data=...: give the images: a directory, or hf:NAME for a Hugging Face dataset"
         )
     torch.manual_seed(config.seed)
     split = find_images(config.data, config.valid_share, config.seed)
     items = (
         ImageItems(split.train, Presize(config.squares), config.corrupt),
-        ImageItems(split.valid, CentreCrop(config.judged_at, config.judged_at // 8), config.corrupt),
+        ImageItems(split.valid, CentreCrop(config.evaluated_at, config.evaluated_at // 8), config.corrupt),
     )
     loaders = config.loaders(items)
     model = make_model(config.model, len(split.classes), config.wiring, config.pretrained)

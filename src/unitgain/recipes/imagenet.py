@@ -1,13 +1,13 @@
 """imagenet: the settings that NFNets and NF-ResNets were trained with on ImageNet (Brock et al. 2021).
 
 Papers: arXiv 2102.06171 (NFNet) and arXiv 2101.08692 (NF-ResNet). SGD with Nesterov momentum 0.9, rate 0.1 x batch/256
-after 5 epochs of linear warm-up, half a cosine down to 0; weight decay not on gains and biases; label smoothing 0.1
-after mixing. NFNets besides: AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving average of
+after 5 epochs of linear warm-up, half a cosine down to 0; no weight decay on gains and biases; label smoothing 0.1
+after mixing. NFNets also have AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving average of
 decay 0.99999, bfloat16. Evaluation at a larger size: the image brought to (size + 32)^2 without keeping its
 proportions, of which the middle is taken.
 
 Known deviations: NF-RegNet's rate ends at 0, not at 0.001; crops and RandAugment are Pillow's, RandAugment's list is
-that of its paper (rand_augment.py); master weights stay float32 under bfloat16 autocast, where DeepMind's code casts
+that of its paper (_rand_augment.py); master weights stay float32 under bfloat16 autocast, where DeepMind's code casts
 them.
 """
 
@@ -70,7 +70,9 @@ class ImagenetConfig(ImageConfig):
         super().__post_init__()
         at_least(self, warm_up=0, train_size=0, rand_augment=0)
         if self.model not in VARIANTS:
-            raise InputError(f"--set model={self.model}: the papers' models are right: unitgain models 'nf*'")
+            raise InputError(
+                f"--set model={self.model}: expected a model of the papers; unitgain models 'nf*' lists them"
+            )
 
     @property
     def highest_lr(self) -> float:
@@ -101,7 +103,7 @@ def make_pieces(
 ) -> Pieces:
     if not config.data:
         raise InputError(
-            "--set data=...: name ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME"
+            "--set data=...: give ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME"
         )
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.model]

@@ -1,13 +1,13 @@
 """nf-vs-bn: the same small ResNet with BatchNorm and normalizer-free on Fashion-MNIST, at three batch sizes.
 
-Compared is the test accuracy after the same number of examples, over seeds. Both networks are trained in the same way:
+It compares the test accuracy after the same number of examples, over seeds. Both networks are trained in the same way:
 SGD with Nesterov momentum, one cycle of the learning rate, weight decay on weights only, no augmentation, data in
 memory. A seed fixes the draw of the initial weights and the order of the examples. experiments/nf_vs_bn.py searched
 each network's learning rate at each batch size on held-out training images, and the factor of AGC for the
-normalizer-free one: smaller batches, with their noisier gradients, want larger factors. It also times the steps.
+normalizer-free one: smaller batches, with their noisier gradients, need larger factors. It also times the steps.
 
-BatchNorm is judged twice: with the running statistics that training leaves, and with exact ones measured on training
-images (ug.nn.calibrate_), so that a poor moving average is not taken for a poor network.
+BatchNorm is evaluated twice: with the running statistics of training, and with exact ones measured on training images
+(ug.nn.calibrate_), so that inaccurate running statistics do not make the network look worse than it is.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from ._small_resnet import SmallResNet
 
 Net = Literal["batchnorm", "normfree"]
 NETS: tuple[Net, ...] = ("batchnorm", "normfree")
-_LAST = "last.safetensors"  # the weights of the network trained last, for a run that goes on after it
+_LAST = "last.safetensors"  # the weights of the network trained last, for a resumed run
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
 Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 
@@ -44,7 +44,7 @@ Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 class NfVsBnConfig:
     """One entry per batch size in batch_sizes, examples, batchnorm_lr, normfree_lr and clipping.
 
-    examples      seen in training, in whole batches; above 60,000 they are seen again
+    examples      seen in training, in whole batches; above 60,000 images repeat
     batchnorm_lr, normfree_lr   highest learning rate of the cycle
     clipping      of AGC; 0: none
     data          a folder with Fashion-MNIST's files; "" finds one (unitgain data)
@@ -66,13 +66,13 @@ class NfVsBnConfig:
         for name in ("examples", "batchnorm_lr", "normfree_lr", "clipping"):
             if len(getattr(self, name)) != len(self.batch_sizes):
                 raise InputError(
-                    f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
-                    f"{list(self.batch_sizes)} is right"
+                    f"--set {name}={list(getattr(self, name))}: expected one number for each of batch_sizes "
+                    f"{list(self.batch_sizes)}"
                 )
         above_zero(self, "batchnorm_lr", "normfree_lr")
         at_least(self, clipping=0, batch_sizes=2, weight_decay=0)
         if not self.batch_sizes or not self.seeds:
-            raise InputError("--set batch_sizes, seeds: at least one of each is right")
+            raise InputError("--set batch_sizes, seeds: expected at least one of each")
         short = next((b for b, n in zip(self.batch_sizes, self.examples) if n < b), None)
         if short is not None:
             raise InputError(f"--set examples={list(self.examples)}: less than one batch of {short}")
@@ -105,13 +105,13 @@ def train(
     """Trains every network at every batch size and seed.
 
     metrics: NET_BATCH, the mean accuracy over seeds, NET_BATCH_spread (standard deviation) and batchnorm_BATCH_exact.
-    With a folder, a resumed run leaves out the trainings that were finished.
+    With a folder, a resumed run skips the trainings that have been completed.
     """
     train_set, test_set = read_data(config)
     scores: dict[str, list[float]] = _finished(run) if resume else {}
     model: nn.Module = SmallResNet("normfree", config.channels, config.depths, alpha=config.alpha)
     if run is not None and (run.path / _LAST).is_file() and list(scores)[-1:] == [_last_key(config)]:
-        model.load_state_dict(load_file(run.path / _LAST))  # nothing is left to train
+        model.load_state_dict(load_file(run.path / _LAST))  # everything has been trained
     for batch_size, examples in zip(config.batch_sizes, config.examples):
         for seed in config.seeds:
             for net in NETS:
@@ -210,7 +210,7 @@ def make_optimizer(model: nn.Module, lr: float, config: NfVsBnConfig) -> torch.o
 
 
 class _Cycle(OneCycle):
-    """One cycle over a number of steps, whether or not they make whole epochs. Momentum stays."""
+    """One cycle over a number of steps, whether or not they make whole epochs. Momentum does not change."""
 
     def __init__(self, max_lr: float, steps: int):
         super().__init__(max_lr, momentum=None)
@@ -222,7 +222,7 @@ class _Cycle(OneCycle):
 
 
 class _StopAfter(Callback):
-    """Leaves the last epoch at the given step, as if its data ended there."""
+    """Ends the last epoch at the given step, as if its data ended there."""
 
     order = 60
 
@@ -236,7 +236,7 @@ class _StopAfter(Callback):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Images) -> float:
-    """Accuracy in percent, in evaluation mode; training flags come back."""
+    """Accuracy in percent, in evaluation mode; training flags are put back."""
     with evaluating(model):
         right = sum(
             int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))

@@ -81,7 +81,7 @@ class Record:
     @classmethod
     def reopen(cls, path: str | os.PathLike[str], *, before: int) -> Record:
         """Opens a record to go on writing it, as if it had been written up to the step `before`: what was measured
-        from there on is forgotten. Raises RecordError as `load` does."""
+        from there on is deleted. Raises RecordError as `load` does."""
         open_existing(os.fspath(path)).close()
         record = cls.__new__(cls)
         record._start(os.fspath(path))
@@ -103,7 +103,7 @@ class Record:
 
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
-        if self._read_only:  # perhaps nobody was writing when it was opened
+        if self._read_only:  # there may have been no writer when it was opened
             self._connection.close()
             self._connection = open_existing(self.path or "")
         self._read_sites()
@@ -166,7 +166,8 @@ class Record:
     def add_table(
         self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
     ) -> None:
-        """The fast way in: for each step and site id a row with a value per name in STATISTICS, in that order."""
+        """Faster than add_scalars: for each step and site id a row with a value per name in STATISTICS, in that
+        order."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
         self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",

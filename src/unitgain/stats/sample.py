@@ -1,4 +1,4 @@
-"""A part of a tensor that stands for the whole: some examples, or runs of values."""
+"""A sample of a tensor: some examples, or runs of values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def take_sample(x: Tensor, size: int) -> Tensor:
 
 
 def _stream(device: torch.device) -> int:
-    """What is made on one CUDA stream is not ready yet on another."""
+    """The current CUDA stream, if x is on a GPU: what one stream has made is not ready yet on another."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 

@@ -1,4 +1,4 @@
-"""From what a person types (TARGET, --data, --dataset, --shape) to a model and a batch."""
+"""From what a user types (TARGET, --data, --dataset, --shape) to a model and a batch."""
 
 from .batch import load_batch
 from .model import load_model, parse_settings

@@ -23,7 +23,7 @@ def read_images(
 
     Names are taken in sorted order, the classes in turn, so that few images still show many classes.
     Images are resized (bilinear) to size = (C, H, W); without it, to the first image's size, grey ones with
-    one channel. Images beside class folders are left out.
+    one channel. Images beside class folders are not read.
 
     Raises InputError if pillow is missing, there are no images, or one cannot be read.
     """

@@ -27,7 +27,7 @@ from torch import nn
 
 from .._base import InputError, described, did_you_mean, printable
 
-# where an error arose says little inside of these; the line before it is the one that its author can change
+# folders of libraries: an error message names the last line of code outside of these, which its author can change
 LIBRARIES = (os.path.dirname(os.path.abspath(torch.__file__)),)
 _FORMS = (
     "a built-in model's name, package.module:callable, path/to/file.py:callable, timm:NAME or "
@@ -61,21 +61,21 @@ def load_model(target: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
     except InputError as error:
         if not _lacks_torchvision_operators(error):
             raise
-        import_torchvision()  # timm and transformers import it, so the file may do so without knowing
+        import_torchvision()  # timm and transformers import it, so the file may do so indirectly
         return _own(target, place, name, settings)
 
 
 def _own(target: str, place: str, name: str, settings: dict[str, Any]) -> nn.Module:
-    """A model out of a module or file of the user's."""
+    """A model from a module or file of the user."""
     is_file = place.endswith(".py") or os.sep in place or "/" in place or os.path.isfile(place)
-    # the factory runs inside the context too: it may import its neighbours only when it is called
+    # the factory runs inside the context too, since it may import files beside it only when it is called
     with _importable(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd()):
         module = _import_file(target, place) if is_file else _import_module(target, place)
         return _make(target, _attribute(target, module, name), settings)
 
 
 def forward_arguments(model: nn.Module) -> list[str]:
-    """Names of the arguments of a model's forward; none if it does not tell (compiled and scripted models).
+    """Names of the arguments of a model's forward; none if they are not known (compiled and scripted models).
 
     >>> forward_arguments(nn.Linear(1, 1))
     ['input']
@@ -88,7 +88,7 @@ def forward_arguments(model: nn.Module) -> list[str]:
 
 
 def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """--set key=value, any number of times: values are Python literals, or else text.
+    """--set key=value, any number of times: values are Python literals, or otherwise text.
 
     >>> parse_settings(["depth=3", "bias=false", "act=relu", "sizes=[1, 2]"])
     {'depth': 3, 'bias': False, 'act': 'relu', 'sizes': [1, 2]}
@@ -128,8 +128,8 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
     if os.path.isdir(target):
         raise InputError(f"target {target!r}: this is a folder, and no built-in model has this name{forms}")
     hint = did_you_mean(target, known, most=0)
-    lost = ", and there is no such file or folder" if "/" in target and not os.path.exists(target) else ""
-    raise InputError(f"target {target!r}: no built-in model has this name{lost}{hint or forms}")
+    missing = ", and there is no such file or folder" if "/" in target and not os.path.exists(target) else ""
+    raise InputError(f"target {target!r}: no built-in model has this name{missing}{hint or forms}")
 
 
 def _timm(target: str, name: str, settings: dict[str, Any]) -> nn.Module:
@@ -173,8 +173,8 @@ def import_torchvision() -> None:
     """Imports torchvision if it is there, also when its compiled part does not fit the installed torch.
 
     A torchvision built for CUDA beside a torch built without it fails on import, because it describes
-    operators (nms, qnms) that its library could not register. No classifier needs them: declare them and
-    go on.
+    operators (nms, qnms) that its library could not register. No classifier needs them, so they are declared here and
+    the import is repeated.
     """
     try:
         import torchvision  # type: ignore[import-not-found]  # noqa: F401
@@ -182,7 +182,7 @@ def import_torchvision() -> None:
         return
     except RuntimeError as error:
         if "torchvision::" not in str(error) or _declared:
-            return  # whoever needs it imports it again and reports the error
+            return  # code that needs it imports it again and reports the error
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -197,7 +197,7 @@ def _lacks_torchvision_operators(error: BaseException | None) -> bool:
     return False
 
 
-# ---- importing what a person wrote -------------------------------------------------------------------------
+# ---- importing the user's code -------------------------------------------------------------------------
 
 
 @contextmanager
@@ -253,7 +253,7 @@ def _import_module(target: str, name: str) -> ModuleType:
 
 
 def _run(target: str, place: str, step: Callable[[], Any]) -> Any:
-    """Runs somebody's top-level code; whatever it raises becomes one line."""
+    """Runs the top-level code of a file; an exception in it becomes one line."""
     try:
         return step()
     except SyntaxError as error:
@@ -317,7 +317,7 @@ def _check_arguments(target: str, source: Callable[..., Any], settings: dict[str
     try:
         signature = inspect.signature(source)
     except (TypeError, ValueError):
-        return  # some built-in callables have none; the call will tell
+        return  # some built-in callables have none; the call itself will fail
     try:
         signature.bind(**settings)
     except TypeError as error:

@@ -1,6 +1,6 @@
 """One checkpoint is one safetensors file: tensors, and everything else as JSON in its header.
 
-Written atomically, so that a name leads to a whole checkpoint or to none. A SHA-256 over all of it shows damage.
+Written atomically, so that a name stands for a complete checkpoint or for none. A SHA-256 over all of it shows damage.
 Nothing in it is ever executed.
 """
 
@@ -62,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     except _Refused as reason:
         good = next((p for p in reversed(list_folder(path.parent)) if p != path and is_good(p)), None)
         hint = (
-            f"; the last good one is {good} (to go on from it, delete those after it)"
+            f"; the last good one is {good} (to continue from it, delete those after it)"
             if good is not None
             else ""
         )

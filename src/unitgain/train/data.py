@@ -1,4 +1,4 @@
-"""Data: the two iterables that training needs; how a batch is taken apart, moved and mapped."""
+"""Data: the two iterables that training needs; how a batch is split, moved and mapped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Data:
 def as_data(data: Any) -> Data:
     """An object with .train and .valid, a (train, valid) pair, or an iterable of batches for training alone.
 
-    Raises InputError for anything else, and for iterators that are used up after one epoch.
+    Raises InputError for anything else, and for iterators, which end after one epoch.
     """
     given: Any = data
     if hasattr(given, "train") and not isinstance(given, torch.nn.Module):
@@ -45,7 +45,7 @@ def as_data(data: Any) -> Data:
             )
         if iter_once(part):
             raise InputError(
-                f"data: {name} is a {type(part).__name__} that can be read once only; give something that starts anew "
+                f"data: {name} is a {type(part).__name__} that can be read only once; give something that starts again "
                 "for each epoch: a list, a DataLoader, an object with __iter__"
             )
     return found
@@ -57,7 +57,7 @@ def split(batch: Any) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
         first, target = batch
         if isinstance(first, Tensor) and isinstance(
             target, Tensor
-        ):  # by far the most common: no time for more
+        ):  # by far the most common, and called for every batch
             return (first,), {}, target
     found = read_batch(batch)
     return found.args, found.kwargs, found.target
@@ -89,7 +89,7 @@ def iter_once(part: Any) -> bool:
 
 
 def check_not_empty(data: Data, validate: bool) -> None:
-    """Raises InputError for loaders that say themselves that they have no batch."""
+    """Raises InputError for loaders whose length is 0."""
     for loader, training in ((data.train, True), (data.valid if validate else None, False)):
         if loader is not None and length(loader) == 0:
             raise no_batch(training)

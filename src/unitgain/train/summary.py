@@ -15,7 +15,7 @@ from . import randomness
 
 @dataclass(frozen=True)
 class Row:
-    """One module. parameters: its own and its children's, a shared one where it comes first; flops: of its calls."""
+    """One module. parameters: its own and its children's, a shared one where it first occurs; flops: of its calls."""
 
     name: str
     module: str
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All modules in the order in which they were done first, and the whole model's numbers.
+    """All modules in the order in which they first ended, and the numbers of the whole model.
 
     FLOPs are those of torch.utils.flop_counter: a multiplication and an addition are two; matrix products,
     convolutions and attention are counted, elementwise work is not. One forward pass of the batch.

@@ -1,8 +1,8 @@
 """A state (nested dicts and lists of numbers, strings and tensors) as JSON plus named tensors, and back.
 
-What JSON cannot say is written as an object with one key that begins with "$": {"$tensor": "3"} is the fourth
-tensor, {"$tuple": [...]} a tuple, {"$float": "nan"} a float, {"$dict": [[key, value], ...]} a mapping whose keys are
-no strings. Floats keep every bit, since Python writes the shortest text that reads back as the same number.
+What JSON does not have is written as an object with one key that begins with "$": {"$tensor": "3"} is the fourth
+tensor, {"$tuple": [...]} a tuple, {"$float": "nan"} a float, {"$dict": [[key, value], ...]} a mapping whose keys
+are not strings. Floats keep every bit, since Python writes the shortest text that reads back as the same number.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""unitgain ladder fashion-mnist: fifteen rungs from torch's defaults to a residual network, and what was published.
+"""unitgain ladder fashion-mnist: fifteen rungs from torch's defaults to a residual network, beside what was published.
 
 Source of the published figures: J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai);
 one seed each, as the author printed them. Ours are means over seeds; half a point below counts as seed noise.
@@ -23,7 +23,7 @@ PUBLISHED = {
     1: 0.45, 2: 0.70, 3: 0.853, 4: 0.872, 5: 0.866, 6: 0.874, 7: 0.849, 8: 0.899, 9: 0.852, 10: 0.876, 11: 0.853,
     12: 0.871, 13: 0.906, 14: 0.917, 15: 0.928,
 }  # fmt: skip
-RERUN = {13: 0.898}  # the author's own code, run again on two CPU cores under torch 2.13: what a CPU gives
+RERUN = {13: 0.898}  # the author's own code, run again on two CPU cores under torch 2.13
 JUDGED = range(3, 16)  # the first two show what goes wrong without the remedies
 NOISE = 0.005  # of a mean over seeds, below the published figure
 SEEDS = 3
@@ -45,7 +45,7 @@ class _Ladder:
         for key in ("rung", "preset", "network", "seed"):
             if key in given:
                 raise InputError(
-                    f"--set {key}: a ladder decides this by itself; choose rungs with --set rungs=[3,7]"
+                    f"--set {key}: the ladder sets this itself; choose rungs with --set rungs=[3,7]"
                 )
         chosen = given.pop("rungs", sorted(RUNGS))
         chosen = chosen if isinstance(chosen, list) else [chosen]

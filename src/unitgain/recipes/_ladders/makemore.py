@@ -2,8 +2,8 @@
 
 Source of the published figures: A. Karpathy, "Neural Networks: Zero to Hero", makemore part 3. They are what the
 lecture's code gives under torch 2.13 on a CPU, equal to the digits that the notebook prints where it prints them, but
-for batchnorm (notebook: train 2.0668, val 2.1048). Ours follow the same random stream; what is left is rounding, which
-200,000 steps make larger.
+for batchnorm (notebook: train 2.0668, val 2.1048). Ours follow the same random stream; the rest is rounding, which
+200,000 steps amplify.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .._settings import override
 from ..makemore import MakemoreConfig, train_on
 
 NAMES = "a9709ebc7a567f82800674afbc0e06c5f37b266b339e78de606f7a8023d4b118"  # SHA-256 of the lecture's, sorted
-LARGEST = 0.002  # difference of a loss after all steps
+LARGEST = 0.002  # allowed difference of a loss after all steps
 LARGEST_INITIAL = 1e-4
 _BY_RECIPE = MakemoreConfig()
 
@@ -60,7 +60,7 @@ class _Ladder:
         given = parse_settings(options.settings)
         for key in ("variant", "preset", "every"):
             if key in given:
-                raise InputError(f"--set {key}: a ladder decides this by itself; leave it out")
+                raise InputError(f"--set {key}: the ladder sets this itself; omit it")
         steps = 2000 if options.short else _BY_RECIPE.steps
         base = override(replace(_BY_RECIPE, every=0, steps=steps), given)
         self.base = base if "drop_at" in given else replace(base, drop_at=base.steps // 2)
@@ -110,12 +110,10 @@ class _Ladder:
         notes = [
             f"{base.steps:,d} steps of SGD, batches of {base.batch_size}, learning rate {base.lr:g} and from step "
             f"{base.drop_at:,d} on {base.late_lr:g}; {len(self.names.words):,d} names ({self.names.source}); seed "
-            f"{base.seed}{more}. Guessing all 27 characters evenly has the loss ln 27 = {math.log(27):.4f}."
+            f"{base.seed}{more}. Equal probabilities for all 27 characters have the loss ln 27 = {math.log(27):.4f}."
         ]
         if not self.final_applies:
-            notes.append(
-                "The published losses are for the lecture's settings and names, which these are not."
-            )
+            notes.append("The published losses are for the lecture's settings and names; these differ.")
         return Table("Losses", columns, rows, notes)
 
     def _compare(self, variant: str, found: dict[str, float], published: Published) -> None:

@@ -37,7 +37,7 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
     """
     several = [records] if isinstance(records, Record) else list(records)
     if not several or len(several) > len(COLORS):
-        raise InputError(f"spp: {len(several)} records; one to {len(COLORS)} are right")
+        raise InputError(f"spp: {len(several)} records; expected one to {len(COLORS)}")
     if labels is not None and len(labels) != len(several):
         raise InputError(f"spp: {len(labels)} labels for {len(several)} records")
     curves = [spp_curve(record) for record in several]

@@ -73,7 +73,7 @@ def _checked(name: str, numbers: Sequence[float] | np.ndarray, names: Sequence[s
     if array.shape != (len(names),):
         raise InputError(
             f"theory_over_depth: {name} has shape {array.shape} for {len(names)} sites ({', '.join(names[:3])}, ...); "
-            "one number per site is right, and sites=... chooses them"
+            "expected one number per site; sites=... chooses them"
         )
     return array
 

@@ -1,4 +1,4 @@
-"""Progress: a live table of metrics with the loss as a sparkline. Quiet where nobody watches a terminal."""
+"""Progress: a live table of metrics with the loss as a sparkline. Without a terminal it prints nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ..learner import Learner
 
 _BARS = "▁▂▃▄▅▆▇█"
-_EVERY = 0.2  # seconds between two looks at the loss, each of which waits for an accelerator
+_EVERY = 0.2  # seconds between two readings of the loss, each of which waits for an accelerator
 _WIDTH = 32
 
 
@@ -33,9 +33,9 @@ def sparkline(values: list[float], width: int = _WIDTH) -> str:
 
 
 class Progress(Callback):
-    """Draws, while training runs, one row of metrics per epoch and below it where it is, with the loss's course.
+    """Draws, while training runs, one row of metrics per epoch, and below it the progress and the curve of the loss.
 
-    console  a rich Console; None is the standard output. Nothing is drawn where that is no terminal
+    console  a rich Console; None is the standard output. Nothing is drawn where that is not a terminal
     plain    without a terminal, print one line per epoch instead of nothing
     """
 

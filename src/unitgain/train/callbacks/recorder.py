@@ -1,4 +1,4 @@
-"""Recorder: loss, learning rate and metrics into the Learner's record, from where they can be drawn and judged."""
+"""Recorder: loss, learning rate and metrics into the Learner's record, for plots and diagnosis."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Recorder(Callback):
     """Writes to `learn.record`: loss and lr of every optimizer step, and each epoch's metrics at its last step.
 
     With gradient accumulation a step's loss is the mean over its batches, in a data-parallel run the mean over ranks.
-    What kind of loss and how many classes it is about is kept too, so that `ug.diagnose` can judge the curve.
+    The kind of loss and the number of classes are stored too, so that `ug.diagnose` can judge the curve.
     """
 
     order = 80
@@ -60,11 +60,11 @@ class Recorder(Callback):
         learn.record.commit()
 
     def cleanup_fit(self, learn: Learner) -> None:
-        if learn.world == 1:  # after an error the other ranks are elsewhere
+        if learn.world == 1:  # after an error the other ranks are at another point
             self._flush(learn, now=True, ended=True)
 
     def _flush(self, learn: Learner, now: bool = False, ended: bool = False) -> None:
-        # a step whose batches have not all been (gradient accumulation) waits for the rest of them
+        # a step of which some batches are to come (gradient accumulation) is written after the last of them
         waiting = [w for w in self._waiting if w[0] < learn.steps or ended]
         self._waiting = [w for w in self._waiting if not (w[0] < learn.steps or ended)]
         self._written_at = time.monotonic()
@@ -84,7 +84,7 @@ class Recorder(Callback):
     def _describe(self, learn: Learner) -> None:
         """Facts about the loss, once: they cost a copy from the device."""
         if "loss" in learn.record.facts:
-            return  # of the run that this one goes on with
+            return  # of the run that this one continues
         function = learn.loss_function
         name = getattr(function, "__name__", type(function).__name__).replace("_auto_loss", "auto")
         outputs = learn.outputs if isinstance(learn.outputs, Tensor) else None
@@ -98,7 +98,7 @@ class Recorder(Callback):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep, but what a checkpoint claims to have happened must be in the record."""
+        """Nothing to keep, but all steps before a checkpoint must be in the record."""
         if self._learn is not None:
             self._flush(self._learn, now=True)
         return {}

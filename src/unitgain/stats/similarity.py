@@ -1,4 +1,4 @@
-"""How alike the examples of a batch are: cosine and spread."""
+"""How similar the examples of a batch are: cosine and spread."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def measure_cosine(rows: Tensor, partial: Partial) -> None:
 def measure_spread(rows: Tensor, partial: Partial) -> None:
     """Deviation from the mean example (B, D), relative to rms, in float64 on at most 64 examples x 512 features.
 
-    The products behind `cosine` cannot tell 1 - 1e-7 from 1; that examples are all the same must be seen exactly.
+    The products in `cosine` cannot distinguish 1 - 1e-7 from 1, but equal examples must be recognised exactly.
     """
     features = rows.shape[1]
     some = rows[:_SPREAD_EXAMPLES]
@@ -48,6 +48,6 @@ def measure_spread(rows: Tensor, partial: Partial) -> None:
     scale = some.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
     some = some / scale  # squares of 1e-200 must not vanish
     square = some.square().mean()
-    stray = (some - some.mean(0)).square().mean()
-    spread = torch.where(square > 0, stray / square, 0.0).sqrt()
+    deviation = (some - some.mean(0)).square().mean()
+    spread = torch.where(square > 0, deviation / square, 0.0).sqrt()
     partial.scalars["spread"] = spread.item() if rows.device.type == "cpu" else spread
