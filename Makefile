@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test gpu kill normfree lint check docs coverage test-matrix wheel bench zoo clean \
+.PHONY: venv demo test test-anywhere gpu kill normfree lint check docs coverage test-matrix wheel bench zoo clean \
         ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
         fix-pays init-flatness
 
@@ -18,6 +18,11 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# the whole suite nine times, as other processors would run it: torch's, oneDNN's and MKL's kernels held to older
+# instructions, one thread and two; says which tests fail where. Some two hours on two cores
+test-anywhere: $(VENV)/.dev
+	$(BIN)/python scripts/test_anywhere.py
 
 # tests and benchmark grid on a GPU, some five minutes; OUT is a folder or a file for the page. Without a GPU: skipped
 ifeq ($(GPU_PYTHON),$(BIN)/python)

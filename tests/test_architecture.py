@@ -25,10 +25,10 @@ ALLOWED: dict[str, set[str]] = {
     "_batch": set(),
     "_run": set(),
     "targets": {"models", "data"},
-    "probe": {"stats", "record"},
+    "probe": {"stats", "record", "optim"},
     "rules": {"record", "theory"},
     "report": {"record", "rules"},
-    "_check": {"stats", "probe", "record", "rules", "report", "_batch", "_run"},
+    "_check": {"stats", "probe", "record", "rules", "report", "_batch", "_run", "optim"},
     "remedies": {"probe", "rules", "nn", "theory", "_batch", "_run"},
     "_fix": {"_check", "rules", "report", "remedies", "nn"},
     "normfree": {"nn", "theory", "probe", "remedies"},
@@ -55,7 +55,8 @@ DEEP = {
     "_check -> probe.modules", "_check -> probe.parameters", "_fix -> remedies.report", "_fix -> rules.catalogue",
     "_fix -> rules.flow", "cli -> _fix.plan", "cli -> rules.catalogue", "recipes -> _check.facts",
     "remedies -> _batch.batch", "remedies -> _run.isolate", "remedies -> probe.dataflow", "remedies -> probe.functions",
-    "remedies -> probe.modules", "train -> _batch.batch", "train -> _batch.losses", "train -> _check.facts",
+    "remedies -> probe.modules", "remedies -> probe.sites", "train -> _batch.batch", "train -> _batch.losses",
+    "train -> _check.facts",
 }  # fmt: skip
 
 FILES = sorted(PACKAGE.rglob("*.py"))

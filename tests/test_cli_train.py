@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -57,6 +58,33 @@ def test_a_run_leaves_weights_numbers_and_plots(folder: Path, capsys) -> None:
     assert cli.main(["plots", str(run)]) == 0
     assert str(run / "plots" / "loss.png") in capsys.readouterr().out
     assert (run / "plots" / "loss.png").is_file()
+
+
+def test_what_is_said_to_be_in_a_runs_folder_is_there(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """nf-vs-bn promised a record and plots, which it does not make."""
+    from unitgain.recipes import nf_vs_bn
+
+    x, y = torch.randn(64, 1, 28, 28), torch.arange(64) % 10
+    monkeypatch.setattr(nf_vs_bn, "read_data", lambda config: ((x, y), (x, y)))
+    tiny = ["examples=[32]", "batch_sizes=[16]", "batchnorm_lr=[0.1]", "normfree_lr=[0.1]",
+            "clipping=[0.02]"]  # fmt: skip
+    makemore = [*SHORT, *names(folder)]
+    for recipe, settings in (("nf-vs-bn", [f"--set={text}" for text in tiny]), ("makemore", makemore)):
+        run = tmp_path / recipe
+        assert cli.main(["train", recipe, *settings, "--run", str(run)]) == 0
+        said = re.search(r"run written: .* \((.*)\)", capsys.readouterr().err.replace("\n", " "))[1]
+        files, _, judged = said.partition("; ")
+        where = {"record": "record.sqlite", "weights": "weights.safetensors", "metrics": "metrics.json",
+                 "trainings": "trainings.json"}  # fmt: skip
+        there = {where.get(word, word) for word in files.split(", ")} | {"config.json"}
+        assert {p.name for p in run.iterdir()} == there
+        assert (cli.main(["check", str(run), "--fail-on", "never"]) == 0) is bool(judged)
+        assert (cli.main(["plots", str(run)]) == 0) is ("plots" in files)
+        capsys.readouterr()
+    assert cli.main(["check", str(tmp_path / "nf-vs-bn")]) == 2
+    assert "nf-vs-bn writes none" in line_of(capsys)
 
 
 def test_names_are_drawn_the_same_for_the_same_seed(folder: Path, capsys) -> None:

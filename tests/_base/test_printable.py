@@ -328,7 +328,7 @@ def test_unreadable_images_are_named_harmlessly(tmp_path: Path, capsys) -> None:
                 f"data={tmp_path}")  # fmt: skip
     assert main(("train", "image-folder", *(f"--set={s}" for s in settings))) == 0
     out, err = capsys.readouterr()
-    assert "left out" in out
+    assert "not used" in out
     assert_harmless(out + err)
 
 

@@ -117,12 +117,6 @@ def test_auto_takes_cross_entropy_for_integers_and_mse_for_floats() -> None:
     assert facts["target"]["std"] == pytest.approx(float(y.std(correction=0)), rel=1e-5)
 
 
-def test_a_column_of_targets_is_not_broadcast() -> None:
-    y = torch.randn(8)
-    value = check(mlp(1), (X, y)).record.facts["loss"]["value"]
-    assert value == pytest.approx(float(F.mse_loss(mlp(1)(X)[:, 0], y).detach()), rel=1e-5)
-
-
 @pytest.mark.parametrize(
     ("loss", "name", "kind"),
     [
@@ -236,7 +230,9 @@ def test_rehearsed_steps_are_those_of_the_optimizer(kind: str) -> None:
         other.zero_grad()
         losses.append(loss.item())
     steps, values = record.metric("loss")
-    assert steps.tolist() == record.steps() == [0, 1, 2, 3]
+    assert record.steps() == [0, 1, 2, 3]
+    assert steps.tolist() == [0, 1, 2, 3, 4]
+    losses.append(F.cross_entropy(twin(X), CLASSES).item())  # what the last step made of it
     assert values.tolist() == pytest.approx(losses, rel=1e-5)
     assert record.facts["rehearsed_steps"] == 4
     assert record.facts["optimizer"] == {
@@ -244,6 +240,75 @@ def test_rehearsed_steps_are_those_of_the_optimizer(kind: str) -> None:
         "lr": [0.01 if kind == "default" else 0.02],
     }
     assert math.isfinite(record.value("update", "0.weight", "ratio", 3))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 60])
+@pytest.mark.parametrize("rate", [100.0, 1e4, 1e30])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_rehearsal_that_destroys_the_network_is_sick_however_long_it_is(
+    optimizer, rate: float, steps: int
+) -> None:
+    """`--steps 20 --lr 300` was healthy: the updates of a wrecked network are zero or NaN."""
+    report = check(mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: optimizer(p, lr=rate))
+    (finding,) = report.findings  # the rate explains the loss, where it can be judged
+    assert (finding.code in ("UG501", "UG504"), finding.severity) == (True, "error")
+
+
+def test_a_rehearsal_that_goes_well_is_healthy_and_one_too_short_for_the_loss_says_so() -> None:
+    def verdict(steps: int) -> str:
+        return check(mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: torch.optim.SGD(p, 0.02)).verdict
+
+    assert verdict(20).startswith("healthy")
+    assert "the rehearsed loss not judged" not in verdict(20)
+    assert (
+        "the rehearsed loss not judged: too few steps were recorded: needs 10 losses, there are 6"
+        in verdict(5)
+    )
+
+
+def test_a_rehearsal_whose_loss_does_not_fall_is_not_healthy() -> None:
+    def verdict(rate: float, steps: int = 20) -> str:
+        report = check(
+            mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: torch.optim.SGD(p, rate), ignore=["UG502"]
+        )
+        assert report.diagnosis.status == "unknown"
+        return report.verdict
+
+    for rate in (0.0, 1e-30, 1e-5):
+        assert verdict(rate).startswith("cannot tell: the loss does not fall in the rehearsal (1.")
+    assert verdict(0.0, steps=3).endswith("after 3 steps; rehearse 20 to see more)")
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda o, t: F.cross_entropy(o.detach(), t), "none of the 4 trainable parameters gets a gradient"),
+        (lambda o, t: F.cross_entropy(o, t) * 0, "the loss is exactly zero"),
+        (lambda o, t: (o * 0).sum(), "the loss is exactly zero"),
+        (
+            lambda o, t: (o.argmax(1) != t).float().mean(),
+            "none of the 4 trainable parameters gets a gradient",
+        ),
+    ],
+)
+def test_a_loss_that_gives_no_parameter_a_gradient_is_an_error(loss, words: str, steps: int) -> None:
+    report = check(mlp(), (X, CLASSES), loss, steps=steps)
+    assert [(f.code, f.severity) for f in report.findings] == [("UG403", "error")]
+    assert words in report.findings[0].message
+
+
+def test_a_model_that_detaches_its_own_output_is_an_error_with_and_without_targets() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = mlp()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x).detach()
+
+    for batch in ((X, CLASSES), X):
+        assert [(f.code, f.severity) for f in check(Detached(), batch).findings] == [("UG403", "error")]
 
 
 def test_steps_0_records_no_updates() -> None:

@@ -316,7 +316,7 @@ def test_two_ranks_give_the_single_process_s_losses(tmp_path: Path, optimizer: s
             str(tmp_path / name),
         ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=120)
+        subprocess.run(command, check=True, capture_output=True, env=environment, timeout=280)
     curves = [Record.load(tmp_path / name / "record.sqlite").metric("loss")[1] for name in ("one", "two")]
     assert len(curves[0]) == 8
     assert curves[1].tolist() == pytest.approx(curves[0].tolist(), abs=within)

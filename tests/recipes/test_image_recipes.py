@@ -124,7 +124,7 @@ def test_presets_are_the_papers_settings(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"data": ""}, "which images"),
+        ({"data": ""}, "give the images"),
         ({"presize": 20}, "presize"),
         ({"sizes": ()}, "sizes"),
         ({"batch_size": 64}, "24 training images only"),

@@ -110,6 +110,7 @@ class Rates(nf_vs_bn.Callback):
 
 def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
     run = RunFolder(tmp_path / "run", "nf-vs-bn", as_json(SHORT), resume=False)
+    assert run.saved() == "no checkpoint yet"
     first = nf_vs_bn.train(SHORT, run, say=str)
     told: list[str] = []
     again = nf_vs_bn.train(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,6 +42,19 @@ def test_execution_order_not_registration_order() -> None:
         "first": ("data", "activation"),
         "second": ("activation", "norm"),
         "out": ("norm", "output"),
+    }
+
+
+def test_modules_called_input_and_output_are_no_input_and_no_output() -> None:
+    layers = [
+        ("input", nn.Linear(4, 8)),
+        ("relu", nn.ReLU()),
+        ("output", nn.Linear(8, 8)),
+        ("tanh", nn.Tanh()),
+    ]
+    assert neighbours(nn.Sequential(OrderedDict(layers)), torch.randn(5, 4)) == {
+        "input": ("data", "activation"),
+        "output": ("activation", "activation"),
     }
 
 

@@ -14,11 +14,13 @@ from .._base import InputError, one_line
 from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
 from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
+from ..optim import unwrapped
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
 from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
+from .broadcast import broadcast_shape
 from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .symmetry import same_units
@@ -65,6 +67,8 @@ def check(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
         raise InputError(f"steps: expected a whole number of at least 0, got {steps!r}")
+    if isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "optimizer"):
+        optimizer = unwrapped(optimizer, "optimizer")
     if optimizer is not None and not isinstance(optimizer, torch.optim.Optimizer) and not callable(optimizer):
         raise InputError(
             "optimizer: expected a torch optimizer or a function from parameters to one, got "
@@ -121,6 +125,7 @@ class _Pass:
     loss: Tensor | None
     name: str | None
     kind: str | None
+    given: Any = None  # to the loss function, beside the target
 
 
 class _Run:
@@ -172,6 +177,8 @@ class _Run:
                     chosen.step()
                     chosen.zero_grad(set_to_none=True)
             probe.flush()
+        if steps:
+            self._log_what_the_last_step_gave(steps)
         assert first is not None
         if silent and spare is not None:
             facts["unblocked"] = self._unblocked(spare, silent, before)
@@ -179,11 +186,21 @@ class _Run:
         if first.loss is not None:
             facts["loss"] = {"name": first.name, "kind": first.kind, "value": float(first.loss.detach())}
         facts["target"] = target_facts(first.target, first.logits, first.kind or "other")
+        if self.loss is not None and (compared := broadcast_shape(*self.loss, first.given, first.target)):
+            facts["target"] |= {"shape": list(first.target.shape), "broadcast": compared}
         facts["output"] = output_facts(first.logits, first.target, probe.record)
         if chosen is not None:
             facts["optimizer"] = optimizer_facts(chosen)
         probe.record.set_meta("facts", facts)
         return probe.record
+
+    def _log_what_the_last_step_gave(self, steps: int) -> None:
+        try:
+            done = self._pass(backward=False)
+        except InputError:
+            return  # the model does not bear what the step made of its weights; the losses before say it
+        if self.probe is not None and done.loss is not None:
+            self.probe.record.log(steps, loss=float(done.loss.detach()))
 
     # ---- one pass ------------------------------------------------------------------------------------------
 
@@ -261,7 +278,7 @@ class _Run:
                 f"loss {name}: gave {_shape(value)}, not one number; reduce it, with reduction='mean' say"
             )
         kind = losses.kind_of(name, function, value, given, target)
-        return _Pass(outputs, logits, target, value.reshape(()), name, kind)
+        return _Pass(outputs, logits, target, value.reshape(()), name, kind, given)
 
     # ---- gradients -----------------------------------------------------------------------------------------
 

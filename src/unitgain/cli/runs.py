@@ -108,9 +108,13 @@ def open_record(run: str) -> Record:
         return Record.load(run)
     path = os.path.join(run, "record.sqlite")
     if not os.path.isfile(path):
-        raise InputError(
-            f"{run}: no record in this folder (record.sqlite); was it written by unitgain train --run?"
-        )
+        from ..recipes import read_config
+
+        try:
+            hint = f"{read_config(run)['recipe']} writes none, or has not begun"
+        except InputError:
+            hint = "was it written by unitgain train --run?"
+        raise InputError(f"{run}: no record in this folder (record.sqlite); {hint}")
     return Record.load(path)
 
 

@@ -31,7 +31,10 @@ def train(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", "-r", metavar="DIR", help="Keep record, checkpoints, weights and plots in this folder."
+            "--run",
+            "-r",
+            metavar="DIR",
+            help="Keep weights, metrics, and what the recipe records, in this folder.",
         ),
     ] = None,
     resume: Annotated[
@@ -84,7 +87,9 @@ def train(
             outcome.record.close()
         _print_outcome({**outcome.metrics, "seconds": outcome.seconds})
     if folder is not None and rank == 0:
-        note(f"run written: {run} (record, weights, plots; unitgain check {shlex.quote(str(run))} judges it)")
+        held = folder.contents()
+        judges = f"; unitgain check {shlex.quote(str(run))} judges it" if "record" in held else ""
+        note(f"run written: {run} ({', '.join(held)}{judges})")
 
 
 def lr_find(
@@ -145,14 +150,8 @@ def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) 
     if folder is None:
         note("interrupted; nothing was saved, as no folder was given (--run DIR)")
         return
-    from ..train import checkpoint
-
-    last = next(reversed(checkpoint.list_folder(folder.checkpoints)), None)
-    saved = (
-        "no checkpoint yet" if last is None else f"the last checkpoint is of step {checkpoint.steps_of(last)}"
-    )
     again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
-    note(f"interrupted; {run}: {saved}; go on with: {again}")
+    note(f"interrupted; {run}: {folder.saved()}; go on with: {again}")
 
 
 def _leave_group() -> None:

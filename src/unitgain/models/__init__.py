@@ -11,7 +11,7 @@ from .nf_regnet import VARIANTS as NF_REGNETS
 from .nf_resnet import VARIANTS as NF_RESNETS
 from .nfnet import VARIANTS as NFNETS
 from .normfree import NormFreeConfig, NormFreeNet
-from .registry import create, describe, names
+from .registry import create, describe, names, option_types
 from .resnet import ResNet, ResNetConfig
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "describe",
     "haiku",
     "names",
+    "option_types",
     "sample",
     "weights",
 ]

@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
-from typing import Any, Literal, get_args
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
@@ -107,16 +107,28 @@ class UnbiasedBatchNorm1d(nn.BatchNorm1d):
     """The lecture's BatchNorm: (x - mean) / std * weight + bias, with the unbiased std and no epsilon.
 
     x is (B, C) with B >= 2 in training. The running averages are those of mean and std, not of the variance:
-    running = (1 - momentum) * running + momentum * batch. `running_var` holds the running std squared, so
-    that code for torch.nn.BatchNorm1d can read it, and evaluation is the same as there.
+    running = (1 - momentum) * running + momentum * batch. The std is the buffer `running_std`. `running_var`
+    is its square, so that code for torch.nn.BatchNorm1d can read it, and evaluation is the same as there.
     """
 
     running_mean: Tensor
+    running_std: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def __init__(self, num_features: int, momentum: float = 0.001) -> None:
         super().__init__(num_features, eps=0.0, momentum=momentum)
+        self.register_buffer("running_std", torch.ones(num_features))
+
+    @torch.no_grad()
+    def follow_running_var(self) -> None:
+        """Takes over a `running_var` that was set from outside (recalibration, weights of an older version).
+
+        Elsewhere running_std keeps its bits: the root of its square is another number on processors whose
+        vectorized square root is not correctly rounded. Their product is, everywhere.
+        """
+        set_outside = self.running_std.square() != self.running_var
+        self.running_std.copy_(torch.where(set_outside, self.running_var.sqrt(), self.running_std))
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -130,9 +142,15 @@ class UnbiasedBatchNorm1d(nn.BatchNorm1d):
         std = input.std(0, keepdim=True)
         with torch.no_grad():
             self.running_mean.lerp_(mean[0], self.momentum)
-            self.running_var.sqrt_().lerp_(std[0], self.momentum).square_()
+            self.follow_running_var()
+            torch.square(self.running_std.lerp_(std[0], self.momentum), out=self.running_var)
             self.num_batches_tracked.add_(1)
         return self.weight * (input - mean) / std + self.bias
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "running_var" in state_dict and prefix + "running_std" not in state_dict:
+            state_dict[prefix + "running_std"] = state_dict[prefix + "running_var"].sqrt()
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 class CharMLP(nn.Module):
@@ -257,7 +275,7 @@ def _build(config: CharMLPConfig) -> Callable[..., CharMLP]:
 ENTRIES = {
     f"char_mlp_{variant}": Entry(
         _build(config),
-        ("generator", *(f.name for f in fields(CharMLPConfig))),
+        {"generator": torch.Generator, **get_type_hints(CharMLPConfig)},
         f"character MLP on names, {DESCRIPTIONS[variant]}",
     )
     for variant, config in VARIANTS.items()

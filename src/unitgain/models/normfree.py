@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -406,7 +406,7 @@ def entries_of(variants: Mapping[str, NormFreeConfig]) -> dict[str, Entry]:
 
         return build
 
-    options = (*arguments_of(NormFreeNet), *_CHANGES)
+    options = arguments_of(NormFreeNet) | {name: get_type_hints(NormFreeConfig)[name] for name in _CHANGES}
     return {
         name: Entry(build(config), options, _describe(config), pretrained=True)
         for name, config in variants.items()

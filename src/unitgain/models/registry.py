@@ -31,8 +31,7 @@ def create(name: str, **options: Any) -> nn.Module:
     Traceback (most recent call last):
     unitgain._base.errors.InputError: model 'convnt' is unknown; did you mean 'convnet'?
     """
-    entry = _entry(name)
-    known = (*entry.options, *["pretrained"] * entry.pretrained)
+    entry, known = _entry(name), option_types(name)
     for option in options:
         if option not in known:
             raise InputError(f"model {name}: option {option!r} is unknown{_closest(option, known)}")
@@ -48,6 +47,15 @@ def names(pattern: str = "*") -> list[str]:
     ['char_mlp_deep', 'char_mlp_deep_batchnorm']
     """
     return sorted(name for name in _entries() if fnmatchcase(name, pattern))
+
+
+def option_types(name: str) -> dict[str, Any]:
+    """{option: type} of the options that `create` takes for this model, by which text on the command line is read.
+
+    Raises InputError for an unknown name.
+    """
+    entry = _entry(name)
+    return {**entry.options, **({"pretrained": bool | str} if entry.pretrained else {})}
 
 
 def describe(name: str) -> str:

@@ -22,9 +22,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, RecordError
 from .classifier import Finder, named_by, unit_axes
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
+from .unwrap import unwrapped
 
 GAINS = ("vector", "channel")
 _SMALLEST = 1e-6  # of a gradient's norm that is divided by
@@ -232,8 +233,9 @@ class AGC:
         agc = ug.optim.AGC(optimizer, model, clipping=0.01)
         with ug.optim.AGC(optimizer, model, probe=probe): ...      # taken off at the end
 
-    optimizer  any torch optimizer; it stays the caller's own, with its schedulers, scaler and state_dict.
-               A group's key "clipping" overrides the factor; None there: the group is not clipped
+    optimizer  any torch optimizer, also in a wrapper (accelerate's); it stays the caller's own, with its schedulers,
+               scaler and state_dict. A group's key "clipping" overrides the factor; None there: the group is not
+               clipped
     model      gives the parameters' names, the weight of the classifier, and the unit axis of transposed
                layers
     exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
@@ -267,8 +269,7 @@ class AGC:
         exclude: Any = "auto",
         probe: Any = None,
     ):
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise InputError(f"AGC(optimizer=...): a {type(optimizer).__name__}; expected a torch optimizer")
+        optimizer = unwrapped(optimizer, "AGC(optimizer=...)")
         if not isinstance(model, nn.Module):
             raise InputError(f"AGC(model=...): a {type(model).__name__}; expected an nn.Module")
         self.optimizer, self.clipping, self.eps = optimizer, clipping, eps
@@ -397,5 +398,8 @@ class AGC:
             "parameters": parameters,
         }
         record = self._probe.record
-        record.set_meta("agc", what)
-        record.commit()
+        try:
+            record.set_meta("agc", what)
+            record.commit()
+        except RecordError:  # the Probe warns of it itself; clipping goes on
+            self._probe = None

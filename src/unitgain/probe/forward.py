@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
+from .._base import InputError
 from ..record import pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in
 from .options import FLAT_SAMPLE, SELDOM, Options
 from .recompute import Recomputation, Recomputed
-from .sites import Draft, mark_residual_ends
+from .sites import Draft, mark_residual_ends, unique_name
 from .step import Step
 
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
@@ -70,6 +71,10 @@ class Forward:
         self._recomputation = Recomputation()
         self._take_gradient = guard(self._measure_gradient)
         self._take_late_gradient = guard(self._measure_late_gradient)
+        leaf_at = {path: leaf for path, _, leaf, _ in modules.walk(model)}
+        self._paths = leaf_at.keys()
+        self._is_layer = leaf_at[""] and modules.role(model) != "other"  # the model itself
+        self.output_name = unique_name("output", "", self._paths)  # where the model itself makes its output
         self._reset()
 
     # ---- hooks ---------------------------------------------------------------------------------------------
@@ -88,8 +93,8 @@ class Forward:
             if isinstance(module, torch.jit.ScriptModule):
                 continue  # takes no hooks
             is_root = path == ""
-            # the output of a root that is no leaf is looked at by `leave`
-            if (leaf or block) and (leaf or not is_root) and path not in self._duplicates:
+            # the model's output is looked at by `leave`, unless the model is a layer itself
+            if (leaf or block) and (not is_root or self._is_layer) and path not in self._duplicates:
                 hook = functools.partial(self._leave_module, path, leaf, is_root)
                 self._hooks.append(module.register_forward_hook(self._guard(hook), with_kwargs=True))
             if follow and not is_root:
@@ -153,10 +158,12 @@ class Forward:
             return
         self._measuring = False
         first = next((t for t in tensors_in(output) if t.is_floating_point() and t.dim()), None)
-        if first is not None and not self._structure_known:
+        if first is None or self._is_layer:  # a layer has a hook of its own
+            pass
+        elif not self._structure_known:
             self._mark_output(module, first)
-        elif first is not None and "output" in self.drafts and self.drafts["output"].path == "":
-            self._measure_site("output", first, path="", module=module, role="other", sources=())
+        elif self.output_name in self.drafts:
+            self._measure_site(self.output_name, first, path="", module=module, role="other", sources=())
         self._stack.clear()
 
     def leave_flow(self) -> None:
@@ -211,10 +218,11 @@ class Forward:
             return
         call = self._calls[path] = min(self._calls.get(path, 0) + 1, _MOST_CALLS)
         base = (path or "output") + (f"#{call}" if call > 1 else "")
+        name = unique_name(base, path, self._paths)
         if not self.gradients:
-            self._recomputation.ran_without_gradients(path, base)
-        if self.flow is None and type(output) is Tensor and base in self.drafts:
-            self._observe(self.drafts[base], output, module)
+            self._recomputation.ran_without_gradients(path, name)
+        if self.flow is None and type(output) is Tensor and name in self.drafts:
+            self._observe(self.drafts[name], output, module)
             return
         sources = self._origins.of((args, kwargs))
         for suffix, tensor in modules.outputs_of(module, output):
@@ -226,7 +234,7 @@ class Forward:
                 continue
             role = modules.role(module) if leaf else "block"
             self._measure_site(
-                base + suffix,
+                unique_name(base + suffix, path, self._paths),
                 tensor,
                 path=path,
                 module=module,
@@ -235,6 +243,8 @@ class Forward:
                 leaf=leaf,
                 sources=sources,
             )
+            if is_root and not suffix:
+                self.drafts[name].attributes["output"] = True
 
     def _saw_function(
         self, role: str, name: str, args: Any, kwargs: Any, out: Any, sources: tuple[Origin, ...]
@@ -246,7 +256,7 @@ class Forward:
         path = self._stack[-1][0] if self._stack else ""
         base = f"{path}:{name}"
         call = self._function_calls[base] = min(self._function_calls.get(base, 0) + 1, _MOST_CALLS)
-        full = base + (f"#{call}" if call > 1 else "")
+        full = unique_name(base + (f"#{call}" if call > 1 else ""), path, self._paths)
         function = functions.ACTIVATIONS.get(name) if role == "activation" else None
         self._measure_site(
             full, tensor, path=path, module=None, role=role, call=call, sources=sources, function=function,
@@ -259,6 +269,15 @@ class Forward:
 
     # ---- measuring -----------------------------------------------------------------------------------------
 
+    def check_attached(self, name: str) -> None:
+        """Raises InputError for a name that another site has or will have."""
+        taken = self.drafts.get(name)
+        foreign = taken is not None and taken.module != "Tensor"
+        if foreign or name in self._paths or name in ("input", "output"):
+            raise InputError(
+                f"attach(name={name!r}): an input, a module or the output is called so; choose another name"
+            )
+
     def attach(self, tensor: Tensor, name: str) -> None:
         if self._wants():
             self._measure_site(name, tensor, path="", module=None, role="other", sources=())
@@ -266,13 +285,13 @@ class Forward:
     def _measure_inputs(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         options = self._options
         named: list[tuple[str, Tensor]] = []
-        for i, value in enumerate(args):
-            for j, tensor in enumerate(tensors_in(value, depth=2)):
-                place = i + j
-                named.append(("input" if place == 0 else f"input[{place}]", tensor))
+        for place, tensor in enumerate(tensors_in(args, depth=3)):
+            named.append(("input" if place == 0 else f"input[{place}]", tensor))
         for key, value in kwargs.items():
-            named.extend((f"input[{key}]", tensor) for tensor in tensors_in(value, depth=1))
-        for name, tensor in named:
+            for place, tensor in enumerate(tensors_in(value, depth=1)):
+                named.append((f"input[{key}]" + (f"[{place}]" if place else ""), tensor))
+        for label, tensor in named:
+            name = unique_name(label, "", self._paths)
             self._origins[tensor] = Origin((name,), True)
             if "input" not in options.signals or tensor.numel() == 0 or not options.selects(name):
                 continue
@@ -390,10 +409,9 @@ class Forward:
         else:
             sources = () if known is None else (known,)
             self._measure_site(
-                "output", tensor, path="", module=module, role="other", leaf=False, sources=sources
+                self.output_name, tensor, path="", module=module, role="other", leaf=False, sources=sources
             )
-            if "output" in self.drafts:
-                self.drafts["output"].attributes["output"] = True
+            self.drafts[self.output_name].attributes["output"] = True
 
 
 def in_backward() -> bool:

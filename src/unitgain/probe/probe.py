@@ -12,7 +12,6 @@ import contextlib
 import functools
 import os
 import platform
-import sqlite3
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -21,13 +20,14 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._base import InputError
+from .._base import InputError, RecordError
 from .._version import __version__
 from ..record import Record
+from .failing import never_raises, reason
 from .forward import Forward, in_backward
-from .options import SIGNALS, Options, check_every, check_model, check_optimizer, check_signals
+from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
-from .ranks import merge_over_ranks
+from .ranks import merge_over_ranks, record_of_rank
 from .step import Step
 from .weights import Weights
 from .writer import StepWriter
@@ -43,10 +43,12 @@ class Probe:
         probe.record.frame("activation")
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
-    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. Without one,
-               every forward pass with gradients enabled is a step, and updates are not measured
+    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. In a wrapper
+               (accelerate's) the optimizer inside is watched. Without one, every forward pass with gradients enabled
+               is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
-    to         path of a new SQLite record, or an open one; None keeps it in a temporary one
+    to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
+               (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
     signals    which kinds to measure, out of SIGNALS
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
@@ -65,7 +67,7 @@ class Probe:
     strict     raise errors inside the Probe instead of warning and going on without it
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
-    the Probe does not stop training: it warns and stops measuring.
+    the Probe, or of its record (a full disk, a locked file), does not stop training: it warns and stops measuring.
 
     Raises InputError for arguments that cannot be right: a file that exists, an optimizer of another model.
 
@@ -104,8 +106,13 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
-        self._record = to if isinstance(to, Record) else Record(to, overwrite=overwrite)
+        self._record = (
+            to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite, merge=merge_ranks)
+        )
         self._merge_ranks = merge_ranks
+        self._unwritable = False  # the record failed: nothing is written any more
+        self._warned = False  # of having given up
+        self._refused: set[str] = set()  # metrics that were not numbers
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, thrifty=limit is not None)
@@ -157,12 +164,15 @@ class Probe:
         """Removes every hook and writes what is pending. The record stays open for reading."""
         started = self._started
         self._remove_hooks()  # first, or finishing would arm the next step
+        self._end(started)
+
+    @never_raises
+    def _end(self, started: bool) -> None:
         if started and not self._current.empty:
             self._finish_step()
         if started:
-            self._state_facts()  # the learning rate may have moved on
-        self._writer.drain()
-        self._record.commit()
+            self._store(self._state_facts)  # the learning rate may have moved on
+        self._store(self._write_pending)
 
     def _remove_hooks(self) -> None:
         self._started = False
@@ -175,36 +185,56 @@ class Probe:
     @property
     def record(self) -> Record:
         """What has been measured so far."""
-        self._writer.drain()
+        self._drain()
         return self._record
+
+    @never_raises
+    def _drain(self) -> None:
+        self._store(self._writer.drain)
 
     def go_to(self, step: int) -> None:
         """Counts on from this step: for a run that goes on where another one ended."""
-        self._writer.drain()
+        self._drain()
         self.step = step - 1
         self._advance()
 
+    @never_raises
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
         if not self._current.empty:
             self._finish_step()
+        self._store(self._write_pending)
+
+    def _write_pending(self) -> None:
         self._writer.drain()
         self._record.commit()
 
+    @never_raises
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
-        since or not: `probe.log(loss=loss)`. Waits for an accelerator."""
-        plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
+        since or not: `probe.log(loss=loss)`. Waits for an accelerator. What is no single number is left out, with a
+        warning."""
         step = self.step if self._last_pass is None else self._last_pass
-        self._record.log(step, **{name: float(value) for name, value in plain.items()})
+        rows = []
+        for name, value in metrics.items():
+            try:
+                rows.append((step, name, check_number(name, value)))
+            except InputError as error:
+                if self.strict:
+                    raise
+                if name not in self._refused:
+                    self._refused.add(name)
+                    warnings.warn(f"{error}; it is left out", stacklevel=3)
+        self._store(lambda: self._log(rows))
+
+    def _log(self, rows: list[tuple[int, str, float]]) -> None:
+        self._record.add_metrics(rows)
         self._record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        taken = self._forward.drafts.get(name)
-        if taken is not None and taken.module != "Tensor":
-            raise InputError(f"attach(name={name!r}): a module's site has this name already; choose another")
+        self._forward.check_attached(name)
         if self._forward.armed:
             self._guard(self._forward.attach)(tensor, name)
         return tensor
@@ -261,7 +291,7 @@ class Probe:
         if isinstance(rate, Tensor) and rate.device.type != "cpu":
             self._current.rate = rate.detach().clone()
         elif rate is not None:
-            self._record.log(self.step, lr=float(rate))
+            self._store(lambda: self._record.log(self.step, lr=float(rate)))
         self._weights.before_step()
 
     def _after_step(self, *_: Any) -> None:
@@ -274,17 +304,20 @@ class Probe:
     def _finish_step(self) -> None:
         if self.optimizer is None and "parameter" in self._options.signals:
             self._weights.measure_values()
-        forward = self._forward
-        if forward.finish():
-            if forward.breaks:
-                self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
-            if forward.saturation:
-                self._record.set_meta("saturation_maps", forward.saturation)
+        first = self._forward.finish()
         if not self._merge_ranks or merge_over_ranks(self._current):
-            self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
-        self._record.commit(every=0.5)
+            self._store(lambda: self._write(first))
         self.samples += 1
         self._advance()
+
+    def _write(self, first: bool) -> None:
+        forward = self._forward
+        if first and forward.breaks:
+            self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
+        if first and forward.saturation:
+            self._record.set_meta("saturation_maps", forward.saturation)
+        self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
+        self._record.commit(every=0.5)
 
     def _advance(self) -> None:
         self.step += 1
@@ -299,6 +332,18 @@ class Probe:
         self._current = self._forward.step = self._weights.step = step
 
     # ---- failing -------------------------------------------------------------------------------------------
+
+    def _store(self, write: Callable[[], None]) -> None:
+        """Writes, if that has not failed before. Where ranks are merged, a failure ends the writing and not the
+        measuring: the other ranks would wait for this one in merge_over_ranks."""
+        if self._unwritable:
+            return
+        try:
+            write()
+        except RecordError as error:
+            if self.strict or not self._merge_ranks:
+                raise
+            self._warn(error)
 
     def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
         """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
@@ -329,15 +374,18 @@ class Probe:
     def _give_up(self, error: Exception) -> None:
         self._remove_hooks()
         self._begin(Step(self.step, self.samples))
-        with contextlib.suppress(Exception):  # the record may be what failed: a full disk, say
-            self._writer.drain()
-            self._record.commit()
-        if isinstance(error, sqlite3.Error):
-            why = f"the record {self._record.path or '(temporary)'} cannot be written: {error}."
-        elif isinstance(error, InputError):
-            why = f"{error}."
-        else:
-            why = f"{type(error).__name__}: {error}. This is a defect of unitgain; please report it."
+        if not isinstance(error, RecordError):
+            with contextlib.suppress(Exception):
+                self._write_pending()
+        self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if isinstance(error, RecordError):
+            self._unwritable = True
+        if self._warned:
+            return
+        self._warned = True
+        why = reason(error)
         warnings.warn(
-            f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=3
+            f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=4
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,18 @@ from .dataflow import Origin, union
 from .functions import Activation
 
 _MOST_CHANNELS = 64
+
+
+def unique_name(label: str, path: str, paths: Container[str]) -> str:
+    """A site's name: its label, or where that is another module's path too, the label and whose site it is. So no
+    two of a model's inputs and activations have one name. path: of the module that it belongs to; paths: all.
+
+    >>> unique_name("input", "", {"fc"}), unique_name("input", "", {"input", "fc"}), unique_name("fc", "fc", {"fc"})
+    ('input', 'input (of the model)', 'fc')
+    >>> unique_name("fc#2", "fc", {"fc", "fc#2"})
+    'fc#2 (of fc)'
+    """
+    return f"{label} (of {path or 'the model'})" if label != path and label in paths else label
 
 
 @dataclass
@@ -34,6 +46,11 @@ class Draft:
     sources: tuple[str, ...] = ()
     selected: bool = True
     attributes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def of_module(self) -> bool:
+        """Whether it is a module's output, not a function's or an attached tensor."""
+        return "parameters" in self.attributes
 
     @classmethod
     def of_tensor(

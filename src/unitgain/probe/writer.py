@@ -248,10 +248,10 @@ def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
 def _owner(path: str, drafts: Mapping[str, Draft]) -> Draft | None:
     """The first site of the module at path, or of the nearest module above it (attention's inner projections)."""
     while True:
-        name = path or "output"
-        if name in drafts and drafts[name].path == path:
-            return drafts[name]
-        inside = next((d for d in drafts.values() if d.path == path and path), None)
+        if path in drafts:
+            return drafts[path]
+        # of the model itself not a function or an attached tensor, but its output
+        inside = next((d for d in drafts.values() if d.path == path and (path or d.of_module)), None)
         if inside is not None:
             return inside
         if not path:

@@ -140,22 +140,21 @@ class _Norm:
         self.gain, self.shift = module.weight.detach(), module.bias.detach()
         self.running_mean, self.running_var = module.running_mean, module.running_var
         self.momentum, self.eps, self.size = module.momentum, module.eps, size
-        self.of_std = isinstance(module, UnbiasedBatchNorm1d)  # it averages the std, not the variance
-        self.n = size - 1 if self.of_std else size
+        # the lecture's averages the std, torch's the variance
+        self.running_std = module.running_std if isinstance(module, UnbiasedBatchNorm1d) else None
+        self.n = size if self.running_std is None else size - 1
         self.x, self.out = layer.z.new_empty(2, size, wide).unbind(0)
         self.mean, self.inverse, self.d_mean, self.d_gain = layer.z.new_empty(4, wide).unbind(0)
         self.each = layer.z.new_full((size,), 1 / size)
         self.each_n = layer.z.new_full((size,), 1 / self.n)
-        self.spread = self.running_var  # its running average: the std from begin to end, if of_std
 
     def begin(self) -> None:
-        """From the module anew at the start of each run: a run that was interrupted between two has the same bits."""
-        if self.of_std:
-            self.spread = self.running_var.sqrt()
+        if isinstance(self.module, UnbiasedBatchNorm1d):
+            self.module.follow_running_var()
 
     def end(self, steps: int) -> None:
-        if self.of_std:
-            torch.square(self.spread, out=self.running_var)
+        if self.running_std is not None:
+            torch.square(self.running_std, out=self.running_var)
         assert self.module.num_batches_tracked is not None
         self.module.num_batches_tracked.add_(steps)
 
@@ -168,10 +167,10 @@ class _Norm:
         torch.rsqrt(variance + self.eps if self.eps else variance, out=self.inverse)
         x.mul_(self.inverse)
         self.running_mean.lerp_(self.mean, self.momentum)
-        if self.of_std:
-            self.spread.lerp_(self.inverse.reciprocal(), self.momentum)
+        if self.running_std is not None:
+            self.running_std.lerp_(self.inverse.reciprocal(), self.momentum)
         else:
-            self.spread.lerp_(variance.mul_(self.size / (self.size - 1)), self.momentum)
+            self.running_var.lerp_(variance.mul_(self.size / (self.size - 1)), self.momentum)
         return torch.addcmul(self.shift, x, self.gain, out=self.out)
 
     def backward(self, d: Tensor, k: float) -> Tensor:

@@ -1,11 +1,18 @@
 """A run's folder, which holds all results of a training: settings, measurements, weights, plots.
 
 config.json            recipe, settings, versions, machine
+metrics.json           the final metrics
+weights.safetensors    the trained model; of nf-vs-bn, the one trained last
+
+of recipes that record their training, all but nf-vs-bn:
+
 record.sqlite          losses, learning rates, metrics, statistics of every measured step
 checkpoints/           for --resume
-metrics.json           the final metrics
-weights.safetensors    the trained model
 plots/                 loss.png, updates.png, ...
+
+of nf-vs-bn, which compares many trainings:
+
+trainings.json         those that are finished; --resume skips them
 """
 
 from __future__ import annotations
@@ -108,6 +115,32 @@ class RunFolder:
     @property
     def weights(self) -> Path:
         return self.path / "weights.safetensors"
+
+    @property
+    def trainings(self) -> Path:
+        return self.path / "trainings.json"
+
+    def contents(self) -> list[str]:
+        """The names of what the folder has beside config.json: "record", "weights", "plots" ..."""
+        paths = {
+            "record": self.record, "checkpoints": self.checkpoints, "trainings": self.trainings,
+            "weights": self.weights, "metrics": self.path / "metrics.json", "plots": self.path / "plots",
+        }  # fmt: skip
+        return [
+            name for name, path in paths.items() if path.is_file() or (path.is_dir() and any(path.iterdir()))
+        ]
+
+    def saved(self) -> str:
+        """Where a run that was interrupted will continue, as a clause of a sentence."""
+        from ..train import checkpoint
+
+        if self.trainings.is_file():
+            done = len(json.loads(self.trainings.read_text(encoding="utf-8"))["scores"])
+            return f"{done} training{'s are' if done != 1 else ' is'} finished"
+        last = next(reversed(checkpoint.list_folder(self.checkpoints)), None)
+        if last is None:
+            return "no checkpoint yet"
+        return f"the last checkpoint is of step {checkpoint.steps_of(last)}"
 
     def write_json(self, name: str, value: Mapping[str, Any]) -> None:
         """Whole or not at all: a process may be killed at any moment."""

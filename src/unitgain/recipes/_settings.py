@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
-from types import UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
 from .._base import InputError, did_you_mean
-from ..targets import parse_settings
+from ..targets import WRONG, fit, in_words, literal, parse_settings, read
 
 Config = TypeVar("Config")
 
@@ -42,14 +41,18 @@ def from_text(config: Config, pairs: Sequence[str], presets: Mapping[str, Config
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """config with these fields replaced; InputError as from_text."""
+    """config with these fields replaced, texts read as a person's; InputError as from_text."""
     hints = get_type_hints(type(config))
     checked = {}
     for key, value in values.items():
         if key not in hints or key == "preset":
             known = [name for name in hints if name != "preset"]
             raise InputError(f"--set {key}: there is no such setting{did_you_mean(key, known, most=40)}")
-        checked[key] = _fitted(key, value, hints[key])
+        fitted = read(value, hints[key]) if isinstance(value, str) else fit(value, hints[key])
+        if fitted is WRONG:
+            shown = literal(value) if isinstance(value, str) else value
+            raise InputError(f"--set {key}={shown!r}: expected {in_words(hints[key])}")
+        checked[key] = fitted
     return dataclasses.replace(config, **checked)  # type: ignore[type-var]
 
 
@@ -90,47 +93,8 @@ def from_json(kind: type[Config], values: Mapping[str, Any]) -> Config:
     unknown = next((key for key in values if key not in hints), None)
     if unknown is not None:
         raise InputError(f"{unknown}: there is no such setting{did_you_mean(unknown, hints, most=40)}")
-    return kind(**{key: _fitted(key, value, hints[key]) for key, value in values.items()})
-
-
-def _fitted(key: str, value: Any, hint: Any) -> Any:
-    """The value in the type of its field: 1 for a float becomes 1.0, a list for a tuple a tuple."""
-    fitted = _fit(value, hint)
-    if fitted is _WRONG:
-        raise InputError(f"--set {key}={value!r}: expected {_in_words(hint)}")
-    return fitted
-
-
-_WRONG = object()
-
-
-def _fit(value: Any, hint: Any) -> Any:
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        fits = [fit for fit in (_fit(value, option) for option in inside) if fit is not _WRONG]
-        return fits[0] if fits else _WRONG
-    if origin is Literal:
-        return value if value in inside else _WRONG
-    if origin is tuple:
-        if isinstance(value, int) and not isinstance(value, bool):
-            value = (value,)
-        items = [_fit(item, inside[0]) for item in value] if isinstance(value, (list, tuple)) else [_WRONG]
-        return _WRONG if any(item is _WRONG for item in items) else tuple(items)
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return str(value)
-    exact = isinstance(value, hint) if hint is not type(None) else value is None
-    return value if exact and (hint is bool or not isinstance(value, bool)) else _WRONG
-
-
-def _in_words(hint: Any) -> str:
-    origin, inside = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return " or ".join(_in_words(option) for option in inside)
-    if origin is Literal:
-        return "one of " + ", ".join(str(option) for option in inside)
-    if origin is tuple:
-        return f"a list of which each is {_in_words(inside[0])}, like [16, 32]"
-    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text", type(None): "none"}
-    return words.get(hint, str(hint))
+    fitted = {key: fit(value, hints[key]) for key, value in values.items()}
+    for key, value in fitted.items():
+        if value is WRONG:
+            raise InputError(f"{key}: {values[key]!r} is not {in_words(hints[key])}")
+    return kind(**fitted)

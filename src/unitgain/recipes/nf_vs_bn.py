@@ -35,7 +35,6 @@ from ._small_resnet import SmallResNet
 
 Net = Literal["batchnorm", "normfree"]
 NETS: tuple[Net, ...] = ("batchnorm", "normfree")
-_LAST = "last.safetensors"  # the weights of the network trained last, for a resumed run
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
 Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 
@@ -110,8 +109,8 @@ def train(
     train_set, test_set = read_data(config)
     scores: dict[str, list[float]] = _finished(run) if resume else {}
     model: nn.Module = SmallResNet("normfree", config.channels, config.depths, alpha=config.alpha)
-    if run is not None and (run.path / _LAST).is_file() and list(scores)[-1:] == [_last_key(config)]:
-        model.load_state_dict(load_file(run.path / _LAST))  # everything has been trained
+    if run is not None and run.weights.is_file() and list(scores)[-1:] == [_last_key(config)]:
+        model.load_state_dict(load_file(run.weights))  # everything has been trained
     for batch_size, examples in zip(config.batch_sizes, config.examples):
         for seed in config.seeds:
             for net in NETS:
@@ -127,8 +126,8 @@ def train(
                     f"(exact statistics {score.exact_accuracy:.2f}%) in {score.seconds:.0f} s"
                 )
                 if run is not None:
-                    run.write_weights(model, _LAST)
-                    run.write_json("trainings.json", {"scores": scores})
+                    run.write_weights(model, run.weights.name)
+                    run.write_json(run.trainings.name, {"scores": scores})
     metrics = summarize(config, scores)
     return Outcome("nf-vs-bn", config, model, metrics, sum(s[2] for s in scores.values()))
 
@@ -251,10 +250,9 @@ def _last_key(config: NfVsBnConfig) -> str:
 def _finished(run: RunFolder | None) -> dict[str, list[float]]:
     import json
 
-    path = None if run is None else run.path / "trainings.json"
-    if path is None or not path.exists():
+    if run is None or not run.trainings.exists():
         return {}
-    return json.loads(path.read_text(encoding="utf-8"))["scores"]
+    return json.loads(run.trainings.read_text(encoding="utf-8"))["scores"]
 
 
 RECIPE = Recipe(

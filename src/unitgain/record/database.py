@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -130,6 +131,15 @@ def reading(method: _Method) -> _Method:
             ) from error
 
     return guarded  # type: ignore[return-value]
+
+
+@contextlib.contextmanager
+def writing(path: str | None) -> Iterator[None]:
+    """Errors of SQLite while a record is written, with the record's name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RecordError(f"record {path or '(temporary)'}: cannot be written: {error}") from error
 
 
 def _is_truncated(path: str) -> bool:

@@ -24,6 +24,7 @@ from .database import (
     open_new,
     reading,
     sql_float,
+    writing,
 )
 from .frame import Frame
 from .histogram import Histogram
@@ -38,7 +39,8 @@ class Record:
     Record.load(path)     opens an existing file for reading
 
     Raises InputError for a path that cannot be written and when a loaded record is written to, RecordError for a
-    file that is not a record, is damaged, or was written by a newer version.
+    file that is not a record, is damaged, or was written by a newer version, and when SQLite cannot write (the disk is
+    full, another process has locked the file).
 
     >>> record = Record()
     >>> site = record.add_site("activation", "fc1", module="Linear", shape=(32, 100), channel_axis=1)
@@ -88,8 +90,9 @@ class Record:
         record._lock = lock(os.fspath(path))
         try:
             record._connection = open_new(record.path)
-            for table in ("scalar", "histogram", "metric"):
-                record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
+            with writing(record.path):
+                for table in ("scalar", "histogram", "metric"):
+                    record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
             record._read_sites()
             record.commit()
         except BaseException:
@@ -210,7 +213,8 @@ class Record:
             raise InputError(
                 f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
             )
-        self._connection.executemany(sql, rows)
+        with writing(self.path):
+            self._connection.executemany(sql, rows)
 
     def commit(self, every: float = 0.0) -> None:
         """Makes what was added visible to other processes and safe from a crash of this one.
@@ -219,7 +223,8 @@ class Record:
         """
         now = time.monotonic()
         if now - self._last_commit >= every:
-            self._connection.commit()
+            with writing(self.path):
+                self._connection.commit()
             self._last_commit = now
 
     def close(self) -> None:
@@ -227,22 +232,26 @@ class Record:
         if self._closed:
             return
         self._closed = True
-        if not self._read_only:
-            self._connection.commit()
-        self._connection.close()
-        self._release()
+        try:
+            if not self._read_only:
+                with writing(self.path):
+                    self._connection.commit()
+        finally:
+            self._connection.close()
+            self._release()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copies the record into a new file at path; overwrite=True replaces a record that is there."""
         if not self._read_only:
-            self._connection.commit()
+            self.commit()
         if overwrite and self.path is not None and os.path.exists(path) and os.path.samefile(path, self.path):
             raise InputError(f"record {self.path}: it cannot be saved over itself")
         with lock(os.fspath(path)):
             make_room(os.fspath(path), overwrite)
             target = open_new(os.fspath(path))
             try:
-                self._connection.backup(target)
+                with writing(os.fspath(path)):
+                    self._connection.backup(target)
             finally:
                 target.close()
 

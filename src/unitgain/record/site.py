@@ -42,7 +42,8 @@ class Site:
     name          activations and their gradients: the module's path ("layers.0.conv"), "#2" for its second
                   call in one pass, ":tanh" for a function called inside it ("block:tanh"), "[1]" or "[key]"
                   for further outputs. Parameters, their gradients and updates: the parameter's name.
-                  Inputs: "input", "input[1]" or "input[key]".
+                  Inputs: "input", "input[1]" or "input[key]". Where such a name is another module's path, it
+                  is followed by whose it is: "input (of the model)"; activations and inputs have no name twice.
     position      execution order: activations and gradients share the position of the forward call;
                   parameters take that of the module call that uses them
     module        type name of the module ("Conv2d") or function ("tanh")

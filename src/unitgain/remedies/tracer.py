@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .._base import InputError
 from ..probe import modules
 from ..probe.dataflow import Dataflow, Origin, Origins, tensors_in, union
+from ..probe.sites import unique_name
 from .wiring import Elementwise, Node, Wiring, activation_of
 
 _PARAMETER = "parameter:"
@@ -43,6 +44,7 @@ class Tracer:
         self._flow = _Flow(self._origins, self._saw_function)
         self._stack: list[tuple[str, nn.Module, bool]] = []
         self._calls: dict[str, int] = {}
+        self._paths = {path for path, *_ in modules.walk(model)}
         self._names = {id(p): n for n, p in model.named_parameters(remove_duplicate=True)}
         self._activations = {
             id(m): f for _, m, leaf, _ in modules.walk(model) if leaf and (f := activation_of(m)) is not None
@@ -66,7 +68,7 @@ class Tracer:
         self._stack.clear()
         self._calls.clear()
         for number, tensor in enumerate(tensors_in(inputs)):
-            name = "input" if number == 0 else f"input[{number}]"
+            name = unique_name("input" if number == 0 else f"input[{number}]", "", self._paths)
             self.wiring.add(Node(name, "", "input", "data", 0, shape=tuple(tensor.shape)))
             self._origins[tensor] = Origin((name,), True)
         for parameter in self.model.parameters():
@@ -105,7 +107,8 @@ class Tracer:
             call = self._calls[path] = self._calls.get(path, 0) + 1
             function = self._activations.get(id(module))
             node = Node(
-                name=(path or "output") + (f"#{call}" if call > 1 else ""), path=path, call=call,
+                name=unique_name((path or "output") + (f"#{call}" if call > 1 else ""), path, self._paths),
+                path=path, call=call,
                 role="activation" if function is not None else modules.role(module),
                 label=_label(function, type(module).__name__), position=len(self.wiring.nodes), module=module,
                 function=function, subtracts_mean=modules.subtracts_mean(module), shape=tuple(first.shape),
@@ -138,7 +141,8 @@ class Tracer:
             if role == "activation":
                 function = _bound(self._flow.current, args, kwargs)
             node = Node(
-                name=base + (f"#{call}" if call > 1 else ""), path=path, call=call, role=role,
+                name=unique_name(base + (f"#{call}" if call > 1 else ""), path, self._paths), path=path, call=call,
+                role=role,
                 label=_label(function, name), position=len(self.wiring.nodes), function=function,
                 subtracts_mean={"batch_norm": "channel", "layer_norm": "layer", "group_norm": "group"}.get(name),
                 shape=tuple(tensor.shape), parameters=parameters, **wired,

@@ -22,7 +22,7 @@ from ..record import Record
 from ..rules import Diagnosis, Finding
 from .html_data import chart_data
 from .json_report import plain
-from .layers import Layer, layers_of, reported_step, site_of_finding
+from .layers import Layer, key_of_finding, layers_of, reported_step
 from .terminal import heading_parts
 from .text import count, label, number, percent, shape_text, shorten, value_text
 
@@ -123,8 +123,9 @@ def _repair(repair: FixReport | None) -> str:
 def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> str:
     if not diagnosis.findings:
         return '<p class="muted">No findings.</p>'
-    numbers = {layer.name: layer.number for layer in layers}
-    return "\n".join(_finding(f, numbers.get(site_of_finding(record, f))) for f in diagnosis.findings)
+    numbers = {layer.key: layer.number for layer in layers}
+    rows = [(f, key_of_finding(record, f)) for f in diagnosis.findings]
+    return "\n".join(_finding(f, numbers.get(key) if key else None) for f, key in rows)
 
 
 def _finding(finding: Finding, layer: int | None) -> str:

@@ -38,13 +38,12 @@ def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = 
     """What page/charts.js draws; see the keys there. before: of a repair, the record of the sick model."""
     now = reported_step(record)
     steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
-    numbers = {layer.name: layer.number for layer in layers}
     return {
         "layers": [_layer(layer) for layer in layers],
         "steps": steps,
         "now": steps.index(now),
         "depth": [_depth(record, step) for step in steps],
-        "histograms": [_histograms(record, step, numbers) for step in steps],
+        "histograms": [_histograms(record, step, layers) for step in steps],
         "parameters": _parameters(record, layers, steps),
         "before": _before(before, layers) if before is not None else None,
         "measures": MEASURES,
@@ -56,7 +55,7 @@ def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = 
 def _layer(layer: Layer) -> dict[str, Any]:
     return {
         "name": printable(layer.name),
-        "key": layer.name,  # as the saturation maps call it
+        "key": layer.name if layer.site.kind == "activation" else "",  # as the saturation maps call it
         "module": printable(layer.site.module),
         "shape": shape_text(layer.site.shape),
         "severity": layer.severity,
@@ -79,16 +78,17 @@ def _depth(record: Record, step: int) -> dict[str, Any]:
 
 def _before(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
     """Scale over depth of the model as it came, at the places of the layers as they are now."""
-    old = {layer.name: layer for layer in layers_of(record)}
-    found = [old.get(layer.name) for layer in layers]
+    old = {layer.key: layer for layer in layers_of(record)}
+    found = [old.get(layer.key) for layer in layers]
     return {
         "std": [short(layer.values.get("std")) if layer else None for layer in found],
         "gradient": [short(layer.gradient.get("rms")) if layer else None for layer in found],
     }
 
 
-def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str, Any]:
+def _histograms(record: Record, step: int, layers: Sequence[Layer]) -> dict[str, Any]:
     """{kind: {"low": first power of two, "share": per bin, per layer, in thousandths}}."""
+    numbers = _numbers(layers)
     found: dict[str, Any] = {}
     for kind in ("activation", "gradient"):
         kept = [
@@ -97,14 +97,19 @@ def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str,
             if h.site in numbers and h.counts.sum()
         ]
         if kept:
-            found[kind] = _share(kept, numbers)
+            found[kind] = _share(kept, numbers, len(layers))
     return found
 
 
-def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]:
+def _numbers(layers: Sequence[Layer]) -> dict[str, int]:
+    """{activation's name: the layer's number}."""
+    return {layer.name: layer.number for layer in layers if layer.site.kind == "activation"}
+
+
+def _share(kept: Sequence[Histogram], numbers: dict[str, int], columns: int) -> dict[str, Any]:
     bins = len(kept[0].counts)
     share: list[list[int | None]] = [
-        [None] * len(numbers) for _ in range(bins)
+        [None] * columns for _ in range(bins)
     ]  # (bins, layers), None: no histogram
     used = set()
     for h in kept:
@@ -117,7 +122,7 @@ def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]
 
 def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -> dict[str, Any]:
     """Weights (tensors of two axes and more) with the number of the layer that uses them."""
-    numbers = {layer.name: layer.number for layer in layers}
+    numbers = _numbers(layers)
     weights = [s for s in record.sites("parameter") if len(s.shape) > 1]
     places = sorted((layer.site.position, layer.number) for layer in layers)
     rows = []
@@ -158,15 +163,16 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
             out.append(row)
         return out
 
-    sites = [(layer.site.kind, layer.name) for layer in layers]
     main = main_parameters(record)
-    weights = [(main[layer.name], layer.number) for layer in layers if layer.name in main]
+    weights = [(main[name], number) for name, number in _numbers(layers).items() if name in main]
     weights = [
         (name, n) for name, n in weights if (site := record.site("update", name)) and len(site.shape) > 1
     ]
     result["steps"] = chosen
+    sites = [layer.key for layer in layers]
     result["std"], result["mean"] = table(sites, "std"), table(sites, "mean")
-    result["gradient"] = table([("gradient", layer.name) for layer in layers], "rms")
+    names = [layer.name if layer.site.kind == "activation" else "" for layer in layers]
+    result["gradient"] = table([("gradient", name) for name in names], "rms")
     result["update"] = table([("update", name) for name, _ in weights], "ratio")
     result["update_layers"] = [number for _, number in weights]
     return result

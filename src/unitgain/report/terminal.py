@@ -199,9 +199,7 @@ def _not_judged(abstained: Mapping[str, str], width: int, page: str | None) -> T
     ordered = sorted(groups.items(), key=lambda group: ("UG302" not in group[1], -len(group[1])))
     title, text = "Not judged  ", ""
     why = (
-        f"(see {shorten(printable(os.path.basename(page)), 40)})"
-        if page
-        else "(why: --html FILE or report.save)"
+        f"(see {shorten(printable(os.path.basename(page)), 40)})" if page else "(why: --html or report.save)"
     )
     for given in range(len(ordered), -1, -1):
         parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
@@ -290,9 +288,9 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
 def compared(before: Record, after: Record, width: int) -> Iterator[RenderableType]:
     """Two measurements of one network side by side: every layer's scale before and after."""
     rows = layers_of(after)
-    old = {layer.name: layer for layer in layers_of(before)}
+    old = {layer.key: layer for layer in layers_of(before)}
     shown = choose(rows, Peers.of(rows), MAX_ROWS // 2)
-    decades = _decades_shown([*shown, *(old[layer.name] for layer in shown if layer.name in old)])
+    decades = _decades_shown([*shown, *(old[layer.key] for layer in shown if layer.key in old)])
     bar_width = 21 if width >= 110 else 15
     yield Text.assemble(
         ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")
@@ -305,7 +303,7 @@ def compared(before: Record, after: Record, width: int) -> Iterator[RenderableTy
         table.add_column(name, justify="right", no_wrap=True, min_width=8)
         table.add_column(_axis(bar_width, decades), width=bar_width, no_wrap=True)
     for layer in shown:
-        was = old[layer.name].values.get("std") if layer.name in old else None
+        was = old[layer.key].values.get("std") if layer.key in old else None
         now = layer.values.get("std")
         table.add_row(
             Text(str(layer.number), style="dim"),

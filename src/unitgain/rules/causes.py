@@ -32,8 +32,18 @@ def _is_error(cause: Finding, effect: Finding, view: View) -> bool:
 
 
 def _still_trains(cause: Finding, effect: Finding, view: View) -> bool:
-    """A loss that is lost is what matters, and stands for itself."""
-    return cause.severity == "error" and lost(view) is None
+    """A loss that is lost is what matters, and stands for itself; of a rehearsal, which was to show that, the rate
+    of its first steps is."""
+    return view.rehearsal or (cause.severity == "error" and lost(view) is None)
+
+
+def _was_there_before(cause: Finding, effect: Finding, view: View) -> bool:
+    """What a check finds in the first pass is the cause of what its rehearsal then does."""
+    return view.rehearsal and cause.severity == "error"
+
+
+def _came_with_it(cause: Finding, effect: Finding, view: View) -> bool:
+    return cause.severity == "error" and not view.rehearsal
 
 
 def _grown_before(cause: Finding, effect: Finding, view: View) -> bool:
@@ -133,7 +143,7 @@ def _arrives_as_zero(cause: Finding, effect: Finding, view: View) -> bool:
 
 def _ended_not_finite(cause: Finding, effect: Finding, view: View) -> bool:
     """The run had finite losses before, so whatever is not finite at its end came with them."""
-    return math.isnan(float(cause.evidence.get("last", 0.0)))
+    return not view.rehearsal and math.isnan(float(cause.evidence.get("last", 0.0)))
 
 
 def _comes_after(cause: Finding, effect: Finding, view: View) -> bool:
@@ -191,8 +201,9 @@ EXPLAINS: tuple[tuple[str, str, Condition], ...] = (
     ("UG303", "UG402", _weights_are_large),
     ("UG101", "UG505", _always),
     ("UG501", "UG504", _still_trains),
+    *((code, "UG504", _was_there_before) for code in ("UG202", "UG302", "UG607", "UG201")),
     ("UG504", "UG306", _ended_not_finite),
-    *(("UG504", code, _is_error) for code in ("UG303", "UG502")),
+    *(("UG504", code, _came_with_it) for code in ("UG303", "UG502")),
     ("UG504", "UG405", _ended_not_finite),
     # residual streams, copies of units and scale of weights: what is more particular comes first
     ("UG607", "UG302", _always),

@@ -13,7 +13,7 @@ import numpy as np
 from .catalogue import CATALOGUE
 from .entry import Entry
 from .finding import Finding
-from .view import CannotJudge, View, show
+from .view import CannotJudge, View, plural, show
 
 _NORMAL = 1.4826  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = 1.2533  # a median's standard error over a mean's
@@ -41,6 +41,8 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     end = _finite(losses)
     if end == 0:
         raise CannotJudge("the first recorded loss is not finite")
+    if view.rehearsal and any(gradient.broken for gradient in view.parameter_gradients):
+        raise CannotJudge("gradients were not finite before the first step was rehearsed")
     vanished = end < len(losses)
     course = _course(losses[:end], entry)
     best = int(np.argmin(course.levels))
@@ -53,9 +55,11 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     rise = last - lowest
     least = max(entry.limit("noise") * course.error, entry.limit("rise") * max(fall, abs(lowest)))
     if gone is None and rise <= least:
+        if view.rehearsal and losses.max() > entry.limit("far") * losses[0] > 0:
+            yield _leap(view, steps, losses, last, entry)
         return
     around = steps[0] if at_once else _middle(steps, course, best)
-    if gone is not None and (rise <= least or len(losses) < entry.limit("steps")):
+    if gone is not None and (rise <= least or len(losses) < _least(view, entry)):
         # too sudden or too early for windows: single losses say it
         began, best = gone - 1, int(np.argmin(losses[:gone]))
         first, lowest, last, around = losses[0], losses[best], losses[end - 1], steps[best]
@@ -68,10 +72,11 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     what = _changed(view, steps, losses, began, entry)
     to = "is not finite" if vanished else f"is {show(last)}"
     when = f"at step {steps[end]}" if vanished and np.isfinite(losses[-1]) else "at the end"
+    subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
     yield entry.finding(
         "error" if worse else "warning",
         what.get("site"),
-        f"the loss {to} {when} after {show(lowest)} around step {around}; it left at step "
+        f"{subject} {to} {when} after {show(lowest)} around step {around}; it left at step "
         f"{steps[began]}{_told(what)}",
         evidence={
             "began": int(steps[began]),
@@ -86,13 +91,45 @@ def loss_diverging(view: View) -> Iterator[Finding]:
     )
 
 
+def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float, entry: Entry) -> Finding:
+    """Steps on one batch that first lead far up, and then perhaps down again: they were too large."""
+    top, first = int(np.argmax(losses)), float(losses[0])
+    what = _changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1), entry)
+    return entry.finding(
+        "error" if last > first else "warning",
+        what.get("site"),
+        f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
+        f"{show(last)} in the end{_told(what)}",
+        evidence={"first": first, "highest": float(losses[top]), "last": last, **what},
+        cause=_cause(what),
+        remedy=_remedy(what, entry),
+    )
+
+
 def lost(view: View) -> int | None:
-    """The first step of a training run whose loss, and every later one, is not finite or far above the first; what
-    was measured from there on is of a wrecked network. None: there is none."""
+    """The first step of a run or a rehearsal whose loss, and every later one, is not finite or far above the first;
+    what was measured from there on is of a wrecked network. None: there is none."""
     gone = _gone(view)
     steps, losses = view.losses
     recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
     return None if gone is None or recovered else int(steps[gone])
+
+
+def no_progress(view: View) -> str | None:
+    """Why a rehearsal does not show that training works: its loss does not fall. None if it falls, or there is none."""
+    entry, losses = CATALOGUE["UG504"], view.losses[1]
+    if not view.rehearsal or len(losses) < 2 or losses[0] == 0:
+        return None
+    steps = len(losses) - 1
+    last = float(np.median(losses[-max(1, len(losses) // 4) :]))
+    least = entry.limit("progress") * abs(losses[0]) if steps >= entry.limit("rehearsal") else 0.0
+    if losses[0] - last > least:
+        return None
+    few = "" if steps >= entry.limit("rehearsal") else f"; rehearse {entry.limit('rehearsal'):g} to see more"
+    return (
+        f"the loss does not fall in the rehearsal ({show(losses[0])} at first, {show(last)} after "
+        f"{plural(steps, 'step')}{few})"
+    )
 
 
 def hockey_stick(view: View) -> Iterator[Finding]:
@@ -130,13 +167,18 @@ def hockey_stick(view: View) -> Iterator[Finding]:
 
 def _curve(view: View, entry: Entry, short_too: bool = False) -> tuple[np.ndarray, np.ndarray]:
     steps, losses = view.losses
-    if not view.training:
-        raise CannotJudge("only training runs have a loss curve")
-    if len(losses) < entry.limit("steps") and not short_too:
-        raise CannotJudge(
-            f"too few steps were recorded: needs {entry.limit('steps'):g} losses, there are {len(losses)}"
-        )
+    if not (view.training or view.rehearsal):
+        raise CannotJudge("only training runs and rehearsals have a loss curve")
+    least = _least(view, entry)
+    if len(losses) < least and not short_too:
+        raise CannotJudge(f"too few steps were recorded: needs {least:g} losses, there are {len(losses)}")
     return steps, losses
+
+
+def _least(view: View, entry: Entry) -> float:
+    """Losses that a curve needs; a rehearsal's are all of one batch."""
+    rehearsed = view.rehearsal and "rehearsed" in entry.thresholds
+    return entry.limit("rehearsed" if rehearsed else "steps")
 
 
 def _finite(losses: np.ndarray) -> int:
@@ -148,13 +190,13 @@ def _finite(losses: np.ndarray) -> int:
 def _gone(view: View) -> int | None:
     """Index of the loss that `lost` is about."""
     losses, entry = view.losses[1], CATALOGUE["UG504"]
-    if not view.training or not len(losses):
+    if not (view.training or view.rehearsal) or not len(losses):
         return None
     end = _finite(losses)
     if end == 0:
         return 0
     far = losses[:end] > entry.limit("far") * losses[0] if losses[0] > 0 else np.zeros(end, dtype=bool)
-    ending = max(int(entry.limit("ending")), end // 5)
+    ending = max(1 if view.rehearsal else int(entry.limit("ending")), end // 5)
     if end < len(losses) or (end > ending and far[-ending:].all()):
         return int(np.nonzero(~far)[0][-1]) + 1
     return None
@@ -251,4 +293,4 @@ def _remedy(what: dict[str, Any], entry: Entry) -> str:
     return entry.action
 
 
-__all__ = ["Course", "hockey_stick", "loss_diverging", "lost"]
+__all__ = ["Course", "hockey_stick", "loss_diverging", "lost", "no_progress"]

@@ -34,6 +34,7 @@ RULES: dict[str, Rule] = {
     "UG102": loss.constant_output,
     "UG103": loss.double_softmax,
     "UG104": loss.loss_not_finite,
+    "UG107": loss.target_broadcast,
     "UG201": inputs.input_not_normalized,
     "UG202": inputs.input_not_finite,
     "UG301": scale.vanishing_activations,
@@ -114,6 +115,9 @@ def _verdict(
         return "sick", f"sick: {', '.join(parts)}"
     if not view.activations:
         return "unknown", f"cannot tell: {_missing(view, abstained)}"
+    stalled = curves.no_progress(view) if "UG504" in codes else None
+    if stalled is not None:
+        return "unknown", f"cannot tell: {stalled}"
     if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
@@ -121,6 +125,8 @@ def _verdict(
         notes.append("no gradient was measured")
     if {"UG301", "UG302"} <= codes & set(abstained):
         notes.append(f"scale over depth not judged: {abstained['UG302']}")
+    if view.rehearsal and "UG504" in abstained:
+        notes.append(f"the rehearsed loss not judged: {abstained['UG504']}")
     if _unseen(view):
         notes.append("the inside of recurrent layers is not seen")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")

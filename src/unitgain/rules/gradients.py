@@ -85,10 +85,13 @@ def no_gradient(view: View) -> Iterator[Finding]:
     trainable = [p for p in view.parameters if p.site.attributes.get("trainable", True)]
     if not trainable:
         raise CannotJudge("no trainable parameter was measured")
+    if view.number("gradients", "of") > 0 and view.number("gradients", "reached") == 0:
+        finding = _nothing_reached(view, trainable)
+        if finding is not None:
+            yield finding
+            return
     if not view.parameter_gradients:
         raise CannotJudge("no gradient was measured")
-    if view.number("loss", "value") == 0:
-        raise CannotJudge("the loss is exactly zero, and so is its gradient")
     silent = _without_gradient(view, trainable)
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for parameter in silent:
@@ -115,6 +118,33 @@ def no_gradient(view: View) -> Iterator[Finding]:
             cause=_CAUSES[reason].format(killer=killer),
             remedy=_REMEDIES[reason].format(killer=killer),
         )
+
+
+def _nothing_reached(view: View, trainable: list[Measured]) -> Finding | None:
+    """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
+    if not view.parameter_gradients:
+        what, reason = "a gradient", "detached"
+        cause = (
+            "The loss does not depend on the parameters in a way that can be differentiated: the outputs were "
+            "detached, computed under torch.no_grad(), or turned into something without a slope (argmax, .item())."
+        )
+    elif view.number("loss", "value") == 0:
+        what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
+        cause = (
+            "The loss is zero whatever the model gives: it is multiplied by zero, no target counts, or every example "
+            "is beyond its margin already."
+        )
+    else:
+        return None
+    return CATALOGUE["UG403"].finding(
+        "error",
+        None,
+        f"none of the {plural(len(trainable), 'trainable parameter')} gets {what}",
+        evidence={"parameters": [p.name for p in trainable][:50], "number": len(trainable), "of": len(trainable),
+                  "share": 1.0, "reason": reason, "killed_by": None},
+        cause=cause,
+        remedy="Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient.",
+    )  # fmt: skip
 
 
 def _size(parameter: Measured) -> int:

@@ -1,4 +1,4 @@
-"""UG101 to UG104: the loss and what goes into it."""
+"""UG101 to UG104 and UG107: the loss and what goes into it."""
 
 from __future__ import annotations
 
@@ -149,6 +149,32 @@ def loss_not_finite(view: View) -> Iterator[Finding]:
         cause=f"{first.name} is the first tensor that is not finite."
         if first
         else "The loss function itself makes it, from finite outputs and the targets.",
+    )
+
+
+def target_broadcast(view: View) -> Iterator[Finding]:
+    """UG107: outputs and targets of different shapes are broadcast, and all compared with all."""
+    compared, target, output = (
+        view.fact(*keys) for keys in (("target", "broadcast"), ("target", "shape"), ("output", "shape"))
+    )
+    if view.fact("loss", "value") is None or not view.fact("target"):
+        raise CannotJudge("no loss of outputs and targets was measured")
+    if not (compared and target and output):
+        return
+    shapes = [tuple(int(n) for n in shape) for shape in (output, target, compared)]
+    same = math.prod(shapes[0]) == math.prod(shapes[1])
+    yield CATALOGUE["UG107"].finding(
+        "error",
+        view.fact("output", "site"),
+        f"outputs of shape {shapes[0]} and targets of shape {shapes[1]} are broadcast to {shapes[2]}: the loss "
+        f"compares {math.prod(shapes[2]):,} pairs where there are {math.prod(shapes[0]):,} outputs",
+        evidence={
+            "output_shape": list(shapes[0]),
+            "target_shape": list(shapes[1]),
+            "compared": list(shapes[2]),
+        },
+        cause="Two shapes that differ only by axes of one are stretched over each other by the rules of broadcasting.",
+        remedy="" if same else "Give targets of the outputs' shape.",
     )
 
 

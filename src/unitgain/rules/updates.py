@@ -104,10 +104,10 @@ def _settled(view: View, code: str) -> tuple[dict[str, float], float, float]:
     repeated = adaptive and not view.training
     least = entry.limit("adaptive_steps")
     few = adaptive and max(len(values) for values in series.values()) < least
-    if few and repeated:
-        raise CannotJudge(f"the first steps of {name} are full-sized; give {least:g} steps or more")
     if few and lost(view) is not None:
         raise CannotJudge(f"the first steps of {name} are full-sized, and the loss left within them")
+    if few and repeated:
+        raise CannotJudge(f"the first steps of {name} are full-sized; give {least:g} steps or more")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
     if not medians:

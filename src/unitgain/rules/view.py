@@ -86,6 +86,7 @@ class View:
         self.facts: dict[str, Any] = meta.get("facts", {})
         self.breaks: list[dict[str, Any]] = meta.get("breaks", [])
         self.training = self.facts.get("mode") == "training"
+        self.rehearsal = bool(self.facts.get("rehearsed_steps"))  # a check that made steps on its one batch
         self.steps = record.steps()
         self.step = self.steps[-1 if self.training else 0] if self.steps else 0
 

@@ -17,7 +17,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from .._base import InputError, described, did_you_mean, printable
+from .settings import argument_types, typed
 
 # folders of libraries: an error message names the last line of code outside of these, which its author can change
 LIBRARIES = (os.path.dirname(os.path.abspath(torch.__file__)),)
@@ -87,28 +88,6 @@ def forward_arguments(model: nn.Module) -> list[str]:
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
 
 
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """--set key=value, any number of times: values are Python literals, or otherwise text.
-
-    >>> parse_settings(["depth=3", "bias=false", "act=relu", "sizes=[1, 2]"])
-    {'depth': 3, 'bias': False, 'act': 'relu', 'sizes': [1, 2]}
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        key = key.strip()
-        if not equals or not key.isidentifier():
-            raise InputError(f"--set {pair!r}: write it as key=value, for example --set num_classes=10")
-        if key in settings:
-            raise InputError(f"--set {pair!r}: {key} is set twice")
-        words = {"true": True, "false": False, "none": None}
-        try:
-            settings[key] = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[key] = text
-    return settings
-
-
 # ---- where models come from --------------------------------------------------------------------------------
 
 
@@ -117,7 +96,8 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
 
     known = list(models.names())
     if target in known:
-        return _make(target, lambda **kw: models.create(target, **kw), settings)
+        types = models.option_types(target)
+        return _make(target, lambda **kw: models.create(target, **kw), settings, types)
     if target.endswith(".py") and os.path.isfile(target):
         names = _top_level_names(target)
         example = f"{target}:{names[0] if names else 'make_model'}"
@@ -286,7 +266,9 @@ def _attribute(target: str, module: ModuleType, dotted: str) -> Any:
     return found
 
 
-def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
+def _make(
+    target: str, source: Any, settings: dict[str, Any], types: Mapping[str, Any] | None = None
+) -> nn.Module:
     if isinstance(source, nn.Module):
         if settings:
             raise InputError(
@@ -301,7 +283,7 @@ def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
         )
     _check_arguments(target, source, settings)
     try:
-        model = source(**settings)
+        model = source(**typed(settings, argument_types(source) if types is None else types))
     except InputError:
         raise
     except (Exception, SystemExit) as error:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from .._base import InputError
-from .._batch.losses import LOSSES, resolve
+from .._batch.losses import check_shapes, resolve
 
 
 def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
@@ -32,15 +32,20 @@ def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
 
 def loss_function(loss: str | Callable[[Any, Any], Tensor] | None) -> Callable[[Any, Any], Tensor] | None:
     """The function that a loss's name stands for, or the one given; None for none."""
-    if loss == "auto":
-        return _auto_loss
-    return LOSSES[loss] if isinstance(loss, str) else loss
+    if not isinstance(loss, str):
+        return loss
 
+    def by_name(outputs: Any, target: Any) -> Tensor:
+        found = resolve(loss, target)
+        assert found is not None
+        name, function = found
+        check_shapes(
+            name, outputs, target
+        )  # refused: nobody means to train on all outputs against all targets
+        return function(outputs, target)
 
-def _auto_loss(outputs: Any, target: Any) -> Tensor:
-    found = resolve("auto", target)
-    assert found is not None
-    return found[1](outputs, target)
+    by_name.__name__ = loss
+    return by_name
 
 
 def own_loss(outputs: Any, loss: Callable[[Any, Any], Tensor] | None, kwargs: Mapping[str, Any]) -> Tensor:

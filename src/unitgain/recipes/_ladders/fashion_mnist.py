@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from ..._base import InputError, say
 from ...data import ImageSplit
-from ...targets import parse_settings
+from ...targets import literal, parse_settings
 from .. import fashion_mnist
 from .._ladder import LadderOptions, LadderResult, Table
 from .._settings import override
@@ -47,7 +47,7 @@ class _Ladder:
                 raise InputError(
                     f"--set {key}: the ladder sets this itself; choose rungs with --set rungs=[3,7]"
                 )
-        chosen = given.pop("rungs", sorted(RUNGS))
+        chosen = literal(given.pop("rungs")) if "rungs" in given else sorted(RUNGS)
         chosen = chosen if isinstance(chosen, list) else [chosen]
         unknown = next((rung for rung in chosen if rung not in RUNGS), None)
         if unknown is not None:

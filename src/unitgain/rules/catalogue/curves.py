@@ -9,7 +9,10 @@ ENTRIES = (
         code="UG504",
         name="loss-diverging",
         rank=28,
-        seen="The recorded training loss ends higher than it has been, by more than its noise, or is NaN or infinite.",
+        seen=(
+            "The recorded training loss, or that of rehearsed steps, ends higher than it has been, by more than its "
+            "noise, or is NaN or infinite."
+        ),
         matters=(
             "What had been learnt is lost, and more steps do not bring it back: the weights have left the region "
             "where steps of this size lead down."
@@ -21,7 +24,9 @@ ENTRIES = (
             "more. The rise is the last window's median minus the lowest one. It began after the last window that was "
             "within half the noise limit of the lowest; the learning rate there, and the site whose activations, "
             "gradients or updates grew most against their median before, are the evidence. An error where the loss is "
-            "not finite or above where it began, otherwise a warning."
+            "not finite or above where it began, otherwise a warning. Rehearsed steps repeat one batch, so that fewer "
+            "of them show a course. A rehearsal whose loss does not fall is no finding, but never healthy either: the "
+            "verdict then is that it cannot be told."
         ),
         thresholds={
             "at_once": Threshold(
@@ -31,8 +36,19 @@ ENTRIES = (
                 40,
                 "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
             ),
-            "far": Threshold(10.0, "times the first loss, above which all losses of the last fifth lie"),
-            "ending": Threshold(3, "losses at least, that this last fifth has: one may be a hard batch"),
+            "rehearsed": Threshold(10, "losses of a rehearsal, that take the place of those 40"),
+            "rehearsal": Threshold(
+                20, "rehearsed steps in which the loss of the batch that is repeated falls"
+            ),
+            "progress": Threshold(0.005, "of the first loss: the least fall in so many steps"),
+            "far": Threshold(
+                10.0,
+                "times the first loss, above which all losses of the last fifth lie, or one of a rehearsal",
+            ),
+            "ending": Threshold(
+                3,
+                "losses at least, that this last fifth has: one may be a hard batch (of a rehearsal one is enough)",
+            ),
             "windows": Threshold(40, "at most; enough to say when, with enough values in each"),
             "noise": Threshold(
                 6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance"

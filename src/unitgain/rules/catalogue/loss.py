@@ -142,4 +142,31 @@ ENTRIES = (
         effect="A finite loss and finite gradients.",
         verify="Check again: the loss is a number.",
     ),
+    Entry(
+        code="UG107",
+        name="target-broadcast",
+        rank=8,
+        seen="Outputs and targets have different shapes, and the loss broadcasts them, (N, 1) with (N,) to (N, N) say.",
+        matters=(
+            "Every output is compared with every target, so the loss is lowest where all outputs are the mean of the "
+            "targets. The model learns that, and the loss ends at the targets' variance, without an error."
+        ),
+        source="PyTorch documentation: broadcasting semantics; the warning of torch.nn.functional.mse_loss.",
+        measured=(
+            "The two shapes, for losses of torch that broadcast, and for unitgain's by name. A loss of your own is "
+            "called once more with the targets in the outputs' shape, if they have as many values: another result "
+            "says that it broadcasts."
+        ),
+        thresholds={},
+        action=(
+            "Give targets of the outputs' shape: targets.reshape(outputs.shape), or .unsqueeze(-1) on the targets, or "
+            ".squeeze(-1) on the outputs."
+        ),
+        effect="The loss compares each output with its own target, and can fall below the targets' variance.",
+        verify="Check again.",
+        silent=(
+            "one number as the target of all outputs",
+            "losses that take targets of another shape by design (cross entropy), or reshape them themselves",
+        ),
+    ),
 )

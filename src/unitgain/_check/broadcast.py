@@ -1,0 +1,43 @@
+"""Whether a loss broadcasts outputs and targets of different shapes, which compares all with all. For rule UG107."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .._batch.losses import LOSSES, Loss, broadcasts
+from .._run.isolate import random_state_kept
+
+
+def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> list[int] | None:
+    """The shape of what is compared where the loss broadcasts; None where it does not, or the target is one number.
+
+    A loss of the caller's own is asked: it broadcasts if targets in the outputs' shape give another value.
+    """
+    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
+        return None
+    if outputs.shape == target.shape or target.numel() == 1 or outputs.numel() == 1:
+        return None
+    try:
+        shape = list(torch.broadcast_shapes(outputs.shape, target.shape))
+    except RuntimeError:
+        return None
+    if broadcasts(name, loss):
+        return shape
+    if outputs.numel() != target.numel() or loss in LOSSES.values():
+        return None
+    given, fitting = (_value(loss, outputs, t) for t in (target, target.reshape(outputs.shape)))
+    same = given is None or fitting is None or torch.isclose(given, fitting, rtol=1e-4, equal_nan=True)
+    return None if same else shape
+
+
+def _value(loss: Loss, outputs: Tensor, target: Tensor) -> Tensor | None:
+    """The loss of these, of which another call tells nothing: copies, and the same random numbers."""
+    with torch.no_grad(), random_state_kept():
+        try:
+            value = loss(outputs.detach().clone(), target.clone())
+        except Exception:  # the caller's own code, on a target that it may not take
+            return None
+    return value.reshape(()) if isinstance(value, Tensor) and value.numel() == 1 else None
