@@ -107,7 +107,7 @@ init-flatness: $(VENV)/.demo
 
 docs: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python scripts/draw_architecture.py
-	$(BIN)/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python scripts/check_docs.py site
 
 # torch comes first, pinned: otherwise another package could bring in the newest build with its CUDA libraries.

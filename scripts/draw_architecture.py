@@ -29,11 +29,11 @@ ROLES = {
     "normfree": "norms removed",
     "_fix": "the closed loop",
     "_check": "check, spp",
-    "remedies": "changes to a model",
+    "remedies": "changing a model",
     "report": "text, page, plots",
     "rules": "what is wrong",
-    "probe": "measures a model",
-    "graph": "a model's structure",
+    "probe": "measuring a model",
+    "graph": "model's structure",
     "targets": "TARGET to model",
     "_run": "leaves no trace",
     "_batch": "forms of a batch",
@@ -42,11 +42,11 @@ ROLES = {
     "optim": "optimizers, AGC",
     "nn": "layers",
     "theory": "gains, predictions",
-    "record": "what was measured",
+    "record": "measurements",
     "stats": "tensor to numbers",
     "_base": "errors, files, locks, text: every room imports it",
 }
-WIDTH, HEIGHT, GAP, ROW, MARGIN = 150, 46, 16, 104, 20
+WIDTH, HEIGHT, GAP, ROW, MARGIN = 152, 60, 12, 120, 16
 
 
 def graph() -> dict[str, set[str]]:
@@ -126,9 +126,9 @@ def draw() -> str:
         parts.append(
             f'<rect x="{x:.0f}" y="{y:.0f}" width="{width}" height="{HEIGHT}" rx="6" fill="{fill}" '
             f'stroke="#3949ab"{dash}/>'
-            f'<text x="{x + width / 2:.0f}" y="{y + 19:.0f}" text-anchor="middle" font-size="15" '
+            f'<text x="{x + width / 2:.0f}" y="{y + 26:.0f}" text-anchor="middle" font-size="22" '
             f'font-weight="bold" fill="#1a237e">{escape(room)}</text>'
-            f'<text x="{x + width / 2:.0f}" y="{y + 36:.0f}" text-anchor="middle" font-size="12" '
+            f'<text x="{x + width / 2:.0f}" y="{y + 48:.0f}" text-anchor="middle" font-size="16" '
             f'fill="#333333">{escape(ROLES[room])}</text>'
         )
     return "\n".join([*parts, "</svg>", ""])

@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .._base import InputError
 
-WRONG = object()  # what `fit` gives for a value of another type
+WRONG = object()
+"""What `read` and `fit` return for a value of another type."""
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
