@@ -76,7 +76,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="one epoch of few images: does it run?")
     given = parser.parse_args()
     table, missed = measure(given.short)
-    result = LadderResult("Fashion-MNIST: learning rates", [table], missed, judged=not given.short)
+    result = LadderResult("Fashion-MNIST: learning rates", [table], missed, comparable=not given.short)
     given.out.write_text(result.markdown(" ".join(["python", *sys.argv])), encoding="utf-8")
     for line in missed:
         print(line)

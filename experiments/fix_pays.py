@@ -151,15 +151,15 @@ def adam(model: nn.Module, batch: Batch, steps: int = 100) -> tuple[float, float
     """(first loss, loss after the steps) of Adam, with the best of three learning rates; NaN if none stays finite."""
     first, ends = math.nan, []
     for rate in RATES:
-        twin = copy.deepcopy(model)
-        optimizer = torch.optim.Adam(twin.parameters(), rate)
+        copied = copy.deepcopy(model)
+        optimizer = torch.optim.Adam(copied.parameters(), rate)
         for step in range(steps):
-            loss = F.cross_entropy(twin(batch[0]), batch[1])
+            loss = F.cross_entropy(copied(batch[0]), batch[1])
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             first = float(loss.detach()) if step == 0 else first
-        ends.append(float(F.cross_entropy(twin(batch[0]), batch[1]).detach()))
+        ends.append(float(F.cross_entropy(copied(batch[0]), batch[1]).detach()))
     return first, min((end for end in ends if math.isfinite(end)), default=math.nan)
 
 
@@ -223,9 +223,9 @@ def main() -> None:
         "",
     ]
     parts = arguments.part or ("makemore", "deep")
-    text = [*head, *(makemore(arguments.steps) if "makemore" in parts else ["(left out)"])]
+    text = [*head, *(makemore(arguments.steps) if "makemore" in parts else ["(not run)"])]
     text += ["", "## Deep networks without norms, all weights N(0, 1)", ""]
-    text += deep(arguments.only) if "deep" in parts else ["(left out)"]
+    text += deep(arguments.only) if "deep" in parts else ["(not run)"]
     if arguments.out:
         arguments.out.write_text("\n".join(text) + "\n", encoding="utf-8")
 

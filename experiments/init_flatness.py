@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python experiments/init_flatness.py [width] [seeds]
 
 30 Linear layers of the width, each followed by the activation. Inputs: 512 normal examples whose norms vary by 15%
-(log-normal), not seen by init_. Printed: largest deviation of any layer's std from the median one, before and behind
+(log-normal), not used by init_. Printed: largest deviation of any layer's std from the median one, before and after
 the activation; the std of the gradient at the input over that at the output; the worst of all seeds.
 """
 
@@ -36,15 +36,15 @@ def measure(activation, width: int, seed: int, depth: int = 30, **options) -> tu
     direction = torch.randn_like(y)
     y.backward(direction)
     assert x.grad is not None
-    before, behind = torch.stack(stds[::2]), torch.stack(stds[1::2])
-    far = [float((s / s.median() - 1).abs().max()) for s in (before, behind)]
+    before, after = torch.stack(stds[::2]), torch.stack(stds[1::2])
+    far = [float((s / s.median() - 1).abs().max()) for s in (before, after)]
     return far[0], far[1], float(x.grad.std() / direction.std())
 
 
 if __name__ == "__main__":
     width, seeds = int((sys.argv[1:2] or ["512"])[0]), int((sys.argv[2:3] or ["5"])[0])
     print(
-        "| activation | before | behind | gradient | textbook: before | gradient |\n|---|---|---|---|---|---|"
+        "| activation | before | after | gradient | textbook: before | gradient |\n|---|---|---|---|---|---|"
     )
     for name, activation in ACTIVATIONS.items():
         rows = [measure(activation, width, seed) for seed in range(seeds)]

@@ -79,7 +79,7 @@ def accuracy(names: Names, config: MakemoreConfig) -> float:
 
 
 def speed(names: Names, short: bool, missed: list[str]) -> Table:
-    """Both loops take turns, so that whatever else the machine does falls on both; each round gives a ratio."""
+    """Both loops take turns, so that other load of the machine falls on both; each round gives a ratio."""
     rounds, steps = (3, 50) if short else (15, 500)
     rows = []
     for variant in VARIANTS:
@@ -145,7 +145,7 @@ def main() -> int:
     given = parser.parse_args()
     names, missed = load_names(), []
     tables = [rates(names, given.short, missed), speed(names, given.short, missed)]
-    result = LadderResult("makemore: learning rates and speed", tables, missed, judged=not given.short)
+    result = LadderResult("makemore: learning rates and speed", tables, missed, comparable=not given.short)
     given.out.write_text(result.markdown(" ".join(["python", *sys.argv])), encoding="utf-8")
     for line in missed:
         print(line)

@@ -5,8 +5,8 @@
 
 tune finds each network's learning rate, and AGC's factor, at each batch size on held-out training images; train uses
 them on all training images and judges by the test images. What is in DIR already is not repeated, so an interrupted run
-goes on. Step times are interleaved: a round takes one step of every variant in random order; medians over --seconds per
-batch size. They want a quiet machine, which is why they can be taken by themselves.
+continues. Step times are interleaved: a round takes one step of every variant in random order; medians over --seconds
+per batch size. They need a machine without other load, so they can be measured separately.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ def tune(
     keep: Callable[[], None],
     say: Callable[[str], None] = say,
 ) -> dict[str, float]:
-    """What has the best held-out accuracy: {"NET BATCH": rate}, and AGC's factor {"clipping BATCH": c}.
+    """The settings with the best held-out accuracy: {"NET BATCH": rate}, and AGC's factor {"clipping BATCH": c}.
 
-    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm
-    is judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of
-    its ends, another one beyond that end, up to three times. Then, with the normalizer-free network's rate, AGC's
-    factor in the same way: CLIPPING over that root, a quarter of it and four times as much.
+    The last 10,000 training images in a fixed random order are held out, so test images have no influence; seed 0;
+    BatchNorm is evaluated with exact statistics. GRID times the square root of batch/256 is tried; while the best rate
+    is at one of its ends, another one beyond that end, up to three times. Then, with the normalizer-free network's
+    rate, AGC's factor in the same way: CLIPPING over that root, a quarter of it and four times as much.
 
     examples  seen in each trial, per batch size
     known     {"batchnorm BATCH RATE" or "normfree BATCH RATE CLIPPING": percent}: what is there is not trained again;
@@ -255,7 +255,7 @@ def report(config: NfVsBnConfig, run: RunFolder) -> str:
             lines.append(f"- batch {b}, {NAMES[n]}: {', '.join(cells)}")
     lines += [
         "", f"## A training step, ms: medians of interleaved rounds, {timed['seconds']:g} s per batch size", "",
-        "| batch | BatchNorm | its norms left out | share of BatchNorm | normalizer-free | without AGC |",
+        "| batch | BatchNorm | without its norms | share of BatchNorm | normalizer-free | without AGC |",
         "|---:|---:|---:|---:|---:|---:|",
     ]  # fmt: skip
     for b in config.batch_sizes:

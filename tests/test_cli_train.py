@@ -113,7 +113,7 @@ def test_check_judges_a_run_by_its_record(folder: Path, tmp_path: Path, capsys) 
     assert cli.main(["check", str(tmp_path / "bad.sqlite"), "--ignore", "UG504"]) == 0
     capsys.readouterr()
     assert cli.main(["check", run, "--shape", "8,3"]) == 2
-    assert "leave --shape out" in line_of(capsys)
+    assert "omit --shape" in line_of(capsys)
 
 
 def test_a_run_goes_on_with_the_settings_it_began_with(
@@ -130,7 +130,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
         patched.setattr(makemore.Training, "advance", interrupt)
         assert cli.main([*command, *names(folder), *SHORT]) == 130
     told = capsys.readouterr().err
-    assert "the last checkpoint is of step 150; go on with: unitgain train makemore --run '" in told
+    assert "the last checkpoint is of step 150; continue it with: unitgain train makemore --run '" in told
     assert cli.main(command) == 2
     assert "it holds a run already; add --resume" in line_of(capsys)
     assert cli.main([*command, "--resume", "--set", "lr=0.2"]) == 2

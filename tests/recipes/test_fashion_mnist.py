@@ -264,7 +264,7 @@ def test_the_ladder_judges_means_and_says_what_missed(
 ) -> None:
     monkeypatch.setattr(fashion_mnist, "load", lambda config: images)
     short = fashion_ladder.run(LadderOptions(("rungs=[1,7]",), short=True), _silent)
-    assert not short.judged
+    assert not short.comparable
     assert not short.missed
     assert [row[0] for row in short.tables[0].rows] == ["1", "7"]
     known = {"test_accuracy": 0.86}
@@ -281,7 +281,7 @@ def test_the_ladder_judges_means_and_says_what_missed(
 
     monkeypatch.setattr(fashion_mnist, "train", pretend)
     found = fashion_ladder.run(LadderOptions(("rungs=[3,4]",), seeds=2), _silent)
-    assert found.judged
+    assert found.comparable
     assert found.missed == ["rung 4: 86.00%, published 87.20%"]
     for wrong in ("rungs=[16]", "seed=3"):
         with pytest.raises(InputError):

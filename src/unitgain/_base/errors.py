@@ -35,4 +35,4 @@ def not_installed(who: str, package: str, extra: str) -> InputError:
 
 
 class RecordError(InputError):
-    """A record file cannot be read (not ours, damaged, written by a newer version) or cannot be written any more."""
+    """A record file cannot be read (not ours, damaged, written by a newer version) or can no longer be written."""

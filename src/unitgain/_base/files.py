@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whatever happens while they are written.
+"""Files that are complete or absent, also if the process is killed while it writes.
 
 The content goes to a temporary name in the same folder, is flushed to the disk, and then takes its name in one step;
 the folder is flushed too, so that the name itself survives a power failure. A process that is killed in between leaves

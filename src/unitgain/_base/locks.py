@@ -27,7 +27,7 @@ else:
     import fcntl
 
 _TRIES = 1000
-_BYTE = 1 << 30  # the locked byte on Windows, where locked bytes cannot be read: behind what the file says
+_BYTE = 1 << 30  # the locked byte on Windows, where locked bytes cannot be read: after the text of the file
 
 _guard = threading.RLock()  # may be entered again by a deletion inside of it
 _held: dict[str, _Handle] = {}  # by path
@@ -88,7 +88,7 @@ def _forget() -> None:
 
 @atexit.register
 def _release_all() -> None:
-    """So that a process which ends normally leaves no lock files behind."""
+    """At the end of the process: deletes its lock files."""
     for handle in [*_held.values()]:
         handle.close()
     _held.clear()

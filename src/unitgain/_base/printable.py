@@ -34,7 +34,7 @@ def printable(text: object, most: int = MOST, *, keep_lines: bool = False) -> st
     >>> printable("safe\u202etxt.exe")
     'safe\\u202etxt.exe'
     >>> printable("x" * 100, most=40)
-    'xxx ... (94 characters left out) ... xxx'
+    'xxx ... (94 characters omitted) ... xxx'
     """
     try:
         found = str(text)
@@ -58,7 +58,7 @@ def one_line(text: object, most: int = MOST) -> str:
 def _shortened(text: str, most: int) -> str:
     if len(text) <= most:
         return text
-    note = " ... ({} characters left out) ... "
+    note = " ... ({} characters omitted) ... "
     end = max(0, (most - len(note)) // 2)
     return text[:end] + note.format(f"{len(text) - 2 * end:,}") + text[len(text) - end :]
 

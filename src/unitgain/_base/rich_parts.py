@@ -73,9 +73,11 @@ class Table(rich.table.Table):
         least = next((widths for widths in self.least if sum(widths) <= room), None)
         if sum(self.natural) > room and least is not None:
             free = room - sum(least)
-            wishes = sorted((n - m, i) for i, (n, m) in enumerate(zip(self.natural, least)))
-            for served, (wish, i) in enumerate(wishes):  # narrow columns leave their share to the others
-                more = min(wish, free // (len(wishes) - served))
+            wider = sorted((n - m, i) for i, (n, m) in enumerate(zip(self.natural, least)))
+            for served, (more_wanted, i) in enumerate(
+                wider
+            ):  # narrow columns leave their share to the others
+                more = min(more_wanted, free // (len(wider) - served))
                 self.columns[i].width = least[i] + more
                 free -= more
         yield from super().__rich_console__(console, options)

@@ -121,7 +121,7 @@ def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
 
 
 def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Callable[[Any], Any] | None:
-    """A function from parameters to the optimizer, None if nothing was asked for."""
+    """A function from parameters to the optimizer, None if no option names one."""
     if name is None and lr is None:
         return None
     if not steps:

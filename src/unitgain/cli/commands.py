@@ -77,5 +77,5 @@ app.command(short_help="Train a recipe's rungs, beside the published results.")(
 app.command("recipes", short_help="List the recipes, or the settings of one.")(list_recipes)
 app.command()(rules)
 app.command()(models)
-app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)
+app.command(short_help="Show a network that cannot train well, the repair, and its effect.")(demo)
 app.add_typer(data_app, name="data")

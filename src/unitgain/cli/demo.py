@@ -1,4 +1,4 @@
-"""unitgain demo: one sick network, its report, and its cure."""
+"""unitgain demo: a network with a bad initialization, its report, and the repair."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def demo(
     ] = 4000,
     debug: Debug = False,
 ) -> None:
-    """Show a sick network, why it is sick, its cure, and what the cure is worth (under a minute).
+    """Show a badly initialized network, what is wrong, the repair, and its effect on training (under a minute).
 
     \b
     Example:

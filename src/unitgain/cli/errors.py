@@ -21,7 +21,7 @@ from .._version import __version__
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
-# what the option parser says -> what a person would say
+# the option parser's words -> plain ones
 _PLAIN = {
     "Input should be greater than or equal to": "it must be at least",
     "Input should be less than or equal to": "it must be at most",
@@ -42,7 +42,7 @@ def exit_code_of(run: Callable[[], object], debug: bool) -> int:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+    except BrokenPipeError:  # the program that read our output, `head` for example, has ended
         with contextlib.suppress(OSError, ValueError):  # the flush at exit must have somewhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE

@@ -53,7 +53,7 @@ def fix(
             "--out is missing: say where the weights go (--out weights.safetensors), or --dry-run"
         )
     if out is not None and dry_run:
-        raise InputError(f"--out {out}: a dry run writes no weights; leave out one of --out and --dry-run")
+        raise InputError(f"--out {out}: a dry run writes no weights; use one of --out and --dry-run")
     judging.check_outputs({"--out": out}, subject.inputs(target), {"--out": (".safetensors",)})
     wanted = options.codes("--only", only)
     with judging.working("repairing"):

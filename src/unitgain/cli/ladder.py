@@ -81,8 +81,10 @@ def list_recipes(
         screen.print(table_of(("name", "what it trains"), rows))
         return
     recipe = recipes.get(name)
-    told = _explained(recipe.config)
-    rows = [(f.name, _value(getattr(recipe.config, f.name)), told.get(f.name, "")) for f in _fields(recipe)]
+    explained = _explained(recipe.config)
+    rows = [
+        (f.name, _value(getattr(recipe.config, f.name)), explained.get(f.name, "")) for f in _fields(recipe)
+    ]
     screen.print(f"{name}: {recipe.summary}\n")
     screen.print(table_of(("--set", "default", ""), rows))
     if recipe.presets:

@@ -158,7 +158,7 @@ class _Report(Protocol):
 
 @dataclass(frozen=True)
 class Judging:
-    """How a model is judged, and where the report goes."""
+    """The loss, the limits, and where the report goes."""
 
     loss: Annotated[
         str,
@@ -196,7 +196,7 @@ class Judging:
             yield
 
     def show(self, report: _Report) -> None:
-        """Prints the report, or its JSON, and writes the files that were asked for."""
+        """Prints the report, or its JSON, and writes the files that the options name."""
         if self.json == "-":
             say(report.to_json(), most=sys.maxsize)
         else:

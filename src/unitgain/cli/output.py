@@ -19,7 +19,7 @@ def check_outputs(
 ) -> None:
     """Refuses an output that cannot be written, or would overwrite something, before the work is done.
 
-    suffixes: {option: those that its file may have}, besides those of --html and --json.
+    suffixes: {option: those that its file may have}, in addition to those of --html and --json.
     """
     allowed = {**_SUFFIXES, **(suffixes or {})}
     read = {os.path.realpath(path) for path in inputs if path}

@@ -130,7 +130,7 @@ def refuse_model_options(target: str, given: Mapping[str, Any]) -> None:
     """A run was measured while it trained; what a model is checked with has no place there."""
     extra = next((option for option, value in given.items() if value), None)
     if extra is not None:
-        raise InputError(f"{extra}: {target} is a run, and its record is judged as it is; leave {extra} out")
+        raise InputError(f"{extra}: {target} is a run, which is judged by its record; omit {extra}")
 
 
 def _weights(run: str, recipe: str) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def train(
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --run; begin it if there is none.")
+        bool, typer.Option("--resume", help="Continue the run in --run; begin it if there is none.")
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -68,7 +68,7 @@ def train(
     if ended is not None:
         if rank == 0:
             _print_outcome(ended)
-            note(f"{run}: this run has ended; to train anew, name another folder")
+            note(f"{run}: this run has ended; to train again, name another folder")
         return
     with contextlib.ExitStack() as stack:
         if rank:
@@ -128,7 +128,7 @@ def lr_find(
 
 
 def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) -> Any:
-    """The recipe's settings with those of a person; a run that is there already brings its own."""
+    """The recipe's settings with those of the command line; those of a run's folder are read from it."""
     from ..recipes import from_json, from_text, read_config
 
     base = recipe.config
@@ -151,7 +151,7 @@ def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) 
         note("interrupted; nothing was saved, as no folder was given (--run DIR)")
         return
     again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
-    note(f"interrupted; {run}: {folder.saved()}; go on with: {again}")
+    note(f"interrupted; {run}: {folder.saved()}; continue it with: {again}")
 
 
 def _leave_group() -> None:
@@ -171,7 +171,7 @@ def _print_outcome(metrics: Mapping[str, float]) -> None:
 
 
 def _number(value: float) -> str:
-    """Whole numbers and large ones without digits behind the point, others with four."""
+    """Whole numbers and large ones without decimals, others with four."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4f}"

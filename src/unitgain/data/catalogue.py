@@ -1,4 +1,4 @@
-"""The data sets that unitgain knows: what `unitgain data` prints and `unitgain data fetch NAME` does."""
+"""The data sets that unitgain can fetch: what `unitgain data` prints and `unitgain data fetch NAME` does."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (NAMES, FAS
 
 
 def sources() -> list[Source]:
-    """Every data set, and what of it is on this machine, judged by names and sizes of files alone."""
+    """Every data set, and what of it is on this machine, by the names and sizes of files."""
     return [dataset.look() for dataset in DATASETS.values()]
 
 

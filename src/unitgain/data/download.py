@@ -124,7 +124,7 @@ def _transfer(
         resumed = response.status == 206 and _range_start(response) == start
         if response.status == 206 and not resumed:
             part.unlink(missing_ok=True)
-            raise _MirrorError("answered with another range than asked for")
+            raise _MirrorError("answered with a range that was not requested")
         done = start if resumed else 0
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None

@@ -42,7 +42,7 @@ class Dataset:
 
     mirrors  addresses to which a file's name is appended, best first
     folder   its folder in the cache, which need not exist
-    look     what of it is on this machine, judged by names and sizes of files alone
+    look     what of it is on this machine, by the names and sizes of files
     """
 
     name: str

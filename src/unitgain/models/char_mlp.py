@@ -235,7 +235,7 @@ def _linear(
 def sample(
     model: CharMLP, generator: torch.Generator | None = None, n: int = 20, longest: int = 30
 ) -> list[str]:
-    """n names, drawn character by character in evaluation mode; training flags come back as they were.
+    """n names, drawn character by character in evaluation mode; training flags are put back.
 
     A name that has not ended after `longest` characters is cut there. With generator=None torch's global
     random state is used.
@@ -245,7 +245,7 @@ def sample(
     """
     if model.config.vocabulary != len(CHARACTERS):
         raise InputError(
-            f"sample: the model knows {model.config.vocabulary} characters; names have {len(CHARACTERS)}"
+            f"sample: the model has {model.config.vocabulary} characters, names have {len(CHARACTERS)}"
         )
     device = next(model.parameters()).device
     names = []

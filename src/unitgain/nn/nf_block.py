@@ -26,7 +26,7 @@ from .scaled_std import ScaledStdConv2d
 def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
     """beta of every block, stage by stage: 1 at the start; sqrt(1 + j alpha^2) after j blocks of a stage.
 
-    A stage's first block still sees the std that the stage before has reached.
+    The input of a stage's first block still has the std that the stage before has reached.
 
     >>> [[round(1 / b, 6) for b in stage] for stage in expected_stds((1, 2, 6, 3), 0.2)][:2]
     [[1.0], [0.980581, 0.980581]]

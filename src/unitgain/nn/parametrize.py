@@ -56,7 +56,8 @@ def scaled_std_(
     stay as `parametrizations.weight.original`, the gain is `parametrizations.weight.0.gain`. Optimizers have to be
     made afterwards. Returns the layer.
 
-    Raises InputError for other modules, for a layer that has it already, and where each output sees one weight.
+    Raises InputError for other modules, for a layer that has it already, and where each output depends on one weight
+    only.
 
     >>> layer = scaled_std_(nn.Linear(16, 4), gamma="relu")
     >>> layer.weight.norm(dim=1).round(decimals=3)

@@ -48,7 +48,7 @@ class StdConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, **options)
         if self.weight[0].numel() < 2:
             raise InputError(
-                "StdConv2d: each output sees a single weight, and one number minus its mean is 0"
+                "StdConv2d: each output depends on a single weight, and one number minus its mean is 0"
             )
         if not eps >= 0:
             raise InputError(f"StdConv2d: eps is {eps}; expected a number of at least 0")

@@ -288,7 +288,7 @@ class AGC:
         self._probe = probe
         self._logged = 0
         self._handle = optimizer.register_step_pre_hook(self._before_step)
-        # first of all: what a Probe, hooked before, measures is what the optimizer sees
+        # first of all: what a Probe, hooked before, measures is what the optimizer gets
         cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(
             self._handle.id, last=False
         )
@@ -401,5 +401,5 @@ class AGC:
         try:
             record.set_meta("agc", what)
             record.commit()
-        except RecordError:  # the Probe warns of it itself; clipping goes on
+        except RecordError:  # the Probe warns of it; clipping continues
             self._probe = None

@@ -103,7 +103,7 @@ class RMSProp(Optimizer):
     >>> optimizer = RMSProp([w], lr=0.25, eps=1e-12)
     >>> (w * torch.tensor([1.0, 1000.0])).sum().backward()
     >>> optimizer.step()
-    >>> w.tolist()  # the first step is lr, whatever the scale of the gradient
+    >>> w.tolist()  # the first step is lr, at any scale of the gradient
     [0.75, 0.75]
     """
 

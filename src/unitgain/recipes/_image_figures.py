@@ -21,7 +21,7 @@ _COLUMNS = 4
 
 
 def show_batch(images: Tensor, labels: Tensor, classes: Sequence[str] = (), count: int = 12) -> Figure:
-    """The first images of a batch with their labels, as training sees them.
+    """The first images of a batch with their labels, as they enter training.
 
     images  (B, C, H, W) with 1 or 3 channels: uint8, float32 in 0..1, or normalized as `batch_augment.normalize`
             does (taken for that if a value lies outside 0..1)

@@ -50,7 +50,7 @@ class ImageConfig:
     workers         processes that read images; -1: one for each core but one, at most 8
     corrupt         an image that cannot be decoded: "error" stops and names it, "skip" takes the next one and counts it
     every           a Probe measures each every-th step; 0: none
-    save_every      steps between checkpoints, besides those at the epochs' ends; 0: none
+    save_every      steps between checkpoints within an epoch; each epoch's end has one too; 0: none
     """
 
     data: str = ""
@@ -97,7 +97,7 @@ class ImageConfig:
 
 @dataclass(frozen=True)
 class Pieces:
-    """A Learner, and what drawing and counting need besides."""
+    """A Learner, and what drawing and counting need."""
 
     learn: Learner
     split: Split
@@ -120,7 +120,7 @@ def assemble(
 ) -> Pieces:
     """Trains by SGD with Nesterov momentum 0.9, without weight decay on gains and biases.
 
-    callbacks, metrics   those of the recipe besides the ones that the settings ask for
+    callbacks, metrics   those of the recipe; those that the settings name are added
     """
     optimizer = torch.optim.SGD(param_groups(model, config.weight_decay), lr=lr, momentum=0.9, nesterov=True)
     every = [
@@ -158,8 +158,8 @@ def run_pieces(
 ) -> Outcome:
     """Trains, and draws into the run's folder.
 
-    metrics: those of the last epoch, images_per_second in training passes, and unreadable (images left out).
-    A run's folder gets plots/batch.png (what training sees) and plots/mistakes.png (the most confident ones)."""
+    metrics: those of the last epoch, images_per_second in training passes, and unreadable (images that were not used).
+    A run's folder gets plots/batch.png (training images) and plots/mistakes.png (the most confident mistakes)."""
     learn = pieces.learn
     if resume and run is not None:
         learn.resume(run.checkpoints)

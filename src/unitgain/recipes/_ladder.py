@@ -59,21 +59,21 @@ class Table:
 class LadderResult:
     """The result of a ladder.
 
-    missed  one sentence for each figure that differs too much from the published one
-    judged  False where the published figures do not apply: other settings, other data, a short ladder
+    missed      one sentence for each figure that differs too much from the published one
+    comparable  False where the published figures do not apply: other settings, other data, a short ladder
     """
 
     title: str
     tables: Sequence[Table]
     missed: Sequence[str] = ()
-    judged: bool = True
+    comparable: bool = True
 
     @property
     def good(self) -> str:
         """The sentence when nothing was missed."""
         return (
             "Every figure agrees with the published one."
-            if self.judged
+            if self.comparable
             else "Not the published ladder's settings."
         )
 

@@ -194,7 +194,7 @@ def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def conditions() -> dict[str, Any]:
-    """What a result depends on besides its settings."""
+    """What a result depends on, apart from its settings."""
     return {"unitgain": __version__, "torch": str(torch.__version__), "python": platform.python_version(),
             "machine": processor(), "threads": torch.get_num_threads()}  # fmt: skip
 

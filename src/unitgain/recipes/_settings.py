@@ -41,7 +41,7 @@ def from_text(config: Config, pairs: Sequence[str], presets: Mapping[str, Config
 
 
 def override(config: Config, values: Mapping[str, Any]) -> Config:
-    """config with these fields replaced, texts read as a person's; InputError as from_text."""
+    """config with these fields replaced, texts read in the field's type; InputError as from_text."""
     hints = get_type_hints(type(config))
     checked = {}
     for key, value in values.items():

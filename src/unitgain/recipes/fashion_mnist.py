@@ -86,7 +86,7 @@ class FashionConfig:
     bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
     seed         of weights, data order and augmentation
     every        measure each every-th step with a Probe, 0 none; the weights are the same, bit for bit
-    save_every   steps between checkpoints, besides those at the epochs' ends; 0 none
+    save_every   steps between checkpoints within an epoch; each epoch's end has one too; 0 none
     held_out     number of training images that are not trained on, but evaluated instead of the test set
     data         folder of the four files; "" finds them (unitgain data)
     """

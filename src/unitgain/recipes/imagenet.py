@@ -90,7 +90,7 @@ def train(
     resume: bool = False,
     say: Callable[[str], None] = say,
 ) -> Outcome:
-    """As image-folder's, with the metric top5 besides."""
+    """As image-folder's, with the metric top5 added."""
     return run_pieces("imagenet", config, make_pieces(config, run, say), run, resume, say)
 
 

@@ -82,7 +82,7 @@ class Record:
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str], *, before: int) -> Record:
-        """Opens a record to go on writing it, as if it had been written up to the step `before`: what was measured
+        """Opens a record to continue it, as if it had been written up to the step `before`: what was measured
         from there on is deleted. Raises RecordError as `load` does."""
         open_existing(os.fspath(path)).close()
         record = cls.__new__(cls)
@@ -206,9 +206,7 @@ class Record:
 
     def _write(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         if self._closed:
-            raise InputError(
-                f"record {self.path or '(temporary)'}: it is closed; nothing can be added any more"
-            )
+            raise InputError(f"record {self.path or '(temporary)'}: it is closed; nothing more can be added")
         if self._read_only:
             raise InputError(
                 f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
@@ -320,7 +318,7 @@ class Record:
     def values(self, kind: str, step: int | None = None) -> dict[str, dict[str, float]]:
         """{site name: {statistic: value}} of one step (the first if none is given), in execution order.
 
-        Statistics that are undefined for a site are left out.
+        Statistics that are undefined for a site are omitted.
         """
         if step is None:
             step = next(iter(self.steps()), 0)

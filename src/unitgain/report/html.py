@@ -59,7 +59,7 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "plotly": get_plotlyjs(),
         "script": _file("charts.js") + _file("page.js"),
     }
-    # one pass over the template: what is put in is never looked at again, whatever it contains
+    # one pass over the template: a placeholder in the text that is put in is not replaced
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("page.html"))
 
 

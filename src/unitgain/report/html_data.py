@@ -35,7 +35,7 @@ STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
 
 
 def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = None) -> dict[str, Any]:
-    """What page/charts.js draws; see the keys there. before: of a repair, the record of the sick model."""
+    """What page/charts.js draws; see the keys there. before: of a repair, the record of the model before it."""
     now = reported_step(record)
     steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
     return {

@@ -110,7 +110,7 @@ def _sites(record: Record, steps: list[int]) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Nothing but what strict JSON knows: non-finite numbers become null, anything unknown its text.
+    """Only what strict JSON has: non-finite numbers become null, anything unknown its text.
 
     >>> plain({"a": (1, float("nan")), "b": np.float32(0.5)})
     {'a': [1, None], 'b': 0.5}

@@ -50,7 +50,7 @@ def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH, page: s
 
 
 def ascii_text(record: Record, diagnosis: Diagnosis, width: int, page: str | None = None) -> str:
-    """The same for a terminal that knows nothing but ASCII: signs are replaced, other letters become "?"."""
+    """The same for a terminal that shows only ASCII: signs are replaced, other letters become "?"."""
     text = plain_text(record, diagnosis, width, page).translate(ASCII)
     return text.encode("ascii", "replace").decode()
 
@@ -394,7 +394,7 @@ def _decades_shown(layers: Sequence[Layer]) -> int:
 
 
 def _tint(layer: Layer, peers: Peers) -> str:
-    """A quiet colour for what is far off in a sick network, though no finding names it."""
+    """The colour of a layer that is far from its peers, in a network with findings, though none of them names it."""
     off = layer.concerns(peers)
     judged = [off.get(name, 0.0) for name in ("scale", "saturated", "dead", "non-finite")]
     return "red" if max(judged) >= 1 else "yellow" if max(judged) >= 0.5 else ""

@@ -10,7 +10,7 @@ from .._base import printable
 
 
 def shorten(text: str, width: int) -> str:
-    """The text with its middle left out if it is wider than `width` columns: the ends tell sites apart.
+    """The text without its middle if it is wider than `width` columns: sites differ at the ends of their names.
 
     >>> shorten("layers.3.block.conv", 12)
     'layer…k.conv'

@@ -132,7 +132,7 @@ def _reduce_exactly(m: Tensor) -> Partial:
 
 
 def reduce_without_waiting(m: Tensor) -> Partial:
-    """On an accelerator: never waits for it, whatever the values are."""
+    """On an accelerator: never waits for it, for any values."""
     dtype = torch.float32 if m.device.type == "mps" else torch.float64
     finite = torch.isfinite(m)
     bad = m.numel() - finite.sum()

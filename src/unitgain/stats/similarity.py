@@ -16,7 +16,7 @@ def measure_cosine(rows: Tensor, partial: Partial) -> None:
     """Mean cosine between different examples (B, D).
 
     With unit vectors u_i the mean over pairs is (|sum u_i|**2 - B) / (B (B - 1)): one matrix-vector product
-    instead of B**2 dot products. Examples that are zero have no direction and are left out.
+    instead of B**2 dot products. Examples that are zero have no direction and are not counted.
     """
     if partial.squares.dtype == torch.float64:
         rows = rows.double()  # squares leave float32's range

@@ -22,7 +22,7 @@ class InMemoryLoader:
     tensors      a tensor or several: (inputs, targets)
     batch_size   examples per batch; the last batch of an epoch may be smaller, unless drop_last
     shuffle      a new order every epoch, drawn by the loader's own generator, not torch's global one
-    device       where the tensors are kept and the batches are made; None leaves them where they are
+    device       where the tensors are kept and the batches are made; None: they are not moved
     seed         of the orders; or give a CPU generator
     transform    applied to each batch, a tuple of tensors: data augmentation on whole batches
     replacement  draw every batch with replacement by torch.randint, `batches` of them per epoch

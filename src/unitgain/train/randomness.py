@@ -25,7 +25,7 @@ def take() -> dict[str, Any]:
 
 
 def put(state: Mapping[str, Any]) -> None:
-    """Accelerators beyond those that are there now are left out."""
+    """The states of accelerators that this machine does not have are ignored."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, at, has_gauss, cached = state["numpy"]

@@ -84,7 +84,7 @@ class Resume:
         if state["epoch"] > learn.epochs:
             raise InputError(
                 f"checkpoint {self.path}: it was written in epoch {state['epoch']} of {state['epochs']}, and fit is "
-                f"asked for {learn.epochs}; resume with the calls of the run that wrote it"
+                f"called with {learn.epochs}; resume with the calls of the run that wrote it"
             )
         planned = next((c for c in learn.callbacks if getattr(c, "plans_epochs", False)), None)
         if planned is not None and state["epochs"] != learn.epochs:
@@ -162,7 +162,7 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def take(learn: Learner) -> dict[str, Any]:
-    """A Learner's state, whose tensors are still its own: store or copy it before training goes on."""
+    """A Learner's state, whose tensors are still its own: store or copy it before training continues."""
     inside, model = learn.position.inside, learn.model
     named = model.state_dict()
     unsaved = {n: b for n, b in model.named_buffers() if n not in named}  # registered with persistent=False

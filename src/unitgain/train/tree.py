@@ -75,7 +75,7 @@ def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors that own their memory, as safetensors wants them."""
+    """Contiguous CPU tensors that own their memory, as safetensors requires."""
     separate: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         plain = tensor.cpu().contiguous()

@@ -24,7 +24,7 @@ PUBLISHED = {
     12: 0.871, 13: 0.906, 14: 0.917, 15: 0.928,
 }  # fmt: skip
 RERUN = {13: 0.898}  # the author's own code, run again on two CPU cores under torch 2.13
-JUDGED = range(3, 16)  # the first two show what goes wrong without the remedies
+COMPARED = range(3, 16)  # the first two show what goes wrong without the remedies
 NOISE = 0.005  # of a mean over seeds, below the published figure
 SEEDS = 3
 
@@ -100,7 +100,7 @@ class _Ladder:
             mean = statistics.mean(accuracies)
             self.say(f"rung {rung}: {_percent(mean)}")
             target = RERUN.get(rung, PUBLISHED[rung])
-            if self.applies and rung in JUDGED and not mean >= target - NOISE:
+            if self.applies and rung in COMPARED and not mean >= target - NOISE:
                 self.missed.append(f"rung {rung}: {_percent(mean)}, published {_percent(target)}")
             failed = sum(math.isnan(a) for a in accuracies)
             rows.append([
@@ -123,9 +123,9 @@ class _Ladder:
         notes = [
             f"Accuracy on {self.tested:,d} test images, {self.seeds} seed{'s' if self.seeds > 1 else ''} of weights "
             "and data order each. published: one seed of the author's. seconds: of one training. Rungs 9 to 12 have "
-            "rung 7's network; every rung keeps the changes before it, but for the optimizer. Rung 13 is judged by "
+            "rung 7's network; every rung keeps the changes before it, but for the optimizer. Rung 13 is compared with "
             f"what the author's own code gave when it was run again on two CPU cores, {_percent(RERUN[13])}; 90.6% is "
-            "what he printed. Rungs 1 and 2 may fail in the lesson too and are not judged."
+            "what he printed. Rungs 1 and 2 may fail in the lesson too and are not compared."
         ]
         return Table("Accuracies", columns, rows, notes)
 

@@ -1,4 +1,4 @@
-"""What all plots share: choosing sites, colours that everybody can tell apart, legends that stay readable.
+"""What all plots share: choosing sites, colours that everybody can distinguish, legends that stay readable.
 
 matplotlib is imported inside the functions, so that `import unitgain` does not load it. Figures are made
 without pyplot: no global state, no window, nothing to close.
@@ -25,7 +25,7 @@ FEW = 8  # up to this many layers each line has its own colour and name, beyond 
 NAMED_TICKS = 40  # up to this many layers the axis over depth carries their names
 MAX_STEPS = 400  # lines over time are thinned to this many steps
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, without the pale yellow
+# Okabe and Ito's colours, which people with any colour vision can distinguish, without the pale yellow
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D", "#8C510A")
 FORWARD, BACKWARD, ZERO, SATURATED, DEAD = "#0072B2", "#D55E00", "#999999", "#E69F00", "#000000"
 GUIDE = "#777777"
@@ -54,8 +54,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | str = "
         raise InputError(f"plot {os.fspath(path)}: cannot be written: {error.strerror or error}") from error
 
 
-def quiet(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Labels, and no more ink than needed."""
+def label_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Title and labels of the axes, small tick labels, pale lines across, no frame at the top and right."""
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
@@ -189,5 +189,5 @@ def log_limits(axes: Axes, values: Sequence[float] | np.ndarray, include: float 
     axes.set_yscale("log")
     if len(values):
         low, high = np.log10(values.min()), np.log10(values.max())
-        spare = max(0.15, (2 - (high - low)) / 2)
-        axes.set_ylim(10 ** max(low - spare, -300), 10 ** min(high + spare, 300))
+        margin = max(0.15, (2 - (high - low)) / 2)
+        axes.set_ylim(10 ** max(low - margin, -300), 10 ** min(high + margin, 300))

@@ -33,7 +33,7 @@ class Device(Callback):
         try:
             self.device = torch.device(device)
         except RuntimeError as error:
-            raise InputError(f"Device({device!r}): torch knows no such device") from error
+            raise InputError(f"Device({device!r}): torch has no such device") from error
         self.non_blocking = non_blocking
 
     def before_fit(self, learn: Learner) -> None:
