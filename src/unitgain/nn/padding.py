@@ -32,7 +32,10 @@ def same_padding(
     """
     pads: list[Any] = []
     for size, k, s, d in zip(reversed(sizes), reversed(kernel), reversed(stride), reversed(dilation)):
-        total = torch.sym_max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        needed = (-(-size // s) - 1) * s + (k - 1) * d + 1 - size
+        total = (
+            max(needed, 0) if isinstance(needed, int) else torch.sym_max(needed, 0)
+        )  # torch 2.6 exports only max
         pads += [total // 2, total - total // 2]
     return pads
 

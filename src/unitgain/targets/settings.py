@@ -76,7 +76,7 @@ def fit(value: Any, hint: Any) -> Any:
         return float(value)
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(hint, type):
+    if origin is not None or not isinstance(hint, type):  # Python 3.10 calls list[int] a type
         return WRONG
     return value if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)) else WRONG
 
