@@ -8,8 +8,8 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere gpu kill normfree lint check docs coverage test-matrix wheel bench zoo clean \
-        ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
+.PHONY: venv demo test test-anywhere no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
+        clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
         fix-pays init-flatness
 
 venv: $(VENV)/.demo
@@ -30,6 +30,10 @@ gpu: $(VENV)/.dev
 endif
 gpu:
 	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu.py $(if $(OUT),--out "$(OUT)")
+
+# every model of the zoo x every function that changes nothing x every place to raise: some minutes
+no-trace: $(VENV)/.dev
+	$(BIN)/python tests/_run/no_trace.py --out benchmarks/results/$$(date +%F)-no-trace.md
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev

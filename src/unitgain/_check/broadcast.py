@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .._batch.losses import LOSSES, Loss, broadcasts
-from .._run.isolate import random_state_kept
+from .._run import random_states
 
 
 def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> list[int] | None:
@@ -35,7 +35,7 @@ def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> list[in
 
 def _value(loss: Loss, outputs: Tensor, target: Tensor) -> Tensor | None:
     """The loss of these, of which another call tells nothing: copies, and the same random numbers."""
-    with torch.no_grad(), random_state_kept():
+    with torch.no_grad(), random_states.kept():
         try:
             value = loss(outputs.detach().clone(), target.clone())
         except Exception:  # the caller's own code, on a target that it may not take

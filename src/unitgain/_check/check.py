@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 from .._base import InputError, one_line
 from .._batch import losses
 from .._batch.batch import Batch, check_devices, read_batch
-from .._run.isolate import OptimizerLike, copied, optimizer_for, put_back, random_state, random_state_kept
+from .._run import OptimizerLike, Run, in_place, optimizer_for
 from ..optim import unwrapped
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import Record
@@ -46,14 +45,15 @@ def check(
                keyword arguments (the loss is then taken from the output's "loss" if it has one)
     loss       "auto" (cross entropy for integer targets, mean squared error for float ones), a name out of
                `unitgain._batch.LOSSES`, or a callable (outputs, targets) -> scalar
-    steps      how many optimizer steps to rehearse on a copy, so that update ratios can be judged
-    optimizer  for the rehearsal: an optimizer over the model's parameters, or a function from parameters to one;
-               SGD with learning rate 0.01 if none is given
+    steps      how many optimizer steps to rehearse and take back, so that update ratios can be judged
+    optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all,
+               or a function from parameters to one; SGD with learning rate 0.01 if none is given
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
 
-    The model, the optimizer, gradients, buffers, training flags and random states are afterwards what they were,
-    bit for bit, also when the model raises. Without targets, gradients are measured with a random direction in
-    place of the loss's, and rules about the loss stay silent; steps are refused, since there is nothing to train on.
+    Model, optimizer, batch, random states and whatever module runs in the loss are afterwards what they were, bit for
+    bit, also when anything raises (docs/limitations.md says what cannot be taken back). Without targets, gradients
+    are measured with a random direction in place of the loss's, and rules about the loss stay silent; steps are
+    refused, since there is nothing to train on.
 
     Raises InputError, naming the input, for a batch or a loss that does not fit, and when the model raises
     (with the model's own exception as its cause).
@@ -77,42 +77,14 @@ def check(
     read = read_batch(batch)
     resolved = losses.resolve(loss, read.target)
     check_devices(read, model)
-    if any(nn.parameter.is_lazy(p) for p in model.parameters()):
-        raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
-
-    loss_kept = put_back(loss) if isinstance(loss, nn.Module) else contextlib.nullcontext()
-    with (
-        torch.inference_mode(False),
-        random_state_kept(),
-        loss_kept,
-        _own_copy(model, optimizer, steps) as (twin, twin_optimizer),
-    ):
-        run = _Run(twin, read, resolved)
-        record = run.measure(steps, optimizer, twin_optimizer)
+    given = optimizer if steps and isinstance(optimizer, torch.optim.Optimizer) else None
+    with in_place(model, optimizer=given, batch=batch, loss=loss) as run:
+        record = _Measured(model, read, resolved, run).record(steps, optimizer)
     diagnosis = diagnose(record, select=select, ignore=ignore)
     for finding in diagnosis.findings:
         record.add_finding(finding.code, finding.severity, finding.site, finding.to_dict())
     record.commit()
     return Report(record, diagnosis)
-
-
-@contextlib.contextmanager
-def _own_copy(
-    model: nn.Module, optimizer: OptimizerLike | None, steps: int
-) -> Iterator[tuple[nn.Module, torch.optim.Optimizer | None]]:
-    """A copy to work on; for a look without steps the model itself, put back afterwards, if it has no copy."""
-    given = optimizer if isinstance(optimizer, torch.optim.Optimizer) else None
-    twins = copied(model, given if steps else None)
-    if not isinstance(twins, str):
-        yield twins
-    elif steps:
-        raise InputError(
-            f"steps={steps}: the model cannot be copied for a rehearsal ({twins}); check it with steps=0, move it to a "
-            "device with more room, or watch real training with unitgain.Probe"
-        )
-    else:
-        with put_back(model):
-            yield model, None
 
 
 @dataclass
@@ -128,24 +100,21 @@ class _Pass:
     given: Any = None  # to the loss function, beside the target
 
 
-class _Run:
-    """The measured passes of one check, on a model that may be changed."""
+class _Measured:
+    """The measured passes of one check."""
 
-    def __init__(self, model: nn.Module, batch: Batch, loss: tuple[str, losses.Loss] | None):
-        self.model, self.batch, self.loss = model, batch, loss
-        if not model.training:
-            model.train()
+    def __init__(self, model: nn.Module, batch: Batch, loss: tuple[str, losses.Loss] | None, run: Run):
+        self.model, self.batch, self.loss, self.run = model, batch, loss, run
         self.probe: Probe | None = None
 
-    def measure(
-        self, steps: int, optimizer: OptimizerLike | None, twin_optimizer: torch.optim.Optimizer | None
-    ) -> Record:
-        chosen = optimizer_for(self.model, optimizer, twin_optimizer) if steps else None
+    def record(self, steps: int, optimizer: OptimizerLike | None) -> Record:
+        chosen = optimizer_for(self.model, optimizer) if steps else None
+        if chosen is not None:
+            self.run.keep(chosen, "optimizer")  # a function may have given one that was there before
         facts: dict[str, Any] = {"mode": "check", "model": model_facts(self.model), "rehearsed_steps": steps}
-        before = random_state()
-        facts["coupling"] = coupling_facts(self.model, self.batch, _logits)
+        facts["coupling"] = coupling_facts(self.model, self.batch, _logits, self.run)
+        self._train()
         running = snapshot(self.model)
-        spare = self._spare()  # taken now: later the model has hooks, and may have been trained
         self.probe = probe = Probe(
             self.model,
             chosen,
@@ -170,7 +139,6 @@ class _Run:
                 if first is None:
                     first = done
                     facts["gradients"], silent = self._gradients()
-                    facts["unblocked"] = []
                     facts["batch_norms"] = batch_norm_facts(self.model, running)
                     facts["same_units"] = same_units(self.model)
                 if chosen is not None:
@@ -180,8 +148,6 @@ class _Run:
         if steps:
             self._log_what_the_last_step_gave(steps)
         assert first is not None
-        if silent and spare is not None:
-            facts["unblocked"] = self._unblocked(spare, silent, before)
         facts["gradient_source"] = "loss" if first.loss is not None else "random"
         if first.loss is not None:
             facts["loss"] = {"name": first.name, "kind": first.kind, "value": float(first.loss.detach())}
@@ -191,6 +157,9 @@ class _Run:
         facts["output"] = output_facts(first.logits, first.target, probe.record)
         if chosen is not None:
             facts["optimizer"] = optimizer_facts(chosen)
+        facts["unblocked"] = self._unblocked(silent) if silent else []
+        if self.run.not_rewound:
+            facts["not_rewound"] = self.run.not_rewound
         probe.record.set_meta("facts", facts)
         return probe.record
 
@@ -203,6 +172,10 @@ class _Run:
             self.probe.record.log(steps, loss=float(done.loss.detach()))
 
     # ---- one pass ------------------------------------------------------------------------------------------
+
+    def _train(self) -> None:
+        if not self.model.training:
+            self.model.train()
 
     def _pass(self, *, backward: bool) -> _Pass:
         batch = self.batch.fresh()
@@ -222,13 +195,13 @@ class _Run:
             return
         try:
             if done.loss is not None:
-                start.backward()
+                self.run.backward(start)
             else:
                 generator = torch.Generator(start.device).manual_seed(0)
                 direction = torch.randn(
                     start.shape, generator=generator, device=start.device, dtype=torch.float32
                 )
-                start.backward(direction.to(start.dtype) / start.numel() ** 0.5)
+                self.run.backward(start, direction.to(start.dtype) / start.numel() ** 0.5)
         except Exception as error:
             raise InputError(self._blame("backward", error)) from error
 
@@ -285,44 +258,39 @@ class _Run:
     def _gradients(self) -> tuple[dict[str, int], list[str]]:
         """(facts, names of trainable parameters whose gradient is there but exactly zero)."""
         trainable = [(n, p) for n, p in self.model.named_parameters() if p.requires_grad and p.numel()]
-        reached = [n for n, p in trainable if p.grad is not None and bool((_dense(p.grad) != 0).any())]
+        reached = [n for n, p in trainable if p.grad is not None and bool(_dense(p.grad).any())]
         silent = [n for n, p in trainable if n not in set(reached) and p.grad is not None]
         return {"reached": len(reached), "of": len(trainable)}, silent
 
-    def _spare(self) -> nn.Module | None:
-        """Another copy, if there are zero-initialized parameters whose effect may have to be tried out."""
-        if not any(_is_zero(p) for p in self.model.parameters()):
-            return None
-        twins = copied(self.model)
-        return None if isinstance(twins, str) else twins[0]
-
-    def _unblocked(self, twin: nn.Module, silent: list[str], as_before: Callable[[], None]) -> list[str]:
+    def _unblocked(self, silent: list[str]) -> list[str]:
         """Which of the silent parameters get a gradient once all-zero parameters have moved a little.
 
         Zero-initialized residual ends, SkipInit and zero heads stop the gradient at step 0 only. Whether that is
-        the reason is tried out, on another copy, rather than guessed from names.
+        the reason is tried out, from the state in which the check began, rather than guessed from names.
         """
-        zeros = [p for p in twin.parameters() if _is_zero(p)]
-        as_before()  # the same masks are drawn
+        self.run.rewind()
+        self._train()
+        zeros = [p for p in self.model.parameters() if _is_zero(p)]
+        if not zeros:
+            return []
         with torch.no_grad():
             for p in zeros:
                 p.normal_(0, _NUDGE)
-        other = _Run(twin, self.batch, self.loss)
         try:
-            other._pass(backward=True)
+            self._pass(backward=True)
         except InputError:
             return []
-        by_name = dict(twin.named_parameters())
+        by_name = dict(self.model.named_parameters())
         found = []
         for name in silent:
             gradient = by_name[name].grad
-            if gradient is not None and bool((_dense(gradient) != 0).any()):
+            if gradient is not None and bool(_dense(gradient).any()):
                 found.append(name)
         return found
 
 
 def _is_zero(p: Tensor) -> bool:
-    return p.requires_grad and p.numel() > 0 and not bool((p != 0).any())
+    return p.requires_grad and p.numel() > 0 and not bool(p.any())
 
 
 def _dense(gradient: Tensor) -> Tensor:

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .._batch.batch import Batch
-from .._run.isolate import copied, random_state_kept
+from .._run import Run
 from ..probe import modules
 from ..rules import CATALOGUE
 
@@ -32,7 +31,7 @@ class _CannotTell(Exception):
 
 
 def coupling_facts(
-    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]
+    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run
 ) -> dict[str, Any]:
     """{eval, train: {differs, difference, site, module, batch_norm}, rows}, or {reason} where it cannot be told.
 
@@ -42,16 +41,13 @@ def coupling_facts(
     batch_norm  whether that module is a BatchNorm, which couples examples in training mode by design
     find_output picks the tensor to compare out of what the model returns
 
-    Works on a copy and only runs forward, without gradients. Random states are put back.
+    Only runs forward, without gradients, and rewinds `run` after each pass.
     """
     try:
         _refuse(model, batch)
-        twins = copied(model)
-        if isinstance(twins, str):
-            raise _CannotTell(twins)
-        with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Trial(twins[0], batch, find_output).facts()
+            return _Trial(model, batch, find_output, run).facts()
     except _CannotTell as reason:
         return {"reason": str(reason)}
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
@@ -70,8 +66,8 @@ def _refuse(model: nn.Module, batch: Batch) -> None:
 class _Trial:
     """Passes of one example with two sets of mates."""
 
-    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]):
-        self.model, self.batch, self.find_output = model, batch, find_output
+    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run):
+        self.model, self.batch, self.find_output, self.run = model, batch, find_output, run
         self.limit = CATALOGUE["UG603"].limit("relative")
         self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
 
@@ -118,16 +114,16 @@ class _Trial:
     def _forward(
         self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(the example's output, its tensor at every module)."""
+        """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or _Watch(self.model, rows, self.limit)
-        state = [(b, b.clone()) for b in self.model.buffers()]
-        self.model.train(training)
-        torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        with watch.hooked():
-            output = self.find_output(self.model(*batch.args, **batch.kwargs))
-        for buffer, before in state:
-            buffer.copy_(before)
+        given = batch.fresh()  # the model may work in place
+        try:
+            self.model.train(training)
+            with watch.hooked():
+                output = self.find_output(self.model(*given.args, **given.kwargs))
+            output = None if output is None else output.clone()  # it may be a state of the model's
+        finally:
+            self.run.rewind(quick=True)
         if output is None or output.dim() < 1:
             raise _CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
@@ -135,7 +131,7 @@ class _Trial:
         example = _of_example(output, rows)
         if example is None:
             raise _CannotTell("which axis of its output holds the examples")
-        return example.clone(), watch.seen
+        return example, watch.seen
 
     def _some(self, index: Sequence[int]) -> Batch:
         return Batch(

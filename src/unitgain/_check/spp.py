@@ -8,9 +8,8 @@ channel variance (before stochastic depth, skip gain and alpha). All variances a
 
 from __future__ import annotations
 
-import contextlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,7 +17,7 @@ from torch import nn
 
 from .._base import InputError, one_line
 from .._batch.batch import check_devices, read_batch
-from .._run.isolate import put_back, random_state_kept
+from .._run import in_place
 from .._version import __version__
 from ..probe import modules
 from ..probe.parameters import list_parameters, model_facts
@@ -39,7 +38,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     to          path of a new record file
 
     Runs in evaluation mode (no dropout, no stochastic depth) but for layers with running statistics, which normalize
-    by the batch's. Buffers, gradients, flags and random states are put back. The Record holds sites with
+    by the batch's. Everything is put back, bit for bit. The Record holds sites with
     attributes block = "stem", "block" or "branch", and predictions in meta["spp"]; draw it with `plots.spp`.
 
     Raises InputError for a batch that does not fit, and for a network without residual sums.
@@ -58,9 +57,10 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     read = read_batch(batch).fresh()
     check_devices(read, model)
     kwargs = {k: v for k, v in read.kwargs.items() if k != "labels"}
-    opened = contextlib.nullcontext() if not open_gains else _opened(model)
     watch = Watch(model)
-    with random_state_kept(), put_back(model), torch.no_grad(), opened:
+    with in_place(model, batch=batch), torch.no_grad():
+        if open_gains:
+            _open(model)
         model.eval()
         for module in model.modules():
             if getattr(module, "running_mean", None) is not None:
@@ -86,19 +86,11 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     return record
 
 
-@contextlib.contextmanager
-def _opened(model: nn.Module) -> Iterator[None]:
-    """Gains that are all zero are one inside."""
-    closed = [p.tensor for p in list_parameters(model) if _is_gain(p) and not bool((p.tensor != 0).any())]
-    with torch.no_grad():
-        for tensor in closed:
-            tensor.fill_(1)
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for tensor in closed:
-                tensor.zero_()
+def _open(model: nn.Module) -> None:
+    """Gains that are all zero become one."""
+    for p in list_parameters(model):
+        if _is_gain(p) and not bool((p.tensor != 0).any()):
+            p.tensor.fill_(1)
 
 
 def _is_gain(p: Any) -> bool:

@@ -10,7 +10,7 @@ from torch import nn
 
 from .._base import InputError
 from .._check import check
-from ..remedies import Snapshot
+from .._run import Snapshot, in_place, random_states
 from ..report import Action, FixReport, Report
 from ..rules import Finding
 from ..rules.catalogue import resolve
@@ -40,7 +40,7 @@ def fix(
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
                   remedies are applied only when they are asked for by code: UG601 (takes a bias away, so the
                   state dict changes) and UG604 (replaces running statistics by those of this batch)
-    dry_run       try everything, report it, and put the model back
+    dry_run       try everything, report it, and put everything back, random states too
     reinitialize  whether weights may be drawn anew or rescaled. None: only if the model looks untrained, which
                   it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
                   cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
@@ -67,16 +67,17 @@ def fix(
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
-    patient = Patient(model, batch, loss)
-    original = Snapshot(model)
+    repair = _Repair(Patient(model, batch, loss), wanted, reinitialize, max_actions, dry_run)
+    if dry_run:
+        with in_place(model, batch=batch, loss=loss):
+            return repair.run()
+    original, random = Snapshot(model), random_states.take()
     try:
-        result = _Repair(patient, wanted, reinitialize, max_actions, dry_run).run()
+        return repair.run()
     except BaseException:
         original.restore()
+        random_states.put(random)
         raise
-    if dry_run:
-        original.restore()
-    return result
 
 
 @dataclass

@@ -32,7 +32,7 @@ def check(
     subject: options.Subject,
     judging: options.Judging,
     steps: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Rehearse N optimizer steps on a copy of the model.")
+        int, typer.Option(metavar="N", min=0, help="Rehearse N optimizer steps and take them back.")
     ] = 0,
     optimizer: Annotated[
         OptimizerName | None, typer.Option(help="For --steps. [default: sgd]", show_choices=True)

@@ -157,11 +157,14 @@ class Dataflow(TorchFunctionMode):
 _MASKING = {"masked_fill", "masked_fill_", "where", "full", "full_like", "new_full", "fill_", "triu", "tril"}
 
 
+@torch.no_grad()  # checkpointing counts what is saved for backward
 def _breaks(func: Any, args: Any, out: Any) -> bool:
     """Whether a function made NaN or infinity out of finite tensors. Waits for an accelerator."""
     if (
         not isinstance(out, Tensor)
         or not out.is_floating_point()
+        or out.layout is not torch.strided
+        or out.is_nested
         or getattr(func, "__name__", "") in _MASKING
     ):
         return False

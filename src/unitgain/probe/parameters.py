@@ -68,10 +68,10 @@ def list_parameters(model: nn.Module) -> list[Parameter]:
 class Updates:
     """Takes (a sample of) each parameter before the optimizer's step and measures the change after it.
 
-    size  values taken of each parameter; None takes all
+    size  values taken of each parameter
     """
 
-    def __init__(self, size: int | None):
+    def __init__(self, size: int):
         self._size = size
         self._before: dict[str, Tensor] = {}
 
@@ -90,7 +90,7 @@ class Updates:
         }
 
     def _values(self, p: Parameter) -> Tensor:
-        return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
+        return stats.take_sample(p.tensor, self._size)
 
 
 def gradient_norms(named: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:

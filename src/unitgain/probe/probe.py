@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, RecordError
+from .._run import Run, run_of
 from .._version import __version__
 from ..record import Record
 from .failing import never_raises, reason
@@ -58,7 +59,7 @@ class Probe:
                least 2; other ones at each sampled step); of every gradient, parameter and update, 1,024 values
                whatever the number. Each site's cosine, and the histograms of parameters, their gradients and
                updates, then come at the first sampled step and at every 8th one; spread not at all. None measures
-               everything, at every sampled step
+               everything, at every sampled step, but of each update at most 65,536 values
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
@@ -120,6 +121,7 @@ class Probe:
 
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._started = False
+        self._run: Run | None = None  # which it was started in
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
         self._last_pass: int | None = None  # the step in which the last one began
@@ -149,7 +151,7 @@ class Probe:
         """Adds the hooks; `with` does this."""
         if self._started:
             return self
-        self._started = True
+        self._started, self._run = True, run_of(self.model)
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
         self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
@@ -350,6 +352,8 @@ class Probe:
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> None:
+            if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
+                return
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:

@@ -5,17 +5,17 @@ lsuv_                                                                 every laye
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     how loud residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_    small repairs
-Snapshot                                                              taking any of them back, exactly
+Snapshot                                                              taking any of them back, exactly (from _run)
 wiring_of                                                             what runs after what
 """
 
+from .._run import Snapshot
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
 from .passes import wiring_of
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
-from .snapshot import Snapshot
 from .structure import NormalizeInput, break_symmetry_, normalize_input_, recalibrate_, remove_redundant_bias_
 from .wiring import Branch, Neighbour, Node, Wiring
 

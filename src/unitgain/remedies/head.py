@@ -43,7 +43,7 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
         outputs[node.name] = tensor
 
     report = RemedyReport("scale_head_")
-    with passes.at_work(model):
+    with passes.at_work(model, found, sets_parameters=True):
         wiring = passes.follow(model, found, keep)
         node = head_of(wiring)
         if node is None or node.name not in outputs:

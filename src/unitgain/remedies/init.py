@@ -122,12 +122,12 @@ def _resolved(activation: str | Elementwise) -> Elementwise:
 def _wired(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Wiring, Batch | None]:
     if batch is not None:
         read = passes.read("init_", model, batch)
-        with passes.at_work(model):
+        with passes.at_work(model, read):
             return passes.follow(model, read), read
     trial = trial_input(model)
     if trial is not None:
         try:
-            with passes.at_work(model):
+            with passes.at_work(model, trial):
                 wiring = passes.follow(model, trial)
         except InputError:
             pass
@@ -377,7 +377,7 @@ def _take_out_the_draw(
         return tensor * factor
 
     try:
-        with passes.at_work(model):
+        with passes.at_work(model, noise, sets_parameters=True):
             passes.follow(model, noise, visit)
     except InputError as error:
         report.notes.append(f"the draw was not corrected: {error}")

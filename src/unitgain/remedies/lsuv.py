@@ -76,7 +76,7 @@ def lsuv_(
     _check(target_std, target_mean, where, per, tol, max_iter)
     found = passes.read("lsuv_", model, batch)
     target = Target(target_std, target_mean if bias else None, per == "channel", tol, bias)
-    with passes.at_work(model):
+    with passes.at_work(model, found, sets_parameters=True):
         return _Run(model, found, target, where == "activation", branch_std).work(max_iter)
 
 

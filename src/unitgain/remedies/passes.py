@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .._batch.batch import Batch, check_devices, read_batch
-from .._run.isolate import put_back, random_state_kept
+from .._run import in_place, random_states
 from ..probe import modules
 from .tracer import Tracer
 from .wiring import Node, Wiring
@@ -20,26 +20,24 @@ Visit = Callable[[Node, Tensor, Any], "Tensor | None"]
 
 
 @contextmanager
-def at_work(model: nn.Module) -> Iterator[None]:
-    """As in training, without gradients and dropout; buffers, gradients, flags and random states are put back.
+def at_work(model: nn.Module, batch: Batch, *, sets_parameters: bool = False) -> Iterator[None]:
+    """As in training, without gradients and dropout; everything is put back afterwards.
 
     Training mode because that is what normalizes by batch statistics, and because eval mode takes shortcuts
     around the modules of a TransformerEncoderLayer.
+
+    sets_parameters  what is set inside are the parameters' new values: they stay, unless an exception ends the work
     """
-    rates: list[tuple[nn.Module, float]] = []
-    with torch.inference_mode(False), torch.no_grad(), random_state_kept(), put_back(model):
+    with in_place(model, batch=batch) as run, torch.no_grad():
         model.train()
         for module in model.modules():
             if modules.role(module) == "dropout":
                 module.eval()
             elif isinstance(rate := getattr(module, "dropout", None), float) and rate:
-                rates.append((module, rate))  # attention and recurrent modules drop out by themselves
-                module.dropout = 0.0  # type: ignore[assignment]
-        try:
-            yield
-        finally:
-            for module, rate in rates:
-                module.dropout = rate  # type: ignore[assignment]
+                module.dropout = 0.0  # type: ignore[assignment]  # attention and recurrent modules drop out themselves
+        yield
+        if sets_parameters:
+            run.accept(model.parameters())
 
 
 def read(remedy: str, model: nn.Module, batch: Any) -> Batch:
@@ -63,7 +61,7 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Wiring
     """One pass of the batch, followed. Call it inside `at_work`. Raises InputError when the model raises."""
     given = batch.fresh()
     try:
-        with random_state_kept():  # every pass draws the same masks
+        with random_states.kept():  # every pass draws the same masks
             return Tracer(model, visit).run(
                 lambda: model(*given.args, **given.kwargs), (given.args, given.kwargs)
             )
@@ -85,5 +83,5 @@ def wiring_of(model: nn.Module, batch: Any) -> Wiring:
     [('0', 'data', 'LeakyReLU(negative_slope=0.2)'), ('2', 'LeakyReLU(negative_slope=0.2)', "the model's output")]
     """
     found = read("wiring_of", model, batch)
-    with at_work(model):
+    with at_work(model, found):
         return follow(model, found)

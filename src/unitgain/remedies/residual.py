@@ -53,7 +53,7 @@ def scale_residual_branches_(model: nn.Module, batch: Any, factor: float | None 
 
 def _branches(remedy: str, model: nn.Module, batch: Any) -> tuple[Wiring, list[Branch]]:
     found = passes.read(remedy, model, batch)
-    with passes.at_work(model):
+    with passes.at_work(model, found):
         wiring = passes.follow(model, found)
     branches = wiring.branches()
     if not branches:

@@ -29,7 +29,7 @@ def remove_redundant_bias_(model: nn.Module, batch: Any) -> RemedyReport:
     Raises InputError if the batch does not fit.
     """
     found = passes.read("remove_redundant_bias_", model, batch)
-    with passes.at_work(model):
+    with passes.at_work(model, found):
         wiring = passes.follow(model, found)
     report = RemedyReport("remove_redundant_bias_")
     uses: dict[int, int] = {}
@@ -175,7 +175,7 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
     are meant to be zero, and stay, as frozen ones do. Raises InputError if the batch does not fit.
     """
     found = passes.read("break_symmetry_", model, batch)
-    with passes.at_work(model):
+    with passes.at_work(model, found):
         wiring = passes.follow(model, found)
     report, names = RemedyReport("break_symmetry_"), {id(p): n for n, p in model.named_parameters()}
     silent = _may_be_zero(wiring)

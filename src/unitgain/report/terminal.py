@@ -23,7 +23,7 @@ from .._base import plain_console, printable
 from ..record import Record
 from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import count, label, number, percent, shape_text, shorten, value_text
+from .text import count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -72,6 +72,9 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
     for line in diagnosis.unseen:
         yield Text()
         yield Text.assemble(("Not seen  ", "bold"), (printable(line), "dim"))
+    if line := not_rewound(record.facts):
+        yield Text()
+        yield Text.assemble(("Not put back after the run  ", "bold"), (line, "dim"))
 
 
 def heading_parts(record: Record) -> list[str]:

@@ -9,6 +9,12 @@ from typing import Any
 from .._base import printable
 
 
+def not_rewound(facts: Mapping[str, Any]) -> str:
+    """What the check found in the model and could not put back after running it; "" if there was nothing."""
+    found = facts.get("not_rewound")
+    return ", ".join(printable(path) for path in found) if isinstance(found, list) else ""
+
+
 def shorten(text: str, width: int) -> str:
     """The text without its middle if it is wider than `width` columns: sites differ at the ends of their names.
 

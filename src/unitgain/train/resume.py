@@ -20,7 +20,8 @@ import torch
 from torch import nn
 
 from .._base import InputError
-from . import checkpoint, randomness
+from .._run import random_states
+from . import checkpoint
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -111,7 +112,7 @@ class Resume:
             _put_data(learn, state)
             source = iter(loader)
         else:
-            randomness.put(state["start"]["random"])
+            random_states.put(state["start"]["random"])
             _set_generators(loader, state["start"]["generators"])
             source = iter(loader)
             for _ in range(state["batch"]):
@@ -175,7 +176,7 @@ def take(learn: Learner) -> dict[str, Any]:
         "optimizer": learn.optimizer.state_dict(), "optimizer_class": type(learn.optimizer).__qualname__,
         "callbacks": {key: state for key, state in callbacks.items() if state},
         "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
-        "random": _of_all_ranks(learn, randomness.take()),
+        "random": _of_all_ranks(learn, random_states.take()),
         "start": learn.position.start if inside else {},
         "train": _data_state(learn.data.train), "valid": _data_state(learn.data.valid),
     }  # fmt: skip
@@ -220,7 +221,7 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         learn.clock.seconds = state.get("seconds", 0.0)
     everyone = state["random"]
     if learn.rank < len(everyone):
-        randomness.put(everyone[learn.rank])
+        random_states.put(everyone[learn.rank])
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -236,7 +237,7 @@ def untouched(learn: Learner) -> Iterator[None]:
     """Data may be read inside; orders and random states are put back afterwards."""
     loaders = [loader for loader in (learn.data.train, learn.data.valid) if loader is not None]
     states = [copy.deepcopy(_data_state(loader)) for loader in loaders]
-    with randomness.unchanged():
+    with random_states.kept():
         try:
             yield
         finally:
@@ -281,7 +282,7 @@ def _is_stateful(loader: Any) -> bool:
 
 
 def _origin(loader: Any) -> dict[str, Any]:
-    return {"random": randomness.take(), "generators": _generator_states(loader)}
+    return {"random": random_states.take(), "generators": _generator_states(loader)}
 
 
 def _data_state(loader: Any) -> dict[str, Any]:

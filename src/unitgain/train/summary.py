@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .._base import aligned
 from .._batch.batch import check_devices, read_batch
-from . import randomness
+from .._run import in_place
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Summary:
 
 
 def summarize(model: nn.Module, batch: Any) -> Summary:
-    """Runs the batch through the model in evaluation mode, without gradients. Flags and random states stay.
+    """Runs the batch through the model in evaluation mode, without gradients. Everything is put back.
 
     >>> print(summarize(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(2, 3)))
     module  type    output  parameters  FLOPs
@@ -64,19 +64,14 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
     check_devices(found, model)
     names = {module: name for name, module in model.named_modules()}
     shapes: dict[str, tuple[int, ...] | None] = {}
-    handles = [m.register_forward_hook(_note(names[m], shapes)) for m in names]
-    flags = {module: module.training for module in names}
     counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), randomness.unchanged():
-            model.eval()
-            with counter:
-                model(*found.args, **found.kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in flags.items():
-            module.training = training
+    with in_place(model, batch=batch), torch.no_grad():
+        model.eval()
+        for module, name in names.items():
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                module.register_forward_hook(_note(name, shapes))
+        with counter:
+            model(*found.args, **found.kwargs)
     counts = counter.get_flop_counts()
     root = type(model).__name__
     rows = []

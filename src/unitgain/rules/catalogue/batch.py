@@ -54,12 +54,12 @@ ENTRIES = (
         ),
         source="PyTorch documentation: BatchNorm (track_running_stats), RNN and MultiheadAttention (batch_first).",
         measured=(
-            "One example goes twice through a copy of the model, at the second place of two or four, with other mates "
-            "the second time; once in evaluation and once in training mode, random numbers the same. The first module "
-            "at whose output the example differs is named. Coupling by BatchNorm in training mode is by design, and is "
-            "only recorded; other coupling in training mode is for information. Not judged: one example, examples that "
-            "are all the same, compiled models, models that give another output each time, inputs or outputs whose "
-            "axis of examples cannot be told."
+            "One example goes twice through the model, at the second place of two or four, with other mates the second "
+            "time, each pass from the same state; once in evaluation and once in training mode, random numbers the "
+            "same. The first module at whose output the example differs is named. Coupling by BatchNorm in training "
+            "mode is by design, and is only recorded; other coupling in training mode is for information. Not judged: "
+            "one example, examples that are all the same, compiled models, models that give another output each time, "
+            "inputs or outputs whose axis of examples cannot be told."
         ),
         thresholds={
             "relative": Threshold(

@@ -1,4 +1,4 @@
-"""Every random state that training may draw from, taken and put back: python, numpy, torch and each accelerator."""
+"""Every random state that a model or training may draw from: python's, numpy's, torch's and each accelerator's."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import torch
 
 
 def take() -> dict[str, Any]:
+    """The states as they are, in numbers, strings, lists and tensors, so that they can go into a checkpoint."""
     version, internal, gauss = random.getstate()
     name, keys, at, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]  # noqa: NPY002
     state: dict[str, Any] = {
@@ -21,23 +22,38 @@ def take() -> dict[str, Any]:
     }  # fmt: skip
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
+        state["xpu"] = torch.xpu.get_rng_state_all()
     return state
 
 
 def put(state: Mapping[str, Any]) -> None:
-    """The states of accelerators that this machine does not have are ignored."""
+    """Makes `take`'s states the present ones. Those of accelerators that this machine does not have are ignored."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, at, has_gauss, cached = state["numpy"]
     np.random.set_state((name, keys.numpy().astype(np.uint32), at, has_gauss, cached))  # noqa: NPY002
     torch.set_rng_state(state["torch"])
-    if "cuda" in state and torch.cuda.is_available():
-        for device, one in enumerate(state["cuda"][: torch.cuda.device_count()]):
-            torch.cuda.set_rng_state(one, device)
+    for kind in ("cuda", "xpu"):
+        device = getattr(torch, kind, None)
+        if kind in state and device is not None and device.is_available():
+            for number, one in enumerate(state[kind][: device.device_count()]):
+                device.set_rng_state(one, number)
+    if "mps" in state and torch.backends.mps.is_available():
+        torch.mps.set_rng_state(state["mps"])
 
 
 @contextmanager
-def unchanged() -> Iterator[None]:
+def kept() -> Iterator[None]:
+    """The states are afterwards what they were, also after an exception.
+
+    >>> with kept():
+    ...     first = torch.rand(3)
+    >>> torch.equal(first, torch.rand(3))
+    True
+    """
     state = take()
     try:
         yield
