@@ -101,7 +101,8 @@ def test_check_judges_a_run_by_its_record(folder: Path, tmp_path: Path, capsys) 
     assert cli.main(["check", run, "--fail-on", "never", "--json", str(tmp_path / "r.json")]) == 0
     assert "first loss" in capsys.readouterr().out
     assert json.loads((tmp_path / "r.json").read_text())["sites"]
-    with ug.Record.load(os.path.join(run, "record.sqlite"))._connection as source:
+    record = ug.Record.load(os.path.join(run, "record.sqlite"))
+    with record._connection as source:
         assert source  # reading only: the record is as it was
     bad = ug.Record(tmp_path / "bad.sqlite")
     bad.set_meta("facts", {"mode": "training", "loss": {"kind": "cross_entropy"}, "target": {"classes": 27}})

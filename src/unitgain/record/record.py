@@ -100,6 +100,11 @@ class Record:
             raise
         return record
 
+    def __del__(self) -> None:
+        """A record that nobody closed: from Python 3.13 on sqlite3 warns of it. What was not committed is not kept."""
+        if (connection := getattr(self, "_connection", None)) is not None:
+            connection.close()
+
     def _release(self) -> None:
         if self._lock is not None:
             self._lock.release()
