@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 import unitgain as ug
 from unitgain._run import NotPutBackError
-from unitgain.remedies import wiring_of
+from unitgain.graph import trace
 from zoo import CASES, Case
 
 STARTS = {  # from which call on it raises: a first look, the measured pass, a later step
@@ -41,7 +41,7 @@ STARTS = {  # from which call on it raises: a first look, the measured pass, a l
     "forward": (1, 7, 9), "hook": (1, 7, 9), "interrupt": (1, 7, 9),
     "backward": (1, 2), "loss": (1, 2), "interrupt in backward": (1, 2),
 }  # fmt: skip
-WITHOUT_A_LOSS = ("spp", "wiring_of", "summary", "init_ of nothing", "lsuv_")
+WITHOUT_A_LOSS = ("spp", "trace", "summary", "init_ of nothing", "lsuv_")
 OF_A_LEARNER = ("lr_find", "summary")
 PASSES_ONLY = ("", "forward", "hook", "interrupt")
 
@@ -141,7 +141,7 @@ FUNCTIONS: dict[str, Callable[[Scene], Any]] = {
     "fix, dry run": lambda s: ug.fix(s.model, s.case.batch, s.loss, dry_run=True, reinitialize=True),
     "spp": lambda s: ug.spp(s.model, s.case.batch, open_gains=True),
     "lr_find": lambda s: s.learner.lr_find(steps=10),
-    "wiring_of": lambda s: wiring_of(s.model, s.case.batch),
+    "trace": lambda s: trace(s.model, s.case.batch),
     "summary": lambda s: s.learner.summary(),
     "init_ of nothing": lambda s: ug.init_(s.model, batch=s.case.batch, only=[]),
     "lsuv_": lambda s: ug.lsuv_(s.model, s.case.batch),  # only where it raises

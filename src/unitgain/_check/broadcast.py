@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from .._batch.losses import LOSSES, Loss, broadcasts
+from .._batch import LOSSES, Judged, Loss, broadcasts
 from .._run import random_states
 
 
-def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> list[int] | None:
+def broadcast_shape(done: Judged) -> list[int] | None:
     """The shape of what is compared where the loss broadcasts; None where it does not, or the target is one number.
 
     A loss of the caller's own is asked: it broadcasts if targets in the outputs' shape give another value.
     """
-    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
+    name, loss, outputs, target = done.name, done.function, done.compared, done.target
+    if loss is None or name is None or not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return None
     if outputs.shape == target.shape or target.numel() == 1 or outputs.numel() == 1:
         return None

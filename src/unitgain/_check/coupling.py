@@ -15,9 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch.batch import Batch
+from .. import stats
+from .._base import InputError
+from .._batch import Batch
 from .._run import Run
-from ..probe import modules
+from ..graph import is_compiled, outputs_of, walk
 from ..rules import CATALOGUE
 
 _PLACE = (
@@ -48,14 +50,14 @@ def coupling_facts(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Trial(model, batch, find_output, run).facts()
-    except _CannotTell as reason:
-        return {"reason": str(reason)}
+    except (_CannotTell, InputError) as reason:
+        return {"reason": str(reason).removeprefix("batch: ")}
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return {"reason": f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"}
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
-    if any(modules.is_compiled(m) for m in model.modules()):
+    if any(is_compiled(m) for m in model.modules()):
         raise _CannotTell("the model is compiled, and would be compiled again for a smaller batch")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise _CannotTell("the model is data-parallel")
@@ -93,7 +95,10 @@ class _Trial:
         for mates in (first, second):
             mates.insert(_PLACE, 0)
         one, other = self._some(first), self._some(second)
-        if all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors())):
+        if all(
+            torch.equal(stats.stored(a), stats.stored(b))
+            for a, b in zip(one.inputs().values(), other.inputs().values())
+        ):
             raise _CannotTell("the examples of the batch are all the same")
         output, seen = self._forward(one, rows, training)
         watch = _Watch(self.model, rows, self.limit, reference=seen)
@@ -116,7 +121,7 @@ class _Trial:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or _Watch(self.model, rows, self.limit)
-        given = batch.fresh()  # the model may work in place
+        given = batch.clone()  # the model may work in place
         try:
             self.model.train(training)
             with watch.hooked():
@@ -134,33 +139,18 @@ class _Trial:
         return example, watch.seen
 
     def _some(self, index: Sequence[int]) -> Batch:
-        return Batch(
-            tuple(self._select(v, index) for v in self.batch.args),
-            {key: self._select(v, index) for key, v in self.batch.kwargs.items()},
-        )
+        if self.time_first:
+            self._refuse_time_first()
+        return self.batch.select(index)
 
-    def _select(self, value: Any, index: Sequence[int]) -> Any:
-        if isinstance(value, Tensor):
-            return self._select_rows(value, index)
-        if type(value) in (list, tuple):
-            return type(value)(self._select(v, index) for v in value)
-        if isinstance(value, dict):
-            return {key: self._select(v, index) for key, v in value.items()}
-        return value
-
-    def _select_rows(self, tensor: Tensor, index: Sequence[int]) -> Tensor:
-        examples = self.batch.examples
-        axes = [axis for axis in range(min(2, tensor.dim())) if tensor.shape[axis] == examples]
-        if not axes:
-            if tensor.dim() < 2 or tensor.shape[0] == 1:
-                return tensor.detach().clone()  # the same for all examples
-            raise _CannotTell(f"an input of shape {tuple(tensor.shape)} has no axis of {examples} examples")
-        target = self.batch.target
+    def _refuse_time_first(self) -> None:
+        """With recurrent modules that take time first, the axis of the examples must be beyond doubt."""
+        examples, target = self.batch.examples, self.batch.target
         by_label = isinstance(target, Tensor) and target.dim() == 1
-        if self.time_first and tensor.dim() > 1 and (len(axes) > 1 or not by_label):
-            raise _CannotTell("whether its first axis is time or the examples")
-        rows = torch.tensor(index, device=tensor.device)
-        return tensor.detach().index_select(axes[0], rows)
+        for tensor in self.batch.inputs().values():
+            sizes = stats.shape_of(tensor)[:2]
+            if len(sizes) > 1 and examples in sizes and (sizes[0] == sizes[1] or not by_label):
+                raise _CannotTell("whether its first axis is time or the examples")
 
 
 class _Ambiguous(Exception):
@@ -182,7 +172,7 @@ class _Watch:
     def hooked(self) -> Iterator[None]:
         handles = []
         try:
-            for path, module, _, _ in modules.walk(self.model):
+            for path, module, _, _ in walk(self.model):
                 if not isinstance(module, torch.jit.ScriptModule):
                     handles.append(module.register_forward_hook(self._hook(path)))
             yield
@@ -195,7 +185,7 @@ class _Watch:
             if self.reference is not None and self.first is not None:
                 return
             call = self._calls[path] = self._calls.get(path, 0) + 1
-            for suffix, tensor in modules.outputs_of(module, output):
+            for suffix, tensor in outputs_of(module, output):
                 example = _of_example(tensor, self.rows) if tensor.is_floating_point() else None
                 if example is None:
                     continue

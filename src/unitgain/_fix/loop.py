@@ -135,8 +135,7 @@ class _Repair:
             after,
             tuple(self.actions),
             tuple(self._advice(after)),
-            self.patient.input.shift,
-            self.patient.input.scale,
+            self.patient.input.normalized,
             self.dry_run,
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .. import remedies
+from ..graph import trace
 from ..remedies import RemedyReport
 from ..rules import Finding
 from .patient import Patient
@@ -57,10 +58,10 @@ def _scaled(patient: Patient) -> RemedyReport:
     The projections inside attention, which LSUV does not reach, are drawn anew: too large ones leave an output of the
     right scale and gradients that explode in the softmax.
     """
-    wiring = remedies.wiring_of(patient.model, patient.batch)
-    inside = sorted({node.path for node in wiring.weights() if node.role == "attention"})
+    graph = trace(patient.model, patient.batch)
+    inside = sorted({w.node.path for w in graph.weights() if w.node.role == "attention"})
     drawn = remedies.init_(patient.model, batch=patient.batch, only=inside).changes if inside else []
-    loud = [b for b in wiring.branches() if not any(node.role == "norm" for node in b.nodes)]
+    loud = [b for b in graph.branches if not any(graph[name].role == "norm" for name in b.nodes)]
     quiet = len(loud) ** -0.5 if loud else None
     scaled = remedies.lsuv_(patient.model, patient.batch, branch_std=quiet)
     return RemedyReport(scaled.title, [*drawn, *scaled.changes])
@@ -100,8 +101,7 @@ def _recalibrate(patient: Patient, finding: Finding) -> RemedyReport:
 
 
 def _input(patient: Patient, finding: Finding) -> RemedyReport:
-    before = patient.normalize_input()
-    return RemedyReport("normalize the input", [before])
+    return RemedyReport("normalize the input", [patient.normalize_input(finding.site)])
 
 
 HEAD = Remedy("scale the last layer down", _head, redraws=True)

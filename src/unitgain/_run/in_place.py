@@ -136,7 +136,7 @@ class Run:
     def _begin(self) -> None:
         self._handles.append(register_optimizer_step_pre_hook(lambda optimizer, *_: self._sees(optimizer)))
         # the compiler would trace into a hook on all modules; outside modules are then known by the loss alone
-        if all(getattr(m, "_compiled_call_impl", None) is None for m in self._listed):
+        if not any(map(_is_compiled, self._listed)):
             self._handles.append(register_module_forward_pre_hook(lambda module, _: self._sees(module)))
 
     def _sees(self, home: nn.Module | torch.optim.Optimizer) -> None:
@@ -190,6 +190,10 @@ def leaves_of(tensor: Tensor) -> list[Tensor]:
                 seen.add(following)
                 waiting.append(following)
     return found
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")
 
 
 def _text(problems: list[tuple[str, Exception]]) -> str:

@@ -12,6 +12,7 @@ import typer
 from .._base import InputError, note
 from . import options
 from .errors import Debug
+from .graph import refuse_beside_graph, show_graph, traced
 from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ def check(
     write_baseline: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the findings to such a file.")
     ] = None,
+    graph: Annotated[
+        bool,
+        typer.Option(
+            "--graph",
+            help="Show what was understood of the model (layers, residual branches); check nothing.",
+        ),
+    ] = False,
     record: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write what was measured as an SQLite file.")
     ] = None,
@@ -66,19 +74,32 @@ def check(
       unitgain check my_model.py:make_model --data batch.npz --html report.html
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
       unitgain check runs/tanh                       the record of unitgain train --run
+      unitgain check timm:resnet50 --shape 2,3,64,64 --graph        what runs after what; nothing is checked
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
     from ..rules import load_baseline, new_findings, save_baseline
 
     judged = is_run(target)
     if judged:
-        extra = {"--steps": steps, "--optimizer": optimizer, "--lr": lr, "--record": record}
+        extra = {"--steps": steps, "--optimizer": optimizer, "--lr": lr, "--record": record, "--graph": graph}
         refuse_model_options(target, {**subject.chosen(), **extra, "--loss": judging.loss != "auto"})
     else:
         refuse_folder(target)
     judging.check_outputs(
         {"--record": record, "--write-baseline": write_baseline}, [*subject.inputs(target), baseline]
     )
+    if graph:
+        refuse_beside_graph(
+            {
+                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--select": select, "--ignore": ignore,
+                "--baseline": baseline, "--write-baseline": write_baseline, "--html": judging.html,
+                "--record": record,
+            },
+        )  # fmt: skip
+        with judging.working("following one pass"):
+            found = traced(*subject.load(target, judging.loss))
+        show_graph(found, judging.json)
+        return
     make_optimizer = _optimizer(optimizer, lr, steps)
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import stats
-from . import modules
+from ..graph import role_of
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Parameter:
     def role(self) -> str:
         """weight, bias, gain (a norm's scale), embedding or other."""
         last = self.name.rpartition(".")[2]
-        kind = modules.role(self.owner)
+        kind = role_of(self.owner)
         if "bias" in last:
             return "bias"
         if kind == "embedding":

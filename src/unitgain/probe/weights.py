@@ -91,7 +91,7 @@ class Weights:
     def _measure_gradients(self, named: dict[str, Tensor]) -> None:
         """Exactly without a limit, else a sample and the norm of all."""
         kind, sample, step = "parameter_gradient", self._options.sample, self.step
-        whole = {n: g.coalesce().values() if g.is_sparse else g.detach() for n, g in named.items()}
+        whole = {n: g.detach() if stats.is_plain(g) else stats.stored(g) for n, g in named.items()}
         if self._options.limit is None:
             for name, gradient in whole.items():
                 step.set(kind, name, stats.summarize(gradient, sample=sample))

@@ -6,29 +6,22 @@ scale_head_                                                           first loss
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     how loud residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_    small repairs
 Snapshot                                                              taking any of them back, exactly (from _run)
-wiring_of                                                             what runs after what
 """
 
 from .._run import Snapshot
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
-from .passes import wiring_of
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
 from .structure import NormalizeInput, break_symmetry_, normalize_input_, recalibrate_, remove_redundant_bias_
-from .wiring import Branch, Neighbour, Node, Wiring
 
 __all__ = [
-    "Branch",
     "Change",
     "Measured",
-    "Neighbour",
-    "Node",
     "NormalizeInput",
     "RemedyReport",
     "Snapshot",
-    "Wiring",
     "break_symmetry_",
     "fixup_",
     "init_",
@@ -39,6 +32,5 @@ __all__ = [
     "scale_head_",
     "scale_residual_branches_",
     "skip_init_",
-    "wiring_of",
     "zero_residual_ends_",
 ]

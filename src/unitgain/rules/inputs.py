@@ -9,6 +9,11 @@ from .catalogue import CATALOGUE
 from .finding import Finding
 from .view import CannotJudge, Measured, View, listed, show
 
+# what a model takes as its target is no signal, though it comes in with the inputs; names as for batches
+_TARGETS = tuple(
+    f"input[{name}{end}" for name in ("labels", "label", "targets", "target", "y") for end in ".]"
+)
+
 
 def input_not_normalized(view: View) -> Iterator[Finding]:
     """UG201: an input far from mean 0 and standard deviation 1."""
@@ -70,6 +75,10 @@ def _is_mask(measured: Measured) -> bool:
 def _is_signal(view: View, measured: Measured) -> bool:
     """A floating-point input whose scale matters."""
     if measured.site.attributes.get("integer") or _is_mask(measured) or measured.broken:
+        return False
+    if measured.site.attributes.get("sparse"):  # a shift would fill it
+        return False
+    if measured.name.startswith(_TARGETS):
         return False
     if len(measured.site.shape) < 2 or "embed" in measured.name.lower():
         return False

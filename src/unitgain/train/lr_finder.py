@@ -125,7 +125,12 @@ def find(learn: Learner, start: float, end: float, steps: int, stop_at: float) -
     sweep = _Sweep(start, end, steps, stop_at)
     essential = [c for c in learn.callbacks if c.essential]
     whole = (learn, learn.clock, learn.position, *essential)
-    kept = in_place(learn.model, optimizer=learn.optimizer, loss=learn.loss_function, extra=whole)
+    kept = in_place(
+        learn.model,
+        optimizer=learn.optimizer,
+        loss=learn.criterion.given if callable(learn.criterion.given) else None,
+        extra=whole,
+    )
     with resume.untouched(learn), kept, learn._with([*essential, sweep], instead=True):
         learn.fit(10**9, valid=False)
     return read(np.array(sweep.rates), np.array(sweep.losses), whole=len(sweep.rates) == steps)

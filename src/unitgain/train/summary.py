@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import aligned
-from .._batch.batch import check_devices, read_batch
+from .._base import InputError, aligned
+from .._batch import check_devices, read_batch
 from .._run import in_place
+from ..stats import shape_of
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,10 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    found = read_batch(batch).fresh()
+    found = read_batch(batch, model).clone()
     check_devices(found, model)
+    if any(tensor.is_nested for tensor in found.inputs().values()):
+        raise InputError("summary: torch counts no FLOPs of nested tensors; give a padded batch")
     names = {module: name for name, module in model.named_modules()}
     shapes: dict[str, tuple[int, ...] | None] = {}
     counter = FlopCounterMode(display=False)
@@ -98,7 +101,7 @@ def _note(name: str, shapes: dict[str, tuple[int, ...] | None]) -> Any:
         tensor = output if isinstance(output, Tensor) else None
         if tensor is None and isinstance(output, (tuple, list)):
             tensor = next((t for t in output if isinstance(t, Tensor)), None)
-        shapes.setdefault(name, None if tensor is None else tuple(tensor.shape))
+        shapes.setdefault(name, None if tensor is None else shape_of(tensor))
 
     return hook
 

@@ -9,10 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..._batch.losses import kind_of
 from ..._check.facts import target_facts
 from ..callback import Callback
-from ..data import count_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -85,14 +83,11 @@ class Recorder(Callback):
         """Facts about the loss, once: they cost a copy from the device."""
         if "loss" in learn.record.facts:
             return  # of the run that this one continues
-        function = learn.loss_function
-        name = getattr(function, "__name__", type(function).__name__).replace("_auto_loss", "auto")
-        outputs = learn.outputs if isinstance(learn.outputs, Tensor) else None
         with torch.no_grad():
-            kind = kind_of(name, function, learn.loss, learn.outputs, learn.target)
-            target = target_facts(learn.target, outputs, kind)
-        target["count"] = count_examples((), {}, learn.target)
-        fact = {"name": name, "kind": kind, "value": float(learn.loss.detach())}
+            judged = learn.criterion.judge(learn.outputs, learn.parsed, learn.loss)
+            target = target_facts(judged.target, judged.logits, judged.kind or "other")
+        target["count"] = learn.examples
+        fact = {"name": judged.name, "kind": judged.kind, "value": float(learn.loss.detach())}
         learn.record.set_meta(
             "facts", {"mode": "training", **learn.record.facts, "loss": fact, "target": target}
         )

@@ -1,4 +1,4 @@
-"""Each threshold of functions.py against the derivative that autograd computes."""
+"""Each threshold of activations.py against the derivative that autograd computes."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from unitgain import Probe
+from unitgain.graph.activations import ACTIVATIONS, FUNCTIONS, of_function, of_module
 from unitgain.nn import GeneralReLU
-from unitgain.probe import functions
-from unitgain.probe.functions import ACTIVATIONS, of_function, of_module
 
 DEAD = 1e-3  # magnitude of the derivative below which a value counts as dead
 
@@ -187,7 +186,7 @@ def test_a_shifted_or_leaky_relu_of_ones_own_is_not_taken_for_relu() -> None:
 
 def test_table_of_functions_names_only_elementwise_functions() -> None:
     x = torch.randn(3, 4)
-    for function, name in functions.FUNCTIONS.items():
+    for function, name in FUNCTIONS.items():
         if name in ("prelu", "glu", "threshold") or function in (torch.Tensor.prelu,):
             continue
         try:

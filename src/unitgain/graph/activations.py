@@ -1,8 +1,8 @@
-"""Activation functions as the Probe sees them: name, bounds, and where their derivative is (almost) zero.
+"""Activation functions: name, bounds, and where their derivative is (almost) zero.
 
 `dead` intervals are where the magnitude of the derivative stays below 1e-3, expressed in output values so that
 nothing but the output has to be looked at: gelu'(x) falls below 1e-3 at x = -3.8 where gelu(x) = -2.6e-4, its tanh
-approximation at x = -3.7 (-2.3e-4); silu' and mish' at x = -9 (-1.1e-3; tests/probe checks each number against
+approximation at x = -3.7 (-2.3e-4); silu' and mish' at x = -9 (-1.1e-3; tests/graph checks each number against
 autograd). A magnitude of tanh above 0.97 counts as saturated; for other bounded functions
 the same share of the range (1.5% at either end) does.
 

@@ -1,4 +1,4 @@
-"""What a module is to the Probe: a leaf or not, its role, and which axes hold channels and examples."""
+"""What a module is: a leaf or not, its role, and which axes hold channels and examples."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
-from . import functions
-from .dataflow import fields_of, tensors_in
+from .._batch import tensors_in
+from . import activations
 
 # Modules with children whose forward does not run (or fuses) them: measured as one.
 _OPAQUE = (nn.MultiheadAttention, nn.RNNBase)
@@ -61,9 +61,9 @@ def walk(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, bo
     yield from visit(path, module, False)
 
 
-def role(module: nn.Module) -> str:
+def role_of(module: nn.Module) -> str:
     """linear, norm, activation, pool, dropout, reshape, embedding, recurrent, attention, softmax, loss or other."""
-    if functions.of_module(module) is not None:
+    if activations.of_module(module) is not None:
         return "activation"
     for kinds, name in _ROLES:
         if isinstance(module, kinds):
@@ -188,7 +188,7 @@ def outputs_of(module: nn.Module, output: Any) -> Iterator[tuple[str, Tensor]]:
         yield from (("", t) for t in list(tensors_in(output))[:1])
         return
     if not hasattr(output, "items") and dataclasses.is_dataclass(output):
-        named: Any = {name: getattr(output, name, None) for name in fields_of(output)}
+        named: Any = {f.name: getattr(output, f.name, None) for f in dataclasses.fields(output)}
         yield from outputs_of(module, named)
     elif hasattr(output, "items"):
         for i, (key, value) in enumerate(output.items()):
