@@ -265,7 +265,7 @@ def test_device_moves_model_and_nested_batches() -> None:
     x, y = xy(8)
     learn = make([Device("cpu")], data=[((x,), y)])
     learn.fit(1)
-    with pytest.raises(InputError, match="torch knows no such device"):
+    with pytest.raises(InputError, match="torch has no such device"):
         Device("gpu")
 
 

@@ -278,7 +278,7 @@ def test_several_inputs_and_a_target() -> None:
     ((nn.Linear(2, 2), torch.zeros(3), "auto", adam), "data: train is a Tensor"),
     ((nn.Linear(2, 2), iter([1]), "auto", adam), "can be read only once"),
     ((nn.Linear(2, 2), (1, 2, 3), "auto", adam), r"\(train, valid\) pair, got a tuple of 3"),
-    ((nn.Linear(2, 2), [1], "mze", adam), r"'mze' is unknown; did you mean mse\?"),
+    ((nn.Linear(2, 2), [1], "mze", adam), r"'mze' is unknown; did you mean 'mse'\?"),
     ((nn.Linear(2, 2), [1], "auto", None), "give an optimizer"),
     ((nn.Linear(2, 2), [1], "auto", lambda p: 3), "the function gave int"),
     ((nn.Linear(2, 2), [1], "auto", torch.optim.SGD(nn.Linear(2, 2).parameters(), 1)), "none of the model's"),

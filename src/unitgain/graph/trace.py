@@ -62,6 +62,8 @@ def read(caller: str, model: nn.Module, batch: Any) -> Batch:
 
 
 def check_model(caller: str, model: nn.Module) -> None:
+    """Raises InputError, which begins with the caller's name, for what is no model, or one that cannot be followed:
+    compiled, scripted, or with lazy parameters."""
     if not isinstance(model, nn.Module):
         raise InputError(f"{caller}: model: expected an nn.Module, got {type(model).__name__}")
     if modules.is_compiled(model):
