@@ -22,6 +22,8 @@ def torchvision_operators() -> None:
         return
     try:
         import torchvision  # noqa: F401
+    except ModuleNotFoundError:
+        return
     except RuntimeError:
         _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain import InputError
+from unitgain import InputError, targets
 from unitgain.targets import load_batch, load_model, parse_settings, parse_shape
 
 MODELS = """
@@ -487,3 +487,9 @@ def test_wrong_image_folders_are_one_line(tmp_path, monkeypatch) -> None:
 
 def test_shapes_are_read() -> None:
     assert parse_shape("8, 3,224,224") == (8, 3, 224, 224)
+
+
+def test_a_list_of_numbers_is_no_class_to_compare_with() -> None:
+    """Python 3.10 says that list[int] is a type, and isinstance then raised."""
+    assert targets.fit(3, list[int]) is targets.WRONG
+    assert targets.read("3", Sequence[int] | int) == 3

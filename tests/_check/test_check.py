@@ -45,7 +45,7 @@ REFUSED = {
     "a number": (mlp(), 3, {}, "batch: cannot use a int"),
     "a string": (mlp(), "batch", {}, "batch: cannot use a str"),
     "a target of words": (mlp(), (X, "cats"), {}, "target is a str"),
-    "unknown loss": (mlp(), (X, CLASSES), {"loss": "crossentropy"}, "did you mean cross_entropy"),
+    "unknown loss": (mlp(), (X, CLASSES), {"loss": "crossentropy"}, "did you mean 'cross_entropy'"),
     "loss of a wrong type": (mlp(), (X, CLASSES), {"loss": 3}, "loss: expected"),
     "loss that is not one number": (
         mlp(), (X, CLASSES), {"loss": nn.CrossEntropyLoss(reduction="none")}, r"\(8,\), not one number"

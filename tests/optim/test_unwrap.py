@@ -133,7 +133,7 @@ def test_what_wraps_nothing_known_is_refused_by_name(use) -> None:
     loop = DeepSpeedLike(None)
     loop.optimizer = loop
     for wrong, words in (
-        (Closed(sgd), "Closed is a wrapper whose steps cannot be watched.*give the optimizer inside it"),
+        (Closed(sgd), "Closed is a wrapper whose steps cannot be observed.*give the optimizer inside it"),
         (torch.optim.lr_scheduler.StepLR(sgd, 1), "StepLR is a schedule of learning rates"),
         (loop, "expected a torch optimizer, got DeepSpeedLike"),
         ("adam", "expected a torch optimizer, got str"),

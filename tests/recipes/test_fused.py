@@ -9,7 +9,7 @@ from torch import nn
 
 import unitgain as ug
 from unitgain.models.char_mlp import VARIANTS, CharMLP
-from unitgain.recipes.fused import FusedStep
+from unitgain.recipes._fused import FusedStep
 
 
 def small(variant: str, dtype: torch.dtype) -> CharMLP:

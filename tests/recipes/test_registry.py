@@ -10,7 +10,7 @@ import pytest
 
 import unitgain as ug
 from unitgain import recipes
-from unitgain.recipes.settings import as_json, from_json, from_text
+from unitgain.recipes._settings import as_json, from_json, from_text
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -29,7 +29,7 @@ def test_explanations_are_read_from_the_docstring() -> None:
     recipe = recipes.get("makemore")
     found = _explained(recipe.config)
     assert {f.name for f in dataclasses.fields(recipe.config)} == set(found)
-    assert found["every"].endswith("come out the same, bit for bit")
+    assert found["every"].endswith("the weights are the same, bit for bit")
 
 
 def test_an_unknown_recipe_is_refused_with_the_closest() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 Loss = Callable[[Any, Any], Tensor]
 IGNORED_TARGET = -100  # torch's default ignore_index
@@ -57,9 +56,7 @@ LOSSES: Mapping[str, Loss] = {
 def check_loss(loss: object) -> None:
     """Raises InputError for an unknown name and for something that cannot be called."""
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
-        near = difflib.get_close_matches(loss, LOSSES, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(LOSSES)} and auto"
-        raise InputError(f"loss {loss!r} is unknown; {hint}")
+        raise InputError(f"loss {loss!r} is unknown{did_you_mean(loss, ['auto', *LOSSES])}")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise InputError(
             f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"

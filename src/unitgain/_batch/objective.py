@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import InputError
+from .._base import InputError, one_line
 from . import losses
 from .batch import Batch, describe_tensor
 from .reading import PassTarget
@@ -90,7 +90,7 @@ class Objective:
             if logits is None:
                 raise InputError(f"model: {no_tensor(outputs)}") from error
             against = "no targets" if target is None else f"targets of shape {_shape(target)}"
-            text = " ".join(str(error).split())
+            text = one_line(error)
             raise InputError(
                 f"loss {loss_name(self.given)}: raised {type(error).__name__} for outputs of shape {_shape(logits)} "
                 f"and {against}: {text}"

@@ -19,7 +19,7 @@ from .. import stats
 from .._base import InputError
 from .._batch import Batch
 from .._run import Run
-from ..graph import modules
+from ..graph import is_compiled, outputs_of, walk
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 
@@ -54,7 +54,7 @@ def coupling_facts(
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
-    if any(modules.is_compiled(m) for m in model.modules()):
+    if any(is_compiled(m) for m in model.modules()):
         raise _CannotTell("the model is compiled, and would be compiled again for a smaller batch")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise _CannotTell("the model is data-parallel")
@@ -169,7 +169,7 @@ class _Watch:
     def hooked(self) -> Iterator[None]:
         handles = []
         try:
-            for path, module, _, _ in modules.walk(self.model):
+            for path, module, _, _ in walk(self.model):
                 if not isinstance(module, torch.jit.ScriptModule):
                     handles.append(module.register_forward_hook(self._hook(path)))
             yield
@@ -182,7 +182,7 @@ class _Watch:
             if self.reference is not None and self.first is not None:
                 return
             call = self._calls[path] = self._calls.get(path, 0) + 1
-            for suffix, tensor in modules.outputs_of(module, output):
+            for suffix, tensor in outputs_of(module, output):
                 example = _of_example(tensor, self.rows) if tensor.is_floating_point() else None
                 if example is None:
                     continue

@@ -7,7 +7,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, one_line
 from .._batch import Batch, Judged, find_logits, kind_of, own_loss
 from .._run import Run
 from ..probe import Probe
@@ -111,7 +111,7 @@ class Passes:
         module = ""
         if path and where != "in backward":
             module = f"in {path!r} ({type(self.model.get_submodule(path)).__name__})"
-        text = " ".join(str(error).split()) or "no message"
+        text = one_line(error) or "no message"
         hint = ""
         if "dtype" in text and any(not x.is_floating_point() for x in batch.inputs().values()):
             hint = "; the inputs are whole numbers: a model without an embedding needs floats"

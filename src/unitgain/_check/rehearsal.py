@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .._base import InputError
+from .._base import InputError, one_line
 from .._batch import Batch, Judged, describe_tensor
 from .._run import OptimizerLike, Run, optimizer_for
 from ..optim import unwrapped
@@ -171,7 +171,7 @@ def _configured(model: Any, schedule: Schedule | None) -> tuple[OptimizerLike, S
     try:
         found = model.configure_optimizers()
     except Exception as error:
-        text = " ".join(str(error).split())
+        text = one_line(error)
         raise InputError(
             f"model: its configure_optimizers raised {type(error).__name__}: {text}; give optimizer="
         ) from error

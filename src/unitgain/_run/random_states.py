@@ -30,7 +30,7 @@ def take() -> dict[str, Any]:
 
 
 def put(state: Mapping[str, Any]) -> None:
-    """Makes `take`'s states the present ones. Accelerators that are not there now are left out."""
+    """Makes `take`'s states the present ones. Those of accelerators that this machine does not have are ignored."""
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
     name, keys, at, has_gauss, cached = state["numpy"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from .._base import InputError
-from .output import Console, note
+from .._base import InputError, console, note, say
+from .output import write_text
 
 if TYPE_CHECKING:
     from torch import nn
@@ -35,10 +36,9 @@ def show_graph(graph: Graph, json: str | None) -> None:
 
     text = dumps(graph.to_dict(), indent=1)
     if json == "-":
-        print(text)
+        say(text, most=sys.maxsize)
         return
-    Console().print(str(graph), markup=False, highlight=False, soft_wrap=True)
+    console().print(str(graph), markup=False, highlight=False, soft_wrap=True)
     if json is not None:
-        with open(json, "w", encoding="utf-8") as file:
-            file.write(text + "\n")
+        write_text("--json", json, text + "\n")
         note(f"graph written: {json}")

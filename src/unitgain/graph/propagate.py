@@ -84,6 +84,7 @@ def block_moments(
 
 
 def is_batch_norm(node: Node | None) -> bool:
+    """Whether a node normalizes by the statistics of the batch, judged by the name of its type."""
     return node is not None and node.role == "norm" and any(name in node.type for name in _NAMES)
 
 

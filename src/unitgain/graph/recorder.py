@@ -26,7 +26,7 @@ _INSIDE = ("sum", "concat", "product")  # a layer with one of these inside is mo
 class Recorder:
     """The nodes so far, by name and in execution order, and the values of the pass that is running.
 
-    theory     whether nodes carry their elementwise functions, and modules that nobody knows are tried out
+    theory     whether nodes carry their elementwise functions, and unknown modules are tried out
     most_calls further calls of one module or function in one pass share the last node
     """
 

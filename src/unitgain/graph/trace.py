@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, one_line
 from .._batch import Batch, check_devices, read_batch
 from .._run import in_place, random_states
 from . import modules
@@ -62,6 +62,8 @@ def read(caller: str, model: nn.Module, batch: Any) -> Batch:
 
 
 def check_model(caller: str, model: nn.Module) -> None:
+    """Raises InputError, which begins with the caller's name, for what is no model, or one that cannot be followed:
+    compiled, scripted, or with lazy parameters."""
     if not isinstance(model, nn.Module):
         raise InputError(f"{caller}: model: expected an nn.Module, got {type(model).__name__}")
     if modules.is_compiled(model):
@@ -125,7 +127,7 @@ def run(tracer: Tracer, batch: Batch) -> None:
     except InputError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split()) or "no message"
+        text = one_line(error) or "no message"
         raise InputError(
             f"the model raised {type(error).__name__} in forward on inputs of shape {batch.describe()}: {text}"
         ) from error

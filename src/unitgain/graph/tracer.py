@@ -41,7 +41,7 @@ class Tracer:
     """Follows the passes of a model and tells a listener of each node.
 
     guard        wraps every hook, so that an error in it does not stop training, say
-    theory       nodes carry their elementwise functions; modules without parameters that nobody knows are tried out
+    theory       nodes carry their elementwise functions; unknown modules without parameters are tried out
     exact        factors that are tensors are read, for which an accelerator has to be waited for
     most_calls   further calls of one module in one pass share the last node
     failed_in    path of the innermost module whose forward raised
@@ -189,10 +189,10 @@ class Tracer:
         recorder.examples = examples
         if self.settled:
             recorder.reset()
-            told = [(recorder.nodes[n], t) for n, t in named if n in recorder.nodes]
+            inputs = [(recorder.nodes[n], t) for n, t in named if n in recorder.nodes]
         else:
-            told = recorder.begin(named)
-        self._tell_inputs(told)
+            inputs = recorder.begin(named)
+        self._tell_inputs(inputs)
         self._given = args, kwargs
         self._follow()
 
@@ -200,7 +200,7 @@ class Tracer:
         """A pass begins of which the model's own forward may be no part: it ends with `close`. What its modules are
         given and none of them has made is the input. Such passes are followed always, as they tend to differ.
 
-        again  it goes on after the model's own forward; functions belong to the loss from here on
+        again  the pass continues after the model's own forward; functions belong to the loss from here on
         """
         self._recorder.varies = self._open = True
         if again:
@@ -224,8 +224,8 @@ class Tracer:
         self._find_branches()
         self.abandon()
 
-    def _tell_inputs(self, told: list[tuple[Node, Tensor]]) -> None:
-        for node, tensor in told:
+    def _tell_inputs(self, inputs: list[tuple[Node, Tensor]]) -> None:
+        for node, tensor in inputs:
             self._tell(tensor, Call((), {}))
             self._listener.node(node, tensor, None)
 
@@ -401,6 +401,7 @@ def _first(output: Any) -> Tensor | None:
 
 
 def in_backward() -> bool:
+    """Whether autograd runs a backward pass now, in which a checkpointed part runs its forward again."""
     return torch._C._current_graph_task_id() != -1
 
 

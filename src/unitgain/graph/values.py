@@ -341,9 +341,9 @@ def settle(value: Value, tensor: Tensor, call: Call) -> None:
         value.axis = _moved(value.name, before.axis, before.shape, shape, call)
     elif value.kind == "part":
         value.axis = _reshaped(before.axis, before.shape, shape)
-        lost = len(shape) < len(before.shape)
+        fewer_axes = len(shape) < len(before.shape)
         single = any(n == 1 < m for n, m in zip(shape, before.shape)) and len(shape) == len(before.shape)
-        value.picked = lost or single
+        value.picked = fewer_axes or single
     elif value.kind == "sum":
         value.axis = next((p.axis for p in value.parents if p.axis is not None), None)
     elif value.kind in ("other", "scale", "shift") and shape == before.shape:

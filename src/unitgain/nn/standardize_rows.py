@@ -1,4 +1,4 @@
-"""Rows made zero-mean and of a stated norm, and the gradient, in as few passes over the weights as can be had.
+"""Rows given mean zero and a stated norm, and the gradient, in as few passes over the weights as possible.
 
 Written out because composed from torch's operations it is slow where weights are many: forward and backward
 together take 7.2 ms for a 512x512x3x3 weight as one training-mode batch norm (what timm does), 15 ms as
@@ -21,7 +21,7 @@ def standardize_rows(rows: Tensor, scale: Tensor, eps: float, clamp: bool) -> Te
     clamp: N std^2 is max(N var, eps); otherwise std^2 is var + eps. Differentiable any number of times.
     """
     plain = type(rows) in (Tensor, nn.Parameter) and rows.device.type in ("cpu", "cuda")
-    # what is compiled, exported or traced gets operations that the compiler can fuse and every exporter knows
+    # compiled, exported or traced code gets operations that the compiler can fuse and every exporter knows
     if plain and not torch.compiler.is_compiling() and not torch.jit.is_tracing():
         return _StandardizeRows.apply(rows, scale, eps, clamp)[0]
     return _composed(rows, scale, eps, clamp)
@@ -65,7 +65,7 @@ class _StandardizeRows(torch.autograd.Function):
         if rows.device.type == "cpu" and rows.numel():
             return _one_pass(rows, scale, eps, clamp)
         mean = rows.mean(1, keepdim=True)  # (R, 1)
-        centred = rows - mean  # subtracted before squaring: a mean far from 0 would eat the variance's digits
+        centred = rows - mean  # subtracted before squaring: a mean far from 0 would make the variance inexact
         norm = torch.linalg.vector_norm(centred, dim=1, keepdim=True)
         inverse = _inverse(norm.square(), rows.shape[1], eps, clamp)
         return centred.mul_(inverse * scale.unsqueeze(1)), mean, inverse
@@ -97,7 +97,7 @@ class _StandardizeRows(torch.autograd.Function):
         )  # fmt: skip
         of_rows, of_scale = of_rows.squeeze(0), of_scale / root
         if ctx.clamp and ctx.eps > 0:
-            # where eps stands in for N var it does not depend on the weights: its term comes off again
+            # where eps replaces N var, it does not depend on the weights: that term is subtracted again
             constant = inverse >= ctx.eps**-0.5 * (1 - 1e-6)  # rounding of the square root aside
             if rows.device.type != "cpu" or bool(constant.any()):
                 factor = torch.where(constant, (scale * of_scale).unsqueeze(1) * inverse.square(), 0.0)

@@ -2,7 +2,7 @@
 
 optimizers  SGD, Momentum, RMSProp, Adam, as torch.optim.Optimizer subclasses
 agc         agc_ (a function on gradients), AGC (attached to an optimizer)
-classifier  finds a model's output layer, which AGC leaves alone
+classifier  finds a model's output layer, which AGC does not clip
 groups      which parameters are decayed: weights yes; gains, biases and skip gains no
 unwrap      the torch optimizer inside accelerate's, DeepSpeed's or another one's wrapper
 

@@ -16,12 +16,12 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
     """The optimizer whose step makes the step: the given one, or what its attribute `optimizer` holds.
 
     A wrapper that only inherits from torch's Optimizer, without calling its constructor, has hooks that nothing calls.
-    argument: what a person calls it, for messages. Raises InputError for what is no optimizer and wraps none.
+    argument: the name of the argument in messages. Raises InputError for an object that is no optimizer and wraps none.
 
     >>> unwrapped(torch.optim.SGD([torch.zeros(1)]), "Probe(optimizer=...)").__class__.__name__
     'SGD'
     """
-    found = optimizer
+    found: Any = optimizer
     for _ in range(_DEEPEST):
         if _calls_hooks(found):
             return found
@@ -30,12 +30,10 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
         found = getattr(found, "optimizer", None)
     name = type(optimizer).__name__
     if isinstance(optimizer, LRScheduler):
-        raise InputError(
-            f"{argument}: {name} is a schedule of learning rates; give the optimizer that it steers"
-        )
+        raise InputError(f"{argument}: {name} is a schedule of learning rates; give its optimizer")
     if isinstance(optimizer, torch.optim.Optimizer):
         raise InputError(
-            f"{argument}: {name} is a wrapper whose steps cannot be watched: it does not call torch's "
+            f"{argument}: {name} is a wrapper whose steps cannot be observed: it does not call torch's "
             "Optimizer.__init__ and has no optimizer at its attribute `optimizer`; give the optimizer inside it"
         )
     raise InputError(f"{argument}: expected a torch optimizer, got {name}")

@@ -79,12 +79,12 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
         by_channel = torch.where(bad, 0.0, tensor).movedim(channel_axis, 0).flatten(1)
         by_channel = by_channel if tensor.device.type == "mps" else by_channel.double()
         asked |= {"channel_mean": by_channel.mean(1), "channel_std": by_channel.std(1, correction=0)}
-    told = dict(zip(asked, stats.fetch(list(asked.values()))))
-    found["binary"] = bool(told["binary"])
-    if told["bad"] and tensor.dim():
+    fetched = dict(zip(asked, stats.fetch(list(asked.values()))))
+    found["binary"] = bool(fetched["binary"])
+    if fetched["bad"] and tensor.dim():
         of_example = bad.reshape(tensor.shape[0], -1).any(1).cpu()
         found["bad_examples"] = of_example.nonzero().flatten()[:20].tolist()
     for name in ("channel_mean", "channel_std"):
-        if name in told:
-            found[name] = [round(v, 6) for v in told[name].tolist()]
+        if name in fetched:
+            found[name] = [round(v, 6) for v in fetched[name].tolist()]
     return found

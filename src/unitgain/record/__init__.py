@@ -2,7 +2,7 @@
 
 A `Site` is a place where a tensor is measured. A `Record` holds, for every sampled step and site, one row of
 statistics and up to two histograms; beside them named metrics (the loss, the learning rate), facts about
-the model, the batch and the loss, and findings. Nothing here knows torch: a Record can be read where there is
+the model, the batch and the loss, and findings. Nothing here imports torch: a Record can be read where there is
 no model and no training code.
 
 File layout (schema version 1), documented in docs/reference/record.md:

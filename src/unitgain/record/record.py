@@ -12,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from .._base import InputError, RecordError
+from .._base import FileLock, InputError, RecordError, printable
 from .database import (
     SCHEMA_VERSION,
     STEPS,
     dump,
     load,
+    lock,
     make_room,
     open_existing,
     open_new,
@@ -50,52 +51,68 @@ class Record:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False):
-        self.path = None if path is None else os.fspath(path)
-        self._closed = False
+        self._start(None if path is None else os.fspath(path))
         if self.path is not None:
-            make_room(self.path, overwrite)
-        self._connection = open_new(self.path)
-        self._read_only = False
-        self._sites: dict[int, Site] = {}
-        self._by_name: dict[tuple[str, str], Site] = {}
-        self._last_commit = time.monotonic()
+            self._lock = lock(self.path)
+        try:
+            if self.path is not None:
+                make_room(self.path, overwrite)
+            self._connection = open_new(self.path)
+        except BaseException:
+            self._release()
+            raise
         self.set_meta("schema_version", SCHEMA_VERSION)
         self.set_meta("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.commit()
+
+    def _start(self, path: str | None, read_only: bool = False) -> None:
+        self.path, self._read_only, self._closed = path, read_only, False
+        self._lock: FileLock | None = None
+        self._sites: dict[int, Site] = {}
+        self._by_name: dict[tuple[str, str], Site] = {}
+        self._last_commit = time.monotonic()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:
         """Opens a record file for reading, also while another process writes it."""
         record = cls.__new__(cls)
-        record.path = os.fspath(path)
-        record._connection = open_existing(record.path)
-        record._read_only, record._closed = True, False
-        record._last_commit = time.monotonic()
-        record._sites, record._by_name = {}, {}
+        record._start(os.fspath(path), read_only=True)
+        record._connection = open_existing(os.fspath(path))
         record._read_sites()
         return record
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str], *, before: int) -> Record:
-        """Opens a record to go on writing it, as if it had been written up to the step `before`: what was measured
-        from there on is forgotten. Raises RecordError as `load` does."""
+        """Opens a record to continue it, as if it had been written up to the step `before`: what was measured
+        from there on is deleted. Raises RecordError as `load` does."""
         open_existing(os.fspath(path)).close()
         record = cls.__new__(cls)
-        record.path = os.fspath(path)
-        record._connection = open_new(record.path)
-        record._read_only = record._closed = False
-        record._last_commit = time.monotonic()
-        record._sites, record._by_name = {}, {}
-        with writing(record.path):
-            for table in ("scalar", "histogram", "metric"):
-                record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
-        record._read_sites()
-        record.commit()
+        record._start(os.fspath(path))
+        record._lock = lock(os.fspath(path))
+        try:
+            record._connection = open_new(record.path)
+            with writing(record.path):
+                for table in ("scalar", "histogram", "metric"):
+                    record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
+            record._read_sites()
+            record.commit()
+        except BaseException:
+            record._release()
+            raise
         return record
+
+    def __del__(self) -> None:
+        """A record that nobody closed: from Python 3.13 on sqlite3 warns of it. What was not committed is not kept."""
+        if (connection := getattr(self, "_connection", None)) is not None:
+            connection.close()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
-        if self._read_only:  # perhaps nobody was writing when it was opened
+        if self._read_only:  # there may have been no writer when it was opened
             self._connection.close()
             self._connection = open_existing(self.path or "")
         self._read_sites()
@@ -158,7 +175,8 @@ class Record:
     def add_table(
         self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
     ) -> None:
-        """The fast way in: for each step and site id a row with a value per name in STATISTICS, in that order."""
+        """Faster than add_scalars: for each step and site id a row with a value per name in STATISTICS, in that
+        order."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
         self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
@@ -198,9 +216,7 @@ class Record:
 
     def _write(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         if self._closed:
-            raise InputError(
-                f"record {self.path or '(temporary)'}: it is closed; nothing can be added any more"
-            )
+            raise InputError(f"record {self.path or '(temporary)'}: it is closed; nothing more can be added")
         if self._read_only:
             raise InputError(
                 f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
@@ -230,6 +246,7 @@ class Record:
                     self._connection.commit()
         finally:
             self._connection.close()
+            self._release()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copies the record into a new file at path; overwrite=True replaces a record that is there."""
@@ -237,13 +254,14 @@ class Record:
             self.commit()
         if overwrite and self.path is not None and os.path.exists(path) and os.path.samefile(path, self.path):
             raise InputError(f"record {self.path}: it cannot be saved over itself")
-        make_room(os.fspath(path), overwrite)
-        target = open_new(os.fspath(path))
-        try:
-            with writing(os.fspath(path)):
-                self._connection.backup(target)
-        finally:
-            target.close()
+        with lock(os.fspath(path)):
+            make_room(os.fspath(path), overwrite)
+            target = open_new(os.fspath(path))
+            try:
+                with writing(os.fspath(path)):
+                    self._connection.backup(target)
+            finally:
+                target.close()
 
     # ---- reading -------------------------------------------------------------------------------------------
 
@@ -320,7 +338,7 @@ class Record:
     def values(self, kind: str, step: int | None = None) -> dict[str, dict[str, float]]:
         """{site name: {statistic: value}} of one step (the first if none is given), in execution order.
 
-        Statistics that are undefined for a site are left out.
+        Statistics that are undefined for a site are omitted.
         """
         if step is None:
             step = next(iter(self.steps()), 0)
@@ -412,6 +430,5 @@ class Record:
             raise RecordError(f"record {self.path}: cannot be read: {error}") from error
 
     def __repr__(self) -> str:
-        return (
-            f"Record({self.path or 'temporary'}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"
-        )
+        path = printable(self.path or "temporary")
+        return f"Record({path}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .json_report import SCHEMA_VERSION, plain, report_data
+from .._base import plain_console, printable
+from .json_report import SCHEMA_VERSION, dumps, plain, report_data
 from .report import Report, save_text
 
 if TYPE_CHECKING:
@@ -118,14 +118,9 @@ class FixReport:
 
     def to_text(self, width: int = 80) -> str:
         """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
-        from rich.console import Console
-
         stream = io.StringIO()
-        console = Console(
-            file=stream, width=max(60, width), color_system=None, force_terminal=False, emoji=False
-        )
-        console.print(self)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+        plain_console(stream, max(60, width)).print(self)
+        return stream.getvalue()
 
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON: {"schema_version", "summary", "actions", "before", "after", ...}; see docs/reference."""
@@ -144,7 +139,7 @@ class FixReport:
             "before": report_data(self.before.record, self.before.diagnosis),
             "after": report_data(self.after.record, self.after.diagnosis),
         }
-        return json.dumps(plain(body), indent=indent, allow_nan=False, ensure_ascii=False)
+        return dumps(plain(body), indent)
 
     def to_html(self) -> str:
         """The page of the report afterwards, opened by what was changed, with charts of before and after."""
@@ -170,7 +165,6 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from .terminal import STATUS, compared, hanging, heading_parts
-    from .text import clean
 
     model, *facts = heading_parts(report.before.record)
     title = "unitgain fix" + (", dry run" if report.dry_run else "")
@@ -181,7 +175,7 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
     for name, one in (("before", report.before), ("after", report.after)):
         sign, color = STATUS.get(one.diagnosis.status, STATUS["unknown"])
         loss = [part for part in heading_parts(one.record) if part.startswith("loss ")]
-        line = Text.assemble((f"{sign} {clean(one.verdict)}", f"bold {color}"))
+        line = Text.assemble((f"{sign} {printable(one.verdict)}", f"bold {color}"))
         line.append("".join(f"  · {part}" for part in loss), style="dim")
         yield hanging(Text(name, style="dim"), line, 8)
     for place, action in enumerate(report.actions, start=1):
@@ -190,27 +184,29 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         head = Text.assemble(
             (f"{'✓' if action.kept else '↶'} {done}", "bold green" if action.kept else "bold yellow"),
             "  ",
-            (clean(action.code), "bold"),
-            f"  {clean(action.remedy)}",
+            (printable(action.code), "bold"),
+            f"  {printable(action.remedy)}",
         )
         yield hanging(Text(f"{place}.", style="dim"), head, 4)
         shown = action.changes if len(action.changes) <= MAX_CHANGES else action.changes[: MAX_CHANGES - 1]
         for change in shown:
-            yield hanging(Text(), Text(clean(change), style="dim"), 4)
+            yield hanging(Text(), Text(printable(change), style="dim"), 4)
         if len(shown) < len(action.changes):
             rest = len(action.changes) - len(shown)
             yield hanging(Text(), Text(f"and {rest} more (--html and --json have all)", style="dim"), 4)
         for problem in action.problems[:MAX_CHANGES]:
-            yield hanging(Text(), Text(f"not done: {clean(problem)}", style="dim"), 4)
-        yield hanging(Text(), Text(clean(action.outcome)), 4)
+            yield hanging(Text(), Text(f"not done: {printable(problem)}", style="dim"), 4)
+        yield hanging(Text(), Text(printable(action.outcome)), 4)
     if report.skipped:
         yield Text()
         yield Text("Did not apply", style="bold")
         for reason, remedies in _by_reason(report.skipped).items():
-            yield hanging(Text("·"), Text(f"{clean('; '.join(remedies))}: {clean(reason)}", style="dim"), 2)
+            yield hanging(
+                Text("·"), Text(f"{printable('; '.join(remedies))}: {printable(reason)}", style="dim"), 2
+            )
     for name, (shift, scale) in report.inputs.items():
         yield Text()
-        which = "the data" if len(report.inputs) == 1 else clean(name)
+        which = "the data" if len(report.inputs) == 1 else printable(name)
         yield Text(
             f"Normalize {which} as `after` did: (x - shift) / scale, with shift {_numbers(shift)} and scale "
             f"{_numbers(scale)}."
@@ -219,7 +215,7 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         yield Text()
         yield Text("Left for you", style="bold")
         for line in report.advice:
-            yield hanging(Text("·"), Text(clean(line)), 2)
+            yield hanging(Text("·"), Text(printable(line)), 2)
     if report.changed:
         yield Text()
         yield from compared(report.before.record, report.after.record, width)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from .._base import printable
 from .._version import __version__
 from ..record import Record
 from ..rules import Diagnosis, Finding
@@ -23,7 +24,7 @@ from .html_data import chart_data
 from .json_report import plain
 from .layers import Layer, key_of_finding, layers_of, reported_step
 from .terminal import heading_parts
-from .text import clean, count, label, not_rewound, number, percent, shape_text, shorten, value_text
+from .text import count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 if TYPE_CHECKING:
     from .fix_report import FixReport
@@ -58,7 +59,7 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "plotly": get_plotlyjs(),
         "script": _file("charts.js") + _file("page.js"),
     }
-    # one pass over the template: what is put in is never looked at again, whatever it contains
+    # one pass over the template: a placeholder in the text that is put in is not replaced
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("page.html"))
 
 
@@ -68,7 +69,7 @@ def text(value: object) -> str:
     >>> text("<script>")
     '&lt;script&gt;'
     """
-    return html.escape(clean(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def script_json(value: Any) -> str:
@@ -135,7 +136,7 @@ def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> 
 def _finding(finding: Finding, layer: int | None) -> str:
     place = ""
     if finding.site:
-        name = text(shorten(clean(finding.site), 64))
+        name = text(shorten(printable(finding.site), 64))
         place = f'<span class="site" title="{text(finding.site)}">{name}</span>'
         if layer is not None:
             place = (
@@ -184,11 +185,11 @@ def _row(layer: Layer, decades: int) -> str:
     values, site = layer.values, layer.site
     std = values.get("std")
     link = f'href="#layer-{layer.number}" data-layer="{layer.number}" title="{text(layer.name)}"'
-    name = text(shorten(clean(layer.name), 44))
+    name = text(shorten(printable(layer.name), 44))
     cells = [
         _cell(layer.number, str(layer.number)),
         f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{name}</a></th>',
-        f'<td data-v="{text(site.module)}">{text(shorten(clean(site.module), 20))}</td>',
+        f'<td data-v="{text(site.module)}">{text(shorten(printable(site.module), 20))}</td>',
         f"<td>{text(shape_text(site.shape))}</td>",
         _cell(values.get("mean"), number(values.get("mean"))),
         _cell(std, number(std)),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._base import printable
 from ..record import Histogram, Record
 from .layers import (
     MEASURES,
@@ -24,7 +25,7 @@ from .layers import (
     thin,
     values_near,
 )
-from .text import clean, shape_text
+from .text import shape_text
 
 DEPTH_STEPS = 12  # steps that the charts over depth can be switched between
 TIME_VALUES = 30_000  # numbers per statistic in the charts over time: fewer steps for more layers
@@ -34,7 +35,7 @@ STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
 
 
 def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = None) -> dict[str, Any]:
-    """What page/charts.js draws; see the keys there. before: of a repair, the record of the sick model."""
+    """What page/charts.js draws; see the keys there. before: of a repair, the record of the model before it."""
     now = reported_step(record)
     steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
     return {
@@ -53,12 +54,12 @@ def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = 
 
 def _layer(layer: Layer) -> dict[str, Any]:
     return {
-        "name": clean(layer.name),
+        "name": printable(layer.name),
         "key": layer.name if layer.site.kind == "activation" else "",  # as the saturation maps call it
-        "module": clean(layer.site.module),
+        "module": printable(layer.site.module),
         "shape": shape_text(layer.site.shape),
         "severity": layer.severity,
-        "codes": [clean(code) for code in layer.codes],
+        "codes": [printable(code) for code in layer.codes],
     }
 
 
@@ -129,7 +130,7 @@ def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -
         later = [number for position, number in places if position >= site.position]
         number = numbers.get(parameter_owner(site)) or next(iter(later), len(layers) or 1)
         rows.append((site.name, number))
-    result: dict[str, Any] = {"names": [clean(n) for n, _ in rows], "x": [x for _, x in rows]}
+    result: dict[str, Any] = {"names": [printable(n) for n, _ in rows], "x": [x for _, x in rows]}
     for key, kind in (("gradient", "parameter_gradient"), ("update", "update")):
         values = [values_near(record, kind, step) for step in steps]
         result[key] = [[short(v.get(name, {}).get("ratio")) for name, _ in rows] for v in values]
@@ -143,7 +144,7 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
         x, y = record.metric(name)
         rows = thin(range(len(x)), 2000)
         if len(rows) > 1:
-            metrics[clean(name)] = [[int(x[i]) for i in rows], [short(float(y[i])) for i in rows]]
+            metrics[printable(name)] = [[int(x[i]) for i in rows], [short(float(y[i])) for i in rows]]
     steps = record.steps()
     result: dict[str, Any] = {"metrics": metrics, "steps": []}
     if len(steps) < 2:

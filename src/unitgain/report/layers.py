@@ -102,7 +102,7 @@ def reported_step(record: Record) -> int:
 def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None = None) -> list[Layer]:
     """The inputs and activations in execution order, each with what belongs to it."""
     step = reported_step(record) if step is None else step
-    sites = record.sites("input") + record.sites("activation")  # inputs first, whatever their position
+    sites = record.sites("input") + record.sites("activation")  # inputs first, at any position
     values = {kind: record.values(kind, step) for kind in ("input", "activation", "gradient")}
     ratios = {
         "gradient": values_near(record, "parameter_gradient", step),

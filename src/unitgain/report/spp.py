@@ -65,7 +65,7 @@ class Curve:
 
     @property
     def silent_branches(self) -> int:
-        """Branches that bring exactly nothing, because a gain in them or behind them starts at zero."""
+        """The number of branches that add exactly zero, because a gain in or after them starts at zero."""
         return int(((self.column("branch_var") == 0) | (self.column("alpha") == 0)).sum())
 
 

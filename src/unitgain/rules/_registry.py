@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import pkgutil
 import re
 import sys
@@ -11,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, get_args
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 from ._rule import Rule, Threshold
 
 _PARTS = ("ABOUT", "Evidence", "judge", "EXPLAINED_BY", "BAD", "GOOD")
@@ -92,6 +91,4 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
 
 def _suggestion(word: str) -> str:
     names = [*CATALOGUE, *(rule.name for rule in CATALOGUE.values())]
-    close = difflib.get_close_matches(word.strip().upper(), names, n=1, cutoff=0.5)
-    close = difflib.get_close_matches(word.strip().lower(), names, n=1, cutoff=0.5) or close
-    return f"; did you mean {close[0]}?" if close else f" (the codes are {', '.join(CATALOGUE)})"
+    return did_you_mean(word.strip(), names, most=0) or f" (the codes are {', '.join(CATALOGUE)})"

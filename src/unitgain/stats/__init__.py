@@ -18,7 +18,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
   memory. (At a constant distance they would all fall on the same few channels whenever that distance is near
   a multiple of the channels' period.)
 - Of sparse and nested tensors the values that they store are measured (stored.py).
-- `limit` measures some of the examples only: 16,384 values tell a standard deviation to 0.6%, and reading 2
+- `limit` measures some of the examples only: 16,384 values give a standard deviation to 0.6%, and reading 2
   million at every step would cost more than the convolution that made them.
 """
 

@@ -1,4 +1,4 @@
-"""A part of a tensor that stands for the whole: some examples, or runs of values."""
+"""A sample of a tensor: some examples, or runs of values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from torch import Tensor
 from .reduce import dense
 from .stored import is_plain, stored
 
-RUN = 16  # values in one run of a sample: 64 bytes of float32
+RUN = 16
+"""Values in one run of a sample: 64 bytes of float32."""
 _FEWEST_EXAMPLES = 2  # of a tensor of which only some are measured
 
 
@@ -67,7 +68,7 @@ def take_sample(x: Tensor, size: int) -> Tensor:
 
 
 def _stream(device: torch.device) -> int:
-    """What is made on one CUDA stream is not ready yet on another."""
+    """The current CUDA stream, if x is on a GPU: what one stream has made is not ready yet on another."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from .alike import measure_cosine, measure_spread
 from .partial import Partial, Range
 from .reduce import as_float, layout, reduce, reduce_without_waiting
 from .sample import some_examples, take_sample
+from .similarity import measure_cosine, measure_spread
 from .stored import is_plain, stored
 
 
@@ -32,9 +32,9 @@ def summarize(
     channel_axis  axis of the channels; None takes the whole tensor as one channel
     batch_axis    axis of the examples, for `cosine`, `spread` and `limit`
     function      set for outputs of an activation function: counts zeros, saturated values and live units
-    count_zeros   whether to count zeros exactly there (else the sample tells)
-    cosine        also measures how alike the examples are; needs at least two of them
-    spread        also measures how far examples stray from the mean example
+    count_zeros   whether to count zeros exactly there (otherwise the sample gives an estimate)
+    cosine        also measures how similar the examples are; needs at least two of them
+    spread        also measures how far examples are from the mean example
     sample        how many values to keep for histograms (rounded to whole runs); 0 keeps none
     limit         measure only as many examples as hold about this many values (at least 2); None all.
                   Which ones: neighbouring examples, moving on with `turn`, so that in time all are seen
@@ -77,13 +77,13 @@ def _measure_function(m: Tensor, function: Range, partial: Partial, count_zeros:
         low, high = function.dead
         if function.dead_tails:
             centre, half = (low + high) / 2, (high - low) / 2
-            partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN tells nothing: not dead
+            partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN is no proof: not dead
         elif m.device.type == "cpu":
             lowest, highest = partial.low.numpy(), partial.high.numpy()
             partial.alive = torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
         else:
             partial.alive = (partial.low < low) | (partial.high > high) | (partial.low > partial.high)
-        # lowest > highest: no finite value in the channel, which tells nothing
+        # lowest > highest: no finite value in the channel, which is no proof
 
 
 def saturated(x: Tensor, function: Range) -> Tensor:

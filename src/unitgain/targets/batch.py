@@ -17,12 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 from .._batch import TARGET_NAMES, Forward, map_tensors
 from .files import read_arrays
 from .images import read_images
 from .synthetic import parse_shape, random_input, with_targets
-from .words import did_you_mean
 
 DEFAULT_BATCH = 64
 _INPUTS = ("x", "input", "inputs", "image", "images", "pixel_values", "arr_0")

@@ -1,4 +1,4 @@
-"""--set key=value: what a person types, read as the type that the setting has.
+"""--set key=value: the text of a setting, read as the type of that setting.
 
 `none` is the text "none" for a setting whose values are "none", "layer" and "batch", and None for one that may be None.
 """
@@ -13,7 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .._base import InputError
 
-WRONG = object()  # what `fit` gives for a value of another type
+WRONG = object()
+"""What `read` and `fit` return for a value of another type."""
 _WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -36,7 +37,7 @@ def parse_settings(pairs: Sequence[str]) -> dict[str, str]:
 
 
 def literal(text: str) -> Any:
-    """The text as a Python literal, or one of true, false, none and null; else as it is.
+    """The text as a Python literal, or one of true, false, none and null; otherwise the text itself.
 
     >>> [literal(text) for text in ("3", "false", "Null", "relu", "[1, 2]")]
     [3, False, None, 'relu', [1, 2]]
@@ -48,7 +49,7 @@ def literal(text: str) -> Any:
 
 
 def read(text: str, hint: Any) -> Any:
-    """The text as a value of this type, WRONG if it is none.
+    """The text as a value of this type; WRONG if it is not one.
 
     >>> read("none", float | None), read("None", Literal["none", "all"]), read("1e3", str), read("3", float)
     (None, 'none', '1e3', 3.0)
@@ -60,7 +61,7 @@ def read(text: str, hint: Any) -> Any:
 
 
 def fit(value: Any, hint: Any) -> Any:
-    """The value as the type wants it (for a float 1 becomes 1.0, for a tuple a list a tuple), WRONG if it fits not."""
+    """The value in this type (a float for 1, a tuple for a list, where the type says so); WRONG if it does not fit."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return next((fitted for option in inside if (fitted := fit(value, option)) is not WRONG), WRONG)
@@ -75,13 +76,13 @@ def fit(value: Any, hint: Any) -> Any:
         return float(value)
     if hint is str and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
-    if not isinstance(hint, type):
+    if origin is not None or not isinstance(hint, type):  # Python 3.10 calls list[int] a type
         return WRONG
     return value if isinstance(value, hint) and (hint is bool or not isinstance(value, bool)) else WRONG
 
 
 def typed(settings: Mapping[str, Any], types: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of a callable: texts as the types that are known say, where they can be read so; else as literals."""
+    """Arguments of a callable: texts are read in the types that are known, and otherwise as literals."""
     values = {}
     for key, value in settings.items():
         if isinstance(value, str):
@@ -99,14 +100,14 @@ def argument_types(source: Callable[..., Any]) -> dict[str, Any]:
         return {}
     try:
         hints = get_type_hints(source.__init__ if isinstance(source, type) else source)
-    except Exception:  # annotations of the caller's own, which need not be resolvable
+    except Exception:  # the caller's annotations may name things that do not exist at run time
         hints = {}
     texts = {name: str for name, p in parameters.items() if isinstance(p.default, str)}
     return texts | {name: hint for name, hint in hints.items() if name in parameters}
 
 
 def in_words(hint: Any) -> str:
-    """The type, for a person."""
+    """The type as a phrase for messages, like "a whole number"."""
     origin, inside = get_origin(hint), get_args(hint)
     if origin in (Union, UnionType):
         return " or ".join(in_words(option) for option in inside)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, described
 from .._batch import Forward, find_logits
-from .words import describe
+from .model import LIBRARIES
 
 _MOST_BYTES = 8 << 30
 _CLASS_LOSSES = ("cross_entropy", "nll")
@@ -139,7 +139,7 @@ def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor
     except Exception as error:
         shape = ",".join(map(str, inputs.shape))
         raise InputError(
-            f"--shape {shape}: the model cannot take this {_kind(model, inputs)}: {describe(error)}"
+            f"--shape {shape}: the model cannot take this {_kind(model, inputs)}: {described(error, LIBRARIES)}"
         ) from error
     finally:
         for module, flag in training.items():

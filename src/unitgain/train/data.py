@@ -23,7 +23,7 @@ class Data:
 def as_data(data: Any) -> Data:
     """An object with .train and .valid, a (train, valid) pair, or an iterable of batches for training alone.
 
-    Raises InputError for anything else, and for iterators that are used up after one epoch.
+    Raises InputError for anything else, and for iterators, which end after one epoch.
     """
     given: Any = data
     if hasattr(given, "train") and not isinstance(given, torch.nn.Module):
@@ -44,7 +44,7 @@ def as_data(data: Any) -> Data:
             )
         if iter_once(part):
             raise InputError(
-                f"data: {name} is a {type(part).__name__} that can be read once only; give something that starts anew "
+                f"data: {name} is a {type(part).__name__} that can be read only once; give something that starts again "
                 "for each epoch: a list, a DataLoader, an object with __iter__"
             )
     return found
@@ -55,7 +55,7 @@ def iter_once(part: Any) -> bool:
 
 
 def check_not_empty(data: Data, validate: bool) -> None:
-    """Raises InputError for loaders that say themselves that they have no batch."""
+    """Raises InputError for loaders whose length is 0."""
     for loader, training in ((data.train, True), (data.valid if validate else None, False)):
         if loader is not None and length(loader) == 0:
             raise no_batch(training)

@@ -1,4 +1,4 @@
-"""The optimizer that a person gives a Learner, in any of the forms that it takes."""
+"""The optimizer that a user gives a Learner, in any of the forms that it takes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .._base import InputError
 
 
 def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
-    """The optimizer, or what the function makes of the model's parameters. Raises InputError for anything else."""
+    """The optimizer, or the one that the function makes. Raises InputError for anything else."""
     if isinstance(given, Optimizer):
         own = {id(p) for p in model.parameters()}
         if not any(id(p) in own for group in given.param_groups for p in group["params"]):

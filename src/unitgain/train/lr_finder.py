@@ -1,4 +1,4 @@
-"""lr_find: one sweep over learning rates, and two ways to read a good one off it.
+"""lr_find: one sweep over learning rates, and two ways to choose a good one from it.
 
 Source of the sweep: L. Smith, "Cyclical learning rates for training neural networks", 2017, section 3.3.
 """
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
     from .learner import Learner
 
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
-_FALL = 0.02  # of the first loss: less than this is no fall
-_NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
-_PART = 0.25  # of the whole sweep's fall: what falls by less before it rises is no valley yet
+_FALL = 0.02  # of the first loss: a smaller fall does not count
+_NOISE = 7.0  # standard errors of the smoothed loss: nor does a smaller one than this
+_PART = 0.25  # of the whole sweep's fall: a rise after less than this does not end the valley
 _RISE = 0.1  # of the fall: the valley ends where the loss has risen by that
 
 
 @dataclass(frozen=True)
 class LRFound:
-    """What a sweep saw.
+    """The result of a sweep.
 
     rates, losses  (steps,) each, in the order of the sweep
-    smooth         the losses, single spikes left out, averaged over neighbouring rates
+    smooth         the losses without single spikes, averaged over neighbouring rates
     steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
-    valley         rate at which the smoothed loss is lowest before it rises for the first time: beyond it steps of
-                   this size do harm, and what a network does after them says nothing about a sound one. None too
-    suggestion     the valley: on the two ladders it trains each network about as well as the rate picked by hand
+    valley         rate at which the smoothed loss is lowest before it rises for the first time: beyond it such
+                   steps do harm, and the losses after them do not apply to a well-trained network. Or None
+    suggestion     the valley: on the two ladders it trains each network about as well as the rate chosen by hand
                    (docs/training.md), and the point of steepest descent lies 2 to 30 times lower
     reason         why, in a sentence
     """
@@ -53,16 +53,16 @@ class LRFound:
 
     def plot(self) -> Figure:
         """Loss over learning rate with the two points."""
-        from ..report.plots._training import lr_sweep
+        from ..report import plots
 
-        return lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
+        return plots.lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
 
     def __str__(self) -> str:
         return self.reason
 
 
 class _Sweep(Callback):
-    """Sets the rate before each step and keeps the loss that it was found at."""
+    """Sets the rate before each step and keeps the loss that was measured at it."""
 
     order = 1000
 
@@ -100,7 +100,7 @@ class _Sweep(Callback):
     def after_loss(self, learn: Learner) -> None:
         self._group.append(learn.loss.detach())
 
-    def before_step(self, learn: Learner) -> None:  # after Accumulate, which cancels the steps that are none
+    def before_step(self, learn: Learner) -> None:  # after Accumulate, which cancels steps
         mean = learn.over_ranks(torch.stack(self._group).mean()) / learn.world
         self._group, loss = [], float(mean)
         if not math.isfinite(loss) and self.losses:
@@ -166,11 +166,11 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
     steepest, valley = float(rates[at]), float(rates[bottom])
     reason = (
-        f"{valley:.1e}: the loss, smoothed, is lowest there before higher rates undo what lower ones did; it falls "
-        f"fastest at {steepest:.1e}, the cautious choice"
+        f"{valley:.1e}: the smoothed loss is lowest there, before higher rates undo the training at lower ones; it "
+        f"falls fastest at {steepest:.1e}, the cautious choice"
     )
     if bottom == len(smooth) - 1 and whole:
-        reason += "; it was still falling at the end of the sweep, so higher rates may do too"
+        reason += "; it was still falling at the end of the sweep, so higher rates may work too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
 
 
@@ -196,15 +196,15 @@ def _with_reason(found: LRFound, reason: str) -> LRFound:
 
 
 def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). A running
-    median of five first: a single spike says nothing. Losses that explode are cut off, or they would drown the valley
-    beside them."""
+    """(means over neighbours with Gaussian weights in log rate, their standard error). Before that a running median of
+    five removes single spikes, and losses far above the first one are limited, since they would hide a valley beside
+    them."""
     padded = np.pad(losses, 2, mode="edge")
-    calm = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    calm = np.minimum(calm, losses[0] + 0.1 * abs(losses[0]))
+    limited = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    limited = np.minimum(limited, losses[0] + 0.1 * abs(losses[0]))
     weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / _WIDTH) ** 2)
     weights /= weights.sum(1, keepdims=True)
-    # from differences of neighbours, which a trend hardly touches
+    # from differences of neighbours, on which a trend has little effect
     noise = float(np.median(np.abs(np.diff(losses)))) / 0.6745 / math.sqrt(2) if len(losses) > 1 else 0.0
     middle = weights[len(weights) // 2]
-    return weights @ calm, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))
+    return weights @ limited, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))

@@ -1,9 +1,9 @@
-"""Everything that training needs to go on as if it had never stopped: taken from a Learner, and put back.
+"""Everything that a run needs to continue as if it had not stopped: taken from a Learner, and put back.
 
-A state holds the model, the optimizer, every callback with a memory (schedule, loss scaler, moving average, ...), all
-random states, and where in which order of the data training is. Loaders with `state_dict` and `load_state_dict`
-(InMemoryLoader, torchdata's) say where they are themselves. For others the random states at the epoch's beginning
-are kept; they are started from there again and the batches that have been are read and dropped.
+A state holds the model, the optimizer, every callback with a state (schedule, loss scaler, moving average, ...), all
+random states, and the order of the data with the position in it. Loaders with `state_dict` and `load_state_dict`
+(InMemoryLoader, torchdata's) store their own position. For others the random states at the epoch's beginning
+are kept; they are started from there again, and the batches before the checkpoint are read and dropped.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
 
 class Position:
-    """Where in the data training is, and how a pass begins: at its first batch, or where a resumed run was."""
+    """The position in the data, and how a pass begins: at its first batch, or at the position of a resumed run."""
 
     def __init__(self) -> None:
-        self.given = 0  # batches that this epoch's training pass has been given
+        self.given = 0  # batches that the training pass of this epoch has had
         self.inside = False  # whether an epoch has begun and not ended
         self.start: dict[str, Any] = {}  # random states when the training pass began
 
@@ -59,7 +59,7 @@ class Position:
             yield counted
         finally:
             counted.close()
-            close = getattr(source, "close", None)  # a generator would go on holding its place
+            close = getattr(source, "close", None)  # a generator would keep its position
             if close is not None:
                 close()
 
@@ -73,7 +73,7 @@ class Position:
 
 @dataclass
 class Resume:
-    """A state that waits for the fit in which it was taken."""
+    """The state in a checkpoint, until the fit begins in which it was taken."""
 
     path: Path
     state: dict[str, Any]
@@ -87,12 +87,12 @@ class Resume:
         return self.state["steps"]
 
     def enter(self, learn: Learner) -> int:
-        """The epoch to go on with. Between two epochs the state is put back now, otherwise when the pass begins."""
+        """The epoch to continue with. Between two epochs the state is put back now, otherwise when the pass begins."""
         state = self.state
         if state["epoch"] > learn.epochs:
             raise InputError(
                 f"checkpoint {self.path}: it was written in epoch {state['epoch']} of {state['epochs']}, and fit is "
-                f"asked for {learn.epochs}; resume with the calls of the run that wrote it"
+                f"called with {learn.epochs}; resume with the calls of the run that wrote it"
             )
         planned = next((c for c in learn.callbacks if getattr(c, "plans_epochs", False)), None)
         if planned is not None and state["epochs"] != learn.epochs:
@@ -112,7 +112,7 @@ class Resume:
         return state["epoch"]
 
     def begin(self, learn: Learner, position: Position) -> tuple[Iterator[Any], int]:
-        """The training pass's iterator, past the batches that have been, with all states as they were then."""
+        """The training pass's iterator, after the batches before the checkpoint, with all states as they were then."""
         state, loader = self.state, learn.data.train
         position.start, position.given, position.inside = state["start"], state["batch"], True
         if is_stateful(loader):
@@ -124,7 +124,9 @@ class Resume:
             source = iter(loader)
             for _ in range(state["batch"]):
                 if next(source, self) is self:
-                    raise InputError(f"checkpoint {self.path}: the training data has fewer batches than then")
+                    raise InputError(
+                        f"checkpoint {self.path}: the training data has fewer batches than when it was written"
+                    )
             _put_data(learn, state)
         put_back(learn, state, self.path)
         learn._pending = None
@@ -163,12 +165,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
             if isinstance(state, dict) and "recipe" in state
             else "of something else"
         )
-        raise InputError(f"checkpoint {path}: it is not a Learner's, but {whose}")
+        raise InputError(f"checkpoint {path}: not a Learner's, but {whose}")
     return state
 
 
 def take(learn: Learner) -> dict[str, Any]:
-    """A Learner's state, whose tensors are still its own: store or copy it before training goes on."""
+    """A Learner's state, whose tensors are still its own: store or copy it before training continues."""
     inside, model = learn.position.inside, learn.model
     named = model.state_dict()
     unsaved = {n: b for n, b in model.named_buffers() if n not in named}  # registered with persistent=False
@@ -188,9 +190,9 @@ def take(learn: Learner) -> dict[str, Any]:
 
 
 def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = True) -> None:
-    """Everything but where the data is. Raises InputError if the checkpoint is of another model or optimizer."""
+    """Everything but the position in the data. Raises InputError if the checkpoint is of another model or optimizer."""
     model = learn.model
-    # states of unlike optimizers would load, and fail or go astray at the next step
+    # a state of another kind of optimizer would load, and fail or compute something else at the next step
     wrote, own = state.get("optimizer_class"), type(learn.optimizer).__qualname__
     if steps and wrote not in (None, own):
         raise InputError(f"checkpoint {path}: its run was trained with {wrote}, this one is with {own}")
@@ -239,7 +241,7 @@ def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def untouched(learn: Learner) -> Iterator[None]:
-    """Whatever is read from the data meanwhile: orders and random states come back as they were."""
+    """Data may be read inside; orders and random states are put back afterwards."""
     loaders = [loader for loader in (learn.data.train, learn.data.valid) if loader is not None]
     with random_states.kept(), loaders_kept(*loaders):
         yield

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, aligned
 from .._batch import check_devices, read_batch
 from .._run import in_place
 from ..stats import shape_of
@@ -16,7 +16,7 @@ from ..stats import shape_of
 
 @dataclass(frozen=True)
 class Row:
-    """One module. parameters: its own and its children's, a shared one where it comes first; flops: of its calls."""
+    """One module. parameters: its own and its children's, a shared one where it first occurs; flops: of its calls."""
 
     name: str
     module: str
@@ -28,7 +28,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Summary:
-    """All modules in the order in which they were done first, and the whole model's numbers.
+    """All modules in the order in which they first ended, and the numbers of the whole model.
 
     FLOPs are those of torch.utils.flop_counter: a multiplication and an addition are two; matrix products,
     convolutions and attention are counted, elementwise work is not. One forward pass of the batch.
@@ -45,16 +45,9 @@ class Summary:
             if row.leaf:
                 shape = "x".join(map(str, row.shape)) if row.shape else ""
                 cells.append((row.name, row.module, shape, f"{row.parameters:,}", _short(row.flops)))
-        widths = [max(len(c[i]) for c in cells) for i in range(5)]
-        left, right = slice(0, 3), slice(3, 5)
-        lines = [
-            "  ".join([*(c.ljust(w) for c, w in zip(cell[left], widths[left])),
-                       *(c.rjust(w) for c, w in zip(cell[right], widths[right]))])
-            for cell in cells
-        ]  # fmt: skip
         frozen = self.parameters - self.trainable
         total = f"{self.parameters:,} parameters" + (f", {frozen:,} of them frozen" if frozen else "")
-        return "\n".join([*lines, f"{total}; {_short(self.flops)}FLOPs forward"])
+        return f"{aligned(cells, right=(3, 4))}\n{total}; {_short(self.flops)}FLOPs forward"
 
 
 def summarize(model: nn.Module, batch: Any) -> Summary:
