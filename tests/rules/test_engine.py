@@ -64,7 +64,7 @@ def test_select_and_ignore_take_codes_prefixes_and_names() -> None:
 @pytest.mark.parametrize("option", ["select", "ignore"])
 def test_unknown_rule_is_refused_with_the_one_that_was_meant(option: str) -> None:
     with pytest.raises(
-        InputError, match=rf"{option}: no rule is called 'saturatd'; did you mean saturated\?"
+        InputError, match=rf"{option}: no rule is called 'saturatd'; did you mean 'saturated'\?"
     ):
         sick().diagnose(**{option: ["saturatd"]})
     with pytest.raises(InputError, match="UG101"):
@@ -131,7 +131,7 @@ def test_rule_pages_are_up_to_date() -> None:
 
 def test_explain() -> None:
     assert explain("ug303") == explain("saturated")
-    with pytest.raises(InputError, match="did you mean UG303"):
+    with pytest.raises(InputError, match="did you mean 'UG303'"):
         explain("UG333")
 
 
