@@ -6,8 +6,11 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 
 # Where the GPU is: another python than the venv's must have torch, pytest and timm; nothing is installed for it.
 GPU_PYTHON ?= $(BIN)/python
+RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
+.PHONY: venv demo test test-anywhere no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
+        clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
+        fix-pays init-flatness
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -16,12 +19,21 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
+# the whole suite nine times, as other processors would run it: torch's, oneDNN's and MKL's kernels held to older
+# instructions, one thread and two; says which tests fail where. Some two hours on two cores
+test-anywhere: $(VENV)/.dev
+	$(BIN)/python scripts/test_anywhere.py
+
 # tests and benchmark grid on a GPU, some five minutes; OUT is a folder or a file for the page. Without a GPU: skipped
 ifeq ($(GPU_PYTHON),$(BIN)/python)
 gpu: $(VENV)/.dev
 endif
 gpu:
 	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu.py $(if $(OUT),--out "$(OUT)")
+
+# every model of the zoo x every function that changes nothing x every place to raise: some minutes
+no-trace: $(VENV)/.dev
+	$(BIN)/python tests/_run/no_trace.py --out benchmarks/results/$$(date +%F)-no-trace.md
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev
@@ -31,10 +43,6 @@ kill: $(VENV)/.dev
 normfree: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/models tests/nn
 
-# the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some ten minutes of one core
-nf-vs-bn: $(VENV)/.demo
-	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/nf_vs_bn.py --out benchmarks/results/$$(date +%F)-nf-vs-bn.md
-
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,25 +51,68 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/probe_overhead.py
 
-# fifteen rungs, three seeds each, and lr_find's suggestions beside the hand-picked rates: some 15 minutes on two cores
-ladder-fashion-mnist: $(VENV)/.dev
-	$(BIN)/unitgain ladder fashion-mnist --out benchmarks/results/$$(date +%F)-ladder-fashion-mnist.md
-
-# five seeds of the default recipe, three of the best: some 35 minutes
-bench-fashion-mnist: $(VENV)/.dev
-	$(BIN)/python benchmarks/fashion_mnist.py --out benchmarks/results/$$(date +%F)-fashion-mnist-default-and-best.md
-
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py
 	$(BIN)/python tests/zoo/run.py --fix
 
-# five variants, 200,000 steps each, twice: some ten minutes
+# what CI runs: lint, tests and the strict build of the documentation
+check: lint test docs
+
+# the share of lines that the tests run, by file; the figure that matters is the total
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov=unitgain --cov-report=term:skip-covered
+
+# the oldest torch that pyproject.toml allows, and the other Pythons that are on this machine
+test-matrix:
+	scripts/test_matrix.sh
+
+# the package as it would be published, and that it holds what it should and nothing else
+wheel: $(VENV)/.dev
+	$(BIN)/python -m pip wheel . --no-deps -q -w dist
+	$(BIN)/python scripts/check_wheel.py dist
+
+# ---- ladders: rungs of a recipe beside published results ---------------------------------------------------
+
+# fifteen rungs, three seeds each: some ten minutes on two cores
+ladder-fashion-mnist: $(VENV)/.dev
+	$(BIN)/unitgain ladder fashion-mnist --out $(RESULTS)-ladder-fashion-mnist.md
+
+# five variants, 200,000 steps each: some five minutes
 ladder-makemore: $(VENV)/.demo
 	$(BIN)/unitgain data fetch names
-	$(BIN)/unitgain ladder makemore --out benchmarks/results/$$(date +%F)-ladder-makemore.md
+	$(BIN)/unitgain ladder makemore --out $(RESULTS)-ladder-makemore.md
 
-docs: $(VENV)/.docs
-	$(BIN)/mkdocs build --strict
+# ---- experiments: claims of ours, tried out (experiments/README.md) ----------------------------------------
+
+# lr_find's rates beside the lecture's, and steps per second beside its loop: some ten minutes
+makemore-tables: $(VENV)/.demo
+	$(BIN)/unitgain data fetch names
+	$(BIN)/python experiments/makemore.py --out $(RESULTS)-makemore-tables.md
+
+# lr_find's rates beside the hand-picked ones on four rungs: some ten minutes
+fashion-mnist-rates: $(VENV)/.dev
+	$(BIN)/python experiments/fashion_mnist_rates.py --out $(RESULTS)-fashion-mnist-rates.md
+
+# five seeds of the default recipe, three of the best: some 35 minutes
+bench-fashion-mnist: $(VENV)/.dev
+	$(BIN)/python experiments/fashion_mnist.py --out $(RESULTS)-fashion-mnist-default-and-best.md
+
+# the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some hours of one core
+nf-vs-bn: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/nf_vs_bn.py --out $(RESULTS)-nf-vs-bn.md
+
+# networks that cannot start, trained as they are and after fix(): some minutes
+fix-pays: $(VENV)/.demo
+	$(BIN)/python experiments/fix_pays.py --out $(RESULTS)-fix-pays.md
+
+# how flat init_ keeps deep stacks of nine activations
+init-flatness: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/init_flatness.py 512 3
+
+docs: $(VENV)/.docs $(VENV)/.dev
+	$(BIN)/python scripts/draw_architecture.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	$(BIN)/python scripts/check_docs.py site
 
 # torch comes first, pinned: otherwise another package could bring in the newest build with its CUDA libraries.
 $(VENV)/.demo: pyproject.toml constraints.txt
@@ -79,7 +130,7 @@ $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
 	touch $@
 
-$(VENV)/.docs: $(VENV)/.demo
+$(VENV)/.docs: $(VENV)/.demo pyproject.toml
 	$(PIP) -e '.[docs]'
 	touch $@
 

@@ -1,4 +1,4 @@
-"""Writes docs/reference/rules: one page per code, and an index, from the catalogue.
+"""Writes docs/reference/rules: one page per code, and an index, from the rules' files.
 
     python scripts/build_rule_pages.py
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from unitgain.rules import CATALOGUE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "rules"
-NOTICE = "<!-- Written by scripts/build_rule_pages.py from the catalogue; do not edit. -->\n\n"
+NOTICE = "<!-- Written by scripts/build_rule_pages.py from src/unitgain/rules/ug*.py; do not edit. -->\n\n"
 
 
 def pages() -> dict[str, str]:
     """{file name: text} of every page."""
-    rows = [f"| [{e.code}]({e.code}.md) | {e.name} | {e.seen} |" for e in CATALOGUE.values()]
+    rows = [f"| [{r.code}]({r.code}.md) | {r.name} | {r.seen} |" for r in CATALOGUE.values()]
     index = "\n".join(["# Rules", "", "| code | name | what is seen |", "|---|---|---|", *rows, ""])
-    texts = {f"{entry.code}.md": entry.page() for entry in CATALOGUE.values()}
+    texts = {f"{rule.code}.md": rule.page() for rule in CATALOGUE.values()}
     return {name: NOTICE + text for name, text in {"index.md": index, **texts}.items()}
 
 

@@ -9,8 +9,10 @@ import torch
 
 _LIBRARY = None
 
-# `pytest -n N` has N processes: together they use each core once
-torch.set_num_threads(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+# `pytest -n N` has N processes: together, and with the processes that they start, they use each core once
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = max(1, (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"]))
+    torch.set_num_threads(int(os.environ.setdefault("OMP_NUM_THREADS", str(share))))
 
 
 @pytest.fixture(scope="session")
@@ -20,6 +22,8 @@ def torchvision_operators() -> None:
         return
     try:
         import torchvision  # noqa: F401
+    except ModuleNotFoundError:
+        return
     except RuntimeError:
         _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")
         for name in ("nms", "qnms"):

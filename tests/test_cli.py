@@ -13,12 +13,11 @@ import pytest
 import typer
 
 import unitgain._check
+from unitgain._base import console, table_of
 from unitgain.cli import app, main
-from unitgain.cli.output import Console, table_of
 from unitgain.record import Record
 from unitgain.report import Report
-from unitgain.rules.diagnosis import Diagnosis
-from unitgain.rules.finding import Finding
+from unitgain.rules import Diagnosis, Finding
 
 MODELS = """
 import torch
@@ -61,7 +60,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def fake_report(*severities: str) -> Report:
     findings = tuple(
-        Finding("UG303", "saturated", s, "tanh", f"a finding of severity {s}", remedy="scale it")
+        Finding("UG303", "saturated", s, "tanh", f"a finding of severity {s}", remedy="scale it", auto=True)
         for s in severities
     )
     return Report(Record(), Diagnosis(findings, "a verdict", "sick" if findings else "healthy"))
@@ -320,7 +319,7 @@ def test_the_same_seed_gives_the_same_weights_and_input(here, finds) -> None:
 
 def test_the_text_names_the_html_page_where_one_is_written(here, capsys) -> None:
     assert main([*GOOD, "--fail-on", "never"]) == 0
-    assert "(why: --html FILE or report.save)" in " ".join(capsys.readouterr().out.split())
+    assert "(why: --html or report.save)" in " ".join(capsys.readouterr().out.split())
     assert main([*GOOD, "--html", "page.html", "--fail-on", "never"]) == 0
     assert "(see page.html)" in " ".join(capsys.readouterr().out.split())
 
@@ -425,7 +424,7 @@ def test_a_table_cuts_no_word_where_there_is_room(monkeypatch, capsys) -> None:
         "-0.02",
         "123.4",
     ]
-    Console().print(table_of(columns, [row] * 2))
+    console().print(table_of(columns, [row] * 2))
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 80
     assert set(" ".join([*columns, *row]).replace(">", "").split()) == set(shown.split())
@@ -437,7 +436,7 @@ def test_a_table_cuts_no_word_where_there_is_room(monkeypatch, capsys) -> None:
 
 def program(*arguments: str, **options) -> subprocess.CompletedProcess:
     return subprocess.run(
-        [sys.executable, "-m", "unitgain", *arguments], capture_output=True, text=True, timeout=120, **options
+        [sys.executable, "-m", "unitgain", *arguments], capture_output=True, text=True, timeout=280, **options
     )
 
 

@@ -56,7 +56,7 @@ def test_prints_blocks_and_writes_picture_and_record(here, capsys) -> None:
     out, err = capsys.readouterr()
     assert "m.py:deep: average over channels" in out
     assert "stem" in out
-    assert "m.py:zero: 2 branches bring exactly nothing" in err
+    assert "m.py:zero: 2 branches add exactly zero" in err
     assert "plot written: s.png" in err
     assert (here / "s.png").stat().st_size > 1000
     assert len(Record.load(here / "s.sqlite").sites("activation")) == 7

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,9 +17,10 @@ from torch import nn
 import unitgain as ug
 from unitgain import cli, recipes
 from unitgain.data.names import EMBEDDED, read_names
-from unitgain.recipes import makemore, makemore_ladder
-from unitgain.recipes.registry import Recipe
-from unitgain.recipes.runs import Outcome
+from unitgain.recipes import makemore
+from unitgain.recipes._ladders import makemore as makemore_ladder
+from unitgain.recipes._registry import Recipe
+from unitgain.recipes._runs import Outcome
 
 SHORT = ("--set", "steps=200", "--set", "drop_at=100", "--set", "every=50", "--set", "save_every=50")
 
@@ -58,6 +60,33 @@ def test_a_run_leaves_weights_numbers_and_plots(folder: Path, capsys) -> None:
     assert (run / "plots" / "loss.png").is_file()
 
 
+def test_what_is_said_to_be_in_a_runs_folder_is_there(
+    folder: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
+    """nf-vs-bn promised a record and plots, which it does not make."""
+    from unitgain.recipes import nf_vs_bn
+
+    x, y = torch.randn(64, 1, 28, 28), torch.arange(64) % 10
+    monkeypatch.setattr(nf_vs_bn, "read_data", lambda config: ((x, y), (x, y)))
+    tiny = ["examples=[32]", "batch_sizes=[16]", "batchnorm_lr=[0.1]", "normfree_lr=[0.1]",
+            "clipping=[0.02]"]  # fmt: skip
+    makemore = [*SHORT, *names(folder)]
+    for recipe, settings in (("nf-vs-bn", [f"--set={text}" for text in tiny]), ("makemore", makemore)):
+        run = tmp_path / recipe
+        assert cli.main(["train", recipe, *settings, "--run", str(run)]) == 0
+        said = re.search(r"run written: .* \((.*)\)", capsys.readouterr().err.replace("\n", " "))[1]
+        files, _, judged = said.partition("; ")
+        where = {"record": "record.sqlite", "weights": "weights.safetensors", "metrics": "metrics.json",
+                 "trainings": "trainings.json"}  # fmt: skip
+        there = {where.get(word, word) for word in files.split(", ")} | {"config.json"}
+        assert {p.name for p in run.iterdir()} == there
+        assert (cli.main(["check", str(run), "--fail-on", "never"]) == 0) is bool(judged)
+        assert (cli.main(["plots", str(run)]) == 0) is ("plots" in files)
+        capsys.readouterr()
+    assert cli.main(["check", str(tmp_path / "nf-vs-bn")]) == 2
+    assert "nf-vs-bn writes none" in line_of(capsys)
+
+
 def test_names_are_drawn_the_same_for_the_same_seed(folder: Path, capsys) -> None:
     drawn = []
     for seed in ("1", "1", "2"):
@@ -72,7 +101,8 @@ def test_check_judges_a_run_by_its_record(folder: Path, tmp_path: Path, capsys) 
     assert cli.main(["check", run, "--fail-on", "never", "--json", str(tmp_path / "r.json")]) == 0
     assert "first loss" in capsys.readouterr().out
     assert json.loads((tmp_path / "r.json").read_text())["sites"]
-    with ug.Record.load(os.path.join(run, "record.sqlite"))._connection as source:
+    record = ug.Record.load(os.path.join(run, "record.sqlite"))
+    with record._connection as source:
         assert source  # reading only: the record is as it was
     bad = ug.Record(tmp_path / "bad.sqlite")
     bad.set_meta("facts", {"mode": "training", "loss": {"kind": "cross_entropy"}, "target": {"classes": 27}})
@@ -84,7 +114,7 @@ def test_check_judges_a_run_by_its_record(folder: Path, tmp_path: Path, capsys) 
     assert cli.main(["check", str(tmp_path / "bad.sqlite"), "--ignore", "UG504"]) == 0
     capsys.readouterr()
     assert cli.main(["check", run, "--shape", "8,3"]) == 2
-    assert "leave --shape out" in line_of(capsys)
+    assert "omit --shape" in line_of(capsys)
 
 
 def test_a_run_goes_on_with_the_settings_it_began_with(
@@ -101,7 +131,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
         patched.setattr(makemore.Training, "advance", interrupt)
         assert cli.main([*command, *names(folder), *SHORT]) == 130
     told = capsys.readouterr().err
-    assert "the last checkpoint is of step 150; go on with: unitgain train makemore --run '" in told
+    assert "the last checkpoint is of step 150; continue it with: unitgain train makemore --run '" in told
     assert cli.main(command) == 2
     assert "it holds a run already; add --resume" in line_of(capsys)
     assert cli.main([*command, "--resume", "--set", "lr=0.2"]) == 2
@@ -109,7 +139,7 @@ def test_a_run_goes_on_with_the_settings_it_began_with(
     assert cli.main(["sample", run]) == 2
     assert "the run has not ended" in line_of(capsys)
     assert cli.main([*command, "--resume"]) == 0
-    assert "going on at step 150" in capsys.readouterr().out
+    assert "continuing at step 150" in capsys.readouterr().out
     whole = load_file(folder / "run" / "weights.safetensors")
     parts = load_file(Path(run) / "weights.safetensors")
     assert all(torch.equal(parts[name], tensor) for name, tensor in whole.items())
@@ -138,7 +168,7 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("train makemor", "did you mean 'makemore'?"),
         ("train makemore --set stepz=3", "did you mean 'steps'?"),
         ("train makemore --set steps=three", "--set steps='three': expected a whole number"),
-        ("train makemore --set steps=0", "it must be at least 1"),
+        ("train makemore --set steps=0", "expected at least 1"),
         ("train makemore --set variant=tan", "expected one of original"),
         ("train makemore --set preset=batchnrm", "did you mean 'batchnorm'"),
         ("train makemore --set names=none.txt", "none.txt: cannot be read"),
@@ -158,16 +188,15 @@ def test_an_interrupted_run_without_a_folder_says_that_nothing_is_left(
         ("check none/such", "there is no such file or folder; give"),
         ("check none/such", "unitgain check takes the folder of a run too"),
         ("fix full --dry-run", "this is a folder, and no built-in model has this name"),
-        ("ladder silent", "it has no ladder"),
+        ("ladder nf-vs-bn", "it has no ladder"),
         ("ladder makemore --out a.txt", "the name must end in .md"),
-        ("ladder makemore --set variant=tanh", "a ladder decides this by itself"),
+        ("ladder makemore --set variant=tanh", "the ladder sets this itself"),
         ("recipes make", "did you mean 'makemore'"),
     ],
 )
 def test_wrong_input_is_one_line(arguments: str, says: str, tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     silent = Recipe("silent", "", Two(), fake_train, makemore.learner)
-    monkeypatch.setattr(recipes.registry, "names", lambda: ["makemore", "silent"])
     monkeypatch.setattr(recipes, "names", lambda: ["makemore", "silent"])
     get = recipes.get
     monkeypatch.setattr(recipes, "get", lambda name: silent if name == "silent" else get(name))
@@ -233,7 +262,7 @@ def test_a_short_ladder_has_the_published_initial_losses(tmp_path: Path, monkeyp
     good = "Not the published ladder's settings."
     assert (good in shown.out) == (good in text)
     assert "`unitgain ladder makemore --set=steps=20" in text
-    assert text.count("| batchnorm |") == 3
+    assert text.count("| batchnorm |") == 1
     rows = [line.split("|")[1:4] for line in text.splitlines() if line.startswith("| ") and "." in line]
     if lecture:
         published = {r[0].strip(): (r[1].strip(), r[2].strip()) for r in rows[:5]}

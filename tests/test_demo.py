@@ -33,7 +33,7 @@ def test_the_first_network_is_sick_for_the_stated_reasons_and_the_second_is_heal
 def test_the_figures_printed_are_those_measured(shown) -> None:
     text, (sick, well), out = shown
     for report in (sick, well):
-        loss = report.record.facts["loss"]["value"]
+        loss = report.record.facts.loss.value
         assert f"{loss:.4f}" in text
         assert f"{report.record.value('activation', 'tanh', 'saturated'):.0%}" in text
     assert f"{math.log(27):.4f}" in text

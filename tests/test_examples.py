@@ -23,7 +23,7 @@ def run(name: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess
     environment.pop("UNITGAIN_DATA", None)
     return subprocess.run(
         [sys.executable, "-W", "error", str(EXAMPLES / name), *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=120,
+        cwd=folder, env=environment, capture_output=True, text=True, encoding="utf-8", timeout=280,
     )  # fmt: skip
 
 

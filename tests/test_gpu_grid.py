@@ -33,6 +33,7 @@ ALL = "train|nfnet|compiled"
 
 
 @pytest.mark.parametrize("only", ["agc|gpt", pytest.param(ALL, marks=pytest.mark.slow)])
+@pytest.mark.reference
 def test_every_row_of_the_grid_can_be_measured(tmp_path: Path, only: str) -> None:
     log, page = tmp_path / "log", tmp_path / "page.md"
     log.write_text(

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unitgain import InputError, Record, RecordError
-from unitgain.record import APPLICATION_ID, SCHEMA_VERSION, STATISTICS, pack_map, unpack_map
+from unitgain.record import (
+    APPLICATION_ID,
+    SCHEMA_VERSION,
+    STATISTICS,
+    Facts,
+    LossFacts,
+    pack_map,
+    unpack_map,
+)
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20).filter(
     lambda s: "\0" not in s
@@ -53,7 +61,8 @@ def assert_filled(record: Record) -> None:
     assert histogram.edges[[0, -1]].tolist() == [0.0, 2.0]
     assert record.metric("loss")[1].tolist() == pytest.approx([1, 1 / 11, 1 / 21])
     assert record.metric_names() == ["loss"]
-    assert record.facts == {"mode": "training", "loss": {"value": "inf"}, "list": [1, "nan"]}
+    assert record.meta["facts"] == {"mode": "training", "loss": {"value": "inf"}, "list": [1, "nan"]}
+    assert record.facts == Facts(mode="training", loss=LossFacts(value=math.inf))
     assert record.findings() == [{"code": "UG303"}]
     frame = record.frame("activation")
     assert len(frame) == 3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from unitgain import InputError
+from unitgain import InputError, targets
 from unitgain.targets import load_batch, load_model, parse_settings, parse_shape
 
 MODELS = """
@@ -150,6 +150,45 @@ def test_a_wrong_target_is_one_line_that_says_what_would_be_right(folder, target
 )
 def test_wrong_settings(pairs, words) -> None:
     one_line(lambda: parse_settings(pairs), *words)
+
+
+@pytest.mark.parametrize(
+    ("model", "pairs", "found"),
+    [
+        ("char_mlp_deep", ["fan_in_scaling=none", "norm=None"], {"fan_in_scaling": "none", "norm": "none"}),
+        ("char_mlp_deep", ["hidden_bias=none", "hidden=[8]"], {"hidden_bias": None, "hidden": (8,)}),
+        ("char_mlp_deep", ["hidden_bias=null", "tanh=False"], {"hidden_bias": None, "tanh": False}),
+        ("char_mlp_deep", ["gain=1", "vocabulary=9"], {"gain": 1.0, "vocabulary": 9}),
+        ("nf_resnet_tiny", ["activation=silu"], {"activation": "silu"}),
+    ],
+)
+def test_settings_of_a_built_in_model_are_read_as_its_options_types(
+    model: str, pairs: list[str], found
+) -> None:
+    config = load_model(model, parse_settings(pairs)).config
+    assert {key: getattr(config, key) for key in found} == found
+
+
+def test_none_is_a_norm_of_a_resnet_and_no_drop_rate_of_a_normalizer_free_one() -> None:
+    resnet = load_model("resnet_tiny", parse_settings(["norm=none", "num_classes=4"]))
+    assert not [m for m in resnet.modules() if "Norm" in type(m).__name__]
+    assert load_model("nf_resnet_tiny", parse_settings(["drop_rate=none", "num_classes=4"])) is not None
+
+
+def test_settings_of_a_callable_of_ones_own_follow_its_annotations_and_defaults(tmp_path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Linear):\n"
+        "    def __init__(self, norm='batch', rate=None, size: int | None = 3, kind: 'Missing' = 'a', **more):\n"
+        "        super().__init__(2, 2)\n"
+        "        self.found = norm, rate, size, kind, more\n"
+        "def make(norm: str | None = 'batch'):\n"
+        "    return Net(norm)\n"
+    )
+    pairs = ["norm=none", "rate=none", "size=null", "kind=None", "other=none", "name=relu"]
+    net = load_model(f"{tmp_path}/mine.py:Net", parse_settings(pairs))
+    assert net.found == ("none", None, None, "None", {"other": None, "name": "relu"})
+    assert load_model(f"{tmp_path}/mine.py:make", parse_settings(["norm=none"])).found[0] is None
 
 
 def test_settings_that_the_model_does_not_take(folder) -> None:
@@ -448,3 +487,9 @@ def test_wrong_image_folders_are_one_line(tmp_path, monkeypatch) -> None:
 
 def test_shapes_are_read() -> None:
     assert parse_shape("8, 3,224,224") == (8, 3, 224, 224)
+
+
+def test_a_list_of_numbers_is_no_class_to_compare_with() -> None:
+    """Python 3.10 says that list[int] is a type, and isinstance then raised."""
+    assert targets.fit(3, list[int]) is targets.WRONG
+    assert targets.read("3", Sequence[int] | int) == 3

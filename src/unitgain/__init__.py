@@ -15,18 +15,26 @@ optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
 train     Learner, callbacks, learning-rate finder, checkpoints
 plots     Record -> matplotlib Figure
+
+Each name loads what it needs when it is first used, so that a saved Record can be judged and reported where torch is
+not installed: `from unitgain.rules import diagnose`.
 """
 
-from . import data, models, nn, optim, remedies, theory, train
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from ._base import InputError, RecordError, UnitgainError
-from ._check import check, spp
-from ._fix import fix
 from ._version import __version__
-from .probe import Probe
-from .record import Record
-from .remedies import init_, lsuv_
-from .report import FixReport, Report, plots
-from .rules import Finding, diagnose
+
+if TYPE_CHECKING:
+    from . import data, models, nn, optim, remedies, theory, train
+    from ._check import check, spp
+    from ._fix import fix
+    from .probe import Probe
+    from .record import Record
+    from .remedies import init_, lsuv_
+    from .report import FixReport, Report, plots
+    from .rules import Finding, diagnose
 
 __all__ = [
     "Finding",
@@ -53,3 +61,34 @@ __all__ = [
     "theory",
     "train",
 ]
+
+# name: the package that has it; a test compares this with the imports above
+_HOMES = {
+    "Finding": ".rules",
+    "FixReport": ".report",
+    "Probe": ".probe",
+    "Record": ".record",
+    "Report": ".report",
+    "check": "._check",
+    "diagnose": ".rules",
+    "fix": "._fix",
+    "init_": ".remedies",
+    "lsuv_": ".remedies",
+    "plots": ".report.plots",
+    "spp": "._check",
+}
+_FURTHER = ("probe", "recipes", "record", "report", "rules", "stats", "targets")  # ug.rules.CATALOGUE, say
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__ and name not in _FURTHER:
+        raise AttributeError(f"module 'unitgain' has no attribute {name!r}")
+    home = _HOMES.get(name, f".{name}")
+    module = import_module(home, __name__)
+    found = module if home.endswith(f".{name}") else getattr(module, name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""What `unitgain demo` shows: a network that is sick at birth, why, its cure, and what the cure is worth.
+"""What `unitgain demo` shows: a badly initialized network, what is wrong, the repair, and its effect on training.
 
 The networks are the character MLP of makemore part 3 (A. Karpathy, "Neural Networks: Zero to Hero"): first
 with every weight standard normal, then with the hidden and the output layer scaled down. Both draw their
@@ -13,18 +13,23 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from torch import Tensor
 
 from . import models
+from ._base import console as make_console
+from ._base import printable
 from ._check import check
 from .data import NameSplit, load_names
 from .report import Report
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 SEED = 2147483647  # the lecture's
 BATCH = 32
@@ -46,31 +51,32 @@ class Contender:
 def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | None = None) -> list[Report]:
     """Checks both networks, trains each for `steps` steps and prints it all; writes the first one's report.
 
-    Returns both reports, the sick network's first. Raises InputError if the names or `out` cannot be used.
+    Returns both reports, that of the badly initialized network first. Raises InputError if the names or `out` cannot be
+    used.
     """
-    console = console or Console()
+    console = console or make_console()
     names = load_names()
     _say(console, f"{len(names.words):,} names ({names.source}), {len(names.train):,} training examples.")
     _say(console, "A network reads three characters and predicts the next one.\n")
 
-    sick = _contender("as first built", "char_mlp_original", names.train)
-    well = _contender("scaled well", "char_mlp_tanh", names.train)
+    bad = _contender("as first built", "char_mlp_original", names.train)
+    good = _contender("scaled well", "char_mlp_tanh", names.train)
     console.rule("1. Every weight drawn from N(0, 1)")
-    reports = [check(sick.model, sick.first, F.cross_entropy)]
+    reports = [check(bad.model, bad.first, F.cross_entropy)]
     console.print(reports[0])
     reports[0].save(out)
     console.rule("2. The same network, hidden and output layer scaled")
-    reports.append(check(well.model, well.first, F.cross_entropy))
+    reports.append(check(good.model, good.first, F.cross_entropy))
     console.print(reports[1])
 
     console.rule(f"3. Both trained on the same batches, SGD at {LEARNING_RATE}")
-    _train([sick, well], steps, console)
-    losses = [_loss(c.model, names.validation) for c in (sick, well)]
-    console.print(_comparison([sick, well], reports, losses))
+    _train([bad, good], steps, console)
+    losses = [_loss(c.model, names.validation) for c in (bad, good)]
+    console.print(_comparison([bad, good], reports, losses))
     if losses[0] > losses[1]:
         behind = f"{losses[0] - losses[1]:.2f}"
         _say(console, f"After {steps:,} steps the first network is {behind} behind, by its start alone.\n")
-    for contender in (sick, well):
+    for contender in (bad, good):
         generator = torch.Generator().manual_seed(SEED)
         _say(console, f"Names from the network {contender.title}:")
         _say(console, "  " + ", ".join(models.sample(contender.model, generator, n=_NAMES)))
@@ -80,7 +86,7 @@ def run(out: str = "demo-report.html", *, steps: int = 4000, console: Console | 
 
 def _say(console: Console, text: str) -> None:
     """Plain text: a path with brackets is no markup, and is not broken over lines."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    console.print(printable(text, keep_lines=True), markup=False, highlight=False, soft_wrap=True)
 
 
 def _contender(title: str, name: str, split: NameSplit) -> Contender:
@@ -141,7 +147,8 @@ def _comparison(contenders: list[Contender], reports: list[Report], losses: list
     for column in ("network", "first batch's loss", "tanh saturated", "validation loss"):
         table.add_column(column, justify="left" if column == "network" else "right", no_wrap=True)
     for contender, report, validation in zip(contenders, reports, losses):
-        first = report.record.facts.get("loss", {}).get("value", math.nan)
+        first = report.record.facts.loss.value
+        assert first is not None
         saturated = report.record.value("activation", "tanh", "saturated")
         table.add_row(contender.title, f"{first:.4f}", f"{saturated:.0%}", f"{validation:.4f}")
     even = math.log(contenders[0].model.config.vocabulary)

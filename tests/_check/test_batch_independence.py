@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import unitgain as ug
+from unitgain.record import CouplingFacts, CouplingInMode
 
 
 def data(examples: int = 8, features: int = 6) -> tuple[Tensor, Tensor]:
@@ -16,8 +18,8 @@ def data(examples: int = 8, features: int = 6) -> tuple[Tensor, Tensor]:
     return torch.randn(examples, features, generator=g), torch.randint(0, 3, (examples,), generator=g)
 
 
-def coupling(model: nn.Module, batch: Any, **options: Any) -> dict[str, Any]:
-    return ug.check(model, batch, **options).record.meta["facts"]["coupling"]
+def coupling(model: nn.Module, batch: Any, **options: Any) -> CouplingFacts:
+    return ug.check(model, batch, **options).record.facts.coupling
 
 
 def codes(model: nn.Module, batch: Any) -> list[tuple[str, str, str | None]]:
@@ -72,10 +74,10 @@ def test_batch_norm_in_training_mode_is_by_design_and_recorded() -> None:
     model = around(nn.BatchNorm1d(16))
     facts = coupling(model, data())
     assert codes(model, data()) == []
-    assert facts["train"]["differs"]
-    assert facts["train"]["batch_norm"]
-    assert facts["train"]["site"] == "2"
-    assert not facts["eval"]["differs"]
+    assert facts.train.differs
+    assert facts.train.batch_norm
+    assert facts.train.site == "2"
+    assert not facts.eval.differs
 
 
 def test_coupling_in_training_mode_alone_by_something_else_is_mentioned() -> None:
@@ -123,9 +125,9 @@ def test_recurrent_model_with_time_first_is_independent() -> None:
 
     g = torch.Generator().manual_seed(0)
     labels = torch.randint(0, 3, (8,), generator=g)
-    assert coupling(Net(), (torch.randn(5, 8, 6, generator=g), labels))["eval"]["differs"] is False
-    assert "time" in coupling(Net(), (torch.randn(8, 8, 6, generator=g), labels))["reason"]
-    assert "time" in coupling(Net(), torch.randn(5, 8, 6, generator=g), loss=None)["reason"]
+    assert coupling(Net(), (torch.randn(5, 8, 6, generator=g), labels)).eval.differs is False
+    assert "time" in (coupling(Net(), (torch.randn(8, 8, 6, generator=g), labels)).reason or "")
+    assert "time" in (coupling(Net(), torch.randn(5, 8, 6, generator=g), loss=None).reason or "")
 
 
 class Tokens(nn.Module):
@@ -146,9 +148,7 @@ def test_mappings_of_tokens_are_taken_apart_and_what_has_no_examples_is_left_alo
         "positions": torch.arange(5)[None],
     }
     facts = coupling(Tokens(), (batch, torch.randint(0, 3, (8,))))
-    assert facts["eval"] == {
-        "difference": 0.0, "site": None, "module": None, "batch_norm": False, "differs": False
-    }  # fmt: skip
+    assert facts.eval == CouplingInMode(differs=False, difference=0.0)
 
 
 @pytest.mark.parametrize(
@@ -166,35 +166,39 @@ def test_what_cannot_be_told_is_not_judged(model: nn.Module, batch: Any, reason:
     for p in [nn.Parameter(torch.zeros(1))]:
         model.register_parameter("unused", p)
     facts = coupling(model, batch, loss=None if isinstance(batch, Tensor) else "auto")
-    assert reason is None or reason in facts["reason"]
+    assert reason is None or reason in (facts.reason or "")
 
 
 def test_as_many_classes_as_examples_in_a_pass_is_no_ambiguity() -> None:
     for classes in (2, 3, 4, 5):
         model = nn.Sequential(nn.Linear(6, classes))
         labels = torch.zeros(8, dtype=torch.long)
-        assert coupling(model, (data()[0], labels))["eval"]["differs"] is False
+        assert coupling(model, (data()[0], labels)).eval.differs is False
 
 
 def test_model_that_gives_another_output_each_time_is_not_called_coupled() -> None:
     class Counting(nn.Module):
-        def __init__(self) -> None:
+        """Counts its calls where that can be taken back before each pass, or in an iterator, where it cannot."""
+
+        def __init__(self, rewindable: bool) -> None:
             super().__init__()
             self.linear, self.calls = nn.Linear(6, 3), 0
+            self.count = None if rewindable else itertools.count(1)
 
         def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
+            self.calls = self.calls + 1 if self.count is None else next(self.count)
             return self.linear(x) * self.calls
 
-    model = Counting()
-    assert "another output each time" in coupling(model, data())["reason"]
+    model = Counting(rewindable=True)
+    assert coupling(model, data()).eval.differs is False
     assert model.calls == 0
+    assert "another output each time" in (coupling(Counting(rewindable=False), data()).reason or "")
 
 
 def test_model_with_its_batch_size_built_in_is_not_judged_and_still_checked() -> None:
     model = nn.Sequential(Over(lambda x: x.view(8, 2, 3).flatten(1)), nn.Linear(6, 3))
     report = ug.check(model, data())
-    assert "RuntimeError" in report.record.meta["facts"]["coupling"]["reason"]
+    assert "RuntimeError" in (report.record.facts.coupling.reason or "")
     assert report.ok
 
 
@@ -203,4 +207,4 @@ def test_windows_of_an_example_share_its_axis_with_the_examples() -> None:
     model = nn.Sequential(
         Over(lambda x: x.reshape(-1, 3)), nn.Linear(3, 4), Over(lambda x: x.reshape(-1, 8)), nn.Linear(8, 3)
     )
-    assert coupling(model, data())["eval"]["differs"] is False
+    assert coupling(model, data()).eval.differs is False

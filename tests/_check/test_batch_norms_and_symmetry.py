@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 import unitgain as ug
 from unitgain._check.batch_norms import batch_norm_facts, snapshot
 from unitgain._check.symmetry import same_units
+from unitgain.record import UnitFacts
 
 
 @settings(max_examples=12, deadline=None)
@@ -37,17 +39,17 @@ def test_batch_statistics_are_read_off_the_buffers(
     (row,) = batch_norm_facts(norm, before)
     gap = ((x.mean((0, 2, 3)) - mean).abs() / (variance + norm.eps).sqrt()).median()
     ratio = ((x.transpose(0, 1).flatten(1).var(1) + norm.eps) / (variance + norm.eps)).log().abs().median()
-    assert row["mean_gap"] == pytest.approx(float(gap), rel=1e-2, abs=1e-3)
-    assert row["log_variance"] == pytest.approx(float(ratio), rel=1e-2, abs=1e-3)
-    assert (row["tracked"], row["momentum"]) == (tracked, momentum)
+    assert row.mean_gap == pytest.approx(float(gap), rel=1e-2, abs=1e-3)
+    assert row.log_variance == pytest.approx(float(ratio), rel=1e-2, abs=1e-3)
+    assert (row.tracked, row.momentum) == (tracked, momentum)
 
 
 def test_norm_that_ran_twice_or_not_is_not_compared() -> None:
     norm = nn.BatchNorm1d(3)
     before = snapshot(norm)
-    assert "mean_gap" not in batch_norm_facts(norm, before)[0]
+    assert math.isnan(batch_norm_facts(norm, before)[0].mean_gap)
     norm(norm(torch.randn(8, 3)))
-    assert "mean_gap" not in batch_norm_facts(norm, before)[0]
+    assert math.isnan(batch_norm_facts(norm, before)[0].mean_gap)
     assert snapshot(nn.BatchNorm1d(3, track_running_stats=False)) == {}
     assert list(snapshot(ug.nn.BatchNorm(3))) == [""]
 
@@ -198,7 +200,7 @@ def test_copies_are_counted_in_every_kind_of_layer() -> None:
     assert same_units(model) == {}
     for p in model.parameters():
         nn.init.constant_(p, 0.3)
-    assert {name: row["copies"] for name, row in same_units(model).items()} == {
+    assert {name: row.copies for name, row in same_units(model).items()} == {
         "conv.weight": 7, "up.weight": 7, "groups.weight": 6, "lstm.weight_ih_l0": 11,
         "attention.in_proj_weight": 11, "attention.out_proj.weight": 3,
     }  # fmt: skip
@@ -208,11 +210,11 @@ def test_units_that_differ_in_their_bias_alone_are_copies_that_need_not_stay_ali
     layer = nn.Linear(6, 16)
     nn.init.constant_(layer.weight, 0.5)
     nn.Sequential(layer, nn.Tanh(), nn.Linear(16, 1))(torch.randn(8, 6)).sum().backward()
-    assert same_units(layer)["weight"] == {"units": 16, "copies": 15, "learn_alike": 0}
+    assert same_units(layer)["weight"] == UnitFacts(units=16, copies=15, same_gradient=0)
 
 
 def test_cells_are_looked_at_as_their_layers_are() -> None:
     cell = nn.LSTMCell(4, 8)
     for p in cell.parameters():
         nn.init.constant_(p, 0.1)
-    assert same_units(cell)["weight_ih"]["copies"] == 31
+    assert same_units(cell)["weight_ih"].copies == 31

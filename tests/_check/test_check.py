@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitgain import InputError, check
+from unitgain.record import GradientFacts, ModelFacts, OptimizerFacts, ParameterCount, TargetFacts
 
 CLASSES = torch.arange(8) % 3
 
@@ -44,7 +45,7 @@ REFUSED = {
     "a number": (mlp(), 3, {}, "batch: cannot use a int"),
     "a string": (mlp(), "batch", {}, "batch: cannot use a str"),
     "a target of words": (mlp(), (X, "cats"), {}, "target is a str"),
-    "unknown loss": (mlp(), (X, CLASSES), {"loss": "crossentropy"}, "did you mean cross_entropy"),
+    "unknown loss": (mlp(), (X, CLASSES), {"loss": "crossentropy"}, "did you mean 'cross_entropy'"),
     "loss of a wrong type": (mlp(), (X, CLASSES), {"loss": 3}, "loss: expected"),
     "loss that is not one number": (
         mlp(), (X, CLASSES), {"loss": nn.CrossEntropyLoss(reduction="none")}, r"\(8,\), not one number"
@@ -104,23 +105,15 @@ def test_blame_goes_to_the_module_that_raised_not_to_one_that_returned_none() ->
 
 def test_auto_takes_cross_entropy_for_integers_and_mse_for_floats() -> None:
     facts = check(mlp(), (X, CLASSES)).record.facts
-    assert facts["loss"]["name"] == facts["loss"]["kind"] == "cross_entropy"
-    assert facts["loss"]["value"] == pytest.approx(
-        float(F.cross_entropy(mlp()(X), CLASSES).detach()), rel=1e-5
-    )
-    assert facts["target"] == {"kind": "class_index", "count": 8, "classes": 3}
+    assert facts.loss.name == facts.loss.kind == "cross_entropy"
+    assert facts.loss.value == pytest.approx(float(F.cross_entropy(mlp()(X), CLASSES).detach()), rel=1e-5)
+    assert facts.target == TargetFacts("class_index", classes=3, count=8)
     y = torch.randn(8, 3)
     facts = check(mlp(), (X, y)).record.facts
-    assert facts["loss"]["kind"] == "mse"
-    assert facts["loss"]["value"] == pytest.approx(float(F.mse_loss(mlp()(X), y).detach()), rel=1e-5)
-    assert facts["target"]["kind"] == "float"
-    assert facts["target"]["std"] == pytest.approx(float(y.std(correction=0)), rel=1e-5)
-
-
-def test_a_column_of_targets_is_not_broadcast() -> None:
-    y = torch.randn(8)
-    value = check(mlp(1), (X, y)).record.facts["loss"]["value"]
-    assert value == pytest.approx(float(F.mse_loss(mlp(1)(X)[:, 0], y).detach()), rel=1e-5)
+    assert facts.loss.kind == "mse"
+    assert facts.loss.value == pytest.approx(float(F.mse_loss(mlp()(X), y).detach()), rel=1e-5)
+    assert facts.target.kind == "float"
+    assert facts.target.std == pytest.approx(float(y.std(correction=0)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -134,19 +127,19 @@ def test_a_column_of_targets_is_not_broadcast() -> None:
     ],
 )
 def test_the_kind_of_a_callable_loss_is_recognised(loss, name: str, kind: str) -> None:
-    found = check(mlp(), (X, CLASSES), loss=loss).record.facts["loss"]
-    assert (found["name"], found["kind"]) == (name, kind)
+    found = check(mlp(), (X, CLASSES), loss=loss).record.facts.loss
+    assert (found.name, found.kind) == (name, kind)
 
 
 def test_class_probabilities_and_ignored_targets() -> None:
     soft = F.one_hot(CLASSES, 3).float()
     facts = check(mlp(), (X, soft), loss="cross_entropy").record.facts
-    assert facts["target"]["kind"] == "probabilities"
-    assert facts["target"]["classes"] == 3
+    assert facts.target.kind == "probabilities"
+    assert facts.target.classes == 3
     some = CLASSES.clone()
     some[:3] = -100
-    assert check(mlp(), (X, some)).record.facts["target"]["count"] == 5
-    assert check(mlp(), (X, CLASSES.to(torch.uint8))).record.facts["loss"]["kind"] == "cross_entropy"
+    assert check(mlp(), (X, some)).record.facts.target.count == 5
+    assert check(mlp(), (X, CLASSES.to(torch.uint8))).record.facts.loss.kind == "cross_entropy"
 
 
 def test_sequence_logits_with_the_classes_last() -> None:
@@ -154,8 +147,8 @@ def test_sequence_logits_with_the_classes_last() -> None:
     x, y = torch.randn(3, 7, 4), torch.randint(0, 5, (3, 7))
     facts = check(model, (x, y)).record.facts
     want = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
-    assert facts["loss"]["value"] == pytest.approx(float(want.detach()), rel=1e-5)
-    assert facts["output"]["class_axis"] == 2
+    assert facts.loss.value == pytest.approx(float(want.detach()), rel=1e-5)
+    assert facts.output.class_axis == 2
 
 
 @pytest.mark.reference
@@ -167,11 +160,11 @@ def test_dict_batches_with_the_models_own_loss(torchvision_operators: None) -> N
     model = transformers.GPT2LMHeadModel(config)
     tokens = torch.randint(0, 31, (3, 7))
     facts = check(model, {"input_ids": tokens, "labels": tokens}).record.facts
-    assert facts["loss"]["name"] == "the model's own"
-    assert facts["loss"]["kind"] == "cross_entropy"
-    assert facts["loss"]["value"] == pytest.approx(math.log(31), rel=0.2)
-    assert facts["gradient_source"] == "loss"
-    assert check(model, {"input_ids": tokens}).record.facts["gradient_source"] == "random"
+    assert facts.loss.name == "the model's own"
+    assert facts.loss.kind == "cross_entropy"
+    assert facts.loss.value == pytest.approx(math.log(31), rel=0.2)
+    assert facts.gradient_source == "loss"
+    assert check(model, {"input_ids": tokens}).record.facts.gradient_source == "random"
 
 
 def test_several_inputs_and_nested_pairs() -> None:
@@ -185,16 +178,16 @@ def test_several_inputs_and_nested_pairs() -> None:
 
     for batch in ((X, X, CLASSES), ((X, X), CLASSES), ({"a": X, "b": X}, CLASSES), [X, X, CLASSES]):
         report = check(Two(), batch)
-        assert report.record.facts["loss"]["kind"] == "cross_entropy"
+        assert report.record.facts.loss.kind == "cross_entropy"
         assert len(report.record.sites("input")) == 2
 
 
 @pytest.mark.parametrize("batch", [X, (X,), [X]])
 def test_without_a_target_gradients_come_from_a_random_direction(batch) -> None:
     facts = check(mlp(), batch).record.facts
-    assert facts["gradient_source"] == "random"
-    assert "loss" not in facts
-    assert facts["gradients"] == {"reached": 4, "of": 4}
+    assert facts.gradient_source == "random"
+    assert facts.loss.value is None
+    assert facts.gradients == GradientFacts(reached=4, of=4)
 
 
 def test_a_model_that_gives_its_loss_only() -> None:
@@ -208,8 +201,8 @@ def test_a_model_that_gives_its_loss_only() -> None:
             return {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
     facts = check(Own(), {"x": X, "labels": CLASSES}).record.facts
-    assert facts["loss"]["name"] == "the model's own"
-    assert facts["target"]["classes"] == 3
+    assert facts.loss.name == "the model's own"
+    assert facts.target.classes == 3
 
 
 @pytest.mark.parametrize("kind", ["default", "instance", "factory"])
@@ -236,14 +229,84 @@ def test_rehearsed_steps_are_those_of_the_optimizer(kind: str) -> None:
         other.zero_grad()
         losses.append(loss.item())
     steps, values = record.metric("loss")
-    assert steps.tolist() == record.steps() == [0, 1, 2, 3]
+    assert record.steps() == [0, 1, 2, 3]
+    assert steps.tolist() == [0, 1, 2, 3, 4]
+    losses.append(F.cross_entropy(twin(X), CLASSES).item())  # what the last step made of it
     assert values.tolist() == pytest.approx(losses, rel=1e-5)
-    assert record.facts["rehearsed_steps"] == 4
-    assert record.facts["optimizer"] == {
-        "name": type(other).__name__,
-        "lr": [0.01 if kind == "default" else 0.02],
-    }
+    assert record.facts.rehearsed_steps == 4
+    assert record.facts.optimizer == OptimizerFacts(
+        type(other).__name__, (0.01 if kind == "default" else 0.02,)
+    )
     assert math.isfinite(record.value("update", "0.weight", "ratio", 3))
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5, 20, 60])
+@pytest.mark.parametrize("rate", [100.0, 1e4, 1e30])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_rehearsal_that_destroys_the_network_is_sick_however_long_it_is(
+    optimizer, rate: float, steps: int
+) -> None:
+    """`--steps 20 --lr 300` was healthy: the updates of a wrecked network are zero or NaN."""
+    report = check(mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: optimizer(p, lr=rate))
+    (finding,) = report.findings  # the rate explains the loss, where it can be judged
+    assert (finding.code in ("UG501", "UG504"), finding.severity) == (True, "error")
+
+
+def test_a_rehearsal_that_goes_well_is_healthy_and_one_too_short_for_the_loss_says_so() -> None:
+    def verdict(steps: int) -> str:
+        return check(mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: torch.optim.SGD(p, 0.02)).verdict
+
+    assert verdict(20).startswith("healthy")
+    assert "the rehearsed loss not judged" not in verdict(20)
+    assert (
+        "the rehearsed loss not judged: too few steps were recorded: needs 10 losses, there are 6"
+        in verdict(5)
+    )
+
+
+def test_a_rehearsal_whose_loss_does_not_fall_is_not_healthy() -> None:
+    def verdict(rate: float, steps: int = 20) -> str:
+        report = check(
+            mlp(), (X, CLASSES), steps=steps, optimizer=lambda p: torch.optim.SGD(p, rate), ignore=["UG502"]
+        )
+        assert report.diagnosis.status == "unknown"
+        return report.verdict
+
+    for rate in (0.0, 1e-30, 1e-5):
+        assert verdict(rate).startswith("cannot tell: the loss does not fall in the rehearsal (1.")
+    assert verdict(0.0, steps=3).endswith("after 3 steps; rehearse 20 to see more)")
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize(
+    ("loss", "words"),
+    [
+        (lambda o, t: F.cross_entropy(o.detach(), t), "none of the 4 trainable parameters gets a gradient"),
+        (lambda o, t: F.cross_entropy(o, t) * 0, "the loss is exactly zero"),
+        (lambda o, t: (o * 0).sum(), "the loss is exactly zero"),
+        (
+            lambda o, t: (o.argmax(1) != t).float().mean(),
+            "none of the 4 trainable parameters gets a gradient",
+        ),
+    ],
+)
+def test_a_loss_that_gives_no_parameter_a_gradient_is_an_error(loss, words: str, steps: int) -> None:
+    report = check(mlp(), (X, CLASSES), loss, steps=steps)
+    assert [(f.code, f.severity) for f in report.findings] == [("UG403", "error")]
+    assert words in report.findings[0].message
+
+
+def test_a_model_that_detaches_its_own_output_is_an_error_with_and_without_targets() -> None:
+    class Detached(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = mlp()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.body(x).detach()
+
+    for batch in ((X, CLASSES), X):
+        assert [(f.code, f.severity) for f in check(Detached(), batch).findings] == [("UG403", "error")]
 
 
 def test_steps_0_records_no_updates() -> None:
@@ -254,45 +317,39 @@ def test_steps_0_records_no_updates() -> None:
         == set(record.values("parameter_gradient"))
         == set(dict(mlp().named_parameters()))
     )
-    assert "optimizer" not in record.facts
+    assert record.facts.optimizer == OptimizerFacts()
     assert record.steps() == [0]
 
 
 def test_facts_of_the_output() -> None:
     facts = check(mlp(), (X, CLASSES)).record.facts
     logits = mlp()(X).detach()
-    output = facts["output"]
-    assert output["shape"] == [8, 3]
-    assert output["site"] == "2"
-    assert output["examples"] == 8
-    assert output["class_axis"] == 1
-    assert output["min"] == pytest.approx(float(logits.min()), rel=1e-5)
-    assert output["rms"] == pytest.approx(float(logits.square().mean().sqrt()), rel=1e-5)
-    assert output["zero_head"] is False
-    assert facts["model"] == {
-        "class": "Sequential",
-        "parameters": {"trainable": 131, "all": 131},
-        "modules": 4,
-    }
-    assert facts["mode"] == "check"
-    soft = check(nn.Sequential(mlp(), nn.Softmax(1)), (X, CLASSES)).record.facts["output"]
-    assert soft["row_sum_error"] == pytest.approx(0, abs=1e-6)
-    log = check(nn.Sequential(mlp(), nn.LogSoftmax(1)), (X, CLASSES), loss="nll").record.facts["output"]
-    assert log["exp_row_sum_error"] == pytest.approx(0, abs=1e-6)
+    output = facts.output
+    assert output.shape == (8, 3)
+    assert output.site == "2"
+    assert output.examples == 8
+    assert output.class_axis == 1
+    assert output.min == pytest.approx(float(logits.min()), rel=1e-5)
+    assert output.rms == pytest.approx(float(logits.square().mean().sqrt()), rel=1e-5)
+    assert output.zero_head is False
+    assert facts.model == ModelFacts("Sequential", ParameterCount(trainable=131, all=131), modules=4)
+    assert facts.mode == "check"
+    soft = check(nn.Sequential(mlp(), nn.Softmax(1)), (X, CLASSES)).record.facts.output
+    assert soft.row_sum_error == pytest.approx(0, abs=1e-6)
+    log = check(nn.Sequential(mlp(), nn.LogSoftmax(1)), (X, CLASSES), loss="nll").record.facts.output
+    assert log.exp_row_sum_error == pytest.approx(0, abs=1e-6)
 
 
 def test_outputs_that_are_not_finite_do_not_break_the_facts() -> None:
     report = check(Gives(lambda y: y / 0), (X, CLASSES))
-    assert report.record.facts["output"]["nonfinite"] == 24
-    assert report.record.facts["loss"]["value"] in ("nan", "inf")
+    assert report.record.facts.output.nonfinite == 24
+    assert not math.isfinite(report.record.facts.loss.value)
     assert not report.ok
 
 
 def test_targets_of_complex_structure_go_to_ones_own_loss() -> None:
-    value = check(mlp(), (X, {"y": CLASSES}), loss=lambda out, t: F.cross_entropy(out, t["y"])).record.facts[
-        "loss"
-    ]
-    assert value["kind"] == "other"
+    report = check(mlp(), (X, {"y": CLASSES}), loss=lambda out, t: F.cross_entropy(out, t["y"]))
+    assert report.record.facts.loss.kind == "other"
 
 
 def test_select_and_ignore_reach_the_rules() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +15,8 @@ from torch import Tensor, nn
 import unitgain as ug
 from unitgain import InputError
 from unitgain._fix import loop, plan
-from unitgain._fix.patient import Patient
-from unitgain._fix.plan import Remedy
-from unitgain.remedies import Change, RemedyReport
+from unitgain.remedies import REMEDIES, Change, Remedy, RemedyReport
+from unitgain.rules import CATALOGUE
 
 
 def gaussian(model: nn.Module) -> nn.Module:
@@ -172,12 +173,12 @@ def test_flags_gradients_and_random_state_stay() -> None:
 
 
 def doing(work: Callable[[nn.Module], None]) -> Remedy:
-    def apply(patient, finding) -> RemedyReport:
+    def apply(subject, finding) -> RemedyReport:
         with torch.no_grad():
-            work(patient.model)
+            work(subject.model)
         return RemedyReport("test", [Change("x", 1.0, 2.0, "test")])
 
-    return Remedy("test", apply)
+    return Remedy("test", "test", ("UG101",), apply)
 
 
 @pytest.mark.parametrize(
@@ -281,10 +282,45 @@ def test_a_healthy_model_is_left_alone() -> None:
     assert not result.actions
 
 
-def test_every_automatic_rule_has_a_plan() -> None:
-    from unitgain.rules.catalogue import CATALOGUE
+def test_rules_and_remedies_name_each_other() -> None:
+    named = {(code, name) for code, rule in CATALOGUE.items() for name in rule.remedies}
+    cured = {(code, name) for name, remedy in REMEDIES.items() for code in remedy.cures}
+    assert named == cured
+    assert {code for code, rule in CATALOGUE.items() if rule.auto} == set(plan.PLANS)
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "fix.md").read_text(encoding="utf-8")
+    assert {name for name in REMEDIES if f"`{name}`" not in page} == set()
+    assert {code for code in plan.PLANS if code not in page} == set()
 
-    assert {code for code, entry in CATALOGUE.items() if entry.auto} <= set(plan.PLANS)
+
+def test_why_a_remedy_did_not_apply_is_said() -> None:
+    """It was swallowed: of a network without residual branches nothing said that scaling them had been considered."""
+    torch.manual_seed(0)
+    x = torch.randn(64, 64)
+    layers = [m for _ in range(6) for m in (nn.Linear(64, 64, bias=False), nn.ReLU())]
+    for layer in layers[::2]:
+        nn.init.normal_(layer.weight, std=0.05).requires_grad_(False)
+    model = nn.Sequential(*layers, nn.Linear(64, 4))
+    result = ug.fix(model, (x, torch.arange(64) % 4), only=["UG301"])
+    assert not result.changed
+    reasons = {skipped.remedy: skipped.reason for skipped in result.skipped if skipped.code == "UG301"}
+    branches = "vanishing-activations: scale the residual branches by 1/sqrt(their number)"
+    assert "no residual branch was found" in reasons[branches]
+    assert "no residual branch was found" in str(result)
+    assert "no residual branch was found" in result.to_html()
+    assert [s["reason"] for s in json.loads(result.to_json())["skipped"]] == [
+        s.reason for s in result.skipped
+    ]
+
+
+def test_what_is_done_only_when_asked_is_pointed_to() -> None:
+    model = nn.Sequential(nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+    for _ in range(60):
+        model(5 * torch.randn(256, 20))
+    batch = torch.randn(256, 20), torch.arange(256) % 10
+    result = ug.fix(model, batch)
+    assert not result.changed
+    assert any(line.startswith("UG604") and "--only UG604" in line for line in result.advice)
+    assert "UG604" in ug.fix(model, batch, only=["UG604"]).fixed
 
 
 def test_bad_arguments_are_named() -> None:
@@ -303,10 +339,7 @@ def test_a_trained_regression_model_is_known_by_its_loss() -> None:
         knows[0].bias.zero_()
         fresh[0].weight.fill_(-2.8)
     for model, untrained in ((knows, False), (fresh, True)):
-        patient = Patient(model, batch, "mse")
-        report = ug.check(model, batch, "mse")
-        patient.read(report)
-        assert patient.untrained(report) is untrained
+        assert loop.looks_untrained(model, ug.check(model, batch, "mse")) is untrained
 
 
 def test_a_normalization_that_is_undone_leaves_no_shift_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ import pytest
 
 from unitgain import InputError
 from unitgain.data import catalogue, fetch, sources
-from unitgain.data.catalogue import RemoteFile
 from unitgain.data.download import download
+from unitgain.data.fetching import RemoteFile
 
 CONTENT = random.Random(0).randbytes(300_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -96,7 +96,7 @@ def test_swapped_files_truncated_files_and_foreign_labels_are_named(tmp_path: Pa
     for part in ("IMAGE_FILES", "LABEL_FILES"):
         names = getattr(fashion_mnist, part)
         (folder / f"{names['train']}.gz").write_bytes((folder / f"{names['test']}.gz").read_bytes())
-    with pytest.raises(InputError, match=r"its shape is 2; 6 is right"):
+    with pytest.raises(InputError, match=r"its shape is 2; expected 6"):
         load_fashion_mnist(folder)
     make(folder)
     write(labels, np.full(6, 10, dtype=np.uint8))

@@ -71,13 +71,13 @@ def test_a_broken_file_is_one_line_that_names_it(tmp_path: Path, case: str) -> N
 def test_swapped_images_and_labels_are_called_so(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(idx(LABELS))
     with pytest.raises(
-        InputError, match=r"labels .3. where images .Nx28x28. belong; are the images and labels swapped"
+        InputError, match=r"labels .3. instead of images .Nx28x28.; are the images and labels swapped"
     ):
         read_idx(tmp_path / "a", (None, 28, 28))
     (tmp_path / "a").write_bytes(idx(IMAGES))
     with pytest.raises(InputError, match="swapped"):
         read_idx(tmp_path / "a", (3,))
-    with pytest.raises(InputError, match="its shape is 3x28x28; Nx32x32 is right"):
+    with pytest.raises(InputError, match="its shape is 3x28x28; expected Nx32x32"):
         read_idx(tmp_path / "a", (None, 32, 32))
 
 

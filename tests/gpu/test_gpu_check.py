@@ -79,15 +79,14 @@ def test_check_finds_what_it_finds_on_the_cpu_and_leaves_no_trace(
     assert own.record.meta["device"] == str(next(model.parameters()).device)
     fresh = ug.check(on(device, plain), batch, F.cross_entropy, steps=steps)
     assert codes(fresh) == codes(want)
-    assert "coupling" in fresh.record.facts
-    assert "reason" not in fresh.record.facts["coupling"], fresh.record.facts["coupling"]
-    assert fresh.record.facts["coupling"]["eval"]["differs"] is False
+    assert fresh.record.facts.coupling.reason is None, fresh.record.facts.coupling
+    assert fresh.record.facts.coupling.eval.differs is False
 
 
 def test_check_without_targets_draws_its_direction_on_the_device(device: torch.device) -> None:
     x, _ = images(8)
     report = ug.check(on(device, healthy()), x.to(device))
-    assert report.record.facts["gradient_source"] == "random"
+    assert report.record.facts.gradient_source == "random"
 
 
 def test_a_batch_on_another_device_is_named(device: torch.device) -> None:

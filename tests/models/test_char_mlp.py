@@ -145,10 +145,27 @@ def test_unbiased_batchnorm_averages_std_not_variance() -> None:
         torch.testing.assert_close(norm(x), (x - x.mean(0)) / x.std(0))
         mean, std = 0.75 * mean + 0.25 * x.mean(0), 0.75 * std + 0.25 * x.std(0)
     torch.testing.assert_close(norm.running_mean, mean)
-    torch.testing.assert_close(norm.running_var.sqrt(), std)
+    torch.testing.assert_close(norm.running_std, std)
+    assert torch.equal(norm.running_var, norm.running_std.square())
     norm.eval()
     torch.testing.assert_close(norm(x), (x - mean) / std)
-    assert norm.state_dict().keys() == nn.BatchNorm1d(4).state_dict().keys()
+    assert norm.state_dict().keys() == {*nn.BatchNorm1d(4).state_dict(), "running_std"}
+
+
+def test_unbiased_batchnorm_takes_over_a_running_var_that_was_set_from_outside() -> None:
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
+    older = nn.BatchNorm1d(4)  # as the weights of unitgain 0.1: without running_std
+    older.running_var.fill_(4.0)
+    norm = UnbiasedBatchNorm1d(4, momentum=0.0)
+    norm.load_state_dict(older.state_dict())
+    assert norm.running_std.tolist() == [2.0] * 4
+    norm.running_var.fill_(9.0)  # as a recalibration does
+    norm(x)
+    assert norm.running_std.tolist() == [3.0] * 4
+    norm.running_std[0] = norm.running_var[0] = 1e-30
+    norm.running_var[0].square_()  # too small for float32: 0
+    norm(x)
+    assert float(norm.running_std[0]) == pytest.approx(1e-30)
 
 
 def test_unbiased_batchnorm_refuses_a_batch_of_one_in_training() -> None:

@@ -350,16 +350,16 @@ def test_calibration_says_what_is_wrong() -> None:
     with pytest.raises(InputError, match="in 'paper' wiring"):
         models.calibrate_(models.create("nfnet_tiny", wiring="paper"))
     model = models.create("nfnet_tiny", wiring="calibrated")
-    with pytest.raises(InputError, match=r"images \(B, 3, H, W\) are right"):
+    with pytest.raises(InputError, match=r"expected images \(B, 3, H, W\)"):
         models.calibrate_(model, torch.randn(4, 1, 32, 32))
-    with pytest.raises(InputError, match=r"stem.conv1 puts out a channel variance of 0"):
+    with pytest.raises(InputError, match=r"stem.conv1 has an output channel variance of 0"):
         models.calibrate_(model, torch.zeros(4, 3, 64, 64))
     assert not any(m._forward_hooks for m in model.modules())
 
 
 def test_wrong_options_are_named() -> None:
     for options, message in (
-        ({"wiring": "jax"}, "wiring is 'jax'; it is one of timm, paper, calibrated"),
+        ({"wiring": "jax"}, "wiring is 'jax'; expected one of timm, paper, calibrated"),
         ({"num_classes": -1}, "num_classes is -1"),
         ({"in_channels": 0}, "in_channels is 0"),
         ({"activation": "relu7"}, "activation is 'relu7'"),

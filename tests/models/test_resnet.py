@@ -89,7 +89,7 @@ def test_checkpointing_changes_no_gradient() -> None:
 
 
 def test_wrong_options_are_named() -> None:
-    with pytest.raises(InputError, match="norm is 'layer'; it is one of batch, group, none"):
+    with pytest.raises(InputError, match="norm is 'layer'; expected one of batch, group, none"):
         models.create("resnet_tiny", norm="layer")
     with pytest.raises(InputError, match="num_classes is -1"):
         models.create("resnet_tiny", num_classes=-1)

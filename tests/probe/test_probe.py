@@ -13,8 +13,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from unitgain import InputError, Probe, Record
-from unitgain.rules.view import View
+from unitgain import InputError, Probe, Record, RecordError
+from unitgain.rules._view import View
 from unitgain.stats import take_examples
 
 
@@ -59,22 +59,89 @@ def test_hooks_are_gone_before_the_warning_and_a_second_error_is_swallowed(monke
         del probe._writer.drain
 
 
-def test_a_full_disk_is_named_as_such_and_not_called_a_defect(tmp_path: Path) -> None:
+def make_full(record: Record) -> None:
+    record._connection.execute("PRAGMA max_page_count = 1")
+
+
+def make_read_only(record: Record) -> None:
+    record._connection.execute("PRAGMA query_only = 1")
+
+
+def make_locked(record: Record) -> None:
+    record.commit()
+    record._connection.execute("PRAGMA busy_timeout = 1")
+    other = sqlite3.connect(record.path)
+    other.execute("BEGIN IMMEDIATE")
+    record.other = other  # kept alive: it holds the lock
+
+
+FAILURES = [
+    (make_full, "database or disk is full"),
+    (make_read_only, "attempt to write a readonly database"),
+    (make_locked, "database is locked"),
+]
+
+
+def log_much(record: Record) -> None:
+    """More than fits into the pages that are there."""
+    record.add_metrics((step, "loss", 1.0) for step in range(2000))
+
+
+@pytest.mark.parametrize(("fail", "words"), FAILURES)
+@pytest.mark.parametrize("first", ["step", "log", "flush", "go_to", "record", "stop"])
+def test_a_record_that_cannot_be_written_never_raises_in_the_loop(
+    fail, words: str, first: str, tmp_path
+) -> None:
+    """A full disk, a folder made read-only, another process in the same file: named as such, once, and not a defect."""
     model = mlp()
     optimizer = sgd(model)
-    path = tmp_path / "run.sqlite"
-    probe = Probe(model, optimizer, to=path).start()
-
-    def full(*_: object) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
-
-    probe._writer.write = full  # type: ignore[method-assign,assignment]
-    with pytest.warns(
-        UserWarning, match=r"run\.sqlite cannot be written: database or disk is full"
-    ) as caught:
-        train(model, optimizer)
+    calls = {
+        "log": lambda: probe.log(**{f"loss{i}": 1.0 for i in range(2000)}),
+        "flush": lambda: probe.flush(),
+        "go_to": lambda: probe.go_to(7),
+        "record": lambda: probe.record,
+        "stop": lambda: probe.stop(),
+    }
+    probe = Probe(model, optimizer, to=tmp_path / "run.sqlite").start()
+    probe._writer._written_at = math.inf  # a step waits until something asks for it
+    train(model, optimizer)
+    fail(probe._record)
+    if first == "step":
+        probe._writer._written_at = -math.inf
+    with pytest.warns(UserWarning, match=rf"run\.sqlite: cannot be written: {words}") as caught:
+        calls.get(first, lambda: train(model, optimizer))()
+    assert len(caught) == 1
     assert "defect" not in str(caught[0].message)
-    probe.stop()
+    assert hooks_of(model) == 0
+    train(model, optimizer)
+    for call in calls.values():
+        call()
+
+
+@pytest.mark.parametrize(("fail", "words"), FAILURES)
+def test_an_error_of_sqlite_names_the_record(fail, words: str, tmp_path: Path) -> None:
+    record = Record(tmp_path / "run.sqlite")
+    probe = Probe(mlp(), strict=True, to=record)
+    fail(record)
+    with pytest.raises(RecordError, match=rf"run\.sqlite: cannot be written: {words}"):
+        log_much(record)
+    with pytest.raises(RecordError, match="cannot be written"):
+        probe.log(**{f"loss{i}": 1.0 for i in range(2000)})
+
+
+def test_what_is_not_one_number_is_left_out_of_the_log_with_one_warning() -> None:
+    model = mlp()
+    optimizer = sgd(model)
+    with Probe(model, optimizer) as probe:
+        train(model, optimizer)
+        with pytest.warns(
+            UserWarning, match=r"log\(norm=\.\.\.\): a tensor of shape \(2,\) is not one number"
+        ):
+            probe.log(loss=1.0, norm=torch.ones(2))
+        probe.log(norm=torch.ones(2), accuracy=0.5)
+    assert probe.record.metric_names() == ["accuracy", "loss", "lr"]
+    with pytest.raises(InputError, match="not one number"), Probe(model, optimizer, strict=True) as probe:
+        probe.log(loss=None)
 
 
 class Fragile(nn.Module):

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from kills import die_on
 
 from unitgain.data.names import EMBEDDED, read_names
 from unitgain.recipes import RunFolder, makemore
-from unitgain.recipes.settings import as_json
+from unitgain.recipes._settings import as_json
 
 
 def silent(_: str) -> None:
@@ -46,19 +44,6 @@ def digest(model: torch.nn.Module) -> str:
     for tensor in model.state_dict().values():
         found.update(tensor.contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     return found.hexdigest()
-
-
-def die_on(event: str, occurrence: int, part: str) -> None:
-    """kill -9 at the nth time that a system call of this kind (an audit event) touches a path holding `part`."""
-    left = [occurrence]
-
-    def hook(name: str, arguments: tuple) -> None:
-        if name == event and any(part in str(a) for a in arguments):
-            left[0] -= 1
-            if left[0] == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    sys.addaudithook(hook)
 
 
 def child(folder: Path, names: str, death: tuple | None, steps: int) -> None:

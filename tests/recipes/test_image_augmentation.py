@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from unitgain.recipes.batch_augment import (
+from unitgain.recipes._batch_augment import (
     Mix,
     cutmix,
     mixup,
@@ -16,7 +16,7 @@ from unitgain.recipes.batch_augment import (
     smoothed,
     soft_labels,
 )
-from unitgain.recipes.rand_augment import OPERATIONS, RandAugment
+from unitgain.recipes._rand_augment import OPERATIONS, RandAugment
 
 
 def ramp(count: int, size: int = 64) -> torch.Tensor:

@@ -12,10 +12,10 @@ from unitgain import InputError
 from unitgain.models import NormFreeNet
 from unitgain.recipes import image_folder as recipe_of_folders
 from unitgain.recipes import imagenet
-from unitgain.recipes.image_figures import find_mistakes, show_batch, show_mistakes
-from unitgain.recipes.image_training import ImageBatches
-from unitgain.recipes.runs import RunFolder
-from unitgain.recipes.settings import as_json
+from unitgain.recipes._image_figures import find_mistakes, show_batch, show_mistakes
+from unitgain.recipes._image_training import ImageBatches
+from unitgain.recipes._runs import RunFolder
+from unitgain.recipes._settings import as_json
 
 TINY = recipe_of_folders.ImageFolderConfig(
     model="nf_resnet_tiny", epochs=2, batch_size=8, lr=0.05, sizes=(16, 24), workers=0, smoothing=0.0, device="cpu",
@@ -124,7 +124,7 @@ def test_presets_are_the_papers_settings(name: str) -> None:
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"data": ""}, "which images"),
+        ({"data": ""}, "give the images"),
         ({"presize": 20}, "presize"),
         ({"sizes": ()}, "sizes"),
         ({"batch_size": 64}, "24 training images only"),

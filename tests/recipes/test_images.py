@@ -13,7 +13,7 @@ from drawn_images import draw
 from PIL import Image
 
 from unitgain import InputError
-from unitgain.recipes.images import CentreCrop, ImageItems, Presize, RandomCrop, find_images, make_loader
+from unitgain.recipes._images import CentreCrop, ImageItems, Presize, RandomCrop, find_images, make_loader
 
 
 def test_labels_are_the_sorted_places_of_the_training_classes_also_where_validation_lacks_one(

@@ -14,10 +14,8 @@ import torch
 from safetensors.torch import load_file
 
 import unitgain as ug
-from unitgain.data import load_names
 from unitgain.models.char_mlp import VARIANTS
 from unitgain.recipes import makemore
-from unitgain.recipes.makemore_plain import PlainLoop
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +40,7 @@ def test_every_variant_learns(variant: str, names: str) -> None:
 
 
 def test_measuring_changes_no_bit(names: str) -> None:
-    """Nor does where the chunks end: the running standard deviation is squared and its root taken at each."""
+    """Nor does where the chunks end."""
     for variant in ("batchnorm", "deep_batchnorm", "tanh"):
         found = {
             small_runs.digest(small_runs.train(None, small_runs.config(names, variant=variant, **how)).model)
@@ -60,22 +58,6 @@ def test_the_measured_update_is_the_one_that_was_made(names: str) -> None:
         assert outcome.record.value("update", name, "std") == pytest.approx(
             expected, rel=0.05
         )  # of a sample of the values
-
-
-def test_squares_have_the_roots_that_they_came_from() -> None:
-    """True of binary floating point whose square root is rounded correctly; FusedStep's resumed runs depend on it."""
-    mantissas = torch.arange(0x3F800000, 0x40800000, 5, dtype=torch.int32).view(torch.float32)
-    assert torch.equal(mantissas.square().sqrt(), mantissas)
-
-
-@pytest.mark.parametrize("variant", ["softmax", "tanh", "kaiming", "batchnorm"])
-def test_the_plain_loop_is_the_same_training(variant: str, names: str) -> None:
-    settings = small_runs.config(names, variant=variant, steps=200, drop_at=200, every=0)
-    data = load_names(names)
-    generator = torch.Generator().manual_seed(settings.seed)
-    loop = PlainLoop(makemore.make_model(settings, generator), data.train.x, data.train.y, 32, generator)
-    losses = small_runs.train(None, settings).record.metric("loss")[1]
-    assert float((torch.tensor(loop.run(200, settings.lr)) - torch.from_numpy(losses)).abs().max()) < 1e-4
 
 
 def test_the_learner_for_lr_find_has_the_recipes_first_batches(names: str) -> None:

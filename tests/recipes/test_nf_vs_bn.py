@@ -9,15 +9,14 @@ import torch
 from torch import nn
 
 from unitgain import InputError
-from unitgain.nn.scaled_std import ScaledStdConv2d
+from unitgain.nn import ScaledStdConv2d
 from unitgain.recipes import nf_vs_bn
+from unitgain.recipes._runs import RunFolder
+from unitgain.recipes._settings import as_json
+from unitgain.recipes._small_resnet import SmallResNet
 from unitgain.recipes.nf_vs_bn import NfVsBnConfig
-from unitgain.recipes.runs import RunFolder
-from unitgain.recipes.settings import as_json
-from unitgain.recipes.small_resnet import SmallResNet
 
-RATES: dict = {"batchnorm_lr": (0.1,), "normfree_lr": (0.1,), "clipping": (0.02,)}
-SHORT = replace(nf_vs_bn.RECIPE.presets["short"], timing=0.0, examples=(512, 128, 40))
+SHORT = replace(nf_vs_bn.RECIPE.presets["short"], examples=(512, 128, 40))
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +69,7 @@ def test_both_see_the_same_number_of_examples_in_the_same_order_and_learn() -> N
     seen: dict[str, list] = {"batchnorm": [], "normfree": []}
     train_set, test_set = nf_vs_bn.read_data(SHORT)
     for net, rows in seen.items():
-        learn = nf_vs_bn._learner(SHORT, net, 32, 0.1, 1, train_set)
+        learn = nf_vs_bn.make_learner(SHORT, net, 32, 0.1, 1, train_set)
         learn.callbacks += [nf_vs_bn._StopAfter(25), Rows(rows)]
         learn.fit(2)
     assert len(seen["batchnorm"]) == 25  # more than one epoch of 18 steps
@@ -92,7 +91,7 @@ class Rows(nf_vs_bn.Callback):
 
 def test_the_cycle_ends_where_training_ends() -> None:
     train_set, _ = nf_vs_bn.read_data(SHORT)
-    learn = nf_vs_bn._learner(SHORT, "batchnorm", 32, 0.5, 0, train_set)
+    learn = nf_vs_bn.make_learner(SHORT, "batchnorm", 32, 0.5, 0, train_set)
     rates: list[float] = []
     learn.callbacks += [nf_vs_bn._StopAfter(25), Rates(rates)]
     learn.fit(2, callbacks=[nf_vs_bn._Cycle(0.5, 25)])
@@ -111,6 +110,7 @@ class Rates(nf_vs_bn.Callback):
 
 def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
     run = RunFolder(tmp_path / "run", "nf-vs-bn", as_json(SHORT), resume=False)
+    assert run.saved() == "no checkpoint yet"
     first = nf_vs_bn.train(SHORT, run, say=str)
     told: list[str] = []
     again = nf_vs_bn.train(
@@ -119,46 +119,6 @@ def test_a_resumed_run_keeps_what_was_finished(tmp_path) -> None:
     assert told == []
     assert again.metrics == first.metrics
     assert {"batchnorm_256", "normfree_4", "batchnorm_32_exact", "normfree_256_spread"} <= set(first.metrics)
-
-
-def test_step_times_tell_what_norms_cost() -> None:
-    config = replace(NfVsBnConfig(), channels=(8, 16), depths=(1, 1))
-    times = nf_vs_bn.step_times(config, 32, nf_vs_bn.read_data(config)[0], 0.2)
-    assert set(times) == {"batchnorm", "bare", "normfree", "unclipped"}
-    assert all(value > 0 for value in times.values())
-
-
-def test_tuning_never_sees_a_test_image(monkeypatch) -> None:
-    """Test images are replaced by NaN: their accuracy would be chance for a network that saw them."""
-    (x, y), _ = nf_vs_bn.read_data(SHORT)
-    monkeypatch.setattr(nf_vs_bn, "read_data", lambda c: ((x, y), (torch.full_like(x, float("nan")), y)))
-    monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
-    known: dict[str, float] = {}
-    config = replace(SHORT, batch_sizes=(32,), examples=(640,), **RATES)
-    best = nf_vs_bn.tune(config, {32: 640}, known, lambda: None, say=str)
-    assert set(best) == {"batchnorm 32", "normfree 32", "clipping 32"}
-    assert max(known.values()) > 85
-    assert nf_vs_bn.tune(config, {}, known, lambda: None, say=str) == best  # nothing is trained twice
-
-
-def test_tuning_goes_on_where_the_best_rate_is_at_an_end(monkeypatch) -> None:
-    tried, clippings = [], []
-
-    def fake(config, net, batch_size, examples, lr, *rest):
-        (tried if config.clipping == (0.04,) else clippings).append((lr, *config.clipping))
-        away = abs(lr - (3.3 if net == "batchnorm" else 0.1)) + abs(config.clipping[0] - 0.6)
-        return None, nf_vs_bn.Score(0, -away, 0)
-
-    monkeypatch.setattr(nf_vs_bn, "fit", fake)
-    monkeypatch.setattr(nf_vs_bn, "_HELD_OUT", 200)
-    config = replace(SHORT, batch_sizes=(256,), examples=(512,), **RATES)
-    assert nf_vs_bn.tune(config, {256: 512}, {}, lambda: None, say=str) == {
-        "batchnorm 256": 3.2,
-        "normfree 256": 0.1,
-        "clipping 256": 0.64,
-    }
-    assert sorted(lr for lr, _ in tried) == [0.05, 0.1, 0.2, 0.2, 0.4, 0.4, 0.8, 0.8, 1.6, 3.2, 6.4]
-    assert sorted(clippings) == [(0.1, 0.01), (0.1, 0.16), (0.1, 0.64), (0.1, 2.56)]
 
 
 @pytest.mark.parametrize(

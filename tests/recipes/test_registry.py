@@ -10,7 +10,7 @@ import pytest
 
 import unitgain as ug
 from unitgain import recipes
-from unitgain.recipes.settings import as_json, from_json, from_text
+from unitgain.recipes._settings import as_json, from_json, from_text
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -29,7 +29,7 @@ def test_explanations_are_read_from_the_docstring() -> None:
     recipe = recipes.get("makemore")
     found = _explained(recipe.config)
     assert {f.name for f in dataclasses.fields(recipe.config)} == set(found)
-    assert found["every"].endswith("come out the same, bit for bit")
+    assert found["every"].endswith("the weights are the same, bit for bit")
 
 
 def test_an_unknown_recipe_is_refused_with_the_closest() -> None:
@@ -46,6 +46,46 @@ class Plan:
     note: str = ""
     limit: int | None = None
     fast: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    norm: Literal["none", "layer"] = "layer"
+    rate: float | None = 0.1
+    width: int | None = 3
+    name: str = ""
+    label: str | None = ""
+    on: bool = False
+
+
+@pytest.mark.parametrize("none", ["none", "None", "NONE", "null"])
+def test_none_is_what_the_setting_means_by_it(none: str) -> None:
+    """A text for a setting that has "none" among its values: `--set norm=none` was "expected one of none, layer"."""
+    norm = [f"norm={none}"] if none != "null" else []
+    found = from_text(Words(), [*norm, f"rate={none}", f"width={none}", f"name={none}", f"label={none}"])
+    assert found == Words("none" if norm else "layer", None, None, none, None)
+
+
+def test_texts_stay_as_they_were_typed_and_booleans_are_read_in_any_case() -> None:
+    texts = ["1e3", "007", "True", "1_000", "[1]", "a=b"]
+    assert [from_text(Words(), [f"name={text}"]).name for text in texts] == texts
+    assert from_text(Words(), ["name='quoted'"]).name == "quoted"
+    assert [from_text(Words(), [f"on={text}"]).on for text in ("true", "True", "FALSE")] == [
+        True,
+        True,
+        False,
+    ]
+
+
+def test_every_setting_of_every_recipe_takes_its_own_value_as_text() -> None:
+    for name in recipes.names():
+        for config in (recipes.get(name).config, *recipes.get(name).presets.values()):
+            for field in dataclasses.fields(config):
+                value = getattr(config, field.name)
+                assert getattr(from_text(config, [f"{field.name}={value}"]), field.name) == value, (
+                    name,
+                    field.name,
+                )
 
 
 def test_text_becomes_what_the_fields_want() -> None:

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from unitgain.record import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Record, pack_map
-from unitgain.rules.diagnosis import Diagnosis
-from unitgain.rules.finding import Finding
+from unitgain.rules import Diagnosis, Finding
 
 HOSTILE = "<script>alert(1)</script>"
 VERY_LONG = "encoder." + ".".join(f"stage{i}" for i in range(40)) + ".conv"

@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import time
+from collections import OrderedDict
 from html.parser import HTMLParser
+from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import unitgain as ug
+from unitgain.record import Record
 from unitgain.report import Report
+from unitgain.rules import diagnose
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 page = [pytest.mark.page, pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")]
@@ -51,6 +60,37 @@ def test_hostile_names_make_no_element_and_end_no_script(make):
     assert "</script><!--" in names
     assert "{{x}}" in names  # a template mark in a name is a name
     assert not [name for name, _ in elements.attributes if name.startswith("on")]
+
+
+@pytest.mark.parametrize(
+    "name", ["input", "output", "loss", "mean", "a/b", 'it\'s "q"', "<b>x</b>", "[/]", "$x^$"]
+)
+def test_a_report_in_every_form_of_a_model_with_a_module_of_any_name(name: str, tmp_path: Path) -> None:
+    model = nn.Sequential(
+        OrderedDict([("first", nn.Linear(4, 8)), (name, nn.ReLU()), ("head", nn.Linear(8, 3))])
+    )
+    report = ug.check(model, (torch.randn(32, 4), torch.arange(32) % 3), steps=2)
+    for suffix in (".html", ".json", ".txt"):
+        report.save(tmp_path / f"report{suffix}")
+    layers = json.loads(Elements(report.to_html()).scripts[1])["layers"]
+    assert [layer["name"] for layer in layers[1:]] == ["first", name, "head"]
+    with Path(os.devnull).open("wb") as nowhere:
+        for plot in (ug.plots.stats_over_depth, ug.plots.color_dim, ug.plots.histograms):
+            plot(report.record).savefig(nowhere)
+
+
+def test_an_input_and_a_module_of_one_name_in_a_record_of_an_earlier_version_are_two_layers() -> None:
+    record = Record()
+    sites = [record.add_site("input", "input", shape=(8, 4)), record.add_site("activation", "input", shape=(8, 5)),
+             record.add_site("gradient", "input", shape=(8, 5))]  # fmt: skip
+    record.add_scalars(0, {site.id: {"std": std, "rms": std} for site, std in zip(sites, (1.0, 2.0, 3.0))})
+    counts = np.arange(48, dtype=np.uint32)
+    record.add_histograms([(0, site.id, "log2", -24.0, 24.0, counts) for site in sites[1:]])
+    report = Report(record, diagnose(record))
+    data = json.loads(Elements(report.to_html()).scripts[1])
+    assert data["depth"][0]["std"] == [1.0, 2.0]
+    assert data["depth"][0]["gradient"] == [None, 3.0]
+    assert all(row[0] is None for row in data["histograms"][0]["activation"]["share"])
 
 
 def test_the_page_asks_the_network_for_nothing(make):
@@ -123,7 +163,7 @@ def opened(report, folder):
         f"--user-data-dir={folder / 'profile'}", "--window-size=1400,900", "--virtual-time-budget=30000",
         "--dump-dom", file.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=280, check=True)
     root = dict(Elements(done.stdout[:10_000]).root)
     assert "data-errors" not in root, root["data-errors"]
     assert "data-blocked" not in root, root["data-blocked"]

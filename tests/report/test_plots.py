@@ -166,7 +166,7 @@ def test_drawing_libraries_load_only_when_they_are_used():
         "import sys, unitgain.report.plots\n"
         "from unitgain.report import Report\n"
         "from unitgain.record import Record\n"
-        "from unitgain.rules.diagnosis import Diagnosis\n"
+        "from unitgain.rules import Diagnosis\n"
         "report = Report(Record(), Diagnosis((), 'v', 'healthy', ''))\n"
         "str(report); report.to_json()\n"
         "print([m for m in ('matplotlib', 'plotly') if m in sys.modules])\n"

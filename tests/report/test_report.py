@@ -19,9 +19,7 @@ from unitgain.record import Record, RecordError, pack_map, unpack_map
 from unitgain.report import Report
 from unitgain.report.layers import Peers, layers_of, reported_step
 from unitgain.report.terminal import choose, heading_parts
-from unitgain.rules import diagnose
-from unitgain.rules.diagnosis import Diagnosis
-from unitgain.rules.finding import Finding
+from unitgain.rules import Diagnosis, Finding, diagnose
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "report.schema.json"
 
@@ -67,7 +65,7 @@ def test_rules_that_could_not_judge_take_few_lines_and_are_all_named(make, width
 def test_the_text_points_to_the_html_page_only_if_there_is_one(make, tmp_path):
     """It said "(see .html)" of a page that nobody had written."""
     report = Report(Record(), diagnose(Record()))
-    assert "(why: --html FILE or report.save)" in " ".join(str(report).split())
+    assert "(why: --html or report.save)" in " ".join(str(report).split())
     report.save(tmp_path / "report.json")
     assert "(see" not in str(report)
     report.save(tmp_path / "why.html")

@@ -304,14 +304,14 @@ def test_units_off_because_all_examples_look_alike_are_not_dead() -> None:
 
 
 def test_chance_of_being_off_agrees_with_simulation() -> None:
-    from unitgain.rules.activations import _off_by_chance
-    from unitgain.rules.view import View
+    from unitgain.rules._view import View
+    from unitgain.rules.ug304_dead_units import off_by_chance
 
     generator = np.random.default_rng(0)
     for cosine in (0.0, 0.5, 0.9):
         net = Net(examples=8).linear("fc0").act("relu0", cosine=cosine).linear("fc1").act("relu1")
         view = View(net.record)
-        expected = _off_by_chance(view, view.activations[-1], steps=1)
+        expected = off_by_chance(view, view.activations[-1], steps=1)
         common, own = generator.normal(size=(20000, 1)), generator.normal(size=(20000, 8))
         simulated = np.mean(np.all(math.sqrt(cosine) * common + math.sqrt(1 - cosine) * own < 0, axis=1))
         assert abs(expected - simulated) < 0.015

@@ -11,7 +11,7 @@ from build import Net, plain
 
 from unitgain.record import Record
 from unitgain.rules import CATALOGUE
-from unitgain.rules.weights import _PLAIN
+from unitgain.rules.ug605_wrong_gain import PLAIN
 
 
 def stream(
@@ -310,7 +310,7 @@ def test_wrong_gain_everywhere_is_a_consequence_of_the_trend() -> None:
 
 
 def test_standardized_weights_have_no_scale_of_their_own() -> None:
-    assert not any("Std" in name for name in _PLAIN)
+    assert not any("Std" in name for name in PLAIN)
 
 
 def test_copies_in_the_output_layer_are_fine_and_few_copies_are_no_loss() -> None:

@@ -173,7 +173,7 @@ def test_a_wrecked_network_prescribes_no_learning_rate(end: float) -> None:
 def test_updates_measured_only_after_the_loss_was_lost_are_not_judged() -> None:
     net = run([math.nan] * 5, optimizer={"name": "SGD", "lr": [1.0]})
     net.parameter("w", ratio=[-0.7] * 5)
-    assert "the loss had left" in net.diagnose().abstained["UG501"]
+    assert "the loss had diverged" in net.diagnose().abstained["UG501"]
     adam = run([2.3, *[math.nan] * 50], optimizer={"name": "Adam", "lr": [1.0]})
     adam.parameter("w", ratio=[-0.7] * 51)
     assert "full-sized" in adam.diagnose().abstained["UG501"]

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
-import sys
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from kills import die, die_on
 from torch import nn
 
 from unitgain.train import (
@@ -46,6 +44,13 @@ class Carries(nn.Module):
     def forward(self, x, labels):
         logits = self.fc(x)
         return {"loss": F.cross_entropy(logits, labels), "logits": logits}
+
+
+def xy(n: int = 40):
+    """Examples of four classes that two of six numbers decide."""
+    generator = torch.Generator().manual_seed(2)
+    x = torch.randn(n, 6, generator=generator)
+    return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 
 
 def data(kind: str):
@@ -108,10 +113,6 @@ def digest(learn: Learner) -> str:
     return f"{found.hexdigest()} {learn.steps} {learn.history}"
 
 
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
 class DieAt(Callback):
     """kill -9 from within, after the given number of batches."""
 
@@ -125,19 +126,6 @@ class DieAt(Callback):
         self.left -= 1
         if self.left == 0:
             die()
-
-
-def die_on(event: str, occurrence: int, part: str) -> None:
-    """kill -9 at the nth time that a system call of this kind (an audit event) touches a path holding `part`."""
-    left = [occurrence]
-
-    def hook(name: str, arguments: tuple) -> None:
-        if name == event and any(part in str(a) for a in arguments):
-            left[0] -= 1
-            if left[0] == 0:
-                die()
-
-    sys.addaudithook(hook)
 
 
 def child(kind: str, folder: Path, result: Path, death: tuple | None, every: int) -> None:

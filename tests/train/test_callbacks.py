@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from runs import Carries
+from runs import Carries, xy
 from torch import nn
 
 import unitgain as ug
@@ -39,12 +39,6 @@ from unitgain.train import (
     WeightsAndBiases,
     accuracy,
 )
-
-
-def xy(n: int = 40):
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(n, 6, generator=generator)
-    return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 
 
 def make(callbacks=(), size: int = 8, n: int = 40, lr: float = 0.1, **more) -> Learner:
@@ -271,7 +265,7 @@ def test_device_moves_model_and_nested_batches() -> None:
     x, y = xy(8)
     learn = make([Device("cpu")], data=[((x,), y)])
     learn.fit(1)
-    with pytest.raises(InputError, match="torch knows no such device"):
+    with pytest.raises(InputError, match="torch has no such device"):
         Device("gpu")
 
 
@@ -364,9 +358,9 @@ def test_the_record_holds_every_step_and_can_be_judged_and_drawn(tmp_path) -> No
     assert values == pytest.approx(losses)
     assert record.metric("lr")[1][0] == pytest.approx(0.1 / 25)
     assert record.metric("accuracy")[0].tolist() == [39, 79]
-    assert record.facts["loss"]["kind"] == "cross_entropy"
-    assert record.facts["target"]["classes"] == 4
-    assert record.facts["optimizer"]["name"] == "SGD"
+    assert record.facts.loss.kind == "cross_entropy"
+    assert record.facts.target.classes == 4
+    assert record.facts.optimizer.name == "SGD"
     assert record.steps() == list(range(0, 80, 4))
     assert "UG504" not in ug.diagnose(record).abstained
     figure = recorder.plot()

@@ -70,7 +70,7 @@ def test_a_value_that_goes_nowhere_is_told() -> None:
         def loss(self, learn):
             return F.cross_entropy(learn.outputs, learn.target)
 
-    with pytest.raises(InputError, match=r"loss returned a value, which goes nowhere; set learn\.loss"):
+    with pytest.raises(InputError, match=r"loss returned a value, which is not used; set learn\.loss"):
         learner([Returns()]).fit(1)
 
     class SetsAndReturns(Callback):
@@ -233,7 +233,7 @@ def test_a_misspelt_event_is_refused_instead_of_never_called() -> None:
         def before_backwards(self, learn):
             pass
 
-    with pytest.raises(InputError, match=r"Misspelt.before_backwards .*did you mean before_backward\?"):
+    with pytest.raises(InputError, match=r"Misspelt.before_backwards .*did you mean 'before_backward'\?"):
         learner([Misspelt()])
     with pytest.raises(InputError, match=r"the class SingleBatch; write SingleBatch\(\)"):
         learner([SingleBatch])
@@ -276,9 +276,9 @@ def test_several_inputs_and_a_target() -> None:
 @pytest.mark.parametrize(("arguments", "says"), [
     (("net", [1], "auto", adam), "expected an nn.Module, got str"),
     ((nn.Linear(2, 2), torch.zeros(3), "auto", adam), "data: train is a Tensor"),
-    ((nn.Linear(2, 2), iter([1]), "auto", adam), "can be read once only"),
+    ((nn.Linear(2, 2), iter([1]), "auto", adam), "can be read only once"),
     ((nn.Linear(2, 2), (1, 2, 3), "auto", adam), r"\(train, valid\) pair, got a tuple of 3"),
-    ((nn.Linear(2, 2), [1], "mze", adam), r"'mze' is unknown; did you mean mse\?"),
+    ((nn.Linear(2, 2), [1], "mze", adam), r"'mze' is unknown; did you mean 'mse'\?"),
     ((nn.Linear(2, 2), [1], "auto", None), "give an optimizer"),
     ((nn.Linear(2, 2), [1], "auto", lambda p: 3), "the function gave int"),
     ((nn.Linear(2, 2), [1], "auto", torch.optim.SGD(nn.Linear(2, 2).parameters(), 1)), "none of the model's"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from runs import xy
 from torch import nn
 
 from unitgain import InputError
@@ -27,12 +28,6 @@ from unitgain.train import (
     StopOnNonFinite,
 )
 from unitgain.train.lr_finder import read
-
-
-def xy(n: int = 256):
-    generator = torch.Generator().manual_seed(2)
-    x = torch.randn(n, 6, generator=generator)
-    return x, (x[:, 0] > 0).long() + 2 * (x[:, 1] > 0).long()
 
 
 class Net(nn.Module):
@@ -69,7 +64,7 @@ def trace(learn: Learner) -> list[bytes]:
 @pytest.mark.parametrize("trained", [False, True])
 @pytest.mark.parametrize("kind", ["memory", "loader", "dicts"])
 def test_a_sweep_leaves_no_bit_changed(trained: bool, kind: str, tmp_path) -> None:
-    x, y = xy()
+    x, y = xy(256)
     if kind == "memory":
         data = InMemoryLoader((x, y), 16, shuffle=True)
     elif kind == "loader":
@@ -95,7 +90,7 @@ def test_a_sweep_leaves_no_bit_changed(trained: bool, kind: str, tmp_path) -> No
     assert (callbacks[4].mean is None) is (not trained)
     if not trained:
         assert callbacks[7].scaler is None
-        fresh = Learner(Net(), data, learn.loss_function, lambda p: torch.optim.AdamW(p, lr=0.01))
+        fresh = Learner(Net(), data, learn.criterion.given, lambda p: torch.optim.AdamW(p, lr=0.01))
         fresh.fit(1)
 
 
@@ -103,7 +98,7 @@ def test_training_after_a_sweep_is_training_without_one() -> None:
     def run(sweep: bool) -> list:
         learn = Learner(
             Net(),
-            InMemoryLoader(xy(), 16, shuffle=True),
+            InMemoryLoader(xy(256), 16, shuffle=True),
             "auto",
             lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9),
         )
@@ -123,7 +118,11 @@ def test_a_sweep_that_raises_leaves_no_bit_changed_either() -> None:
                 raise ZeroDivisionError
 
     learn = Learner(
-        Net(), InMemoryLoader(xy(), 16, shuffle=True), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [Fails()]
+        Net(),
+        InMemoryLoader(xy(256), 16, shuffle=True),
+        "auto",
+        lambda p: torch.optim.SGD(p, lr=0.1),
+        [Fails()],
     )
     before = trace(learn)
     with pytest.raises(ZeroDivisionError):
@@ -160,7 +159,7 @@ def test_groups_keep_their_proportion() -> None:
         {"params": model.body[0].parameters(), "lr": 0.01},
         {"params": model.body[4].parameters(), "lr": 0.1},
     ]
-    learn = Learner(model, InMemoryLoader(xy(), 16), "auto", torch.optim.SGD(groups), [Rates()])
+    learn = Learner(model, InMemoryLoader(xy(256), 16), "auto", torch.optim.SGD(groups), [Rates()])
     found = learn.lr_find(1e-4, 1.0, steps=21)
     assert np.allclose([a / b for a, b in rates], 0.1)
     assert np.allclose([b for _, b in rates], found.rates)
@@ -202,7 +201,7 @@ def test_the_valley_ends_where_the_loss_first_rises() -> None:
 
 def test_wrong_arguments() -> None:
     learn = Learner(
-        Net(), InMemoryLoader(xy(), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()]
+        Net(), InMemoryLoader(xy(256), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()]
     )
     for wrong in ({"start": 0.0}, {"start": 1.0, "end": 0.1}, {"steps": 3}, {"stop_at": 1.0}):
         with pytest.raises(InputError, match="lr_find"):

@@ -145,6 +145,9 @@ ROWS = (
     sick("autoencoder-sgd-rate-40", "UG501", lambda: rebuild(
         Autoencoder(act=nn.Tanh, gain=1.2), steps=6, optimizer=lambda p: torch.optim.SGD(p, 40.0)
     )),
+    sick("autoencoder-adam-rate-1-in-5-steps", "UG504", lambda: rebuild(
+        Autoencoder(), steps=5, optimizer=lambda p: torch.optim.Adam(p, 1.0)
+    )),
     sick("autoencoder-codes-shared-by-the-batch", "UG603", lambda: rebuild(Between(lambda z: z - z.mean(0)))),
     sick("autoencoder-encoder-layer-x0.04", "UG605", lambda: rebuild(
         times(Autoencoder(), "encoder.fc2.weight", 0.04)

@@ -83,6 +83,15 @@ def binary(n: int = 64) -> tuple[Tensor, Tensor]:
     return x, (x[:, :1] > 0).float()
 
 
+def flat(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Targets (N,) where the outputs are (N, 1)."""
+    return x, target.squeeze(1)
+
+
+def absolute(outputs: Tensor, target: Tensor) -> Tensor:
+    return (outputs - target).abs().mean()
+
+
 def gap(x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     """One target is missing."""
     target[len(target) // 3] = float("nan")
@@ -111,6 +120,9 @@ ROWS = (
     sick("mlp-char-original", "UG101 UG303", lambda: Case(models.create("char_mlp_original"), names())),
     sick("mlp-softmax-over-one-unit", "UG102", lambda: Case(Then(mlp(out=1), nn.Softmax(1)), binary(), "mse")),
     sick("mlp-layer-norm-of-one-unit", "UG102", lambda: Case(nn.Sequential(mlp(out=1), nn.LayerNorm(1)), numbers())),
+    sick("mlp-targets-without-their-axis", "UG107", lambda: Case(mlp(out=1), flat(*numbers()))),
+    sick("mlp-targets-with-an-axis-more", "UG107", lambda: Case(Then(mlp(out=1), torch.ravel), numbers(), nn.L1Loss())),
+    sick("mlp-targets-broadcast-by-hand", "UG107", lambda: Case(mlp(out=1), flat(*numbers()), absolute)),
     sick("mlp-softmax-module", "UG103", lambda: classify(nn.Sequential(mlp(), nn.Softmax(dim=1)))),
     sick("mlp-softmax-function", "UG103", lambda: classify(Then(mlp(act=nn.Tanh, gain=1.2), lambda x: x.softmax(-1)))),
     sick("mlp-missing-target", "UG104", lambda: Case(mlp(out=1), gap(*numbers()), "mse")),
@@ -164,6 +176,9 @@ ROWS = (
     sick("mlp-sgd-rate-1.5", "UG501", lambda: classify(mlp(), steps=8, optimizer=lambda p: torch.optim.SGD(p, 1.5))),
     sick("mlp-adam-rate-0.1", "UG501", lambda: classify(mlp(), steps=12, optimizer=lambda p: torch.optim.Adam(p, 0.1))),
     sick("mlp-sgd-rate-1e-5", "UG502", lambda: classify(mlp(), steps=8, optimizer=lambda p: torch.optim.SGD(p, 1e-5))),
+    sick("mlp-adam-rate-3-in-5-steps", "UG504", lambda: classify(
+        mlp(), steps=5, optimizer=lambda p: torch.optim.Adam(p, 3.0)
+    )),
     sick("mlp-first-layer-rate-x3000", "UG503", lambda: rated(
         classify(mlp(6)), "fc1.weight", 30.0, 0.01
     )),

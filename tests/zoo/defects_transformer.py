@@ -169,6 +169,9 @@ ROWS = (
     sick("transformer-adam-rate-1e-8", "UG502", lambda: language(
         Transformer(), steps=12, optimizer=rate(torch.optim.AdamW, 1e-8)
     )),
+    sick("transformer-adam-rate-2-in-5-steps", "UG504", lambda: language(
+        Transformer(), steps=5, optimizer=rate(torch.optim.AdamW, 2.0)
+    )),
     sick("transformer-one-matrix-rate-x1000", "UG503", lambda:
         rated(language(Transformer()), "blocks.1.fc1.weight", 20.0, 0.02)),
     sick("transformer-batch-first-forgotten", "UG603", lambda: Case(BatchFirstForgotten(), texts())),

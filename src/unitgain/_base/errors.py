@@ -1,8 +1,19 @@
 """What unitgain raises. Every message names the input and says what would be right."""
 
+from __future__ import annotations
+
+from .printable import printable
+
 
 class UnitgainError(Exception):
-    """Base of all errors that unitgain raises on purpose."""
+    """Base of all errors that unitgain raises on purpose.
+
+    Messages quote file names, arguments and other people's exceptions, and Python prints an uncaught message as it is:
+    therefore the text is made printable here, for every error at once.
+    """
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep_lines=True)
 
 
 class InputError(UnitgainError, ValueError):
@@ -14,5 +25,14 @@ class InputError(UnitgainError, ValueError):
     """
 
 
+def not_installed(who: str, package: str, extra: str) -> InputError:
+    """The error for an optional package that is needed and not there.
+
+    >>> print(not_installed("--data photos", "pillow", "data"))
+    --data photos: needs the package pillow; install it with: pip install 'unitgain[data]'
+    """
+    return InputError(f"{who}: needs the package {package}; install it with: pip install 'unitgain[{extra}]'")
+
+
 class RecordError(InputError):
-    """A record file cannot be read: not ours, damaged, or written by a newer version."""
+    """A record file cannot be read (not ours, damaged, written by a newer version) or can no longer be written."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 Loss = Callable[[Any, Any], Tensor]
 IGNORED_TARGET = -100  # torch's default ignore_index
@@ -24,13 +23,15 @@ def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:
     return F.cross_entropy(outputs.movedim(axis, 1) if outputs.dim() > 1 else outputs, target)
 
 
-def _same_shape(function: Callable[..., Tensor]) -> Loss:
+def _elementwise(function: Callable[..., Tensor]) -> Loss:
+    """torch's function on targets of the outputs' dtype. Where the shapes differ it compares what torch's does:
+    (N, 1) with (N,) is all with all, which `check` reports (UG107) and a Learner refuses."""
+
     def loss(outputs: Tensor, target: Tensor) -> Tensor:
-        if outputs.shape != target.shape and outputs.numel() == target.numel():
-            target = target.reshape(
-                outputs.shape
-            )  # (N, 1) against (N,): broadcasting would compare all with all
-        return function(outputs, target.to(outputs.dtype))
+        target = target.to(outputs.dtype)
+        if outputs.shape != target.shape and function in _BROADCAST:
+            outputs, target = torch.broadcast_tensors(outputs, target)  # what torch does, less a warning
+        return function(outputs, target)
 
     return loss
 
@@ -39,40 +40,35 @@ def _nll(outputs: Tensor, target: Tensor) -> Tensor:
     return F.nll_loss(outputs.movedim(class_axis(outputs, target), 1), target.long())
 
 
+_BROADCAST = (F.mse_loss, F.l1_loss, F.smooth_l1_loss, F.huber_loss)  # torch's losses that do, with a warning
+_BROADCASTING = ("mse", "l1", "smooth_l1")
+
 LOSSES: Mapping[str, Loss] = {
     "cross_entropy": cross_entropy,
-    "mse": _same_shape(F.mse_loss),
-    "bce_with_logits": _same_shape(F.binary_cross_entropy_with_logits),
+    "mse": _elementwise(F.mse_loss),
+    "bce_with_logits": _elementwise(F.binary_cross_entropy_with_logits),
     "nll": _nll,
-    "l1": _same_shape(F.l1_loss),
-    "smooth_l1": _same_shape(F.smooth_l1_loss),
+    "l1": _elementwise(F.l1_loss),
+    "smooth_l1": _elementwise(F.smooth_l1_loss),
 }
 
 
-def resolve(loss: str | Loss | None, target: Any) -> tuple[str, Loss] | None:
-    """(name, function) of a loss; None when there is no target to compare with.
-
-    "auto": cross entropy for integer targets, mean squared error for float ones.
-    Raises InputError for an unknown name or something that cannot be called.
-    """
+def check_loss(loss: object) -> None:
+    """Raises InputError for an unknown name and for something that cannot be called."""
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
-        near = difflib.get_close_matches(loss, LOSSES, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(LOSSES)} and auto"
-        raise InputError(f"loss {loss!r} is unknown; {hint}")
+        raise InputError(f"loss {loss!r} is unknown{did_you_mean(loss, ['auto', *LOSSES])}")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise InputError(
             f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"
         )
-    if target is None:
-        return None
-    if isinstance(loss, str):
-        if loss == "auto":
-            integer = isinstance(target, Tensor) and not target.is_floating_point()
-            loss = "cross_entropy" if integer else "mse"
-        return loss, LOSSES[loss]
-    if loss is None:
-        return None
-    return getattr(loss, "__name__", type(loss).__name__), loss
+
+
+def by_name(name: str, target: Any) -> tuple[str, Loss]:
+    """(name, function). "auto": cross entropy for integer targets, mean squared error for float ones."""
+    if name == "auto":
+        integer = isinstance(target, Tensor) and not target.is_floating_point()
+        name = "cross_entropy" if integer else "mse"
+    return name, LOSSES[name]
 
 
 def class_axis(outputs: Tensor, target: Tensor) -> int:
@@ -83,6 +79,35 @@ def class_axis(outputs: Tensor, target: Tensor) -> int:
         return 1
     rest = outputs.shape[:1] + outputs.shape[2:]
     return outputs.dim() - 1 if rest != target.shape and outputs.shape[:-1] == target.shape else 1
+
+
+def broadcasts(name: str, loss: Loss) -> bool:
+    """Whether this is one of torch's losses that broadcast outputs and targets of different shapes."""
+    types = (nn.MSELoss, nn.L1Loss, nn.SmoothL1Loss, nn.HuberLoss)
+    return (name in _BROADCASTING and LOSSES[name] is loss) or loss in _BROADCAST or isinstance(loss, types)
+
+
+def check_shapes(name: str, outputs: Any, target: Any) -> None:
+    """Raises InputError for targets of another shape than the outputs' where a loss by name compares value by value,
+    which would broadcast them or fail. One number for all is a target too."""
+    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)) or outputs.shape == target.shape:
+        return
+    if name == "bce_with_logits" or (name in _BROADCASTING and target.numel() > 1):
+        raise InputError(
+            f"targets: shape {tuple(target.shape)} is not that of the outputs, {tuple(outputs.shape)}, and {name} "
+            f"compares them value by value{fitting(outputs.shape, target.shape)}"
+        )
+
+
+def fitting(outputs: torch.Size, target: torch.Size) -> str:
+    """How to make the targets fit, as the end of a sentence."""
+    if outputs.numel() != target.numel():
+        return "; give targets of the outputs' shape"
+    if outputs == (*target, 1):
+        return "; give targets.unsqueeze(-1), or outputs.squeeze(-1)"
+    if target == (*outputs, 1):
+        return "; give targets.squeeze(-1)"
+    return "; give targets.reshape(outputs.shape)"
 
 
 def check_targets(name: str, outputs: Any, target: Any) -> None:
@@ -111,15 +136,24 @@ def check_targets(name: str, outputs: Any, target: Any) -> None:
                 f"targets: class indices run from {int(real.min())} to {int(real.max())}, but the model gives "
                 f"{classes} outputs, so they must lie in 0..{classes - 1}"
             )
-    elif name in LOSSES and outputs.numel() != target.numel():
+    elif name in LOSSES and outputs.shape != target.shape and not _is_broadcast(name, outputs, target):
+        labels = name == "mse" and target.dim() < outputs.dim() and outputs.numel() != target.numel()
         raise InputError(
             f"targets: shape {tuple(target.shape)} does not fit outputs of shape {tuple(outputs.shape)} for {name}"
             + (
                 "; class labels must be integers (.long())"
-                if name == "mse" and target.dim() < outputs.dim()
-                else ""
+                if labels
+                else fitting(outputs.shape, target.shape)
             )
         )
+
+
+def _is_broadcast(name: str, outputs: Tensor, target: Tensor) -> bool:
+    try:
+        torch.broadcast_shapes(outputs.shape, target.shape)
+    except RuntimeError:
+        return False
+    return name in _BROADCASTING
 
 
 def kind_of(name: str, loss: Loss | None, value: Tensor, outputs: Any, target: Any) -> str:
@@ -130,11 +164,10 @@ def kind_of(name: str, loss: Loss | None, value: Tensor, outputs: Any, target: A
         return "mse"
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)) or name in LOSSES:
         return "other"
-    for kind in ("cross_entropy", "mse"):
-        if kind == "mse" and outputs.numel() != target.numel():
-            continue
+    reshaped = target.reshape(outputs.shape) if outputs.numel() == target.numel() else target
+    for kind, compared in (("cross_entropy", target), ("mse", reshaped), ("mse", target)):
         try:
-            expected = LOSSES[kind](outputs.detach(), target)
+            expected = LOSSES[kind](outputs.detach(), compared)
         except (RuntimeError, ValueError, IndexError):
             continue
         if expected.dim() == 0 and torch.isclose(expected, value.detach().to(expected.dtype), rtol=1e-4):

@@ -12,6 +12,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..record import UNKNOWN, BatchNormFacts
+
 Snapshot = dict[str, tuple[Tensor, Tensor, int]]
 
 
@@ -26,32 +28,27 @@ def snapshot(model: nn.Module) -> Snapshot:
     }
 
 
-def batch_norm_facts(model: nn.Module, before: Snapshot) -> list[dict[str, Any]]:
-    """One row per BatchNorm: {site, momentum, tracked, mean_gap, log_variance}.
-
-    tracked       batches that the running statistics have seen before this one
-    mean_gap      |batch mean - running mean| in running standard deviations, median over channels
-    log_variance  |ln(batch variance / running variance)|, median over channels
-    Both are missing where the module did not run exactly once in the pass, or in eval mode.
-    """
+def batch_norm_facts(model: nn.Module, before: Snapshot) -> tuple[BatchNormFacts, ...]:
+    """One row per BatchNorm. The gap and the variance are not known where the module did not run exactly once in the
+    pass, or in eval mode."""
     rows = []
     for path, (mean, variance, tracked) in before.items():
         module: Any = model.get_submodule(path)
         momentum = module.momentum
-        row: dict[str, Any] = {"site": path, "momentum": momentum, "tracked": tracked}
-        rows.append(row)
         mean_after, variance_after, tracked_after = _buffers(module)
         weight = 1 / (tracked + 1) if momentum is None else float(momentum)
         if int(tracked_after) != tracked + 1 or weight <= 0:
+            rows.append(BatchNormFacts(path, momentum, tracked))
             continue
         batch_mean = mean.double() + (mean_after.double() - mean.double()) / weight
         batch_variance = variance.double() + (variance_after.double() - variance.double()) / weight
         gap = (batch_mean - mean.double()).abs() / (variance.double() + module.eps).sqrt()
         ratio = (batch_variance.clamp(min=0) + module.eps) / (variance.double() + module.eps)
         mean_gap, log_variance = float(gap.median()), float(ratio.log().abs().median())
-        if math.isfinite(mean_gap) and math.isfinite(log_variance):
-            row.update(mean_gap=mean_gap, log_variance=log_variance)
-    return rows
+        finite = math.isfinite(mean_gap) and math.isfinite(log_variance)
+        compared = (mean_gap, log_variance) if finite else (UNKNOWN, UNKNOWN)
+        rows.append(BatchNormFacts(path, momentum, tracked, *compared))
+    return tuple(rows)
 
 
 def _is_batch_norm(module: nn.Module) -> bool:

@@ -1,72 +1,85 @@
-"""What is known about a run beyond its sites: loss, target, output. Keys in docs/reference/record.md."""
+"""What is known about the targets and the output of a pass, as the record's typed facts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._batch.losses import IGNORED_TARGET, class_axis
-from ..record import Record
+from .._batch import IGNORED_TARGET, class_axis
+from ..record import UNKNOWN, OutputFacts, Record, Site, TargetFacts
 
 _SMALLEST = 1e-30
 
 
-def target_facts(target: Any, logits: Tensor | None, kind: str) -> dict[str, Any]:
-    """{kind: "class_index" | "probabilities" | "float", classes, count, std}."""
+def target_facts(
+    target: Any, logits: Tensor | None, kind: str, broadcast: tuple[int, ...] | None = None
+) -> TargetFacts:
+    """kind: of the loss, as kind_of says it; broadcast: what broadcast_shape says of it."""
+    facts = _target_values(target, logits, kind)
+    return facts if broadcast is None else replace(facts, shape=tuple(target.shape), broadcast=broadcast)
+
+
+def _target_values(target: Any, logits: Tensor | None, kind: str) -> TargetFacts:
     if not isinstance(target, Tensor) or target.numel() == 0:
-        return {}
+        return TargetFacts()
     if not target.is_floating_point():
-        facts: dict[str, Any] = {"kind": "class_index", "count": int((target != IGNORED_TARGET).sum())}
-        if logits is not None and logits.dim() > 1:
-            facts["classes"] = int(logits.shape[_axis(logits, target)])
-        return facts
-    facts = {
-        "kind": "float",
-        "count": target.numel(),
-        "mean": float(target.double().mean()),
-        "std": float(target.double().std(correction=0)),
-    }
-    if logits is not None and kind == "cross_entropy" and target.shape == logits.shape and logits.dim() > 1:
-        facts.update(kind="probabilities", classes=int(logits.shape[1]))
-    return facts
+        classes = (
+            int(logits.shape[_axis(logits, target)]) if logits is not None and logits.dim() > 1 else None
+        )
+        return TargetFacts("class_index", classes, int((target != IGNORED_TARGET).sum()))
+    probabilities = (
+        logits is not None and kind == "cross_entropy" and target.shape == logits.shape and logits.dim() > 1
+    )
+    return TargetFacts(
+        "probabilities" if probabilities else "float",
+        int(target.shape[1]) if probabilities else None,
+        target.numel(),
+        float(target.double().mean()),
+        float(target.double().std(correction=0)),
+    )
 
 
-def output_facts(logits: Tensor | None, target: Any, record: Record) -> dict[str, Any]:
+def output_facts(logits: Tensor | None, target: Any, record: Record) -> OutputFacts:
     """The loss's input, reduced to what the rules ask of it."""
     if logits is None:
-        return {}
+        return OutputFacts()
     x = logits.detach().double()
     finite = torch.where(torch.isfinite(x), x, 0.0)
-    facts: dict[str, Any] = {
-        "shape": list(logits.shape),
-        "examples": int(logits.shape[0]) if logits.dim() else 1,
-        "min": float(finite.min()),
-        "max": float(finite.max()),
-        "absmax": float(finite.abs().max()),
-        "rms": float(finite.square().mean().sqrt()),
-        "nonfinite": int(x.numel() - torch.isfinite(x).sum()),
-    }
-    if logits.dim() > 1:
-        axis = _axis(logits, target)
-        facts["class_axis"] = axis
-        facts["exp_row_sum_error"] = float((finite.clamp(max=50).exp().sum(axis) - 1).abs().max())
-        if facts["min"] >= 0:
-            facts["row_sum_error"] = float((finite.sum(axis) - 1).abs().max())
-    if facts["examples"] > 1:
-        scale = max(facts["absmax"], _SMALLEST)
-        rows = (finite / scale).flatten(1) if logits.dim() > 1 else (finite / scale).unsqueeze(1)
-        square = float(rows.square().mean())
-        facts["spread"] = (
-            float((rows - rows.mean(0)).square().mean().sqrt()) / square**0.5 if square > 0 else 0.0
-        )
+    axis = _axis(logits, target) if logits.dim() > 1 else None
+    examples = int(logits.shape[0]) if logits.dim() else 1
+    sums = exponentials = UNKNOWN
+    if axis is not None:
+        exponentials = float((finite.clamp(max=50).exp().sum(axis) - 1).abs().max())
+        if float(finite.min()) >= 0:
+            sums = float((finite.sum(axis) - 1).abs().max())
     site = next((s for s in record.sites("activation") if s.attributes.get("output")), None)
-    if site is not None:
-        facts["site"] = site.name
-        facts["zero_head"] = _is_zero_head(record, site.attributes)
-    return facts
+    return OutputFacts(
+        site=site.name if site else None,
+        shape=tuple(logits.shape),
+        class_axis=axis,
+        row_sum_error=sums,
+        exp_row_sum_error=exponentials,
+        min=float(finite.min()),
+        max=float(finite.max()),
+        absmax=float(finite.abs().max()),
+        rms=float(finite.square().mean().sqrt()),
+        nonfinite=int(x.numel() - torch.isfinite(x).sum()),
+        spread=_spread(finite) if examples > 1 else UNKNOWN,
+        examples=examples,
+        zero_head=_is_zero_head(record, site) if site else None,
+    )
+
+
+def _spread(x: Tensor) -> float:
+    """rms over examples of the deviation from the mean example, divided by rms: (N, ...)."""
+    rows = (x / max(float(x.abs().max()), _SMALLEST)).reshape(
+        len(x), -1
+    )  # scaled, so that squares stay finite
+    square = float(rows.square().mean())
+    return float((rows - rows.mean(0)).square().mean().sqrt()) / square**0.5 if square > 0 else 0.0
 
 
 def _axis(logits: Tensor, target: Any) -> int:
@@ -75,7 +88,7 @@ def _axis(logits: Tensor, target: Any) -> int:
     return logits.dim() - 1
 
 
-def _is_zero_head(record: Record, attributes: Mapping[str, Any]) -> bool:
+def _is_zero_head(record: Record, site: Site) -> bool:
     """Whether the weights of the module that gives the output are all zero."""
-    weights = [n for n in attributes.get("parameters", ()) if not n.endswith("bias")]
+    weights = [n for n in site.attributes.get("parameters", ()) if not n.endswith("bias")]
     return bool(weights) and all(record.value("parameter", n, "absmax") == 0 for n in weights)

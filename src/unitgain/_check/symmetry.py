@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from ..record import UnitFacts
+
 _TOLERANCE = 1e-6  # of the largest magnitude: a few units in the last place of float32
 _NEAR = 1e-5  # of the largest product: float32 sums of equal terms in another order
 _CHUNK = 256  # pairs compared at once
@@ -16,18 +18,18 @@ _GRADIENT_TOLERANCE = 1e-4  # sums over a batch round more
 
 
 @torch.no_grad()
-def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
-    """{weight's name: {units, copies, learn_alike}} of the layers that have units which are copies of another.
+def same_units(model: nn.Module) -> dict[str, UnitFacts]:
+    """{weight's name: its facts} of the layers that have units which are copies of another.
 
-    copies       units whose incoming weights another unit of the layer has too (all-zero ones left out); where their
-                 biases differ, both are functions of one number
-    learn_alike  of these, copies whose gradient is that of the other unit too: nothing tells them apart, ever
+    copies         units whose incoming weights another unit of the layer has too (all-zero ones left out); where
+                   their biases differ, both are functions of one number
+    same_gradient  of these, copies whose gradient is that of the other unit too: nothing tells them apart, ever
 
     Linear layers, convolutions (units of one group see the same inputs, units of different groups do not; transposed
     ones without groups),
     recurrent cells and attention's input projection are looked at. Call it after backward.
     """
-    found: dict[str, dict[str, Any]] = {}
+    found: dict[str, UnitFacts] = {}
     for path, module in model.named_modules():
         for name, parts, groups in _layers(module):
             rows = [_by_unit(p, transposed) for p, transposed in parts]
@@ -38,16 +40,16 @@ def same_units(model: nn.Module) -> dict[str, dict[str, Any]]:
             ways = [
                 _by_unit(g, t) for g, (_, t) in zip(gradients, parts) if g is not None and not g.is_sparse
             ]
-            copies, alike = 0, 0
+            copies, same_gradient = 0, 0
             for start in range(0, units, units // groups):
                 group = slice(start, start + units // groups)
                 pairs = _pairs([r[group] for r, (p, _) in zip(rows, parts) if p.dim() > 1])
                 copies += len(pairs)
                 if len(ways) == len(rows):
-                    alike += int(_equal([w[group] for w in ways], pairs, _GRADIENT_TOLERANCE).sum())
+                    same_gradient += int(_equal([w[group] for w in ways], pairs, _GRADIENT_TOLERANCE).sum())
             if copies:
                 full = f"{path}.{name}" if path else name
-                found[full] = {"units": units, "copies": copies, "learn_alike": alike}
+                found[full] = UnitFacts(units, copies, same_gradient)
     return found
 
 
@@ -113,7 +115,7 @@ def _equal(parts: list[Tensor], pairs: Tensor, tolerance: float, zero_counts: bo
     zero = torch.ones(len(pairs), dtype=torch.bool)
     for part in parts if len(pairs) else []:
         some = pairs.to(part.device)
-        scale = part.abs().max()
+        scale = torch.maximum(part.amax(), -part.amin())  # without a copy of the part
         for at in range(0, len(pairs), _CHUNK):
             one, other = part[some[at : at + _CHUNK, 0]], part[some[at : at + _CHUNK, 1]]
             same[at : at + _CHUNK] &= ((one - other).abs().amax(1) <= tolerance * scale).cpu()

@@ -1,8 +1,7 @@
 """The closed loop: check, change, check again, keep what helped.
 
-loop.py     fix()
-plan.py     finding -> remedies, best first
-patient.py  the model with its batch and loss
+loop.py  fix()
+plan.py  finding -> remedies, best first
 """
 
 from .loop import fix

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from .._base import InputError
 from .._check import check
-from ..remedies import Snapshot
-from ..report import Action, FixReport, Report
-from ..rules import Finding
-from ..rules.catalogue import resolve
-from .patient import Input, Patient
-from .plan import PLANS, WHEN_ASKED, Remedy
+from .._run import Snapshot, in_place, random_states
+from ..remedies import Remedy, State, Subject
+from ..report import Action, FixReport, Report, Skipped
+from ..rules import Finding, resolve
+from .plan import PLANS
 
 _COST = {"error": 100, "warning": 10, "info": 0}
+# a loss below this part of that of a constant is that of a model that has learned something; the rules take 0.7, but
+# what is drawn anew by mistake cannot be had back
+_LEARNED = 0.9
 
 
 def fix(
@@ -40,7 +43,7 @@ def fix(
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
                   remedies are applied only when they are asked for by code: UG601 (takes a bias away, so the
                   state dict changes) and UG604 (replaces running statistics by those of this batch)
-    dry_run       try everything, report it, and put the model back
+    dry_run       try everything, report it, and put everything back, random states too
     reinitialize  whether weights may be drawn anew or rescaled. None: only if the model looks untrained, which
                   it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
                   cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
@@ -67,48 +70,51 @@ def fix(
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
-    patient = Patient(model, batch, loss)
-    original = Snapshot(model)
+    repair = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run)
+    if dry_run:
+        with in_place(model, batch=batch, loss=loss):
+            return repair.run()
+    original, random = Snapshot(model), random_states.take()
     try:
-        result = _Repair(patient, wanted, reinitialize, max_actions, dry_run).run()
+        return repair.run()
     except BaseException:
         original.restore()
+        random_states.put(random)
         raise
-    if dry_run:
-        original.restore()
-    return result
 
 
 @dataclass
-class _State:
-    """A state of the model worth coming back to."""
+class _Best:
+    """A state of the model worth coming back to, with the number of actions that led to it."""
 
-    snapshot: Snapshot
+    state: State
     report: Report
-    actions: int  # how many actions had been taken when it was reached
-    input: Input
+    actions: int
 
 
 @dataclass
 class _Repair:
-    patient: Patient
+    subject: Subject
     wanted: set[str] | None
     reinitialize: bool | None
     max_actions: int
     dry_run: bool
     actions: list[Action] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
     tried: set[tuple[str, str | None, str]] = field(default_factory=set)
     known: set[str] = field(default_factory=set)  # codes of the findings before any action
     may_redraw: bool = False  # whether weights may be drawn anew or rescaled
 
     def run(self) -> FixReport:
         before = report = self._check()
-        self.patient.read(before)
+        self.subject.classifies = before.record.facts.loss.kind == "cross_entropy"
         self.known = {f.code for f in before.findings}
         self.may_redraw = (
-            self.reinitialize if self.reinitialize is not None else self.patient.untrained(before)
+            self.reinitialize
+            if self.reinitialize is not None
+            else looks_untrained(self.subject.model, before)
         )
-        best = self._state(report)
+        best = self._mark(report)
         while len(self.actions) < self.max_actions:
             chosen = next(self._candidates(report), None)
             if chosen is None:
@@ -117,66 +123,67 @@ class _Repair:
             self.tried.add((finding.code, finding.site, remedy.name))
             report = self._try(finding, remedy, report)
             if not self._revealed(report) and _cost(report) <= _cost(best.report):
-                best = self._state(report)
+                best = self._mark(report)
         if report is not best.report:  # what was revealed on the way could not be repaired
-            best.snapshot.restore()
-            self.patient.input = best.input
+            best.state.restore()
             ended = len(self.actions) >= self.max_actions
             why = f"undone: it revealed {', '.join(sorted(self._revealed(report)))}, " + (
                 f"not repaired within {self.max_actions} changes" if ended else "which no remedy cures here"
             )
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
-                    self.actions[i] = Action(**{**vars(self.actions[i]), "kept": False, "outcome": why})
+                    self.actions[i] = replace(self.actions[i], kept=False, outcome=why)
         after = best.report
         return FixReport(
             before,
             after,
             tuple(self.actions),
             tuple(self._advice(after)),
-            self.patient.input.shift,
-            self.patient.input.scale,
+            self.subject.input.normalized,
             self.dry_run,
+            tuple(self.skipped),
         )
 
     # ---- one remedy ----------------------------------------------------------------------------------------
 
     def _try(self, finding: Finding, remedy: Remedy, report: Report) -> Report:
         """Applies one remedy; returns the report of the state that the model is then in."""
-        snapshot, given = Snapshot(self.patient.model), self.patient.input
-        try:
-            changes = remedy.apply(self.patient, finding)
-        except InputError:  # it does not apply to this model: nothing to tell
-            changes = []
-        if not changes:
-            snapshot.restore()
-            self.patient.input = given
+        applied = remedy.apply(self.subject, finding)
+        if not applied.changes:
+            self.skipped.append(Skipped(finding.code, finding.site, _named(finding, remedy), applied.reason))
             return report
         try:
             after = self._check()
         except InputError as error:
-            snapshot.restore()
-            self.patient.input = given
-            self._note(finding, remedy, tuple(changes), False, f"undone: {error}")
-            return report
-        better, outcome = self._judge(finding, report, after)
-        self._note(finding, remedy, tuple(changes), better, outcome)
+            better, outcome, after = False, f"undone: {error}", report
+        else:
+            better, outcome = self._judge(finding, report, after)
+        self.actions.append(
+            Action(
+                finding.code,
+                finding.site,
+                _named(finding, remedy),
+                applied.changes,
+                better,
+                outcome,
+                applied.problems,
+            )
+        )
         if better:
             return after
-        snapshot.restore()
-        self.patient.input = given
+        applied.undo()
         return report
 
     def _judge(self, finding: Finding, before: Report, after: Report) -> tuple[bool, str]:
         """(whether to keep it, one line): the finding is gone, and nothing worse appeared that cannot be repaired."""
         was, now = _worst(before), _worst(after)
         numbers = _losses(before, after)
-        left = _alike(after, finding)
-        if len(left) >= len(_alike(before, finding)):
+        left = _same_code(after, finding)
+        if len(left) >= len(_same_code(before, finding)):
             return False, f"undone: {finding.code} is still there ({left[0].message})"
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
-        worse += [f for f in new if not self._repairable(f) and f not in worse]
+        worse += [f for f in new if not self._plan(f) and f not in worse]
         if worse:
             return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in worse[:2])
         raised = [
@@ -190,18 +197,14 @@ class _Repair:
         line = f"gone: {', '.join(gone)}{numbers}"
         return True, line + (f"; revealed: {', '.join(f.code for f in new)}" if new else "")
 
-    def _note(
-        self, finding: Finding, remedy: Remedy, changes: tuple[str, ...], kept: bool, outcome: str
-    ) -> None:
-        name = f"{finding.name}: {remedy.name}"
-        self.actions.append(Action(finding.code, finding.site, name, changes, kept, outcome))
-
     # ---- what to do next -----------------------------------------------------------------------------------
 
-    def _repairable(self, finding: Finding) -> bool:
-        """Whether the loop would try to repair it if it appeared."""
-        asked = finding.code not in WHEN_ASKED or (self.wanted is not None and finding.code in self.wanted)
-        return asked and any(self.may_redraw or not r.redraws for r in PLANS.get(finding.code, ()))
+    def _plan(self, finding: Finding) -> list[Remedy]:
+        """The remedies that may be applied for a finding: it was asked for where it must be, and draws no weights anew
+        that may not be."""
+        asked = self.wanted is not None and finding.code in self.wanted
+        plan = PLANS.get(finding.code, ())
+        return [r for r in plan if (asked or not r.when_asked) and (self.may_redraw or not r.redraws)]
 
     def _candidates(self, report: Report) -> Iterator[tuple[Finding, Remedy]]:
         """Findings as the report orders them, each with its remedies in order of expected effect."""
@@ -209,16 +212,14 @@ class _Repair:
         for finding in report.findings:
             if not self._is_wanted(finding, revealed):
                 continue
-            for remedy in PLANS.get(finding.code, ()):
-                if remedy.redraws and not self.may_redraw:
-                    continue
+            for remedy in self._plan(finding):
                 if (finding.code, finding.site, remedy.name) not in self.tried:
                     yield finding, remedy
 
     def _is_wanted(self, finding: Finding, revealed: set[str]) -> bool:
         if self.wanted is not None and finding.code not in revealed:
             return finding.code in self.wanted
-        return finding.severity != "info" and finding.code not in WHEN_ASKED
+        return finding.severity != "info"
 
     def _revealed(self, report: Report) -> set[str]:
         """Errors and warnings that were not there when the model came: ours to repair, asked for or not."""
@@ -229,7 +230,13 @@ class _Repair:
             if finding.severity == "info":
                 continue
             plan = PLANS.get(finding.code, ())
-            if plan and not self.may_redraw and all(remedy.redraws for remedy in plan):
+            unasked = self.wanted is None or finding.code not in self.wanted
+            if plan and unasked and all(remedy.when_asked for remedy in plan):
+                yield (
+                    f'{finding.code} {finding.name}: {finding.remedy} (With only=["{finding.code}"], --only '
+                    f"{finding.code}, fix tries to {plan[0].title}.)"
+                )
+            elif plan and not self.may_redraw and all(remedy.redraws for remedy in plan):
                 yield (
                     f"{finding.code} {finding.name}: its remedy would redraw or rescale weights that look trained; "
                     "allow it with reinitialize=True (--reinitialize)"
@@ -238,10 +245,23 @@ class _Repair:
                 yield f"{finding.code} {finding.name}: {finding.remedy}"
 
     def _check(self) -> Report:
-        return check(self.patient.model, self.patient.batch, self.patient.loss)
+        return check(self.subject.model, self.subject.batch, self.subject.loss)
 
-    def _state(self, report: Report) -> _State:
-        return _State(Snapshot(self.patient.model), report, len(self.actions), self.patient.input)
+    def _mark(self, report: Report) -> _Best:
+        return _Best(self.subject.state(), report, len(self.actions))
+
+
+def looks_untrained(model: nn.Module, report: Report) -> bool:
+    """Whether nothing would be lost by drawing weights anew, as far as it can be seen from outside."""
+    for name, buffer in model.named_buffers():
+        if name.endswith("num_batches_tracked") and bool(buffer > 0):
+            return False
+    facts = report.record.facts
+    return facts.loss.value is None or not facts.loss.value < _LEARNED * facts.loss_of_a_constant
+
+
+def _named(finding: Finding, remedy: Remedy) -> str:
+    return f"{finding.name}: {remedy.title}"
 
 
 def _worst(report: Report) -> dict[str, Finding]:
@@ -253,8 +273,8 @@ def _worst(report: Report) -> dict[str, Finding]:
     return worst
 
 
-def _alike(report: Report, finding: Finding) -> list[Finding]:
-    """Findings of its code; for an error or a warning those that are no mere remarks."""
+def _same_code(report: Report, finding: Finding) -> list[Finding]:
+    """Findings of its code; for an error or a warning those that are not for information only."""
     found = [f for f in report.findings if f.code == finding.code]
     return found if finding.severity == "info" else [f for f in found if f.severity != "info"]
 
@@ -265,7 +285,7 @@ def _cost(report: Report) -> int:
 
 
 def _losses(before: Report, after: Report) -> str:
-    values = [(report.record.facts.get("loss") or {}).get("value") for report in (before, after)]
-    if not all(isinstance(value, (int, float)) for value in values):
+    was, now = before.record.facts.loss.value, after.record.facts.loss.value
+    if was is None or now is None or not (math.isfinite(was) and math.isfinite(now)):
         return ""
-    return f"; loss {values[0]:.4g} -> {values[1]:.4g}"
+    return f"; loss {was:.4g} -> {now:.4g}"

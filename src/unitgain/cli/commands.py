@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from .._base import say
 from .._version import __version__
 from .check import check
 from .data import data_app
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        print(f"unitgain {__version__}")
+        say(f"unitgain {__version__}")
         raise typer.Exit
 
 
@@ -62,7 +63,7 @@ def _root(
       unitgain check my_model.py:make_model --data batch.npz
     """
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
 
 
 app.command(short_help="Measure a model and say what is wrong with it.")(check)
@@ -76,5 +77,5 @@ app.command(short_help="Train a recipe's rungs, beside the published results.")(
 app.command("recipes", short_help="List the recipes, or the settings of one.")(list_recipes)
 app.command()(rules)
 app.command()(models)
-app.command(short_help="Show a sick network, its cure, and what that is worth.")(demo)
+app.command(short_help="Show a network that cannot train well, the repair, and its effect.")(demo)
 app.add_typer(data_app, name="data")

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from .._base import console, say, table_of
 from .errors import Debug
-from .output import Console, table_of
 
 data_app = typer.Typer(rich_markup_mode=None)
 
@@ -29,7 +29,7 @@ def _data(context: typer.Context, debug: Debug = False) -> None:
         size = f"{source.size / 1e6:,.1f} MB"
         where = f"{source.source}: {source.path}" if source.path else f"unitgain data fetch {source.name}"
         rows.append((source.name, source.status, size, source.description, where))
-    Console().print(table_of(("name", "status", ">size", "description", "from"), rows))
+    console().print(table_of(("name", "status", ">size", "description", "from"), rows))
 
 
 @data_app.command()
@@ -48,8 +48,8 @@ def fetch(
     from ..data import fetch as fetch_data
 
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
         tasks: dict[str, Any] = {}
 
         def show(file: str, done: int, total: int | None) -> None:
@@ -58,4 +58,4 @@ def fetch(
             progress.update(tasks[file], completed=done, total=total)
 
         path = fetch_data(name, progress=show)
-    print(path)
+    say(path)

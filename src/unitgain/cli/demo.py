@@ -1,4 +1,4 @@
-"""unitgain demo: one sick network, its report, and its cure."""
+"""unitgain demo: a network with a bad initialization, its report, and the repair."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
+from .._base import console
 from .errors import Debug
-from .output import Console, check_outputs
+from .output import HTML, check_outputs
 
 
 def demo(
@@ -19,13 +20,13 @@ def demo(
     ] = 4000,
     debug: Debug = False,
 ) -> None:
-    """Show a sick network, why it is sick, its cure, and what the cure is worth (under a minute).
+    """Show a badly initialized network, what is wrong, the repair, and its effect on training (under a minute).
 
     \b
     Example:
       unitgain demo --out demo-report.html
     """
-    check_outputs({"--out": out}, [])
+    check_outputs({"--out": out}, suffixes={"--out": HTML})
     from ..demo import run
 
-    run(out, steps=steps, console=Console())
+    run(out, steps=steps, console=console())

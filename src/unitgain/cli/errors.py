@@ -16,12 +16,12 @@ from typing import Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, note, printable, say
 from .._version import __version__
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
 
-# what the option parser says -> what a person would say
+# the option parser's words -> plain ones
 _PLAIN = {
     "Input should be greater than or equal to": "it must be at least",
     "Input should be less than or equal to": "it must be at most",
@@ -42,7 +42,7 @@ def exit_code_of(run: Callable[[], object], debug: bool) -> int:
         return done.exit_code
     except (KeyboardInterrupt, typer.Abort):
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output, `head` say, has seen enough
+    except BrokenPipeError:  # the program that read our output, `head` for example, has ended
         with contextlib.suppress(OSError, ValueError):  # the flush at exit must have somewhere to go
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
@@ -57,21 +57,21 @@ def exit_code_of(run: Callable[[], object], debug: bool) -> int:
         import torch
 
         versions = f"unitgain {__version__}, torch {torch.__version__}, Python {platform.python_version()}"
-        what = f"{type(error).__name__}: {error} ({versions})"
+        what = f"{type(error).__name__}: {printable(error)} ({versions})"
         line = f"a defect in unitgain, please report it with the output of --debug: {what}"
         return _fail(DEFECT, line, error, debug)
 
 
 def _fail(code: int, line: str, error: BaseException, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
-    print("unitgain: " + " ".join(line.split()), file=sys.stderr)
+        say("".join(traceback.format_exception(error)).rstrip("\n"), file=sys.stderr, most=sys.maxsize)
+    note(f"unitgain: {line}")
     return code
 
 
 def _memory_is_full(error: Exception) -> bool:
     """torch says so with a class of its own on accelerators, and only in the message on a CPU."""
-    name, text = type(error).__name__, str(error)
+    name, text = type(error).__name__, printable(error)
     return (
         name in ("MemoryError", "OutOfMemoryError")
         or "can't allocate memory" in text

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
-import json as json_module
-import sys
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, note
 from . import options
-from .errors import FINDINGS, Debug
-from .output import Console, busy, check_outputs, note
+from .errors import Debug
 
 if TYPE_CHECKING:
     from ..report import FixReport
 
 
+@options.with_shared_options
 def fix(
     target: options.Target,
+    subject: options.Subject,
+    judging: options.Judging,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the repaired weights: FILE.safetensors.")
     ] = None,
@@ -37,20 +37,6 @@ def fix(
             show_default=False,
         ),
     ] = None,
-    data: options.Data = None,
-    dataset: options.Dataset = None,
-    shape: options.Shape = None,
-    tokens: options.Tokens = None,
-    batch: options.BatchSize = None,
-    normalize: options.Normalize = True,
-    settings: options.Settings = None,
-    weights: options.Weights = None,
-    loss: options.Loss = "auto",
-    fail_on: options.FailOnOption = options.FailOn.error,
-    html: options.Html = None,
-    json: options.Json = None,
-    device: options.Device = "cpu",
-    seed: options.Seed = 0,
     debug: Debug = False,
 ) -> None:
     """Repair what can be repaired, measure again, and keep only what helped.
@@ -67,42 +53,26 @@ def fix(
             "--out is missing: say where the weights go (--out weights.safetensors), or --dry-run"
         )
     if out is not None and dry_run:
-        raise InputError(f"--out {out}: a dry run writes no weights; leave out one of --out and --dry-run")
-    outputs = {"--out": out, "--html": html, "--json": json}
-    inputs = [options.file_of(target), data, weights]
-    given_outputs = {option: path for option, path in outputs.items() if path is not None}
-    check_outputs(given_outputs, inputs, out=(".safetensors",))
+        raise InputError(f"--out {out}: a dry run writes no weights; use one of --out and --dry-run")
+    judging.check_outputs({"--out": out}, subject.inputs(target), {"--out": (".safetensors",)})
     wanted = options.codes("--only", only)
-    silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
-    with silent:
+    with judging.working("repairing"):
         from .._fix import fix as run_fix
 
-        with busy("repairing"):
-            model, given = options.model_and_batch(
-                target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
-                count=batch, loss=loss, device=device, seed=seed, normalize=normalize,
-            )  # fmt: skip
-            report = run_fix(model, given, loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize)
-    if json == "-":
-        print(report.to_json())
-    else:
-        Console().print(report)
-    for option, path in (("--html", html), ("--json", json)):
-        if path is not None and path != "-":
-            report.save(path)
-            note(f"{option[2:]} report written: {path}")
+        model, given = subject.load(target, judging.loss)
+        report = run_fix(model, given, judging.loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize)
+    judging.show(report)
     if out is not None:
         from ..targets import save_weights
 
         save_weights(model, out, _metadata(target, report))
-        note(f"weights written: {out}" + ("" if report.fixed else " (as they came: nothing was repaired)"))
-    if options.severe(report.after.findings, fail_on):
-        raise typer.Exit(FINDINGS)
+        note(f"weights written: {out}" + ("" if report.fixed else " (unchanged: nothing was repaired)"))
+    judging.exit(report.after.findings)
 
 
 def _metadata(target: str, report: FixReport) -> dict[str, str]:
     """What belongs to the weights but is not in them."""
     notes = {"target": target, "unitgain": report.summary}
     if report.input_scale is not None:
-        notes["input"] = json_module.dumps({"shift": report.input_shift, "scale": report.input_scale})
+        notes["input"] = json.dumps({"shift": report.input_shift, "scale": report.input_scale})
     return notes

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import console, note, table_of
 from .errors import FINDINGS, Debug
-from .output import Console, check_outputs, note, table_of
+from .output import check_outputs, write_text
 from .train import RecipeSettings
 
 if TYPE_CHECKING:
@@ -39,30 +39,25 @@ def ladder(
       unitgain ladder makemore --short
     """
     if out is not None:
-        check_outputs({"--out": out}, [], out=(".md",))
+        check_outputs({"--out": out}, suffixes={"--out": (".md",)})
     from .. import recipes
     from ..recipes import LadderOptions
 
-    recipe = recipes.get(name)
-    if recipe.ladder is None:
-        able = [other for other in recipes.names() if recipes.get(other).ladder is not None]
-        raise InputError(f"recipe {name}: it has no ladder; there are those of {', '.join(able)}")
-    result = recipe.ladder(LadderOptions(tuple(settings or ()), seeds, short), note)
-    console = Console()
+    result = recipes.ladder(name)(LadderOptions(tuple(settings or ()), seeds, short), note)
+    screen = console()
     for table in result.tables:
-        console.print(f"\n{table.title}", markup=False, highlight=False)
-        console.print(table_of(table.columns, table.rows))
+        screen.print(f"\n{table.title}")
+        screen.print(table_of(table.columns, table.rows))
         for line in table.notes:
-            console.print(line, markup=False, highlight=False)
+            screen.print(line)
     if not result.missed:
-        console.print(f"\n{result.good}", markup=False, highlight=False)
+        screen.print(f"\n{result.good}")
     for line in result.missed:
         note(line)
     if out is not None:
         words = ["unitgain", "ladder", name, *(f"--set={pair}" for pair in settings or ())]
         words += [f"--seeds={seeds}"] * (seeds is not None) + ["--short"] * short
-        with open(out, "w", encoding="utf-8") as file:
-            file.write(result.markdown(shlex.join(words)))
+        write_text("--out", out, result.markdown(shlex.join(words)))
         note(f"tables written: {out}")
     if result.missed:
         raise typer.Exit(FINDINGS)
@@ -80,23 +75,22 @@ def list_recipes(
     """
     from .. import recipes
 
-    console = Console()
+    screen = console()
     if name is None:
         rows = [(r.name, r.summary) for r in map(recipes.get, recipes.names())]
-        console.print(table_of(("name", "what it trains"), rows))
+        screen.print(table_of(("name", "what it trains"), rows))
         return
     recipe = recipes.get(name)
-    told = _explained(recipe.config)
-    rows = [(f.name, _value(getattr(recipe.config, f.name)), told.get(f.name, "")) for f in _fields(recipe)]
-    console.print(f"{name}: {recipe.summary}\n", markup=False, highlight=False)
-    console.print(table_of(("--set", "default", ""), rows))
+    explained = _explained(recipe.config)
+    rows = [
+        (f.name, _value(getattr(recipe.config, f.name)), explained.get(f.name, "")) for f in _fields(recipe)
+    ]
+    screen.print(f"{name}: {recipe.summary}\n")
+    screen.print(table_of(("--set", "default", ""), rows))
     if recipe.presets:
-        console.print()
-        console.print(
-            table_of(
-                ("--set preset=", "differs in"), [(k, _differs(recipe, c)) for k, c in recipe.presets.items()]
-            )
-        )
+        rows = [(key, _differs(recipe, config)) for key, config in recipe.presets.items()]
+        screen.print()
+        screen.print(table_of(("--set preset=", "differs in"), rows))
 
 
 def _fields(recipe: Recipe[Any]) -> tuple[dataclasses.Field[Any], ...]:
@@ -120,7 +114,10 @@ def _explained(config: Any) -> dict[str, str]:
     on with the text."""
     found: dict[str, str] = {}
     last: list[str] = []
-    for line in inspect.cleandoc(type(config).__doc__ or "").splitlines():
+    texts = [
+        inspect.cleandoc(vars(kind).get("__doc__") or "") for kind in reversed(type(config).__mro__[:-1])
+    ]
+    for line in "\n".join(texts).splitlines():
         begins = re.match(r"(\w+(?:, \w+)*) {2,}(\S.*)", line)
         goes_on = re.match(r" {4,}(\S.*)", line)
         if begins:

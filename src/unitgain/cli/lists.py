@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, console, did_you_mean, say, table_of
 from .errors import Debug
-from .output import Console, table_of
 
 
 def rules(
@@ -22,18 +21,18 @@ def rules(
     Example:
       unitgain rules UG101
     """
-    from ..rules.catalogue import CATALOGUE, explain
+    from ..rules import CATALOGUE, explain
 
     if code is not None:
         text = explain(code)
         if sys.stdout.isatty():  # a pipe gets the Markdown
             from rich.markdown import Markdown
 
-            Console().print(Markdown(text))
+            console().print(Markdown(text))
         else:
-            print(text)
+            say(text, most=sys.maxsize)
         return
-    Console().print(
+    console().print(
         table_of(("code", "name", "seen"), [(e.code, e.name, e.seen) for e in CATALOGUE.values()])
     )
 
@@ -49,7 +48,6 @@ def models(
       unitgain models 'nf_resnet*'
     """
     from .. import models as registry
-    from ..targets import did_you_mean
 
     names = registry.names(pattern)
     if not names:
@@ -63,7 +61,7 @@ def models(
         macs = [_giga(cost.train_macs, cost.train_size), _giga(cost.test_macs, cost.test_size)]
         rows.append((name, f"{cost.parameters:,}", *macs, registry.describe(name)))
     columns = ("name", ">parameters", ">GMAC, train", ">GMAC, test", "description")
-    Console().print(table_of(columns, rows))
+    console().print(table_of(columns, rows))
 
 
 def _giga(macs: int | None, size: int | None) -> str:

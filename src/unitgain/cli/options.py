@@ -1,19 +1,60 @@
-"""The options that several commands share, and what they stand for: a model on a device, and a batch."""
+"""The options that several commands share: the model and the batch, and what becomes of a report.
+
+A command takes them as one argument of a dataclass below; `with_shared_options` shows the command line its fields.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hints
 
 import typer
 
-from .._base import InputError
-from .output import note
+from .._base import InputError, busy, console, did_you_mean, note, say
+from .errors import FINDINGS
+from .output import check_outputs
 
 if TYPE_CHECKING:
-    from ..rules.finding import Finding
+    from ..rules import Finding
+
+_Command = TypeVar("_Command", bound=Callable[..., None])
+
+
+def with_shared_options(command: _Command) -> _Command:
+    """The command with each parameter that is annotated with a dataclass of options replaced by its fields' options."""
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    blocks: dict[str, Any] = {}
+    for parameter in inspect.signature(command).parameters.values():
+        kind = hints[parameter.name]
+        if not is_dataclass(kind):
+            parameters.append(parameter.replace(annotation=kind))
+            continue
+        blocks[parameter.name] = kind
+        types = get_type_hints(kind, include_extras=True)
+        for f in fields(kind):
+            parameters.append(
+                inspect.Parameter(f.name, parameter.kind, default=f.default, annotation=types[f.name])
+            )
+
+    @wraps(command)
+    def with_fields(**given: Any) -> None:
+        made = {
+            name: kind(**{f.name: given.pop(f.name) for f in fields(kind)}) for name, kind in blocks.items()
+        }
+        command(**given, **made)
+
+    del with_fields.__wrapped__  # typer would look at the command itself
+    with_fields.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_fields.__annotations__ = {p.name: p.annotation for p in parameters}
+    return with_fields  # type: ignore[return-value]
 
 
 class FailOn(str, Enum):
@@ -27,94 +68,154 @@ TARGET = (
     "torchvision:NAME."
 )
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET)]
-Data = Annotated[
-    str | None, typer.Option(metavar="FILE", help="One batch: .safetensors, .npz, or a directory of images.")
-]
-Dataset = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A known data set: names or fashion-mnist.")
-]
-Shape = Annotated[
-    str | None,
-    typer.Option(metavar="N,C,H,W", help="Random input of this shape; resizes a directory of images."),
-]
-Tokens = Annotated[
-    int | None, typer.Option(metavar="V", max=2**31, help="With --shape: token numbers from 0 to V-1.")
-]
-BatchSize = Annotated[
-    int | None,
-    typer.Option(
-        "--batch", metavar="N", min=1, max=10**6, help="Examples to use. [default: 64; of a file, all]"
-    ),
-]
-Normalize = Annotated[
-    bool, typer.Option(help="Give image pixels mean 0 and standard deviation 1.", show_default=True)
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="An argument of the model's class or function."),
-]
-Weights = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Put these weights into the model: .safetensors.")
-]
-Loss = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1. auto: cross entropy for "
-        "integer targets, mean squared error for float ones.",
-        show_default=True,
-    ),
-]
-FailOnOption = Annotated[
-    FailOn, typer.Option("--fail-on", help="Exit with 1 for findings this severe.", show_default=True)
-]
-Html = Annotated[str | None, typer.Option(metavar="FILE", help="Write the interactive report.")]
-Json = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text.")
-]
-Device = Annotated[str, typer.Option(metavar="D", help="cpu, cuda, cuda:1, mps, ...", show_default=True)]
-Seed = Annotated[
-    int, typer.Option(min=0, max=2**63 - 1, help="Of new weights and random input.", show_default=True)
-]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What a model is made with and run on."""
+
+    data: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="One batch: .safetensors, .npz, or a directory of images."),
+    ] = None
+    dataset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A known data set: names or fashion-mnist.")
+    ] = None
+    shape: Annotated[
+        str | None,
+        typer.Option(metavar="N,C,H,W", help="Random input of this shape; resizes a directory of images."),
+    ] = None
+    tokens: Annotated[
+        int | None, typer.Option(metavar="V", max=2**31, help="With --shape: token numbers from 0 to V-1.")
+    ] = None
+    batch: Annotated[
+        int | None,
+        typer.Option(
+            "--batch", metavar="N", min=1, max=10**6, help="Examples to use. [default: 64; of a file, all]"
+        ),
+    ] = None
+    normalize: Annotated[
+        bool, typer.Option(help="Give image pixels mean 0 and standard deviation 1.", show_default=True)
+    ] = True
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the model's class or function."),
+    ] = None
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Put these weights into the model: .safetensors.")
+    ] = None
+    device: Annotated[
+        str, typer.Option(metavar="D", help="cpu, cuda, cuda:1, mps, ...", show_default=True)
+    ] = "cpu"
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="Of new weights and random input.", show_default=True)
+    ] = 0
+
+    def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
+        """(model on its device, batch); weights: put --weights into it."""
+        import torch
+
+        from .._batch import LOSSES
+        from ..targets import load_batch, load_model, load_weights, parse_settings
+
+        if loss != "auto" and loss not in LOSSES:
+            raise InputError(f"--loss {loss}: unknown{did_you_mean(loss, ['auto', *LOSSES])}")
+        place = _device(self.device)
+        torch.manual_seed(self.seed)
+        model = load_model(target, parse_settings(self.settings or []))
+        if weights and self.weights is not None:
+            load_weights(model, self.weights)
+        try:
+            model.to(place)
+        except (RuntimeError, NotImplementedError) as error:
+            raise InputError(f"--device {self.device}: the model cannot be moved there: {error}") from error
+        given = load_batch(
+            model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
+            loss=loss, seed=self.seed, normalize=self.normalize,
+        )  # fmt: skip
+        if self.data is not None and os.path.isdir(self.data):
+            note(f"--data {self.data}: {_images(given)}")
+        return model, given
+
+    def inputs(self, *targets: str | None) -> list[str | None]:
+        """The files that are read, which no output may overwrite."""
+        return [*(file_of(target) for target in targets if target), self.data, self.weights]
+
+    def chosen(self) -> dict[str, Any]:
+        """{option: value} of what differs from the default, but for the device and the seed."""
+        values = {
+            "--data": self.data, "--dataset": self.dataset, "--shape": self.shape, "--tokens": self.tokens,
+            "--batch": self.batch, "--set": self.settings, "--weights": self.weights,
+            "--no-normalize": not self.normalize,
+        }  # fmt: skip
+        return {option: value for option, value in values.items() if value}
+
+
+class _Report(Protocol):
+    def to_json(self) -> str: ...
+    def save(self, path: str, /) -> None: ...
+
+
+@dataclass(frozen=True)
+class Judging:
+    """The loss, the limits, and where the report goes."""
+
+    loss: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1. auto: cross entropy for "
+            "integer targets, mean squared error for float ones.",
+            show_default=True,
+        ),
+    ] = "auto"
+    fail_on: Annotated[
+        FailOn, typer.Option("--fail-on", help="Exit with 1 for findings this severe.", show_default=True)
+    ] = FailOn.error
+    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the interactive report.")] = None
+    json: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text."),
+    ] = None
+
+    def check_outputs(
+        self,
+        others: Mapping[str, str | None],
+        inputs: Sequence[str | None],
+        suffixes: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """Refuses outputs that cannot be written; others: {option: path} of the command's own."""
+        outputs = {"--html": self.html, "--json": self.json, **others}
+        check_outputs({o: path for o, path in outputs.items() if path is not None}, inputs, suffixes)
+
+    @contextlib.contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Around the work: a spinner, and with --json - nothing that a model prints goes into the JSON."""
+        printed = contextlib.redirect_stdout(sys.stderr) if self.json == "-" else contextlib.nullcontext()
+        with printed, busy(what):
+            yield
+
+    def show(self, report: _Report) -> None:
+        """Prints the report, or its JSON, and writes the files that the options name."""
+        if self.json == "-":
+            say(report.to_json(), most=sys.maxsize)
+        else:
+            console().print(report)
+        for option, path in (("html", self.html), ("json", self.json)):
+            if path is not None and path != "-":
+                report.save(path)
+                note(f"{option} report written: {path}")
+
+    def exit(self, findings: Sequence[Finding]) -> None:
+        """Ends with exit code 1 if a finding is as severe as --fail-on says."""
+        levels = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[self.fail_on.value]
+        if any(finding.severity in levels for finding in findings):
+            raise typer.Exit(FINDINGS)
 
 
 def file_of(target: str) -> str:
     """The part of a target before the callable's name: a file that must not be written over."""
     return target.rpartition(":")[0]
-
-
-def model_and_batch(
-    target: str,
-    settings: list[str] | None,
-    *,
-    data: str | None,
-    loss: str,
-    device: str,
-    seed: int,
-    weights: str | None = None,
-    **batch: Any,
-) -> tuple[Any, Any]:
-    """(model on its device, batch); batch: further arguments of targets.load_batch."""
-    import torch
-
-    from .._batch import LOSSES
-    from ..targets import did_you_mean, load_batch, load_model, load_weights, parse_settings
-
-    if loss != "auto" and loss not in LOSSES:
-        raise InputError(f"--loss {loss}: unknown{did_you_mean(loss, ['auto', *LOSSES])}")
-    place = _device(device)
-    torch.manual_seed(seed)
-    model = load_model(target, parse_settings(settings or []))
-    if weights is not None:
-        load_weights(model, weights)
-    try:
-        model.to(place)
-    except (RuntimeError, NotImplementedError) as error:
-        raise InputError(f"--device {device}: the model cannot be moved there: {error}") from error
-    given = load_batch(model, data=data, loss=loss, seed=seed, **batch)
-    if data is not None and os.path.isdir(data):
-        note(f"--data {data}: {_images(given)}")
-    return model, given
 
 
 def _images(batch: Any) -> str:
@@ -143,11 +244,6 @@ def codes(option: str, values: list[str] | None) -> list[str] | None:
     """--select UG2,UG303 --select dead-units -> the codes of all of them; an unknown one is refused."""
     if not values:
         return None
-    from ..rules.catalogue import resolve
+    from ..rules import resolve
 
     return sorted(resolve([word for value in values for word in value.split(",")], option))
-
-
-def severe(findings: Sequence[Finding], fail_on: FailOn) -> bool:
-    levels = {"error": ("error",), "warning": ("error", "warning"), "never": ()}[fail_on.value]
-    return any(finding.severity in levels for finding in findings)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, say
 from .errors import Debug
-from .output import busy
 
 if TYPE_CHECKING:
     from ..record import Record
@@ -33,8 +32,7 @@ def sample(
       unitgain sample runs/tanh -n 20 --seed 1
     """
     from .. import recipes
-    from ..recipes.runs import read_config
-    from ..recipes.settings import from_json
+    from ..recipes import from_json, read_config
 
     stored = read_config(run)
     recipe = recipes.get(stored["recipe"])
@@ -49,7 +47,8 @@ def sample(
         drawn = recipe.sample(config, weights, n, seed)
     except (RuntimeError, KeyError) as error:
         raise InputError(f"{run}: its weights are not those of its settings: {error}") from error
-    print("\n".join(drawn))
+    for one in drawn:
+        say(one)
 
 
 def plots(
@@ -66,7 +65,7 @@ def plots(
     Example:
       unitgain plots runs/tanh
     """
-    from ..recipes.runs import draw
+    from ..recipes import draw
 
     record = open_record(run)
     folder = (
@@ -80,7 +79,7 @@ def plots(
     if not written:
         raise InputError(f"{run}: nothing that could be drawn was recorded")
     for path in written:
-        print(path)
+        say(path)
 
 
 def is_run(target: str) -> bool:
@@ -109,9 +108,13 @@ def open_record(run: str) -> Record:
         return Record.load(run)
     path = os.path.join(run, "record.sqlite")
     if not os.path.isfile(path):
-        raise InputError(
-            f"{run}: no record in this folder (record.sqlite); was it written by unitgain train --run?"
-        )
+        from ..recipes import read_config
+
+        try:
+            hint = f"{read_config(run)['recipe']} writes none, or has not begun"
+        except InputError:
+            hint = "was it written by unitgain train --run?"
+        raise InputError(f"{run}: no record in this folder (record.sqlite); {hint}")
     return Record.load(path)
 
 
@@ -127,7 +130,7 @@ def refuse_model_options(target: str, given: Mapping[str, Any]) -> None:
     """A run was measured while it trained; what a model is checked with has no place there."""
     extra = next((option for option, value in given.items() if value), None)
     if extra is not None:
-        raise InputError(f"{extra}: {target} is a run, and its record is judged as it is; leave {extra} out")
+        raise InputError(f"{extra}: {target} is a run, which is judged by its record; omit {extra}")
 
 
 def _weights(run: str, recipe: str) -> dict[str, Any]:

@@ -7,26 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .._base import busy, console, note, table_of
 from . import options
 from .errors import Debug
-from .output import Console, busy, check_outputs, note, table_of
+from .output import FIGURE, check_outputs
 
 if TYPE_CHECKING:
-    from ..report.spp import Curve
+    from ..report import Curve
 
 
+@options.with_shared_options
 def spp(
     target: options.Target,
+    subject: options.Subject,
     against: Annotated[
         str | None, typer.Option(metavar="TARGET", help="A second network, drawn over the first.")
     ] = None,
-    data: options.Data = None,
-    dataset: options.Dataset = None,
-    shape: options.Shape = None,
-    tokens: options.Tokens = None,
-    batch: options.BatchSize = None,
-    settings: options.Settings = None,
-    weights: options.Weights = None,
     open_gains: Annotated[
         bool, typer.Option("--open-gains", help="Measure as if gains initialized at zero were one.")
     ] = False,
@@ -36,8 +32,6 @@ def spp(
     record: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write what was measured as an SQLite file.")
     ] = None,
-    device: options.Device = "cpu",
-    seed: options.Seed = 0,
     debug: Debug = False,
 ) -> None:
     """Measure mean and variance at every residual block, beside what theory predicts.
@@ -48,29 +42,26 @@ def spp(
       unitgain spp timm:resnet50 --against timm:nf_resnet50 --shape 4,3,160,160 --open-gains --out spp.png
       unitgain spp my_model.py:Net --data photos/ --out spp.png
     """
-    inputs = [options.file_of(target), data, weights]
     outputs = {option: path for option, path in (("--out", out), ("--record", record)) if path is not None}
-    check_outputs(outputs, inputs, out=(".png", ".svg", ".pdf"))
+    check_outputs(outputs, subject.inputs(target, against), {"--out": FIGURE})
     from .._check import spp as measure
-    from ..report.spp import spp_curve
+    from ..report import spp_curve
 
     records: list[Any] = []
     names = [target] if against is None else [target, against]
     for number, name in enumerate(names):
+        first = number == 0
         with busy(f"measuring {name}"):
-            model, given = options.model_and_batch(
-                name, settings, weights=weights if number == 0 else None, data=data, dataset=dataset, shape=shape,
-                tokens=tokens, count=batch, loss="auto", device=device, seed=seed,
-            )  # fmt: skip
-            records.append(measure(model, given, open_gains=open_gains, to=record if number == 0 else None))
+            model, given = subject.load(name, weights=first)
+            records.append(measure(model, given, open_gains=open_gains, to=record if first else None))
     for name, measured in zip(names, records):
         _print(name, spp_curve(measured), open_gains)
     if record is not None:
         note(f"record written: {record}")
     if out is not None:
-        from ..report.plots import spp as draw
+        from ..report import plots, save_figure
 
-        draw(records, labels=names).savefig(out)
+        save_figure(plots.spp(records, labels=names), out)
         note(f"plot written: {out}")
 
 
@@ -85,13 +76,13 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
         )
         for p in curve.points
     ]  # fmt: skip
-    console = Console()
-    console.print(f"{name}: average over channels (* transition)", markup=False, highlight=False)
-    console.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
+    screen = console()
+    screen.print(f"{name}: average over channels (* transition)")
+    screen.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
     if curve.deviation:
-        console.print(curve.deviation, markup=False, highlight=False)
+        screen.print(curve.deviation)
     if curve.silent_branches and not open_gains:
         note(
-            f"{name}: {curve.silent_branches} branches bring exactly nothing, as their gains are initialized at zero; "
+            f"{name}: {curve.silent_branches} branches add exactly zero, as their gains are initialized at zero; "
             "--open-gains measures them as if the gains were one"
         )

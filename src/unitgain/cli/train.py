@@ -6,15 +6,14 @@ import contextlib
 import math
 import os
 import shlex
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError
+from .._base import InputError, busy, clear_line, console, note, say, table_of
 from .errors import WRONG_INPUT, Debug
-from .output import Console, busy, check_outputs, note, table_of
+from .output import FIGURE, check_outputs
 
 if TYPE_CHECKING:
     from ..recipes import Recipe, RunFolder
@@ -32,11 +31,14 @@ def train(
     run: Annotated[
         str | None,
         typer.Option(
-            "--run", "-r", metavar="DIR", help="Keep record, checkpoints, weights and plots in this folder."
+            "--run",
+            "-r",
+            metavar="DIR",
+            help="Keep weights, metrics, and what the recipe records, in this folder.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --run; begin it if there is none.")
+        bool, typer.Option("--resume", help="Continue the run in --run; begin it if there is none.")
     ] = False,
     debug: Debug = False,
 ) -> None:
@@ -66,13 +68,13 @@ def train(
     if ended is not None:
         if rank == 0:
             _print_outcome(ended)
-            note(f"{run}: this run has ended; to train anew, name another folder")
+            note(f"{run}: this run has ended; to train again, name another folder")
         return
     with contextlib.ExitStack() as stack:
         if rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
-            outcome = chosen.train(config, folder, resume=resume, say=lambda line: print(line, flush=True))
+            outcome = chosen.train(config, folder, resume=resume, say=say)
             if folder is not None:
                 with busy("drawing"):
                     folder.finish(outcome)
@@ -85,7 +87,9 @@ def train(
             outcome.record.close()
         _print_outcome({**outcome.metrics, "seconds": outcome.seconds})
     if folder is not None and rank == 0:
-        note(f"run written: {run} (record, weights, plots; unitgain check {shlex.quote(str(run))} judges it)")
+        held = folder.contents()
+        judges = f"; unitgain check {shlex.quote(str(run))} judges it" if "record" in held else ""
+        note(f"run written: {run} ({', '.join(held)}{judges})")
 
 
 def lr_find(
@@ -108,23 +112,24 @@ def lr_find(
       unitgain lr-find makemore --set variant=kaiming --out rates.png
     """
     if out is not None:
-        check_outputs({"--out": out}, [], out=(".png", ".svg", ".pdf"))
+        check_outputs({"--out": out}, suffixes={"--out": FIGURE})
     from .. import recipes
 
     chosen = recipes.get(recipe)
     config = configure(chosen, settings or [])
     with busy("sweeping"):
         found = chosen.learner(config).lr_find(start, end, steps)
-    print(found)
+    say(found)
     if out is not None:
-        found.plot().savefig(out, dpi=110)
+        from ..report import save_figure
+
+        save_figure(found.plot(), out, dpi=110)
         note(f"plot written: {out}")
 
 
 def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) -> Any:
-    """The recipe's settings with those of a person; a run that is there already brings its own."""
-    from ..recipes.runs import read_config
-    from ..recipes.settings import from_json, from_text
+    """The recipe's settings with those of the command line; those of a run's folder are read from it."""
+    from ..recipes import from_json, from_text, read_config
 
     base = recipe.config
     if run is not None and os.path.isfile(os.path.join(run, "config.json")):
@@ -135,24 +140,18 @@ def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) 
 
 
 def _folder(run: str | None, recipe: str, config: Any, resume: bool, rank: int) -> RunFolder | None:
-    from ..recipes import RunFolder
-    from ..recipes.settings import as_json
+    from ..recipes import RunFolder, as_json
 
     return None if run is None else RunFolder(run, recipe, as_json(config), resume, rank)
 
 
 def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr)  # the ^C, and what a progress bar left
+    clear_line()
     if folder is None:
         note("interrupted; nothing was saved, as no folder was given (--run DIR)")
         return
-    from ..train.checkpoint import list_folder, steps_of
-
-    last = next(reversed(list_folder(folder.checkpoints)), None)
-    saved = "no checkpoint yet" if last is None else f"the last checkpoint is of step {steps_of(last)}"
     again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
-    note(f"interrupted; {run}: {saved}; go on with: {again}")
+    note(f"interrupted; {run}: {folder.saved()}; continue it with: {again}")
 
 
 def _leave_group() -> None:
@@ -168,11 +167,11 @@ def _print_outcome(metrics: Mapping[str, float]) -> None:
         (name.replace("_", " "), f"{value:.1f}" if name == "seconds" else _number(value))
         for name, value in metrics.items()
     ]
-    Console().print(table_of(("", ">"), rows), soft_wrap=True)
+    console().print(table_of(("", ">"), rows), soft_wrap=True)
 
 
 def _number(value: float) -> str:
-    """Whole numbers and large ones without digits behind the point, others with four."""
+    """Whole numbers and large ones without decimals, others with four."""
     if not math.isfinite(value):
         return str(value)
     return f"{value:,.0f}" if value == int(value) or abs(value) >= 1000 else f"{value:.4f}"

@@ -1,18 +1,18 @@
-"""Downloads one file, so that only the right file ever stands under its name.
+"""Downloads one file; its name never belongs to incomplete or wrong content.
 
-The bytes go into `NAME.part` beside the target. When they are complete and their SHA-256 is right, one atomic
-rename gives them their name. An interrupted download leaves `NAME.part`, and the next one goes on from there,
-if the server can; whatever the pieces were, the checksum is over the whole.
+The bytes go into `NAME.part` beside the target. When they are complete and have the right SHA-256, one atomic
+rename gives them their name. An interrupted download leaves `NAME.part`, and the next one continues from there,
+if the server can do that. The checksum is over the whole file in every case.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import http.client
 import os
 import re
+import threading
 import urllib.error
 import urllib.request
 import zlib
@@ -20,15 +20,16 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from .._base import InputError
+from .._base import FileLock, InputError, move_into_place
 from .._version import __version__
 
 Progress = Callable[
     [int, "int | None"], None
 ]  # (bytes so far, bytes in all or None if the server does not say)
 
+_one_thread = threading.Lock()
 _CHUNK = 1 << 16
-_TRIES = 3  # per mirror; a try goes on where the last one was cut off
+_TRIES = 3  # per mirror; each continues where the last one was cut off
 
 
 class _MirrorError(Exception):
@@ -49,7 +50,7 @@ def download(
     timeout: float = 30.0,
     progress: Progress | None = None,
 ) -> Path:
-    """Fetches target from the first of urls that gives the right bytes; does nothing if target is right.
+    """Fetches target from the first of urls that gives the right bytes; does nothing if target has them already.
 
     sha256: of the file; with unpacked=True of what its gzip stream holds, since mirrors repack.
     limit: bytes at which a download is given up, so that a wrong server cannot fill the disk.
@@ -62,7 +63,8 @@ def download(
     reasons = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target.parent):
+        # one at a time, or two would write into the same .part
+        with _one_thread, FileLock(target.parent / ".lock", str(target.parent), wait=True):
             if _matches(target, sha256, unpacked):
                 return target
             for url in urls:
@@ -71,7 +73,7 @@ def download(
                 except _MirrorError as error:
                     reasons.append(f"{url}: {error}")
                     continue
-                os.replace(part, target)
+                move_into_place(part, target)
                 return target
     except OSError as error:
         raise InputError(f"{target}: cannot be written: {error.strerror or error}") from error
@@ -93,9 +95,9 @@ def _from_mirror(
         if _matches(part, sha256, unpacked):
             return
         part.unlink(missing_ok=True)
-        if not start:  # the whole file came from here, and it is another one
+        if not start:  # the whole file came from this mirror, so it has another file
             raise _MirrorError("sent other content than expected (SHA-256 differs)", final=True)
-        # Else the first piece may have come from elsewhere: once more, from the beginning.
+        # Otherwise the first piece may have come from elsewhere: try again from the beginning.
     raise _MirrorError("sent other content than expected (SHA-256 differs)", final=True)
 
 
@@ -122,7 +124,7 @@ def _transfer(
         resumed = response.status == 206 and _range_start(response) == start
         if response.status == 206 and not resumed:
             part.unlink(missing_ok=True)
-            raise _MirrorError("answered with another range than asked for")
+            raise _MirrorError("answered with a range that was not requested")
         done = start if resumed else 0
         length = response.headers.get("Content-Length", "")
         total = done + int(length) if length.isdigit() else None
@@ -159,7 +161,7 @@ def _range_start(response: http.client.HTTPResponse) -> int | None:
 
 
 def _reason(error: Exception) -> str:
-    reason = getattr(error, "reason", None) or error  # a URLError wraps what really happened
+    reason = getattr(error, "reason", None) or error  # a URLError wraps the cause
     return "no answer in time" if isinstance(reason, TimeoutError) else str(reason) or type(reason).__name__
 
 
@@ -173,25 +175,3 @@ def _matches(path: Path, sha256: str, unpacked: bool) -> bool:
     except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
         return False
     return digest.hexdigest() == sha256
-
-
-@contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Lets one process at a time download into a folder: two would write into the same .part.
-
-    The lock is on the folder itself: it leaves no file behind, and the system releases it when a process
-    dies. Where there are no such locks (Windows), there is none.
-    """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        # a file system without locks is no reason not to download
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

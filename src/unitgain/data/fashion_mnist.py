@@ -13,6 +13,7 @@ from pathlib import Path
 from torch import Tensor
 
 from .._base import InputError
+from .fetching import Dataset, RemoteFile, Source
 from .idx import read_idx
 from .places import DEBIAN_FASHION_MNIST, cache_root, data_root
 
@@ -20,7 +21,10 @@ CLASSES = (
     "T-shirt/top", "trouser", "pullover", "dress", "coat",
     "sandal", "shirt", "sneaker", "bag", "ankle boot",
 )  # fmt: skip
-MEAN, STD = 0.286, 0.353  # of all training pixels, scaled to 0..1
+MEAN = 0.286
+"""Of all training pixels, scaled to 0..1."""
+STD = 0.353
+"""Of all training pixels, scaled to 0..1."""
 
 IMAGE_FILES = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}
 LABEL_FILES = {"train": "train-labels-idx1-ubyte", "test": "t10k-labels-idx1-ubyte"}
@@ -70,9 +74,7 @@ def load_fashion_mnist(
     else:
         found = find_fashion_mnist()
         if found is None and download:
-            from .catalogue import fetch
-
-            found = fetch("fashion-mnist"), "cache"
+            found = FASHION_MNIST.fetch(), "cache"
         if found is None:
             searched = ", ".join(str(p) for p, _ in _folders())
             raise InputError(
@@ -86,7 +88,7 @@ def load_fashion_mnist(
 
 
 def find_fashion_mnist() -> tuple[Path, str] | None:
-    """The first folder with all four files, and in words where it comes from; None if there is none."""
+    """The first folder with all four files, and a description of it; None if there is none."""
     for folder, source in _folders():
         if all(find_file(folder, file) for file in FILES):
             return folder, source
@@ -126,3 +128,37 @@ def _read_split(folder: Path, part: str, normalize: bool) -> ImageSplit:
     if normalize:
         images.sub_(MEAN).div_(STD)
     return ImageSplit(images, labels)
+
+
+def _look() -> Source:
+    name, what, found = FASHION_MNIST.name, FASHION_MNIST.description, find_fashion_mnist()
+    if found is None:
+        return Source(name, what, "absent", None, "", sum(f.size for f in FASHION_MNIST.files))
+    folder, source = found
+    size = sum(path.stat().st_size for file in FILES if (path := find_file(folder, file)) is not None)
+    return Source(name, what, "present", folder, source, size)
+
+
+# The hashes are those of the unpacked files. Debian's archives differ from the project's in the file name and the time
+# in the gzip header, so the archives' hashes differ. The sizes are the project's.
+_SIZES = (26_421_880, 29_515, 4_422_102, 5_148)
+_SHA256 = (
+    "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+)
+FASHION_MNIST = Dataset(
+    "fashion-mnist",
+    "70,000 grey 28x28 pictures of clothes in 10 classes",
+    tuple(
+        RemoteFile(f"{file}.gz", size, sha256, gzipped=True)
+        for file, size, sha256 in zip(FILES, _SIZES, _SHA256)
+    ),
+    (
+        "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+        "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+    ),
+    cache_folder,
+    _look,
+)

@@ -2,9 +2,9 @@
 
 Layout: two zero bytes, one byte for the element type (0x08: unsigned bytes), one for the number of
 dimensions, then each dimension as a big-endian 32-bit integer, then the elements, last dimension fastest.
-Files may be gzipped; that is seen from their first bytes, not from their name.
+Files may be gzipped, which their first bytes show, not their name.
 
-Nothing is guessed: a file is read whole and right, or refused with one line.
+Nothing is guessed: a file is read completely, or refused with one line.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _read(file: BinaryIO, path: Path, shape: tuple[int | None, ...] | None) -> T
 
     expected = math.prod(found)
     data = bytearray()
-    # One byte more than promised is asked for: it shows a file that is too long, and makes gzip check its
+    # Reads one byte more than the header promises: this shows a file that is too long, and makes gzip check its
     # checksum. In chunks, because a damaged header may promise more than there is memory.
     while len(data) <= expected:
         chunk = file.read(min(_CHUNK, expected + 1 - len(data)))
@@ -101,10 +101,10 @@ def _check_shape(path: Path, found: tuple[int, ...], wanted: tuple[int | None, .
     if len(found) != len(wanted):
         hint = "; are the images and labels swapped?" if {len(found), len(wanted)} == {1, 3} else ""
         raise InputError(
-            f"{path}: {_what(found)} ({_times(found)}) where {_what(wanted)} ({_times(wanted)}) belong{hint}"
+            f"{path}: {_what(found)} ({_times(found)}) instead of {_what(wanted)} ({_times(wanted)}){hint}"
         )
     if any(w is not None and w != f for f, w in zip(found, wanted)):
-        raise InputError(f"{path}: its shape is {_times(found)}; {_times(wanted)} is right")
+        raise InputError(f"{path}: its shape is {_times(found)}; expected {_times(wanted)}")
 
 
 def _what(shape: tuple[int | None, ...]) -> str:

@@ -21,9 +21,11 @@ import torch
 from torch import Tensor
 
 from .._base import InputError
+from .fetching import Dataset, RemoteFile, Source
 from .places import cache_root, data_root
 
-CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"  # a character's number is its position; "." begins and ends a name
+CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"
+"""A character's number is its position; "." begins and ends a name."""
 CONTEXT = 3
 EMBEDDED = Path(__file__).with_name("us_first_names_2017.txt")  # written by scripts/build_names.py
 _FILE = "names.txt"
@@ -85,7 +87,7 @@ def load_names(path: str | os.PathLike[str] | None = None, *, context: int = CON
 
 
 def find_names() -> tuple[Path, str]:
-    """The names file that is used when none is given, and in words where it comes from."""
+    """The names file that is used when none is given, and a description of it."""
     root = data_root()
     if root is not None and (root / _FILE).is_file():
         return root / _FILE, "UNITGAIN_DATA"
@@ -137,8 +139,8 @@ def encode(words: Iterable[str], context: int = CONTEXT) -> NameSplit:
     >>> encode(["ab"]).y
     tensor([1, 2, 0])
     """
-    # One long line: every name is led in by `context` dots and closed by one. Each window of context + 1
-    # characters is an example, unless its last character is one of a lead-in.
+    # One long line: `context` dots before every name and one after it. Each window of context + 1
+    # characters is an example, unless its last character is one of the dots before a name.
     number = {character: i for i, character in enumerate(CHARACTERS)}
     line: list[int] = []
     is_target: list[bool] = []
@@ -150,3 +152,21 @@ def encode(words: Iterable[str], context: int = CONTEXT) -> NameSplit:
     windows = torch.tensor(line).unfold(0, context + 1, 1)  # (len(line) - context, context + 1)
     examples = windows[torch.tensor(is_target[context:])]
     return NameSplit(examples[:, :-1].contiguous(), examples[:, -1].contiguous())
+
+
+def _look() -> Source:
+    path, source = find_names()
+    built_in = path == EMBEDDED
+    what = "20,703 US first names of 2017, one a line" if built_in else "first names, one a line"
+    status = "built in" if built_in else "present"
+    return Source("names", what, status, path, source, path.stat().st_size)
+
+
+NAMES = Dataset(
+    "names",
+    "32,033 first names of the makemore project, one a line",
+    (RemoteFile(_FILE, 228_145, "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"),),
+    ("https://raw.githubusercontent.com/karpathy/makemore/master/",),
+    cache_root,
+    _look,
+)

@@ -21,7 +21,7 @@ def data_root() -> Path | None:
     """The folder that UNITGAIN_DATA names, or None if it is unset or empty.
 
     Raises InputError if it names something that is not a folder: a typing error there must not silently
-    become another data set.
+    select another data set.
     """
     value = os.environ.get("UNITGAIN_DATA", "")
     if not value:

@@ -1,9 +1,9 @@
 """Measures the constants of the `calibrated` wiring, on the data that the network will see.
 
 Brock et al. 2021 predict the variance at every block: 1 + k alpha^2 after k blocks of a stage, back to 1 at a
-transition. What the prediction leaves out is small on noise with a strided shortcut, but not elsewhere: a mean
-over 2x2 pixels keeps (1 + 3 rho) / 4 of the variance, with rho the correlation of neighbours; zero padding takes
-a share on small maps; a gate is not exactly 1/2. Here every such factor is measured instead.
+transition. What the prediction neglects is small on noise with a strided shortcut, but not elsewhere: a mean
+over 2x2 pixels keeps (1 + 3 rho) / 4 of the variance, with rho the correlation of neighbours; zero padding lowers
+it on small maps; a gate is not exactly 1/2. Here every such factor is measured instead.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from ..nn.attention import ECA, SqueezeExcite
-from ..nn.nf_block import NFBlock
-from ..nn.scaled_std import ScaledStdConv2d
+from .._batch import read_batch
+from ..nn import ECA, NFBlock, ScaledStdConv2d, SqueezeExcite, evaluating
 from .normfree import NormFreeNet
 
 NOISE_EXAMPLES = 8
@@ -34,7 +33,7 @@ def calibrate_(model: NormFreeNet, batch: Any = None) -> NormFreeNet:
     One forward pass in evaluation mode; layers in the order in which they run. At each convolution the channel
     variance of the output is measured (over examples and positions, biased, averaged over channels) and the
     layer's `input_scale` divided by its root; at each squeeze-and-excite or ECA the same is done to its gain. So
-    every branch, every shortcut and the stem put out variance 1. Skip gains count as 1 meanwhile, which is what
+    the outputs of every branch, every shortcut and the stem have variance 1. Skip gains are set to 1 meanwhile, as
     the predicted growth within a stage assumes. For untrained networks: it changes what the network computes.
     No cost afterwards: the constants are in the standardized weights, and folded with them.
 
@@ -60,7 +59,7 @@ def calibrate_(model: NormFreeNet, batch: Any = None) -> NormFreeNet:
 
 
 class _Rescale:
-    """A forward hook: divides a layer's constant by what its output's std is, and the output with it."""
+    """A forward hook: divides a layer's constant by the std of its output, and the output too."""
 
     def __init__(self, name: str):
         self.name = name
@@ -69,8 +68,8 @@ class _Rescale:
         variance = output.float().var((0, 2, 3), correction=0).mean()
         if not (variance.isfinite() and variance > 1e-12):
             raise InputError(
-                f"calibrate_: {self.name} puts out a channel variance of {float(variance):.3g}; a batch whose "
-                "images differ, large enough for several pixels at this depth, is right"
+                f"calibrate_: {self.name} has an output channel variance of {float(variance):.3g}; expected a "
+                "batch of images that differ and are large enough for several pixels at this depth"
             )
         factor = variance.rsqrt()
         constant = module.input_scale if isinstance(module, ScaledStdConv2d) else module.gain
@@ -85,22 +84,19 @@ class _Rescale:
 
 @contextmanager
 def _as_at_full_gain(model: NormFreeNet) -> Iterator[None]:
-    """Evaluation mode, and every skip gain 1; both come back."""
-    flags = {module: module.training for module in model.modules()}
+    """Evaluation mode, and every skip gain 1; both are put back afterwards."""
     gains = [
         m.skipinit_gain for m in model.modules() if isinstance(m, NFBlock) and m.skipinit_gain is not None
     ]
     values = [gain.clone() for gain in gains]
-    model.eval()
     for gain in gains:
         gain.fill_(1)
     try:
-        yield
+        with evaluating(model):
+            yield
     finally:
         for gain, value in zip(gains, values):
             gain.copy_(value)
-        for module, training in flags.items():
-            module.training = training
 
 
 def _images(model: NormFreeNet, batch: Any) -> Tensor:
@@ -111,10 +107,10 @@ def _images(model: NormFreeNet, batch: Any) -> Tensor:
             NOISE_EXAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(0)
         )
         return noise.to(parameter)
-    images = batch[0] if isinstance(batch, tuple | list) else batch
+    images = next(iter(read_batch(batch, model).inputs().values()))
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != model.in_channels:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
-        raise InputError(f"calibrate_: the batch is {shape}; images (B, {model.in_channels}, H, W) are right")
+        raise InputError(f"calibrate_: the batch is {shape}; expected images (B, {model.in_channels}, H, W)")
     return images.to(parameter)
 
 

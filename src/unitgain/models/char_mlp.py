@@ -3,9 +3,9 @@
 Papers: Y. Bengio et al., "A Neural Probabilistic Language Model", 2003, for the architecture. A. Karpathy,
 "Neural Networks: Zero to Hero", makemore part 3, for the variants, their constants and published losses.
 
-With a generator seeded 2147483647 the weights are drawn as there: all embeddings, then layer by layer weight
+With a generator seeded 2147483647 the weights are those of the lecture: all embeddings, then layer by layer weight
 and bias, each a standard normal tensor of shape (fan_in, fan_out) that is scaled afterwards. The lecture's
-training then goes on drawing its batches from the same generator; pass your own to do so.
+training then draws its batches from the same generator; pass your own to do so.
 
 Known deviations: weights are stored transposed, as torch.nn.Linear does; the deep variants use
 torch.nn.BatchNorm1d, which divides by the biased standard deviation where the lecture's deep network takes
@@ -15,15 +15,16 @@ the unbiased one (outputs 1.6% larger at batch 32).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from ..nn import evaluating
+from ._entry import Entry
 
 SEED = 2147483647
 CHARACTERS = ".abcdefghijklmnopqrstuvwxyz"  # a character's number is its position; "." begins and ends a name
@@ -39,13 +40,13 @@ class CharMLPConfig:
 
     hidden            widths of the hidden layers
     gain              hidden weights are standard normal times this
-    fan_in_scaling    which layers' weights are besides divided by sqrt(fan_in): "none", the "hidden" ones, or
-    "all" output_scale      the same as gain for the output layer; with a norm after it, that norm's gain
-    instead hidden_bias       hidden biases are standard normal times this; None: zero and not drawn
+    fan_in_scaling    whose weights are also divided by sqrt(fan_in): "none", the "hidden" layers', or "all"
+    output_scale      the same as gain for the output layer; with a norm after it, that norm's gain instead
+    hidden_bias       hidden biases are standard normal times this; None: zero and not drawn
     output_bias       the same for the output layer
     norm              "none"; "unbiased": UnbiasedBatchNorm1d before each tanh; "batch": torch.nn.BatchNorm1d
                       after every linear layer, the output too. A layer with a norm has no bias.
-    tanh              False leaves the activations out, to see what they do
+    tanh              False: no activations, to compare with
     vocabulary, context, embedding   number of characters, characters looked at, features of each
     """
 
@@ -65,13 +66,13 @@ class CharMLPConfig:
         sizes = {"vocabulary": self.vocabulary, "context": self.context, "embedding": self.embedding}
         for name, size in (*sizes.items(), *(("hidden", width) for width in self.hidden)):
             if not isinstance(size, int) or size < 1:
-                raise InputError(f"char_mlp: {name} is {size!r}; a whole number of at least 1 is right")
+                raise InputError(f"char_mlp: {name} is {size!r}; expected a whole number of at least 1")
         if not self.hidden:
             raise InputError("char_mlp: hidden is empty; give at least one width, like (200,)")
         for name, kind in (("fan_in_scaling", _Scaling), ("norm", _Norm)):
             if getattr(self, name) not in get_args(kind):
                 raise InputError(
-                    f"char_mlp: {name} is {getattr(self, name)!r}; it is one of {', '.join(get_args(kind))}"
+                    f"char_mlp: {name} is {getattr(self, name)!r}; expected one of {', '.join(get_args(kind))}"
                 )
 
 
@@ -92,8 +93,8 @@ VARIANTS: dict[str, CharMLPConfig] = {
     "deep_batchnorm": replace(_DEEP, norm="batch"),
 }
 DESCRIPTIONS = {
-    "original": "all weights standard normal: loss 27.9 where 3.3 is right, tanh saturated",
-    "softmax": "output layer scaled down: right loss, tanh still saturated",
+    "original": "all weights standard normal: the first loss is 27.9 instead of 3.3, tanh is saturated",
+    "softmax": "output layer scaled down: the first loss is 3.3, tanh still saturated",
     "tanh": "output and hidden layer scaled down by hand",
     "kaiming": "output layer scaled down, hidden layer by 5/3 / sqrt(fan_in)",
     "batchnorm": "as char_mlp_kaiming, with BatchNorm before tanh",
@@ -106,16 +107,28 @@ class UnbiasedBatchNorm1d(nn.BatchNorm1d):
     """The lecture's BatchNorm: (x - mean) / std * weight + bias, with the unbiased std and no epsilon.
 
     x is (B, C) with B >= 2 in training. The running averages are those of mean and std, not of the variance:
-    running = (1 - momentum) * running + momentum * batch. `running_var` holds the running std squared, so
-    that whatever knows torch.nn.BatchNorm1d can read it, and evaluation is the same as there.
+    running = (1 - momentum) * running + momentum * batch. The std is the buffer `running_std`. `running_var`
+    is its square, so that code for torch.nn.BatchNorm1d can read it, and evaluation is the same as there.
     """
 
     running_mean: Tensor
+    running_std: Tensor
     running_var: Tensor
     num_batches_tracked: Tensor
 
     def __init__(self, num_features: int, momentum: float = 0.001) -> None:
         super().__init__(num_features, eps=0.0, momentum=momentum)
+        self.register_buffer("running_std", torch.ones(num_features))
+
+    @torch.no_grad()
+    def follow_running_var(self) -> None:
+        """Takes over a `running_var` that was set from outside (recalibration, weights of an older version).
+
+        Elsewhere running_std keeps its bits: the root of its square is another number on processors whose
+        vectorized square root is not correctly rounded. Their product is, everywhere.
+        """
+        set_outside = self.running_std.square() != self.running_var
+        self.running_std.copy_(torch.where(set_outside, self.running_var.sqrt(), self.running_std))
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -129,13 +142,19 @@ class UnbiasedBatchNorm1d(nn.BatchNorm1d):
         std = input.std(0, keepdim=True)
         with torch.no_grad():
             self.running_mean.lerp_(mean[0], self.momentum)
-            self.running_var.sqrt_().lerp_(std[0], self.momentum).square_()
+            self.follow_running_var()
+            torch.square(self.running_std.lerp_(std[0], self.momentum), out=self.running_var)
             self.num_batches_tracked.add_(1)
         return self.weight * (input - mean) / std + self.bias
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        if prefix + "running_var" in state_dict and prefix + "running_std" not in state_dict:
+            state_dict[prefix + "running_std"] = state_dict[prefix + "running_var"].sqrt()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
 
 class CharMLP(nn.Module):
-    """Characters (B, context) int64 -> logits (B, vocabulary), by layers that say what they are.
+    """Characters (B, context) int64 -> logits (B, vocabulary), by layers with telling names.
 
     Embedding, flatten, then hidden linear, (norm), tanh, ..., and the output linear. With generator=None the
     weights are those of a generator seeded with SEED; torch's global random state is not touched.
@@ -216,7 +235,7 @@ def _linear(
 def sample(
     model: CharMLP, generator: torch.Generator | None = None, n: int = 20, longest: int = 30
 ) -> list[str]:
-    """n names, drawn character by character in evaluation mode; training flags come back as they were.
+    """n names, drawn character by character in evaluation mode; training flags are put back.
 
     A name that has not ended after `longest` characters is cut there. With generator=None torch's global
     random state is used.
@@ -226,11 +245,11 @@ def sample(
     """
     if model.config.vocabulary != len(CHARACTERS):
         raise InputError(
-            f"sample: the model knows {model.config.vocabulary} characters; names have {len(CHARACTERS)}"
+            f"sample: the model has {model.config.vocabulary} characters, names have {len(CHARACTERS)}"
         )
     device = next(model.parameters()).device
     names = []
-    with _evaluating(model):
+    with evaluating(model):
         for _ in range(n):
             context, name = [0] * model.config.context, ""
             while len(name) < longest:
@@ -246,12 +265,18 @@ def sample(
     return names
 
 
-@contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
-    flags = {module: module.training for module in model.modules()}
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, training in flags.items():
-            module.training = training
+def _build(config: CharMLPConfig) -> Callable[..., CharMLP]:
+    def build(generator: torch.Generator | None = None, **changes: Any) -> CharMLP:
+        return CharMLP(replace(config, **changes), generator)
+
+    return build
+
+
+ENTRIES = {
+    f"char_mlp_{variant}": Entry(
+        _build(config),
+        {"generator": torch.Generator, **get_type_hints(CharMLPConfig)},
+        f"character MLP on names, {DESCRIPTIONS[variant]}",
+    )
+    for variant, config in VARIANTS.items()
+}

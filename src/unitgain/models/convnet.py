@@ -1,7 +1,7 @@
 """The five-convolution network for 28x28 images: each halves the image until one pixel of logits is left.
 
 Source: J. Howard, "Practical Deep Learning for Coders" part 2, lesson 17 (fast.ai), where it shows on
-Fashion-MNIST what initialization, normalization and the optimizer each bring.
+Fashion-MNIST what initialization, normalization and the optimizer each contribute.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Literal
 from torch import nn
 
 from .._base import InputError
+from ._entry import Entry, arguments_of
 
 WIDTHS = (8, 16, 32, 64)
 
@@ -27,10 +28,10 @@ def convnet(
     """Images (B, in_channels, H, W) -> logits (B, num_classes), for H and W from 17 to 32.
 
     3x3 convolutions of stride 2 and padding 1, channels in_channels-8-16-32-64-num_classes, ReLU between
-    them, flatten. In general n widths want images of 2^n + 1 to 2^(n+1) pixels a side.
+    them, flatten. In general n widths need images of 2^n + 1 to 2^(n+1) pixels a side.
 
     init: "default" leaves torch's initialization; "kaiming" draws every weight from a normal distribution of
-    std sqrt(2 / fan_in) (He et al. 2015) and leaves the biases. Both use torch's global random state.
+    std sqrt(2 / fan_in) (He et al. 2015) and does not change the biases. Both use torch's global random state.
 
     >>> sum(p.numel() for p in convnet().parameters())
     30154
@@ -41,9 +42,9 @@ def convnet(
         *(("widths", w) for w in widths),
     ):
         if not isinstance(size, int) or size < 1:
-            raise InputError(f"convnet: {name} is {size!r}; a whole number of at least 1 is right")
+            raise InputError(f"convnet: {name} is {size!r}; expected a whole number of at least 1")
     if init not in ("default", "kaiming"):
-        raise InputError(f"convnet: init is {init!r}; it is one of default, kaiming")
+        raise InputError(f"convnet: init is {init!r}; expected default or kaiming")
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     channels = (in_channels, *widths, num_classes)
     for i, (before, after) in enumerate(pairwise(channels), start=1):
@@ -55,3 +56,6 @@ def convnet(
             layers[f"relu{i}"] = nn.ReLU()
     layers["flatten"] = nn.Flatten()  # (B, num_classes)
     return nn.Sequential(layers)
+
+
+ENTRIES = {"convnet": Entry(convnet, arguments_of(convnet), "five stride-2 convolutions for 28x28 images")}

@@ -1,6 +1,6 @@
 """What a model costs: parameters, and multiply-adds at the sizes of image it is made for.
 
-`costs()` reads costs.json, because counting for every model takes most of a minute. After adding a model:
+`costs()` reads costs.json, because counting for every model takes almost a minute. After adding a model:
 python -m unitgain.models.cost
 """
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ..nn.scaled_std import fold_
+from ..nn import fold_
 from .registry import create, names
 
 
@@ -44,7 +44,7 @@ def cost(name: str, **options: Any) -> Cost:
     try:
         with torch.device("meta"):
             model = create(name, **options)
-    except NotImplementedError:  # its weights come from a generator of their own
+    except NotImplementedError:  # its weights are drawn by a generator of its own
         model = create(name, **options)
     parameters = sum(p.numel() for p in model.parameters())
     sizes: Any = getattr(model, "config", None)

@@ -1,7 +1,7 @@
 """DeepMind's NFNet parameters (Haiku trees): read without running what is in the file, and renamed both ways.
 
 The published files are called .npz and are pickles of {module: {parameter: array}}. A pickle names functions to
-call; the reader here knows those that make NumPy arrays and containers and refuses every other name, so nothing
+call; the reader here allows those that make NumPy arrays and containers and refuses every other name, so nothing
 else can run. Nothing of a file that is refused is used.
 
     NFNet/~/stem_conv{k}                     stem.conv{k+1}
@@ -23,7 +23,7 @@ import os
 import pickle
 import zipfile
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -58,7 +58,7 @@ def read_tree(path: str | os.PathLike[str]) -> dict[str, dict[str, np.ndarray]]:
 
 
 class _ArraysOnly(pickle.Unpickler):
-    """Knows NumPy's array, data type and scalar and OrderedDict; dict, list and tuple need no name."""
+    """Allows NumPy's array, data type and scalar and OrderedDict; dict, list and tuple need no name."""
 
     def find_class(self, module: str, name: str) -> Any:
         for core in _CORES:
@@ -77,7 +77,7 @@ class _ArraysOnly(pickle.Unpickler):
         if (module, name) in known:
             return known[module, name]
         raise pickle.UnpicklingError(
-            f"it names {module}.{name}, and only NumPy arrays and containers are read; nothing was run"
+            f"it names {module}.{name}, but only NumPy arrays and containers are read; nothing was run"
         )
 
 
@@ -142,7 +142,7 @@ def haiku_names(config: NormFreeConfig) -> dict[str, tuple[str, str]]:
     """
     if config.stem != "3x3 four" or config.attention != "se":
         raise InputError(
-            "Haiku parameters: DeepMind has published them for NFNet variants; take dm_nfnet_f0, say"
+            "Haiku parameters: DeepMind has published them for NFNet variants; for example dm_nfnet_f0"
         )
     names: dict[str, tuple[str, str]] = {}
 
@@ -176,18 +176,22 @@ def haiku_names(config: NormFreeConfig) -> dict[str, tuple[str, str]]:
     return names
 
 
+def require_same_names(source: str, expected: Set[str], found: Set[str]) -> None:
+    """InputError, with an example of each kind, if a file's tensors are not those of the network."""
+    missing, unknown = sorted(expected - found), sorted(found - expected)
+    if missing or unknown:
+        what = [f"lacks {len(missing)} of its tensors, for example {missing[0]}"] if missing else []
+        what += [f"has {len(unknown)} others, for example {unknown[0]}"] if unknown else []
+        raise InputError(f"{source}: weights of another network: it {' and '.join(what)}")
+
+
 def from_haiku(tree: Tree, config: NormFreeConfig) -> dict[str, Tensor]:
     """A Haiku tree as a state dict with timm's names. Raises InputError for missing or unknown parameters."""
     names = haiku_names(config)
     present = {(module, name) for module, parameters in tree.items() for name in parameters}
-    missing, unknown = sorted(set(names.values()) - present), sorted(present - set(names.values()))
-    if missing or unknown:
-        what = [
-            f"{word} {len(n)}, as {'/'.join(n[0])}"
-            for word, n in (("lacks", missing), ("has besides", unknown))
-            if n
-        ]
-        raise InputError(f"Haiku parameters: the tree is of another network: it {' and '.join(what)}")
+    require_same_names(
+        "Haiku parameters", {"/".join(n) for n in names.values()}, {"/".join(n) for n in present}
+    )
     return {
         key: torch.from_numpy(_axes(key)[0](np.asarray(tree[module][name])).astype(np.float32))
         for key, (module, name) in names.items()

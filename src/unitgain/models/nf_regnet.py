@@ -1,6 +1,6 @@
 """NF-RegNet variants B0 to B5 (Brock et al. 2021, arXiv 2101.08692).
 
-Widths below are times 0.75 in the network. timm's round them to multiples of 8, so its parameter counts are a
+The network has 0.75 times the widths below. timm's round them to multiples of 8, so its parameter counts are a
 little above DeepMind's, which the `paper` wiring has. Sizes are the paper's, for B1 too, where timm's differ.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig
+from .normfree import NormFreeConfig, entries_of
 
 
 def _regnet(
@@ -32,3 +32,5 @@ VARIANTS: dict[str, NormFreeConfig] = {
         _regnet((16, 32, 48, 64), (1, 1, 2, 1), 64, 64, 0.0), stochastic_depth=0.0, zero_head=False
     ),
 }
+
+ENTRIES = entries_of(VARIANTS)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig
+from .normfree import NormFreeConfig, entries_of
 
 _RESNET = NormFreeConfig(
     (3, 4, 6, 3), (256, 512, 1024, 2048), "7x7 pool", (64,), "relu", 0.25,
@@ -43,3 +43,5 @@ VARIANTS: dict[str, NormFreeConfig] = {
     "nf_ecaresnet101": replace(_RESNET, depths=_DEPTHS["101"], attention="eca"),
     "nf_resnet_tiny": _TINY,
 }
+
+ENTRIES = entries_of(VARIANTS)

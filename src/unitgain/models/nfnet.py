@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig
+from .normfree import NormFreeConfig, entries_of
 
 _SIZES = ((192, 256), (224, 320), (256, 352), (320, 416), (384, 512), (416, 544), (448, 576), (480, 608))
 _DROP = (0.2, 0.3, 0.4, 0.4, 0.5, 0.5, 0.5, 0.5)
@@ -55,3 +55,5 @@ VARIANTS: dict[str, NormFreeConfig] = {
         drop_rate=0.0, stochastic_depth=0.0, train_size=64, test_size=64,
     ),
 }  # fmt: skip
+
+ENTRIES = entries_of(VARIANTS)

@@ -1,13 +1,13 @@
 """Normalizer-free networks: one class for NF-ResNet, NF-RegNet and NFNet, in three wirings.
 
 Papers: Brock et al. 2021 (arXiv 2101.08692 and arXiv 2102.06171). Reference code: DeepMind's nfnets and timm's
-nfnet.py; the variants are in nf_resnet.py, nf_regnet.py and nfnet.py. What the wirings differ in:
+nfnet.py; the variants are in nf_resnet.py, nf_regnet.py and nfnet.py. How the wirings differ:
 
                        timm                                     paper                       calibrated
     gamma              in every weight, the stem's too          in every activation         as paper
     padding            symmetric                                "same"                      as paper
     eps                additive 1e-5                            clamp 1e-4                  as paper
-    channels           multiples of 8                           as they come                as paper
+    channels           multiples of 8                           not rounded                 as paper
     end of a branch    gain of the last convolution, at first 0 scalar, at first 0          as paper
     NF-ResNet shortcut 2x2 mean, 1x1 convolution                strided 1x1 convolution     as paper
     stochastic depth   divided by 1 - rate; last block at rate  not divided; below rate     as paper
@@ -24,19 +24,26 @@ Known deviations: 1/beta is in the weights that read it (nn/nf_block.py). Gradie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Literal, get_args
+from typing import Any, Literal, get_args, get_type_hints
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._base import InputError
-from ..nn.activations import GainCorrected
-from ..nn.attention import ECA, SqueezeExcite
-from ..nn.nf_block import NFBlock, Shortcut, expected_stds
-from ..nn.padding import MaxPool2dSame
-from ..nn.scaled_std import EpsMode, ScaledStdConv2d
+from ..nn import (
+    ECA,
+    EpsMode,
+    GainCorrected,
+    MaxPool2dSame,
+    NFBlock,
+    ScaledStdConv2d,
+    Shortcut,
+    SqueezeExcite,
+    expected_stds,
+)
+from ._entry import Entry, arguments_of
 
 ACTIVATIONS: Mapping[str, tuple[type[nn.Module], float]] = {
     "relu": (nn.ReLU, 1.7139588594436646),
@@ -98,7 +105,7 @@ class NormFreeConfig:
 
 @dataclass(frozen=True)
 class Wiring:
-    """What the table above says, for one of its columns."""
+    """One column of the table above."""
 
     gamma_in_activation: bool
     padding: Literal["symmetric", "same"]
@@ -121,7 +128,7 @@ def wiring_of(config: NormFreeConfig, name: str) -> Wiring:
     if name == "timm":
         return _TIMM_DEEPMIND if config.deepmind else _TIMM
     if name not in get_args(WiringName):
-        raise InputError(f"wiring is {name!r}; it is one of {', '.join(get_args(WiringName))}")
+        raise InputError(f"wiring is {name!r}; expected one of {', '.join(get_args(WiringName))}")
     return _PAPER if name == "paper" else _CALIBRATED
 
 
@@ -199,7 +206,7 @@ class NormFreeNet(nn.Module):
         self.final_conv: nn.Module = nn.Identity()
         if config.final_channels:
             if wires.divisor == 1 and config.regnet:
-                final = int(1280 * channels // 440)  # DeepMind rounds last what timm rounds first
+                final = int(1280 * channels // 440)  # DeepMind rounds at the end, timm at the start
             else:
                 final = width(config.final_channels)
             self.final_conv = conv(channels, final, 1)
@@ -245,7 +252,7 @@ class NormFreeNet(nn.Module):
         return x
 
     def reset_parameters(self) -> None:
-        """Every weight drawn anew; whoever calls it has seeded torch."""
+        """Draws every weight again, from torch's global random state."""
         for module in self.modules():
             if module is not self and hasattr(module, "reset_parameters"):
                 module.reset_parameters()  # pyright: ignore[reportCallIssue]
@@ -276,14 +283,14 @@ class Head(nn.Module):
 def _check(config: NormFreeConfig, num_classes: int, in_channels: int) -> None:
     for name, value, least in (("num_classes", num_classes, 0), ("in_channels", in_channels, 1)):
         if not isinstance(value, int) or value < least:
-            raise InputError(f"{name} is {value!r}; a whole number of at least {least} is right")
+            raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
     if len(config.depths) != len(config.channels) or not config.depths or min(config.depths) < 1:
         raise InputError(
-            f"depths {config.depths} and channels {config.channels}: one number of blocks, at least 1, and one "
-            "number of channels for each stage is right"
+            f"depths {config.depths} and channels {config.channels}: expected one number of blocks (at "
+            "least 1) and one number of channels for each stage"
         )
     if config.activation not in ACTIVATIONS:
-        raise InputError(f"activation is {config.activation!r}; it is one of {', '.join(ACTIVATIONS)}")
+        raise InputError(f"activation is {config.activation!r}; expected one of {', '.join(ACTIVATIONS)}")
 
 
 _Conv = Callable[..., ScaledStdConv2d]
@@ -318,7 +325,9 @@ def _stem(
             stem.add_module(f"conv{i}", conv(channels, width, 3, stride))
             channels = width
             if i < 4:
-                stem.add_module(f"act{i + 1}", activation(i < 3))  # what follows conv3 is a feature map: kept
+                stem.add_module(
+                    f"act{i + 1}", activation(i < 3)
+                )  # the input of act3 is a feature map, which must not change
         return stem
     stem.add_module("conv", conv(channels, widths[0], 3 if kind == "3x3" else 7, 2))
     if kind == "7x7 pool":
@@ -373,7 +382,7 @@ def _drop_rates(depths: tuple[int, ...], rate: float, inclusive: bool) -> list[l
 
 
 def _measured_scales(model: nn.Module) -> None:
-    """The constants as buffers, at first what white noise needs: a 2x2 mean halves its std."""
+    """The constants as buffers, at first those for white noise, whose std a 2x2 mean halves."""
     for module in model.modules():
         if isinstance(module, Shortcut) and isinstance(module.pool, nn.AvgPool2d):
             assert not isinstance(module.conv.input_scale, Tensor)  # a shortcut comes before its convolution
@@ -382,3 +391,31 @@ def _measured_scales(model: nn.Module) -> None:
             module.input_scale_as_buffer()
         if isinstance(module, SqueezeExcite | ECA):
             module.gain_as_buffer()
+
+
+_CHANGES = ("activation", "alpha", "depths")  # fields of a variant's configuration that create takes too
+
+
+def entries_of(variants: Mapping[str, NormFreeConfig]) -> dict[str, Entry]:
+    """The table ENTRIES of a file of variants."""
+
+    def build(config: NormFreeConfig) -> Callable[..., NormFreeNet]:
+        def build(**options: Any) -> NormFreeNet:
+            changes = {key: options.pop(key) for key in list(options) if key in _CHANGES}
+            return NormFreeNet(replace(config, **changes), **options)
+
+        return build
+
+    options = arguments_of(NormFreeNet) | {name: get_type_hints(NormFreeConfig)[name] for name in _CHANGES}
+    return {
+        name: Entry(build(config), options, _describe(config), pretrained=True)
+        for name, config in variants.items()
+    }
+
+
+def _describe(config: NormFreeConfig) -> str:
+    attention = {"se": ", squeeze-and-excite", "eca": ", ECA", None: ""}[config.attention]
+    return (
+        f"normalizer-free, {config.activation}{attention}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from .._base import InputError
-from ..nn.norms import GroupNorm
-from ..nn.resblocks import BasicBlock, Bottleneck, Norm, PreActBlock
+from ..nn import BasicBlock, Bottleneck, GroupNorm, Norm, PreActBlock
+from ._entry import Entry, arguments_of
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class ResNetConfig:
     """A variant.
 
     depths      blocks of each stage
-    widths      channels inside the blocks of each stage; bottlenecks put out four times as many
+    widths      channels inside the blocks of each stage; the outputs of bottlenecks have four times as many
     bottleneck  bottleneck blocks; otherwise basic ones
     deep        the "d" variant: three 3x3 convolutions as stem (the first two half as wide), pooled shortcuts
     preact      pre-activation
@@ -93,10 +94,10 @@ class ResNet(nn.Module):
         super().__init__()
         for name, value, least in (("num_classes", num_classes, 0), ("in_channels", in_channels, 1)):
             if not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; a whole number of at least {least} is right")
+                raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
         if isinstance(norm, str) and norm not in NORMS:
             raise InputError(
-                f"norm is {norm!r}; it is one of {', '.join(NORMS)}, or a function of a channel count"
+                f"norm is {norm!r}; expected one of {', '.join(NORMS)}, or a function of a channel count"
             )
         make_norm = NORMS[norm] if isinstance(norm, str) else norm
         self.config, self.checkpointing = config, checkpointing
@@ -225,3 +226,17 @@ def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[dict[str,
         tap = "act1"
     layers["pool" if config.preact else "maxpool"] = nn.MaxPool2d(3, 2, 1)
     return layers, tap
+
+
+def _describe(config: ResNetConfig) -> str:
+    kind = "bottleneck" if config.bottleneck else "basic"
+    return (
+        f"{'pre-activation, ' if config.preact else ''}{kind}{', d stem' if config.deep else ''}, "
+        f"{'-'.join(map(str, config.depths))} blocks, images of {config.train_size}/{config.test_size}"
+    )
+
+
+ENTRIES = {
+    name: Entry(partial(ResNet, config), arguments_of(ResNet), _describe(config), pretrained=True)
+    for name, config in VARIANTS.items()
+}

@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
-from ..nn.scaled_std import ScaledStdConv2d
-from .haiku import from_haiku, read_tree
+from .._base import InputError, not_installed
+from ..nn import ScaledStdConv2d, standardized
+from .haiku import from_haiku, read_tree, require_same_names
 from .normfree import NormFreeNet
 
 HUB = {
@@ -40,7 +40,7 @@ def load_pretrained(model: nn.Module, name: str, path: str | os.PathLike[str] | 
     """Puts pretrained weights into a model made by create(name, ...); from the hub if no file is given.
 
     A classifier for another number of classes keeps its new weights. Another number of input channels: one is
-    the sum over red, green and blue, exactly what a grey image given three times would get; a multiple of three
+    the sum over red, green and blue, which is exact for a grey image repeated three times; a multiple of three
     repeats them, divided so that the sum stays. Others are refused.
 
     Raises InputError if there are no weights of this name, the file cannot be read, or does not fit the model.
@@ -55,8 +55,8 @@ def load_pretrained(model: nn.Module, name: str, path: str | os.PathLike[str] | 
 def _check_wiring(model: NormFreeNet, name: str) -> None:
     if model.wiring == "calibrated":
         raise InputError(
-            f"model {name}: pretrained weights come with their own constants; take wiring='timm', or 'paper' for "
-            "DeepMind's networks"
+            f"model {name}: pretrained weights need the constants of their training; take wiring='timm', or 'paper' "
+            "for DeepMind's networks"
         )
     # NFNets with squeeze-and-excite are DeepMind's own, and their parameters fit the paper's wiring only
     if model.wiring == "paper" and not (model.config.stem == "3x3 four" and model.config.attention == "se"):
@@ -99,14 +99,7 @@ def load_state(model: nn.Module, state: dict[str, Tensor], source: str) -> None:
             state[key] = own[key]
     if not classifier:  # features_only, or num_classes=0
         state = {key: v for key, v in state.items() if not key.startswith(("head.fc.", "fc."))}
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    if missing or unknown:
-        what = [
-            f"{word} {len(n)} tensors, as {n[0]}"
-            for word, n in (("lacks", missing), ("has besides", unknown))
-            if n
-        ]
-        raise InputError(f"{source}: weights of another network: it {' and '.join(what)}")
+    require_same_names(source, own.keys(), state.keys())
     first = next(key for key in own if key.endswith(".weight"))
     if state[first].shape != own[first].shape and state[first].shape[1] == 3:
         _adapt_input(model, state, first, source)
@@ -124,12 +117,12 @@ def _adapt_input(model: nn.Module, state: dict[str, Tensor], key: str, source: s
     channels = model.state_dict()[key].shape[1]
     if channels != 1 and channels % 3:
         raise InputError(
-            f"{source}: the weights see 3 channels and the model {channels}; 1 or a multiple of 3 can be adapted"
+            f"{source}: the weights have 3 input channels, the model {channels}; possible are 1 and multiples of 3"
         )
     layer = model.get_submodule(key.removesuffix(".weight"))
     weight = state[key].float()
     if isinstance(layer, ScaledStdConv2d):
-        # what the layer works with is the standardized weight: that is what has to be summed
+        # the layer computes with the standardized weight, so that is what has to be summed
         weight = _rows(layer, weight, state[key.replace(".weight", ".gain")])
     adapted = (
         weight.sum(1, keepdim=True)
@@ -145,8 +138,6 @@ def _adapt_input(model: nn.Module, state: dict[str, Tensor], key: str, source: s
 
 
 def _rows(layer: ScaledStdConv2d, weight: Tensor, gain: Tensor) -> Tensor:
-    from ..nn.scaled_std import standardized
-
     return standardized(weight, gain * (layer.gamma * layer.input_scale), layer.eps, layer.eps_mode)
 
 
@@ -158,17 +149,18 @@ def _from_hub(name: str) -> Path:
     try:
         import huggingface_hub as hub
     except ImportError:
-        raise InputError(
-            f"model {name}: fetching weights needs huggingface-hub: pip install 'unitgain[hub]'; or give a file: "
-            "pretrained='model.safetensors'"
+        raise not_installed(
+            f"model {name}: give a file (pretrained='model.safetensors'); fetching weights",
+            "huggingface-hub",
+            "hub",
         ) from None
     repository = f"timm/{name}.{HUB[name]}"
     try:
         path = Path(hub.hf_hub_download(repository, "model.safetensors"))
     except Exception as error:  # no network, no such file, disk full: the library has a type for each
         raise InputError(
-            f"model {name}: {repository} could not be fetched ({type(error).__name__}: {error}); with the file at "
-            "hand, give its path: pretrained='model.safetensors'"
+            f"model {name}: {repository} could not be fetched ({type(error).__name__}: {error}); if you "
+            "have the file, give its path: pretrained='model.safetensors'"
         ) from error
     _check_sum(path, name)
     return path

@@ -1,4 +1,4 @@
-"""Layers: of known gain, normalizer-free, and normalization layers written to be read.
+"""Layers: of known gain, normalizer-free, and normalization layers written as their formulas.
 
 GeneralReLU, GainCorrected, gamma_of                     activations
 ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
@@ -16,13 +16,16 @@ from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
 from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
-from .nf_block import NFBlock, expected_stds
+from .evaluating import evaluating
+from .fan_in import fan_in
+from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
 from .parametrize import remove_scaled_std_, scaled_std_
-from .resblocks import BasicBlock, Bottleneck, PooledResBlock, PreActBlock
+from .resblocks import BasicBlock, Bottleneck, Norm, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
+    EpsMode,
     ScaledStdConv1d,
     ScaledStdConv2d,
     ScaledStdConv3d,
@@ -31,6 +34,7 @@ from .scaled_std import (
     ScaledStdConvTranspose3d,
     ScaledStdLinear,
     fold_,
+    standardized,
 )
 from .std_conv import StdConv2d
 

@@ -33,7 +33,7 @@ class GeneralReLU(nn.Module):
         super().__init__()
         for name, value in (("leak", leak), ("sub", sub), ("maxv", maxv)):
             if value is not None and not math.isfinite(value):
-                raise InputError(f"GeneralReLU: {name} is {value}; a finite number or None is right")
+                raise InputError(f"GeneralReLU: {name} is {value}; expected a finite number or None")
         self.leak, self.sub, self.maxv = leak, sub, maxv
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,8 +44,8 @@ class GeneralReLU(nn.Module):
 
     @property
     def elementwise_function(self) -> dict[str, object]:
-        """What a Probe asks: name, bounds, and which outputs have no derivative. The ends reach 2**-8 of their value
-        inwards, since bfloat16 rounds them."""
+        """What a Probe needs: name, bounds, and which outputs have no derivative. The bounds are moved inwards by 2**-8
+        of their value, since bfloat16 rounds them."""
         low = None if self.leak else -(self.sub or 0.0)
         high = self.maxv
         return {
@@ -79,8 +79,9 @@ GAMMA: Mapping[str, float] = {
 }
 """1/std f(z) for z standard normal, of torch's activation modules with their default arguments.
 
-Numbers, because layers do not compute: `ug.theory.centered_gain` gives the same ones by quadrature (tested to
-1e-12), and those of any other function. They are exact; published tables are some 0.05% above them.
+Written as numbers, so that making a layer computes nothing: `ug.theory.centered_gain` gives the same ones by
+quadrature (tested to 1e-12), and those of any other function. They are exact; published tables are some 0.05% above
+them.
 """
 
 
@@ -94,7 +95,7 @@ def gamma_of(name: str) -> float:
     found = known.get(name.replace("_", "").lower())
     if found is None:
         raise InputError(
-            f"gamma {name!r}: no gain is on file for this activation; give the number "
+            f"gamma {name!r}: the gain of this activation is not known; give the number "
             f"ug.theory.centered_gain(activation), or one of {', '.join(GAMMA)}"
         )
     return found
@@ -108,7 +109,7 @@ class GainCorrected(nn.Module):
                 give it: `GainCorrected(act, gain=ug.theory.centered_gain(act))`
 
     Weights of std 1/sqrt(fan_in) that sum to zero per unit (scaled weight standardization) keep the variance at
-    1 from layer to layer with it. Source: Brock et al. 2021 (arXiv 2101.08692), whose code multiplies with such a
+    1 from layer to layer with it. Source: Brock et al. 2021 (arXiv 2101.08692), whose code multiplies by such a
     constant in the activation. Not in place: ReLU, tanh and sigmoid need their own output in the backward pass.
 
     >>> import torch
@@ -143,7 +144,7 @@ def _known_gain(activation: nn.Module | Callable[[Tensor], Tensor]) -> float:
         if known and _arguments(activation) == _arguments(cls()):
             return GAMMA[cls.__name__]
     raise InputError(
-        f"GainCorrected: no gain is on file for {name}; give it as gain=ug.theory.centered_gain(activation)"
+        f"GainCorrected: the gain of {name} is not known; give it as gain=ug.theory.centered_gain(activation)"
     )
 
 

@@ -1,6 +1,6 @@
-"""Channel attention: squeeze-and-excite and ECA, with the gain that makes up for their gates.
+"""Channel attention: squeeze-and-excite and ECA, with the gain that compensates for their gates.
 
-A gate that starts near sigmoid(0) = 0.5 halves the signal; networks without normalization multiply with 2.
+A gate that starts near sigmoid(0) = 0.5 halves the signal; networks without normalization multiply it by 2.
 Deviation from the text of Brock et al. 2021 (arXiv 2102.06171), which names GELU: the hidden activation is ReLU,
 as in DeepMind's code and timm. State-dict keys are timm's.
 """
@@ -32,7 +32,7 @@ class _Gated(nn.Module):
 def _check(layer: str, **sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
-            raise InputError(f"{layer}: {name} is {size!r}; a whole number of at least 1 is right")
+            raise InputError(f"{layer}: {name} is {size!r}; expected a whole number of at least 1")
 
 
 class SqueezeExcite(_Gated):
@@ -78,7 +78,7 @@ class ECA(_Gated):
             t = int(abs(math.log2(channels) + 1) / 2)
             kernel_size = max(t if t % 2 else t + 1, 3)
         if kernel_size % 2 == 0 or kernel_size < 1:
-            raise InputError(f"ECA: kernel_size is {kernel_size}; an odd number is right, to stay centred")
+            raise InputError(f"ECA: kernel_size is {kernel_size}; expected an odd number, to stay centred")
         self.gain = gain
         self.conv = nn.Conv1d(1, 1, kernel_size, padding=kernel_size // 2, bias=False)
 

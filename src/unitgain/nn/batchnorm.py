@@ -1,4 +1,4 @@
-"""BatchNorm, written to be read."""
+"""BatchNorm, written as its formula."""
 
 from __future__ import annotations
 
@@ -56,16 +56,12 @@ class BatchNorm(_Norm):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.track_running_stats = track_running_stats
         self._parameters_of((num_features,), affine)
-        for name, start in (
-            ("running_mean", torch.zeros(num_features)),
-            ("running_var", torch.ones(num_features)),
-            ("num_batches_tracked", torch.tensor(0)),
-        ):
-            self.register_buffer(name, start if track_running_stats else None)
+        self._running_statistics(num_features, track_running_stats)
 
     @property
     def subtracts_mean(self) -> str | None:
-        """None in eval mode with running statistics: then a constant is subtracted, and a bias before it counts."""
+        """None in eval mode with running statistics: then a constant is subtracted, and a bias before the layer has
+        an effect."""
         return "channel" if self.training or self.running_mean is None else None
 
     def reset_running_stats(self) -> None:
@@ -99,7 +95,7 @@ class BatchNorm(_Norm):
         self.num_batches_tracked += 1
         for running, of_batch in ((self.running_mean, mean), (self.running_var, unbiased)):
             weight: Any = self.momentum
-            if weight is None:  # on the device where the number is: nothing waits
+            if weight is None:  # computed on the device of the counter, so that nothing waits
                 wide_enough = torch.promote_types(running.dtype, torch.float32)
                 weight = self.num_batches_tracked.to(wide_enough).reciprocal().to(running.dtype)
             running.lerp_(of_batch.to(running.dtype), weight)

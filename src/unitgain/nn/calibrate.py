@@ -1,7 +1,7 @@
 """Exact statistics for BatchNorm: what a data set's mean and variance are, in place of running averages.
 
 Running averages lag behind the weights, weigh the newest batches most, and start at 0 and 1. Two definitions
-of better ones are in use, and they differ:
+of better ones are in use, and their results differ:
 
     exact=True   every layer's statistics are those of the whole data set, concatenated, when all BatchNorm layers
                  before it normalize with theirs. It is what one forward pass in training mode over all the data as
@@ -10,7 +10,7 @@ of better ones are in use, and they differ:
                  the other, in execution order: one pass over the data for each, cut short at that layer.
     exact=False  one pass: all layers normalize with each batch's own statistics meanwhile, and a layer's are
                  those of all its inputs pooled ("precise BatchNorm", Wu and Johnson 2021, arXiv 2105.07576).
-                 The first layer's are exact; later ones depend on the batches, the less the larger they are.
+                 The first layer's are exact; later ones depend on the batches, less so the larger these are.
 
 Means and variances are accumulated in float64 (float32 where a device has no float64) over chunks, by the update
 of Chan, Golub and LeVeque 1983, which does not cancel. The variance is the population's: divided by the number
@@ -28,7 +28,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError
+from .._batch import read_batch
 from .batchnorm import BatchNorm
+from .evaluating import evaluating
 
 _CHUNK = 1 << 20  # values converted to float64 at a time
 _Model = TypeVar("_Model", bound=nn.Module)
@@ -78,16 +80,16 @@ def calibrate_(
              layers that do not run, and those without such buffers, stay as they are
     batches  a list, DataLoader or other iterable of batches: tensors, tuples or lists of inputs and a last item that
              is the target and is not used, or mappings of keyword arguments (with a target or
-             without). With exact=True it is read once for every layer, after a look at its first batch, so it
+             without). With exact=True it is read once for every layer, after its first batch has been read once, so it
              must give the same data each time (no random augmentation; the order may change)
     exact    which definition, see above
-    forward  (model, batch) -> anything, if the model is called in another way
+    forward  (model, batch) -> anything, for a model that is called in another way
 
-    Dropout and the like are in eval mode meanwhile. Training flags come back as they were; if anything raises,
-    so do the buffers. momentum and num_batches_tracked stay untouched. Works for any dtype of model and data.
+    Dropout and the like are in eval mode meanwhile. Training flags are put back afterwards and, if anything raises,
+    the buffers too. momentum and num_batches_tracked do not change. Works for any dtype of model and data.
 
     Raises InputError for no data, an iterator that can be read only once, values that are not finite, and
-    (exact only) a layer that runs several times in one pass, for which the definition says nothing.
+    (exact only) a layer that runs several times in one pass, for which the statistics are not defined.
 
     >>> data = [torch.randn(8, 3, generator=torch.manual_seed(0)) * 5 + 2 for _ in range(4)]
     >>> norm = calibrate_(nn.BatchNorm1d(3), data)
@@ -118,35 +120,26 @@ def calibrate_(
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    if not isinstance(batch, (tuple, list)):
-        return model(batch)
-    inputs = batch[:-1] if len(batch) > 1 else batch
-    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-        return model(**inputs[0])
-    return model(*inputs)
+    found = read_batch(batch, model, "if required")
+    return model(*found.args, **found.kwargs)
 
 
 @contextmanager
 def _restoring(model: nn.Module, layers: Mapping[nn.Module, str]) -> Iterator[None]:
     """Eval mode inside; training flags put back after, and the buffers too if something raised."""
-    flags = [(module, module.training) for module in model.modules()]
     buffers = [(b, b.clone()) for layer in layers for b in layer.buffers(recurse=False)]
     counters = [getattr(layer, "num_batches_tracked", None) for layer in layers]
     counts = [(counter, counter.clone()) for counter in counters if counter is not None]
-    model.eval()
     try:
-        yield
+        with evaluating(model):
+            yield
     except BaseException:
         for buffer, before in buffers:
             buffer.copy_(before)
         raise
     finally:
-        for module, flag in flags:
-            module.training = flag
         for buffer, before in counts:
-            buffer.copy_(before)  # batches seen in the one-pass form are none of training
+            buffer.copy_(before)  # batches seen in the one-pass form do not count as training
 
 
 def _execution_order(

@@ -1,14 +1,14 @@
-"""The normalizer-free residual block, and the bookkeeping of how far the variance has grown.
+"""The normalizer-free residual block, and the variance that each block is expected to get.
 
 Papers: Brock et al. 2021 (arXiv 2101.08692, arXiv 2102.06171). Reference code: DeepMind's nfnets, timm's nfnet.
 
     o = activation(h) / beta              beta: std of h. Divided after the activation, as both codes do and
     h' = shortcut + alpha * branch(o)     published weights need (the text has f(h / beta): other for GELU, SiLU)
 
-The shortcut is h itself, or, where stride or channels change, a 1x1 convolution of o, which starts the variance
-anew. Known deviation: 1/beta is not multiplied to o but put into the weights of the two convolutions that read
-it (`input_scale`), which changes nothing in the result and saves a pass over the largest tensors. So what leaves
-`act1` is activation(h), undivided.
+The shortcut is h itself, or, where stride or channels change, a 1x1 convolution of o, which resets the variance.
+Known deviation: 1/beta is not multiplied to o but put into the weights of the two convolutions that read it
+(`input_scale`), which does not change the result and saves a pass over the largest tensors. So the output of `act1`
+is activation(h), undivided.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .scaled_std import ScaledStdConv2d
 def expected_stds(depths: Sequence[int], alpha: float) -> list[list[float]]:
     """beta of every block, stage by stage: 1 at the start; sqrt(1 + j alpha^2) after j blocks of a stage.
 
-    A stage's first block still sees the std that the stage before has reached.
+    The input of a stage's first block still has the std that the stage before has reached.
 
     >>> [[round(1 / b, 6) for b in stage] for stage in expected_stds((1, 2, 6, 3), 0.2)][:2]
     [[1.0], [0.980581, 0.980581]]
@@ -45,7 +45,7 @@ class Shortcut(nn.Module):
     """The shortcut of a transition: (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)).
 
     pool: mean over s x s pixels (those inside the image), then a 1x1 convolution; otherwise a strided 1x1
-    convolution. Pooling averages away what neighbouring pixels do not share: the variance becomes
+    convolution. Pooling averages out what differs between neighbouring pixels: the variance becomes
     (1 + 3 rho) / 4 for s = 2 and a correlation of rho between neighbours, 1/4 for white noise.
     """
 

@@ -1,4 +1,4 @@
-"""LayerNorm, InstanceNorm, GroupNorm and the whole-layer norm, written to be read.
+"""LayerNorm, InstanceNorm, GroupNorm and the whole-layer norm, written as their formulas.
 
 All do the same thing to different sets of values: subtract the set's mean, divide by sqrt(variance + eps) with
 the biased variance, then apply a gain and a bias.
@@ -27,7 +27,7 @@ from .._base import InputError
 
 
 def wide(x: Tensor) -> Tensor:
-    """float16 and bfloat16 as float32: a mean over many values needs the digits."""
+    """float16 and bfloat16 as float32: a mean over many values needs the precision."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
@@ -48,16 +48,16 @@ def per_channel(parameter: Tensor, x: Tensor) -> Tensor:
 def check_channels(norm: str, x: Tensor, channels: int) -> None:
     if x.dim() < 2 or x.shape[1] != channels:
         raise InputError(
-            f"{norm}: the input has shape {tuple(x.shape)}; (N, {channels}, *) with channels on axis 1 is right"
+            f"{norm}: the input has shape {tuple(x.shape)}; expected (N, {channels}, *) with channels on axis 1"
         )
 
 
 def check_arguments(norm: str, eps: float, **sizes: int) -> None:
     for name, size in sizes.items():
         if not isinstance(size, int) or size < 1:
-            raise InputError(f"{norm}: {name} is {size!r}; a whole number of at least 1 is right")
+            raise InputError(f"{norm}: {name} is {size!r}; expected a whole number of at least 1")
     if not eps >= 0:
-        raise InputError(f"{norm}: eps is {eps}; a number of at least 0 is right")
+        raise InputError(f"{norm}: eps is {eps}; expected a number of at least 0")
 
 
 class _Norm(nn.Module):
@@ -69,6 +69,12 @@ class _Norm(nn.Module):
     def _parameters_of(self, shape: Sequence[int], affine: bool, bias: bool = True) -> None:
         self.register_parameter("weight", nn.Parameter(torch.ones(tuple(shape))) if affine else None)
         self.register_parameter("bias", nn.Parameter(torch.zeros(tuple(shape))) if affine and bias else None)
+
+    def _running_statistics(self, channels: int, kept: bool) -> None:
+        """The buffers of torch's norms, which InstanceNorm's has too, though it never counts batches."""
+        starts = {"running_mean": torch.zeros(channels), "running_var": torch.ones(channels)}
+        for name, start in {**starts, "num_batches_tracked": torch.tensor(0)}.items():
+            self.register_buffer(name, start if kept else None)
 
     def reset_parameters(self) -> None:
         """Gain 1 and bias 0."""
@@ -152,7 +158,7 @@ class WholeLayerNorm(_Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.dim() < 2:
-            raise InputError(f"WholeLayerNorm: the input has shape {tuple(x.shape)}; (N, *) is right")
+            raise InputError(f"WholeLayerNorm: the input has shape {tuple(x.shape)}; expected (N, *)")
         y, _, _ = standardize(wide(x), range(1, x.dim()), self.eps)
         return self._scaled(y, x.dtype, channels=False)
 
@@ -231,12 +237,7 @@ class InstanceNorm(_Norm):
         self.num_features, self.eps, self.momentum = num_features, eps, momentum
         self.track_running_stats = track_running_stats
         self._parameters_of((num_features,), affine)
-        for name, start in (
-            ("running_mean", torch.zeros(num_features)),
-            ("running_var", torch.ones(num_features)),
-            ("num_batches_tracked", torch.tensor(0)),  # torch's keeps it too, and never counts
-        ):
-            self.register_buffer(name, start if track_running_stats else None)
+        self._running_statistics(num_features, track_running_stats)
 
     @property
     def subtracts_mean(self) -> str | None:
@@ -253,7 +254,7 @@ class InstanceNorm(_Norm):
         if x.dim() < 3 or (self.training and positions == 1):
             raise InputError(
                 f"InstanceNorm: the input has shape {tuple(x.shape)}, one position per channel, whose variance is 0; "
-                "more than one is right"
+                "expected more than one"
             )
         y, mean, variance = standardize(wide(x), range(2, x.dim()), self.eps)
         if self.training and self.running_mean is not None and self.running_var is not None:

@@ -32,7 +32,10 @@ def same_padding(
     """
     pads: list[Any] = []
     for size, k, s, d in zip(reversed(sizes), reversed(kernel), reversed(stride), reversed(dilation)):
-        total = torch.sym_max((-(-size // s) - 1) * s + (k - 1) * d + 1 - size, 0)
+        needed = (-(-size // s) - 1) * s + (k - 1) * d + 1 - size
+        total = (
+            max(needed, 0) if isinstance(needed, int) else torch.sym_max(needed, 0)
+        )  # torch 2.6 exports only max
         pads += [total // 2, total - total // 2]
     return pads
 
@@ -52,7 +55,25 @@ def resolve_padding(
         return tuple((s - 1 + d * (k - 1)) // 2 for k, s, d in zip(kernel, stride, dilation)), False
     if padding == "valid":
         return (0,) * len(kernel), False
-    raise InputError(f"{layer}: padding is {padding!r}; a number, 'symmetric', 'same' or 'valid' is right")
+    raise InputError(f"{layer}: padding is {padding!r}; expected a number, 'symmetric', 'same' or 'valid'")
+
+
+def set_padding(layer: nn.Module, padding: Padding) -> None:
+    """Makes a torch convolution that was built without padding pad as this says; InputError as resolve_padding.
+
+    `layer.same` says whether its forward pass must take `padded(layer, input)`.
+    """
+    conv: Any = layer
+    conv.padding, conv.same = resolve_padding(
+        type(layer).__name__, padding, conv.kernel_size, conv.stride, conv.dilation
+    )
+    conv._reversed_padding_repeated_twice = [p for p in reversed(conv.padding) for _ in range(2)]
+
+
+def padded(layer: nn.Module, input: Tensor) -> Tensor:
+    """The input of a convolution with "same" padding, padded for the input's size."""
+    conv: Any = layer
+    return F.pad(input, same_padding(input.shape[2:], conv.kernel_size, conv.stride, conv.dilation))
 
 
 class Conv2dSame(nn.Conv2d):
@@ -88,12 +109,11 @@ class Conv2dSame(nn.Conv2d):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        pads = same_padding(input.shape[2:], self.kernel_size, self.stride, self.dilation)
-        return super().forward(F.pad(input, pads))
+        return super().forward(padded(self, input))
 
 
 class MaxPool2dSame(nn.Module):
-    """Max-pooling with "same" padding; the padding never wins.
+    """Max-pooling with "same" padding; the padding is never the maximum.
 
     >>> MaxPool2dSame(3, 2)(-torch.ones(1, 1, 5, 6)).unique()
     tensor([-1.])

@@ -1,4 +1,4 @@
-"""Scaled weight standardization on a layer that exists already, and off again with the weights folded in."""
+"""Scaled weight standardization added to an existing layer, and removed again with the weights folded in."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from .._base import InputError
 from .activations import gamma_of
+from .fan_in import fan_in
 from .scaled_std import EpsMode, check_standardization, standardized
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -53,7 +54,8 @@ def scaled_std_(
     stay as `parametrizations.weight.original`, the gain is `parametrizations.weight.0.gain`. Optimizers have to be
     made afterwards. Returns the layer.
 
-    Raises InputError for other modules, for one that has it already, and where each output sees one weight.
+    Raises InputError for other modules, for a layer that has it already, and where each output depends on one weight
+    only.
 
     >>> layer = scaled_std_(nn.Linear(16, 4), gamma="relu")
     >>> layer.weight.norm(dim=1).round(decimals=3)
@@ -64,17 +66,16 @@ def scaled_std_(
     kind = type(layer).__name__
     if not isinstance(layer, (*_CONVS, *_TRANSPOSED, nn.Linear)):
         raise InputError(
-            f"scaled_std_: a {kind} has no weight with rows; a convolution or linear layer is right"
+            f"scaled_std_: a {kind} has no weight with rows; expected a convolution or linear layer"
         )
     if _is_standardized(layer):
         raise InputError(
-            f"scaled_std_: this {kind} is standardized already; remove_scaled_std_(layer) takes it off"
+            f"scaled_std_: this {kind} is standardized already; remove_scaled_std_(layer) removes that"
         )
     weight: Any = layer.weight
     groups = layer.groups if isinstance(layer, _TRANSPOSED) else 0
-    fan_in = weight[0].numel() if not groups else len(weight) // groups * weight[0, 0].numel()
     units = len(weight) if not groups else weight.shape[1] * groups
-    eps = check_standardization(kind, fan_in, eps_mode, eps)
+    eps = check_standardization(kind, fan_in(layer, weight), eps_mode, eps)
     scale = gamma_of(gamma) if isinstance(gamma, str) else float(gamma)
     if isinstance(layer, _TRANSPOSED):
         scale *= math.prod(layer.stride) ** 0.5
@@ -87,7 +88,7 @@ def scaled_std_(
 
 
 def remove_scaled_std_(layer: nn.Module, fold: bool = True) -> nn.Module:
-    """Takes it off: the standardized weight becomes the weight, or with fold=False the original one does.
+    """Removes the parametrization: the standardized weight becomes the weight, or with fold=False the original one.
 
     Raises InputError if the layer is not standardized. Returns the layer.
     """

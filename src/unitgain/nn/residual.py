@@ -1,4 +1,4 @@
-"""What residual branches end in: a learnable scalar, and layers dropped at random."""
+"""Ends of residual branches: a learnable scalar, and branches dropped at random."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class SkipInit(nn.Module):
 
 
 class StochasticDepth(nn.Module):
-    """Drops whole examples of a residual branch in training: (B, *) in and out, each example by its own draw.
+    """Drops whole examples of a residual branch in training: (B, *) in and out, drawn for each example by itself.
 
     rate     probability of dropping, in [0, 1)
     rescale  divide what is kept by 1 - rate, so that the mean stays (timm); DeepMind's code does not
@@ -46,7 +46,7 @@ class StochasticDepth(nn.Module):
     def __init__(self, rate: float, rescale: bool = True):
         super().__init__()
         if not 0 <= rate < 1:
-            raise InputError(f"StochasticDepth: rate is {rate}; a probability below 1 is right")
+            raise InputError(f"StochasticDepth: rate is {rate}; expected a probability below 1")
         self.rate, self.rescale = rate, rescale
 
     def forward(self, x: Tensor) -> Tensor:

@@ -5,10 +5,10 @@ Paper: Brock, De and Smith 2021 (arXiv 2101.08692). Reference code: DeepMind's n
     W'_o = gain_o * gamma * input_scale / sqrt(N) * (W_o - mean_o) / std_o
 
 Row o is what feeds one output channel; N is its number of weights, C_in/groups times the kernel's; mean and the
-biased standard deviation are over these N. So every row sums to 0, which takes away the mean that a ReLU leaves,
+biased standard deviation are over these N. So every row sums to 0, which removes the mean that a ReLU adds,
 and has norm |gain_o| gamma: inputs of variance v that do not correlate give outputs of variance (gain_o gamma)^2 v.
 
-std is kept from zero in one of two ways, which published weights do not forgive mixing up:
+std is kept above zero in one of two ways; published weights need the one that they were trained with:
 
     "clamp"     sqrt(max(N var, eps) / N), eps 1e-4   DeepMind's; norms are exact until N var < eps
     "additive"  sqrt(var + eps), eps 1e-5             timm's; shrinks rows as the weights get smaller: 1% for
@@ -19,7 +19,7 @@ and cast last. What is left in pure bfloat16 is the rounding of the result, 0.4%
 are zero to about 1e-2 and not to 1e-7.
 
 A transposed convolution of stride s gives each output only one in s^d taps; rows are scaled for that, and the
-output variance is right on average over positions. Known deviation from torch: default weights are N(0, 1/N).
+output variance is as stated on average over positions. Known deviation from torch: default weights are N(0, 1/N).
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from .activations import gamma_of
-from .padding import Conv2dSame, Padding, resolve_padding, same_padding
+from .fan_in import fan_in
+from .padding import Conv2dSame, Padding, padded, set_padding
 from .standardize_rows import standardize_rows
 
 EpsMode = Literal["clamp", "additive"]
@@ -48,10 +49,10 @@ def check_standardization(layer: str, fan_in: int, eps_mode: str, eps: float | N
             "here (a 1x1 depthwise convolution is a scale per channel)"
         )
     if eps_mode not in DEFAULT_EPS:
-        raise InputError(f"{layer}: eps_mode is {eps_mode!r}; 'clamp' or 'additive' is right")
+        raise InputError(f"{layer}: eps_mode is {eps_mode!r}; expected 'clamp' or 'additive'")
     eps = DEFAULT_EPS[eps_mode] if eps is None else eps
     if not eps >= 0:
-        raise InputError(f"{layer}: eps is {eps}; a number of at least 0 is right")
+        raise InputError(f"{layer}: eps is {eps}; expected a number of at least 0")
     return eps
 
 
@@ -100,7 +101,7 @@ class ScaledStd(nn.Module):
     """What the layers below share: gain, gamma, input_scale, eps and the standardized weight.
 
     gain          learnable, one per output channel, shape (O, 1, ...); None if the layer was built without
-    gamma         constant factor on the weight, for the activation in front of the layer
+    gamma         constant factor on the weight, for the activation before the layer
     input_scale   constant by which the input would have to be multiplied, put into the weight where it is free
     """
 
@@ -118,7 +119,7 @@ class ScaledStd(nn.Module):
         self.eps_mode = eps_mode
         self.input_scale = input_scale
         self.gain_init = gain
-        self.fan_in = self._fan_in()
+        self.fan_in = fan_in(self, self.weight)
         self.eps = check_standardization(type(self).__name__, self.fan_in, eps_mode, eps)
         shape = (self._units(), *[1] * (self.weight.dim() - 1))
         like = {"device": self.weight.device, "dtype": self.weight.dtype}
@@ -127,16 +128,13 @@ class ScaledStd(nn.Module):
         )
         self.reset_parameters()
 
-    def _fan_in(self) -> int:
-        return self.weight[0].numel()
-
     def _units(self) -> int:
         return len(self.weight)
 
     def reset_parameters(self) -> None:
         """weight N(0, 1/N), bias 0, gain as given."""
         if not hasattr(self, "fan_in"):
-            return  # torch's constructor asks too early
+            return  # torch's constructor calls this too early
         with torch.no_grad():
             nn.init.normal_(self.weight, std=self.fan_in**-0.5)
             if self.bias is not None:
@@ -186,6 +184,8 @@ class ScaledStd(nn.Module):
 
 
 class _ScaledStdConv(ScaledStd):
+    same: bool
+
     def __init__(
         self,
         in_channels: int,
@@ -207,19 +207,13 @@ class _ScaledStdConv(ScaledStd):
         super().__init__(  # pyright: ignore[reportCallIssue]: torch's constructor comes next in line
             in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, **options
         )
-        layer: Any = self
-        layer.padding, self.same = resolve_padding(
-            type(self).__name__, padding, layer.kernel_size, layer.stride, layer.dilation
-        )
-        layer._reversed_padding_repeated_twice = [p for p in reversed(layer.padding) for _ in range(2)]
+        set_padding(self, padding)
         self._scaled_std(gamma, eps, eps_mode, gain, input_scale)
 
     def forward(self, input: Tensor) -> Tensor:
         layer: Any = self
         if self.same:
-            input = F.pad(
-                input, same_padding(input.shape[2:], layer.kernel_size, layer.stride, layer.dilation)
-            )
+            input = padded(self, input)
         return layer._conv_forward(input, self.standardized_weight(), self.bias)
 
     def folded(self) -> nn.Module:
@@ -246,11 +240,11 @@ class ScaledStdConv2d(_ScaledStdConv, nn.Conv2d):
     """A convolution with scaled weight standardization: (B, C, H, W) -> (B, O, H', W').
 
     padding      as torch, or "symmetric", "same" (TensorFlow's) or "valid"
-    gamma        a number, or an activation's name whose gain undoes the variance it takes: "relu"
+    gamma        a number, or the name of the activation before the layer, whose gain is taken: "relu"
     eps, eps_mode   see above; eps None is 1e-4 for "clamp" and 1e-5 for "additive"
     gain         where the learnable gains start; None for no gains
     input_scale  a constant for the input, put into the weight
-    all others as torch.nn.Conv2d, whose place it can take
+    all others as torch.nn.Conv2d, which it can replace
 
     >>> layer = ScaledStdConv2d(16, 32, 3, padding="same", gamma="relu")
     >>> x = torch.relu(torch.randn(8, 16, 32, 32, generator=torch.manual_seed(0)))
@@ -301,9 +295,6 @@ class _ScaledStdConvTranspose(ScaledStd):
         )
         self.transposed_groups = groups
         self._scaled_std(gamma, eps, eps_mode, gain, input_scale)
-
-    def _fan_in(self) -> int:
-        return len(self.weight) // self.transposed_groups * self.weight[0, 0].numel()
 
     def _units(self) -> int:
         return self.weight.shape[1] * self.transposed_groups

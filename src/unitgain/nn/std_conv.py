@@ -5,22 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .._base import InputError
-from .padding import Padding, resolve_padding, same_padding
+from .padding import Padding, padded, set_padding
 
 
 class StdConv2d(nn.Conv2d):
     """A convolution with weight (W - mean) / (std + eps) per output channel: (B, C, H, W) -> (B, O, H', W').
 
     Mean and biased std over C/groups x kernel weights, in float32 for half-precision weights. No gain and no
-    division by sqrt(fan_in): a GroupNorm or BatchNorm is meant to follow. padding as in ScaledStdConv2d, others
+    division by sqrt(fan_in): a GroupNorm or BatchNorm has to follow. padding as in ScaledStdConv2d, others
     as torch.nn.Conv2d; no bias by default.
 
     eps is outside the root, as in the paper (timm adds 1e-6 to the variance). The gradient is finite for constant
-    rows, which taking the root of a variance is not.
+    rows, unlike that of the root of a variance.
 
     Source: Qiao et al. 2019 (arXiv 1903.10520).
 
@@ -29,6 +28,8 @@ class StdConv2d(nn.Conv2d):
     >>> w.std((1, 2, 3), correction=0).round(decimals=3)
     tensor([1., 1., 1., 1.], grad_fn=<RoundBackward1>)
     """
+
+    same: bool
 
     def __init__(
         self,
@@ -47,14 +48,12 @@ class StdConv2d(nn.Conv2d):
         super().__init__(in_channels, out_channels, kernel_size, stride, 0, dilation, groups, bias, **options)
         if self.weight[0].numel() < 2:
             raise InputError(
-                "StdConv2d: each output sees a single weight, and one number minus its mean is 0"
+                "StdConv2d: each output depends on a single weight, and one number minus its mean is 0"
             )
         if not eps >= 0:
-            raise InputError(f"StdConv2d: eps is {eps}; a number of at least 0 is right")
+            raise InputError(f"StdConv2d: eps is {eps}; expected a number of at least 0")
         self.eps = eps
-        sizes, self.same = resolve_padding("StdConv2d", padding, self.kernel_size, self.stride, self.dilation)
-        self.padding = (sizes[0], sizes[1])
-        self._reversed_padding_repeated_twice = [p for p in reversed(sizes) for _ in range(2)]
+        set_padding(self, padding)
 
     def standardized_weight(self) -> Tensor:
         """The weight that the layer works with."""
@@ -66,5 +65,5 @@ class StdConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if self.same:
-            input = F.pad(input, same_padding(input.shape[2:], self.kernel_size, self.stride, self.dilation))
+            input = padded(self, input)
         return self._conv_forward(input, self.standardized_weight(), self.bias)

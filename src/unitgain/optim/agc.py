@@ -1,15 +1,15 @@
-"""Adaptive gradient clipping: a unit's gradient may not be large against the unit's own weights.
+"""Adaptive gradient clipping: a unit's gradient may not be large compared with the unit's own weights.
 
     g <- g * c max(|w|, eps) / max(|g|, 1e-6)    where |g| > c max(|w|, eps)
 
 for every unit (row of a matrix, filter of a convolution; see `units`), with w its weights and g their gradient.
 Brock, De, Smith and Simonyan, "High-Performance Large-Scale Image Recognition Without Normalization" (2021). Units
 are those of the authors' JAX code, restated for torch's (output, input, ...) layouts; c = 0.01 suits batches of 1024
-to 4096, smaller batches bear larger values. Only the weight of the classifier is left alone; gains, biases and skip
-gains are clipped.
+to 4096; smaller batches can take larger values. Only the weight of the classifier is not clipped; gains, biases and
+skip gains are.
 
-Beside it, torch has `torch.nn.utils.clip_grad_norm_` (one norm for all parameters) and `clip_grad_value_` (each
-number by itself).
+torch has two other kinds of clipping: `torch.nn.utils.clip_grad_norm_` (one norm for all parameters) and
+`clip_grad_value_` (each number by itself).
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, RecordError
 from .classifier import Finder, named_by, unit_axes
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
+from .unwrap import unwrapped
 
 GAINS = ("vector", "channel")
 _SMALLEST = 1e-6  # of a gradient's norm that is divided by
@@ -42,16 +43,17 @@ def agc_(
 ) -> Tensor:
     """Clips the gradients of parameters unit by unit, in place; returns how many units were clipped (0-dim).
 
-    parameters  tensors, or groups like an optimizer's ({"params": [...], "clipping": 0.02}; clipping None leaves
-                a group alone). Pass all but the classifier's weight, or use `AGC`, which finds it
+    parameters  tensors, or groups like an optimizer's ({"params": [...], "clipping": 0.02}; clipping None: the
+                group is not clipped). Pass all but the classifier's weight, or use `AGC`, which finds it
     clipping    c above: the largest |g| / |w| of a unit
-    eps         the least |w| that counts, so that zero-initialized units can leave zero
+    eps         lower bound of |w|, so that zero-initialized units can leave zero
     gains       "vector": a gain of shape (O, 1, 1, 1) is one unit (DeepMind's); "channel": O units (timm's)
     grad_scale  what gradients are multiplied by at the moment: `scaler.get_scale()` before `scaler.unscale_`, else 1
 
-    The unit axis is 0; `AGC` knows better for transposed convolutions. Parameters without gradient are skipped. Sparse
-    gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism: every rank must
-    call) work. Flat parameters of FSDP1 have lost their units. A gradient that is NaN or infinite stays so.
+    The unit axis is 0; `AGC` takes the right one for transposed convolutions, too. Parameters without gradient are
+    skipped. Sparse gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism:
+    every rank must call) work. Flat parameters of FSDP1 do not: their units cannot be recovered. A gradient that is
+    NaN or infinite stays so.
 
     Raises InputError for clipping or eps that are not above 0, and for sparse gradients of anything but rows.
 
@@ -73,7 +75,7 @@ def agc_(
 
 @dataclass
 class _Entry:
-    """A parameter that is due, and how its units lie."""
+    """A parameter with a gradient, and where its units lie."""
 
     parameter: Tensor
     layout: Layout
@@ -91,7 +93,7 @@ def _with_factors(parameters: Any, clipping: float | None) -> Iterable[tuple[Ten
             yield item, _above_zero("clipping", clipping)
         else:
             raise InputError(
-                f"agc_(parameters=...): a {type(item).__name__}; tensors or groups of them are right"
+                f"agc_(parameters=...): a {type(item).__name__}; expected tensors or groups of them"
             )
 
 
@@ -99,13 +101,13 @@ def _above_zero(name: str, value: Any) -> Any:
     if value is None and name == "clipping":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise InputError(f"agc: {name}={value!r}; a number above 0 is right, like 0.01")
+        raise InputError(f"agc: {name}={value!r}; expected a number above 0, like 0.01")
     return value
 
 
 def _known(gains: str) -> str:
     if gains not in GAINS:
-        raise InputError(f"agc: gains={gains!r}; 'vector' or 'channel' is right")
+        raise InputError(f"agc: gains={gains!r}; expected 'vector' or 'channel'")
     return gains
 
 
@@ -155,7 +157,7 @@ def _clip_dense(entries: Sequence[_Entry], eps: float, grad_scale: float | Tenso
     scale = torch.where(clipped, limit / norm_g.clamp(min=_SMALLEST * grad_scale), 1.0)
     masks, scales = list(clipped.split(sizes)), scale.split(sizes)
     locals_ = [_local(entry.parameter.grad) for entry in entries]
-    if norm_g.device.type != "cpu":  # to know which ones need it would mean to wait
+    if norm_g.device.type != "cpu":  # finding out which ones need it would mean waiting for the device
         for entry, gradient, s in zip(entries, locals_, scales):
             if gradient.numel():
                 scale_(gradient, entry.layout, s)
@@ -203,7 +205,7 @@ def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tenso
         or entry.layout.axis not in (0, None)
     ):
         raise InputError(
-            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient whose units cannot be told; only "
+            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient without separate units; only "
             "row-sparse ones, as of nn.Embedding(..., sparse=True), are supported"
         )
     gradient = p.grad = gradient.coalesce()
@@ -226,18 +228,19 @@ def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tenso
 
 
 class AGC:
-    """Clips before every step of an optimizer from now on: there is nothing to call in the loop.
+    """Clips before every step of an optimizer from now on, without any call in the loop.
 
         agc = ug.optim.AGC(optimizer, model, clipping=0.01)
         with ug.optim.AGC(optimizer, model, probe=probe): ...      # taken off at the end
 
-    optimizer  any torch optimizer; it stays the caller's own, with its schedulers, scaler and state_dict.
-               A group's key "clipping" overrides the factor; None there leaves the group alone
-    model      tells what parameters are called, which weight is the classifier's, and the unit axis of transposed
+    optimizer  any torch optimizer, also in a wrapper (accelerate's); it stays the caller's own, with its schedulers,
+               scaler and state_dict. A group's key "clipping" overrides the factor; None there: the group is not
+               clipped
+    model      gives the parameters' names, the weight of the classifier, and the unit axis of transposed
                layers
     exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
                of parameter or module names, modules, parameters; () excludes nothing
-    probe      a Probe (or whatever has `step`, `every`, `log` and `record`): gets the share of clipped units at its
+    probe      a Probe (or any object with `step`, `every`, `log` and `record`): gets the share of clipped units at its
                sampled steps, in all ("agc") and by parameter ("agc/NAME"), and every unit's count, for `plots.agc`
     clipping, eps, gains as for `agc_`.
 
@@ -266,10 +269,9 @@ class AGC:
         exclude: Any = "auto",
         probe: Any = None,
     ):
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise InputError(f"AGC(optimizer=...): a {type(optimizer).__name__}; a torch optimizer is right")
+        optimizer = unwrapped(optimizer, "AGC(optimizer=...)")
         if not isinstance(model, nn.Module):
-            raise InputError(f"AGC(model=...): a {type(model).__name__}; an nn.Module is right")
+            raise InputError(f"AGC(model=...): a {type(model).__name__}; expected an nn.Module")
         self.optimizer, self.clipping, self.eps = optimizer, clipping, eps
         self.gains = _known(gains)
         _above_zero("clipping", clipping)
@@ -286,7 +288,7 @@ class AGC:
         self._probe = probe
         self._logged = 0
         self._handle = optimizer.register_step_pre_hook(self._before_step)
-        # first of all: what a Probe, hooked before, measures is what the optimizer sees
+        # first of all: what a Probe, hooked before, measures is what the optimizer gets
         cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(
             self._handle.id, last=False
         )
@@ -307,7 +309,7 @@ class AGC:
 
     @property
     def excluded(self) -> list[str]:
-        """Names of the parameters that are left alone. With exclude="auto" known after the first forward pass."""
+        """Names of the parameters that are not clipped. With exclude="auto" known after the first forward pass."""
         return [self._name(p) for p in self._left_alone()]
 
     def rates(self) -> dict[str, Tensor]:
@@ -382,7 +384,7 @@ class AGC:
             return
         probe.log(**self.metrics())
         self._logged += 1
-        if self._logged & (self._logged - 1) == 0:  # at 1, 2, 4, 8, ...: a killed run keeps most of them
+        if self._logged & (self._logged - 1) == 0:  # at 1, 2, 4, 8, ...: a killed run has most of the counts
             self._write_counts()
 
     def _write_counts(self) -> None:
@@ -396,5 +398,8 @@ class AGC:
             "parameters": parameters,
         }
         record = self._probe.record
-        record.set_meta("agc", what)
-        record.commit()
+        try:
+            record.set_meta("agc", what)
+            record.commit()
+        except RecordError:  # the Probe warns of it; clipping continues
+            self._probe = None

@@ -1,4 +1,4 @@
-"""What the optimizers share: which parameters are due, how an update is applied, what is refused."""
+"""What the optimizers share: which parameters are updated, how an update is applied, what is refused."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Optimizer(torch.optim.Optimizer):
         """Raises InputError for a hyperparameter that cannot be right; subclasses add theirs."""
         name, lr = type(self).__name__, group["lr"]
         if isinstance(lr, Tensor) and lr.numel() != 1:
-            raise InputError(f"{name}(lr=...): a tensor of shape {tuple(lr.shape)}; one number is right")
+            raise InputError(f"{name}(lr=...): a tensor of shape {tuple(lr.shape)}; expected one number")
         self._check_number(group, "lr", lambda v: v >= 0, "at least 0")
         self._check_number(group, "weight_decay", lambda v: v >= 0, "at least 0")
 
     def _check_number(self, group: dict[str, Any], key: str, right: Callable[[Any], Any], words: str) -> None:
         value = group[key]
         if isinstance(value, bool) or not isinstance(value, (int, float, Tensor)) or not bool(right(value)):
-            raise InputError(f"{type(self).__name__}({key}={value!r}): a number {words} is right")
+            raise InputError(f"{type(self).__name__}({key}={value!r}): expected a number {words}")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:  # type: ignore[override]
@@ -91,7 +91,8 @@ class Optimizer(torch.optim.Optimizer):
 
 
 def subtract(params: list[Tensor], lr: float | Tensor, direction: Sequence[Tensor]) -> None:
-    """params -= lr * direction. A learning rate in a tensor stays there: nothing waits for the accelerator."""
+    """params -= lr * direction. A learning rate in a tensor is not read on the host, so nothing waits for the
+    accelerator."""
     if isinstance(lr, Tensor):
         torch._foreach_sub_(params, torch._foreach_mul(list(direction), _on(lr, params)))
     else:

@@ -1,7 +1,7 @@
 """Finds a model's output layer by what it does, and the axis of the outputs of its weights.
 
-The output layer is the weighted layer whose output is what the model returns, but for views and an elementwise
-function at the end (log_softmax, sigmoid). Names and positions say little about it: a model may register its head
+The output layer is the weighted layer whose output the model returns, perhaps after views and an elementwise
+function (log_softmax, sigmoid). Names and positions do not identify it: a model may register its head
 first, or have none (timm's num_classes=0). In this order:
 
 1. the model says so: `get_classifier()` (timm; Identity means that there is none), `get_output_embeddings()`
@@ -25,7 +25,7 @@ from .._base import InputError
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
-    """A module's own parameters that are matrices or filters; those under a parametrization are its own too."""
+    """A module's own parameters that are matrices or filters, including those under a parametrization."""
     own = list(module.parameters(recurse=False))
     parametrized = getattr(module, "parametrizations", None)
     if isinstance(parametrized, nn.Module):
@@ -62,7 +62,7 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
             matches += [p for m in inside for p in m.parameters()]
         else:
             raise InputError(
-                f"AGC(exclude=...): a {type(item).__name__}; names, patterns, modules or parameters are right"
+                f"AGC(exclude=...): a {type(item).__name__}; expected names, patterns, modules or parameters"
             )
         if not matches:
             what = (

@@ -29,18 +29,18 @@ def param_groups(
     none).
 
     model         its trainable parameters are taken, each once
-    embeddings    whether embedding tables are decayed; language models often do not
-    no_decay      further patterns of parameter names to leave undecayed: ("pos_embed", "*.rel_pos*")
+    embeddings    whether embedding tables are decayed; in language models they often are not
+    no_decay      patterns of names of further parameters without decay: ("pos_embed", "*.rel_pos*")
     options       for both groups: lr, clipping, ...
 
-    An empty group is left out. Raises InputError for a pattern that matches no parameter, or a negative weight decay.
+    An empty group is omitted. Raises InputError for a pattern that matches no parameter, or a negative weight decay.
 
     >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2))
     >>> [(g["weight_decay"], g["param_names"]) for g in param_groups(model, 2e-5)]
     [(2e-05, ['0.weight', '3.weight']), (0.0, ['0.bias', '1.weight', '1.bias', '3.bias'])]
     """
     if isinstance(weight_decay, bool) or not isinstance(weight_decay, (int, float)) or not weight_decay >= 0:
-        raise InputError(f"param_groups(weight_decay={weight_decay!r}): a number of at least 0 is right")
+        raise InputError(f"param_groups(weight_decay={weight_decay!r}): expected a number of at least 0")
     patterns = [no_decay] if isinstance(no_decay, str) else list(no_decay)
     named = list(model.named_parameters())
     for pattern in patterns:
@@ -55,7 +55,7 @@ def param_groups(
     norms = {p for m in model.modules() if _is_norm(m) for p in m.parameters(recurse=False)}
     layers = {_weight_of(m) for m in model.modules() if isinstance(m, (nn.Linear, _ConvNd))}
     declared = getattr(model, "no_weight_decay", None)
-    spared = set(cast("Iterable[str]", declared())) if callable(declared) else set()
+    exempt = set(cast("Iterable[str]", declared())) if callable(declared) else set()
     decayed: dict[str, Tensor] = {}
     plain: dict[str, Tensor] = {}
     for name, p in named:
@@ -64,7 +64,7 @@ def param_groups(
         weight = (
             (sum(size > 1 for size in p.shape) > 1 or p in layers)
             and p not in norms
-            and name not in spared
+            and name not in exempt
             and not name.rpartition(".")[2].endswith("bias")
             and (embeddings or p not in tables)
             and not any(fnmatchcase(name, pattern) for pattern in patterns)

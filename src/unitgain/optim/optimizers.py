@@ -1,10 +1,10 @@
-"""SGD, Momentum, RMSProp and Adam, each as its formula, with the conventions of a course rather than torch's.
+"""SGD, Momentum, RMSProp and Adam, each written as its formula, in a course's conventions instead of torch's.
 
 w is a parameter, g its gradient, lr the learning rate, wd the weight decay. All four decay the weights directly
 (w <- w - lr wd w) before the update, like AdamW: the gradient's averages never see the decay. Formulas after
-fast.ai's course "From Deep Learning Foundations to Stable Diffusion"; Adam is Kingma and Ba's (2014) but for the
-place of eps, decoupled decay is Loshchilov and Hutter's (2017). Each docstring says what torch does otherwise, so
-that a learning rate can be carried over.
+fast.ai's course "From Deep Learning Foundations to Stable Diffusion"; Adam is that of Kingma and Ba (2014) but for the
+place of eps, decoupled decay is Loshchilov and Hutter's (2017). Each docstring says what torch does differently, so
+that a learning rate can be converted.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class RMSProp(Optimizer):
     >>> optimizer = RMSProp([w], lr=0.25, eps=1e-12)
     >>> (w * torch.tensor([1.0, 1000.0])).sum().backward()
     >>> optimizer.step()
-    >>> w.tolist()  # the first step is lr, whatever the scale of the gradient
+    >>> w.tolist()  # the first step is lr, at any scale of the gradient
     [0.75, 0.75]
     """
 
@@ -143,7 +143,7 @@ class Adam(Optimizer):
     w <- w - lr wd w - lr a' / sqrt(s' + eps),    a' = a / (1 - b1^t), s' = s / (1 - b2^t) at step t = 1, 2, ...
 
     torch.optim.Adam and AdamW have eps outside the root, sqrt(s') + eps, and b2 = 0.999. Inside it acts like the root
-    of itself outside: 1e-5 damps gradients below about 3e-3, where torch's 1e-8 damps nothing that matters. Weight
+    of itself outside: 1e-5 damps gradients below about 3e-3, while torch's 1e-8 damps only gradients below 1e-8. Weight
     decay is AdamW's (torch.optim.Adam adds it to the gradient).
 
     betas  (b1, b2), each in 0 <= b < 1
@@ -175,7 +175,7 @@ class Adam(Optimizer):
         super()._check(group)
         betas = group["betas"]
         if not isinstance(betas, (tuple, list)) or len(betas) != 2 or not all(map(_is_share, betas)):
-            raise InputError(f"Adam(betas={betas!r}): a pair of numbers in 0 <= b < 1 is right")
+            raise InputError(f"Adam(betas={betas!r}): expected a pair of numbers in 0 <= b < 1")
         self._check_number(group, "eps", lambda v: v > 0, "above 0")
 
     def _move(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import stats
-from . import modules
+from ..graph import role_of
+from ..record import ModelFacts, OptimizerFacts, ParameterCount
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Parameter:
     def role(self) -> str:
         """weight, bias, gain (a norm's scale), embedding or other."""
         last = self.name.rpartition(".")[2]
-        kind = modules.role(self.owner)
+        kind = role_of(self.owner)
         if "bias" in last:
             return "bias"
         if kind == "embedding":
@@ -68,10 +68,10 @@ def list_parameters(model: nn.Module) -> list[Parameter]:
 class Updates:
     """Takes (a sample of) each parameter before the optimizer's step and measures the change after it.
 
-    size  values taken of each parameter; None takes all
+    size  values taken of each parameter
     """
 
-    def __init__(self, size: int | None):
+    def __init__(self, size: int):
         self._size = size
         self._before: dict[str, Tensor] = {}
 
@@ -90,7 +90,7 @@ class Updates:
         }
 
     def _values(self, p: Parameter) -> Tensor:
-        return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
+        return stats.take_sample(p.tensor, self._size)
 
 
 def gradient_norms(named: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
@@ -120,19 +120,19 @@ def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tenso
     return gradient if scale is None else gradient / scale
 
 
-def optimizer_facts(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """{name, lr}: the learning rates of all groups, as they are now."""
-    rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
-    return {"name": type(optimizer).__name__, "lr": rates}
+def optimizer_facts(optimizer: torch.optim.Optimizer) -> OptimizerFacts:
+    """The learning rates of all groups are those of now."""
+    rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
+    return OptimizerFacts(type(optimizer).__name__, rates)
 
 
-def model_facts(model: nn.Module) -> dict[str, Any]:
+def model_facts(model: nn.Module) -> ModelFacts:
     parameters = list(model.parameters())
-    return {
-        "class": type(model).__name__,
-        "parameters": {
-            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
-            "all": sum(p.numel() for p in parameters),
-        },
-        "modules": sum(1 for _ in model.modules()),
-    }
+    return ModelFacts(
+        type(model).__name__,
+        ParameterCount(
+            trainable=sum(p.numel() for p in parameters if p.requires_grad),
+            all=sum(p.numel() for p in parameters),
+        ),
+        modules=sum(1 for _ in model.modules()),
+    )

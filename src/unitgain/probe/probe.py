@@ -12,22 +12,25 @@ import contextlib
 import functools
 import os
 import platform
-import sqlite3
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._base import InputError
+from .._base import InputError, RecordError
+from .._run import Run, run_of
 from .._version import __version__
+from ..graph import Graph, in_backward
 from ..record import Record
-from .forward import Forward, in_backward
-from .options import SIGNALS, Options, check_every, check_model, check_optimizer, check_signals
+from .failing import never_raises, reason
+from .forward import Forward
+from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
-from .ranks import merge_over_ranks
+from .ranks import merge_over_ranks, record_of_rank
 from .step import Step
 from .weights import Weights
 from .writer import StepWriter
@@ -43,10 +46,12 @@ class Probe:
         probe.record.frame("activation")
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
-    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. Without one,
-               every forward pass with gradients enabled is a step, and updates are not measured
+    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. In a wrapper
+               (accelerate's) the optimizer inside is watched. Without one, every forward pass with gradients enabled
+               is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
-    to         path of a new SQLite record, or an open one; None keeps it in a temporary one
+    to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
+               (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
     signals    which kinds to measure, out of SIGNALS
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
@@ -56,7 +61,7 @@ class Probe:
                least 2; other ones at each sampled step); of every gradient, parameter and update, 1,024 values
                whatever the number. Each site's cosine, and the histograms of parameters, their gradients and
                updates, then come at the first sampled step and at every 8th one; spread not at all. None measures
-               everything, at every sampled step
+               everything, at every sampled step, but of each update at most 65,536 values
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
@@ -65,7 +70,7 @@ class Probe:
     strict     raise errors inside the Probe instead of warning and going on without it
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
-    the Probe does not stop training: it warns and stops measuring.
+    the Probe, or of its record (a full disk, a locked file), does not stop training: it warns and stops measuring.
 
     Raises InputError for arguments that cannot be right: a file that exists, an optimizer of another model.
 
@@ -104,8 +109,13 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
-        self._record = to if isinstance(to, Record) else Record(to, overwrite=overwrite)
+        self._record = (
+            to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite, merge=merge_ranks)
+        )
         self._merge_ranks = merge_ranks
+        self._unwritable = False  # the record failed: nothing is written any more
+        self._warned = False  # of having given up
+        self._refused: set[str] = set()  # metrics that were not numbers
         self.step = 0
         self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, thrifty=limit is not None)
@@ -113,8 +123,11 @@ class Probe:
 
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._started = False
+        self._run: Run | None = None  # which it was started in
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
+        self._inside = False  # in a pass of `one_pass`
+        self._idle = False  # nothing is measured
         self._last_pass: int | None = None  # the step in which the last one began
         always = self.optimizer is None
         self._forward = Forward(self.model, options, self._guard, self._current, always=always)
@@ -124,6 +137,11 @@ class Probe:
     def failed_in(self) -> str | None:
         """Path of the innermost module whose forward raised."""
         return self._forward.failed_in
+
+    @property
+    def graph(self) -> Graph:
+        """What has been understood of the model so far: what runs after what, where residual branches end."""
+        return self._forward.graph()
 
     @property
     def every(self) -> int:
@@ -142,10 +160,10 @@ class Probe:
         """Adds the hooks; `with` does this."""
         if self._started:
             return self
-        self._started = True
+        self._started, self._run = True, run_of(self.model)
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
-        self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
+        self._permanent.append(root.register_forward_hook(guard(self._leave_root), always_call=True))
         if self.optimizer is not None:
             self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
             self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
@@ -157,16 +175,19 @@ class Probe:
         """Removes every hook and writes what is pending. The record stays open for reading."""
         started = self._started
         self._remove_hooks()  # first, or finishing would arm the next step
+        self._end(started)
+
+    @never_raises
+    def _end(self, started: bool) -> None:
         if started and not self._current.empty:
             self._finish_step()
         if started:
-            self._state_facts()  # the learning rate may have moved on
-        self._writer.drain()
-        self._record.commit()
+            self._store(self._state_facts)  # the learning rate may have moved on
+        self._store(self._write_pending)
 
     def _remove_hooks(self) -> None:
         self._started = False
-        self._forward.leave_flow()
+        self._forward.abandon()
         self._forward.disarm()
         for handle in self._permanent:
             handle.remove()
@@ -175,36 +196,78 @@ class Probe:
     @property
     def record(self) -> Record:
         """What has been measured so far."""
-        self._writer.drain()
+        self._drain()
         return self._record
+
+    @never_raises
+    def _drain(self) -> None:
+        self._store(self._writer.drain)
 
     def go_to(self, step: int) -> None:
         """Counts on from this step: for a run that goes on where another one ended."""
-        self._writer.drain()
+        self._drain()
         self.step = step - 1
         self._advance()
 
+    @never_raises
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
         if not self._current.empty:
             self._finish_step()
+        self._store(self._write_pending)
+
+    def _write_pending(self) -> None:
         self._writer.drain()
         self._record.commit()
 
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[Callable[[Tensor | None], None]]:
+        """What runs inside is one pass, whichever modules of the model are called: its own forward once, several times
+        or not at all. Gives a function that is told what the loss looks at, before backward."""
+        begin = self._guard(lambda: self._enter_root(None))
+        begin()
+        self._inside = True
+        try:
+            yield self._guard(self._forward.close)
+        finally:
+            self._inside = False
+            self._forward.abandon()
+
+    @contextlib.contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """Passes inside are not measured: those that an optimizer makes to look around, say."""
+        self._idle = self._forward.idle = True
+        try:
+            yield
+        finally:
+            self._idle = self._forward.idle = False
+
+    @never_raises
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
-        since or not: `probe.log(loss=loss)`. Waits for an accelerator."""
-        plain = {n: v.detach() if isinstance(v, Tensor) else v for n, v in metrics.items()}
+        since or not: `probe.log(loss=loss)`. Waits for an accelerator. What is no single number is left out, with a
+        warning."""
         step = self.step if self._last_pass is None else self._last_pass
-        self._record.log(step, **{name: float(value) for name, value in plain.items()})
+        rows = []
+        for name, value in metrics.items():
+            try:
+                rows.append((step, name, check_number(name, value)))
+            except InputError as error:
+                if self.strict:
+                    raise
+                if name not in self._refused:
+                    self._refused.add(name)
+                    warnings.warn(f"{error}; it is left out", stacklevel=3)
+        self._store(lambda: self._log(rows))
+
+    def _log(self, rows: list[tuple[int, str, float]]) -> None:
+        self._record.add_metrics(rows)
         self._record.commit(every=0.5)
 
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        taken = self._forward.drafts.get(name)
-        if taken is not None and taken.module != "Tensor":
-            raise InputError(f"attach(name={name!r}): a module's site has this name already; choose another")
+        self._forward.check_attached(name)
         if self._forward.armed:
             self._guard(self._forward.attach)(tensor, name)
         return tensor
@@ -222,10 +285,10 @@ class Probe:
         self._record.commit()
 
     def _state_facts(self) -> None:
-        facts: dict[str, Any] = {**self._record.facts, "mode": "training", "model": model_facts(self.model)}
+        facts = replace(self._record.facts, mode="training", model=model_facts(self.model))
         if self.optimizer is not None:
-            facts["optimizer"] = optimizer_facts(self.optimizer)
-        self._record.set_meta("facts", facts)
+            facts = replace(facts, optimizer=optimizer_facts(self.optimizer))
+        self._record.set_facts(facts)
 
     # ---- steps ---------------------------------------------------------------------------------------------
 
@@ -235,8 +298,13 @@ class Probe:
     def _arm(self) -> None:
         self._forward.arm(lambda: self._weights.hook_gradients(self._guard))
 
-    def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if in_backward():
+    def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
+        """A pass begins: the root's forward, or (root None) one of `one_pass`."""
+        if in_backward() or self._idle:
+            return
+        if self._inside:  # in a pass that has begun
+            if self._forward.armed:
+                self._forward.enter(args, kwargs)
             return
         self._forward.abandon()
         if self._forward.gradients:
@@ -252,7 +320,18 @@ class Probe:
             self._last_pass = self.step
         if self._is_sampled():
             self._arm()
-            self._forward.enter(args, kwargs)
+            if root is None:
+                self._forward.open()
+            else:
+                self._forward.enter(args, kwargs)
+
+    def _leave_root(self, _: nn.Module, args: Any, output: Any) -> None:
+        if self._idle:
+            return
+        goes_on = self._inside and output is not None and self._forward.armed and not in_backward()
+        self._forward.leave(output, goes_on=goes_on)
+        if goes_on:
+            self._forward.open(again=True)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
@@ -261,7 +340,7 @@ class Probe:
         if isinstance(rate, Tensor) and rate.device.type != "cpu":
             self._current.rate = rate.detach().clone()
         elif rate is not None:
-            self._record.log(self.step, lr=float(rate))
+            self._store(lambda: self._record.log(self.step, lr=float(rate)))
         self._weights.before_step()
 
     def _after_step(self, *_: Any) -> None:
@@ -274,17 +353,22 @@ class Probe:
     def _finish_step(self) -> None:
         if self.optimizer is None and "parameter" in self._options.signals:
             self._weights.measure_values()
-        forward = self._forward
-        if forward.finish():
-            if forward.breaks:
-                self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
-            if forward.saturation:
-                self._record.set_meta("saturation_maps", forward.saturation)
+        first = self._forward.finish()
         if not self._merge_ranks or merge_over_ranks(self._current):
-            self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
-        self._record.commit(every=0.5)
+            self._store(lambda: self._write(first))
         self.samples += 1
         self._advance()
+
+    def _write(self, first: bool) -> None:
+        forward = self._forward
+        if first and forward.breaks:
+            self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
+        if first and forward.saturation:
+            self._record.set_meta("saturation_maps", forward.saturation)
+        self._writer.write(
+            self._current, forward.places, forward.inputs, self._weights.listed(), forward.graph
+        )
+        self._record.commit(every=0.5)
 
     def _advance(self) -> None:
         self.step += 1
@@ -296,48 +380,66 @@ class Probe:
 
     def _begin(self, step: Step) -> None:
         self._begun = False
-        self._current = self._forward.step = self._weights.step = step
+        self._current = self._weights.step = step
+        self._forward.begin_step(step)
 
     # ---- failing -------------------------------------------------------------------------------------------
 
-    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _store(self, write: Callable[[], None]) -> None:
+        """Writes, if that has not failed before. Where ranks are merged, a failure ends the writing and not the
+        measuring: the other ranks would wait for this one in merge_over_ranks."""
+        if self._unwritable:
+            return
+        try:
+            write()
+        except RecordError as error:
+            if self.strict or not self._merge_ranks:
+                raise
+            self._warn(error)
+
+    def _guard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
 
         @functools.wraps(hook)
-        def guarded(*args: Any, **kwargs: Any) -> None:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
+                return None
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
-                if forward.flow is not None:
+                if forward.following:
                     with torch.no_grad(), torch._C.DisableTorchFunction():
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                 elif enabled:
                     torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
                     try:
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                     finally:
                         torch._C._set_grad_enabled(True)
-                else:
-                    hook(*args, **kwargs)
+                return hook(*args, **kwargs)
             except Exception as error:
                 if self.strict:
                     raise
                 self._give_up(error)
+                return None
 
         return guarded
 
     def _give_up(self, error: Exception) -> None:
         self._remove_hooks()
         self._begin(Step(self.step, self.samples))
-        with contextlib.suppress(Exception):  # the record may be what failed: a full disk, say
-            self._writer.drain()
-            self._record.commit()
-        if isinstance(error, sqlite3.Error):
-            why = f"the record {self._record.path or '(temporary)'} cannot be written: {error}."
-        elif isinstance(error, InputError):
-            why = f"{error}."
-        else:
-            why = f"{type(error).__name__}: {error}. This is a defect of unitgain; please report it."
+        if not isinstance(error, RecordError):
+            with contextlib.suppress(Exception):
+                self._write_pending()
+        self._warn(error)
+
+    def _warn(self, error: Exception) -> None:
+        if isinstance(error, RecordError):
+            self._unwritable = True
+        if self._warned:
+            return
+        self._warned = True
+        why = reason(error)
         warnings.warn(
-            f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=3
+            f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=4
         )

@@ -1,4 +1,4 @@
-"""Moments of all ranks of a data-parallel run, merged exactly.
+"""Data-parallel runs: which rank writes, and moments of all ranks, merged exactly.
 
 Parameters, their gradients (averaged by then) and updates are the same on every rank. Inputs, activations and the
 gradients of activations are not: each rank packs its sums into one vector, and rank 0 adds those of the others.
@@ -6,16 +6,45 @@ gradients of activations are not: each rank packs its sums into one vector, and 
 
 from __future__ import annotations
 
+import os
+import warnings
+
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
 from .. import stats
+from ..record import Record
 from ..stats import Partial
 from .step import Step
 
 _OWN = ("input", "activation", "gradient")  # kinds that differ between ranks
 _SCALARS = ("zeros", "saturated", "nonfinite", "cosine", "spread")
+
+
+def rank_and_world() -> tuple[int, int]:
+    """(rank, number of processes) of this one: of the process group or, where there is none, as torchrun set them."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    rank, world = (os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE"))
+    return (int(rank), int(world)) if rank.isdecimal() and world.isdecimal() else (0, 1)
+
+
+def record_of_rank(to: str | os.PathLike[str] | None, *, overwrite: bool, merge: bool) -> Record:
+    """The record that this process writes: "{rank}" in the path is its rank; without that rank 0 has the file, and
+    the other ranks keep what they measure in temporary records."""
+    path = None if to is None else os.fspath(to)
+    if path is None or "{rank}" in path:
+        return Record(path and path.replace("{rank}", str(rank_and_world()[0])), overwrite=overwrite)
+    rank, world = rank_and_world()
+    if rank == 0 and world > 1 and not merge:
+        warnings.warn(
+            f"Probe(to={path!r}): of {world} processes only rank 0 writes this file, with what it measures itself; the "
+            "others keep theirs in temporary records. merge_ranks=True merges all into it; {rank} in the path gives "
+            "each its own file.",
+            stacklevel=3,
+        )
+    return Record(None if rank else path, overwrite=overwrite)
 
 
 def merge_over_ranks(step: Step) -> bool:

@@ -1,15 +1,28 @@
 """Complete trainings as plain functions, each with a frozen dataclass of settings.
 
-registry.py   recipes by name
-makemore.py   the character MLP on names, seven variants
-fused.py      its training step, written out by hand
-ladder.py     rows of trainings beside published results
-settings.py   settings from text
-runs.py       the folder of a run
+makemore.py, fashion_mnist.py, image_folder.py, imagenet.py, nf_vs_bn.py   the recipes
+_ladders/     their variants beside published results
+_registry.py  recipes by name
+_settings.py  settings from text
+_runs.py      the folder of a run
+_ladder.py    options and results of a ladder
+_fused.py     makemore's training step, written out by hand
 """
 
-from .ladder import LadderOptions, LadderResult, Table
-from .registry import Recipe, get, names
-from .runs import Outcome, RunFolder
+from ._ladder import LadderOptions, LadderResult, Table
+from ._registry import Recipe, get, ladder, ladders, names
+from ._runs import Outcome, RunFolder, draw, processor, read_config
+from ._settings import as_json, from_json, from_text
 
-__all__ = ["LadderOptions", "LadderResult", "Outcome", "Recipe", "RunFolder", "Table", "get", "names"]
+__all__ = [
+    "LadderOptions",
+    "LadderResult",
+    "Outcome",
+    "Recipe",
+    "RunFolder",
+    "Table",
+    "get",
+    "ladder",
+    "ladders",
+    "names",
+]

@@ -4,8 +4,8 @@ The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, l
 one thing changed, with our own LSUV, norms and optimizers. `default` and `best` are ours: networks
 without normalization layers, well initialized. docs/fashion-mnist.md has accuracies and how settings were chosen.
 
-The data lie in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
-looked at once, after training; what was tuned was tuned on held-out training images (`held_out`).
+The data are in memory as tensors, are scaled once, and batches are gathered without work per image. The test set is
+used once, after training; settings were tuned on held-out training images (`held_out`).
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import InputError
-from ..data import load_fashion_mnist
-from ..data.fashion_mnist import MEAN, STD, ImageSplit
+from .._base import InputError, say
+from ..data import FASHION_MNIST_MEAN, FASHION_MNIST_STD, ImageSplit, load_fashion_mnist
+from ..nn import evaluating
 from ..optim import SGD, Adam, Momentum, RMSProp
 from ..train import (
     EMA,
     LSUV,
     ActivationStats,
+    Callback,
     Checkpoint,
     Distributed,
     InMemoryLoader,
@@ -38,12 +39,11 @@ from ..train import (
     Recorder,
     accuracy,
 )
-from ..train.callback import Callback
-from . import fashion_ladder
-from . import fashion_models as models
-from .augment import Augment
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from . import _fashion_models as models
+from ._augment import Augment
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
+from ._settings import above_zero, at_least, fractions
 
 Network = Literal["plain", "pooled", "wide", "normfree", "nf_resnet"]
 SIDE = 28  # pixels
@@ -54,13 +54,13 @@ OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adam
 class FashionConfig:
     """A network on Fashion-MNIST, how it is trained, and how it is evaluated.
 
-    network      plain, pooled, wide, normfree or nf_resnet: see recipes/fashion_models.py
+    network      plain, pooled, wide, normfree or nf_resnet: see recipes/_fashion_models.py
     widths       its channels
     depths       nf_resnet: blocks of each stage
     activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
     norm         plain: none, layer or batch
-    init         torch's default; kaiming: the ladder's, by which every layer, the first and the head too, gets the gain
-                 of its activation's leak, and biases stay torch's; lsuv after that, on the first batch
+    init         torch's default; kaiming: the ladder's, in which every layer, also the first and the head, has the gain
+                 of its activation's leak, and biases are torch's; lsuv: that and then LSUV on the first batch
     normalize    inputs of mean 0 and std 1 instead of 0..1
     optimizer    ours by name; torch_sgd is torch's; adamw is our Adam with weight_decay
     lr           learning rate: the highest one if one_cycle, else the constant one
@@ -72,22 +72,22 @@ class FashionConfig:
     epochs       passes over the training images
     one_cycle    the rate rises over the first part of training (warm_up) and falls over the rest
     warm_up      that part
-    late_epochs  so many more follow at late_lr
+    late_epochs  number of further epochs at late_lr
     late_lr      their rate
     batch_size   images per step, over all ranks
-    shift        augmentation: moved by up to so many pixels
-    flip         augmentation: half of them mirrored
+    shift        augmentation: images are moved by up to this number of pixels
+    flip         augmentation: half of the images are mirrored
     erase        augmentation: side of a square that is blanked, 0 none
     smoothing    label smoothing
     drop         dropout before nf_resnet's head
     ema          decay of a moving average of the weights, which is then evaluated and kept; 0 none
     flip_test    evaluate the mean of the logits of each image and of its mirror image
-    shift_test   evaluate the mean over the image and four moved by so many pixels as well; 0 none
+    shift_test   evaluate the mean over the image and four copies moved by this number of pixels; 0 none
     bfloat16     autocast: several times as fast where the processor multiplies bfloat16 matrices (AMX), else slower
     seed         of weights, data order and augmentation
-    every        measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
-    save_every   steps between checkpoints, besides those at the epochs' ends; 0 none
-    held_out     so many training images are kept from training and evaluated on instead of the test set
+    every        measure each every-th step with a Probe, 0 none; the weights are the same, bit for bit
+    save_every   steps between checkpoints within an epoch; each epoch's end has one too; 0 none
+    held_out     number of training images that are not trained on, but evaluated instead of the test set
     data         folder of the four files; "" finds them (unitgain data)
     """
 
@@ -127,22 +127,17 @@ class FashionConfig:
     data: str = ""
 
     def __post_init__(self) -> None:
-        least = {"epochs": 0, "late_epochs": 0, "batch_size": 2, "shift": 0, "erase": 0, "shift_test": 0, "every": 0,
-                 "save_every": 0, "held_out": 0, "weight_decay": 0, "late_lr": 0, "ema": 0, "smoothing": 0,
-                 "drop": 0}  # fmt: skip
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
+        at_least(
+            self, epochs=0, late_epochs=0, batch_size=2, shift=0, erase=0, shift_test=0, every=0, save_every=0,
+            held_out=0, weight_decay=0, late_lr=0,
+        )  # fmt: skip
+        fractions(self, "ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum")
+        above_zero(self, "lr")
         for name in ("shift", "shift_test", "erase"):
             if getattr(self, name) >= SIDE:
                 raise InputError(
                     f"--set {name}={getattr(self, name)}: expected less than the {SIDE} pixels of an image's side"
                 )
-        for name in ("ema", "smoothing", "drop", "warm_up", "momentum", "square_momentum"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
-        if not self.lr > 0:
-            raise InputError(f"--set lr={self.lr}: expected a number above 0")
         if not self.widths or min(self.widths) < 1:
             raise InputError(
                 f"--set widths={list(self.widths)}: expected one or more channels, like [16, 32, 64]"
@@ -201,14 +196,14 @@ PRESETS: dict[str, FashionConfig] = {
 
 @dataclass(frozen=True)
 class Images:
-    """What a run trains on and what it is judged by."""
+    """The images for training and for evaluation."""
 
     train: ImageSplit
     test: ImageSplit
 
 
 def load(config: FashionConfig) -> Images:
-    """The data set; with held_out, a fixed choice of training images takes the test set's place."""
+    """The data set; with held_out, a fixed choice of training images instead of the test set."""
     found = load_fashion_mnist(config.data or None, normalize=config.normalize)
     if not config.held_out:
         return Images(found.train, found.test)
@@ -226,13 +221,13 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
     images: Images | None = None,
 ) -> Outcome:
     """Trains and evaluates once. metrics: train_loss (of the last epoch), test_accuracy, test_loss; seconds are those
     of training, measuring included, evaluation and reading the data not.
 
-    Raises InputError when the loss is not finite any more.
+    Raises InputError when the loss becomes NaN or infinite.
 
     images  data that are in memory already
     """
@@ -267,7 +262,7 @@ def make_learner(
     config: FashionConfig, images: Images, run: RunFolder | None = None, more: Sequence[Callback] = ()
 ) -> Learner:
     """The Learner that trains. Weights come from torch's global generator, seeded here; so does augmentation; the order
-    of the data has a generator of its own."""
+    of the data has its own generator."""
     torch.manual_seed(config.seed)
     model = make_model(config)
     augments = config.shift or config.flip or config.erase
@@ -295,8 +290,8 @@ def make_learner(
 
 
 def _background(config: FashionConfig) -> float:
-    """What black is among the inputs."""
-    return -MEAN / STD if config.normalize else 0.0
+    """The value of black in the inputs."""
+    return -FASHION_MNIST_MEAN / FASHION_MNIST_STD if config.normalize else 0.0
 
 
 def make_model(config: FashionConfig) -> nn.Module:
@@ -349,27 +344,25 @@ def evaluate(
     bfloat16: bool = False,
     batch_size: int = 1000,
 ) -> tuple[float, float]:
-    """(accuracy, cross entropy) over a split, in evaluation mode; training flags come back.
+    """(accuracy, cross entropy) over a split, in evaluation mode; training flags are put back.
 
     flip   logits are the mean over each image and its mirror image
-    shift  and over both moved by so many pixels up, down, left and right, with `fill` where they leave nothing
+    shift  and over both moved by this number of pixels up, down, left and right, with `fill` where they leave nothing
     """
-    was = model.training
-    model.eval()
     device = next(model.parameters()).device
     right, loss = 0, 0.0
-    for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
-        x, y = x.to(device), y.to(device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
-            logits = torch.stack([model(view).float() for view in _views(x, flip, shift, fill)]).mean(0)
-        right += int((logits.argmax(1) == y).sum())
-        loss += float(F.cross_entropy(logits, y, reduction="sum"))
-    model.train(was)
+    with evaluating(model):
+        for x, y in zip(split.images.split(batch_size), split.labels.split(batch_size)):
+            x, y = x.to(device), y.to(device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bfloat16):
+                logits = torch.stack([model(view).float() for view in _views(x, flip, shift, fill)]).mean(0)
+            right += int((logits.argmax(1) == y).sum())
+            loss += float(F.cross_entropy(logits, y, reduction="sum"))
     return right / len(split), loss / len(split)
 
 
 def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
-    """Images (B, C, H, W) as evaluation sees them, themselves first."""
+    """The images (B, C, H, W), then their copies for evaluation."""
     height, width = x.shape[2:]
     padded = F.pad(x, (shift,) * 4, value=fill)
     moves = [(0, 0), (shift, 0), (-shift, 0), (0, shift), (0, -shift)] if shift else [(0, 0)]
@@ -381,7 +374,7 @@ def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
 
 
 class _Say(Callback):
-    """Tells each epoch's training loss and accuracy; no test image is looked at before the end."""
+    """Prints each epoch's training loss and accuracy; no test image is used before the end."""
 
     order = 90
     essential = False
@@ -395,8 +388,8 @@ class _Say(Callback):
     def after_epoch(self, learn: Learner) -> None:
         if not math.isfinite(learn.metrics["train_loss"]):
             raise InputError(
-                f"fashion-mnist: in epoch {learn.epoch + 1} the loss is not finite any more; begin a new run with a "
-                "lower rate (--set lr=0.01)"
+                f"fashion-mnist: in epoch {learn.epoch + 1} the loss has become NaN or infinite; begin a new run with "
+                "a lower rate (--set lr=0.01)"
             )
         if learn.rank == 0:
             metrics, seconds = learn.metrics, time.perf_counter() - self.began
@@ -413,5 +406,4 @@ RECIPE = Recipe(
     train=train,
     learner=learner,
     presets=PRESETS,
-    ladder=fashion_ladder.run,
 )

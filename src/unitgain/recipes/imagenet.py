@@ -1,13 +1,13 @@
 """imagenet: the settings that NFNets and NF-ResNets were trained with on ImageNet (Brock et al. 2021).
 
 Papers: arXiv 2102.06171 (NFNet) and arXiv 2101.08692 (NF-ResNet). SGD with Nesterov momentum 0.9, rate 0.1 x batch/256
-after 5 epochs of linear warm-up, half a cosine down to 0; weight decay not on gains and biases; label smoothing 0.1
-after mixing. NFNets besides: AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving average of
+after 5 epochs of linear warm-up, half a cosine down to 0; no weight decay on gains and biases; label smoothing 0.1
+after mixing. NFNets also have AGC 0.01, RandAugment, MixUp 0.2 and CutMix 1 on half a batch each, a moving average of
 decay 0.99999, bfloat16. Evaluation at a larger size: the image brought to (size + 32)^2 without keeping its
 proportions, of which the middle is taken.
 
 Known deviations: NF-RegNet's rate ends at 0, not at 0.001; crops and RandAugment are Pillow's, RandAugment's list is
-that of its paper (rand_augment.py); master weights stay float32 under bfloat16 autocast, where DeepMind's code casts
+that of its paper (_rand_augment.py); master weights stay float32 under bfloat16 autocast, where DeepMind's code casts
 them.
 """
 
@@ -19,79 +19,60 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-import torch.nn.functional as F
 from torch.optim.lr_scheduler import LambdaLR
 
-from .._base import InputError
-from ..models.nf_regnet import VARIANTS as NF_REGNETS
-from ..models.nf_resnet import VARIANTS as NF_RESNETS
-from ..models.nfnet import VARIANTS as NFNETS
-from ..optim import param_groups
-from ..train import Callback, Device, Distributed, Learner, Metrics, Recorder, Schedule, accuracy
-from .batch_augment import Mix
-from .image_folder import Pieces, Precision, common_callbacks, run_pieces
-from .image_training import Calibrate, ImageBatches, Report, make_model, worker_count
-from .images import CentreCrop, ImageItems, RandomCrop, find_images, make_loader
-from .rand_augment import RandAugment
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from .._base import InputError, say
+from ..models import NF_REGNETS, NF_RESNETS, NFNETS
+from ..train import Callback, Learner, Schedule, accuracy
+from ._image_run import ImageConfig, Pieces, assemble, run_pieces
+from ._image_training import Calibrate, ImageBatches, Report, make_model
+from ._images import CentreCrop, ImageItems, RandomCrop, find_images
+from ._rand_augment import RandAugment
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
+from ._settings import at_least
 
 
 @dataclass(frozen=True)
-class ImagenetConfig:
-    """Settings as in image-folder where they have the same name.
-
-    train_size, eval_size   0: the model's own
+class ImagenetConfig(ImageConfig):
+    """
+    train_size, eval_size   sides of the images in pixels; 0: the model's own
     batch_size       of all processes together
     lr               at batch 256; the highest rate is lr x batch_size / 256
     warm_up          epochs in which the rate rises from 0
     rand_augment, magnitude   operations per image and how strong; 0 operations: none
     drop_rate, stochastic_depth   -1: the model's own
+    checkpointing    computes activations again in the backward pass instead of keeping them
     """
 
-    data: str = ""
-    model: str = "nfnet_f0"
-    wiring: Literal["timm", "paper", "calibrated"] = "paper"
     epochs: int = 360
     batch_size: int = 4096
     lr: float = 0.1
-    warm_up: float = 5.0
     weight_decay: float = 2e-5
     clipping: float = 0.01
-    train_size: int = 0
-    eval_size: int = 0
     least_area: float = 0.08
-    rand_augment: int = 4
-    magnitude: float = 5.0
     mixup: float = 0.2
     cutmix: float = 1.0
-    smoothing: float = 0.1
     ema: float = 0.99999
+    precision: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    save_every: int = 1000
+    model: str = "nfnet_f0"
+    wiring: Literal["timm", "paper", "calibrated"] = "paper"
+    warm_up: float = 5.0
+    train_size: int = 0
+    rand_augment: int = 4
+    magnitude: float = 5.0
     drop_rate: float = -1.0
     stochastic_depth: float = -1.0
-    precision: Precision = "bfloat16"
     checkpointing: bool = False
-    device: str = "auto"
-    workers: int = -1
-    corrupt: Literal["error", "skip"] = "error"
-    seed: int = 0
-    every: int = 0
-    save_every: int = 1000
 
     def __post_init__(self) -> None:
-        least = {"epochs": 0, "batch_size": 2, "warm_up": 0, "weight_decay": 0, "clipping": 0, "train_size": 0,
-                 "eval_size": 0, "rand_augment": 0, "magnitude": 0, "mixup": 0, "cutmix": 0, "workers": -1, "every": 0,
-                 "save_every": 0}  # fmt: skip
-        for name, low in least.items():
-            if getattr(self, name) < low:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected at least {low}")
-        for name in ("smoothing", "ema"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(f"--set {name}={getattr(self, name)}: expected a number from 0 to below 1")
-        if not self.lr > 0:
-            raise InputError(f"--set lr={self.lr}: expected a number above 0")
+        super().__post_init__()
+        at_least(self, warm_up=0, train_size=0, rand_augment=0)
         if self.model not in VARIANTS:
-            raise InputError(f"--set model={self.model}: the papers' models are right: unitgain models 'nf*'")
+            raise InputError(
+                f"--set model={self.model}: expected a model of the papers; unitgain models 'nf*' lists them"
+            )
 
     @property
     def highest_lr(self) -> float:
@@ -107,10 +88,10 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
-    """As image-folder's, with top5 besides."""
-    return run_pieces("imagenet", config, make_pieces(config, run, say), config.epochs, run, resume, say)
+    """As image-folder's, with the metric top5 added."""
+    return run_pieces("imagenet", config, make_pieces(config, run, say), run, resume, say)
 
 
 def learner(config: ImagenetConfig) -> Learner:
@@ -118,11 +99,11 @@ def learner(config: ImagenetConfig) -> Learner:
 
 
 def make_pieces(
-    config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = print
+    config: ImagenetConfig, run: RunFolder | None = None, say: Callable[[str], None] = say
 ) -> Pieces:
     if not config.data:
         raise InputError(
-            "--set data=...: name ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME"
+            "--set data=...: give ImageNet's directory, with train/CLASS and val/CLASS, or hf:NAME"
         )
     torch.manual_seed(config.seed)
     variant = VARIANTS[config.model]
@@ -133,35 +114,20 @@ def make_pieces(
         ImageItems(split.train, RandomCrop(train_size, config.least_area, augment), config.corrupt),
         ImageItems(split.valid, CentreCrop(eval_size, squash=True), config.corrupt),
     )
-    workers = worker_count(config.workers)
-    loaders = tuple(
-        make_loader(part, config.batch_size, train=first, workers=workers, seed=config.seed)
-        for part, first in zip(items, (True, False))
-    )
+    loaders = config.loaders(items)
     own = {"drop_rate": config.drop_rate, "stochastic_depth": config.stochastic_depth}
     options: dict[str, Any] = {name: value for name, value in own.items() if value >= 0}
     model = make_model(
         config.model, len(split.classes), config.wiring, False, checkpointing=config.checkpointing, **options
     )
-    mix = Mix(config.mixup, config.cutmix) if config.mixup or config.cutmix else None
-    batches = ImageBatches(len(split.classes), mix=mix, smoothing=config.smoothing)
-    report = Report(say)
-    optimizer = torch.optim.SGD(
-        param_groups(model, config.weight_decay), lr=config.highest_lr, momentum=0.9, nesterov=True
-    )
+    batches = ImageBatches(len(split.classes), mix=config.mix, smoothing=config.smoothing)
     per_epoch = len(loaders[0])
     factor = warm_up_and_cosine(round(config.warm_up * per_epoch), config.epochs * per_epoch)
-    callbacks: list[Callback] = [
-        Device(config.device), Distributed(), batches, Metrics(accuracy, top5=top5), Recorder(), report, Calibrate(),
-        Schedule(lambda o: LambdaLR(o, factor)),
-    ]  # fmt: skip
-    callbacks += common_callbacks(
-        config.clipping, config.precision, config.ema, config.every, config.save_every, run
-    )
-    record = None if run is None else run.record
-    return Pieces(
-        Learner(model, loaders, F.cross_entropy, optimizer, callbacks, record=record), split, items, report
-    )
+    callbacks: list[Callback] = [Calibrate(), Schedule(lambda o: LambdaLR(o, factor))]
+    return assemble(
+        config, model, config.highest_lr, split, items, loaders, batches, Report(say), callbacks, run,
+        accuracy=accuracy, top5=top5,
+    )  # fmt: skip
 
 
 def warm_up_and_cosine(warm_up: int, steps: int) -> Callable[[int], float]:

@@ -12,29 +12,31 @@ import math
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .._base import InputError
-from .._check.facts import target_facts
-from ..data import load_names
-from ..data.names import Names
-from ..models import char_mlp
-from ..models.char_mlp import SEED, VARIANTS, CharMLP
+from .._base import InputError, remove_leftovers, say
+from .._check import target_facts
+from ..data import Names, load_names
+from ..models import CHAR_MLP_SEED as SEED
+from ..models import CHAR_MLP_VARIANTS as VARIANTS
+from ..models import CharMLP
+from ..models import sample as sample_names
+from ..nn import evaluating
 from ..probe import Probe
-from ..record import Record
+from ..record import LossFacts, Record
 from ..train import InMemoryLoader, Learner, checkpoint
-from .fused import FusedStep
-from .ladder import LadderOptions, LadderResult
-from .registry import Recipe
-from .runs import Outcome, RunFolder
+from ._fused import FusedStep
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
+from ._settings import at_least
 
-_CHUNK = 1000  # steps between two looks at anything else
-_TOLD = 20_000  # steps between two lines of progress
+_CHUNK = 1000  # steps that run without interruption
+_PROGRESS = 20_000  # steps between two lines of progress
 _KEEP = 2  # checkpoints
 
 Variant = Literal["original", "softmax", "tanh", "kaiming", "batchnorm", "deep", "deep_batchnorm"]
@@ -51,7 +53,7 @@ class MakemoreConfig:
     late_lr     learning rate from there on
     drop_at     the step at which the rate drops
     seed        of weights and batches
-    every       measure each every-th step with a Probe, 0 none; the weights come out the same, bit for bit
+    every       measure each every-th step with a Probe, 0 none; the weights are the same, bit for bit
     save_every  steps between checkpoints
     names       a file of names, one a line; "" finds one (unitgain data)
     """
@@ -68,13 +70,7 @@ class MakemoreConfig:
     names: str = ""
 
     def __post_init__(self) -> None:
-        least = {"steps": 1, "batch_size": 2, "drop_at": 0, "seed": 0, "every": 0, "save_every": 1}
-        for name, lowest in least.items():
-            if getattr(self, name) < lowest:
-                raise InputError(f"--set {name}={getattr(self, name)}: it must be at least {lowest}")
-        for name in ("lr", "late_lr"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"--set {name}={getattr(self, name)}: a learning rate is a number above 0")
+        at_least(self, steps=1, batch_size=2, drop_at=0, seed=0, every=0, save_every=1, lr=0, late_lr=0)
 
 
 def train(
@@ -82,17 +78,19 @@ def train(
     run: RunFolder | None = None,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """Trains the variant.
 
     metrics: initial_loss (the first batch's); train_loss, val_loss and val_accuracy on the whole splits;
     steps_per_second, measuring and writing included.
 
-    Raises InputError when the loss is not finite any more, and under torchrun.
+    Raises InputError when the loss becomes NaN or infinite, and under torchrun.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("makemore: its steps take 0.1 ms, too little to share; start it without torchrun")
+        raise InputError(
+            "makemore: its steps take only 0.1 ms, so several processes would be slower; start it without torchrun"
+        )
     return train_on(load_names(config.names or None), config, run, resume=resume, say=say)
 
 
@@ -102,12 +100,12 @@ def train_on(
     run: RunFolder | None = None,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
     """As `train`, with names that are loaded already."""
     training = Training(config, names, run)
     if resume and training.resume():
-        say(f"going on at step {training.step}")
+        say(f"continuing at step {training.step}")
     record = training.open_record()
     while training.step < config.steps:
         losses = training.advance()
@@ -119,13 +117,13 @@ def train_on(
                 f"makemore: from step {step} on the loss is not finite; begin a new run with a lower rate "
                 "(--set lr=0.01)"
             )
-        if training.step % _TOLD == 0 or training.step == config.steps:
+        if training.step % _PROGRESS == 0 or training.step == config.steps:
             rate = training.step / training.seconds
             say(f"step {training.step:7,d}  loss {float(losses.mean()):.4f}  {rate:,.0f} steps/s")
     model = training.model
     train_loss, _ = evaluate(model, names.train.x, names.train.y)
     val_loss, val_accuracy = evaluate(model, names.validation.x, names.validation.y)
-    # the last step may spoil what the losses before it do not show
+    # the last step may make weights not finite, which the losses before it do not show
     if not math.isfinite(train_loss + val_loss):
         raise InputError(
             "makemore: the trained weights give no finite loss; begin a new run with a lower rate (--set lr=0.01)"
@@ -143,17 +141,14 @@ def train_on(
 
 
 def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float]:
-    """(cross entropy, part of the characters guessed right) on a whole split, in evaluation mode; training flags come
-    back."""
-    was = model.training
-    model.eval()
+    """(cross entropy, part of the characters guessed right) on a whole split, in evaluation mode; training flags are
+    put back."""
     loss, right = torch.zeros((), dtype=torch.float64), 0
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for a, b in zip(x.split(20_000), y.split(20_000)):
             logits = model(a)
             loss += F.cross_entropy(logits, b, reduction="sum")
             right += int((logits.argmax(1) == b).sum())
-    model.train(was)
     return float(loss) / len(y), right / len(y)
 
 
@@ -176,11 +171,11 @@ def sample(config: MakemoreConfig, weights: Mapping[str, Tensor], n: int, seed: 
     """n names by a trained model, the same ones for the same seed."""
     model = make_model(config)
     model.load_state_dict(weights)
-    return char_mlp.sample(model, torch.Generator().manual_seed(seed), n)
+    return sample_names(model, torch.Generator().manual_seed(seed), n)
 
 
 class Training:
-    """Model, generator and record of one run, where it is, and how all that is stored."""
+    """Model, generator, record and position of one run, and how they are stored."""
 
     def __init__(self, config: MakemoreConfig, names: Names, run: RunFolder | None = None):
         self.config, self.run = config, run
@@ -224,7 +219,7 @@ class Training:
         return losses
 
     def _chunk_end(self) -> int:
-        """Chunks end at multiples of 1,000, and wherever something else happens."""
+        """Chunks end at multiples of 1,000, and at steps where the rate drops, a checkpoint is due or training ends."""
         config, at = self.config, self.step
         stops = [at - at % _CHUNK + _CHUNK, config.steps, at - at % config.save_every + config.save_every]
         if at < config.drop_at:
@@ -232,7 +227,7 @@ class Training:
         return min(stops)
 
     def _run(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
-        """x (S, B, T), y (S, B) -> losses (S,), with those steps measured whose turn it is."""
+        """x (S, B, T), y (S, B) -> losses (S,), of which every `every`-th step is measured."""
         if self.measured is None:
             return self.fused.run(x, y, lr)
         losses, begin = [], 0
@@ -244,20 +239,18 @@ class Training:
         return torch.cat(losses)
 
     def _describe(self) -> None:
-        """What the rules about losses ask for."""
+        """Facts for the rules about losses."""
         y = self.y[: self.config.batch_size]
         logits = torch.zeros(len(y), VARIANTS[self.config.variant].vocabulary)
-        loss = {"name": "cross_entropy", "kind": "cross_entropy", "value": self.initial_loss}
+        loss = LossFacts("cross_entropy", "cross_entropy", self.initial_loss)
         target = target_facts(y, logits, "cross_entropy")
-        self.record.set_meta(
-            "facts", {"mode": "training", **self.record.facts, "loss": loss, "target": target}
-        )
+        self.record.set_facts(replace(self.record.facts, mode="training", loss=loss, target=target))
 
     # ---- checkpoints ---------------------------------------------------------------------------------------
 
     def _save(self, seconds: float) -> None:
         assert self.run is not None
-        self.record.commit()  # what a checkpoint claims to have happened must be in the record
+        self.record.commit()  # all steps before a checkpoint must be in the record
         state = {
             "recipe": "makemore", "data": self.data, "step": self.step, "seconds": seconds,
             "initial_loss": self.initial_loss, "model": self.model.state_dict(),
@@ -269,10 +262,10 @@ class Training:
             old.unlink(missing_ok=True)
 
     def resume(self) -> bool:
-        """Puts back what the last checkpoint holds; False if there is none."""
+        """Continues from the last checkpoint; False if there is none."""
         if self.run is None:
             return False
-        checkpoint.sweep(self.run.checkpoints)
+        remove_leftovers(self.run.checkpoints)
         found = checkpoint.list_folder(self.run.checkpoints)
         if not found:
             return False
@@ -282,9 +275,9 @@ class Training:
             raise InputError(f"checkpoint {path}: not one of the recipe makemore")
         if state["data"] != self.data:
             raise InputError(
-                f"checkpoint {path}: its run had other names; resume with the file that it began with"
+                f"checkpoint {path}: its run had other names; resume it with the same file of names"
             )
-        self.model.load_state_dict(state["model"])  # copies: the fused step goes on seeing the same tensors
+        self.model.load_state_dict(state["model"])  # copies: the fused step keeps its tensors
         self.generator.set_state(state["generator"])
         self.step, self.seconds, self.initial_loss = state["step"], state["seconds"], state["initial_loss"]
         return True
@@ -331,12 +324,6 @@ class _FusedOptimizer(torch.optim.Optimizer):
         self.losses = self.fused.run(x[None], y[None], self.param_groups[0]["lr"])
 
 
-def _ladder(options: LadderOptions, say: Callable[[str], None] = print) -> LadderResult:
-    from .makemore_ladder import run
-
-    return run(options, say)
-
-
 RECIPE = Recipe(
     "makemore",
     "character MLP on names, in the variants of the makemore lecture",
@@ -345,5 +332,4 @@ RECIPE = Recipe(
     learner,
     {name: MakemoreConfig(variant=name) for name in get_args(Variant)},
     sample,
-    _ladder,
 )

@@ -1,50 +1,40 @@
 """nf-vs-bn: the same small ResNet with BatchNorm and normalizer-free on Fashion-MNIST, at three batch sizes.
 
-What is compared: test accuracy after the same number of examples, over seeds; the time of a training step; and the
-share of a step that BatchNorm takes, by leaving its norms out. Both networks are trained alike: SGD with Nesterov
-momentum, one cycle of the learning rate, weight decay on weights only, no augmentation, data in memory. A seed fixes
-the initial weights' draw and the order of the examples. Each network's rate at each batch size is the best of one grid
-(GRID) on 10,000 training images that were held out for that (`tune`); the normalizer-free one has AGC, whose factor is
-looked for in the same way: smaller batches, with their noisier gradients, want larger ones.
+It compares the test accuracy after the same number of examples, over seeds. Both networks are trained in the same way:
+SGD with Nesterov momentum, one cycle of the learning rate, weight decay on weights only, no augmentation, data in
+memory. A seed fixes the draw of the initial weights and the order of the examples. experiments/nf_vs_bn.py searched
+each network's learning rate at each batch size on held-out training images, and the factor of AGC for the
+normalizer-free one: smaller batches, with their noisier gradients, need larger factors. It also times the steps.
 
-BatchNorm is judged twice: with the running statistics that training leaves, and with exact ones measured on training
-images (ug.nn.calibrate_), so that a poor moving average is not taken for a poor network.
+BatchNorm is evaluated twice: with the running statistics of training, and with exact ones measured on training images
+(ug.nn.calibrate_), so that inaccurate running statistics do not make the network look worse than it is.
 """
 
 from __future__ import annotations
 
-import os
-import random
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, say
 from ..data import load_fashion_mnist
-from ..nn import calibrate_
-from ..optim import AGC, param_groups
+from ..nn import calibrate_, evaluating
+from ..optim import param_groups
 from ..train import Callback, CancelPass, Clip, InMemoryLoader, Learner, OneCycle
-from .registry import Recipe
-from .runs import Outcome, RunFolder
-from .small_resnet import SmallResNet, Variant
+from ._registry import Recipe
+from ._runs import Outcome, RunFolder
+from ._settings import above_zero, at_least
+from ._small_resnet import SmallResNet
 
 Net = Literal["batchnorm", "normfree"]
 NETS: tuple[Net, ...] = ("batchnorm", "normfree")
-_LAST = "last.safetensors"  # the weights of the network trained last, for a run that goes on after it
-GRID = (0.2, 0.4, 0.8)  # rates at batch 256; times the square root of batch/256 at others
-CLIPPING = 0.04  # where the search for AGC's factor begins at batch 256; divided by that root at others
-_RATE_STEP, _CLIPPING_STEP = 2.0, 4.0  # from one value to the next
-_FURTHER = 3  # values beyond an end of the grid, at most
-_HELD_OUT = 10_000
 _EXACT_BATCH, _EXACT_BATCHES = 250, 20
 Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 
@@ -53,10 +43,9 @@ Images = tuple[Tensor, Tensor]  # (N, 1, 28, 28) normalized, labels (N,)
 class NfVsBnConfig:
     """One entry per batch size in batch_sizes, examples, batchnorm_lr, normfree_lr and clipping.
 
-    examples      seen in training, in whole batches; above 60,000 they are seen again
+    examples      seen in training, in whole batches; above 60,000 images repeat
     batchnorm_lr, normfree_lr   highest learning rate of the cycle
     clipping      of AGC; 0: none
-    timing        seconds of step-time measurement per batch size; 0: none
     data          a folder with Fashion-MNIST's files; "" finds one (unitgain data)
     """
 
@@ -70,27 +59,19 @@ class NfVsBnConfig:
     channels: tuple[int, ...] = (16, 32, 64, 128)
     depths: tuple[int, ...] = (1, 1, 1, 1)
     alpha: float = 1.0
-    timing: float = 20.0
     data: str = ""
 
     def __post_init__(self) -> None:
         for name in ("examples", "batchnorm_lr", "normfree_lr", "clipping"):
             if len(getattr(self, name)) != len(self.batch_sizes):
                 raise InputError(
-                    f"--set {name}={list(getattr(self, name))}: one number for each of batch_sizes "
-                    f"{list(self.batch_sizes)} is right"
+                    f"--set {name}={list(getattr(self, name))}: expected one number for each of batch_sizes "
+                    f"{list(self.batch_sizes)}"
                 )
-        for name in ("batchnorm_lr", "normfree_lr"):
-            if not all(rate > 0 for rate in getattr(self, name)):
-                raise InputError(f"--set {name}={list(getattr(self, name))}: numbers above 0 are right")
-        if not all(c >= 0 for c in self.clipping):
-            raise InputError(
-                f"--set clipping={list(self.clipping)}: numbers of at least 0 are right (0: none)"
-            )
-        if not self.batch_sizes or not self.seeds or min(self.batch_sizes) < 2:
-            raise InputError(
-                "--set batch_sizes, seeds: at least one of each is right, and batches of at least 2"
-            )
+        above_zero(self, "batchnorm_lr", "normfree_lr")
+        at_least(self, clipping=0, batch_sizes=2, weight_decay=0)
+        if not self.batch_sizes or not self.seeds:
+            raise InputError("--set batch_sizes, seeds: expected at least one of each")
         short = next((b for b, n in zip(self.batch_sizes, self.examples) if n < b), None)
         if short is not None:
             raise InputError(f"--set examples={list(self.examples)}: less than one batch of {short}")
@@ -118,20 +99,18 @@ def train(
     /,
     *,
     resume: bool = False,
-    say: Callable[[str], None] = print,
+    say: Callable[[str], None] = say,
 ) -> Outcome:
-    """Trains every network at every batch size and seed, then measures step times.
+    """Trains every network at every batch size and seed.
 
-    metrics: NET_BATCH, the mean accuracy over seeds, NET_BATCH_spread (standard deviation), batchnorm_BATCH_exact, and
-    NET_BATCH_ms and batchnorm_BATCH_share. With a folder, a resumed run leaves out the trainings that were finished.
+    metrics: NET_BATCH, the mean accuracy over seeds, NET_BATCH_spread (standard deviation) and batchnorm_BATCH_exact.
+    With a folder, a resumed run skips the trainings that have been completed.
     """
     train_set, test_set = read_data(config)
     scores: dict[str, list[float]] = _finished(run) if resume else {}
     model: nn.Module = SmallResNet("normfree", config.channels, config.depths, alpha=config.alpha)
-    if run is not None and (run.path / _LAST).is_file() and list(scores)[-1:] == [_last_key(config)]:
-        model.load_state_dict(
-            load_file(run.path / _LAST)
-        )  # nothing is left to train: times were being measured
+    if run is not None and run.weights.is_file() and list(scores)[-1:] == [_last_key(config)]:
+        model.load_state_dict(load_file(run.weights))  # everything has been trained
     for batch_size, examples in zip(config.batch_sizes, config.examples):
         for seed in config.seeds:
             for net in NETS:
@@ -147,15 +126,9 @@ def train(
                     f"(exact statistics {score.exact_accuracy:.2f}%) in {score.seconds:.0f} s"
                 )
                 if run is not None:
-                    _keep(model, run)
-                    run.write_json("trainings.json", {"scores": scores})
+                    run.write_weights(model, run.weights.name)
+                    run.write_json(run.trainings.name, {"scores": scores})
     metrics = summarize(config, scores)
-    if config.timing:
-        for batch_size in config.batch_sizes:
-            times = step_times(config, batch_size, train_set, config.timing)
-            for name, seconds in times.items():
-                metrics[f"{name}_{batch_size}_ms"] = 1e3 * seconds
-            metrics[f"batchnorm_{batch_size}_share"] = 1 - times["bare"] / times["batchnorm"]
     return Outcome("nf-vs-bn", config, model, metrics, sum(s[2] for s in scores.values()))
 
 
@@ -190,7 +163,7 @@ def fit(
 ) -> tuple[SmallResNet, Score]:
     """One training: exactly examples // batch_size steps, in epochs over shuffled training images."""
     steps = examples // batch_size
-    learn = _learner(config, net, batch_size, lr, seed, train_set)
+    learn = make_learner(config, net, batch_size, lr, seed, train_set)
     learn.callbacks.append(_StopAfter(steps))
     assert learn.batches is not None
     epochs = -(-steps // learn.batches)
@@ -214,12 +187,12 @@ def fit(
 def learner(config: NfVsBnConfig) -> Learner:
     """The normalizer-free network at the first batch size."""
     train_set, _ = read_data(config)
-    return _learner(
+    return make_learner(
         config, "normfree", config.batch_sizes[0], config.normfree_lr[0], config.seeds[0], train_set
     )
 
 
-def _learner(
+def make_learner(
     config: NfVsBnConfig, net: Net, batch_size: int, lr: float, seed: int, train_set: Images
 ) -> Learner:
     torch.manual_seed(seed)
@@ -227,16 +200,16 @@ def _learner(
     loader = InMemoryLoader(train_set, batch_size, shuffle=True, drop_last=True, seed=seed)
     clipping = config.clipping_at(batch_size) if net == "normfree" else 0.0
     callbacks: list[Callback] = [Clip(agc=clipping)] if clipping else []
-    return Learner(model, loader, F.cross_entropy, _optimizer(model, lr, config), callbacks)
+    return Learner(model, loader, F.cross_entropy, make_optimizer(model, lr, config), callbacks)
 
 
-def _optimizer(model: nn.Module, lr: float, config: NfVsBnConfig) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, lr: float, config: NfVsBnConfig) -> torch.optim.Optimizer:
     groups = param_groups(model, config.weight_decay)
     return torch.optim.SGD(groups, lr=lr, momentum=0.9, nesterov=True, fused=True)
 
 
 class _Cycle(OneCycle):
-    """One cycle over a number of steps, whether or not they make whole epochs. Momentum stays."""
+    """One cycle over a number of steps, whether or not they make whole epochs. Momentum does not change."""
 
     def __init__(self, max_lr: float, steps: int):
         super().__init__(max_lr, momentum=None)
@@ -248,7 +221,7 @@ class _Cycle(OneCycle):
 
 
 class _StopAfter(Callback):
-    """Leaves the last epoch at the given step, as if its data ended there."""
+    """Ends the last epoch at the given step, as if its data ended there."""
 
     order = 60
 
@@ -262,141 +235,24 @@ class _StopAfter(Callback):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, data: Images) -> float:
-    """Accuracy in percent, in evaluation mode; training flags come back."""
-    was = model.training
-    model.eval()
-    right = sum(
-        int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
-    )
-    model.train(was)
+    """Accuracy in percent, in evaluation mode; training flags are put back."""
+    with evaluating(model):
+        right = sum(
+            int((model(x).argmax(1) == y).sum()) for x, y in zip(data[0].split(1000), data[1].split(1000))
+        )
     return 100 * right / len(data[1])
-
-
-def tune(
-    config: NfVsBnConfig,
-    examples: dict[int, int],
-    known: dict[str, float],
-    keep: Callable[[], None],
-    say: Callable[[str], None] = print,
-) -> dict[str, float]:
-    """What has the best held-out accuracy: {"NET BATCH": rate}, and AGC's factor {"clipping BATCH": c}.
-
-    The last 10,000 training images in a fixed random order are held out, so test images have no say; seed 0; BatchNorm
-    is judged with exact statistics. GRID times the square root of batch/256 is tried; while the best rate is at one of
-    its ends, another one beyond that end, up to three times. Then, with the normalizer-free network's rate, AGC's
-    factor in the same way: CLIPPING over that root, a quarter of it and four times as much.
-
-    examples  seen in each trial, per batch size
-    known     {"batchnorm BATCH RATE" or "normfree BATCH RATE CLIPPING": percent}: what is there is not trained again;
-              what is new is put in, and `keep` called
-    """
-    (x, y), _ = read_data(config)
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
-    kept, held_out = order[:-_HELD_OUT], order[-_HELD_OUT:]
-    parts = (x[kept], y[kept]), (x[held_out], y[held_out])
-
-    def score(net: Net, batch_size: int, clipping: float, lr: float) -> float:
-        key = f"{net} {batch_size} {lr:.4g}" + (f" {clipping:.4g}" if net == "normfree" else "")
-        if key not in known:
-            trial = replace(config, clipping=(clipping,) * len(config.batch_sizes))
-            found = fit(trial, net, batch_size, examples[batch_size], lr, 0, *parts)[1]
-            known[key] = found.exact_accuracy
-            say(f"tuning {key}: {found.exact_accuracy:.2f}%")
-            keep()
-        return known[key]
-
-    best: dict[str, float] = {}
-    for b in config.batch_sizes:
-        root = (b / 256) ** 0.5
-        rates, clipping = [rate * root for rate in GRID], CLIPPING / root
-        for net in NETS:
-            best[f"{net} {b}"] = _search(rates, _RATE_STEP, partial(score, net, b, clipping))
-        factors = [clipping / _CLIPPING_STEP, clipping, clipping * _CLIPPING_STEP]
-        with_rate = partial(score, "normfree", b, lr=best[f"normfree {b}"])
-        best[f"clipping {b}"] = _search(factors, _CLIPPING_STEP, with_rate)
-    return best
-
-
-def _search(values: list[float], spacing: float, score: Callable[[float], float]) -> float:
-    """The value of the highest score, to four digits; while it is at an end, one more is tried beyond it."""
-    top = max(values, key=score)
-    for _ in range(_FURTHER):
-        if values[0] < top < values[-1]:
-            break
-        values = [values[0] / spacing, *values] if top == values[0] else [*values, values[-1] * spacing]
-        top = max(values, key=score)
-    return float(f"{top:.4g}")
-
-
-def step_times(config: NfVsBnConfig, batch_size: int, data: Images, seconds: float) -> dict[str, float]:
-    """Median seconds of a training step of each variant, at one of the configuration's batch sizes: "batchnorm", "bare"
-    (the same without its norms), "normfree", and "unclipped" (normfree without AGC). Each round runs all of them in
-    random order, for about so many seconds."""
-    batch = data[0][:batch_size], data[1][:batch_size]
-    variants: dict[str, tuple[Variant, bool]] = {
-        "batchnorm": ("batchnorm", False), "bare": ("bare", False), "normfree": ("normfree", True),
-        "unclipped": ("normfree", False),
-    }  # fmt: skip
-    generator, times = random.Random(0), {name: [] for name in variants}
-    with _steppers(config, variants, batch, config.clipping_at(batch_size)) as steps:
-        for step in steps.values():
-            step()
-            step()
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(times["bare"]) < 3:
-            for name in generator.sample(list(steps), len(steps)):
-                began = time.perf_counter()
-                steps[name]()
-                times[name].append(time.perf_counter() - began)
-    return {name: statistics.median(values) for name, values in times.items()}
-
-
-@contextmanager
-def _steppers(
-    config: NfVsBnConfig, variants: dict[str, tuple[Variant, bool]], batch: Images, clipping: float
-) -> Iterator[dict[str, Callable[[], None]]]:
-    steps: dict[str, Callable[[], None]] = {}
-    clips: list[Any] = []
-    for name, (variant, clipped) in variants.items():
-        model = SmallResNet(variant, config.channels, config.depths, alpha=config.alpha)
-        optimizer = _optimizer(model, 1e-3, config)
-        if clipped and clipping:
-            clips.append(AGC(optimizer, model, clipping=clipping))
-        steps[name] = _step(model, optimizer, batch)
-    try:
-        yield steps
-    finally:
-        for clip in clips:
-            clip.remove()
-
-
-def _step(model: nn.Module, optimizer: torch.optim.Optimizer, batch: Images) -> Callable[[], None]:
-    def step() -> None:
-        F.cross_entropy(model(batch[0]), batch[1]).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return step
 
 
 def _last_key(config: NfVsBnConfig) -> str:
     return f"{NETS[-1]} {config.batch_sizes[-1]} {config.seeds[-1]}"
 
 
-def _keep(model: nn.Module, run: RunFolder) -> None:
-    """The weights trained last, whole or not at all."""
-    beside = run.path / f".{_LAST}.tmp"
-    save_file({name: t.contiguous() for name, t in model.state_dict().items()}, beside)
-    os.replace(beside, run.path / _LAST)
-
-
 def _finished(run: RunFolder | None) -> dict[str, list[float]]:
     import json
 
-    path = None if run is None else run.path / "trainings.json"
-    if path is None or not path.exists():
+    if run is None or not run.trainings.exists():
         return {}
-    return json.loads(path.read_text(encoding="utf-8"))["scores"]
+    return json.loads(run.trainings.read_text(encoding="utf-8"))["scores"]
 
 
 RECIPE = Recipe(
@@ -405,9 +261,5 @@ RECIPE = Recipe(
     NfVsBnConfig(),
     train,
     learner,
-    presets={
-        "short": NfVsBnConfig(
-            examples=(2560, 1280, 400), seeds=(0,), timing=0.5, channels=(8, 16), depths=(1, 1)
-        )
-    },
+    presets={"short": NfVsBnConfig(examples=(2560, 1280, 400), seeds=(0,), channels=(8, 16), depths=(1, 1))},
 )

@@ -2,7 +2,7 @@
 
 A `Site` is a place where a tensor is measured. A `Record` holds, for every sampled step and site, one row of
 statistics and up to two histograms; beside them named metrics (the loss, the learning rate), facts about
-the model, the batch and the loss, and findings. Nothing here knows torch: a Record can be read where there is
+the model, the batch and the loss, and findings. Nothing here imports torch: a Record can be read where there is
 no model and no training code.
 
 File layout (schema version 1), documented in docs/reference/record.md:
@@ -20,6 +20,23 @@ flat however long the run is.
 
 from .._base import RecordError
 from .database import APPLICATION_ID, SCHEMA_VERSION
+from .facts import (
+    UNKNOWN,
+    BatchNormFacts,
+    Break,
+    ClipFacts,
+    CouplingFacts,
+    CouplingInMode,
+    Facts,
+    GradientFacts,
+    LossFacts,
+    ModelFacts,
+    OptimizerFacts,
+    OutputFacts,
+    ParameterCount,
+    TargetFacts,
+    UnitFacts,
+)
 from .frame import Frame
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
 from .maps import pack_map, unpack_map
@@ -34,11 +51,26 @@ __all__ = [
     "LOG2_LOW",
     "SCHEMA_VERSION",
     "STATISTICS",
+    "UNKNOWN",
+    "BatchNormFacts",
+    "Break",
+    "ClipFacts",
+    "CouplingFacts",
+    "CouplingInMode",
+    "Facts",
     "Frame",
+    "GradientFacts",
     "Histogram",
+    "LossFacts",
+    "ModelFacts",
+    "OptimizerFacts",
+    "OutputFacts",
+    "ParameterCount",
     "Record",
     "RecordError",
     "Site",
+    "TargetFacts",
+    "UnitFacts",
     "pack_map",
     "unpack_map",
 ]

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import math
 import os
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import numpy as np
 
-from .._base import InputError, RecordError, UnitgainError
+from .._base import FileLock, InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
 SCHEMA_VERSION = 1
-APPLICATION_ID = 0x75676E31  # "ugn1", stored in the SQLite header so that a foreign file is recognised
+"""Of the file's layout; a file with a higher one is refused."""
+APPLICATION_ID = 0x75676E31
+""" "ugn1", stored in the SQLite header so that a foreign file is recognised."""
 
 _COLUMNS = ", ".join(f'"{name}" REAL' for name in STATISTICS)
 _SCHEMA = f"""
@@ -50,8 +53,20 @@ SELECT step FROM sampled WHERE step IS NOT NULL
 """
 
 
+def lock(path: str) -> FileLock:
+    """The right to write a record file, which one process at a time has; readers need none.
+
+    Raises InputError if another process writes the record, or the folder cannot be written.
+    """
+    folder, name = os.path.split(os.path.realpath(path))
+    try:
+        return FileLock(os.path.join(folder, f".{name}.lock"), f"record {path}")
+    except OSError as error:
+        raise InputError(f"record {path}: cannot be written: {error.strerror or error}") from error
+
+
 def make_room(path: str, overwrite: bool) -> None:
-    """Refuses a path where a file is. With overwrite a record there is deleted, but never a file of another kind."""
+    """Refuses a path at which there is a file. With overwrite a record is deleted, but never a file of another kind."""
     if not os.path.exists(path) or (os.path.isfile(path) and not os.path.getsize(path)):
         return
     if not _is_record(path):
@@ -102,7 +117,7 @@ _Method = TypeVar("_Method", bound=Callable[..., Any])
 
 
 def reading(method: _Method) -> _Method:
-    """For methods of Record: whatever goes wrong while decoding what the file holds means that it is damaged."""
+    """For methods of Record: an error while the content of the file is decoded means that the file is damaged."""
 
     @functools.wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -111,13 +126,24 @@ def reading(method: _Method) -> _Method:
         except UnitgainError:
             raise
         except (ValueError, TypeError, IndexError, OverflowError) as error:
-            raise RecordError(f"record {self.path}: cannot be read, it is damaged: {error}") from error
+            raise RecordError(
+                f"record {self.path}: cannot be read, because it is damaged: {error}"
+            ) from error
 
     return guarded  # type: ignore[return-value]
 
 
+@contextlib.contextmanager
+def writing(path: str | None) -> Iterator[None]:
+    """Errors of SQLite while a record is written, with the record's name."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise RecordError(f"record {path or '(temporary)'}: cannot be written: {error}") from error
+
+
 def _is_truncated(path: str) -> bool:
-    """Whether the file is shorter than its header says. Beside a write-ahead log it may be, rightly."""
+    """Whether the file is shorter than its header says. Beside a write-ahead log that is normal."""
     if os.path.exists(os.path.realpath(path) + "-wal"):
         return False
     with open(path, "rb") as file:
@@ -145,7 +171,7 @@ def open_existing(path: str) -> sqlite3.Connection:
         raise RecordError(f"record {path}: not a unitgain record ({error})") from error
     if application == APPLICATION_ID and _is_truncated(path):
         connection.close()
-        raise RecordError(f"record {path}: cannot be read, its end is missing; copy it again")
+        raise RecordError(f"record {path}: cannot be read, because its end is missing; copy it again")
     if application != APPLICATION_ID:
         connection.close()
         raise RecordError(f"record {path}: an SQLite file, but not a unitgain record")

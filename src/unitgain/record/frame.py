@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from .._base import printable
+
 
 class Frame(Mapping[str, np.ndarray]):
     """Tidy columns of equal length: `frame["std"]` is an array, `frame.to_pandas()` a DataFrame.
@@ -53,5 +55,5 @@ class Frame(Mapping[str, np.ndarray]):
         head = [f"Frame: {len(self)} rows", "  ".join(self._columns)]
         for row in range(min(len(self), 8)):
             cells = (values[row] for values in self._columns.values())
-            head.append("  ".join(f"{c:.4g}" if isinstance(c, float) else str(c) for c in cells))
+            head.append("  ".join(f"{c:.4g}" if isinstance(c, float) else printable(c, 200) for c in cells))
         return "\n".join(head + (["..."] if len(self) > 8 else []))

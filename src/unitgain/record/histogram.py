@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 HISTOGRAM_BINS = 64
-LOG2_LOW, LOG2_HIGH = -48, 16  # the log2 histogram has one bin per power of two
+"""Bins of a histogram."""
+LOG2_LOW = -48
+"""The lowest power of two of a log2 histogram, which has one bin per power of two."""
+LOG2_HIGH = 16
+"""The power of two above its highest bin."""
 
 
 @dataclass(frozen=True)

@@ -12,18 +12,21 @@ from typing import Any
 
 import numpy as np
 
-from .._base import InputError, RecordError
+from .._base import FileLock, InputError, RecordError, printable
 from .database import (
     SCHEMA_VERSION,
     STEPS,
     dump,
     load,
+    lock,
     make_room,
     open_existing,
     open_new,
     reading,
     sql_float,
+    writing,
 )
+from .facts import Break, Facts
 from .frame import Frame
 from .histogram import Histogram
 from .site import STATISTICS, Site, check_kind, check_statistic
@@ -37,7 +40,8 @@ class Record:
     Record.load(path)     opens an existing file for reading
 
     Raises InputError for a path that cannot be written and when a loaded record is written to, RecordError for a
-    file that is not a record, is damaged, or was written by a newer version.
+    file that is not a record, is damaged, or was written by a newer version, and when SQLite cannot write (the disk is
+    full, another process has locked the file).
 
     >>> record = Record()
     >>> site = record.add_site("activation", "fc1", module="Linear", shape=(32, 100), channel_axis=1)
@@ -47,51 +51,68 @@ class Record:
     """
 
     def __init__(self, path: str | os.PathLike[str] | None = None, *, overwrite: bool = False):
-        self.path = None if path is None else os.fspath(path)
-        self._closed = False
+        self._start(None if path is None else os.fspath(path))
         if self.path is not None:
-            make_room(self.path, overwrite)
-        self._connection = open_new(self.path)
-        self._read_only = False
-        self._sites: dict[int, Site] = {}
-        self._by_name: dict[tuple[str, str], Site] = {}
-        self._last_commit = time.monotonic()
+            self._lock = lock(self.path)
+        try:
+            if self.path is not None:
+                make_room(self.path, overwrite)
+            self._connection = open_new(self.path)
+        except BaseException:
+            self._release()
+            raise
         self.set_meta("schema_version", SCHEMA_VERSION)
         self.set_meta("created", time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
         self.commit()
+
+    def _start(self, path: str | None, read_only: bool = False) -> None:
+        self.path, self._read_only, self._closed = path, read_only, False
+        self._lock: FileLock | None = None
+        self._sites: dict[int, Site] = {}
+        self._by_name: dict[tuple[str, str], Site] = {}
+        self._last_commit = time.monotonic()
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Record:
         """Opens a record file for reading, also while another process writes it."""
         record = cls.__new__(cls)
-        record.path = os.fspath(path)
-        record._connection = open_existing(record.path)
-        record._read_only, record._closed = True, False
-        record._last_commit = time.monotonic()
-        record._sites, record._by_name = {}, {}
+        record._start(os.fspath(path), read_only=True)
+        record._connection = open_existing(os.fspath(path))
         record._read_sites()
         return record
 
     @classmethod
     def reopen(cls, path: str | os.PathLike[str], *, before: int) -> Record:
-        """Opens a record to go on writing it, as if it had been written up to the step `before`: what was measured
-        from there on is forgotten. Raises RecordError as `load` does."""
+        """Opens a record to continue it, as if it had been written up to the step `before`: what was measured
+        from there on is deleted. Raises RecordError as `load` does."""
         open_existing(os.fspath(path)).close()
         record = cls.__new__(cls)
-        record.path = os.fspath(path)
-        record._connection = open_new(record.path)
-        record._read_only = record._closed = False
-        record._last_commit = time.monotonic()
-        record._sites, record._by_name = {}, {}
-        for table in ("scalar", "histogram", "metric"):
-            record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
-        record._read_sites()
-        record.commit()
+        record._start(os.fspath(path))
+        record._lock = lock(os.fspath(path))
+        try:
+            record._connection = open_new(record.path)
+            with writing(record.path):
+                for table in ("scalar", "histogram", "metric"):
+                    record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
+            record._read_sites()
+            record.commit()
+        except BaseException:
+            record._release()
+            raise
         return record
+
+    def __del__(self) -> None:
+        """A record that nobody closed: from Python 3.13 on sqlite3 warns of it. What was not committed is not kept."""
+        if (connection := getattr(self, "_connection", None)) is not None:
+            connection.close()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
 
     def refresh(self) -> None:
         """Reads the sites that another process has added since."""
-        if self._read_only:  # perhaps nobody was writing when it was opened
+        if self._read_only:  # there may have been no writer when it was opened
             self._connection.close()
             self._connection = open_existing(self.path or "")
         self._read_sites()
@@ -154,7 +175,8 @@ class Record:
     def add_table(
         self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
     ) -> None:
-        """The fast way in: for each step and site id a row with a value per name in STATISTICS, in that order."""
+        """Faster than add_scalars: for each step and site id a row with a value per name in STATISTICS, in that
+        order."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
         self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
@@ -185,19 +207,22 @@ class Record:
         """Stores any JSON value under a key. NaN and infinities are kept as the strings "nan", "inf", "-inf"."""
         self._write("INSERT OR REPLACE INTO meta VALUES (?,?)", [(key, dump(value))])
 
+    def set_facts(self, facts: Facts) -> None:
+        """Stores what is known beyond the sites, in the place of what was known before."""
+        self.set_meta("facts", facts.to_json())
+
     def add_finding(self, code: str, severity: str, site: str | None, body: Mapping[str, Any]) -> None:
         self._write("INSERT INTO finding VALUES (?,?,?,?)", [(code, severity, site, dump(body))])
 
     def _write(self, sql: str, rows: Iterable[Sequence[Any]]) -> None:
         if self._closed:
-            raise InputError(
-                f"record {self.path or '(temporary)'}: it is closed; nothing can be added any more"
-            )
+            raise InputError(f"record {self.path or '(temporary)'}: it is closed; nothing more can be added")
         if self._read_only:
             raise InputError(
                 f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
             )
-        self._connection.executemany(sql, rows)
+        with writing(self.path):
+            self._connection.executemany(sql, rows)
 
     def commit(self, every: float = 0.0) -> None:
         """Makes what was added visible to other processes and safe from a crash of this one.
@@ -206,7 +231,8 @@ class Record:
         """
         now = time.monotonic()
         if now - self._last_commit >= every:
-            self._connection.commit()
+            with writing(self.path):
+                self._connection.commit()
             self._last_commit = now
 
     def close(self) -> None:
@@ -214,22 +240,28 @@ class Record:
         if self._closed:
             return
         self._closed = True
-        if not self._read_only:
-            self._connection.commit()
-        self._connection.close()
+        try:
+            if not self._read_only:
+                with writing(self.path):
+                    self._connection.commit()
+        finally:
+            self._connection.close()
+            self._release()
 
     def save(self, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
         """Copies the record into a new file at path; overwrite=True replaces a record that is there."""
         if not self._read_only:
-            self._connection.commit()
+            self.commit()
         if overwrite and self.path is not None and os.path.exists(path) and os.path.samefile(path, self.path):
             raise InputError(f"record {self.path}: it cannot be saved over itself")
-        make_room(os.fspath(path), overwrite)
-        target = open_new(os.fspath(path))
-        try:
-            self._connection.backup(target)
-        finally:
-            target.close()
+        with lock(os.fspath(path)):
+            make_room(os.fspath(path), overwrite)
+            target = open_new(os.fspath(path))
+            try:
+                with writing(os.fspath(path)):
+                    self._connection.backup(target)
+            finally:
+                target.close()
 
     # ---- reading -------------------------------------------------------------------------------------------
 
@@ -239,9 +271,19 @@ class Record:
         return {key: load(value) for key, value in self._query("SELECT key, value FROM meta")}
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """What is known beyond the sites: the loss, the targets, the output. Keys in docs/reference/record.md."""
-        return self.meta.get("facts", {})
+    def facts(self) -> Facts:
+        """What is known beyond the sites: the loss, the targets, the output. Schema in docs/reference/record.md."""
+        return Facts.from_json(self._meta("facts"))
+
+    @property
+    def breaks(self) -> tuple[Break, ...]:
+        """Functions between modules that made NaN or infinity out of finite tensors."""
+        return Break.from_json(self._meta("breaks"))
+
+    @reading
+    def _meta(self, key: str) -> Any:
+        rows = list(self._query("SELECT value FROM meta WHERE key = ?", [key]))
+        return load(rows[0][0]) if rows else None
 
     def sites(self, kind: str | None = None) -> list[Site]:
         """All sites, or those of one kind, in execution order."""
@@ -296,7 +338,7 @@ class Record:
     def values(self, kind: str, step: int | None = None) -> dict[str, dict[str, float]]:
         """{site name: {statistic: value}} of one step (the first if none is given), in execution order.
 
-        Statistics that are undefined for a site are left out.
+        Statistics that are undefined for a site are omitted.
         """
         if step is None:
             step = next(iter(self.steps()), 0)
@@ -388,6 +430,5 @@ class Record:
             raise RecordError(f"record {self.path}: cannot be read: {error}") from error
 
     def __repr__(self) -> str:
-        return (
-            f"Record({self.path or 'temporary'}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"
-        )
+        path = printable(self.path or "temporary")
+        return f"Record({path}, {len(self._sites)} sites, {len(self.steps())} sampled steps)"

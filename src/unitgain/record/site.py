@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 KINDS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
+"""The kinds of site."""
 
 STATISTICS = (
     "count",  # values measured
@@ -31,6 +31,7 @@ STATISTICS = (
     "ratio",  # log10 std(gradient)/std(data), or log10 std(update)/std(data)
     "underflow",  # fraction of the non-zero magnitudes below the dtype's smallest normal number
 )
+"""The names of the statistics, which are the columns of the table `scalar`."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Site:
     name          activations and their gradients: the module's path ("layers.0.conv"), "#2" for its second
                   call in one pass, ":tanh" for a function called inside it ("block:tanh"), "[1]" or "[key]"
                   for further outputs. Parameters, their gradients and updates: the parameter's name.
-                  Inputs: "input", "input[1]" or "input[key]".
+                  Inputs: "input", "input[1]" or "input[key]". Where such a name is another module's path, it
+                  is followed by whose it is: "input (of the model)"; activations and inputs have no name twice.
     position      execution order: activations and gradients share the position of the forward call;
                   parameters take that of the module call that uses them
     module        type name of the module ("Conv2d") or function ("tanh")
@@ -69,14 +71,11 @@ def check_kind(kind: str) -> None:
     """
     >>> check_kind("actvation")
     Traceback (most recent call last):
-    unitgain._base.errors.InputError: site kind 'actvation' is unknown; did you mean 'activation'? There are input, ...
+    unitgain._base.errors.InputError: site kind 'actvation' is unknown; did you mean 'activation'?
     """
     _check("site kind", kind, KINDS)
 
 
 def _check(what: str, name: str, known: Sequence[str]) -> None:
-    if name in known:
-        return
-    close = difflib.get_close_matches(str(name), known, n=1)
-    meant = f"did you mean {close[0]!r}? There" if close else "there"
-    raise InputError(f"{what} {name!r} is unknown; {meant} are {', '.join(known)}")
+    if name not in known:
+        raise InputError(f"{what} {name!r} is unknown{did_you_mean(name, known, most=len(known))}")

@@ -1,4 +1,4 @@
-"""What a remedy did, in words and numbers; and how tensors are changed so that it can be told."""
+"""What a remedy did, in words and numbers; and how tensors are changed so that it is noted."""
 
 from __future__ import annotations
 

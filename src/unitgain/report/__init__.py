@@ -1,6 +1,9 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
-from .fix_report import Action, FixReport
+from . import plots
+from .fix_report import Action, FixReport, Skipped
+from .plots._style import save_figure
 from .report import Report
+from .spp import Curve, spp_curve
 
-__all__ = ["Action", "FixReport", "Report"]
+__all__ = ["Action", "FixReport", "Report", "Skipped", "plots"]

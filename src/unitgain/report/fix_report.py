@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .json_report import SCHEMA_VERSION, plain, report_data
+from .._base import plain_console, printable
+from .json_report import SCHEMA_VERSION, dumps, plain, report_data
 from .report import Report, save_text
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Action:
     changes      one line for each tensor that was changed, with what it was multiplied by or set to
     kept         True if it helped; what did not help was undone, bit for bit
     outcome      what the second measurement said: the reason why it was kept or undone
+    problems     what the remedy could not do beside that, one line each
     """
 
     code: str
@@ -35,6 +36,22 @@ class Action:
     changes: tuple[str, ...]
     kept: bool
     outcome: str
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """One remedy that did not apply to the model, so that nothing was changed.
+
+    code, site   the finding that it was for
+    remedy       what it would have done, in a few words
+    reason       why it did not apply
+    """
+
+    code: str
+    site: str | None
+    remedy: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -44,11 +61,13 @@ class FixReport:
     before, after   the reports of the model as it came and as it is now (of a dry run: as it would be)
     actions         what was tried, in order
     advice          one line for each finding that is left, with what is yours to do
-    input_shift, input_scale   what the inputs of `after` were normalized with, (x - shift) / scale per channel,
-                    if UG201 was fixed: do the same to the data in training; else None
+    inputs          {name: (shift, scale)} of the inputs of `after` that were normalized, (x - shift) / scale per
+                    channel, if UG201 was fixed: do the same to the data in training. input_shift and input_scale are
+                    those of the first, None if there is none
     dry_run         True if the model was left as it was
+    skipped         remedies that did not apply, with the reason
 
-    >>> from ..rules.diagnosis import Diagnosis
+    >>> from ..rules import Diagnosis
     >>> from ..record import Record
     >>> well = Report(Record(), Diagnosis((), "healthy: nothing to say", "healthy"))
     >>> print(FixReport(well, well).summary)
@@ -59,14 +78,22 @@ class FixReport:
     after: Report
     actions: tuple[Action, ...] = ()
     advice: tuple[str, ...] = ()
-    input_shift: tuple[float, ...] | None = None
-    input_scale: tuple[float, ...] | None = None
+    inputs: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     dry_run: bool = False
+    skipped: tuple[Skipped, ...] = ()
 
     @property
     def ok(self) -> bool:
         """True if no error and no warning is left."""
         return self.after.ok
+
+    @property
+    def input_shift(self) -> tuple[float, ...] | None:
+        return next((shift for shift, _ in self.inputs.values()), None)
+
+    @property
+    def input_scale(self) -> tuple[float, ...] | None:
+        return next((scale for _, scale in self.inputs.values()), None)
 
     @property
     def changed(self) -> bool:
@@ -91,14 +118,9 @@ class FixReport:
 
     def to_text(self, width: int = 80) -> str:
         """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
-        from rich.console import Console
-
         stream = io.StringIO()
-        console = Console(
-            file=stream, width=max(60, width), color_system=None, force_terminal=False, emoji=False
-        )
-        console.print(self)
-        return "\n".join(line.rstrip() for line in stream.getvalue().splitlines()) + "\n"
+        plain_console(stream, max(60, width)).print(self)
+        return stream.getvalue()
 
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON: {"schema_version", "summary", "actions", "before", "after", ...}; see docs/reference."""
@@ -108,14 +130,16 @@ class FixReport:
             "dry_run": self.dry_run,
             "fixed": self.fixed,
             "actions": [vars(action) for action in self.actions],
+            "skipped": [vars(skipped) for skipped in self.skipped],
             "advice": self.advice,
             "input": None
             if self.input_scale is None
             else {"shift": self.input_shift, "scale": self.input_scale},
+            "inputs": {n: {"shift": shift, "scale": scale} for n, (shift, scale) in self.inputs.items()},
             "before": report_data(self.before.record, self.before.diagnosis),
             "after": report_data(self.after.record, self.after.diagnosis),
         }
-        return json.dumps(plain(body), indent=indent, allow_nan=False, ensure_ascii=False)
+        return dumps(plain(body), indent)
 
     def to_html(self) -> str:
         """The page of the report afterwards, opened by what was changed, with charts of before and after."""
@@ -141,7 +165,6 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
     from rich.text import Text
 
     from .terminal import STATUS, compared, hanging, heading_parts
-    from .text import clean
 
     model, *facts = heading_parts(report.before.record)
     title = "unitgain fix" + (", dry run" if report.dry_run else "")
@@ -152,7 +175,7 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
     for name, one in (("before", report.before), ("after", report.after)):
         sign, color = STATUS.get(one.diagnosis.status, STATUS["unknown"])
         loss = [part for part in heading_parts(one.record) if part.startswith("loss ")]
-        line = Text.assemble((f"{sign} {clean(one.verdict)}", f"bold {color}"))
+        line = Text.assemble((f"{sign} {printable(one.verdict)}", f"bold {color}"))
         line.append("".join(f"  · {part}" for part in loss), style="dim")
         yield hanging(Text(name, style="dim"), line, 8)
     for place, action in enumerate(report.actions, start=1):
@@ -161,31 +184,49 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         head = Text.assemble(
             (f"{'✓' if action.kept else '↶'} {done}", "bold green" if action.kept else "bold yellow"),
             "  ",
-            (clean(action.code), "bold"),
-            f"  {clean(action.remedy)}",
+            (printable(action.code), "bold"),
+            f"  {printable(action.remedy)}",
         )
         yield hanging(Text(f"{place}.", style="dim"), head, 4)
         shown = action.changes if len(action.changes) <= MAX_CHANGES else action.changes[: MAX_CHANGES - 1]
         for change in shown:
-            yield hanging(Text(), Text(clean(change), style="dim"), 4)
+            yield hanging(Text(), Text(printable(change), style="dim"), 4)
         if len(shown) < len(action.changes):
             rest = len(action.changes) - len(shown)
             yield hanging(Text(), Text(f"and {rest} more (--html and --json have all)", style="dim"), 4)
-        yield hanging(Text(), Text(clean(action.outcome)), 4)
-    if report.input_scale is not None and report.input_shift is not None:
+        for problem in action.problems[:MAX_CHANGES]:
+            yield hanging(Text(), Text(f"not done: {printable(problem)}", style="dim"), 4)
+        yield hanging(Text(), Text(printable(action.outcome)), 4)
+    if report.skipped:
         yield Text()
+        yield Text("Did not apply", style="bold")
+        for reason, remedies in _by_reason(report.skipped).items():
+            yield hanging(
+                Text("·"), Text(f"{printable('; '.join(remedies))}: {printable(reason)}", style="dim"), 2
+            )
+    for name, (shift, scale) in report.inputs.items():
+        yield Text()
+        which = "the data" if len(report.inputs) == 1 else printable(name)
         yield Text(
-            "Normalize the data as `after` did: (x - shift) / scale, with shift "
-            f"{_numbers(report.input_shift)} and scale {_numbers(report.input_scale)}."
+            f"Normalize {which} as `after` did: (x - shift) / scale, with shift {_numbers(shift)} and scale "
+            f"{_numbers(scale)}."
         )
     if report.advice:
         yield Text()
         yield Text("Left for you", style="bold")
         for line in report.advice:
-            yield hanging(Text("·"), Text(clean(line)), 2)
+            yield hanging(Text("·"), Text(printable(line)), 2)
     if report.changed:
         yield Text()
         yield from compared(report.before.record, report.after.record, width)
+
+
+def _by_reason(skipped: tuple[Skipped, ...]) -> dict[str, list[str]]:
+    """{reason: the remedies that did not apply for it}."""
+    found: dict[str, list[str]] = {}
+    for one in skipped:
+        found.setdefault(one.reason, []).append(f"{one.code} {one.remedy}")
+    return found
 
 
 def _numbers(values: tuple[float, ...]) -> str:

@@ -16,15 +16,15 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+from .._base import printable
 from .._version import __version__
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 from .html_data import chart_data
 from .json_report import plain
-from .layers import Layer, layers_of, reported_step, site_of_finding
+from .layers import Layer, key_of_finding, layers_of, reported_step
 from .terminal import heading_parts
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 if TYPE_CHECKING:
     from .fix_report import FixReport
@@ -47,7 +47,7 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "verdict": text(diagnosis.verdict),
         "action": _action(diagnosis),
         "findings": _findings(record, diagnosis, layers),
-        "abstained": _abstained(diagnosis),
+        "abstained": _abstained(record, diagnosis),
         "table": _table(layers),
         "layer_count": text(count(len(layers), "layer")),
         "step": text(f"step {reported_step(record)}"),
@@ -59,7 +59,7 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "plotly": get_plotlyjs(),
         "script": _file("charts.js") + _file("page.js"),
     }
-    # one pass over the template: what is put in is never looked at again, whatever it contains
+    # one pass over the template: a placeholder in the text that is put in is not replaced
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], _file("page.html"))
 
 
@@ -69,7 +69,7 @@ def text(value: object) -> str:
     >>> text("<script>")
     '&lt;script&gt;'
     """
-    return html.escape(clean(value), quote=True)
+    return html.escape(printable(value), quote=True)
 
 
 def script_json(value: Any) -> str:
@@ -99,7 +99,8 @@ def _repair(repair: FixReport | None) -> str:
     articles = []
     for action in repair.actions:
         done = "kept" if action.kept else "undone"
-        changes = "".join(f"<li>{text(change)}</li>" for change in action.changes)
+        lines = [*action.changes, *(f"not done: {problem}" for problem in action.problems)]
+        changes = "".join(f"<li>{text(line)}</li>" for line in lines)
         number_of = text(count(len(action.changes), "change"))
         details = f"<details><summary>{number_of}</summary><ul>{changes}</ul></details>"
         articles.append(
@@ -109,6 +110,10 @@ def _repair(repair: FixReport | None) -> str:
         )
     advice = "".join(f"<li>{text(line)}</li>" for line in repair.advice)
     left = f"<h3>Left for you</h3><ul>{advice}</ul>" if advice else ""
+    skipped = "".join(
+        f"<li><code>{text(s.code)}</code> {text(s.remedy)}: {text(s.reason)}</li>" for s in repair.skipped
+    )
+    not_applied = f"<h3>Did not apply</h3><ul>{skipped}</ul>" if skipped else ""
     heading = "What would be changed" if repair.dry_run else "What was changed"
     verdicts = f"Before: {text(repair.before.verdict)}. After: {text(repair.after.verdict)}."
     summary = f"<p>{text(repair.summary)}. {verdicts}</p>"
@@ -117,20 +122,21 @@ def _repair(repair: FixReport | None) -> str:
         "and rms of their gradients, over depth: as the model came, and as it is now.</p></figcaption>"
         '<div class="plot tall"></div></figure>'
     )
-    return f'<section id="repair"><h2>{heading}</h2>{summary}{"".join(articles)}{left}{chart}</section>'
+    return f'<section id="repair"><h2>{heading}</h2>{summary}{"".join(articles)}{not_applied}{left}{chart}</section>'
 
 
 def _findings(record: Record, diagnosis: Diagnosis, layers: Sequence[Layer]) -> str:
     if not diagnosis.findings:
         return '<p class="muted">No findings.</p>'
-    numbers = {layer.name: layer.number for layer in layers}
-    return "\n".join(_finding(f, numbers.get(site_of_finding(record, f))) for f in diagnosis.findings)
+    numbers = {layer.key: layer.number for layer in layers}
+    rows = [(f, key_of_finding(record, f)) for f in diagnosis.findings]
+    return "\n".join(_finding(f, numbers.get(key) if key else None) for f, key in rows)
 
 
 def _finding(finding: Finding, layer: int | None) -> str:
     place = ""
     if finding.site:
-        name = text(shorten(clean(finding.site), 64))
+        name = text(shorten(printable(finding.site), 64))
         place = f'<span class="site" title="{text(finding.site)}">{name}</span>'
         if layer is not None:
             place = (
@@ -157,8 +163,10 @@ def _finding(finding: Finding, layer: int | None) -> str:
     )
 
 
-def _abstained(diagnosis: Diagnosis) -> str:
+def _abstained(record: Record, diagnosis: Diagnosis) -> str:
     unseen = "".join(f'<p class="abstained">Not seen: {text(line)}.</p>' for line in diagnosis.unseen)
+    if line := not_rewound(record.facts):
+        unseen += f'<p class="abstained">Not put back after the run: {text(line)}.</p>'
     if not diagnosis.abstained:
         return unseen
     rows = "".join(
@@ -177,11 +185,11 @@ def _row(layer: Layer, decades: int) -> str:
     values, site = layer.values, layer.site
     std = values.get("std")
     link = f'href="#layer-{layer.number}" data-layer="{layer.number}" title="{text(layer.name)}"'
-    name = text(shorten(clean(layer.name), 44))
+    name = text(shorten(printable(layer.name), 44))
     cells = [
         _cell(layer.number, str(layer.number)),
         f'<th scope="row" data-v="{text(layer.name)}"><a {link}>{name}</a></th>',
-        f'<td data-v="{text(site.module)}">{text(shorten(clean(site.module), 20))}</td>',
+        f'<td data-v="{text(site.module)}">{text(shorten(printable(site.module), 20))}</td>',
         f"<td>{text(shape_text(site.shape))}</td>",
         _cell(values.get("mean"), number(values.get("mean"))),
         _cell(std, number(std)),

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .._base import printable
 from ..record import Histogram, Record
 from .layers import (
     MEASURES,
@@ -24,7 +25,7 @@ from .layers import (
     thin,
     values_near,
 )
-from .text import clean, shape_text
+from .text import shape_text
 
 DEPTH_STEPS = 12  # steps that the charts over depth can be switched between
 TIME_VALUES = 30_000  # numbers per statistic in the charts over time: fewer steps for more layers
@@ -34,16 +35,15 @@ STATISTICS = ("mean", "std", "rms", "zero", "saturated", "nonfinite", "cosine")
 
 
 def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = None) -> dict[str, Any]:
-    """What page/charts.js draws; see the keys there. before: of a repair, the record of the sick model."""
+    """What page/charts.js draws; see the keys there. before: of a repair, the record of the model before it."""
     now = reported_step(record)
     steps = sorted({*thin(record.steps(), DEPTH_STEPS), now})
-    numbers = {layer.name: layer.number for layer in layers}
     return {
         "layers": [_layer(layer) for layer in layers],
         "steps": steps,
         "now": steps.index(now),
         "depth": [_depth(record, step) for step in steps],
-        "histograms": [_histograms(record, step, numbers) for step in steps],
+        "histograms": [_histograms(record, step, layers) for step in steps],
         "parameters": _parameters(record, layers, steps),
         "before": _before(before, layers) if before is not None else None,
         "measures": MEASURES,
@@ -54,12 +54,12 @@ def chart_data(record: Record, layers: Sequence[Layer], before: Record | None = 
 
 def _layer(layer: Layer) -> dict[str, Any]:
     return {
-        "name": clean(layer.name),
-        "key": layer.name,  # as the saturation maps call it
-        "module": clean(layer.site.module),
+        "name": printable(layer.name),
+        "key": layer.name if layer.site.kind == "activation" else "",  # as the saturation maps call it
+        "module": printable(layer.site.module),
         "shape": shape_text(layer.site.shape),
         "severity": layer.severity,
-        "codes": [clean(code) for code in layer.codes],
+        "codes": [printable(code) for code in layer.codes],
     }
 
 
@@ -78,16 +78,17 @@ def _depth(record: Record, step: int) -> dict[str, Any]:
 
 def _before(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
     """Scale over depth of the model as it came, at the places of the layers as they are now."""
-    old = {layer.name: layer for layer in layers_of(record)}
-    found = [old.get(layer.name) for layer in layers]
+    old = {layer.key: layer for layer in layers_of(record)}
+    found = [old.get(layer.key) for layer in layers]
     return {
         "std": [short(layer.values.get("std")) if layer else None for layer in found],
         "gradient": [short(layer.gradient.get("rms")) if layer else None for layer in found],
     }
 
 
-def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str, Any]:
+def _histograms(record: Record, step: int, layers: Sequence[Layer]) -> dict[str, Any]:
     """{kind: {"low": first power of two, "share": per bin, per layer, in thousandths}}."""
+    numbers = _numbers(layers)
     found: dict[str, Any] = {}
     for kind in ("activation", "gradient"):
         kept = [
@@ -96,14 +97,19 @@ def _histograms(record: Record, step: int, numbers: dict[str, int]) -> dict[str,
             if h.site in numbers and h.counts.sum()
         ]
         if kept:
-            found[kind] = _share(kept, numbers)
+            found[kind] = _share(kept, numbers, len(layers))
     return found
 
 
-def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]:
+def _numbers(layers: Sequence[Layer]) -> dict[str, int]:
+    """{activation's name: the layer's number}."""
+    return {layer.name: layer.number for layer in layers if layer.site.kind == "activation"}
+
+
+def _share(kept: Sequence[Histogram], numbers: dict[str, int], columns: int) -> dict[str, Any]:
     bins = len(kept[0].counts)
     share: list[list[int | None]] = [
-        [None] * len(numbers) for _ in range(bins)
+        [None] * columns for _ in range(bins)
     ]  # (bins, layers), None: no histogram
     used = set()
     for h in kept:
@@ -116,7 +122,7 @@ def _share(kept: Sequence[Histogram], numbers: dict[str, int]) -> dict[str, Any]
 
 def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -> dict[str, Any]:
     """Weights (tensors of two axes and more) with the number of the layer that uses them."""
-    numbers = {layer.name: layer.number for layer in layers}
+    numbers = _numbers(layers)
     weights = [s for s in record.sites("parameter") if len(s.shape) > 1]
     places = sorted((layer.site.position, layer.number) for layer in layers)
     rows = []
@@ -124,7 +130,7 @@ def _parameters(record: Record, layers: Sequence[Layer], steps: Sequence[int]) -
         later = [number for position, number in places if position >= site.position]
         number = numbers.get(parameter_owner(site)) or next(iter(later), len(layers) or 1)
         rows.append((site.name, number))
-    result: dict[str, Any] = {"names": [clean(n) for n, _ in rows], "x": [x for _, x in rows]}
+    result: dict[str, Any] = {"names": [printable(n) for n, _ in rows], "x": [x for _, x in rows]}
     for key, kind in (("gradient", "parameter_gradient"), ("update", "update")):
         values = [values_near(record, kind, step) for step in steps]
         result[key] = [[short(v.get(name, {}).get("ratio")) for name, _ in rows] for v in values]
@@ -138,7 +144,7 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
         x, y = record.metric(name)
         rows = thin(range(len(x)), 2000)
         if len(rows) > 1:
-            metrics[clean(name)] = [[int(x[i]) for i in rows], [short(float(y[i])) for i in rows]]
+            metrics[printable(name)] = [[int(x[i]) for i in rows], [short(float(y[i])) for i in rows]]
     steps = record.steps()
     result: dict[str, Any] = {"metrics": metrics, "steps": []}
     if len(steps) < 2:
@@ -157,15 +163,16 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
             out.append(row)
         return out
 
-    sites = [(layer.site.kind, layer.name) for layer in layers]
     main = main_parameters(record)
-    weights = [(main[layer.name], layer.number) for layer in layers if layer.name in main]
+    weights = [(main[name], number) for name, number in _numbers(layers).items() if name in main]
     weights = [
         (name, n) for name, n in weights if (site := record.site("update", name)) and len(site.shape) > 1
     ]
     result["steps"] = chosen
+    sites = [layer.key for layer in layers]
     result["std"], result["mean"] = table(sites, "std"), table(sites, "mean")
-    result["gradient"] = table([("gradient", layer.name) for layer in layers], "rms")
+    names = [layer.name if layer.site.kind == "activation" else "" for layer in layers]
+    result["gradient"] = table([("gradient", name) for name in names], "rms")
     result["update"] = table([("update", name) for name, _ in weights], "ratio")
     result["update_layers"] = [number for _, number in weights]
     return result

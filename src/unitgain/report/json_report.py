@@ -14,7 +14,7 @@ import numpy as np
 
 from .._version import __version__
 from ..record import STATISTICS, Record
-from ..rules.diagnosis import Diagnosis
+from ..rules import Diagnosis
 from .layers import reported_step, thin
 
 SCHEMA_VERSION = 1
@@ -24,7 +24,22 @@ _INTERNAL = {"facts", "schema_version", "created", "saturation_maps"}
 
 def to_json(record: Record, diagnosis: Diagnosis, indent: int | None = 2) -> str:
     """The report as JSON text: {"schema_version", "meta", "findings", "sites"}."""
-    return json.dumps(report_data(record, diagnosis), indent=indent, allow_nan=False, ensure_ascii=False)
+    return dumps(report_data(record, diagnosis), indent)
+
+
+def dumps(value: Any, indent: int | None = 2) -> str:
+    r"""Strict JSON whose characters are all printable: a terminal may be shown it. Values are what they were.
+
+    >>> dumps({"site": "a\x9b31m", "größe": 1}, None)
+    '{"site": "a\\u009b31m", "größe": 1}'
+    """
+    text = json.dumps(value, indent=indent, allow_nan=False, ensure_ascii=False)
+    lines = (line if line.isprintable() else _escaped(line) for line in text.split("\n"))
+    return "\n".join(lines)
+
+
+def _escaped(line: str) -> str:
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in line)
 
 
 def report_data(record: Record, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -44,7 +59,7 @@ def report_data(record: Record, diagnosis: Diagnosis) -> dict[str, Any]:
                 "unseen": diagnosis.unseen,
                 "step": reported_step(record),
                 "steps": {"count": len(steps), "first": min(steps, default=0), "last": max(steps, default=0)},
-                "facts": record.facts,
+                "facts": record.facts.to_json(),
                 "notes": {key: value for key, value in meta.items() if key not in _INTERNAL},
             },
             "findings": [finding.to_dict() for finding in diagnosis.findings],
@@ -95,7 +110,7 @@ def _sites(record: Record, steps: list[int]) -> list[dict[str, Any]]:
 
 
 def plain(value: Any) -> Any:
-    """Nothing but what strict JSON knows: non-finite numbers become null, anything unknown its text.
+    """Only what strict JSON has: non-finite numbers become null, anything unknown its text.
 
     >>> plain({"a": (1, float("nan")), "b": np.float32(0.5)})
     {'a': [1, None], 'b': 0.5}

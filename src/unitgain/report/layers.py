@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..record import Record, Site
-from ..rules.finding import SEVERITIES, Finding
+from ..rules import SEVERITIES, Finding
 
 MEASURES = ("scale", "gradient", "saturated", "dead", "non-finite", "gradient:data", "update:data")
 
@@ -44,6 +44,11 @@ class Layer:
     @property
     def name(self) -> str:
         return self.site.name
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(kind, name): in records of earlier versions an input and an activation may share a name."""
+        return self.site.kind, self.site.name
 
     @property
     def dead_fraction(self) -> float:
@@ -91,13 +96,13 @@ def reported_step(record: Record) -> int:
     steps = record.steps()
     if not steps:
         return 0
-    return steps[-1] if record.facts.get("mode") == "training" else steps[0]
+    return steps[-1] if record.facts.mode == "training" else steps[0]
 
 
 def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None = None) -> list[Layer]:
     """The inputs and activations in execution order, each with what belongs to it."""
     step = reported_step(record) if step is None else step
-    sites = record.sites("input") + record.sites("activation")  # inputs first, whatever their position
+    sites = record.sites("input") + record.sites("activation")  # inputs first, at any position
     values = {kind: record.values(kind, step) for kind in ("input", "activation", "gradient")}
     ratios = {
         "gradient": values_near(record, "parameter_gradient", step),
@@ -113,11 +118,11 @@ def layers_of(record: Record, findings: Sequence[Finding] = (), step: int | None
                 number=number,
                 site=site,
                 values=_meaningful(site, values[site.kind].get(site.name, {})),
-                gradient=values["gradient"].get(site.name, {}),
+                gradient=values["gradient"].get(site.name, {}) if site.kind == "activation" else {},
                 weight=weight,
                 ratios={k: r[weight]["ratio"] for k, r in ratios.items() if "ratio" in r.get(weight, {})},
-                severity=worst.get(site.name, ""),
-                codes=tuple(codes.get(site.name, ())),
+                severity=worst.get((site.kind, site.name), ""),
+                codes=tuple(codes.get((site.kind, site.name), ())),
             )
         )  # fmt: skip
     return layers
@@ -159,28 +164,28 @@ def parameter_owner(site: Site) -> str:
     return str(site.attributes.get("site") or site.attributes.get("path") or "")
 
 
-def site_of_finding(record: Record, finding: Finding) -> str:
-    """The layer that a finding is about: its site, or the layer that uses the parameter it names, or ""."""
+def key_of_finding(record: Record, finding: Finding) -> tuple[str, str] | None:
+    """(kind, name) of the layer that a finding is about: its site, or the layer that uses the parameter it names."""
     if not finding.site:
-        return ""
+        return None
     for kind in ("activation", "input"):
         if record.site(kind, finding.site):
-            return finding.site
+            return kind, finding.site
     parameter = record.site("parameter", finding.site)
     owner = parameter_owner(parameter) if parameter else ""
-    return owner if record.site("activation", owner) else ""
+    return ("activation", owner) if record.site("activation", owner) else None
 
 
 def _findings_by_site(
     record: Record, findings: Sequence[Finding]
-) -> tuple[dict[str, str], dict[str, list[str]]]:
-    worst: dict[str, str] = {}
-    codes: dict[str, list[str]] = {}
+) -> tuple[dict[tuple[str, str], str], dict[tuple[str, str], list[str]]]:
+    worst: dict[tuple[str, str], str] = {}
+    codes: dict[tuple[str, str], list[str]] = {}
     for finding in findings:
-        site = site_of_finding(record, finding)
-        if site:
-            worst[site] = max(worst.get(site, "info"), finding.severity, key=SEVERITIES.index)
-            codes.setdefault(site, []).append(finding.code)
+        key = key_of_finding(record, finding)
+        if key is not None:
+            worst[key] = max(worst.get(key, "info"), finding.severity, key=SEVERITIES.index)
+            codes.setdefault(key, []).append(finding.code)
     return worst, codes
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .._base import InputError
+from .._base import InputError, write_atomically
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderResult
@@ -109,28 +107,7 @@ def save_text(path: str | os.PathLike[str], writers: Mapping[str, Callable[[], s
         raise InputError(f"report {path}: there is no folder {folder}; create it first")
     if os.path.isdir(path):
         raise InputError(f"report {path}: this is a folder; give the name of a file")
-    write_atomically(path, writers[suffix]())
-
-
-def write_atomically(path: str, text: str) -> None:
-    """Writes beside the target and renames, so that nobody ever sees half a file."""
-    folder = os.path.dirname(path) or "."
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=f".{os.path.basename(path)[:64]}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", newline="\n", errors="replace") as file:
-                file.write(text)
-            os.chmod(temporary, 0o666 & ~_umask())  # mkstemp makes it private; a report is an ordinary file
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, writers[suffix]())
     except OSError as error:
         raise InputError(f"report {path}: cannot be written: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    """The process's umask; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

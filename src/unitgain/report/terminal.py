@@ -14,16 +14,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from .._base import plain_console, printable
 from ..record import Record
-from ..rules.diagnosis import Diagnosis
-from ..rules.finding import Finding
+from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -45,16 +45,12 @@ def render(record: Record, diagnosis: Diagnosis, width: int, page: str | None = 
 def plain_text(record: Record, diagnosis: Diagnosis, width: int = WIDTH, page: str | None = None) -> str:
     """The whole report as text without colour codes, no line wider than `width`."""
     stream = io.StringIO()
-    console = Console(
-        file=stream, width=width, color_system=None, force_terminal=False, legacy_windows=False, emoji=False
-    )
-    console.print(render(record, diagnosis, width, page))
-    text = stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
-    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+    plain_console(stream, width).print(render(record, diagnosis, width, page))
+    return stream.getvalue().replace("\u00a0", " ")  # no-break spaces have done their work
 
 
 def ascii_text(record: Record, diagnosis: Diagnosis, width: int, page: str | None = None) -> str:
-    """The same for a terminal that knows nothing but ASCII: signs are replaced, other letters become "?"."""
+    """The same for a terminal that shows only ASCII: signs are replaced, other letters become "?"."""
     text = plain_text(record, diagnosis, width, page).translate(ASCII)
     return text.encode("ascii", "replace").decode()
 
@@ -75,31 +71,33 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
         yield _not_judged(diagnosis.abstained, width, page)
     for line in diagnosis.unseen:
         yield Text()
-        yield Text.assemble(("Not seen  ", "bold"), (clean(line), "dim"))
+        yield Text.assemble(("Not seen  ", "bold"), (printable(line), "dim"))
+    if line := not_rewound(record.facts):
+        yield Text()
+        yield Text.assemble(("Not put back after the run  ", "bold"), (line, "dim"))
 
 
 def heading_parts(record: Record) -> list[str]:
     """What was measured, in a few words: model, size, mode, loss."""
     facts = record.facts
-    model = facts.get("model") or {}
-    parts = [clean(model.get("class") or "model")]
-    parameters = model.get("parameters")
-    total = parameters.get("all", parameters.get("trainable")) if isinstance(parameters, dict) else parameters
-    if isinstance(total, (int, float)):
-        parts.append(count(int(total), "parameter"))
+    parts = [printable(facts.model.name or "model")]
+    parameters = facts.model.parameters
+    total = parameters.trainable if parameters.all is None else parameters.all
+    if total is not None:
+        parts.append(count(total, "parameter"))
     sites = len(record.sites("activation"))
     parts.append(count(sites, "activation"))
-    if facts.get("rehearsed_steps"):
-        parts.append(f"{count(int(facts['rehearsed_steps']), 'step')} rehearsed")
+    if facts.rehearsed_steps:
+        parts.append(f"{count(facts.rehearsed_steps, 'step')} rehearsed")
     else:
         parts += _steps(record)
-    loss = facts.get("loss") or {}
-    if loss.get("value") is not None:
-        value = float(loss["value"])  # what is not finite is stored as text
-        first = "first " if facts.get("mode") == "training" else ""
-        name = clean(loss.get("name") or "")  # cross entropy is what a reader expects
-        other = f" ({name})" if name and loss.get("kind") != "cross_entropy" else ""
-        parts.append(f"{first}loss {number(value, 4) if math.isfinite(value) else value}{other}")
+    loss = facts.loss
+    if loss.value is not None:
+        first = "first " if facts.mode == "training" else ""
+        name = printable(loss.name or "")  # cross entropy is what a reader expects
+        other = f" ({name})" if name and loss.kind != "cross_entropy" else ""
+        value = number(loss.value, 4) if math.isfinite(loss.value) else loss.value
+        parts.append(f"{first}loss {value}{other}")
     return parts
 
 
@@ -123,9 +121,11 @@ def _heading(record: Record) -> Text:
 
 def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
     sign, color = STATUS.get(diagnosis.status, STATUS["unknown"])
-    yield hanging(Text(sign, style=f"bold {color}"), Text(clean(diagnosis.verdict), style=f"bold {color}"), 2)
+    yield hanging(
+        Text(sign, style=f"bold {color}"), Text(printable(diagnosis.verdict), style=f"bold {color}"), 2
+    )
     if diagnosis.first_action:
-        action = Text.assemble(("Do this first: ", "bold"), clean(diagnosis.first_action))
+        action = Text.assemble(("Do this first: ", "bold"), printable(diagnosis.first_action))
         yield hanging(Text("→", style="bold"), action, 2)
 
 
@@ -134,12 +134,12 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     title = Text.assemble(
         (f"{SIGNS[finding.severity]} {finding.severity}", f"bold {color}"),
         "  ",
-        (f"{clean(finding.code)} {clean(finding.name)}", "bold"),
+        (f"{printable(finding.code)} {printable(finding.name)}", "bold"),
     )
     if finding.site:
-        title.append(f"  at {shorten(clean(finding.site), 48)}", style="cyan")
+        title.append(f"  at {shorten(printable(finding.site), 48)}", style="cyan")
     yield hanging(Text(f"{place}.", style="dim"), title, 4)
-    yield Padding(Text(clean(finding.message)), (0, 0, 0, 4))
+    yield Padding(Text(printable(finding.message)), (0, 0, 0, 4))
     if finding.evidence:
         yield Padding(hanging(Text("Measured", style="dim"), _measured(finding.evidence), 9), (0, 0, 0, 4))
     for name, text in (
@@ -149,9 +149,9 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         ("Verify", finding.verify),
     ):
         if text:
-            yield _field(name, clean(text), style="bold" if name == "Do" else "")
+            yield _field(name, printable(text), style="bold" if name == "Do" else "")
     for place, consequence in enumerate(finding.consequences):
-        yield _field("Explains" if place == 0 else "", clean(consequence), style="dim")
+        yield _field("Explains" if place == 0 else "", printable(consequence), style="dim")
 
 
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:
@@ -197,11 +197,11 @@ def _not_judged(abstained: Mapping[str, str], width: int, page: str | None) -> T
     """
     groups: dict[str, list[str]] = {}
     for code, reason in abstained.items():
-        groups.setdefault(clean(reason), []).append(clean(code))
+        groups.setdefault(printable(reason), []).append(printable(code))
     ordered = sorted(groups.items(), key=lambda group: ("UG302" not in group[1], -len(group[1])))
     title, text = "Not judged  ", ""
     why = (
-        f"(see {shorten(clean(os.path.basename(page)), 40)})" if page else "(why: --html FILE or report.save)"
+        f"(see {shorten(printable(os.path.basename(page)), 40)})" if page else "(why: --html or report.save)"
     )
     for given in range(len(ordered), -1, -1):
         parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
@@ -260,8 +260,8 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
         cells: list[Text] = [
             Text(SIGNS[layer.severity], style=f"bold {color}"),
             Text(str(layer.number), style="dim"),
-            Text(shorten(clean(layer.name), name_width), style=f"bold {color}" if color else ""),
-            Text(shorten(clean(layer.site.module), type_width), style="dim"),
+            Text(shorten(printable(layer.name), name_width), style=f"bold {color}" if color else ""),
+            Text(shorten(printable(layer.site.module), type_width), style="dim"),
         ]
         if wide:
             cells.append(Text(shorten(shape_text(layer.site.shape), 17), style="dim"))
@@ -290,9 +290,9 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
 def compared(before: Record, after: Record, width: int) -> Iterator[RenderableType]:
     """Two measurements of one network side by side: every layer's scale before and after."""
     rows = layers_of(after)
-    old = {layer.name: layer for layer in layers_of(before)}
+    old = {layer.key: layer for layer in layers_of(before)}
     shown = choose(rows, Peers.of(rows), MAX_ROWS // 2)
-    decades = _decades_shown([*shown, *(old[layer.name] for layer in shown if layer.name in old)])
+    decades = _decades_shown([*shown, *(old[layer.key] for layer in shown if layer.key in old)])
     bar_width = 21 if width >= 110 else 15
     yield Text.assemble(
         ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")
@@ -305,11 +305,11 @@ def compared(before: Record, after: Record, width: int) -> Iterator[RenderableTy
         table.add_column(name, justify="right", no_wrap=True, min_width=8)
         table.add_column(_axis(bar_width, decades), width=bar_width, no_wrap=True)
     for layer in shown:
-        was = old[layer.name].values.get("std") if layer.name in old else None
+        was = old[layer.key].values.get("std") if layer.key in old else None
         now = layer.values.get("std")
         table.add_row(
             Text(str(layer.number), style="dim"),
-            Text(shorten(clean(layer.name), name_width)),
+            Text(shorten(printable(layer.name), name_width)),
             Text(number(was)),
             Text(bar(was, bar_width, decades), style="yellow"),
             Text(number(now)),
@@ -396,7 +396,7 @@ def _decades_shown(layers: Sequence[Layer]) -> int:
 
 
 def _tint(layer: Layer, peers: Peers) -> str:
-    """A quiet colour for what is far off in a sick network, though no finding names it."""
+    """The colour of a layer that is far from its peers, in a network with findings, though none of them names it."""
     off = layer.concerns(peers)
     judged = [off.get(name, 0.0) for name in ("scale", "saturated", "dead", "non-finite")]
     return "red" if max(judged) >= 1 else "yellow" if max(judged) >= 0.5 else ""

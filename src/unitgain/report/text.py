@@ -6,18 +6,17 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from .._base import printable
+from ..record import Facts
 
-def clean(text: object) -> str:
-    r"""The text on one line with nothing that could steer a terminal: control characters are spelled out.
 
-    >>> clean("a\x1b[31mb\nc")
-    'a\\x1b[31mb\\nc'
-    """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+def not_rewound(facts: Facts) -> str:
+    """What the check found in the model and could not put back after running it; "" if there was nothing."""
+    return ", ".join(printable(path) for path in facts.not_rewound or ())
 
 
 def shorten(text: str, width: int) -> str:
-    """The text with its middle left out if it is wider than `width` columns: the ends tell sites apart.
+    """The text without its middle if it is wider than `width` columns: sites differ at the ends of their names.
 
     >>> shorten("layers.3.block.conv", 12)
     'layer…k.conv'
@@ -106,7 +105,7 @@ def value_text(value: Any, items: int = 6) -> str:
     elif isinstance(value, (list, tuple)):
         parts = [value_text(v, items) for v in value]
     else:
-        return clean("none" if value is None else value)
+        return printable("none" if value is None else value)
     left = len(parts) - items
     return ", ".join(parts[:items]) + (f" and {left} more" if left > 0 else "")
 
@@ -117,7 +116,7 @@ def label(key: object) -> str:
     >>> label("expected_loss")
     'expected loss'
     """
-    return clean(key).replace("_", " ")
+    return printable(key).replace("_", " ")
 
 
 def count(n: int, noun: str) -> str:

@@ -1,27 +1,38 @@
-"""Rules over a Record: what is wrong, why, and what to do. Nothing here needs a model or torch."""
+"""Rules over a Record: what is wrong, why, and what to do. Nothing here needs a model or torch.
 
-from .baseline import Accepted, load_baseline, new_findings, save_baseline
-from .catalogue import CATALOGUE, explain
-from .compare import Comparison, compare
-from .diagnosis import Diagnosis
-from .engine import RULES, diagnose
-from .entry import Entry, Threshold
-from .finding import SEVERITIES, Finding
+ug101_confident_at_init.py ...   the rules, one file each: texts, thresholds, judgement, examples
+_rule.py         what such a file holds                 _registry.py  finds them: CATALOGUE, explain, resolve
+_engine.py       diagnose: asks every rule              _causes.py    what explains what
+_view.py         a record, arranged for rules           _words.py     numbers and names in messages
+_flow.py, _trend.py, _residual.py, _scale.py, _gradient_scale.py, _logits.py, _recurrent.py, _gains.py, _loss_curve.py,
+_updates.py      judgement that several rules share
+_finding.py, _diagnosis.py, _compare.py, _baseline.py    what comes out, compared with another time
+
+To add a rule: docs/contributing/add-a-rule.md.
+"""
+
+from ._baseline import Accepted, load_baseline, new_findings, save_baseline
+from ._compare import Comparison, compare
+from ._diagnosis import Diagnosis
+from ._engine import diagnose
+from ._finding import SEVERITIES, Finding
+from ._registry import CATALOGUE, explain, resolve
+from ._rule import Rule, Threshold
 
 __all__ = [
     "CATALOGUE",
-    "RULES",
     "SEVERITIES",
     "Accepted",
     "Comparison",
     "Diagnosis",
-    "Entry",
     "Finding",
+    "Rule",
     "Threshold",
     "compare",
     "diagnose",
     "explain",
     "load_baseline",
     "new_findings",
+    "resolve",
     "save_baseline",
 ]

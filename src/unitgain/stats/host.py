@@ -30,7 +30,7 @@ def to_host(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def fetch(tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The same tensors on the CPU, each in its own type and shape: one copy per device, whatever the types are.
+    """The same tensors on the CPU, each in its own type and shape: one copy per device, also of different types.
 
     What lies on the CPU already is returned as it is.
 

@@ -50,7 +50,7 @@ class Partial:
         return self.total.numel()
 
     def places(self) -> list[tuple[dict[str, Any], str]]:
-        """(dictionary, key) of every tensor in here, for whoever moves them all to the host at once."""
+        """(dictionary, key) of every tensor in here, for the code that copies them all to the host at once."""
         own, scalars = vars(self), self.scalars
         found = [(own, name) for name in _TENSORS if own[name] is not None]
         return found + [(scalars, name) for name, value in scalars.items() if isinstance(value, Tensor)]
@@ -107,7 +107,7 @@ def _mixed(known: Tensor | float | None, value: Tensor | float, weight: float) -
     if known is None:
         return value
     mean = known * (1 - weight) + value * weight
-    if isinstance(mean, Tensor):  # without asking an accelerator which case it is
+    if isinstance(mean, Tensor):  # without waiting for an accelerator to say which case it is
         known, value = torch.as_tensor(known).to(mean), torch.as_tensor(value).to(mean)
         return torch.where(known.isnan(), value, torch.where(value.isnan(), known, mean))
     if known != known:

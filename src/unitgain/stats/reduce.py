@@ -15,8 +15,6 @@ _PIECE = 1 << 14
 
 
 def as_float(x: Tensor) -> Tensor:
-    if x.is_sparse:
-        x = x.coalesce().values()
     if x.is_quantized:
         x = x.dequantize()
     if x.is_complex():
@@ -87,7 +85,7 @@ def _column_squares(rows: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def reduce(m: Tensor) -> Partial:
-    """On the CPU: the fast sums, and a second reading where they would not do."""
+    """On the CPU: the fast sums, and a second reading where they are not exact enough."""
     total, squares, high, low = _sums(m, m.dtype)
     count = m.numel()
     if total.numel() == 1:
@@ -113,7 +111,7 @@ def _rounded(value: float, dtype: torch.dtype) -> float:
 
 
 def _reduce_exactly(m: Tensor) -> Partial:
-    """In float64, without the values that are not finite: for sick tensors only."""
+    """In float64, without the values that are not finite. Slow: only for tensors that the fast sums cannot serve."""
     by_channel = m.movedim(1, 0).reshape(m.shape[1], -1).double()  # (C, P * S)
     finite = torch.isfinite(by_channel)
     counts = finite.sum(1)
@@ -132,7 +130,7 @@ def _reduce_exactly(m: Tensor) -> Partial:
 
 
 def reduce_without_waiting(m: Tensor) -> Partial:
-    """On an accelerator: without asking it for a number, whatever the values are."""
+    """On an accelerator: never waits for it, for any values."""
     dtype = torch.float32 if m.device.type == "mps" else torch.float64
     finite = torch.isfinite(m)
     bad = m.numel() - finite.sum()

@@ -1,4 +1,4 @@
-"""A part of a tensor that stands for the whole: some examples, or runs of values."""
+"""A sample of a tensor: some examples, or runs of values."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import torch
 from torch import Tensor
 
 from .reduce import dense
+from .stored import is_plain, stored
 
-RUN = 16  # values in one run of a sample: 64 bytes of float32
+RUN = 16
+"""Values in one run of a sample: 64 bytes of float32."""
 _FEWEST_EXAMPLES = 2  # of a tensor of which only some are measured
 
 
@@ -31,6 +33,8 @@ def take_examples(
     channel is then one stretch of memory, which is up to six times as fast to reduce.
     """
     x = x.detach()
+    if not is_plain(x):
+        return take_sample(x, limit), None, None
     if x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
     if x.dim() > 2 and channel_axis == 1 and batch_axis in (0, None):
@@ -51,6 +55,8 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     [0, 40432, 55888, 96336]
     """
     x = x.detach()
+    if not is_plain(x):
+        x = stored(x)
     if x.is_complex():
         x = torch.view_as_real(x.resolve_conj())
     count = x.numel()
@@ -62,7 +68,7 @@ def take_sample(x: Tensor, size: int) -> Tensor:
 
 
 def _stream(device: torch.device) -> int:
-    """What is made on one CUDA stream is not ready yet on another."""
+    """The current CUDA stream, if x is on a GPU: what one stream has made is not ready yet on another."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 

@@ -7,10 +7,11 @@ import math
 import torch
 from torch import Tensor
 
-from .alike import measure_cosine, measure_spread
 from .partial import Partial, Range
 from .reduce import as_float, layout, reduce, reduce_without_waiting
 from .sample import some_examples, take_sample
+from .similarity import measure_cosine, measure_spread
+from .stored import is_plain, stored
 
 
 def summarize(
@@ -26,22 +27,25 @@ def summarize(
     limit: int | None = None,
     turn: int = 0,
 ) -> Partial:
-    """Reduces a tensor of any shape and dtype to a Partial.
+    """Reduces a tensor of any shape and dtype to a Partial; of a sparse or nested one, the values that it stores.
 
     channel_axis  axis of the channels; None takes the whole tensor as one channel
     batch_axis    axis of the examples, for `cosine`, `spread` and `limit`
     function      set for outputs of an activation function: counts zeros, saturated values and live units
-    count_zeros   whether to count zeros exactly there (else the sample tells)
-    cosine        also measures how alike the examples are; needs at least two of them
-    spread        also measures how far examples stray from the mean example
+    count_zeros   whether to count zeros exactly there (otherwise the sample gives an estimate)
+    cosine        also measures how similar the examples are; needs at least two of them
+    spread        also measures how far examples are from the mean example
     sample        how many values to keep for histograms (rounded to whole runs); 0 keeps none
     limit         measure only as many examples as hold about this many values (at least 2); None all.
                   Which ones: neighbouring examples, moving on with `turn`, so that in time all are seen
     """
     x = x.detach()
+    if not is_plain(x):
+        x, channel_axis, batch_axis = stored(x), None, None
+        x = x if limit is None else take_sample(x, limit)
     if limit is not None and x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
-    if x.dtype is not torch.float32 or x.is_sparse:
+    if x.dtype is not torch.float32:
         x = as_float(x)
     matrix = layout(x, channel_axis)  # (P, C, S)
     if x.numel() == 0:
@@ -73,13 +77,13 @@ def _measure_function(m: Tensor, function: Range, partial: Partial, count_zeros:
         low, high = function.dead
         if function.dead_tails:
             centre, half = (low + high) / 2, (high - low) / 2
-            partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN tells nothing: not dead
+            partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN is no proof: not dead
         elif m.device.type == "cpu":
             lowest, highest = partial.low.numpy(), partial.high.numpy()
             partial.alive = torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
         else:
             partial.alive = (partial.low < low) | (partial.high > high) | (partial.low > partial.high)
-        # lowest > highest: no finite value in the channel, which tells nothing
+        # lowest > highest: no finite value in the channel, which is no proof
 
 
 def saturated(x: Tensor, function: Range) -> Tensor:

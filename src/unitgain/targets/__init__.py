@@ -1,17 +1,21 @@
-"""From what a person types (TARGET, --data, --dataset, --shape) to a model and a batch."""
+"""From what a user types (TARGET, --data, --dataset, --shape) to a model and a batch."""
 
 from .batch import load_batch
-from .model import load_model, parse_settings
+from .model import load_model
+from .settings import WRONG, fit, in_words, literal, parse_settings, read
 from .synthetic import parse_shape
 from .weights import load_weights, save_weights
-from .words import did_you_mean
 
 __all__ = [
-    "did_you_mean",
+    "WRONG",
+    "fit",
+    "in_words",
+    "literal",
     "load_batch",
     "load_model",
     "load_weights",
     "parse_settings",
     "parse_shape",
+    "read",
     "save_weights",
 ]

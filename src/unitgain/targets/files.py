@@ -34,7 +34,7 @@ def read_arrays(path: str, limit: int | None = None) -> dict[str, Tensor]:
             "; save the array with its name: numpy.savez('batch.npz', x=x, y=y)" if suffix == ".npy" else ""
         )
         raise InputError(
-            f"--data {path}: {suffix or 'a file without a suffix'} is not a format it knows; {_READS}{hint}"
+            f"--data {path}: {suffix or 'a file without a suffix'} is not a known format; {_READS}{hint}"
         )
     try:
         arrays = _read_safetensors(path, limit) if suffix == ".safetensors" else _read_npz(path, limit)
@@ -88,7 +88,7 @@ def _checked(path: str, raw: BinaryIO) -> BinaryIO:
     if start.startswith(b"\x80"):
         raise InputError(f"--data {path}: it is a pickle, which runs code when it is read; {_READS}")
     if not start.startswith((b"PK", b"\x93NUMPY")):
-        what = "it is empty" if not start else "it is not an .npz archive, whatever its name says"
+        what = "it is empty" if not start else "it is not an .npz archive, in spite of its name"
         raise InputError(f"--data {path}: {what}; numpy.savez(path, x=x, y=y) makes one")
     return raw
 

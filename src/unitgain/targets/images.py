@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from .._base import InputError
+from ..data import IMAGE_SUFFIXES, need_pillow
 
-_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 _GREY = ("1", "L", "LA", "I", "I;16", "F")
 
 
@@ -23,16 +23,13 @@ def read_images(
 
     Names are taken in sorted order, the classes in turn, so that few images still show many classes.
     Images are resized (bilinear) to size = (C, H, W); without it, to the first image's size, grey ones with
-    one channel. Images beside class folders are left out.
+    one channel. Images beside class folders are not read.
 
     Raises InputError if pillow is missing, there are no images, or one cannot be read.
     """
-    try:
-        from PIL import Image
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"--data {folder}: reading images needs pillow; install it with: pip install 'unitgain[data]'"
-        ) from error
+    need_pillow(f"--data {folder}")
+    from PIL import Image
+
     paths, labels = _choose(folder, count)
     if size is not None and size[0] not in (1, 3):
         raise InputError(f"--shape: {size[0]} channels; images have 1 or 3")
@@ -76,11 +73,13 @@ def _choose(folder: str, count: int) -> tuple[list[str], list[int] | None]:
     if not loose:
         raise InputError(
             f"--data {folder}: no images in it or in its subfolders; "
-            f"it takes {', '.join(s[1:] for s in _SUFFIXES)}"
+            f"it takes {', '.join(s[1:] for s in IMAGE_SUFFIXES)}"
         )
     return loose[:count], None
 
 
 def _images_in(folder: str) -> list[str]:
-    names = sorted(n for n in os.listdir(folder) if n.lower().endswith(_SUFFIXES) and not n.startswith("."))
+    names = sorted(
+        n for n in os.listdir(folder) if n.lower().endswith(IMAGE_SUFFIXES) and not n.startswith(".")
+    )
     return [path for n in names if os.path.isfile(path := os.path.join(folder, n))]

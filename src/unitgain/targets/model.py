@@ -17,7 +17,7 @@ import importlib.util
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import ModuleType
 from typing import Any
@@ -25,9 +25,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._base import InputError
-from .words import describe, did_you_mean
+from .._base import InputError, described, did_you_mean, printable
+from .settings import argument_types, typed
 
+# folders of libraries: an error message names the last line of code outside of these, which its author can change
+LIBRARIES = (os.path.dirname(os.path.abspath(torch.__file__)),)
 _FORMS = (
     "a built-in model's name, package.module:callable, path/to/file.py:callable, timm:NAME or "
     "torchvision:NAME"
@@ -60,52 +62,17 @@ def load_model(target: str, settings: Mapping[str, Any] | None = None) -> nn.Mod
     except InputError as error:
         if not _lacks_torchvision_operators(error):
             raise
-        import_torchvision()  # timm and transformers import it, so the file may do so without knowing
+        import_torchvision()  # timm and transformers import it, so the file may do so indirectly
         return _own(target, place, name, settings)
 
 
 def _own(target: str, place: str, name: str, settings: dict[str, Any]) -> nn.Module:
-    """A model out of a module or file of the user's."""
+    """A model from a module or file of the user."""
     is_file = place.endswith(".py") or os.sep in place or "/" in place or os.path.isfile(place)
-    # the factory runs inside the context too: it may import its neighbours only when it is called
+    # the factory runs inside the context too, since it may import files beside it only when it is called
     with _importable(os.path.dirname(os.path.abspath(place)) if is_file else os.getcwd()):
         module = _import_file(target, place) if is_file else _import_module(target, place)
         return _make(target, _attribute(target, module, name), settings)
-
-
-def forward_arguments(model: nn.Module) -> list[str]:
-    """Names of the arguments of a model's forward; none if it does not tell (compiled and scripted models).
-
-    >>> forward_arguments(nn.Linear(1, 1))
-    ['input']
-    """
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-
-
-def parse_settings(pairs: Sequence[str]) -> dict[str, Any]:
-    """--set key=value, any number of times: values are Python literals, or else text.
-
-    >>> parse_settings(["depth=3", "bias=false", "act=relu", "sizes=[1, 2]"])
-    {'depth': 3, 'bias': False, 'act': 'relu', 'sizes': [1, 2]}
-    """
-    settings: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        key = key.strip()
-        if not equals or not key.isidentifier():
-            raise InputError(f"--set {pair!r}: write it as key=value, for example --set num_classes=10")
-        if key in settings:
-            raise InputError(f"--set {pair!r}: {key} is set twice")
-        words = {"true": True, "false": False, "none": None}
-        try:
-            settings[key] = words[text.lower()] if text.lower() in words else ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            settings[key] = text
-    return settings
 
 
 # ---- where models come from --------------------------------------------------------------------------------
@@ -116,7 +83,8 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
 
     known = list(models.names())
     if target in known:
-        return _make(target, lambda **kw: models.create(target, **kw), settings)
+        types = models.option_types(target)
+        return _make(target, lambda **kw: models.create(target, **kw), settings, types)
     if target.endswith(".py") and os.path.isfile(target):
         names = _top_level_names(target)
         example = f"{target}:{names[0] if names else 'make_model'}"
@@ -127,8 +95,8 @@ def _built_in(target: str, settings: dict[str, Any]) -> nn.Module:
     if os.path.isdir(target):
         raise InputError(f"target {target!r}: this is a folder, and no built-in model has this name{forms}")
     hint = did_you_mean(target, known, most=0)
-    lost = ", and there is no such file or folder" if "/" in target and not os.path.exists(target) else ""
-    raise InputError(f"target {target!r}: no built-in model has this name{lost}{hint or forms}")
+    missing = ", and there is no such file or folder" if "/" in target and not os.path.exists(target) else ""
+    raise InputError(f"target {target!r}: no built-in model has this name{missing}{hint or forms}")
 
 
 def _timm(target: str, name: str, settings: dict[str, Any]) -> nn.Module:
@@ -153,12 +121,16 @@ def _library(name: str, target: str) -> ModuleType:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
         if error.name != name:
-            raise InputError(f"target {target!r}: {name} cannot be imported: {describe(error)}") from error
+            raise InputError(
+                f"target {target!r}: {name} cannot be imported: {described(error, LIBRARIES)}"
+            ) from error
         raise InputError(
             f"target {target!r}: {name} is not installed; install it with: pip install {name}"
         ) from error
     except Exception as error:
-        raise InputError(f"target {target!r}: {name} cannot be imported: {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: {name} cannot be imported: {described(error, LIBRARIES)}"
+        ) from error
 
 
 _declared: list[torch.library.Library] = []  # a Library's operators live as long as it does
@@ -168,8 +140,8 @@ def import_torchvision() -> None:
     """Imports torchvision if it is there, also when its compiled part does not fit the installed torch.
 
     A torchvision built for CUDA beside a torch built without it fails on import, because it describes
-    operators (nms, qnms) that its library could not register. No classifier needs them: declare them and
-    go on.
+    operators (nms, qnms) that its library could not register. No classifier needs them, so they are declared here and
+    the import is repeated.
     """
     try:
         import torchvision  # type: ignore[import-not-found]  # noqa: F401
@@ -177,7 +149,7 @@ def import_torchvision() -> None:
         return
     except RuntimeError as error:
         if "torchvision::" not in str(error) or _declared:
-            return  # whoever needs it imports it again and reports the error
+            return  # code that needs it imports it again and reports the error
         library = torch.library.Library("torchvision", "DEF")
         for operator in ("nms", "qnms"):
             library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -186,13 +158,13 @@ def import_torchvision() -> None:
 
 def _lacks_torchvision_operators(error: BaseException | None) -> bool:
     while error is not None:
-        if "operator torchvision::" in str(error) and not _declared:
+        if "operator torchvision::" in printable(error) and not _declared:
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-# ---- importing what a person wrote -------------------------------------------------------------------------
+# ---- importing the user's code -------------------------------------------------------------------------
 
 
 @contextmanager
@@ -248,7 +220,7 @@ def _import_module(target: str, name: str) -> ModuleType:
 
 
 def _run(target: str, place: str, step: Callable[[], Any]) -> Any:
-    """Runs somebody's top-level code; whatever it raises becomes one line."""
+    """Runs the top-level code of a file; an exception in it becomes one line."""
     try:
         return step()
     except SyntaxError as error:
@@ -260,7 +232,9 @@ def _run(target: str, place: str, step: Callable[[], Any]) -> Any:
             "put what it does as a script under if __name__ == '__main__':"
         ) from error
     except Exception as error:
-        raise InputError(f"target {target!r}: importing {place} raised {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: importing {place} raised {described(error, LIBRARIES)}"
+        ) from error
 
 
 def _attribute(target: str, module: ModuleType, dotted: str) -> Any:
@@ -279,7 +253,9 @@ def _attribute(target: str, module: ModuleType, dotted: str) -> Any:
     return found
 
 
-def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
+def _make(
+    target: str, source: Any, settings: dict[str, Any], types: Mapping[str, Any] | None = None
+) -> nn.Module:
     if isinstance(source, nn.Module):
         if settings:
             raise InputError(
@@ -294,11 +270,13 @@ def _make(target: str, source: Any, settings: dict[str, Any]) -> nn.Module:
         )
     _check_arguments(target, source, settings)
     try:
-        model = source(**settings)
+        model = source(**typed(settings, argument_types(source) if types is None else types))
     except InputError:
         raise
     except (Exception, SystemExit) as error:
-        raise InputError(f"target {target!r}: making the model raised {describe(error)}") from error
+        raise InputError(
+            f"target {target!r}: making the model raised {described(error, LIBRARIES)}"
+        ) from error
     if not isinstance(model, nn.Module):
         raise InputError(f"target {target!r}: it returned a {type(model).__name__}, not a torch.nn.Module")
     return model
@@ -308,7 +286,7 @@ def _check_arguments(target: str, source: Callable[..., Any], settings: dict[str
     try:
         signature = inspect.signature(source)
     except (TypeError, ValueError):
-        return  # some built-in callables have none; the call will tell
+        return  # some built-in callables have none; the call itself will fail
     try:
         signature.bind(**settings)
     except TypeError as error:

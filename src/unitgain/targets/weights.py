@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, write_atomically
 
 
 def load_weights(model: nn.Module, path: str) -> None:
@@ -54,16 +53,8 @@ def save_weights(model: nn.Module, path: str, notes: Mapping[str, str] | None = 
     """
     from safetensors.torch import save_model
 
-    folder = os.path.dirname(path) or "."
+    metadata = {"format": "pt", **(notes or {})}
     try:
-        handle, temporary = tempfile.mkstemp(dir=folder, prefix=".weights.", suffix=".safetensors")
-        os.close(handle)
-        try:
-            save_model(model, temporary, metadata={"format": "pt", **(notes or {})})
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        write_atomically(path, lambda beside: save_model(model, str(beside), metadata=metadata))
     except OSError as error:
         raise InputError(f"--out {path}: cannot be written: {error.strerror or error}") from error

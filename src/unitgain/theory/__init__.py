@@ -5,7 +5,7 @@
     correlation_fixed_point, edge_of_chaos, depth_scale         the same layer, repeated
     predict, predict_stack                                      std and correlation, layer by layer
     zero_mean_relu                                              the sub that centres GeneralReLU, and its gain
-    constants                                                   the constants in use elsewhere, and the exact ones
+    constants                                                   constants of other libraries, and the exact ones
 
 An activation is a name ("relu"), a torch function, any elementwise callable or an nn.Module. Everything is
 computed by quadrature in float64; nothing is sampled.

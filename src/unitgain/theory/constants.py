@@ -1,4 +1,4 @@
-"""Gain constants in use elsewhere beside the exact ones, with the reason wherever they differ.
+"""Gain constants of other libraries beside the exact ones, with the reason wherever they differ.
 
 Sources: torch.nn.init.calculate_gain (torch 2.13); the table of nonlinearities in DeepMind's nfnets code, which
 timm took over. DeepMind's `glu` and `log_softmax` are not elementwise and have no exact counterpart here.
@@ -29,7 +29,7 @@ _TORCH = (  # name, calculate_gain's value, why it differs
     (
         "selu",
         0.75,
-        "found by trying, for the gradient in rectangular layers; SELU keeps variance 1 with a gain of 1",
+        "found by experiment, for the gradient in rectangular layers; SELU keeps variance 1 with a gain of 1",
     ),
 )
 _DEEPMIND = (

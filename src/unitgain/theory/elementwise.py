@@ -1,4 +1,4 @@
-"""From what the caller calls an activation to a checked function of float64 arrays, and its derivative."""
+"""From what the caller gives as an activation to a checked function of float64 arrays, and its derivative."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _check(function: Callable[[Tensor], Tensor], name: str) -> None:
         except Exception as error:
             raise InputError(
                 f"activation {name}: it failed on a float64 tensor of shape {tuple(x.shape)} ({error}); "
-                "an activation takes a tensor of any shape and treats every element alike"
+                "an activation takes a tensor of any shape and computes each element from that element alone"
             ) from error
         if not isinstance(y, Tensor) or y.shape != x.shape or y.is_complex():
             got = f"shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
@@ -122,7 +122,9 @@ def _check(function: Callable[[Tensor], Tensor], name: str) -> None:
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         before = torch.get_rng_state()
         y = run(_TRIAL)
-        drew = not torch.equal(before, torch.get_rng_state())  # also where a rare event did not happen here
+        drew = not torch.equal(
+            before, torch.get_rng_state()
+        )  # also where the random event did not change this result
         if drew or not torch.equal(y.nan_to_num(), run(_TRIAL).nan_to_num()):
             raise InputError(
                 f"activation {name}: two calls on the same tensor differ, so it is random or keeps a state; "

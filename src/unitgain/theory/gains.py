@@ -44,10 +44,10 @@ def moments(activation: Activation, std: float = 1.0, mean: float = 0.0) -> Mome
     f = resolve(activation)
     check_scale("std", std)
     if not math.isfinite(mean):
-        raise InputError(f"mean is {mean}; a finite number is right")
+        raise InputError(f"mean is {mean}; expected a finite number")
 
     first, _ = expectation(lambda x, z: np.stack([y := f(x), y * y]), std, mean)
-    # the second pass is about the mean: E f^2 - (E f)^2 would lose digits where the mean is large
+    # the second pass is about the mean: E f^2 - (E f)^2 is inexact where the mean is large
     second, spread = expectation(lambda x, z: np.stack([f(x) ** 2, (f(x) - first) ** 2]), std, mean)
     return Moments(float(first), math.sqrt(max(spread, 0.0)), math.sqrt(max(second, 0.0)))
 
@@ -110,7 +110,7 @@ def squared_slope(activation: Activation, std: float = 1.0) -> float:
 
 def _inverse(std: float, value: float, activation: Activation, why: str) -> float:
     if std <= 0:
-        raise InputError(f"std is {std}; a gain needs inputs that vary: a positive number is right")
+        raise InputError(f"std is {std}; a gain needs inputs that vary: expected a positive number")
     if value <= 1e-12 * std:  # below it, what quadrature leaves of a constant is rounding
         raise InputError(
             f"activation {resolve(activation).name}: it is {why}, so no gain can restore its scale"
@@ -121,4 +121,4 @@ def _inverse(std: float, value: float, activation: Activation, why: str) -> floa
 def check_scale(name: str, value: float) -> None:
     """Raises InputError, naming the argument, for a standard deviation or variance that is none."""
     if not (math.isfinite(value) and 0 <= value < 1e100):
-        raise InputError(f"{name} is {value}; a finite number of at least 0 is right")
+        raise InputError(f"{name} is {value}; expected a finite number of at least 0")

@@ -37,7 +37,7 @@ def zero_mean_relu(leak: float = 0.0, maxv: float | None = None) -> ZeroMeanReLU
     (0.359048, 1.630637)
     """
     if not math.isfinite(leak):
-        raise InputError(f"leak is {leak}; a finite number is right, such as 0.1")
+        raise InputError(f"leak is {leak}; expected a finite number, such as 0.1")
 
     def function(sub: float):
         def general_relu(x: Tensor) -> Tensor:

@@ -5,8 +5,8 @@ pre-activations, q their variance, c the correlation of two inputs' pre-activati
 
     variance map     V(q) = sigma_w^2 E f(sqrt(q) z)^2 + sigma_b^2
     correlation map  C(c) = (sigma_w^2 E f(x1) f(x2) + sigma_b^2) / q,    x1, x2 of variance q and correlation c
-    chi_1            = sigma_w^2 E f'(sqrt(q) z)^2 = C'(1): below 1 inputs become alike and gradients vanish,
-                     above 1 they part and gradients explode; 1 is the edge of chaos
+    chi_1            = sigma_w^2 E f'(sqrt(q) z)^2 = C'(1): below 1 inputs become parallel and gradients vanish,
+                     above 1 they separate and gradients explode; 1 is the edge of chaos
     depth scales     layers after which what was not at the fixed point has fallen to 1/e
 
 Sources: Poole et al. 2016 (arXiv 1606.05340), Schoenholz et al. 2017 (1611.01232), Hayou et al. 2019 (1902.06853).
@@ -97,7 +97,7 @@ def _variance_slope(f: Elementwise, variance: float, sigma_w: float) -> float:
 def _slope_at_zero(f: Elementwise, sigma_w: float) -> float:
     try:
         return variance_map(f, _TINY, sigma_w) / _TINY
-    except InputError:  # x - tanh(x) and the like have no digits left there
+    except InputError:  # for functions like x - tanh(x) nothing but rounding is left there
         return variance_map(f, _LOWEST, sigma_w) / _LOWEST
 
 
@@ -150,7 +150,7 @@ def _settled_variance(f: Elementwise, sigma_w: float, sigma_b: float) -> float:
         goes = "grows without bound" if start > 1 else "shrinks towards 0"
         raise InputError(
             f"activation {f.name}: with sigma_w {sigma_w:g} and sigma_b {sigma_b:g} the variance {goes}, so there is "
-            "no fixed point to judge at; give the variance at which to judge (variance=1.0), or another sigma_w"
+            "no fixed point; give a variance instead (variance=1.0), or another sigma_w"
         )
     return side[0]
 
@@ -248,8 +248,8 @@ def correlation_fixed_point(
 def depth_scale(activation: Activation, sigma_w: float = 1.0, sigma_b: float = 0.0) -> DepthScale:
     """-1/ln V'(q*) and -1/ln C'(c*): how many layers a difference of variance and of direction survives.
 
-    A network much deeper than a few correlation depth scales cannot tell its inputs apart, or (c* < 1) makes
-    all equally unlike, and does not train (Schoenholz et al.). At the edge of chaos the scale is infinite.
+    A network much deeper than a few correlation depth scales cannot distinguish its inputs, or (c* < 1) makes
+    all of them equally different, and does not train (Schoenholz et al.). At the edge of chaos the scale is infinite.
 
     >>> round(depth_scale("tanh", sigma_w=1.2, sigma_b=0.3).correlation, 1)
     7.2
@@ -295,7 +295,7 @@ def edge_of_chaos(activation: Activation, sigma_b: float = 0.0) -> EdgeOfChaos:
     misses = [miss(g) for g in grid]
     if max(map(abs, misses)) < 1e-9:
         return EdgeOfChaos(math.sqrt(sigma_w2(1.0)), None)
-    if abs(misses[0]) < 1e-6 and sigma_b == 0:  # q = 0: f is as good as linear there
+    if abs(misses[0]) < 1e-6 and sigma_b == 0:  # q = 0: f is practically linear there
         return EdgeOfChaos(math.sqrt(sigma_w2(_TINY)), 0.0)
     for i in range(len(grid) - 1):
         if misses[i] * misses[i + 1] < 0:

@@ -53,7 +53,7 @@ class Prediction:
 
     @property
     def sq_channel_mean(self) -> float:
-        """Average squared channel mean over many examples that are as alike as the input's two."""
+        """Average squared channel mean over many examples that are as similar as the two of the input."""
         return self.rms**2 * self.cosine
 
     @property
@@ -78,7 +78,7 @@ def predict(layers: Sequence[Layer], input_rms: float = 1.0, input_cosine: float
     predictions = []
     for number, layer in enumerate(layers, start=1):
         if layer.fan_in < 1:
-            raise InputError(f"layer {number}: fan_in is {layer.fan_in}; at least 1 is right")
+            raise InputError(f"layer {number}: fan_in is {layer.fan_in}; expected at least 1")
         check_scale(f"layer {number}: weight_std", layer.weight_std)
         check_scale(f"layer {number}: bias_std", layer.bias_std)
         power = layer.fan_in * layer.weight_std**2
@@ -114,6 +114,6 @@ def predict_stack(
     0.651
     """
     if depth < 1:
-        raise InputError(f"depth is {depth}; at least 1 layer is right")
+        raise InputError(f"depth is {depth}; expected at least 1 layer")
     f = resolve(activation)
     return predict([Layer(1, sigma_w, sigma_b, f)] * depth, input_rms, input_cosine)

@@ -3,7 +3,7 @@
 Gauss-Hermite quadrature is accurate for smooth functions only: on ReLU^2 100 nodes still err at 1e-3. Here
 the line is cut into panels, each integrated with 16 Gauss-Lobatto nodes, and cut in half again wherever the
 halves disagree with the whole. Around a kink the panels shrink until it carries no weight; on smooth parts
-the rule is exact to rounding at once. Lobatto nodes include the panel's ends, so that a kink hiding between an
+the rule is exact to rounding at once. Lobatto nodes include the panel's ends, so that a kink between an
 end and the first inner node is seen too. The panels that shrank most say where the kinks are, which the
 two-dimensional integrals of the correlation map use.
 """

@@ -1,5 +1,6 @@
-"""Training: a Learner that shows what happens while it happens, its callbacks, checkpoints, and data in memory."""
+"""Training: a Learner that measures while it trains, its callbacks, checkpoints, and data in memory."""
 
+from . import checkpoint
 from .callback import Callback, CancelBatch, CancelEpoch, CancelFit, CancelPass, CancelStep
 from .callbacks import (
     EMA,

@@ -1,12 +1,11 @@
-"""Callback: what can happen around each part of training, and how a part is left early."""
+"""Callback: what can happen around each part of training, and how a part is ended early."""
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -17,7 +16,7 @@ _MOMENTS = ("before", "after", "cleanup")
 
 
 class Cancel(Exception):
-    """Raised in a callback to leave the part of training that it names; its after_ methods are skipped, its
+    """Raised in a callback to end the part of training that it names; the after_ methods of that part are skipped, its
     cleanup_ methods are not."""
 
 
@@ -26,7 +25,7 @@ class CancelFit(Cancel):
 
 
 class CancelEpoch(Cancel):
-    """Goes on with the next epoch; a validation that has not been is skipped."""
+    """Continues with the next epoch; a validation that has not begun is skipped."""
 
 
 class CancelPass(Cancel):
@@ -34,11 +33,11 @@ class CancelPass(Cancel):
 
 
 class CancelBatch(Cancel):
-    """Goes on with the next batch."""
+    """Continues with the next batch."""
 
 
 class CancelStep(Cancel):
-    """Leaves the weights as they are and keeps the gradients."""
+    """Skips the optimizer's step and keeps the gradients."""
 
 
 CANCELS: dict[str, type[Cancel]] = {
@@ -55,10 +54,10 @@ class Callback:
     predict, loss, backward, step, zero_grad   replace what the Learner does; only one callback may replace each
 
     order      callbacks run in ascending order, those of equal order as they were given
-    essential  False for those that only watch or write; they are left out of `lr_find`
+    essential  False for those that only read or write; `lr_find` runs without them
 
-    A callback with a memory returns it from `state_dict` (numbers, strings, lists, dicts and tensors) and takes it
-    back in `load_state_dict`, so that a run can be resumed.
+    A callback with a state returns it from `state_dict` (numbers, strings, lists, dicts and tensors) and takes it
+    in `load_state_dict`, so that a run can be resumed.
 
     >>> class Count(Callback):
     ...     batches = 0
@@ -73,7 +72,7 @@ class Callback:
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what state_dict returned."""
+        """Takes what state_dict returned."""
 
 
 class Event:
@@ -102,8 +101,7 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
             raise InputError(f"callbacks: expected a Callback, got {what}")
         for name in dir(callback):
             if name.startswith(("before_", "after_", "cleanup_")) and name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(EVENTS)}"
+                hint = did_you_mean(name, known, most=0) or f"; there are {', '.join(EVENTS)}"
                 raise InputError(f"callbacks: {type(callback).__name__}.{name} belongs to no event{hint}")
     for action in ACTIONS:
         both = [type(c).__name__ for c in callbacks if replaces(c, action)]
@@ -112,12 +110,12 @@ def check_callbacks(callbacks: Sequence[Any]) -> None:
 
 
 def replaces(callback: Callback, action: str) -> bool:
-    """Whether its class defines the action as a method; an attribute of that name is its own business."""
+    """Whether its class defines the action as a method; an attribute of that name on the object does not count."""
     return callable(getattr(type(callback), action, None))
 
 
 def clean_up(methods: Sequence[Any], learn: Learner) -> None:
-    """Calls all of them, also when one raises; the first error goes on."""
+    """Calls all of them, also when one raises; the first error is raised at the end."""
     first: BaseException | None = None
     for method in methods:
         try:

@@ -1,12 +1,11 @@
 """One checkpoint is one safetensors file: tensors, and everything else as JSON in its header.
 
-Written beside its place, flushed to the disk and then renamed, so that a name either leads to a whole checkpoint or
-to none, whatever happens when. A SHA-256 over all of it tells damage. Nothing in it is ever executed.
+Written atomically, so that a name stands for a complete checkpoint or for none. A SHA-256 over all of it shows damage.
+Nothing in it is ever executed.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -18,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import InputError
+from .._base import InputError, write_atomically
 from .._version import __version__
 from .tree import pack, unpack
 
@@ -44,17 +43,10 @@ def write(path: str | os.PathLike[str], state: Any) -> None:
     text = json.dumps(body, allow_nan=False)
     metadata = {"format": _FORMAT, "version": str(VERSION), "unitgain": __version__, "state": text,
                 "sha256": _digest(text, tensors)}  # fmt: skip
-    path = Path(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, beside, metadata)
-        _flush(beside)
-        os.replace(beside, path)
-        _flush(path.parent)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, lambda beside: save_file(tensors, beside, metadata))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
         raise InputError(f"checkpoint {path}: cannot be written: {error.strerror or error}") from error
 
 
@@ -70,7 +62,7 @@ def read(path: str | os.PathLike[str]) -> Any:
     except _Refused as reason:
         good = next((p for p in reversed(list_folder(path.parent)) if p != path and is_good(p)), None)
         hint = (
-            f"; the last good one is {good} (to go on from it, delete those after it)"
+            f"; the last good one is {good} (to continue from it, delete those after it)"
             if good is not None
             else ""
         )
@@ -99,13 +91,6 @@ def is_good(path: Path) -> bool:
     except _Refused:
         return False
     return True
-
-
-def sweep(folder: Path) -> None:
-    """Deletes what a killed process left half written."""
-    for left in folder.glob(".checkpoint-*.tmp"):
-        with contextlib.suppress(OSError):
-            left.unlink(missing_ok=True)
 
 
 class _Refused(Exception):
@@ -146,14 +131,3 @@ def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
         if tensor.numel():
             digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    """Waits until a file's content, or a folder's list of names, is on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows opens no folders
-    handle = os.open(path, os.O_RDONLY if os.name != "nt" else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,4 +1,4 @@
-"""Clock: seconds inside a `with`, over all its turns and over interrupted runs."""
+"""Clock: seconds inside `with`, added up over all entries and over interrupted runs."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Clock:
-    """Runs inside `with`; put `seconds` to what another process's clock showed, and it goes on from there.
+    """Runs inside `with`. Set `seconds` to another process's value to continue from it.
 
     >>> clock = Clock()
     >>> with clock:

@@ -1,8 +1,8 @@
-"""Data: the two iterables that training needs; how a batch is taken apart, moved and mapped."""
+"""Data: the two iterables that training needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .._base import InputError
-from .._batch.batch import read_batch
 
 
 @dataclass
@@ -24,7 +23,7 @@ class Data:
 def as_data(data: Any) -> Data:
     """An object with .train and .valid, a (train, valid) pair, or an iterable of batches for training alone.
 
-    Raises InputError for anything else, and for iterators that are used up after one epoch.
+    Raises InputError for anything else, and for iterators, which end after one epoch.
     """
     given: Any = data
     if hasattr(given, "train") and not isinstance(given, torch.nn.Module):
@@ -45,43 +44,10 @@ def as_data(data: Any) -> Data:
             )
         if iter_once(part):
             raise InputError(
-                f"data: {name} is a {type(part).__name__} that can be read once only; give something that starts anew "
+                f"data: {name} is a {type(part).__name__} that can be read only once; give something that starts again "
                 "for each epoch: a list, a DataLoader, an object with __iter__"
             )
     return found
-
-
-def split(batch: Any) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
-    """(positional arguments, keyword arguments, target) of a batch in any of the shapes that `check` takes."""
-    if type(batch) in (tuple, list) and len(batch) == 2:
-        first, target = batch
-        if isinstance(first, Tensor) and isinstance(
-            target, Tensor
-        ):  # by far the most common: no time for more
-            return (first,), {}, target
-    found = read_batch(batch)
-    return found.args, found.kwargs, found.target
-
-
-def count_examples(args: tuple[Any, ...], kwargs: Mapping[str, Any], target: Any) -> int:
-    """The batch's size: the first axis of the target, else of the first input; 1 if there is none."""
-    for value in (target, *args, *kwargs.values()):
-        if isinstance(value, Tensor) and value.dim():
-            return value.shape[0]
-    return 1
-
-
-def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """The same nesting of tuples, lists and mappings with every tensor replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(v, function) for v in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_tensors(v, function) for v in value)
-    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return {key: map_tensors(value[key], function) for key in value.keys()}  # noqa: SIM118 (BatchEncoding)
-    return value
 
 
 def iter_once(part: Any) -> bool:
@@ -89,7 +55,7 @@ def iter_once(part: Any) -> bool:
 
 
 def check_not_empty(data: Data, validate: bool) -> None:
-    """Raises InputError for loaders that say themselves that they have no batch."""
+    """Raises InputError for loaders whose length is 0."""
     for loader, training in ((data.train, True), (data.valid if validate else None, False)):
         if loader is not None and length(loader) == 0:
             raise no_batch(training)

@@ -1,6 +1,6 @@
-"""Learner: the training loop, with places for callbacks to look on and to change what happens.
+"""Learner: the training loop, with places for callbacks to watch and to change what happens.
 
-The loop is `fit`, `_epoch`, `_pass` and `_batch`, and does what a loop written by hand does, bit for bit.
+The loop is `fit`, `_epoch`, `_pass` and `_batch`, and computes the same bits as a loop written by hand.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.losses import resolve
+from .._batch import Batch, Objective, Reader, describe_output
 from ..record import Record
 from . import resume
 from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces
 from .clock import Clock
-from .data import Data, as_data, check_not_empty, count_examples, length, no_batch, split
-from .given import loss_function, make_optimizer, own_loss
+from .data import Data, as_data, check_not_empty, length, no_batch
+from .given import make_optimizer
 from .memory import clean_memory
 
 if TYPE_CHECKING:
@@ -38,15 +38,17 @@ class Learner:
     model      any nn.Module
     data       (train, valid), an object with .train and .valid, or training data alone: anything that gives batches
                when iterated over, in any of the shapes that `ug.check` takes
-    loss       (outputs, targets) -> scalar; or the name of one of ours; "auto": cross entropy for integer targets,
-               mean squared error for float ones; a loss that the model's output carries, for mappings without target
+    loss       as for `ug.check`: (outputs, targets) -> scalar; or the name of one of ours; "auto": the loss that the
+               model returns, else cross entropy for integer targets and mean squared error for float ones; None: the
+               model returns its loss, and takes all of the batch
     optimizer  an optimizer over the model's parameters, or a function from the parameters to one
-    callbacks  what else is to happen
+    callbacks  see `Callback`
     record     path of a new SQLite record for what callbacks measure; None keeps it in a temporary one
 
     While it trains, callbacks see and may change:
 
-    batch, inputs, kwargs, target   as the loader gave it, and taken apart after `before_batch`
+    batch, inputs, kwargs, target   the batch as the loader gave it, and its parts, set after `before_batch`; a target
+                                    that forward takes itself is among kwargs too
     outputs, loss, objective        objective is what backward starts from: the loss, unless a callback scaled it
     training                        True in a training pass, False in a validation pass
     epoch, epochs, batch_index      numbers from 0; batch_index of this pass
@@ -75,11 +77,11 @@ class Learner:
     ):
         if not isinstance(model, nn.Module):
             raise InputError(f"Learner(model=...): expected an nn.Module, got {type(model).__name__}")
-        resolve(loss, None)  # refuses an unknown name
+        self.criterion = Objective(loss)
         self.model = model
+        self._reader = Reader(model, self.criterion.pass_target)
         self.network = model  # what predict calls in training: the model, or a wrapper of it (Distributed)
         self.data: Data = as_data(data)
-        self.loss_function = loss_function(loss)
         self.optimizer = make_optimizer(optimizer, model)
         self.callbacks = list(callbacks)
         check_callbacks(self.callbacks)
@@ -96,14 +98,17 @@ class Learner:
         self.inputs: tuple[Any, ...] = ()
         self.kwargs: Mapping[str, Any] = {}
         self.target: Any = None
+        self._passed: str | None = None  # under which keyword the model takes the target itself
         self.outputs: Any = None
         self.loss: Tensor = torch.zeros(())
         self.objective: Tensor = self.loss
         self.position = resume.Position()
         self._given_record = record
         self._record: Record | None = None
-        self._pending: resume.Resume | None = None  # what waits for the fit in which it was taken
-        self._goes_on = False  # an existing record is this run's
+        self._pending: resume.Resume | None = (
+            None  # a checkpoint's state, until the fit in which it was taken
+        )
+        self._goes_on = False  # an existing record is continued
         self._bind()
 
     # ---- the loop ------------------------------------------------------------------------------------------
@@ -120,7 +125,7 @@ class Learner:
             check_not_empty(self.data, self._validate)
         self.fits += 1
         if self._pending is not None and self.fits < self._pending.fit:
-            return  # a resumed run has this one behind it
+            return  # done before the run was interrupted
         with self._with(callbacks), self.clock:
             self.epochs, self.epoch, self.batch_index = epochs, -1, 0
             try:
@@ -156,7 +161,13 @@ class Learner:
 
     def _batch(self) -> None:
         events = self._events
-        self.inputs, self.kwargs, self.target = split(self.batch)
+        found = self._reader(self.batch)
+        self.inputs, self.kwargs, self.target, self._passed = (
+            found.args,
+            found.kwargs,
+            found.target,
+            found.passed,
+        )
         self._do(events["predict"], self._predict)
         self._do(events["loss"], self._compute_loss)
         if self.training:
@@ -185,18 +196,20 @@ class Learner:
             if event.cleanup:
                 clean_up(event.cleanup, self)
 
-    # ---- what happens, unless a callback replaces it -------------------------------------------------------
+    # ---- actions, which a callback may replace -------------------------------------------------------------
 
     def _default_predict(self) -> None:
         network = self.network if self.training else self.model
         self.outputs = network(*self.inputs, **self.kwargs) if self.kwargs else network(*self.inputs)
 
     def _default_loss(self) -> None:
-        if self.target is None:
-            self.loss = own_loss(self.outputs, self.loss_function, self.kwargs)
-        else:
-            assert self.loss_function is not None
-            self.loss = self.loss_function(self.outputs, self.target)
+        found = self.criterion.compute(self.outputs, self.parsed)
+        if found is None:
+            raise InputError(
+                "data: the batch has no target and the model's output carries no loss: it is "
+                f"{describe_output(self.outputs)}; give (inputs, target) pairs, or a model that returns its loss"
+            )
+        self.loss = found[1]
 
     def _default_backward(self) -> None:
         self.objective.backward()
@@ -208,7 +221,7 @@ class Learner:
         self.optimizer.zero_grad()
 
     def _bind(self) -> None:
-        """Finds out which callback has a say where, so that nothing has to be looked up at every batch."""
+        """Finds the methods of callbacks for each event once, so that no batch has to search for them."""
         ordered = sorted(self.callbacks, key=lambda c: c.order)
         self._events = {name: Event(name, ordered) for name in EVENTS}
         chosen: dict[str, Callable[[], Any]] = {}
@@ -232,7 +245,7 @@ class Learner:
         before = getattr(self, attribute, None)
         if action(self) is not None and attribute and getattr(self, attribute) is before:
             raise InputError(
-                f"the callback's {name} returned a value, which goes nowhere; set learn.{attribute} instead"
+                f"the callback's {name} returned a value, which is not used; set learn.{attribute} instead"
             )
 
     @contextlib.contextmanager
@@ -249,7 +262,7 @@ class Learner:
             self.callbacks = own
             self._bind()
 
-    # ---- where training is ---------------------------------------------------------------------------------
+    # ---- the state of training ---------------------------------------------------------------------------------
 
     @property
     def batches(self) -> int | None:
@@ -258,22 +271,27 @@ class Learner:
 
     @property
     def seconds(self) -> float:
-        """Of all fits until now; those of a resumed run before its checkpoint too, where the checkpoint tells them."""
+        """Of all fits until now, including those before the checkpoint of a resumed run, if the checkpoint has them."""
         return self.clock.seconds
 
     @property
+    def parsed(self) -> Batch:
+        """The current batch, from inputs, kwargs and target as they are now."""
+        return Batch(self.inputs, self.kwargs, self.target, self._passed)
+
+    @property
     def examples(self) -> int:
-        """Examples in the current batch."""
-        return count_examples(self.inputs, self.kwargs, self.target)
+        """Examples in the current batch, 1 if nothing says how many."""
+        return self.parsed.examples or 1
 
     @property
     def resuming(self) -> bool:
-        """True from `resume` until the state is in place: what prepares a fresh model has nothing to do then."""
+        """True from `resume` until the state is in place: callbacks that prepare a new model do nothing then."""
         return self._pending is not None
 
     @property
     def record(self) -> Record:
-        """Where callbacks keep what they measure. Made when first asked for."""
+        """The record of what callbacks measure, made when it is first used."""
         if self._record is None:
             given = self._given_record
             if isinstance(given, Record):
@@ -308,7 +326,7 @@ class Learner:
             self.batch, batch = before, self.batch
         return batch
 
-    # ---- what it can do besides ----------------------------------------------------------------------------
+    # ---- further methods ----------------------------------------------------------------------------
 
     def fit_one_cycle(
         self,
@@ -319,8 +337,8 @@ class Learner:
         valid: bool = True,
         callbacks: Sequence[Callback] = (),
     ) -> None:
-        """fit with the learning rate rising to max_lr over the first part (warm_up) and then falling to almost
-        nothing, and the momentum doing the opposite; see OneCycle."""
+        """fit with the learning rate rising to max_lr over the first part (warm_up) and then falling to almost 0,
+        and the momentum changing the opposite way; see OneCycle."""
         from .callbacks import OneCycle
 
         self.fit(epochs, valid=valid, callbacks=[*callbacks, OneCycle(max_lr, warm_up=warm_up)])
@@ -333,18 +351,18 @@ class Learner:
         *,
         stop_at: float = 4.0,
     ) -> LRFound:
-        """Trains with a learning rate that grows from step to step, to see at which rate the loss is lowest.
+        """Trains with a learning rate that grows from step to step, to find the rate at which the loss is lowest.
 
         The learning rate grows by the same factor at each of `steps` optimizer steps, and the sweep ends early when
         the loss exceeds stop_at times its lowest. Afterwards weights, buffers, gradients, optimizer, random states,
-        callbacks and the order of the data are what they were, bit for bit. With several parameter groups, the
+        callbacks and the order of the data are the same as before, bit for bit. With several parameter groups, the
         rates are those of the group with the highest one; the others keep their proportion.
 
-        Fewer steps find a network at the high rates that has hardly been trained yet, and what it bears then says
-        less: with 100 instead of 400, two of four rungs of the Fashion-MNIST ladder get rates that cost them more than
-        a point of accuracy.
+        With few steps the network has hardly been trained when the rates become high, and the rates that it can take
+        then are not those of a trained one: with 100 steps instead of 400, two of four rungs of the Fashion-MNIST
+        ladder get rates that cost them more than a point of accuracy.
 
-        Raises InputError where there is nothing to find: a loss that is not finite at the lowest rate.
+        Raises InputError if the loss is not finite at the lowest rate.
         """
         from .lr_finder import find
 
@@ -357,7 +375,7 @@ class Learner:
         return summarize(self.model, self.first_batch() if batch is None else batch)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes everything that training needs to go on into one file, atomically."""
+        """Writes everything that a resumed run needs into one file, atomically."""
         resume.save(self, path)
 
     def load(self, path: str | os.PathLike[str]) -> None:
@@ -369,18 +387,19 @@ class Learner:
         resume.load(self, path)
 
     def resume(self, path: str | os.PathLike[str]) -> bool:
-        """Makes the fits that follow go on where a checkpoint was written: call it in front of the same calls of fit
-        that the interrupted run made. path: a checkpoint, or the folder of Checkpoint (the last one is taken).
+        """Makes the calls of fit that follow continue where a checkpoint was written. They must be the calls that the
+        interrupted run made. path: a checkpoint, or the folder of Checkpoint (the last one is taken).
 
-        Returns False, with nothing done, if the folder holds no checkpoint yet. Raises InputError as `load` does.
+        Does nothing and returns False if the folder holds no checkpoint yet. Raises InputError as `load` does.
         """
         self._goes_on, self._pending = True, resume.find(path)
         return self._pending is not None
 
     def clean_memory(self) -> None:
-        """For notebooks: forgets batch, outputs, loss and gradients, and what the last exception holds on to."""
+        """For notebooks: releases the batch, outputs, loss and gradients, and the tensors that the last exception
+        refers to."""
         self.batch = self.target = self.outputs = None
-        self.inputs, self.kwargs = (), {}
+        self.inputs, self.kwargs, self._passed = (), {}, None
         self.loss = self.objective = torch.zeros(())
         self.optimizer.zero_grad()
         clean_memory()

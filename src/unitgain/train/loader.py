@@ -1,4 +1,4 @@
-"""InMemoryLoader: batches out of tensors that fit into memory, gathered where they lie, with no work per example."""
+"""InMemoryLoader: batches of tensors that fit into memory, gathered on their device, without work per example."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class InMemoryLoader:
 
     tensors      a tensor or several: (inputs, targets)
     batch_size   examples per batch; the last batch of an epoch may be smaller, unless drop_last
-    shuffle      a new order every epoch, out of the loader's own generator and not of torch's global one
-    device       where the tensors are kept and the batches are made; None leaves them where they are
+    shuffle      a new order every epoch, drawn by the loader's own generator, not torch's global one
+    device       where the tensors are kept and the batches are made; None: they are not moved
     seed         of the orders; or give a CPU generator
     transform    applied to each batch, a tuple of tensors: data augmentation on whole batches
-    replacement  draw every batch anew by torch.randint instead, `batches` of them per epoch
+    replacement  draw every batch with replacement by torch.randint, `batches` of them per epoch
 
-    Batches are copies, so that working on them in place does not change the data. `state_dict` says where in which
-    order the epoch is, `load_state_dict` makes the next epoch go on from there.
+    Batches are copies, so that working on them in place does not change the data. `state_dict` gives the order
+    and the position in it, from which `load_state_dict` makes the next epoch continue.
 
     >>> loader = InMemoryLoader((torch.arange(5), torch.arange(5) * 10), batch_size=2)
     >>> [y.tolist() for _, y in loader]
@@ -96,7 +96,7 @@ class InMemoryLoader:
         whole, rest = divmod(self.examples, self.batch_size)
         smallest = (
             self.world if self.equal else 1
-        )  # a batch with less than an example for each rank is left out
+        )  # a batch with less than an example for each rank is skipped
         return whole + (rest >= smallest and not self.drop_last)
 
     def __iter__(self) -> Iterator[Any]:
@@ -108,7 +108,7 @@ class InMemoryLoader:
             for batch in self._iterate(self._position):
                 self._position += 1
                 yield batch if self.transform is None else self.transform(batch)
-        finally:  # also when the loop is left early: the next one begins a new epoch
+        finally:  # also when the loop ends early: the next one begins a new epoch
             self._epoch_start, self._position = None, 0
 
     def _iterate(self, first: int) -> Iterator[tuple[Tensor, ...]]:
@@ -141,8 +141,8 @@ class InMemoryLoader:
         return torch.randint(0, self.examples, (self.batch_size,), generator=self.generator)
 
     def shard(self, rank: int, world: int, *, equal: bool) -> None:
-        """Gives this rank its share of every batch. equal: shares of the same size, up to world - 1 examples of a
-        batch are left out; otherwise no example is left out, and a rank may miss a last batch that is too small."""
+        """Gives this rank its share of every batch. equal: shares of the same size, without up to world - 1
+        examples of a batch; otherwise all examples are used, and a rank may have no share of a small last batch."""
         self.rank, self.world, self.equal = rank, world, equal
 
     def _share(self, index: Tensor) -> Tensor:

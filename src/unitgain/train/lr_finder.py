@@ -1,21 +1,19 @@
-"""lr_find: one sweep over learning rates, and two ways to read a good one off it.
+"""lr_find: one sweep over learning rates, and two ways to choose a good one from it.
 
 Source of the sweep: L. Smith, "Cyclical learning rates for training neural networks", 2017, section 3.3.
 """
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .._base import InputError
+from .._run import Snapshot, in_place
 from . import resume
 from .callback import Callback, CancelFit
 
@@ -25,22 +23,22 @@ if TYPE_CHECKING:
     from .learner import Learner
 
 _WIDTH = 0.2  # decades: the Gaussian over which losses are averaged
-_FALL = 0.02  # of the first loss: less than this is no fall
-_NOISE = 7.0  # standard errors of the smoothed loss: neither is less than this
-_PART = 0.25  # of the whole sweep's fall: what falls by less before it rises is no valley yet
+_FALL = 0.02  # of the first loss: a smaller fall does not count
+_NOISE = 7.0  # standard errors of the smoothed loss: nor does a smaller one than this
+_PART = 0.25  # of the whole sweep's fall: a rise after less than this does not end the valley
 _RISE = 0.1  # of the fall: the valley ends where the loss has risen by that
 
 
 @dataclass(frozen=True)
 class LRFound:
-    """What a sweep saw.
+    """The result of a sweep.
 
     rates, losses  (steps,) each, in the order of the sweep
-    smooth         the losses, single spikes left out, averaged over neighbouring rates
+    smooth         the losses without single spikes, averaged over neighbouring rates
     steepest       rate at which the smoothed loss falls fastest per decade: the cautious choice. None if it never falls
-    valley         rate at which the smoothed loss is lowest before it rises for the first time: beyond it steps of
-                   this size do harm, and what a network does after them says nothing about a sound one. None too
-    suggestion     the valley: on the two ladders it trains each network about as well as the rate picked by hand
+    valley         rate at which the smoothed loss is lowest before it rises for the first time: beyond it such
+                   steps do harm, and the losses after them do not apply to a well-trained network. Or None
+    suggestion     the valley: on the two ladders it trains each network about as well as the rate chosen by hand
                    (docs/training.md), and the point of steepest descent lies 2 to 30 times lower
     reason         why, in a sentence
     """
@@ -55,16 +53,16 @@ class LRFound:
 
     def plot(self) -> Figure:
         """Loss over learning rate with the two points."""
-        from ..report.plots._training import lr_sweep
+        from ..report import plots
 
-        return lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
+        return plots.lr_sweep(self.rates, self.losses, self.smooth, self.steepest, self.valley)
 
     def __str__(self) -> str:
         return self.reason
 
 
 class _Sweep(Callback):
-    """Sets the rate before each step and keeps the loss that it was found at."""
+    """Sets the rate before each step and keeps the loss that was measured at it."""
 
     order = 1000
 
@@ -74,6 +72,7 @@ class _Sweep(Callback):
         self.rates: list[float] = []
         self.losses: list[float] = []
         self._group: list[torch.Tensor] = []
+        self._batch: Snapshot | None = None
 
     def before_fit(self, learn: Learner) -> None:
         groups = learn.optimizer.param_groups
@@ -88,11 +87,20 @@ class _Sweep(Callback):
             else:
                 group["lr"] = rate * part
         self._rate = rate
+        self._batch = Snapshot(
+            learn.batch, names=["batch"]
+        )  # a model may work in place, and data may be a list
+        self._batch.set_gradients_aside()
+
+    def cleanup_batch(self, learn: Learner) -> None:
+        if self._batch is not None:
+            self._batch.restore()
+            self._batch = None
 
     def after_loss(self, learn: Learner) -> None:
         self._group.append(learn.loss.detach())
 
-    def before_step(self, learn: Learner) -> None:  # after Accumulate, which cancels the steps that are none
+    def before_step(self, learn: Learner) -> None:  # after Accumulate, which cancels steps
         mean = learn.over_ranks(torch.stack(self._group).mean()) / learn.world
         self._group, loss = [], float(mean)
         if not math.isfinite(loss) and self.losses:
@@ -116,7 +124,14 @@ def find(learn: Learner, start: float, end: float, steps: int, stop_at: float) -
         raise InputError("lr_find: the Learner is about to resume a run; look for the rate before `resume`")
     sweep = _Sweep(start, end, steps, stop_at)
     essential = [c for c in learn.callbacks if c.essential]
-    with _restored(learn), learn._with([*essential, sweep], instead=True):
+    whole = (learn, learn.clock, learn.position, *essential)
+    kept = in_place(
+        learn.model,
+        optimizer=learn.optimizer,
+        loss=learn.criterion.given if callable(learn.criterion.given) else None,
+        extra=whole,
+    )
+    with resume.untouched(learn), kept, learn._with([*essential, sweep], instead=True):
         learn.fit(10**9, valid=False)
     return read(np.array(sweep.rates), np.array(sweep.losses), whole=len(sweep.rates) == steps)
 
@@ -151,11 +166,11 @@ def read(rates: np.ndarray, losses: np.ndarray, whole: bool = True) -> LRFound:
     at = begin + int(np.argmin(slope[begin : bottom + 1]))
     steepest, valley = float(rates[at]), float(rates[bottom])
     reason = (
-        f"{valley:.1e}: the loss, smoothed, is lowest there before higher rates undo what lower ones did; it falls "
-        f"fastest at {steepest:.1e}, the cautious choice"
+        f"{valley:.1e}: the smoothed loss is lowest there, before higher rates undo the training at lower ones; it "
+        f"falls fastest at {steepest:.1e}, the cautious choice"
     )
     if bottom == len(smooth) - 1 and whole:
-        reason += "; it was still falling at the end of the sweep, so higher rates may do too"
+        reason += "; it was still falling at the end of the sweep, so higher rates may work too"
     return LRFound(rates, losses, smooth, steepest, valley, valley, reason)
 
 
@@ -181,65 +196,15 @@ def _with_reason(found: LRFound, reason: str) -> LRFound:
 
 
 def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
-    """(means over neighbours with weights that fall off as a Gaussian in log rate, their standard error). A running
-    median of five first: a single spike says nothing. Losses that explode are cut off, or they would drown the valley
-    beside them."""
+    """(means over neighbours with Gaussian weights in log rate, their standard error). Before that a running median of
+    five removes single spikes, and losses far above the first one are limited, since they would hide a valley beside
+    them."""
     padded = np.pad(losses, 2, mode="edge")
-    calm = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
-    calm = np.minimum(calm, losses[0] + 0.1 * abs(losses[0]))
+    limited = np.median(np.lib.stride_tricks.sliding_window_view(padded, 5), axis=1)
+    limited = np.minimum(limited, losses[0] + 0.1 * abs(losses[0]))
     weights = np.exp(-0.5 * ((logs[:, None] - logs[None, :]) / _WIDTH) ** 2)
     weights /= weights.sum(1, keepdims=True)
-    # from differences of neighbours, which a trend hardly touches
+    # from differences of neighbours, on which a trend has little effect
     noise = float(np.median(np.abs(np.diff(losses)))) / 0.6745 / math.sqrt(2) if len(losses) > 1 else 0.0
     middle = weights[len(weights) // 2]
-    return weights @ calm, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))
-
-
-@contextlib.contextmanager
-def _restored(learn: Learner) -> Iterator[None]:
-    """Whatever happens inside, the Learner is bit for bit what it was."""
-    model, optimizer = learn.model, learn.optimizer
-    callbacks = [c for c in learn.callbacks if c.essential]
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    values = {name: t.detach().clone() for name, t in tensors.items()}
-    gradients = {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()}
-    flags = {module: module.training for module in model.modules()}
-    # not through load_state_dict: it casts, copies and rearranges, and the state of a first step is no state
-    state = {p: {k: _copy(v) for k, v in s.items()} for p, s in optimizer.state.items()}
-    groups = [{k: _copy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    memories = [(dict(vars(c)), copy.deepcopy(c.state_dict())) for c in callbacks]
-    kept, seconds = {name: getattr(learn, name) for name in _KEPT}, learn.seconds
-    learn.history, learn.metrics = list(learn.history), dict(learn.metrics)
-    with resume.untouched(learn):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, tensor in tensors.items():
-                    tensor.data = tensor.data.to(values[name].device)
-                    tensor.copy_(values[name])
-                    tensor.grad = gradients[name]
-            for module, training in flags.items():
-                module.training = training
-            optimizer.state.clear()
-            optimizer.state.update(state)
-            for group, before in zip(optimizer.param_groups, groups):
-                params = group["params"]
-                group.clear()
-                group.update({"params": params, **before})
-            for callback, (attributes, memory) in zip(callbacks, memories):
-                vars(callback).clear()
-                vars(callback).update(attributes)
-                if memory:
-                    callback.load_state_dict(memory)
-            for name, value in kept.items():
-                setattr(learn, name, value)
-            learn.clock.seconds = seconds
-
-
-_KEPT = ("fits", "steps", "epoch", "epochs", "batch_index", "training", "stepped", "batch", "inputs", "kwargs",
-         "target", "outputs", "loss", "objective", "metrics", "history")  # fmt: skip
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)
+    return weights @ limited, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))

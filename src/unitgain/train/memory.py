@@ -1,4 +1,4 @@
-"""clean_memory: what a notebook keeps alive after an error."""
+"""clean_memory: releases what a notebook keeps in memory after an error."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def clean_memory() -> None:
-    """Lets go of the last exception's frames, with every tensor in them, and of the allocator's unused blocks."""
+    """Releases the last exception's frames, with every tensor in them, and the allocator's unused blocks."""
     for name in ("last_exc", "last_value"):
         error = getattr(sys, name, None)
         if error is not None:

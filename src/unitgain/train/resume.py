@@ -1,9 +1,9 @@
-"""Everything that training needs to go on as if it had never stopped: taken from a Learner, and put back.
+"""Everything that a run needs to continue as if it had not stopped: taken from a Learner, and put back.
 
-A state holds the model, the optimizer, every callback with a memory (schedule, loss scaler, moving average, ...), all
-random states, and where in which order of the data training is. Loaders with `state_dict` and `load_state_dict`
-(InMemoryLoader, torchdata's) say where they are themselves. For others the random states at the epoch's beginning
-are kept; they are started from there again and the batches that have been are read and dropped.
+A state holds the model, the optimizer, every callback with a state (schedule, loss scaler, moving average, ...), all
+random states, and the order of the data with the position in it. Loaders with `state_dict` and `load_state_dict`
+(InMemoryLoader, torchdata's) store their own position. For others the random states at the epoch's beginning
+are kept; they are started from there again, and the batches before the checkpoint are read and dropped.
 """
 
 from __future__ import annotations
@@ -17,20 +17,28 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from .._base import InputError
-from . import checkpoint, randomness
+from .._run import (
+    generator_states,
+    is_stateful,
+    loader_state,
+    loaders_kept,
+    random_states,
+    set_generators,
+    set_loader_state,
+)
+from . import checkpoint
 
 if TYPE_CHECKING:
     from .learner import Learner
 
 
 class Position:
-    """Where in the data training is, and how a pass begins: at its first batch, or where a resumed run was."""
+    """The position in the data, and how a pass begins: at its first batch, or at the position of a resumed run."""
 
     def __init__(self) -> None:
-        self.given = 0  # batches that this epoch's training pass has been given
+        self.given = 0  # batches that the training pass of this epoch has had
         self.inside = False  # whether an epoch has begun and not ended
         self.start: dict[str, Any] = {}  # random states when the training pass began
 
@@ -43,7 +51,7 @@ class Position:
         elif learn._pending is not None:
             source, first = learn._pending.begin(learn, self)
         else:
-            self.start = {} if _is_stateful(loader) else _origin(loader)
+            self.start = {} if is_stateful(loader) else _origin(loader)
             source, first = iter(loader), 0
             self.given, self.inside = 0, True
         counted = self._count(learn, source, first)
@@ -51,7 +59,7 @@ class Position:
             yield counted
         finally:
             counted.close()
-            close = getattr(source, "close", None)  # a generator would go on holding its place
+            close = getattr(source, "close", None)  # a generator would keep its position
             if close is not None:
                 close()
 
@@ -65,7 +73,7 @@ class Position:
 
 @dataclass
 class Resume:
-    """A state that waits for the fit in which it was taken."""
+    """The state in a checkpoint, until the fit begins in which it was taken."""
 
     path: Path
     state: dict[str, Any]
@@ -79,12 +87,12 @@ class Resume:
         return self.state["steps"]
 
     def enter(self, learn: Learner) -> int:
-        """The epoch to go on with. Between two epochs the state is put back now, otherwise when the pass begins."""
+        """The epoch to continue with. Between two epochs the state is put back now, otherwise when the pass begins."""
         state = self.state
         if state["epoch"] > learn.epochs:
             raise InputError(
                 f"checkpoint {self.path}: it was written in epoch {state['epoch']} of {state['epochs']}, and fit is "
-                f"asked for {learn.epochs}; resume with the calls of the run that wrote it"
+                f"called with {learn.epochs}; resume with the calls of the run that wrote it"
             )
         planned = next((c for c in learn.callbacks if getattr(c, "plans_epochs", False)), None)
         if planned is not None and state["epochs"] != learn.epochs:
@@ -104,19 +112,21 @@ class Resume:
         return state["epoch"]
 
     def begin(self, learn: Learner, position: Position) -> tuple[Iterator[Any], int]:
-        """The training pass's iterator, past the batches that have been, with all states as they were then."""
+        """The training pass's iterator, after the batches before the checkpoint, with all states as they were then."""
         state, loader = self.state, learn.data.train
         position.start, position.given, position.inside = state["start"], state["batch"], True
-        if _is_stateful(loader):
+        if is_stateful(loader):
             _put_data(learn, state)
             source = iter(loader)
         else:
-            randomness.put(state["start"]["random"])
-            _set_generators(loader, state["start"]["generators"])
+            random_states.put(state["start"]["random"])
+            set_generators(loader, state["start"]["generators"])
             source = iter(loader)
             for _ in range(state["batch"]):
                 if next(source, self) is self:
-                    raise InputError(f"checkpoint {self.path}: the training data has fewer batches than then")
+                    raise InputError(
+                        f"checkpoint {self.path}: the training data has fewer batches than when it was written"
+                    )
             _put_data(learn, state)
         put_back(learn, state, self.path)
         learn._pending = None
@@ -155,12 +165,12 @@ def _read(path: str | os.PathLike[str]) -> dict[str, Any]:
             if isinstance(state, dict) and "recipe" in state
             else "of something else"
         )
-        raise InputError(f"checkpoint {path}: it is not a Learner's, but {whose}")
+        raise InputError(f"checkpoint {path}: not a Learner's, but {whose}")
     return state
 
 
 def take(learn: Learner) -> dict[str, Any]:
-    """A Learner's state, whose tensors are still its own: store or copy it before training goes on."""
+    """A Learner's state, whose tensors are still its own: store or copy it before training continues."""
     inside, model = learn.position.inside, learn.model
     named = model.state_dict()
     unsaved = {n: b for n, b in model.named_buffers() if n not in named}  # registered with persistent=False
@@ -173,16 +183,16 @@ def take(learn: Learner) -> dict[str, Any]:
         "optimizer": learn.optimizer.state_dict(), "optimizer_class": type(learn.optimizer).__qualname__,
         "callbacks": {key: state for key, state in callbacks.items() if state},
         "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
-        "random": _of_all_ranks(learn, randomness.take()),
+        "random": _of_all_ranks(learn, random_states.take()),
         "start": learn.position.start if inside else {},
-        "train": _data_state(learn.data.train), "valid": _data_state(learn.data.valid),
+        "train": loader_state(learn.data.train), "valid": loader_state(learn.data.valid),
     }  # fmt: skip
 
 
 def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = True) -> None:
-    """Everything but where the data is. Raises InputError if the checkpoint is of another model or optimizer."""
+    """Everything but the position in the data. Raises InputError if the checkpoint is of another model or optimizer."""
     model = learn.model
-    # states of unlike optimizers would load, and fail or go astray at the next step
+    # a state of another kind of optimizer would load, and fail or compute something else at the next step
     wrote, own = state.get("optimizer_class"), type(learn.optimizer).__qualname__
     if steps and wrote not in (None, own):
         raise InputError(f"checkpoint {path}: its run was trained with {wrote}, this one is with {own}")
@@ -218,7 +228,7 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         learn.clock.seconds = state.get("seconds", 0.0)
     everyone = state["random"]
     if learn.rank < len(everyone):
-        randomness.put(everyone[learn.rank])
+        random_states.put(everyone[learn.rank])
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -231,15 +241,10 @@ def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 @contextlib.contextmanager
 def untouched(learn: Learner) -> Iterator[None]:
-    """Whatever is read from the data meanwhile: orders and random states come back as they were."""
+    """Data may be read inside; orders and random states are put back afterwards."""
     loaders = [loader for loader in (learn.data.train, learn.data.valid) if loader is not None]
-    states = [copy.deepcopy(_data_state(loader)) for loader in loaders]
-    with randomness.unchanged():
-        try:
-            yield
-        finally:
-            for loader, state in zip(loaders, states):
-                _set_data_state(loader, state)
+    with random_states.kept(), loaders_kept(*loaders):
+        yield
 
 
 def _keys(learn: Learner) -> Iterator[tuple[str, Any]]:
@@ -270,55 +275,11 @@ def _of_all_ranks(learn: Learner, state: dict[str, Any]) -> list[Any]:
 # ---- data --------------------------------------------------------------------------------------------------
 
 
-def _is_stateful(loader: Any) -> bool:
-    return (
-        hasattr(loader, "state_dict")
-        and hasattr(loader, "load_state_dict")
-        and not isinstance(loader, nn.Module)
-    )
-
-
 def _origin(loader: Any) -> dict[str, Any]:
-    return {"random": randomness.take(), "generators": _generator_states(loader)}
-
-
-def _data_state(loader: Any) -> dict[str, Any]:
-    if _is_stateful(loader):
-        return {"state": loader.state_dict()}
-    return {"generators": _generator_states(loader)}
-
-
-def _set_data_state(loader: Any, state: dict[str, Any]) -> None:
-    if "state" in state and _is_stateful(loader):
-        loader.load_state_dict(state["state"])
-    else:
-        _set_generators(loader, state.get("generators", []))
+    return {"random": random_states.take(), "generators": generator_states(loader)}
 
 
 def _put_data(learn: Learner, state: dict[str, Any]) -> None:
-    _set_data_state(learn.data.train, state["train"])
+    set_loader_state(learn.data.train, state["train"])
     if learn.data.valid is not None:
-        _set_data_state(learn.data.valid, state["valid"])
-
-
-def _generators(loader: Any) -> list[torch.Generator]:
-    """The generators that a DataLoader and its samplers draw from, beside the global one."""
-    sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
-    holders = [
-        loader,
-        sampler,
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-        getattr(loader, "dataset", None),
-    ]
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
-
-
-def _generator_states(loader: Any) -> list[torch.Tensor]:
-    return [g.get_state() for g in _generators(loader)]
-
-
-def _set_generators(loader: Any, states: list[torch.Tensor]) -> None:
-    for generator, state in zip(_generators(loader), states):
-        generator.set_state(state)
+        set_loader_state(learn.data.valid, state["valid"])

@@ -1,8 +1,8 @@
 """A state (nested dicts and lists of numbers, strings and tensors) as JSON plus named tensors, and back.
 
-What JSON cannot say is written as an object with one key that begins with "$": {"$tensor": "3"} is the fourth
-tensor, {"$tuple": [...]} a tuple, {"$float": "nan"} a float, {"$dict": [[key, value], ...]} a mapping whose keys are
-no strings. Floats keep every bit, since Python writes the shortest text that reads back as the same number.
+What JSON does not have is written as an object with one key that begins with "$": {"$tensor": "3"} is the fourth
+tensor, {"$tuple": [...]} a tuple, {"$float": "nan"} a float, {"$dict": [[key, value], ...]} a mapping whose keys
+are not strings. Floats keep every bit, since Python writes the shortest text that reads back as the same number.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def pack(state: Any) -> tuple[Any, dict[str, Tensor]]:
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Contiguous CPU tensors that own their memory, as safetensors wants them."""
+    """Contiguous CPU tensors that own their memory, as safetensors requires."""
     separate: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         plain = tensor.cpu().contiguous()

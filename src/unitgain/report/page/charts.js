@@ -55,8 +55,8 @@ function decades(...columns) {
   const logs = columns.flat().filter(v => v > 0).map(Math.log10);
   if (!logs.length) return {};
   const low = logs.reduce((a, b) => Math.min(a, b)), high = logs.reduce((a, b) => Math.max(a, b));
-  const spare = Math.max(0.15, (2 - high + low) / 2);
-  return { range: [low - spare, high + spare] };
+  const margin = Math.max(0.15, (2 - high + low) / 2);
+  return { range: [low - margin, high + margin] };
 }
 
 function line(name, y, color, more) {

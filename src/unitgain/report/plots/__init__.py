@@ -12,7 +12,7 @@ from ._distribution import color_dim, dead_chart, histograms, saturation_map
 from ._spp import spp
 from ._theory import theory_over_depth
 from ._time import stats_over_time, update_ratio
-from ._training import training
+from ._training import lr_sweep, training
 
 __all__ = [
     "agc",

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..._base import InputError
 from ...record import Record
-from ._style import BACKWARD, FORWARD, NAMED_TICKS, new_figure, plot_name, quiet
+from ._style import BACKWARD, FORWARD, NAMED_TICKS, label_axes, new_figure, plot_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def agc(record: Record) -> Figure:
     over_time, by_layer = figure.subplots(2, 1, height_ratios=(1, max((height - 3.0) / 2.2, 1)))
     over_time.plot(steps, 100 * share, color=BACKWARD, lw=1.4, marker="o" if len(steps) < 60 else "", ms=3)
     over_time.set_ylim(-3, 103)
-    quiet(over_time, title="Units clipped, of all", x="step", y="per cent")
+    label_axes(over_time, title="Units clipped, of all", x="step", y="per cent")
     y = np.arange(len(names))
     low, first, third, high = (
         np.array([np.quantile(rates[n], q) for n in names]) for q in (0, 0.25, 0.75, 1)
@@ -46,7 +46,7 @@ def agc(record: Record) -> Figure:
     by_layer.plot([100 * rates[n].mean() for n in names], y, "o", color="black", ms=3)
     by_layer.set_xlim(-3, 103)
     by_layer.set_ylim(len(names) - 0.5, -0.5)
-    quiet(by_layer, title="How often each unit was clipped", x="per cent of steps")
+    label_axes(by_layer, title="How often each unit was clipped", x="per cent of steps")
     by_layer.grid(True, axis="x", color="#e6e6e6", linewidth=0.8)
     by_layer.grid(False, axis="y")
     if len(names) <= NAMED_TICKS:

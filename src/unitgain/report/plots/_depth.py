@@ -20,9 +20,9 @@ from ._style import (
     ZERO,
     choose_sites,
     depth_axis,
+    label_axes,
     log_limits,
     new_figure,
-    quiet,
 )
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ def stats_over_depth(
     forward.plot(x, _positive(rms), color=COLORS[4], lw=1.2, label="rms", **style)
     forward.plot(x, _positive(std), color=FORWARD, lw=1.6, label="std", **style)
     log_limits(forward, [*std, *rms], include=1.0)
-    quiet(forward, title="Activations (dashed: 1)", y="magnitude")
+    label_axes(forward, title="Activations (dashed: 1)", y="magnitude")
     gradient = column(gradients, "rms")
     backward.plot(x, _positive(gradient), color=BACKWARD, lw=1.6, label="rms", **style)
     log_limits(backward, gradient)
-    quiet(backward, title="Gradient of the loss with respect to them", y="magnitude")
+    label_axes(backward, title="Gradient of the loss with respect to them", y="magnitude")
     if not np.isfinite(gradient).any():
         why = "not finite" if gradients else "no gradients in this record"
         backward.text(0.5, 0.5, why, transform=backward.transAxes, ha="center", color=GUIDE)
@@ -79,7 +79,7 @@ def stats_over_depth(
         if len(above):
             fractions.plot(x[above], 100 * data[above], mark, color=color, ms=4, label=label)
     fractions.set_ylim(-3, 103)
-    quiet(fractions, title="Fractions (points where above zero)", y="per cent")
+    label_axes(fractions, title="Fractions (points where above zero)", y="per cent")
     for axes in (forward, fractions):
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -119,7 +119,7 @@ def gradient_ratio(
         axes.plot(x[outside], ratios[outside], "D", color=BACKWARD, ms=6, label="outside the band")
     low, high = min(finite.min(), median - 1), max(finite.max(), median + 1)
     axes.set_ylim(low - 0.4, high + 0.4)
-    quiet(axes, y="log10( std(gradient) / std(data) )")
+    label_axes(axes, y="log10( std(gradient) / std(data) )")
     axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     depth_axis(axes, names)
     return figure

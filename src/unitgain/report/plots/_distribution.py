@@ -22,13 +22,13 @@ from ._style import (
     choose_sites,
     depth_axis,
     first_not_finite,
+    label_axes,
     line_colors,
     mark_not_finite,
     name_lines,
     need_steps,
     new_figure,
     plot_name,
-    quiet,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def histograms(
     """Distribution of the magnitudes by layer, one panel per kind, on a log scale of powers of two.
 
     Few layers are lines (share of the values per power of two); many are columns of a heat map over depth.
-    Kinds without histograms are left out. Raises InputError if none has any at that step.
+    Kinds without histograms are omitted. Raises InputError if none has any at that step.
     """
     step = reported_step(record) if step is None else step
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
@@ -88,7 +88,7 @@ def histograms(
                 )
             axes.set_xscale("log", base=2)
             axes.set_xlim(2.0**low, 2.0**high)
-            quiet(axes, x="magnitude", y="% of values")
+            label_axes(axes, x="magnitude", y="% of values")
         axes.set_title(kind.replace("_", " ") + "s", fontsize=10, loc="left")
     if not many:
         longest = max(panels.values(), key=len)
@@ -111,7 +111,7 @@ def _heat_over_depth(
     mesh = axes.pcolormesh(x, found[0].edges, share, cmap=COUNT_MAP, vmin=0, rasterized=True)
     axes.set_yscale("log", base=2)
     axes.set_ylim(2.0**low, 2.0**high)
-    quiet(axes, y="magnitude")
+    label_axes(axes, y="magnitude")
     axes.grid(False)
     depth_axis(axes, [h.site for h in found], label=last)
     figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25).set_label("% of values per power of two", fontsize=8)
@@ -146,7 +146,7 @@ def color_dim(
         mesh = axes.pcolormesh(
             steps, found[0].edges, np.log1p(counts) / top, cmap="magma", vmin=0, vmax=1, rasterized=True
         )
-        quiet(
+        label_axes(
             axes,
             title=plot_name(site.name, 30),
             x="step" if i >= len(shown) - columns else "",
@@ -188,7 +188,7 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
         )
     mark_not_finite(axes, first_not_finite(record, "activation", chosen))
     axes.set_ylim(-2, 102)
-    quiet(axes, x="step", y=f"% of values in the lowest {NEAR_ZERO_BINS} of 64 bins")
+    label_axes(axes, x="step", y=f"% of values in the lowest {NEAR_ZERO_BINS} of 64 bins")
     name_lines(figure, [axes], [s.name for s in chosen])
     return figure
 
@@ -220,7 +220,7 @@ def saturation_map(record: Record, site: str | None = None) -> Figure:
         stuck = int(flag.all(axis=0).sum()) if flag.size else 0
         note = f"{plot_name(name)}: {100 * flag.mean() if flag.size else 0:.0f}% saturated"
         note += f", {stuck} unit{'s' * (stuck != 1)} for every example" if stuck else ""
-        quiet(axes, title=note, y="example")
+        label_axes(axes, title=note, y="example")
         axes.grid(False)
         axes.spines[["top", "right"]].set_visible(True)
     panels[-1].set_xlabel("unit", fontsize=9)

@@ -11,7 +11,7 @@ import numpy as np
 from ..._base import InputError
 from ...record import Record
 from ..spp import Curve, spp_curve
-from ._style import COLORS, GUIDE, NAMED_TICKS, new_figure, plot_name, quiet, whole_numbers
+from ._style import COLORS, GUIDE, NAMED_TICKS, label_axes, new_figure, plot_name, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -32,12 +32,12 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
         ug.plots.spp([batchnorm, normalizer_free], labels=["BatchNorm", "normalizer-free"])
 
     records: of ug.spp; a check's or a Probe's will do where it recognised the blocks. Several are overlaid. Points are
-    measured, lines predicted (where theory knows; see meta["spp"]). Faint verticals mark transitions of a single
-    network. Raises InputError for a record without residual blocks.
+    measured, lines predicted (where theory has a prediction; see meta["spp"]). Faint vertical lines mark transitions of
+    a single network. Raises InputError for a record without residual blocks.
     """
     several = [records] if isinstance(records, Record) else list(records)
     if not several or len(several) > len(COLORS):
-        raise InputError(f"spp: {len(several)} records; one to {len(COLORS)} are right")
+        raise InputError(f"spp: {len(several)} records; expected one to {len(COLORS)}")
     if labels is not None and len(labels) != len(several):
         raise InputError(f"spp: {len(labels)} labels for {len(several)} records")
     curves = [spp_curve(record) for record in several]
@@ -51,7 +51,7 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
         for curve, name, color in zip(curves, names, COLORS):
             _draw(axes, curve, key, name, color, alone=len(curves) == 1)
         _scale(axes, [c.column(key) for c in curves] + [c.predicted(key) for c in curves])
-        quiet(axes, title=title)
+        label_axes(axes, title=title)
     off = [f"{name}: {c.deviation}" for name, c in zip(names, curves) if c.deviation]
     if off:
         figure.supxlabel(

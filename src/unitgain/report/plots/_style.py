@@ -1,4 +1,4 @@
-"""What all plots share: choosing sites, colours that everybody can tell apart, legends that stay readable.
+"""What all plots share: choosing sites, colours that everybody can distinguish, legends that stay readable.
 
 matplotlib is imported inside the functions, so that `import unitgain` does not load it. Figures are made
 without pyplot: no global state, no window, nothing to close.
@@ -6,15 +6,16 @@ without pyplot: no global state, no window, nothing to close.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..._base import InputError
+from ..._base import InputError, printable, write_atomically
 from ...record import Record, Site
-from ..text import clean, shorten
+from ..text import shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,7 +25,7 @@ FEW = 8  # up to this many layers each line has its own colour and name, beyond 
 NAMED_TICKS = 40  # up to this many layers the axis over depth carries their names
 MAX_STEPS = 400  # lines over time are thinned to this many steps
 
-# Okabe and Ito's colours, which people with any colour vision can tell apart, without the pale yellow
+# Okabe and Ito's colours, which people with any colour vision can distinguish, without the pale yellow
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#4D4D4D", "#8C510A")
 FORWARD, BACKWARD, ZERO, SATURATED, DEAD = "#0072B2", "#D55E00", "#999999", "#E69F00", "#000000"
 GUIDE = "#777777"
@@ -41,8 +42,20 @@ def new_figure(width: float, height: float, title: str) -> Figure:
     return figure
 
 
-def quiet(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
-    """Labels, and no more ink than needed."""
+def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int | str = "figure") -> None:
+    """Writes a figure, in the format that its suffix names: whole or not at all, as others may be looking at it.
+
+    Raises InputError if it cannot be written.
+    """
+    kind = os.path.splitext(path)[1][1:]
+    try:
+        write_atomically(path, lambda beside: figure.savefig(beside, format=kind, dpi=dpi), fsync=False)
+    except OSError as error:
+        raise InputError(f"plot {os.fspath(path)}: cannot be written: {error.strerror or error}") from error
+
+
+def label_axes(axes: Axes, *, title: str = "", x: str = "", y: str = "") -> None:
+    """Title and labels of the axes, small tick labels, pale lines across, no frame at the top and right."""
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
@@ -81,7 +94,7 @@ def first_not_finite(record: Record, kind: str, sites: Sequence[Site]) -> float 
 
 def plot_name(name: str, width: int = 28) -> str:
     """A site's name as matplotlib may draw it: no mathematics, and not hidden by a leading underscore."""
-    text = shorten(clean(name), width).replace("$", r"\$")
+    text = shorten(printable(name), width).replace("$", r"\$")
     return "\u200b" + text if text.startswith("_") else text
 
 
@@ -176,5 +189,5 @@ def log_limits(axes: Axes, values: Sequence[float] | np.ndarray, include: float 
     axes.set_yscale("log")
     if len(values):
         low, high = np.log10(values.min()), np.log10(values.max())
-        spare = max(0.15, (2 - (high - low)) / 2)
-        axes.set_ylim(10 ** max(low - spare, -300), 10 ** min(high + spare, 300))
+        margin = max(0.15, (2 - (high - low)) / 2)
+        axes.set_ylim(10 ** max(low - margin, -300), 10 ** min(high + margin, 300))

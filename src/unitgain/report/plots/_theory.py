@@ -16,9 +16,9 @@ from ._style import (
     GUIDE,
     choose_sites,
     depth_axis,
+    label_axes,
     log_limits,
     new_figure,
-    quiet,
 )
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def theory_over_depth(
         if statistic == "std":
             axes.axhline(1, color=GUIDE, lw=1, ls="--")
             log_limits(axes, [*measured, *predicted], include=1.0)
-            quiet(axes, title="Activations (dashed: 1)", y="std")
+            label_axes(axes, title="Activations (dashed: 1)", y="std")
         else:
             axes.set_ylim(min(-0.03, float(np.nanmin([0.0, *measured, *predicted])) - 0.03), 1.03)
-            quiet(axes, title="Between different examples (1: all alike)", y="cosine")
+            label_axes(axes, title="Between different examples (1: all the same)", y="cosine")
         axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
         depth_axis(axes, names, label=axes is rows[-1])
     return figure
@@ -73,7 +73,7 @@ def _checked(name: str, numbers: Sequence[float] | np.ndarray, names: Sequence[s
     if array.shape != (len(names),):
         raise InputError(
             f"theory_over_depth: {name} has shape {array.shape} for {len(names)} sites ({', '.join(names[:3])}, ...); "
-            "one number per site is right, and sites=... chooses them"
+            "expected one number per site; sites=... chooses them"
         )
     return array
 

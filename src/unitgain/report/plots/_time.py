@@ -15,13 +15,13 @@ from ._style import (
     MAX_STEPS,
     choose_sites,
     first_not_finite,
+    label_axes,
     line_colors,
     log_limits,
     mark_not_finite,
     name_lines,
     need_steps,
     new_figure,
-    quiet,
     whole_numbers,
 )
 
@@ -62,7 +62,7 @@ def stats_over_time(
         seen = _lines(record, axes, chosen, kind, statistic, 100.0 if statistic in FRACTIONS else 1.0)
         if statistic in LOGARITHMIC:
             log_limits(axes, seen)
-        quiet(axes, y=f"{statistic}, per cent" if statistic in FRACTIONS else statistic)
+        label_axes(axes, y=f"{statistic}, per cent" if statistic in FRACTIONS else statistic)
     panels[-1].set_xlabel("step", fontsize=9)
     whole_numbers(panels[-1])
     name_lines(figure, panels, [s.name for s in chosen])
@@ -97,7 +97,7 @@ def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) ->
         color=GUIDE,
     )
     axes.set_ylim(min(seen.min(), -3.5) - 0.3, max(seen.max(), -2.5) + 0.3)
-    quiet(axes, x="step", y="log10( std(update) / std(data) )")
+    label_axes(axes, x="step", y="log10( std(update) / std(data) )")
     name_lines(figure, [axes], [s.name for s in chosen])
     return figure
 

@@ -9,13 +9,13 @@ import numpy as np
 from ..._base import InputError
 from ...record import Record
 from ..layers import thin
-from ._style import COLORS, mark_not_finite, new_figure, plot_name, quiet
+from ._style import COLORS, label_axes, mark_not_finite, new_figure, plot_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_POINTS = 2000  # more cannot be told apart on a page
+_POINTS = 2000  # more cannot be distinguished on a page
 _WINDOW = 50  # the smoothed loss is a median over so many windows of the run
 
 
@@ -45,15 +45,15 @@ def training(record: Record) -> Figure:
         end = record.metric("loss")[0][-1]  # a rate holds until the next one is recorded
         at, held = np.append(steps[rows], end), np.append(rates[rows], rates[-1])
         panels[1].plot(at, held, color=COLORS[0], lw=1.3, drawstyle="steps-post")
-        quiet(panels[1], y="learning rate")
+        label_axes(panels[1], y="learning rate")
     for axes, (title, members) in zip(panels[len(panels) - len(groups) :], groups.items()):
         for name, color in zip(members, COLORS):
             steps, values = record.metric(name)
             axes.plot(steps, values, color=color, lw=1.3, marker="o", ms=3, label=plot_name(name))
         if len(members) > 1:
             axes.legend(fontsize=8, frameon=False)
-        quiet(axes, y=plot_name(title))
-    quiet(panels[-1], y=panels[-1].get_ylabel(), x="step")
+        label_axes(axes, y=plot_name(title))
+    label_axes(panels[-1], y=panels[-1].get_ylabel(), x="step")
     return figure
 
 
@@ -76,7 +76,7 @@ def lr_sweep(
             axes.plot([at], [level], marker=marker, ms=8, color=color, ls="", label=f"{name} {at:.1e}")
     axes.set_xscale("log")
     axes.legend(fontsize=8, frameon=False)
-    quiet(axes, x="learning rate", y="loss")
+    label_axes(axes, x="learning rate", y="loss")
     return figure
 
 
@@ -111,7 +111,7 @@ def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
     if len(missing):
         mark_not_finite(axes, missing[0])
     axes.legend(fontsize=8, frameon=False)
-    quiet(axes, y="loss")
+    label_axes(axes, y="loss")
 
 
 def _together(names: list[str]) -> dict[str, list[str]]:

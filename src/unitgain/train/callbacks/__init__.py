@@ -1,4 +1,4 @@
-"""What a Learner can be given to do besides training."""
+"""The callbacks of a Learner."""
 
 from .batches import BatchTransform, Device, Normalize, SingleBatch
 from .checkpoints import Checkpoint

@@ -1,4 +1,4 @@
-"""Callbacks that prepare batches: the device, transforms, normalization; and SingleBatch for a quick look."""
+"""Callbacks that prepare batches: the device, transforms, normalization; and SingleBatch for a quick test."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..._base import InputError
+from ..._batch import map_tensors, read_batch
 from .. import resume
 from ..callback import Callback
-from ..data import map_tensors, split
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -33,12 +33,12 @@ class Device(Callback):
         try:
             self.device = torch.device(device)
         except RuntimeError as error:
-            raise InputError(f"Device({device!r}): torch knows no such device") from error
+            raise InputError(f"Device({device!r}): torch has no such device") from error
         self.non_blocking = non_blocking
 
     def before_fit(self, learn: Learner) -> None:
         learn.model.to(self.device)
-        for state in learn.optimizer.state.values():  # of steps that were made elsewhere
+        for state in learn.optimizer.state.values():  # of steps that were made on another device
             for name, value in state.items():
                 if isinstance(value, Tensor) and value.dim():
                     state[name] = value.to(self.device)
@@ -74,7 +74,7 @@ class Normalize(Callback):
     """Brings the first floating input to mean 0 and standard deviation 1, per channel.
 
     mean, std  numbers, or one per channel (axis 1); None: measured on the training data when training first begins
-    batches    so many batches are looked at for that
+    batches    number of batches that are measured
 
     Raises InputError where a channel is constant, since it cannot be scaled.
     """
@@ -113,7 +113,7 @@ class Normalize(Callback):
             axes = _other_axes(values)
             if shift is None:
                 shift = values.mean(axes, keepdim=True)
-            values = values - shift  # so that the squares of a large mean do not drown the variance
+            values = values - shift  # so that the variance stays exact where the mean is large
             count += values.numel() // max(1, values.shape[1] if values.dim() > 1 else 1)
             total = total + values.sum(axes).cpu()
             squares = squares + values.square().sum(axes).cpu()
@@ -160,17 +160,14 @@ class Normalize(Callback):
 
 
 class SingleBatch(Callback):
-    """Every pass has its first batch only: does it run at all?"""
+    """Every pass has its first batch only, to test that everything runs."""
 
     def before_batch(self, learn: Learner) -> None:
         learn.ends_pass = True
 
 
 def _first_floating(batch: Any) -> Tensor | None:
-    args, kwargs, _ = split(batch)
-    return next(
-        (t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()), None
-    )
+    return next(iter(read_batch(batch).floating().values()), None)
 
 
 def _other_axes(values: Tensor) -> list[int]:

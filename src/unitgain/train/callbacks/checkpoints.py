@@ -1,4 +1,4 @@
-"""Checkpoint: writes everything that is needed to go on, now and then, and keeps the last ones and the best."""
+"""Checkpoint: writes, at regular intervals, all that a resumed run needs, and keeps the last ones and the best."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..._base import InputError
+from ..._base import FileLock, InputError, remove_leftovers
 from .. import resume
 from ..callback import Callback
-from ..checkpoint import list_folder, name_of, steps_of, sweep
+from ..checkpoint import list_folder, name_of, steps_of
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -24,19 +24,19 @@ class Checkpoint(Callback):
     """Writes FOLDER/checkpoint-STEPS.safetensors at the end of every epoch.
 
     folder  made if it is missing
-    every   besides, after each every-th optimizer step
-    keep    so many of the last ones are kept
+    every   also after each every-th optimizer step
+    keep    number of the last ones that are kept
     best    the metric whose best epoch is kept too, or None
-    mode    "min" if a small value of it is good, "max" if a large one
+    mode    "min" if a small value of it is better, "max" if a large one is
 
-    Ctrl-C in a single process is heard after the optimizer step that is under way (during validation: after it): a
-    checkpoint is written, then KeyboardInterrupt raised. A second Ctrl-C does not wait. Only where Python's own handler
-    would have had the signal.
+    After Ctrl-C in a single process the current optimizer step (or validation pass) is completed, a checkpoint is
+    written, and KeyboardInterrupt is raised. A second Ctrl-C raises it at once. This needs Python's own signal handler;
+    where another one is installed, that one stays.
 
-    `learn.resume(folder)` goes on from the last one; `best_path` is the best one's.
+    `learn.resume(folder)` continues from the last one; `best_path` is the best one's.
     """
 
-    order = 100  # when all others have done their part, so that what is written is whole
+    order = 100  # after all others, so that the checkpoint is complete
     essential = False
 
     def __init__(
@@ -58,6 +58,7 @@ class Checkpoint(Callback):
         self.best_value: float | None = None
         self.best_steps: int | None = None
         self._interrupted = self._listening = False
+        self._lock: FileLock | None = None
 
     @property
     def best_path(self) -> Path | None:
@@ -65,12 +66,13 @@ class Checkpoint(Callback):
 
     def before_fit(self, learn: Learner) -> None:
         if learn.rank == 0:
-            sweep(self.folder)
+            self._lock_folder()
+            remove_leftovers(self.folder)
             there = list_folder(self.folder)
             if there and not learn.resuming and learn.steps == 0:
                 raise InputError(
                     f"Checkpoint({str(self.folder)!r}): the folder holds checkpoints of another run; "
-                    "learn.resume(folder) goes on with it, or choose another folder"
+                    "continue that run with learn.resume(folder), or choose another folder"
                 )
         self._interrupted = False
         in_main_thread = threading.current_thread() is threading.main_thread()
@@ -81,6 +83,15 @@ class Checkpoint(Callback):
         ):
             self._listening = True
             signal.signal(signal.SIGINT, self._interrupt)
+
+    def _lock_folder(self) -> None:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.folder / ".lock", f"Checkpoint({str(self.folder)!r})")
+        except OSError as error:
+            raise InputError(
+                f"Checkpoint({str(self.folder)!r}): cannot be written: {error.strerror or error}"
+            ) from error
 
     def after_batch(self, learn: Learner) -> None:
         if self._interrupted and learn.training and learn.stepped:
@@ -105,10 +116,13 @@ class Checkpoint(Callback):
             raise KeyboardInterrupt
 
     def cleanup_fit(self, learn: Learner) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
         if self._listening:
             self._listening = False
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        if self._interrupted:  # also if the fit ended before it could be heard
+        if self._interrupted:  # also if the fit ended before the signal was handled
             self._interrupted = False
             raise KeyboardInterrupt
 

@@ -1,8 +1,8 @@
 """Distributed: the same training on several processes, each with its share of every batch.
 
 Started by torchrun, which sets the environment; gloo on CPUs, NCCL on GPUs. DistributedDataParallel averages the
-gradients. For a network without batch statistics the run is the single process's, up to rounding: the batch size is
-that of all ranks together, and every rank takes an equal share of each batch.
+gradients. For a network without batch statistics the result is that of a single process, up to rounding: the batch size
+is that of all ranks together, and every rank takes an equal share of each batch.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader
 
 from ..._base import InputError
+from ..._batch import map_tensors
 from ..callback import Callback
-from ..data import Data, length, map_tensors
+from ..data import Data, length
 from ..loader import InMemoryLoader
 
 if TYPE_CHECKING:
@@ -28,10 +29,10 @@ if TYPE_CHECKING:
 class Distributed(Callback):
     """Makes a Learner one rank of a data-parallel run; without torchrun it does nothing.
 
-    - the model is moved to this rank's device and wrapped in DistributedDataParallel (options go there); rank 0's
-      weights are everybody's
+    - the model is moved to this rank's device and wrapped in DistributedDataParallel (options go there); all ranks
+      start with rank 0's weights
     - a batch of the data is the batch of all ranks: each takes its share. In training the shares are equal, so up to
-      world - 1 examples of an epoch's last batch are left out; in validation none is
+      world - 1 examples of an epoch's last batch are not used; in validation all are
     - losses, metrics and a Probe's moments are those of all ranks; rank 0 writes records and checkpoints
 
     It must be given to the Learner, before anything has run. Raises InputError for batches with fewer examples than
@@ -120,7 +121,7 @@ class _BatchShares:
         dist.broadcast(shared, 0)
         torch.set_rng_state(shared.cpu())
         batches = iter(self.sampler)
-        batch = next(batches, None)  # samplers draw their order now
+        batch = next(batches, None)  # samplers draw their order here
         if self.rank:
             torch.set_rng_state(own)
         while batch is not None:
@@ -153,7 +154,7 @@ class _SizedShares(_Shares):
 
 
 def share(whole: Any, rank: int, world: int, equal: bool) -> Any:
-    """A rank's part of a list or a tensor: equal parts with a rest left out, or all of it in almost equal parts.
+    """A rank's part of a list or a tensor: equal parts without the rest, or all of it in almost equal parts.
 
     >>> share([1, 2, 3, 4, 5], rank=1, world=2, equal=True), share([1, 2, 3, 4, 5], 0, 2, equal=False)
     ([3, 4], [1, 2, 3])

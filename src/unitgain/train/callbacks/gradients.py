@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 class Accumulate(Callback):
-    """One optimizer step for every n batches, with the mean of their gradients. What is left over at the end of an
-    epoch is a smaller group of its own.
+    """One optimizer step for every n batches, with the mean of their gradients. The batches that remain at the end of
+    an epoch are a smaller group.
 
     >>> Accumulate(4).n
     4
@@ -53,7 +53,7 @@ class Accumulate(Callback):
         learn.take_step()
 
     def cleanup_pass(self, learn: Learner) -> None:
-        if self.waiting:  # the pass was cut short
+        if self.waiting:  # the pass ended early
             self.waiting = 0
             learn.optimizer.zero_grad()
 
@@ -71,9 +71,9 @@ class Clip(Callback):
     norm    the norm of all gradients together is at most this
     value   every gradient's magnitude is at most this
     agc     adaptive: each unit's gradient is at most this times its weights' norm (ug.optim.AGC; Brock et al., 2021)
-    exclude what agc leaves alone, as AGC takes it; "auto": the last layer's weight
+    exclude what agc does not clip, as in AGC; "auto": the last layer's weight
 
-    `last` is the total norm before clipping (norm only), for whoever wants to record it.
+    `last` is the total norm before clipping (norm only), for callbacks that record it.
     """
 
     order = 10
@@ -183,8 +183,9 @@ class EMA(Callback):
 
         average <- average + (1 - decay) (weights - average)       after every step
 
-    decay    per step; in the first steps it is (1 + t)/(10 + t) if that is less, so that the start is forgotten
-    keep     after training, leave the average in the model
+    decay    per step; in the first steps it is (1 + t)/(10 + t) if that is less, so that the initial weights are soon
+             forgotten
+    keep     after training, put the average into the model
 
     `averaged` is a context in which the model has the averaged weights.
     """

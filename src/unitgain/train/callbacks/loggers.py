@@ -1,10 +1,10 @@
-"""TensorBoard and Weights & Biases: loss, learning rate and metrics to where a team looks at them."""
+"""TensorBoard and Weights & Biases: loss, learning rate and metrics for their dashboards."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..._base import InputError
+from ..._base import InputError, not_installed
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class _Logger(Callback):
         self._rate = float("nan")
 
     def after_loss(self, learn: Learner) -> None:
-        if learn.training:  # before the step, since a schedule moves on after it
+        if learn.training:  # before the step, since a schedule changes it afterwards
             self._rate = float(learn.optimizer.param_groups[0].get("lr", float("nan")))
 
     def after_step(self, learn: Learner) -> None:
@@ -41,7 +41,7 @@ class TensorBoard(_Logger):
     """Writes scalars for TensorBoard.
 
     writer  a folder, or a SummaryWriter (it is left open then)
-    every   optimizer steps between two values of the loss; a look at it waits for an accelerator
+    every   optimizer steps between two values of the loss; reading it waits for an accelerator
     """
 
     def __init__(self, writer: Any = "runs", every: int = 10):
@@ -53,9 +53,7 @@ class TensorBoard(_Logger):
             try:
                 from torch.utils.tensorboard import SummaryWriter
             except ImportError as error:
-                raise InputError(
-                    "TensorBoard: it is not installed; pip install 'unitgain[tensorboard]'"
-                ) from error
+                raise not_installed("TensorBoard", "tensorboard", "tensorboard") from error
             self.writer = SummaryWriter(self.given)
 
     def log(self, step: int, values: dict[str, float]) -> None:
@@ -72,7 +70,7 @@ class TensorBoard(_Logger):
 
 
 class WeightsAndBiases(_Logger):
-    """Logs to Weights & Biases. run: a run of wandb, or None for one that is begun with `options` of wandb.init."""
+    """Logs to Weights & Biases. run: a run of wandb, or None to start one with `options` of wandb.init."""
 
     def __init__(self, run: Any = None, every: int = 10, **options: Any):
         super().__init__(every)
@@ -84,9 +82,7 @@ class WeightsAndBiases(_Logger):
             try:
                 import wandb
             except ImportError as error:
-                raise InputError(
-                    "WeightsAndBiases: it is not installed; pip install 'unitgain[wandb]'"
-                ) from error
+                raise not_installed("WeightsAndBiases", "wandb", "wandb") from error
             self.run, self._own = wandb.init(**self.options), True
 
     def log(self, step: int, values: dict[str, float]) -> None:

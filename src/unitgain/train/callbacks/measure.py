@@ -1,4 +1,4 @@
-"""Callbacks that look inside the model: a Probe, plain hooks, and who was the first to stop being finite."""
+"""Callbacks that look inside the model: a Probe, plain hooks, and a search for the first value that is not finite."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from ..._base import InputError, UnitgainError
+from ..._base import InputError, UnitgainError, printable
 from ...probe import Probe
 from ..callback import Callback, CancelFit
 from .gradients import MixedPrecision
@@ -34,7 +34,7 @@ class ActivationStats(Callback):
     def __init__(self, every: int = 10, **options: Any):
         taken = {"model", "optimizer", "to", "merge_ranks"} & set(options)
         if taken:
-            raise InputError(f"ActivationStats({min(taken)}=...): the Learner gives this; leave it out")
+            raise InputError(f"ActivationStats({min(taken)}=...): the Learner passes this itself; omit it")
         self.every, self.options = every, options
         self.probe: Probe | None = None
 
@@ -113,11 +113,11 @@ class NonFiniteLoss(UnitgainError):
 
 
 class StopOnNonFinite(Callback):
-    """Ends the training when the loss or a gradient is NaN or infinite, before the step that would spoil the weights,
-    and names what was the first to be so: an input, a weight, or the module whose output or gradient it was.
+    """Ends the training when the loss or a gradient is NaN or infinite, before the step that would make the
+    weights so, and names the first such value: an input, a weight, or the module whose output or gradient it was.
 
-    every      look at each every-th batch; looking waits for an accelerator
-    gradients  look at the gradients too (not under a loss scaler, whose trials overflow and are skipped by it)
+    every      test each every-th batch; testing waits for an accelerator
+    gradients  test the gradients too (not under a loss scaler, whose first steps overflow and are skipped by it)
     strict     raise NonFiniteLoss instead of warning and ending the fit
 
     `reason` is the sentence, `report` the diagnosis of that batch.
@@ -159,35 +159,25 @@ class StopOnNonFinite(Callback):
             f"{what} of another rank is not finite {where}")  # fmt: skip
         if self.strict:
             raise NonFiniteLoss(self.reason)
-        warnings.warn(f"training stopped: {self.reason}", stacklevel=2)
+        warnings.warn(f"training stopped: {printable(self.reason)}", stacklevel=2)
         raise CancelFit
 
     def _first(self, learn: Learner) -> str:
         for name, parameter in learn.model.named_parameters():
             if not bool(torch.isfinite(parameter).all()):
-                return (
-                    f"the weights {name} are not finite: an earlier step spoilt them (look at its gradients)"
-                )
+                return f"the weights {name} are not finite since an earlier step (look at its gradients)"
         from ..._check import check
 
-        loss = learn.loss_function if learn.target is not None else None
         try:
             self.report = check(
-                learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"]
+                learn.model,
+                learn.parsed,
+                loss=learn.criterion.given,
+                select=["UG104", "UG202", "UG306", "UG405"],
             )
         except Exception as error:
             return f"measuring this batch again failed: {error}"
         finding = next(iter(self.report.findings), None)
         if finding is None:
-            return "everything of this batch is finite when it is run again"
+            return "every value is finite when this batch is run again"
         return f"first bad site: {finding.site} ({finding.code} {finding.name}: {finding.message})"
-
-
-def _plain(learn: Learner) -> Any:
-    """The batch as `check` takes it."""
-    if learn.kwargs:
-        inputs: Any = dict(learn.kwargs)
-        return inputs if learn.target is None else (inputs, learn.target)
-    if learn.target is None:
-        return tuple(learn.inputs)
-    return (*learn.inputs, learn.target)

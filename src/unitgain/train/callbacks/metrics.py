@@ -1,4 +1,4 @@
-"""Metrics: losses and whatever else is to be known of each pass, over all its examples and all ranks."""
+"""Metrics: losses and other numbers of each pass, over all its examples and all ranks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._base import InputError
+from ..._batch import find_logits
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 class Mean:
-    """A function of (outputs, targets) averaged over examples: batches weigh as many as they have. On the device."""
+    """A function of (outputs, targets) averaged over examples, so that a batch counts by its size. On the device."""
 
     def __init__(self, function: Callable[[Any, Any], Any] | None = None):
         self.function = function
@@ -52,7 +53,7 @@ class Metrics(Callback):
 
     metrics  functions of (outputs, targets), or (logits, labels) where the model takes its labels itself, that give a
              mean over the batch, or objects with update, compute and reset, as torchmetrics has them; by position under
-             their own names, by keyword under that
+             their own names, by keyword under the keyword
     train    compute them in training passes too, as train_NAME
 
     >>> Metrics(accuracy, top=accuracy).names
@@ -123,7 +124,7 @@ class Metrics(Callback):
         learn.history.append(dict(learn.metrics))
 
     def state_dict(self) -> dict[str, Any]:
-        """The running sums, so that a resumed epoch's means cover all of it. Objects keep their own counsel."""
+        """The running sums, so that a resumed epoch's means cover all of it. Objects store their own state."""
         means = {"loss": self._loss, **{n: m for n, m in self.metrics.items() if isinstance(m, Mean)}}
         return {name: [m.total, m.count] for name, m in means.items()}
 
@@ -136,10 +137,11 @@ class Metrics(Callback):
 
 def _judged(learn: Learner) -> tuple[Any, Any]:
     """Outputs and target; where the model takes its labels itself, as Hugging Face's do, its logits and the labels."""
-    outputs, target = learn.outputs, learn.target
-    if target is None and "labels" in learn.kwargs:
-        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-        outputs, target = outputs if logits is None else logits, learn.kwargs["labels"]
+    outputs, batch = learn.outputs, learn.parsed
+    target = batch.target
+    if batch.passed is not None or (target is None and batch.labels is not None):
+        logits = find_logits(outputs)
+        outputs, target = outputs if logits is None else logits, batch.labels
     return outputs.detach() if isinstance(outputs, Tensor) else outputs, target
 
 

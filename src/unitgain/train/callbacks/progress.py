@@ -1,17 +1,18 @@
-"""Progress: a live table of metrics with the loss as a sparkline. Quiet where nobody watches a terminal."""
+"""Progress: a live table of metrics with the loss as a sparkline. Without a terminal it prints nothing."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING, Any
 
+from ..._base import console, printable, say
 from ..callback import Callback
 
 if TYPE_CHECKING:
     from ..learner import Learner
 
 _BARS = "▁▂▃▄▅▆▇█"
-_EVERY = 0.2  # seconds between two looks at the loss, each of which waits for an accelerator
+_EVERY = 0.2  # seconds between two readings of the loss, each of which waits for an accelerator
 _WIDTH = 32
 
 
@@ -32,9 +33,9 @@ def sparkline(values: list[float], width: int = _WIDTH) -> str:
 
 
 class Progress(Callback):
-    """Draws, while training runs, one row of metrics per epoch and below it where it is, with the loss's course.
+    """Draws, while training runs, one row of metrics per epoch, and below it the progress and the curve of the loss.
 
-    console  a rich Console; None is the standard output. Nothing is drawn where that is no terminal
+    console  a rich Console; None is the standard output. Nothing is drawn where that is not a terminal
     plain    without a terminal, print one line per epoch instead of nothing
     """
 
@@ -49,13 +50,12 @@ class Progress(Callback):
         self._looked = self._began = 0.0
 
     def before_fit(self, learn: Learner) -> None:
-        from rich.console import Console
         from rich.live import Live
 
         self._rows, self._losses, self._looked = [], [], 0.0
-        console = self.console or Console()
-        if learn.rank == 0 and console.is_terminal:
-            self._live = Live(console=console, auto_refresh=False)
+        screen = self.console or console()
+        if learn.rank == 0 and screen.is_terminal:
+            self._live = Live(console=screen, auto_refresh=False)
             self._live.start()
 
     def before_epoch(self, learn: Learner) -> None:
@@ -77,7 +77,7 @@ class Progress(Callback):
             self._live.update(self._draw(learn, ended=learn.epoch + 1 == learn.epochs), refresh=True)
         elif self.plain and learn.rank == 0:
             numbers = "  ".join(f"{name} {value:.4g}" for name, value in row[1].items())
-            print(f"epoch {row[0] + 1}/{learn.epochs}  {numbers}  {row[2]:.1f} s", flush=True)
+            say(f"epoch {row[0] + 1}/{learn.epochs}  {numbers}  {row[2]:.1f} s")
 
     def cleanup_fit(self, learn: Learner) -> None:
         live, self._live = self._live, None
@@ -92,7 +92,7 @@ class Progress(Callback):
         names = list(dict.fromkeys(name for _, metrics, _ in self._rows for name in metrics))
         table = Table(box=None, pad_edge=False)
         for name in ("epoch", *names, "s"):
-            table.add_column(name, justify="right")
+            table.add_column(Text(printable(name, 40)), justify="right")
         for epoch, metrics, seconds in self._rows:
             values = (f"{metrics[n]:.4g}" if n in metrics else "" for n in names)
             table.add_row(str(epoch + 1), *values, f"{seconds:.1f}")

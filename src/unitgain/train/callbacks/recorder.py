@@ -1,18 +1,18 @@
-"""Recorder: loss, learning rate and metrics into the Learner's record, from where they can be drawn and judged."""
+"""Recorder: loss, learning rate and metrics into the Learner's record, for plots and diagnosis."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from ..._batch.losses import kind_of
-from ..._check.facts import target_facts
+from ..._check import target_facts
+from ...record import LossFacts
 from ..callback import Callback
-from ..data import count_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ class Recorder(Callback):
     """Writes to `learn.record`: loss and lr of every optimizer step, and each epoch's metrics at its last step.
 
     With gradient accumulation a step's loss is the mean over its batches, in a data-parallel run the mean over ranks.
-    What kind of loss and how many classes it is about is kept too, so that `ug.diagnose` can judge the curve.
+    The kind of loss and the number of classes are stored too, so that `ug.diagnose` can judge the curve.
     """
 
     order = 80
@@ -60,11 +60,11 @@ class Recorder(Callback):
         learn.record.commit()
 
     def cleanup_fit(self, learn: Learner) -> None:
-        if learn.world == 1:  # after an error the other ranks are elsewhere
+        if learn.world == 1:  # after an error the other ranks are at another point
             self._flush(learn, now=True, ended=True)
 
     def _flush(self, learn: Learner, now: bool = False, ended: bool = False) -> None:
-        # a step whose batches have not all been (gradient accumulation) waits for the rest of them
+        # a step of which some batches are to come (gradient accumulation) is written after the last of them
         waiting = [w for w in self._waiting if w[0] < learn.steps or ended]
         self._waiting = [w for w in self._waiting if not (w[0] < learn.steps or ended)]
         self._written_at = time.monotonic()
@@ -83,22 +83,18 @@ class Recorder(Callback):
 
     def _describe(self, learn: Learner) -> None:
         """Facts about the loss, once: they cost a copy from the device."""
-        if "loss" in learn.record.facts:
-            return  # of the run that this one goes on with
-        function = learn.loss_function
-        name = getattr(function, "__name__", type(function).__name__).replace("_auto_loss", "auto")
-        outputs = learn.outputs if isinstance(learn.outputs, Tensor) else None
+        facts = learn.record.facts
+        if facts.loss.value is not None:
+            return  # of the run that this one continues
         with torch.no_grad():
-            kind = kind_of(name, function, learn.loss, learn.outputs, learn.target)
-            target = target_facts(learn.target, outputs, kind)
-        target["count"] = count_examples((), {}, learn.target)
-        fact = {"name": name, "kind": kind, "value": float(learn.loss.detach())}
-        learn.record.set_meta(
-            "facts", {"mode": "training", **learn.record.facts, "loss": fact, "target": target}
-        )
+            judged = learn.criterion.judge(learn.outputs, learn.parsed, learn.loss)
+            target = target_facts(judged.target, judged.logits, judged.kind or "other")
+        target = replace(target, count=learn.examples)
+        loss = LossFacts(judged.name, judged.kind, float(learn.loss.detach()))
+        learn.record.set_facts(replace(facts, mode=facts.mode or "training", loss=loss, target=target))
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing to keep, but what a checkpoint claims to have happened must be in the record."""
+        """Nothing to keep, but all steps before a checkpoint must be in the record."""
         if self._learn is not None:
             self._flush(self._learn, now=True)
         return {}
@@ -108,10 +104,10 @@ class Recorder(Callback):
 
     def plot(self) -> Figure:
         """Loss, learning rate and metrics over steps: `ug.plots.training`."""
-        from ...report.plots._training import training
+        from ...report import plots
 
         assert self._learn is not None, "nothing recorded yet"
-        return training(self._learn.record)
+        return plots.training(self._learn.record)
 
 
 def _rate(learn: Learner) -> float | Tensor:

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
 
 class Schedule(Callback):
-    """A scheduler of torch, moved on after every optimizer step or every epoch.
+    """A scheduler of torch, stepped after every optimizer step or every epoch.
 
-    make     a function from the optimizer to a scheduler; it is called anew when a fit begins
+    make     a function from the optimizer to a scheduler; it is called when a fit begins
     each     "step" or "epoch"
     monitor  the metric that ReduceLROnPlateau is given
 
@@ -72,11 +72,12 @@ class Schedule(Callback):
 class OneCycle(Callback):
     """The learning rate rises from max_lr/start_div to max_lr and falls to max_lr/start_div/end_div, each along half a
     cosine; momentum (or Adam's first beta) falls and rises between momentum[0] and momentum[1] meanwhile. One value
-    per batch, the same as torch's OneCycleLR gives; being a function of where training is, it needs no memory.
+    per batch, the same as torch's OneCycleLR gives; since they depend on the position in training alone, it has no
+    state.
 
     max_lr    for all parameter groups, or one for each
     warm_up   fraction of all batches in which it rises
-    momentum  (highest, lowest); None leaves it alone
+    momentum  (highest, lowest); None: unchanged
 
     Source: L. Smith and N. Topin, "Super-convergence", 2018; the cosine is fast.ai's.
     """

@@ -1,0 +1,91 @@
+"""The only way from unitgain to a terminal. A test looks for any other `print` or rich Console in the package.
+
+Results go to the standard output (`say`, `console`), everything else to the standard error (`note`, `busy`). rich is
+imported when it is first needed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, TYPE_CHECKING, Any
+
+from .printable import MOST, one_line, printable
+
+if TYPE_CHECKING:
+    from .rich_parts import Console, Table
+
+
+def say(text: object, *, file: IO[str] | None = None, most: int = MOST) -> None:
+    """Prints text on the standard output, or in a file, made printable. Line breaks stay.
+
+    Characters that the terminal's encoding does not have are spelled out.
+    """
+    stream = sys.stdout if file is None else file
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    line = printable(text, most, keep_lines=True)
+    print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def note(text: object) -> None:
+    """Prints one line on the standard error: what a program that reads the result should not see."""
+    say(one_line(text), file=sys.stderr)
+
+
+def clear_line() -> None:
+    """Empties the line of the standard error where the cursor is: of a ^C, or of what a progress bar left."""
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def busy(text: str) -> Iterator[None]:
+    """A spinner on the standard error, where that is a terminal, while the block runs."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    from rich.text import Text
+
+    with console(stderr=True).status(Text(printable(text, 200))):
+        yield
+
+
+def console(**options: Any) -> Console:
+    """A rich Console that interprets no markup; options as rich's."""
+    from .rich_parts import Console
+
+    return Console(**options)
+
+
+def plain_console(file: IO[str], width: int) -> Console:
+    """A Console that writes text without colour codes to a file, in lines of at most `width` columns."""
+    return console(file=file, width=width, color_system=None, force_terminal=False, legacy_windows=False)
+
+
+def table_of(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A plain table; a column whose name begins with > is aligned to the right. Cells are made printable."""
+    from .rich_parts import Table
+
+    return Table.of(columns, rows)
+
+
+def aligned(rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """Rows of cells as lines of text with aligned columns; the columns numbered in `right` to the right.
+
+    >>> print(aligned([("name", "size"), ("a", "10")], right=[1]))
+    name  size
+    a       10
+    """
+    from rich.cells import cell_len
+
+    cells = [[printable(cell, 200) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*cells)]
+    lines = []
+    for row in cells:
+        padded = []
+        for i, (cell, width) in enumerate(zip(row, widths)):
+            room = " " * (width - cell_len(cell))
+            padded.append(room + cell if i in right else cell + room)
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)

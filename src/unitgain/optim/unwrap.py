@@ -1,0 +1,48 @@
+"""The torch optimizer inside a wrapper: accelerate's, DeepSpeed's, Lightning's, and wrappers in wrappers."""
+
+from __future__ import annotations
+
+from typing import Any, TypeGuard
+
+import torch
+from torch.optim.lr_scheduler import LRScheduler
+
+from .._base import InputError
+
+_DEEPEST = 8
+
+
+def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
+    """The optimizer whose step makes the step: the given one, or what its attribute `optimizer` holds.
+
+    A wrapper that only inherits from torch's Optimizer, without calling its constructor, has hooks that nothing calls.
+    argument: the name of the argument in messages. Raises InputError for an object that is no optimizer and wraps none.
+
+    >>> unwrapped(torch.optim.SGD([torch.zeros(1)]), "Probe(optimizer=...)").__class__.__name__
+    'SGD'
+    """
+    found: Any = optimizer
+    for _ in range(_DEEPEST):
+        if _calls_hooks(found):
+            return found
+        if isinstance(found, LRScheduler):
+            break
+        found = getattr(found, "optimizer", None)
+    name = type(optimizer).__name__
+    if isinstance(optimizer, LRScheduler):
+        raise InputError(f"{argument}: {name} is a schedule of learning rates; give its optimizer")
+    if isinstance(optimizer, torch.optim.Optimizer):
+        raise InputError(
+            f"{argument}: {name} is a wrapper whose steps cannot be observed: it does not call torch's "
+            "Optimizer.__init__ and has no optimizer at its attribute `optimizer`; give the optimizer inside it"
+        )
+    raise InputError(f"{argument}: expected a torch optimizer, got {name}")
+
+
+def _calls_hooks(optimizer: Any) -> TypeGuard[torch.optim.Optimizer]:
+    """Whether the hooks registered with it are called: torch wraps `step` when the constructor runs."""
+    return (
+        isinstance(optimizer, torch.optim.Optimizer)
+        and hasattr(optimizer, "_optimizer_step_pre_hooks")
+        and getattr(type(optimizer).step, "hooked", False) is True
+    )

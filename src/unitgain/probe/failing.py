@@ -1,0 +1,37 @@
+"""Nothing of a Probe raises in the user's step: what its methods do with an error instead, and what they say of it."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from .._base import InputError
+
+LONGEST_REASON = 200  # characters of an error in a warning; torch lists its kernels
+
+_Method = TypeVar("_Method", bound=Callable[..., None])
+
+
+def never_raises(method: _Method) -> _Method:
+    """For methods of Probe that are called in the loop: after an error the Probe gives up, unless it is strict."""
+
+    @functools.wraps(method)
+    def guarded(self: Any, *args: Any, **kwargs: Any) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:
+            if self.strict:
+                raise
+            self._give_up(error)
+
+    return guarded  # type: ignore[return-value]
+
+
+def reason(error: Exception) -> str:
+    """The error as a sentence."""
+    if isinstance(error, InputError):
+        return f"{error}."
+    text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    return f"{type(error).__name__}: {text}. This is a defect of unitgain; please report it."

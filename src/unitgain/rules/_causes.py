@@ -1,0 +1,114 @@
+"""One cause, one finding: a finding that another one explains becomes a consequence of it.
+
+Each rule says in EXPLAINED_BY which findings explain its own, and when; the first row that holds wins. An explained
+finding disappears and becomes a line in the consequences of the cause at the root of its chain, which is then as severe
+as the worst of what it explains. What is only for information explains nothing worse.
+
+The conditions that several rules share are here too.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ._finding import SEVERITIES, Finding
+from ._rule import BaseEvidence, Found, Rule
+from ._view import View
+
+if TYPE_CHECKING:
+    from . import ug303_saturated as ug303
+    from . import ug304_dead_units as ug304
+    from . import ug504_loss_diverging as ug504
+    from . import ug605_wrong_gain as ug605
+    from . import ug606_symmetric_units as ug606
+
+    Blocking = Found[ug303.Evidence] | Found[ug304.Evidence]
+
+
+def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> list[Finding]:
+    """The findings that nothing else explains, each with its consequences."""
+    parent: dict[int, int] = {}
+    for i, effect in enumerate(found):
+        for row in rules[effect.code].explained_by:
+            causes = [
+                j for j, cause in enumerate(found) if cause.code == row.code and _may_explain(cause, effect)
+            ]
+            holds = next((j for j in causes if row.when(found[j], effect, view)), None)
+            if holds is not None:
+                parent[i] = holds
+                break
+    explained: dict[int, list[Found[Any]]] = {}
+    for i, effect in enumerate(found):
+        root = i
+        while root in parent:
+            root = parent[root]
+        if root != i:
+            explained.setdefault(root, []).append(effect)
+    return [_finding(one, explained.get(i, [])) for i, one in enumerate(found) if i not in parent]
+
+
+def _may_explain(cause: Found[Any], effect: Found[Any]) -> bool:
+    return cause.severity != "info" or effect.severity == "info"
+
+
+def _finding(cause: Found[Any], effects: Sequence[Found[Any]]) -> Finding:
+    severity = max((f.severity for f in (cause, *effects)), key=SEVERITIES.index)
+    lines = tuple(f"{effect.code} {effect.about.name}: {effect.message}" for effect in effects)
+    return cause.finding(severity, lines)
+
+
+# ---- conditions that several rules share ---------------------------------------------------------------------
+
+
+def is_error(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """An infinity that does no harm (severity info) explains nothing."""
+    return cause.severity == "error"
+
+
+def no_worse(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The effect is not the more severe of the two: an error must not end as a line under a warning."""
+    return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)
+
+
+def comes_before(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The cause names a site before that of the effect: over the layers between them the scale grew."""
+    start, end = view.tensor(cause.site), view.tensor(effect.site)
+    return start is not None and end is not None and start.position < end.position
+
+
+def weights_come_before(
+    cause: Found[ug605.Evidence] | Found[ug606.Evidence], effect: Found[BaseEvidence], view: View
+) -> bool:
+    """The effect is seen behind one of the weights that the cause names."""
+    weights = [view.parameter(name) for name in cause.evidence.weights]
+    where = view.tensor(effect.site)
+    first = min((w.position for w in weights if w is not None), default=None)
+    return first is not None and where is not None and first < where.position
+
+
+def names_site(cause: Blocking, site: str | None) -> bool:
+    """Whether a finding about saturated or dead layers names this one among them."""
+    return site is not None and site in {cause.site, *cause.evidence.sites}
+
+
+def names_site_of(cause: Blocking, effect: Found[BaseEvidence], view: View) -> bool:
+    """The effect begins at a layer that the cause names."""
+    return names_site(cause, effect.site)
+
+
+def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
+    """Whether all units of one of the layers are dead, so that nothing that depends on the input passes."""
+    return any(layer.fraction == 1 for layer in cause.evidence.sites.values())
+
+
+def ended_not_finite(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The run had finite losses before, so whatever is not finite at its end came with them. What a check finds was
+    there before its rehearsal."""
+    return not view.rehearsal and math.isnan(cause.evidence.last)
+
+
+def came_with_divergence(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The loss of a run diverged for good, and what is seen at its end came with that."""
+    return cause.severity == "error" and not view.rehearsal

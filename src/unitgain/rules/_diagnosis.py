@@ -1,0 +1,35 @@
+"""A Diagnosis: what all rules together say about one record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ._finding import Finding
+
+STATUSES = ("healthy", "sick", "unknown")
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What the rules found in one record.
+
+    findings      most important first
+    verdict       one line: "sick: 2 errors, 1 warning", "healthy: ...", "cannot tell: ..."
+    status        "healthy" (no error, no warning), "sick", or "unknown" when too little was measured to tell
+    first_action  the one action that matters most, or "" if there is nothing to do
+    abstained     {code: reason} of the rules that could not judge this record
+    unseen        parts of the model that no rule can see into, one line each
+    """
+
+    findings: tuple[Finding, ...]
+    verdict: str
+    status: str
+    first_action: str = ""
+    abstained: Mapping[str, str] = field(default_factory=dict)
+    unseen: tuple[str, ...] = ()
+
+    @property
+    def ok(self) -> bool:
+        """True if there is no error and no warning."""
+        return all(finding.severity == "info" for finding in self.findings)

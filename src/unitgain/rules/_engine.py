@@ -1,0 +1,102 @@
+"""Runs the rules over a record: selection, one finding per cause, order, verdict, first action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..record import Record
+from ._causes import fold
+from ._diagnosis import Diagnosis
+from ._finding import SEVERITIES, Finding
+from ._loss_curve import no_progress
+from ._registry import CATALOGUE, resolve
+from ._rule import CannotJudge, Found
+from ._view import View
+from ._words import listed, plural
+
+
+def diagnose(
+    record: Record,
+    *,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+) -> Diagnosis:
+    """What the rules say about a record.
+
+    select  run only these rules: codes ("UG101"), prefixes ("UG1") or names ("saturated")
+    ignore  leave these out. A rule that does not run explains nothing either: what would have been
+            named as its consequence stands for itself then
+
+    Raises InputError for a code, prefix or name that no rule has.
+
+    >>> diagnose(Record()).verdict
+    'cannot tell: nothing was measured'
+    """
+    codes = set(CATALOGUE) if select is None else resolve(select, "select")
+    codes -= resolve(ignore, "ignore") if ignore else set()
+    view = View(record)
+    found: list[Found[Any]] = []
+    abstained: dict[str, str] = {}
+    for code, rule in CATALOGUE.items():
+        if code not in codes:
+            continue
+        try:
+            found += rule.judge(view)
+        except CannotJudge as reason:
+            abstained[code] = str(reason)
+    findings = sorted(fold(found, view, CATALOGUE), key=_importance)
+    status, verdict = _verdict(view, findings, codes, abstained)
+    first = findings[0] if status == "sick" else None
+    action = first.remedy if first else ""
+    return Diagnosis(tuple(findings), verdict, status, action, abstained, _unseen(view))
+
+
+def _importance(finding: Finding) -> tuple[int, int]:
+    return -SEVERITIES.index(finding.severity), CATALOGUE[finding.code].rank
+
+
+def _verdict(
+    view: View, findings: Sequence[Finding], codes: set[str], abstained: Mapping[str, str]
+) -> tuple[str, str]:
+    """(status, one line)."""
+    count = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
+    if count["error"] or count["warning"]:
+        parts = [plural(count[s], s) for s in ("error", "warning") if count[s]]
+        return "sick", f"sick: {', '.join(parts)}"
+    if not view.activations:
+        return "unknown", f"cannot tell: {_missing(view, abstained)}"
+    stalled = no_progress(view) if "UG504" in codes else None
+    if stalled is not None:
+        return "unknown", f"cannot tell: {stalled}"
+    if len(codes) == len(abstained):
+        return "unknown", "cannot tell: none of the rules that were asked could judge this record"
+    notes = [f"{count['info']} for information"] if count["info"] else []
+    if not view.parameter_gradients and not view.gradients:
+        notes.append("no gradient was measured")
+    if {"UG301", "UG302"} <= codes & set(abstained):
+        notes.append(f"scale over depth not judged: {abstained['UG302']}")
+    if view.rehearsal and "UG504" in abstained:
+        notes.append(f"the rehearsed loss not judged: {abstained['UG504']}")
+    if _unseen(view):
+        notes.append("the inside of recurrent layers is not seen")
+    return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _missing(view: View, abstained: Mapping[str, str]) -> str:
+    """What a record without activations lacks."""
+    if view.training and len(view.losses[1]):
+        return abstained.get("UG504", "only the loss was judged")
+    return "no activation was measured" if view.steps else "nothing was measured"
+
+
+def _unseen(view: View) -> tuple[str, ...]:
+    """What no rule can see in this model, however much is measured: the inside of fused recurrent layers."""
+    layers = dict.fromkeys(
+        f"{m.site.attributes.get('path') or m.name} ({m.site.module})"
+        for m in view.activations
+        if m.role == "recurrent"
+    )
+    if not layers:
+        return ()
+    return (f"gates and states inside {listed(list(layers))}: only the output is measured",)

@@ -1,0 +1,86 @@
+"""What comes before and after a site, which sites are the ends of blocks, and whether the model is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from ._rule import Threshold
+from ._view import Measured, View
+
+TRAINED = Threshold(0.7, "of the loss of the best constant output: a loss below it was learnt")
+
+_TRANSPARENT = ("dropout", "reshape", "pool")
+
+
+def followers(view: View, measured: Measured) -> Iterator[Measured]:
+    """Every site that is computed from this one, also through arithmetic between modules, in execution order."""
+    reached = {measured.name}
+    for site in view.activations:
+        if site.name not in reached and reached.intersection(made_of(site, reached)):
+            reached.add(site.name)
+            yield site
+
+
+def leaders(view: View, measured: Measured) -> list[Measured]:
+    """Every site that this one is computed from, last first."""
+    wanted, found = {measured.name}, []
+    names = {m.name for m in view.activations if m.position < measured.position}
+    for site in reversed(view.activations):
+        if site.name in wanted:
+            wanted.update(made_of(site, names))
+            if site.name != measured.name:
+                found.append(site)
+    return found
+
+
+def made_of(site: Measured, among: Iterable[str]) -> set[str]:
+    """What goes into a site; into a block also what it contains, since its output is made of that."""
+    made = set(site.sources)
+    if site.role == "block":
+        inside = f"{site.site.attributes.get('path', site.name)}."
+        made.update(name for name in among if name.startswith(inside))
+    return made
+
+
+def norm_follows(view: View, measured: Measured) -> bool:
+    """Whether anything computed from this site is normalized later, so that its scale does not matter."""
+    return any(site.role == "norm" for site in followers(view, measured))
+
+
+def mean_is_subtracted_later(view: View, measured: Measured) -> bool:
+    """Whether a later norm subtracts each channel's mean, and with it what the examples share."""
+    return any(site.subtracts_channel_mean for site in followers(view, measured))
+
+
+def block_ends(view: View) -> list[Measured]:
+    """Outputs of blocks (residual blocks, transformer layers) in execution order, the model's output left out."""
+    return [m for m in view.activations if m.ends_block and not m.is_output and not m.broken]
+
+
+def has_residual_branches(view: View) -> bool:
+    return any(m.ends_branch for m in view.activations)
+
+
+def next_functions(view: View, measured: Measured) -> list[Measured]:
+    """The sites that this one goes into directly, through dropout, reshaping and pooling."""
+    found: list[Measured] = []
+    for site in view.feeds(measured):
+        found += next_functions(view, site) if site.role in _TRANSPARENT else [site]
+    return found
+
+
+def previous(view: View, measured: Measured) -> Measured | None:
+    """The first site that goes into this one directly, through dropout, reshaping and pooling."""
+    for site in view.fed_by(measured):
+        return previous(view, site) if site.role in _TRANSPARENT and site.position else site
+    return None
+
+
+def why_trained(view: View) -> str | None:
+    """Why the weights are taken for trained ones, or None."""
+    if view.training:
+        return "the weights are in training"
+    if any(row.tracked > 0 for row in view.facts.batch_norms or ()):
+        return "the weights are trained: BatchNorm has seen batches before"
+    learnt = view.loss < TRAINED * view.facts.loss_of_a_constant
+    return "the loss is that of a trained model" if learnt else None

@@ -1,0 +1,127 @@
+"""The recorded losses of a run or a rehearsal: their course, and the step from which they have diverged."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from ._rule import CannotJudge, Threshold
+from ._view import View
+from ._words import plural, show
+
+FAR = Threshold(
+    10.0,
+    "times the first loss, above which all losses of the last fifth lie, or one of a rehearsal: diverged",
+)
+FIFTH = Threshold(5, "the run's end is the last of so many equal parts")
+ENDING = Threshold(
+    3,
+    "losses at least, that this last fifth has: one may be a hard batch (of a rehearsal, on one batch, one is enough)",
+)
+REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
+PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
+QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
+
+
+_NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
+_MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
+
+
+@dataclass(frozen=True)
+class Course:
+    """A loss curve in windows of equal length.
+
+    starts  (windows + 1,) index of each window's first value, and the number of all
+    levels  (windows,) medians
+    error   standard error of one level, from the scatter inside windows
+    """
+
+    starts: np.ndarray
+    levels: np.ndarray
+    error: float
+
+    def middle(self, window: int) -> int:
+        """Index of the value in the middle of a window."""
+        return int(self.starts[window] + self.starts[window + 1]) // 2
+
+    def onset(self, best: int, errors: float) -> int:
+        """Index of the first value after the last window whose level was within so many errors of the best one's."""
+        near = self.levels <= self.levels[best] + errors * self.error
+        return int(self.starts[int(np.nonzero(near)[0][-1]) + 1])
+
+
+def course_of(losses: np.ndarray, windows: float, in_window: float, trendless: float) -> Course:
+    """windows    at most
+    in_window  losses at least in each
+    trendless  windows at least, before their wandering is an estimate of noise
+    """
+    number = int(min(windows, max(1, len(losses) // int(in_window))))
+    starts = np.linspace(0, len(losses), number + 1).astype(int)
+    levels = np.array([np.median(losses[a:b]) for a, b in itertools.pairwise(starts)])
+    # differences of neighbours: a trend inside the windows is no noise
+    jumps = np.abs(np.diff(losses))
+    scatter = _NORMAL * float(np.median(jumps)) / math.sqrt(2) if len(jumps) else 0.0
+    # second differences of levels have six times a level's variance
+    bends = np.abs(np.diff(levels, 2))
+    wander = _NORMAL * float(np.median(bends)) / math.sqrt(6) if number > trendless else 0.0
+    return Course(starts, levels, max(_MEDIAN_ERROR * scatter / math.sqrt(len(losses) / number), wander))
+
+
+def loss_curve(view: View, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """(steps, losses) of a training run or a rehearsal with at least so many recorded losses."""
+    steps, losses = view.losses
+    if not (view.training or view.rehearsal):
+        raise CannotJudge("only training runs and rehearsals have a loss curve")
+    if len(losses) < least:
+        raise CannotJudge(f"too few steps were recorded: needs {least:g} losses, there are {len(losses)}")
+    return steps, losses
+
+
+def finite_until(losses: np.ndarray) -> int:
+    """How many losses there are before the first that is not finite."""
+    broken = ~np.isfinite(losses)
+    return int(np.argmax(broken)) if broken.any() else len(losses)
+
+
+def first_diverged(view: View) -> int | None:
+    """Index of the first loss from which all are not finite, or from which all are far above the first loss. A loss
+    that was not finite counts, even if later ones are. None: there is none."""
+    losses = view.losses[1]
+    if not (view.training or view.rehearsal) or not len(losses):
+        return None
+    end = finite_until(losses)
+    if end == 0:
+        return 0
+    far = losses[:end] > FAR * losses[0] if losses[0] > 0 else np.zeros(end, dtype=bool)
+    ending = max(1 if view.rehearsal else int(ENDING), end // int(FIFTH))
+    if end < len(losses) or (end > ending and far[-ending:].all()):
+        return int(np.nonzero(~far)[0][-1]) + 1
+    return None
+
+
+def diverged_from(view: View) -> int | None:
+    """The step of that loss, unless the run recovered: what was measured from there on is of a network whose training
+    has failed, and says nothing about the learning rate or the layers."""
+    index, (steps, losses) = first_diverged(view), view.losses
+    recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
+    return None if index is None or recovered else int(steps[index])
+
+
+def no_progress(view: View) -> str | None:
+    """Why a rehearsal does not show that training works: its loss does not fall. None if it falls, or there is none."""
+    losses = view.losses[1]
+    if not view.rehearsal or len(losses) < 2 or losses[0] == 0:
+        return None
+    steps = len(losses) - 1
+    last = float(np.median(losses[-max(1, len(losses) // int(QUARTER)) :]))
+    enough = steps >= REHEARSAL
+    if losses[0] - last > (PROGRESS * abs(losses[0]) if enough else 0):
+        return None
+    return (
+        f"the loss does not fall in the rehearsal ({show(losses[0])} at first, {show(last)} after "
+        f"{plural(steps, 'step')}{'' if enough else f'; rehearse {REHEARSAL:g} to see more'})"
+    )

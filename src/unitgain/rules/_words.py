@@ -1,0 +1,47 @@
+"""Numbers, names and counts as they stand in messages."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+MOST_KEPT = 50  # names that evidence keeps of a longer list
+
+
+def show(value: float) -> str:
+    """A number for a message: three significant digits.
+
+    >>> show(0.0123456), show(27.8817), show(1e-9)
+    ('0.0123', '27.9', '1e-09')
+    """
+    return f"{value:.3g}"
+
+
+def fold(decades: float) -> float:
+    """By which factor something changes over so many decades, up or down; never infinite.
+
+    >>> fold(-2.0), fold(1e6)
+    (100.0, 1e+308)
+    """
+    return 10.0 ** min(abs(decades), sys.float_info.max_10_exp)
+
+
+def listed(names: Iterable[str], most: int = 4) -> str:
+    """Names for a message.
+
+    >>> listed(["a", "b", "c"], most=2)
+    'a, b and 1 more'
+    """
+    names = list(names)
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most} more"
+
+
+def plural(number: int, noun: str) -> str:
+    """A counted noun.
+
+    >>> plural(1, "error"), plural(3, "layer"), plural(2, "bias")
+    ('1 error', '3 layers', '2 biases')
+    """
+    return f"{number} {noun}{'' if number == 1 else 'es' if noun.endswith('s') else 's'}"

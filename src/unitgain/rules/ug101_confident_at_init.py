@@ -1,0 +1,195 @@
+"""UG101 confident-at-init: the loss of an untrained classifier is well above ln(C).
+
+Source: Karpathy, Neural Networks: Zero to Hero, makemore part 3 (2022), which compares the first loss with ln(C)
+by eye. The limits, and the allowance for batches of few targets, are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._causes import weights_come_before
+from ._logits import OWN_GAIN, input_is_large, rows_sum_to_one
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import Measured, View
+from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug201_input_not_normalized as ug201
+    from . import ug302_exploding_activations as ug302
+    from . import ug605_wrong_gain as ug605
+
+ABOUT = About(
+    code="UG101",
+    name="confident-at-init",
+    rank=40,
+    seen=(
+        "A classifier's loss is well above ln(C), the loss of one that gives all C classes the same "
+        "probability."
+    ),
+    matters=(
+        "An untrained classifier cannot know anything, so every nat above ln(C) is confidence in wrong "
+        "answers. The first hundreds of steps are spent on squashing the logits (the loss curve looks like a "
+        "hockey stick), and large logits saturate the softmax, so most examples give hardly any gradient."
+    ),
+    source="Karpathy, Neural Networks: Zero to Hero, makemore part 3, 2022.",
+    measured=(
+        "The loss on the batch, against ln(C). The rms of the logits is the evidence. With few targets the "
+        "loss itself is uncertain by rms/sqrt(targets); two of these are granted."
+    ),
+    action="Scale the last layer's weights down (times 0.1 or less) and set its bias to zero.",
+    effect="The loss starts at ln(C) and falls from the first step.",
+    verify="Check again: the loss is within a few percent of ln(C).",
+    remedies=("scale-head",),
+    silent=(
+        "probabilities or log-probabilities as output",
+        "regression",
+        "a loss above ln(C) by chance",
+    ),
+)
+
+WARNING = Threshold(
+    1.2,
+    "times ln(C): logits of standard deviation 1 cost about half a nat, which default heads stay below",
+)
+ERROR = Threshold(2.0, "times ln(C): worse than guessing by a whole ln(C)")
+NOISE = Threshold(2.0, "standard errors of the mean loss, so that four unlucky targets are no finding")
+HEAD_SCALE = Threshold(
+    0.1, "rms of the logits that the prescribed factor aims at, and the largest factor prescribed"
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """expected: ln(classes); logits_rms: of the model's output; head_input_rms: of what goes into the last layer."""
+
+    loss: float
+    expected: float
+    classes: int
+    logits_rms: float
+    head_input_rms: float | None = None
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    classes, loss, output = view.facts.classes, view.loss, view.facts.output
+    if classes < 2:
+        raise CannotJudge("not a classifier with cross entropy")
+    if not math.isfinite(loss):
+        raise CannotJudge("the loss is not known or not finite")
+    if rows_sum_to_one(view):
+        raise CannotJudge("the outputs are probabilities already")
+    expected, rms = math.log(classes), output.rms
+    if loss <= WARNING * expected:
+        return
+    count = view.facts.target.count or output.examples or 1
+    noise = NOISE * rms / math.sqrt(count) if math.isfinite(rms) else 0.0
+    if loss - noise <= expected:
+        return
+    head = _last_layer(view)
+    entering = max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=None) if head else None
+    cause, remedy = _explain(view, head, rms, entering)
+    yield ABOUT.found(
+        "error" if loss > ERROR * expected else "warning",
+        head.name if head else output.site,
+        f"loss {loss:.2f} at initialization, expected ln({classes}) = {expected:.2f}: the model is confident, and wrong"
+        + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
+        evidence=Evidence(loss, expected, classes, rms, entering),
+        cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
+        remedy=remedy,
+    )
+
+
+def _explain(view: View, head: Measured | None, rms: float, entering: float | None) -> tuple[str, str]:
+    """(cause, remedy): the last layer itself, or what goes into it."""
+    cause, first, size = (
+        "The logits are too large: the last layer's weights, its bias, or what goes into it.",
+        "",
+        rms,
+    )
+    if (
+        head is not None and entering is not None and entering > OWN_GAIN
+    ):  # scaling the head alone would only hide it
+        size = rms / entering
+        cause = (
+            f"What goes into {head.name} is too large already: its rms is {show(entering)} where about 1 is right, "
+            "so the cause lies before it"
+            + (f"; it multiplies that by {show(size)} more." if size > OWN_GAIN else ".")
+        )
+        first = (
+            f"First bring what goes into {head.name} to an rms of about 1: initialize the layers before it for "
+            "their fan-in and activation function (Kaiming for ReLU). "
+        )
+    elif entering is not None and rms > OWN_GAIN * entering:
+        cause = (
+            f"The last layer's weights are too large: it multiplies what goes in (rms {show(entering)}) by "
+            f"{show(rms / entering)}."
+        )
+    factor = min(HEAD_SCALE, HEAD_SCALE / size) if size > 0 else HEAD_SCALE
+    scale = f"ultiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero."
+    return cause, f"{first}{'Then m' if first else 'M'}{scale}"
+
+
+def _last_layer(view: View) -> Measured | None:
+    """The layer that makes the logits: the output's own, or the last one with weights before it."""
+    output = view.output
+    end = output.position if output else math.inf
+    weighted = [
+        m for m in view.activations if m.position <= end and m.role in ("linear", "norm", "embedding")
+    ]
+    return weighted[-1] if weighted else output
+
+
+def _layer(view: View, head: Measured | None) -> str:
+    weight = next((p.name for p in view.own_parameters(head, "weight")), head.name if head else None)
+    return f"the last layer ({weight})" if weight else "the last layer"
+
+
+# ---- what explains it ----------------------------------------------------------------------------------------
+
+
+def _head_gain_below(view: View, times: float) -> bool:
+    """Whether the last layer enlarges what goes in by less than so many times the moderate gain."""
+    output = view.output
+    into = [m["rms"] for m in view.fed_by(output) if m["rms"] > 0] if output else []
+    return not into or view.facts.output.rms < OWN_GAIN * times * max(into)
+
+
+def _features_are_large(cause: Found[ug302.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The logits are large because the features are: the last layer's gain is moderate, or that of the others."""
+    return _head_gain_below(view, max(1.0, cause.evidence.per_layer or 1.0))
+
+
+def _large_input(cause: Found[ug201.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return input_is_large(cause, effect.evidence.logits_rms)
+
+
+def _large_weight_before(cause: Found[ug605.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """A weight far too large before the last layer, whose own gain is moderate: with a bounded function in between
+    only the last layer can make large logits."""
+    grows = cause.severity != "info" and cause.evidence.per_layer > 1
+    return grows and weights_come_before(cause, effect, view) and _head_gain_below(view, 1)
+
+
+EXPLAINED_BY = (
+    Cause("UG302", _features_are_large),
+    Cause("UG201", _large_input),
+    Cause("UG606", weights_come_before),
+    Cause("UG605", _large_weight_before),
+)
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+nn.init.normal_(model[2].weight)  # std 1 over 64 inputs: logits of std 5
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+report = ug.check(model, batch)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+nn.init.normal_(model[2].weight, std=0.01)
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+report = ug.check(model, batch)
+"""

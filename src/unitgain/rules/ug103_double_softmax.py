@@ -1,0 +1,84 @@
+"""UG103 double-softmax: probabilities go into cross entropy, which applies a softmax itself.
+
+Source: PyTorch's documentation of CrossEntropyLoss. Log-probabilities are fine: their softmax gives them back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..record import OutputFacts
+from ._logits import ROW_SUM, rows_sum_to_one
+from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._view import View
+
+ABOUT = About(
+    code="UG103",
+    name="double-softmax",
+    rank=12,
+    seen=(
+        "The model's outputs are probabilities (not negative, rows sum to one) and go into cross entropy, "
+        "which applies a softmax itself."
+    ),
+    matters=(
+        "The second softmax sees numbers between 0 and 1 only, so the loss cannot fall below ln(C - 1 + e) - "
+        "1 however right the model is, and gradients shrink."
+    ),
+    source=(
+        "PyTorch documentation of CrossEntropyLoss: the input is expected to contain unnormalized logits."
+    ),
+    measured="Largest deviation of a row's sum from one, where no value is negative.",
+    action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
+    effect="The loss can reach zero, and gradients are C times larger at the start.",
+    verify="Check again: the output holds negative values and its rows no longer sum to one.",
+    silent=(
+        "log-softmax before cross entropy, which changes nothing",
+        "a softmax inside the model",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """row_sum_error: largest deviation of a row's sum from one; min, max: of the output."""
+
+    row_sum_error: float
+    min: float
+    max: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    output, classes = view.facts.output, view.facts.classes
+    if view.facts.loss.kind != "cross_entropy" or output == OutputFacts():
+        raise CannotJudge("the loss is not cross entropy")
+    if not rows_sum_to_one(view):
+        return
+    softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
+    site = softmax.name if softmax else output.site
+    floor = f"; the loss cannot fall below {math.log(classes - 1 + math.e) - 1:.2f}" if classes >= 2 else ""
+    yield ABOUT.found(
+        "error",
+        site,
+        f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and cross entropy "
+        f"takes their softmax again{floor}",
+        evidence=Evidence(output.row_sum_error, output.min, output.max),
+        cause="Cross entropy expects logits and applies log-softmax itself.",
+        remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
+    )
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(dim=1))
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+report = ug.check(model, batch, loss=F.cross_entropy)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+report = ug.check(model, batch, loss=F.cross_entropy)
+"""

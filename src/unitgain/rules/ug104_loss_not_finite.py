@@ -1,0 +1,85 @@
+"""UG104 loss-not-finite: the loss is NaN or infinite.
+
+Source: IEEE 754. Where an input or an activation was not finite before, that is the finding, and this its
+consequence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ._causes import is_error
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
+from ._view import View
+
+ABOUT = About(
+    code="UG104",
+    name="loss-not-finite",
+    rank=4,
+    seen="The loss is NaN or infinite.",
+    matters="One optimizer step with it makes every weight NaN.",
+    source="IEEE 754: NaN and infinity propagate through arithmetic.",
+    measured=(
+        "The loss on the batch; named as a consequence where an input or an activation was not finite before."
+    ),
+    action=(
+        "Compute the loss by hand on this batch's outputs and targets: a logarithm of zero, a division by "
+        "zero (an average over no target) or an overflow is in it."
+    ),
+    effect="A finite loss and finite gradients.",
+    verify="Check again: the loss is finite.",
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """first_site: the first activation that is not finite."""
+
+    loss: float
+    output_absmax: float
+    first_site: str | None
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    if view.facts.loss.value is None:
+        raise CannotJudge("no loss was measured")
+    if math.isfinite(view.loss):
+        return
+    first = next((m for m in view.activations if m.broken), None)
+    where = f"; first at {first.name}" if first else ", although every activation is finite"
+    yield ABOUT.found(
+        "error",
+        first.name if first else view.facts.output.site,
+        f"the loss is {view.loss}{where}",
+        evidence=Evidence(view.loss, view.facts.output.absmax, first.name if first else None),
+        cause=f"{first.name} is the first tensor that is not finite."
+        if first
+        else "The loss function itself makes it, from finite outputs and the targets.",
+    )
+
+
+EXPLAINED_BY = (Cause("UG202"), Cause("UG306", is_error), Cause("UG302"))
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
+
+
+def loss(output, target):
+    return (output - target).log().mean()  # a logarithm of negative numbers
+
+
+report = ug.check(model, (torch.randn(256, 20), torch.randn(256, 1)), loss=loss)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
+
+
+def loss(output, target):
+    return (output - target).square().log1p().mean()
+
+
+report = ug.check(model, (torch.randn(256, 20), torch.randn(256, 1)), loss=loss)
+"""

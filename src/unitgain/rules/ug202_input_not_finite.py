@@ -1,0 +1,73 @@
+"""UG202 input-not-finite: the batch holds NaN or infinity.
+
+Source: IEEE 754. Additive masks, which hold minus infinity on purpose, are recognized by their name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._view import View
+from ._words import listed
+
+ABOUT = About(
+    code="UG202",
+    name="input-not-finite",
+    rank=0,
+    seen="NaN or infinity in the batch.",
+    matters="It reaches every weight within one step.",
+    source="IEEE 754: NaN and infinity propagate through arithmetic.",
+    measured="Fraction of non-finite values in each floating-point input, and the examples that hold them.",
+    action=(
+        "Find out where the data loader lets NaN or infinity through (a missing value, a division by a zero "
+        "standard deviation, a logarithm of zero) and repair or drop these examples."
+    ),
+    effect="NaN and infinity disappear from activations, loss and gradients too.",
+    verify="Check again on the same examples.",
+    silent=("an additive mask that holds minus infinity",),
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """nonfinite: fraction of the values; bad_examples: which hold them, the first 20."""
+
+    nonfinite: float
+    bad_examples: Sequence[int]
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    if not view.inputs:
+        raise CannotJudge("no input was measured")
+    for measured in view.inputs:
+        if not measured.broken or measured.is_mask:
+            continue
+        bad = list(measured.site.attributes.get("bad_examples", ()))
+        which = f" (examples {listed(str(i) for i in bad)})" if bad else ""
+        yield ABOUT.found(
+            "error",
+            measured.name,
+            f"{measured.name}: {measured['nonfinite']:.2%} of the values are NaN or infinite{which}",
+            evidence=Evidence(measured["nonfinite"], bad),
+            cause="The batch holds NaN or infinity before the model sees it.",
+        )
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+x = torch.randn(256, 20)
+x[3, 7] = float("nan")  # a missing value
+report = ug.check(model, (x, torch.randint(10, (256,))))
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+x = torch.randn(256, 20)
+x[3, 7] = float("nan")
+complete = x.isfinite().all(1)
+report = ug.check(model, (x[complete], torch.randint(10, (int(complete.sum()),))))
+"""

@@ -1,0 +1,223 @@
+"""UG303 saturated: many values of a bounded activation function lie in its flat tails.
+
+Source: Glorot and Bengio (2010), Karpathy, makemore part 3 (2022). Recurrent layers, whose gates are not measured,
+are judged by an estimate (_recurrent.py), which is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ._causes import came_with_divergence, comes_before, weights_come_before
+from ._flow import why_trained
+from ._logits import input_is_large
+from ._recurrent import TAIL, Recurrent, recurrent_layers
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import Measured, View
+from ._words import plural, show
+
+if TYPE_CHECKING:
+    from . import ug201_input_not_normalized as ug201
+
+ABOUT = About(
+    code="UG303",
+    name="saturated",
+    rank=50,
+    seen="Many values of a bounded activation lie in its flat tails.",
+    matters=(
+        "The derivative there is almost zero: these values pass no gradient to their weights or to anything "
+        "before them."
+    ),
+    source=(
+        "Glorot and Bengio, Understanding the difficulty of training deep feedforward neural networks, 2010; "
+        "Karpathy, makemore part 3, 2022."
+    ),
+    measured=(
+        "Fraction of the outputs in the outer 1.5% of the range at either end (tanh: magnitude above 0.97; "
+        "functions with corners: at the bound). The layers are reported together, the first one named: its "
+        "input is where to begin. Of recurrent layers, whose inside is not seen: the share of outputs above "
+        "0.97, and the share of flat gate values that their weights and input imply (a warning at most)."
+    ),
+    action=(
+        "Make the pre-activation smaller: scale the weights before it so that its standard deviation is about "
+        "one (gain 5/3 over sqrt(fan_in) for tanh), or put a normalization layer before it."
+    ),
+    effect="About 5% of the values stay in the tails, and gradients reach the layers before.",
+    verify="Check again: the saturated fraction is below 25%, in deeper layers near 5%.",
+    remedies=("lsuv", "init", "init-lsuv"),
+    silent=(
+        "softmax and attention probabilities",
+        "the model's output: a trained model may be confident, and whether an untrained one is UG101 says",
+        (
+            "gates: a sigmoid whose output goes into arithmetic and not into a layer is meant to open and close"
+        ),
+        "the lower bound of ReLU6",
+    ),
+)
+
+INFO = Threshold(0.15, "of all values, three times what a unit Gaussian has: worth a look, no defect")
+WARNING = Threshold(
+    0.25,
+    "of all values: tanh's recommended gain of 5/3 makes pre-activations of that std, of which 21% lie in "
+    "the tails, and batches and layers scatter around that; a unit Gaussian has 4%. In a trained model "
+    "for information: units that have learnt to be confident are no defect of the initialization",
+)
+ERROR = Threshold(
+    0.5, "of all values (in a trained model a warning): most of the layer passes hardly any gradient"
+)
+
+
+@dataclass(frozen=True)
+class FunctionEvidence(BaseEvidence):
+    """saturated: of the first layer; worst: of all; sites: every saturated layer; preactivation: what goes into the
+    first."""
+
+    saturated: float
+    worst: float
+    sites: Mapping[str, float]
+    preactivation_site: str | None
+    preactivation_std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecurrentEvidence(BaseEvidence):
+    """saturated: outputs of the first layer; gate_std, gates_flat: an estimate of its gates; sites: the worse of both
+    for every layer."""
+
+    saturated: float
+    gate_std: float | None = None
+    gates_flat: float | None = None
+    sites: Mapping[str, float]
+
+
+Evidence = FunctionEvidence | RecurrentEvidence
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
+    judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
+    recurrent = recurrent_layers(view)
+    if not judged and not recurrent:
+        raise CannotJudge("no bounded activation function")
+    yield from _judge_recurrent(view, recurrent)
+    yield from _judge_functions(view, judged)
+
+
+def _can_saturate(view: View, measured: Measured) -> bool:
+    if measured.role != "activation" or None in measured.bounds or measured.is_output:
+        return False
+    if (measured.function or "").lower() in ("sigmoid", "hardsigmoid", "hard_sigmoid"):
+        return bool(view.feeds(measured))  # otherwise a gate: it goes into arithmetic
+    return True
+
+
+def _judge_functions(view: View, judged: Mapping[str, float]) -> Iterator[Found[Evidence]]:
+    """One finding for all layers, the first one named."""
+    worst = max(judged.values(), default=0.0)
+    high = {name: tail for name, tail in judged.items() if tail > (WARNING if worst > WARNING else INFO)}
+    if not high:
+        return
+    first = view.tensor(next(iter(high)))
+    assert first is not None
+    function = first.function or first.site.module
+    before = next(iter(view.fed_by(first)), None)
+    also = (
+        f"; {plural(len(high), 'layer')} of {len(judged)} in all, up to {worst:.0%}" if len(high) > 1 else ""
+    )
+    incoming = before["std"] if before else math.nan
+    fed = f" (its input has std {show(incoming)})" if math.isfinite(incoming) else ""
+    yield ABOUT.found(
+        _level(view, worst > ERROR) if worst > WARNING else "info",
+        first.name,
+        f"{high[first.name]:.0%} of {first.name}'s values lie in the flat tails of {function}{fed}{also}",
+        evidence=FunctionEvidence(high[first.name], worst, high, before.name if before else None, incoming),
+        cause=f"What goes into {function} is too large"
+        + (f": standard deviation {show(incoming)} where about 1 is right." if incoming > 1 else "."),
+        remedy=_shrink(view, before, incoming),
+    )
+
+
+def _level(view: View, far: bool) -> str:
+    """The severity of saturation: a trained model's units may be confident of what they have learnt."""
+    if view.training or not why_trained(view):
+        return "error" if far else "warning"
+    return "warning" if far else "info"
+
+
+def _judge_recurrent(view: View, layers: list[Recurrent]) -> Iterator[Found[Evidence]]:
+    """One finding for all recurrent layers. An error only for what was measured, not for what was estimated."""
+    high = {layer.site.name: layer for layer in layers if layer.worst > WARNING}
+    if not high:
+        return
+    first = next(iter(high.values()))
+    name, module = first.site.name, first.site.site.module
+    seen = []
+    if first.outputs > WARNING:
+        seen.append(
+            f"{first.outputs:.0%} of the outputs of {name} ({module}) lie within {2 * TAIL:.0%} of -1 or 1"
+        )
+    if first.gates > WARNING:
+        seen.append(
+            f"the weights of {name} ({module}) and what goes in give its gates pre-activations of std "
+            f"{show(first.gate_std)}, where {first.gates:.0%} of a sigmoid's values are flat (an estimate: gates are "
+            "not measured)"
+        )
+    also = f"; {plural(len(high), 'layer')} of {len(layers)} in all" if len(high) > 1 else ""
+    estimated = math.isfinite(first.gate_std)
+    yield ABOUT.found(
+        _level(view, max(layer.outputs for layer in high.values()) > ERROR),
+        name,
+        f"{'; '.join(seen)}{also}",
+        evidence=RecurrentEvidence(
+            saturated=first.outputs,
+            gate_std=first.gate_std if estimated else None,
+            gates_flat=first.gates if estimated else None,
+            sites={key: layer.worst for key, layer in high.items()},
+        ),
+        cause="What goes into its gates and functions is too large: its weights are too large for the number of "
+        "inputs and hidden units, or its input is.",
+        remedy=f"Initialize the weights of {name} as torch does (uniform within 1/sqrt(hidden_size)), or weight_ih "
+        "by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
+    )
+
+
+def _shrink(view: View, before: Measured | None, std: float) -> str:
+    """The prescription with its factor, where the layer before is a linear one and too large."""
+    weight = next((p.name for p in view.own_parameters(before, "weight")), None)
+    if before is None or before.role != "linear" or weight is None or not std > 1:
+        return ""
+    return (
+        f"Multiply {weight} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
+        "and its bias likewise; or put a normalization layer in between."
+    )
+
+
+# ---- what explains it ----------------------------------------------------------------------------------------
+
+
+def _large_input(cause: Found[ug201.Evidence], effect: Found[Evidence], view: View) -> bool:
+    evidence = effect.evidence
+    return isinstance(evidence, FunctionEvidence) and input_is_large(cause, evidence.preactivation_std)
+
+
+EXPLAINED_BY = (
+    Cause("UG302", comes_before),
+    Cause("UG201", _large_input),
+    Cause("UG504", came_with_divergence),
+    Cause("UG606", weights_come_before),
+)
+
+BAD = """
+model = nn.Sequential(nn.Linear(30, 200), nn.Tanh(), nn.Linear(200, 27))
+nn.init.normal_(model[0].weight)  # std 1 over 30 inputs: pre-activations of std 5
+report = ug.check(model, (torch.randn(256, 30), torch.randint(27, (256,))))
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(30, 200), nn.Tanh(), nn.Linear(200, 27))
+nn.init.normal_(model[0].weight, std=1 / 30**0.5)
+report = ug.check(model, (torch.randn(256, 30), torch.randint(27, (256,))))
+"""

@@ -1,0 +1,292 @@
+"""UG403 no-gradient: trainable parameters that the loss does not reach, grouped by the reason.
+
+Source: PyTorch's documentation of autograd and of find_unused_parameters. Parameters that only wait for a zero-
+initialized one to move are left out: `check` tries out which those are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ._causes import has_whole_layer, names_site, no_worse
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import Measured, View
+from ._words import MOST_KEPT, listed, plural
+from .ug102_constant_output import SPREAD as CONSTANT
+
+if TYPE_CHECKING:
+    from . import ug102_constant_output as ug102
+    from . import ug303_saturated as ug303
+    from . import ug304_dead_units as ug304
+
+ABOUT = About(
+    code="UG403",
+    name="no-gradient",
+    rank=24,
+    seen="A trainable parameter gets no gradient, or one that is exactly zero.",
+    matters="It never learns, but costs memory, optimizer state and, in data-parallel training, an error.",
+    source="PyTorch documentation: autograd mechanics; DistributedDataParallel, find_unused_parameters.",
+    measured=(
+        "Parameters without a gradient after backward, or with one that is zero everywhere. The reason is "
+        "read off the sites: the owner never ran; it ran, but its output has no gradient; a zero gradient "
+        "came back, and from which site on. One finding per reason; where no parameter at all gets a gradient, or the "
+        "loss is exactly zero, one finding about the loss."
+    ),
+    action="Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False).",
+    effect="Every trainable parameter learns.",
+    verify="Check again.",
+    silent=(
+        "frozen parameters",
+        (
+            "everything before a zero-initialized head or inside a zero-initialized branch: it gets gradient "
+            "after one step"
+        ),
+        (
+            "a bias whose effect cancels (before BatchNorm, or of attention keys) while its weight gets "
+            "gradient"
+        ),
+    ),
+)
+
+ERROR = Threshold(0.5, "of all the numbers in trainable parameters: a few biases are no disaster")
+WORTH_SAYING = Threshold(0.005, "of the numbers to be learnt: less is said to be less than 1%")
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """number: parameters without gradient, and the first of their names; of: trainable parameters; share: of the
+    numbers in them; reason: a key of the table below; killed_by: the site where the way back ends."""
+
+    parameters: Sequence[str]
+    number: int
+    of: int
+    share: float
+    reason: str
+    killed_by: str | None
+
+    @property
+    def arrives_as_zero(self) -> bool:
+        """Gradients of exactly zero: they fell below the smallest number, or a loss without targets sends none."""
+        return self.reason in ("killed", "zero")
+
+
+# reason: (cause, remedy)
+_REASONS = {
+    "unused": (
+        "The module that owns it did not run in this pass, or its result is not used.",
+        "Use it in the forward pass, remove it, or freeze it (requires_grad=False).",
+    ),
+    "detached": (
+        "It ran, but its output does not lead to the loss: unused, or computed without grad.",
+        "Look for .detach(), .data, torch.no_grad() or argmax after it, or add its output to the loss; if that is "
+        "meant, freeze it (requires_grad=False).",
+    ),
+    "killed": (
+        "The gradient that comes back is exactly zero from {killer} on.",
+        "Repair {killer}: a function on its flat side, or weights that are zero.",
+    ),
+    "zero": (
+        "The gradient that arrives is exactly zero.",
+        "Look at what its output is multiplied with, and at functions on their flat side.",
+    ),
+    "reverse": (
+        "The output at the last position alone is used, where the reverse direction has seen one element and its "
+        "state is still zero.",
+        "Take the last state of both directions (the second thing that the layer returns), or the mean over all "
+        "positions.",
+    ),
+}
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    trainable = [p for p in view.parameters if p.trainable]
+    if not trainable:
+        raise CannotJudge("no trainable parameter was measured")
+    reached = view.facts.gradients.reached
+    if reached == 0 and view.facts.gradients.of and (not view.parameter_gradients or view.loss == 0):
+        yield _nothing_reached(view, trainable)
+        return
+    if not view.parameter_gradients:
+        raise CannotJudge("no gradient was measured")
+    groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
+    for parameter in _without_gradient(view, trainable):
+        groups[_reason(view, parameter)].append(parameter)
+    for (reason, killer), members in groups.items():
+        names = [p.name for p in members]
+        share = sum(map(_size, members)) / sum(map(_size, trainable))
+        what = "no gradient" if reason in ("unused", "detached") else "a gradient of exactly zero"
+        cause, remedy = (text.format(killer=killer) for text in _REASONS[reason])
+        yield ABOUT.found(
+            "error" if share > ERROR else "warning",
+            members[0].name,
+            f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
+            f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
+            f", {'less than 1%' if share < WORTH_SAYING else f'{share:.0%}'} of the numbers to be learnt"
+            + (f": the way back ends at {killer}" if killer else ""),
+            evidence=Evidence(names[:MOST_KEPT], len(members), len(trainable), share, reason, killer or None),
+            cause=cause,
+            remedy=remedy,
+        )
+
+
+def _nothing_reached(view: View, trainable: list[Measured]) -> Found[Evidence]:
+    """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
+    names, number = [p.name for p in trainable], len(trainable)
+    if view.parameter_gradients:
+        what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
+        cause = (
+            "The loss is zero whatever the model gives: it is multiplied by zero, no target counts, or every example "
+            "is beyond its margin already."
+        )
+    else:
+        what, reason = "a gradient", "detached"
+        cause = (
+            "The loss does not depend on the parameters in a way that can be differentiated: the outputs were "
+            "detached, computed under torch.no_grad(), or turned into something without a slope (argmax, .item())."
+        )
+    return ABOUT.found(
+        "error",
+        None,
+        f"none of the {plural(number, 'trainable parameter')} gets {what}",
+        evidence=Evidence(names[:MOST_KEPT], number, number, 1.0, reason, None),
+        cause=cause,
+        remedy="Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient.",
+    )
+
+
+def _size(parameter: Measured) -> int:
+    return math.prod(parameter.site.shape)
+
+
+def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
+    """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that
+    have a good reason: NaN or infinity beside zeros, unblocked after one step, before a zero head, or a bias that
+    cancels."""
+    largest = {
+        name: float(np.max(np.nan_to_num(values, nan=np.inf)))
+        for name, values in view.over_steps("parameter_gradient", "absmax").items()
+    }
+    broken = view.over_steps("parameter_gradient", "nonfinite")
+    excused = set(view.facts.unblocked or ()) | {name for name, share in broken.items() if np.any(share > 0)}
+    found = []
+    for parameter in trainable:
+        aliases = [parameter.name, *parameter.site.attributes.get("aliases", ())]
+        values = [largest[name] for name in aliases if name in largest]
+        waits = values and view.facts.output.zero_head
+        if any(v > 0 for v in values) or excused.intersection(aliases) or waits:
+            continue
+        found.append(parameter)
+    missing = {p.name for p in found}
+    return [p for p in found if not (p.name in largest and _cancels(view, p, missing))]
+
+
+def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
+    """A bias alone with a gradient of zero, beside a weight that has one."""
+    if parameter.role != "bias":
+        return False
+    beside = [p for p in view.parameters if p.path == parameter.path and p.role != "bias"]
+    return bool(beside) and all(p.name not in missing for p in beside)
+
+
+def _reason(view: View, parameter: Measured) -> tuple[str, str]:
+    """(reason, name of the site where the way back ends)."""
+    has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
+    owner = view.tensor(parameter.owner)
+    if not has_gradient:
+        return ("unused", "") if owner is None else ("detached", "")
+    if owner is None:
+        return "zero", ""
+    if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
+        return "reverse", ""
+    killer = _killer(view, owner)
+    return ("killed", killer) if killer else ("zero", "")
+
+
+def _killer(view: View, owner: Measured) -> str:
+    """The last site after the owner at whose output the gradient is not zero but at whose input it is."""
+    gradient = {m.name: m["absmax"] for m in view.gradients}
+    if gradient.get(owner.name, 0.0) > 0:
+        return ""  # a gradient arrives, and the parameter's is zero all the same
+    seen, frontier = {owner.name}, [owner]
+    while frontier:
+        site = frontier.pop(0)
+        for consumer in view.feeds(site):
+            if consumer.name in seen:
+                continue
+            seen.add(consumer.name)
+            if gradient.get(consumer.name, 0.0) > 0:
+                return consumer.name
+            frontier.append(consumer)
+    return ""
+
+
+# ---- what explains it ----------------------------------------------------------------------------------------
+
+
+def _layer_is_dead(cause: Found[ug304.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """A layer all of whose units are dead: nothing that depends on the input passes, forward or back."""
+    whole = has_whole_layer(cause) and effect.evidence.arrives_as_zero
+    return whole or names_site(cause, effect.evidence.killed_by)
+
+
+def _ends_there(cause: Found[ug303.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The way back ends at a site that the cause names."""
+    return names_site(cause, effect.evidence.killed_by)
+
+
+def _constant_there(cause: Found[ug102.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The gradient ends at a function that gives one value whatever goes in, which is why the output is constant."""
+    killer = effect.evidence.killed_by
+    if killer is not None and killer == cause.site:
+        return True
+    start, end = view.tensor(cause.site), view.tensor(killer) or view.output
+    if not effect.evidence.arrives_as_zero or start is None or end is None:
+        return False
+    return end["spread"] < CONSTANT and start.position <= end.position
+
+
+def _arrives_as_zero(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    return effect.evidence.arrives_as_zero
+
+
+EXPLAINED_BY = (
+    Cause("UG304", _layer_is_dead),
+    Cause("UG303", _ends_there),
+    Cause("UG102", _constant_there),
+    Cause("UG301", _arrives_as_zero),
+    Cause("UG401", _arrives_as_zero),
+    Cause("UG104", _arrives_as_zero),
+    Cause("UG606", no_worse),
+)
+
+BAD = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(20, 64), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(F.relu(self.body(x)).detach())
+
+
+report = ug.check(Net(), (torch.randn(256, 20), torch.randint(10, (256,))))
+"""
+
+GOOD = """
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(20, 64), nn.Linear(64, 10)
+
+    def forward(self, x):
+        return self.head(F.relu(self.body(x)))
+
+
+report = ug.check(Net(), (torch.randn(256, 20), torch.randint(10, (256,))))
+"""

@@ -1,0 +1,78 @@
+"""UG501 updates-too-large: the optimizer changes the weights by more than a hundredth of their size per step.
+
+Source: Karpathy, makemore part 3 (2022), whose rule of thumb is a thousandth. Deviations: the update is what the
+optimizer really did, and Adam-like optimizers that repeat one batch are granted what noise would shorten
+(_updates.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ._rule import About, Found, Threshold
+from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
+from ._view import View
+from ._words import plural, show
+
+ABOUT = About(
+    code="UG501",
+    name="updates-too-large",
+    rank=34,
+    seen="The optimizer changes the weights by more than a hundredth of their size per step.",
+    matters="Weights are replaced rather than tuned: the loss jumps, units die, and training may diverge.",
+    source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
+    measured=(
+        "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
+        "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
+        "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
+        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
+        "(UG504) do not count."
+    ),
+    action="Lower the learning rate.",
+    effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
+    verify="Check again with steps: the median log10(update:data) is near -3.",
+    needs="steps",
+)
+
+WARNING = Threshold(-2.0, "log10(update:data): ten times the rule of thumb of a thousandth")
+ERROR = Threshold(
+    -1.0, "log10(update:data): a hundred times the rule of thumb, a tenth of the weights at every step"
+)
+
+Evidence = UpdateEvidence
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
+    if updates.judged <= WARNING:
+        return
+    rates = updates.rates
+    yield ABOUT.found(
+        "error" if updates.judged > ERROR else "warning",
+        None,
+        f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
+        f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
+        evidence=updates.evidence(),
+        cause="The learning rate is too large for these weights and gradients.",
+        remedy=f"Lower the learning rate from {', '.join(map(show, rates))} to about "
+        f"{', '.join(show(rate * updates.factor) for rate in rates)}."
+        if rates
+        else f"Lower the learning rate: multiply it by {show(updates.factor)}.",
+    )
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+optimizer = torch.optim.SGD(model.parameters(), lr=3.0)
+report = ug.check(model, batch, steps=10, optimizer=optimizer)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+batch = torch.randn(256, 20), torch.randint(10, (256,))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+report = ug.check(model, batch, steps=10, optimizer=optimizer)
+"""

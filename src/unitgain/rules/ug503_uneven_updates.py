@@ -1,0 +1,113 @@
+"""UG503 uneven-updates: weights that are updated at a rate far from the others'.
+
+Source: Karpathy, makemore part 3 (2022), who plots the ratios over steps; You et al., LARS (2017). The limits are
+ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._updates import update_ratios
+from ._view import View
+from ._words import listed, plural, show
+
+ABOUT = About(
+    code="UG503",
+    name="uneven-updates",
+    rank=64,
+    seen="Some weights are updated at a rate that is more than two decades away from the rest.",
+    matters="No single learning rate fits: some weights move too far, or others hardly move.",
+    source=(
+        "Karpathy, makemore part 3, 2022; You et al., Large batch training of convolutional networks, 2017."
+    ),
+    measured=(
+        "log10(std(update)/std(weight)) per weight against the median of all weights, at every sampled step. "
+        "The last layer, embeddings and weights that began at zero are left out: they differ for good "
+        "reasons."
+    ),
+    action=(
+        "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
+        "adapts the step per parameter."
+    ),
+    effect="All weights learn at comparable speed.",
+    verify="Check again with steps.",
+    needs="steps",
+)
+
+DECADES = Threshold(
+    2.0,
+    "from the median: a hundred times another weight's rate leaves no learning rate that fits both",
+)
+STEPS = Threshold(3, "sampled steps: fewer are not sustained, one step may be an outlier")
+SUSTAINED = Threshold(0.75, "of the sampled steps on the same side: a warm-up's first steps may differ")
+WEIGHTS = Threshold(4, "weights: fewer have no median that one of them could not move")
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """decades: log10(update:data) over the median of all weights, of those beyond the limit; std: of the worst."""
+
+    decades: Mapping[str, float]
+    steps: int
+    weights: int
+    std: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    series = update_ratios(view, peers_only=True)
+    if len(series) < WEIGHTS:
+        raise CannotJudge("fewer than four weights with an update ratio")
+    steps = min(len(values) for values in series.values())
+    if steps < STEPS:
+        raise CannotJudge("fewer than three steps: nothing is sustained yet")
+    table = np.array([values[-steps:] for values in series.values()])  # (weights, steps)
+    away = table - np.nanmedian(table, axis=0)
+    found = {
+        name: float(np.nanmedian(row))
+        for name, row in zip(series, away)
+        if max(np.mean(row > DECADES), np.mean(row < -DECADES)) >= SUSTAINED
+    }
+    if not found:
+        return
+    worst = max(found, key=lambda name: abs(found[name]))
+    faster = found[worst] > 0
+    parameter = view.parameter(worst)
+    std = parameter["std"] if parameter else math.nan
+    yield ABOUT.found(
+        "warning",
+        worst,
+        f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
+        f"({listed(found)}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
+        evidence=Evidence(found, steps, len(series), std),
+        cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or "
+        f"its gradient is {'larger' if faster else 'smaller'} than its peers'.",
+    )
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+layers = [m for _ in range(5) for m in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10))
+ug.init_(model)
+batch = torch.randn(256, 64), torch.randint(10, (256,))
+first, *others = model.parameters()
+optimizer = torch.optim.SGD([{"params": [first], "lr": 1e-5}, {"params": others}], lr=0.03)
+report = ug.check(model, batch, steps=10, optimizer=optimizer)
+"""
+
+GOOD = """
+layers = [m for _ in range(5) for m in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10))
+ug.init_(model)
+batch = torch.randn(256, 64), torch.randint(10, (256,))
+first, *others = model.parameters()
+optimizer = torch.optim.SGD([{"params": [first]}, {"params": others}], lr=0.03)
+report = ug.check(model, batch, steps=10, optimizer=optimizer)
+"""

@@ -1,0 +1,364 @@
+"""UG504 loss-diverging: the loss ends above its lowest level by more than noise explains, or is not finite.
+
+Source: Goodfellow, Bengio and Courville, Deep Learning (2016), section 8.2.4, for what diverging is. The windows,
+their noise, and how the step where it began is found are ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._loss_curve import (
+    ENDING,
+    FAR,
+    FIFTH,
+    PROGRESS,
+    REHEARSAL,
+    course_of,
+    diverged_from,
+    finite_until,
+    first_diverged,
+    loss_curve,
+)
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import View
+from ._words import show
+
+ABOUT = About(
+    code="UG504",
+    name="loss-diverging",
+    rank=28,
+    seen=(
+        "The recorded training loss, or that of rehearsed steps, ends higher than it has been, by more than its noise, "
+        "or is NaN or infinite."
+    ),
+    matters=(
+        "What had been learnt is lost, and more steps do not bring it back: the weights have left the region "
+        "where steps of this size lead down."
+    ),
+    source="Goodfellow, Bengio and Courville, Deep Learning, 2016, section 8.2.4.",
+    measured=(
+        "Medians over up to 40 windows of equal length. Noise: the standard error of a window's median, from "
+        "the differences between neighbouring losses, or from how much the medians themselves wander if that "
+        "is more. The rise is the last window's median minus the lowest one. It began after the last window "
+        "that was within half the noise limit of the lowest; the learning rate there, and the site whose "
+        "activations, gradients or updates grew most against their median before, are the evidence. However "
+        f"short it is, a run has diverged whose last losses, at least {ENDING:g} and {1 / FIFTH:.0%} of all, are "
+        f"not finite or more than {FAR:g} times the first. An error where the loss is not finite or above where it "
+        "began, otherwise a warning. Rehearsed steps repeat one batch, so that fewer of them show a course. A "
+        f"rehearsal whose loss does not fall (by {PROGRESS:.1%} in {REHEARSAL:g} steps) is no finding, but never "
+        "healthy either: the verdict then is that it cannot be told."
+    ),
+    action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
+    effect="The loss goes on falling, or stays where it is.",
+    verify="Train again from there and check the record.",
+    needs="steps",
+    silent=(
+        "a hump in the middle of a run, as a large learning rate makes that is lowered later",
+        "noise of small batches",
+    ),
+)
+
+AT_ONCE = Threshold(
+    2.0,
+    "times the first loss, that every later level lies above: the very first steps did it",
+)
+STEPS = Threshold(
+    40,
+    "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
+)
+REHEARSED = Threshold(10, "losses of a rehearsal, that take the place of those 40: they are all of one batch")
+WINDOWS = Threshold(40, "at most; enough to say when, with enough values in each")
+NOISE = Threshold(6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance")
+RISE = Threshold(0.1, "of the fall before it, or of the lowest level: less is no divergence")
+CHANGED = Threshold(3.0, "times its median before: growth that is named")
+IN_WINDOW = Threshold(5, "losses at least in a window: fewer have no median that one outlier could not move")
+TRENDLESS = Threshold(4, "windows at least, before their wandering is an estimate of noise")
+NEAR = Threshold(
+    20, "one part in so many of the run, before and after where it began, is searched for changes"
+)
+RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate where the loss began to diverge, and the one before that, if losses after steps at it were
+    good."""
+
+    now: float
+    before: float | None = None
+
+
+@dataclass(frozen=True)
+class Grown:
+    """The site whose activations, gradients or updates grew most where the loss began to diverge."""
+
+    site: str
+    kind: str
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Change:
+    """What was different where the loss began to diverge, as far as it was recorded."""
+
+    rate: Rate | None
+    grown: Grown | None
+
+    @property
+    def good_rate(self) -> float | None:
+        """The learning rate before it was raised, if it was."""
+        rate = self.rate
+        raised = rate is not None and rate.before is not None and rate.now > RAISED * rate.before
+        return rate.before if rate is not None and raised else None
+
+    def evidence(self) -> dict[str, Any]:
+        """The fields that kinds of evidence have in common."""
+        found: dict[str, Any] = {}
+        if self.rate is not None:
+            found |= {"lr": self.rate.now, "lr_before": self.rate.before}
+        if (g := self.grown) is not None:
+            found |= {"site": g.site, "kind": g.kind, "site_before": g.before, "site_after": g.after}
+        return found
+
+    def __str__(self) -> str:
+        words = []
+        if self.rate is not None and self.good_rate is not None:
+            words.append(f"the learning rate went from {show(self.good_rate)} to {show(self.rate.now)}")
+        if (g := self.grown) is not None:
+            words.append(f"the {g.kind} of {g.site} grew from {show(g.before)} to {show(g.after)}")
+        return f", where {' and '.join(words)}" if words else ""
+
+    @property
+    def cause(self) -> str:
+        if self.good_rate is not None:
+            return "The learning rate was raised beyond what the model bears."
+        if self.grown is not None:
+            what = f"The {self.grown.kind} of {self.grown.site}"
+            return f"{what} is what grew most there; a step that it led to went too far."
+        return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
+
+    @property
+    def remedy(self) -> str:
+        if self.rate is not None and self.good_rate is not None:
+            return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
+        if self.rate is not None and self.rate.before is None:
+            return (
+                f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
+            )
+        return ""
+
+
+@dataclass(frozen=True)
+class Rise(BaseEvidence):
+    """began: the step; lowest, last, first: levels of the loss, last NaN where it is not finite; noise: of a level; and
+    what changed there."""
+
+    began: int
+    lowest: float
+    last: float
+    first: float
+    noise: float
+    lr: float | None = None
+    lr_before: float | None = None
+    site: str | None = None
+    kind: str | None = None
+    site_before: float | None = None
+    site_after: float | None = None
+
+
+@dataclass(frozen=True)
+class Leap(BaseEvidence):
+    """Of a rehearsal that went far up and came down again: its first, highest and last loss, and what changed."""
+
+    first: float
+    highest: float
+    last: float
+    lr: float | None = None
+    lr_before: float | None = None
+    site: str | None = None
+    kind: str | None = None
+    site_before: float | None = None
+    site_after: float | None = None
+
+
+Evidence = Rise | Leap
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
+    steps, losses = loss_curve(view, least_losses if diverged is None else 0)
+    end = finite_until(losses)
+    if end == 0:
+        raise CannotJudge("the first recorded loss is not finite")
+    if view.rehearsal and any(gradient.broken for gradient in view.parameter_gradients):
+        raise CannotJudge("gradients were not finite before the first step was rehearsed")
+    course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
+    best = int(np.argmin(course.levels))
+    first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
+    # before the first window's level could show it; one lucky batch at the start is not the lowest of all
+    at_once = lowest > AT_ONCE * losses[0] > 0 and losses[0] <= losses[:end].min()
+    if at_once:
+        first = lowest = losses[0]
+    rise, fall = last - lowest, max(first - lowest, 0.0)
+    least = max(NOISE * course.error, RISE * max(fall, abs(lowest)))
+    if diverged is None and rise <= least:
+        if view.rehearsal and losses.max() > FAR * losses[0] > 0:
+            yield _leap(view, steps, losses, float(last))
+        return
+    around = steps[0] if at_once else steps[course.middle(best)]
+    if diverged is not None and (rise <= least or len(losses) < least_losses):
+        # too sudden or too early for windows: single losses show it
+        began, best = diverged - 1, int(np.argmin(losses[:diverged]))
+        first, lowest, last, around = losses[0], losses[best], losses[end - 1], steps[best]
+    elif at_once:
+        began = int(np.argmax(losses > AT_ONCE * losses[0])) - 1
+    else:
+        began = course.onset(best, NOISE / 2)
+        began = began if diverged is None else min(began, diverged - 1)
+    not_finite = end < len(losses)
+    to = "is not finite" if not_finite else f"is {show(last)}"
+    when = f"at step {steps[end]}" if not_finite and np.isfinite(losses[-1]) else "at the end"
+    change = _changed(view, steps, losses, began)
+    subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
+    yield ABOUT.found(
+        "error" if diverged is not None or last > first + NOISE * course.error else "warning",
+        change.grown.site if change.grown else None,
+        f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
+        f"{steps[began]}{change}",
+        evidence=Rise(
+            began=int(steps[began]),
+            lowest=float(lowest),
+            last=math.nan if not_finite else float(last),
+            first=float(first),
+            noise=course.error,
+            **change.evidence(),
+        ),
+        cause=change.cause,
+        remedy=change.remedy,
+    )
+
+
+def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Found[Leap]:
+    """Steps on one batch that first lead far up, and then perhaps down again: they were too large."""
+    top, first = int(np.argmax(losses)), float(losses[0])
+    change = _changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
+    return ABOUT.found(
+        "error" if last > first else "warning",
+        change.grown.site if change.grown else None,
+        f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
+        f"{show(last)} in the end{change}",
+        evidence=Leap(first, float(losses[top]), last, **change.evidence()),
+        cause=change.cause,
+        remedy=change.remedy,
+    )
+
+
+def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
+    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began))
+
+
+def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
+    """First and last step of what is searched for changes."""
+    margin = max(1, len(steps) // int(NEAR))
+    return int(steps[max(0, began - margin)]), int(steps[min(len(steps) - 1, began + margin)])
+
+
+def _rate(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Rate | None:
+    before, after = _around(steps, began)
+    rate_steps, rates = view.record.metric("lr")
+    known = np.isfinite(rates)
+    rate_steps, rates = rate_steps[known], rates[known]
+    near = rates[(rate_steps >= before) & (rate_steps <= after)]
+    if not len(near):
+        return None
+    now, earlier = float(near.max()), rates[rate_steps <= before]
+    past = float(earlier[-1]) if len(earlier) else now
+    taken = int(rate_steps[rate_steps <= before][-1]) if len(earlier) else before
+    begin = int(np.searchsorted(steps, taken, "right"))  # the first loss after a step at that rate
+    later = losses[begin : max(began, begin) + 1]
+    high = losses[0] + (AT_ONCE - 1) * abs(losses[0])
+    good = np.isfinite(later).all() and np.median(later) <= high
+    return Rate(now, past) if good else Rate(past)
+
+
+def _most_grown(view: View, steps: np.ndarray, began: int) -> Grown | None:
+    before, after = _around(steps, began)
+    most, strongest = None, float(CHANGED)
+    for kind in ("gradient", "activation", "update"):
+        statistic = "std" if kind == "update" else "rms"
+        for name, values in view.over_steps(kind, statistic).items():
+            sampled = view.record.series(kind, name, statistic)[0]
+            past = values[(sampled < int(steps[began])) & np.isfinite(values)]
+            now = values[(sampled >= before) & (sampled <= after)]
+            if not len(past) or not len(now) or not np.median(past) > 0:
+                continue
+            reached, typical = (
+                float(now.max()) if np.isfinite(now).all() else math.inf,
+                float(np.median(past)),
+            )
+            if reached / typical > strongest:
+                most, strongest = Grown(name, kind, typical, reached), reached / typical
+    return most
+
+
+def _still_trains(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """Large updates explain a loss that rises; one that has diverged for good is what matters, and is named itself. Of
+    a rehearsal, which was to show that, the rate of its first steps is."""
+    return view.rehearsal or (cause.severity == "error" and diverged_from(view) is None)
+
+
+def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """What a check finds in the first pass is the cause of what its rehearsal then does."""
+    return view.rehearsal and cause.severity == "error"
+
+
+EXPLAINED_BY = (
+    Cause("UG501", _still_trains),
+    Cause("UG202", _was_there_before),
+    Cause("UG302", _was_there_before),
+    Cause("UG607", _was_there_before),
+    Cause("UG201", _was_there_before),
+)
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+x = torch.randn(1024, 20)
+y = x @ torch.randn(20, 1) / 20**0.5
+with ug.Probe(model, optimizer, every=10) as probe:
+    for step in range(120):
+        if step == 80:
+            optimizer.param_groups[0]["lr"] = 2.0  # a schedule with a wrong factor
+        some = torch.randint(len(x), (64,))
+        loss = F.mse_loss(model(x[some]), y[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        probe.log(loss=loss.item())
+report = ug.diagnose(probe.record)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+x = torch.randn(1024, 20)
+y = x @ torch.randn(20, 1) / 20**0.5
+with ug.Probe(model, optimizer, every=10) as probe:
+    for step in range(120):
+        if step == 80:
+            optimizer.param_groups[0]["lr"] = 0.02
+        some = torch.randint(len(x), (64,))
+        loss = F.mse_loss(model(x[some]), y[some])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        probe.log(loss=loss.item())
+report = ug.diagnose(probe.record)
+"""

@@ -1,0 +1,131 @@
+"""UG603 batch-coupling: an example's output changes with the other examples of its batch.
+
+Source: PyTorch's documentation of BatchNorm (track_running_stats), RNN and MultiheadAttention (batch_first). The
+measurement, one example with two sets of others, is ours (_check/coupling.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..record import CouplingInMode
+from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._view import View
+
+ABOUT = About(
+    code="UG603",
+    name="batch-coupling",
+    rank=44,
+    seen="In evaluation mode an example's output depends on the other examples of its batch.",
+    matters=(
+        "Predictions depend on what else is in the batch: results cannot be reproduced one by one, "
+        "metrics depend on the batch size, and information leaks between examples."
+    ),
+    source=(
+        "PyTorch documentation: BatchNorm (track_running_stats), RNN and MultiheadAttention (batch_first)."
+    ),
+    measured=(
+        "One example goes twice through the model, at the second place of two or four, with other examples around "
+        "it the second time, each pass from the same state; once in evaluation and once in training mode, random "
+        "numbers the same. The first module at whose output the example differs is named. Coupling by BatchNorm in "
+        "training mode is by design, and is only recorded; other coupling in training mode is for information. Not "
+        "judged: one example, examples that are all the same, compiled models, models that give another output each "
+        "time, inputs or outputs whose axis of examples is not known."
+    ),
+    action=(
+        "Repair the named module: the axis of its mean, softmax or reshape; batch_first=True where the "
+        "examples come first; running statistics and .eval() for BatchNorm."
+    ),
+    effect="The same output for an example in any batch.",
+    verify="Check again.",
+    silent=(
+        "BatchNorm in training mode",
+        "dropout and other random modules",
+        "contrastive models, whose output pairs the examples",
+        "losses: only the output is compared",
+    ),
+)
+
+RELATIVE = Threshold(
+    0.0001,
+    "of the largest magnitude: float32 passes of one shape differ by 1e-6 at most, in deep networks too, "
+    "and coupling changes outputs by percents (half precision: a hundred times as much)",
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """mode: "eval" or "train"; difference: of the example's outputs, relative to the largest; site, module: the first
+    at whose output the example differs."""
+
+    mode: str
+    difference: float
+    site: str | None
+    module: str | None
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    coupling = view.facts.coupling
+    if coupling.reason:
+        raise CannotJudge(f"batch independence: {coupling.reason}")
+    if coupling.rows is None:
+        raise CannotJudge("batch independence was not measured")
+    for mode, label, found in (("eval", "evaluation", coupling.eval), ("train", "training", coupling.train)):
+        if not found.differs or (mode == "train" and found.batch_norm):
+            continue
+        where = f"; it begins at {found.site} ({found.module})" if found.site else ""
+        yield ABOUT.found(
+            "warning" if mode == "eval" else "info",
+            found.site,
+            f"in {label} mode an example's output changes by {found.difference:.2%} when the other examples of its "
+            f"batch are exchanged{where}",
+            evidence=Evidence(mode, found.difference, found.site, found.module),
+            cause=_why(found),
+        )
+        return  # what is coupled in evaluation is so in training
+
+
+_TIME_FIRST = (
+    "MultiheadAttention",
+    "TransformerEncoderLayer",
+    "TransformerDecoderLayer",
+    "LSTM",
+    "GRU",
+    "RNN",
+)
+
+
+def _why(found: CouplingInMode) -> str:
+    module = found.module or ""
+    if found.batch_norm:
+        return (
+            f"{module} uses the batch's statistics in evaluation too: it keeps no running ones, or stays in training "
+            "mode."
+        )
+    if module in _TIME_FIRST:
+        return f"{module} takes time first unless batch_first=True: it runs over the examples, not the time steps."
+    return "Something there computes over the axis of the examples: a wrong axis of a mean, softmax, norm or reshape."
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+class Attention(nn.Module):
+    def forward(self, scores):
+        return F.softmax(scores, dim=0)  # over the examples
+
+
+model = nn.Sequential(nn.Linear(20, 64), Attention(), nn.Linear(64, 10))
+report = ug.check(model, (torch.randn(64, 20), torch.randint(10, (64,))))
+"""
+
+GOOD = """
+class Attention(nn.Module):
+    def forward(self, scores):
+        return F.softmax(scores, dim=1)
+
+
+model = nn.Sequential(nn.Linear(20, 64), Attention(), nn.Linear(64, 10))
+report = ug.check(model, (torch.randn(64, 20), torch.randint(10, (64,))))
+"""

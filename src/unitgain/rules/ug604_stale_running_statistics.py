@@ -1,0 +1,139 @@
+"""UG604 stale-running-statistics: BatchNorm's running statistics do not describe the data.
+
+Source: Ioffe and Szegedy (2015), section 3.1; Wu and Johnson, Rethinking "Batch" in BatchNorm (2021). How the
+noise of one batch is distinguished from staleness is ours.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from statistics import median
+
+from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._view import View
+from ._words import plural, show
+
+ABOUT = About(
+    code="UG604",
+    name="stale-running-statistics",
+    rank=54,
+    seen="BatchNorm's running statistics do not describe what goes into it.",
+    matters=(
+        "In evaluation mode the model normalizes with them: its outputs differ from those it was trained "
+        "with."
+    ),
+    source=(
+        "Ioffe and Szegedy, Batch normalization, 2015, section 3.1; Wu and Johnson, Rethinking 'Batch' in "
+        "BatchNorm, 2021."
+    ),
+    measured=(
+        "Running mean and variance against those of this batch in training mode, the typical (median) "
+        "channel, as they stand before the pass. Noise of the batch's own statistics is granted, as if "
+        "positions of one image said nothing new."
+    ),
+    action=(
+        "Recompute them over training data (unitgain.nn.calibrate_), and check that the batch is preprocessed "
+        "as in training; if it recurs, raise the momentum."
+    ),
+    effect="Evaluation mode gives the outputs that the model was trained with.",
+    verify="Check again with another batch.",
+    remedies=("recalibrate",),
+    silent=(
+        "networks that are not trained yet",
+        "small batches",
+        "frozen BatchNorm",
+    ),
+)
+
+MEAN = Threshold(0.5, "running standard deviations between the means, beyond noise")
+VARIANCE = Threshold(
+    2.0,
+    "fold between the variances, beyond noise: outputs differ by the root of it from those in training",
+)
+SIGMAS = Threshold(3.0, "standard errors granted to a batch of this size")
+APART = Threshold(
+    4.0,
+    "times what half of the other layers show: those see the same batch, and so its noise; a layer that "
+    "far beyond them is granted no more noise than they have",
+)
+OTHERS = Threshold(3, "layers to compare with: fewer have no typical one")
+BATCHES = Threshold(
+    30,
+    "seen before: with the default momentum the starting values 0 and 1 weigh 4% by then; fewer is an "
+    "untrained network",
+)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """mean_gap: in running standard deviations; variance_factor: the larger variance over the smaller one; both of the
+    typical channel."""
+
+    mean_gap: float
+    variance_factor: float
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """sites: the norms beyond the limits; layers: norms in all."""
+
+    sites: Mapping[str, Gap]
+    layers: int
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    rows = [row for row in view.facts.batch_norms or () if not math.isnan(row.mean_gap)]
+    if not rows:
+        raise CannotJudge("no BatchNorm with running statistics was compared with its batch")
+    seen = [row for row in rows if row.tracked >= BATCHES]
+    if not seen:
+        raise CannotJudge("running statistics have seen too few batches to judge: not trained yet")
+    stale: dict[str, Gap] = {}
+    for row in seen:
+        site = view.tensor(row.site)
+        noise = SIGMAS / math.sqrt(max(site.examples if site else 1, 2))
+        others = [other for other in seen if other is not row]
+        if (
+            row.mean_gap > MEAN + noise
+            or row.log_variance > math.log(VARIANCE) + math.sqrt(2) * noise
+            or _stands_out(row.mean_gap, [r.mean_gap for r in others], MEAN)
+            or _stands_out(row.log_variance, [r.log_variance for r in others], math.log(VARIANCE))
+        ):
+            stale[row.site] = Gap(row.mean_gap, math.exp(row.log_variance))
+    if not stale:
+        return
+    first, gap = next(iter(stale.items()))
+    yield ABOUT.found(
+        "warning",
+        first,
+        f"running statistics of {plural(len(stale), 'BatchNorm layer')} of {len(rows)} do not fit this batch: at "
+        f"{first} means are off by {show(gap.mean_gap)} standard deviations and variances by a factor "
+        f"of {show(gap.variance_factor)} (typical channel)",
+        evidence=Evidence(stale, len(rows)),
+        cause="The weights moved on since the averages were taken, or this batch is not like the data that the "
+        "model was trained on (other preprocessing, another domain).",
+    )
+
+
+def _stands_out(value: float, others: list[float], limit: float) -> bool:
+    """Beyond the limit, and far beyond what most other layers show of this batch's own noise."""
+    return value > limit and len(others) >= OTHERS and value > APART * median(others)
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+for _ in range(60):  # training, on data of another scale
+    model(5 * torch.randn(256, 20))
+report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))
+for _ in range(60):  # training, on data like that of the batch
+    model(torch.randn(256, 20))
+report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
+"""

@@ -1,0 +1,182 @@
+"""UG605 wrong-gain: a weight's scale does not fit its fan-in and the functions around it.
+
+Source: He et al., Delving deep into rectifiers (2015); gains by quadrature (unitgain.theory.gain). Deviation: both
+the gain for the function before a layer and that for the function after it pass, since both are in use.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from ._flow import next_functions, norm_follows, previous, why_trained
+from ._gains import GAINS
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import Measured, View
+from ._words import listed, plural, show
+
+ABOUT = About(
+    code="UG605",
+    name="wrong-gain",
+    rank=58,
+    seen=(
+        "A weight's scale does not fit its fan-in and activation function, and nothing normalizes it later."
+    ),
+    matters=(
+        "The layer multiplies the scale of the signal by the wrong factor. One such layer costs little; many "
+        "in a row are vanishing or exploding activations."
+    ),
+    source="He et al., Delving deep into rectifiers, 2015; gains by quadrature (unitgain.theory.gain).",
+    measured=(
+        "Gain of the weight: its rms times the root of its fan-in, against the gain that keeps the scale "
+        "after the function before it, or for the function after it (both are in use; whatever lies between "
+        "passes). Judged are layers that feed an activation function, in untrained models, without any norm "
+        "later, whose measured output is off to the same side. PyTorch's default for Linear and Conv "
+        "(uniform, a = sqrt(5)) has gain 0.58, which is 0.41 of what ReLU needs. Networks of a few layers "
+        "train well with it, so a wrong gain alone is for information; it is a warning where a layer is off "
+        "much further than that and its output shows it. Where the deviation adds up over depth, UG301 or "
+        "UG302 says so and this is its consequence."
+    ),
+    action=(
+        "Initialize for the activation function: Kaiming normal (gain 1.41) for ReLU, gain 1.59 for tanh, 1 "
+        "for layers without one."
+    ),
+    effect="The layer's output has the scale of its input.",
+    verify="Check again: rms near one.",
+    remedies=("lsuv", "init", "init-lsuv"),
+    silent=(
+        "layers with a normalization somewhere after them",
+        "trained weights",
+        "standardized weights, whose stored scale has no effect",
+        "the output layer",
+    ),
+)
+
+LOW = Threshold(0.7, "of the needed gain: half of the variance is lost in the layer")
+HIGH = Threshold(1.4, "of the needed gain: the variance doubles in the layer")
+SMALL = Threshold(0.5, "rms of the output (above: 2): a layer whose output has unit scale is fine as it is")
+SEVERE = Threshold(
+    5.0, "fold: twice as far off as PyTorch's default, with which networks of a few layers train well"
+)
+SUFFERS = Threshold(0.2, "rms of the output (above: 5): off by as much as the gain, from unit scale")
+
+# whose weight is used as it is stored: standardized or otherwise computed weights have no scale of their own
+PLAIN = ("Linear", "Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Conv1D",
+         "Conv2dSame")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Gain:
+    """gain: rms of the weight times the root of its fan-in; needed: what would keep the scale; rms: of the output."""
+
+    gain: float
+    needed: float
+    rms: float
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """weights: of unfit gain; layers: judged in all; suffering: those whose output is far off too; per_layer: the
+    largest gain over the needed one."""
+
+    weights: Mapping[str, Gain]
+    layers: int
+    suffering: Sequence[str]
+    per_layer: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    if trained := why_trained(view):
+        raise CannotJudge(trained)
+    found: dict[str, Gain] = {}
+    judged = 0
+    suffering = []
+    for layer in view.activations:
+        needed = _needed_gain(view, layer)
+        weight = _weight(view, layer)
+        if needed is None or weight is None or not weight["rms"] > 0:
+            continue
+        judged += 1
+        has = weight["rms"] * math.sqrt(weight.site.attributes["fan_in"])
+        ratio = has / min(max(has, needed[0]), needed[1])  # 1 between the two
+        if LOW <= ratio <= HIGH or not _is_off(layer["rms"], ratio, SMALL):
+            continue
+        found[weight.name] = Gain(has, needed[0] if ratio < 1 else needed[1], layer["rms"])
+        if max(ratio, 1 / ratio) > SEVERE and _is_off(layer["rms"], ratio, SUFFERS):
+            suffering.append(weight.name)
+    if not judged:
+        raise CannotJudge("no layer without a normalization after it whose activation is known")
+    if not found:
+        return
+    name = suffering[0] if suffering else next(iter(found))
+    row = found[name]
+    also = f" ({plural(len(found), 'such weight')} of {judged}: {listed(found)})" if len(found) > 1 else ""
+    yield ABOUT.found(
+        "warning" if suffering else "info",
+        name,
+        f"{name} has gain {show(row.gain)} (std times the root of fan-in) where {show(row.needed)} keeps the "
+        f"scale, and nothing normalizes it later; its output has rms {show(row.rms)}{also}",
+        evidence=Evidence(
+            found, judged, suffering, max(found[w].gain / found[w].needed for w in suffering or found)
+        ),
+        cause="The weights were not initialized for their fan-in and activation function.",
+        remedy=f"{ABOUT.action} (Multiply {name} by {show(row.needed / row.gain)}.)",
+    )
+
+
+def _is_off(rms: float, ratio: float, limit: float) -> bool:
+    """Whether the output's scale is off to the same side as the gain."""
+    return rms < limit if ratio < 1 else rms > 1 / limit
+
+
+def _weight(view: View, layer: Measured) -> Measured | None:
+    own = view.own_parameters(layer, "weight")
+    if len(own) != 1 or not own[0].site.attributes.get("fan_in") or own[0].broken or layer.broken:
+        return None
+    return own[0]
+
+
+def _needed_gain(view: View, layer: Measured) -> tuple[float, float] | None:
+    """(smallest, largest) gain that theory may ask for: that of the function before, which keeps the scale, and that
+    of the function after, which most recipes use. None for a layer that is not judged: sigmoids are gates, or saturate
+    by another rule, and unknown functions have no known gain."""
+    if layer.role != "linear" or layer.is_output or layer.site.module not in PLAIN:
+        return None
+    after = next_functions(view, layer)
+    if not after or any(m.role != "activation" for m in after) or norm_follows(view, layer):
+        return None
+    before = previous(view, layer)
+    functions = [m.function for m in after]
+    functions.append(before.function if before and before.role == "activation" else "linear")
+    gains = [GAINS.get(function or "") for function in functions]
+    known = [gain for gain in gains if gain is not None]
+    return (min(known), max(known)) if len(known) == len(gains) else None
+
+
+EXPLAINED_BY = (
+    Cause("UG301"),
+    Cause("UG302"),
+    Cause("UG303"),
+    Cause("UG607"),
+    Cause("UG401"),
+    Cause("UG402"),
+    Cause("UG304"),
+)
+
+BAD = """
+layers = [m for _ in range(3) for m in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10))
+for layer in layers[::2]:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+nn.init.normal_(layers[2].weight, std=0.01)  # sqrt(2 / 64) = 0.18 is right
+report = ug.check(model, (torch.randn(256, 64), torch.randint(10, (256,))))
+"""
+
+GOOD = """
+layers = [m for _ in range(3) for m in (nn.Linear(64, 64), nn.ReLU())]
+model = nn.Sequential(*layers, nn.Linear(64, 10))
+for layer in layers[::2]:
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+report = ug.check(model, (torch.randn(256, 64), torch.randint(10, (256,))))
+"""
