@@ -7,7 +7,7 @@ around a tensor on the CPU, which does the work. Inside `watched()`:
   (item, bool, float), a mask's places (nonzero, indexing by a mask), a copy to or from the host that is not
   declared non-blocking
 - what a real one refuses raises: tensors of both places in one operation, unless the one on the CPU has no axes
-- `calls` counts the operations, each about one kernel
+- `calls` are the operations, each about one kernel; `launches` counts those that are more than views
 
 So that code which never runs on an accelerator here can still be held to its promise not to wait.
 """
@@ -32,6 +32,10 @@ DEVICE = torch.device("meta")
 _ANSWERS = {
     "_local_scalar_dense", "nonzero", "nonzero_numpy", "masked_select", "equal", "is_nonzero", "_unique2",
     "unique_dim", "unique_consecutive", "bincount", "histc",
+}  # fmt: skip
+_VIEWS = {
+    "detach", "view", "_unsafe_view", "t", "transpose", "alias", "permute", "expand", "squeeze", "unsqueeze",
+    "select", "slice", "split", "split_with_sizes", "as_strided", "reshape", "narrow",
 }  # fmt: skip
 _COPIES = {"_to_copy", "copy_", "copy", "_pin_memory"}
 
@@ -92,6 +96,10 @@ class Watch:
 
     waits: list[str] = field(default_factory=list)
     calls: list[str] = field(default_factory=list)
+
+    @property
+    def launches(self) -> int:
+        return sum(name not in _VIEWS for name in self.calls)
 
     def forget(self) -> None:
         self.waits.clear()

@@ -13,6 +13,7 @@ from torch import nn
 
 from unitgain import InputError, theory
 from unitgain import nn as unn
+from unitgain.nn import standardize_rows as rows_module
 from unitgain.nn.scaled_std import standardized
 from unitgain.nn.standardize_rows import _composed, standardize_rows
 
@@ -145,6 +146,80 @@ def test_second_derivatives_and_per_example_gradients_are_right() -> None:
     torch.testing.assert_close(per_example["weight"][1], single["weight"])
 
 
+@pytest.fixture
+def as_on_an_accelerator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way that accelerators take, on the CPU: with batch norm, and without asking which rows are clamped."""
+    monkeypatch.setattr(rows_module, "_on_cpu", lambda rows: False)
+
+
+@pytest.mark.usefixtures("as_on_an_accelerator")
+@pytest.mark.parametrize("clamp", [False, True])
+@pytest.mark.parametrize("eps", [1e-4, 0.3, 50.0])
+def test_what_accelerators_compute_is_the_composed_result_with_both_derivatives(
+    clamp: bool, eps: float
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    w = 3 + torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    w[1] = 3 + 1e-3 * w[1]  # below the clamp
+    w[2] = 0.25
+    factor = torch.randn(4, generator=generator, dtype=torch.float64)
+    factor[3] = 0
+    g = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
+    w.requires_grad_()
+    factor.requires_grad_()
+    ours, theirs = standardize_rows(w, factor, eps, clamp), _composed(w, factor, eps, clamp)
+    torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(
+        torch.autograd.grad(ours, (w, factor), g),
+        torch.autograd.grad(theirs, (w, factor), g),
+        rtol=1e-9,
+        atol=1e-9,
+    )
+    inputs = [w.detach()[[0, 3]].requires_grad_(), factor.detach()[[0, 3]].requires_grad_()]
+    assert torch.autograd.gradcheck(lambda a, b: standardize_rows(a, b, eps, clamp), inputs)
+    assert torch.autograd.gradgradcheck(lambda a, b: standardize_rows(a, b, eps, clamp), inputs)
+
+
+@pytest.mark.usefixtures("as_on_an_accelerator")
+@pytest.mark.parametrize("eps_mode", ["clamp", "additive"])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_on_accelerators_types_layouts_and_per_example_gradients_are_as_here(
+    eps_mode: str, kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    plain = unn.ScaledStdConv2d(6, 8, kernel, groups=2, eps_mode=eps_mode, gamma="relu")
+    layers = [plain, copy.deepcopy(plain).to(memory_format=torch.channels_last)]
+    layers += [copy.deepcopy(plain).to(dtype) for dtype in (torch.float64, torch.bfloat16, torch.float16)]
+    for layer in layers:
+        found = []
+        for on_cpu in (False, True):
+            monkeypatch.setattr(rows_module, "_on_cpu", lambda rows, on_cpu=on_cpu: on_cpu)
+            weight = layer.standardized_weight()
+            assert weight.dtype == layer.weight.dtype
+            assert kernel == 1 or weight.stride() == layer.weight.stride()
+            found.append(
+                [weight, *torch.autograd.grad(weight.float().pow(3).sum(), list(layer.parameters())[:1])]
+            )
+        torch.testing.assert_close(found[0], found[1])
+    monkeypatch.setattr(rows_module, "_on_cpu", lambda rows: False)
+    layer, x = unn.ScaledStdLinear(5, 3, eps_mode=eps_mode), torch.randn(4, 5)
+    parameters = dict(layer.named_parameters())
+
+    def loss(p, xi):
+        return torch.func.functional_call(layer, p, (xi,)).square().sum()
+
+    per_example = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0))(parameters, x)
+    single = torch.func.grad(loss)(parameters, x[1])
+    torch.testing.assert_close(per_example["weight"][1], single["weight"])
+
+
+def test_an_input_scale_that_is_a_buffer_counts_also_without_gains() -> None:
+    layer = unn.ScaledStdConv2d(3, 4, 3, gain=None, input_scale=0.5)
+    want = layer.standardized_weight()
+    layer.input_scale_as_buffer()
+    torch.testing.assert_close(layer.standardized_weight(), want)
+
+
 def test_rows_that_are_constant_give_zero_weights_and_finite_gradients() -> None:
     for eps_mode in ("clamp", "additive"):
         layer = unn.ScaledStdConv2d(3, 4, 3, eps_mode=eps_mode)
@@ -163,8 +238,9 @@ def test_the_two_eps_conventions_differ_as_published() -> None:
         assert additive == pytest.approx(shrunk, abs=2e-3)
 
 
-def test_channels_last_weights_give_the_same_and_stay_channels_last() -> None:
-    layer = unn.ScaledStdConv2d(6, 8, 3, groups=2)
+@pytest.mark.parametrize(("channels", "kernel"), [(6, 3), (6, 1), (16, 1), (2, (1, 3))])
+def test_channels_last_weights_give_the_same_and_stay_channels_last(channels: int, kernel) -> None:
+    layer = unn.ScaledStdConv2d(channels, 8, kernel, groups=2 if channels > 2 else 1)
     other = copy.deepcopy(layer).to(memory_format=torch.channels_last)
     weight = other.standardized_weight()
     assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -27,12 +27,10 @@ class ScaledStandardization(nn.Module):
         self.gain = None if gain is None else nn.Parameter(gain)
 
     def forward(self, weight: Tensor) -> Tensor:
-        scale = (
-            self.scale
-            if self.gain is None
-            else self.gain.to(torch.promote_types(weight.dtype, torch.float32)) * self.scale
-        )
-        return standardized(weight, scale, self.eps, self.eps_mode, self.groups)
+        gain = 1.0
+        if self.gain is not None:
+            gain = self.gain.to(torch.promote_types(weight.dtype, torch.float32))
+        return standardized(weight, gain, self.eps, self.eps_mode, self.groups, self.scale)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """A weight that is assigned is the one to be standardized."""

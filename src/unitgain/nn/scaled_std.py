@@ -57,12 +57,19 @@ def check_standardization(layer: str, fan_in: int, eps_mode: str, eps: float | N
 
 
 def standardized(
-    weight: Tensor, scale: Tensor | float, eps: float, eps_mode: str = "clamp", groups: int = 0
+    weight: Tensor,
+    scale: Tensor | float,
+    eps: float,
+    eps_mode: str = "clamp",
+    groups: int = 0,
+    constant: float = 1.0,
 ) -> Tensor:
-    """scale * (W - mean) / (sqrt(N) std) over all axes but the first, in weight's shape, type and memory format.
+    """constant * scale * (W - mean) / (sqrt(N) std) over all axes but the first, in weight's shape, type and memory
+    format.
 
-    weight   (O, ...); or, with groups >= 1, a transposed convolution's (C_in, O/groups, ...)
-    scale    a number or a tensor of O numbers, of any shape
+    weight    (O, ...); or, with groups >= 1, a transposed convolution's (C_in, O/groups, ...)
+    scale     a number, or a tensor of one or O numbers, of any shape
+    constant  a further number, which costs nothing
 
     >>> w = standardized(torch.randn(4, 8, 3, 3), scale=2.0, eps=1e-4)
     >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1).round(decimals=4)
@@ -70,17 +77,23 @@ def standardized(
     """
     if groups:  # (g, C/g, O/g, ...) -> (g, O/g, C/g, ...)
         units = weight.unflatten(0, (groups, -1)).transpose(1, 2)
-        flat = standardized(units.flatten(0, 1), scale, eps, eps_mode)
+        flat = standardized(units.flatten(0, 1), scale, eps, eps_mode, constant=constant)
         return flat.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
     # rows as they lie in memory: statistics do not depend on the order, and a view is free
     channels_last = not weight.is_contiguous() and weight.dim() > 2 and weight.movedim(1, -1).is_contiguous()
-    ordered = weight.movedim(1, -1) if channels_last else weight
-    rows = ordered.flatten(1)  # (O, N)
+    rows = weight.movedim(1, -1) if channels_last else weight
     if rows.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
-    factor = scale.flatten() if isinstance(scale, Tensor) else rows.new_full((len(rows),), scale)
-    factor = factor if factor.dtype == rows.dtype else factor.to(rows.dtype)
-    result = standardize_rows(rows, factor, eps, eps_mode == "clamp").to(weight.dtype).view(ordered.shape)
+    count = rows.shape[0]
+    constant /= math.sqrt(rows.numel() / max(count, 1))  # of a row of norm 1 the standard deviation
+    if isinstance(scale, Tensor):
+        scale = scale if scale.dtype == rows.dtype else scale.to(rows.dtype)
+        factor = scale.flatten() * constant
+        factor = factor if len(factor) == count else factor.expand(count).contiguous()
+    else:
+        factor = rows.new_full((count,), scale * constant)
+    result = standardize_rows(rows, factor, eps, eps_mode == "clamp")
+    result = result if result.dtype == weight.dtype else result.to(weight.dtype)
     return result.movedim(-1, 1) if channels_last else result
 
 
@@ -131,10 +144,14 @@ class ScaledStd(nn.Module):
 
     def standardized_weight(self) -> Tensor:
         """The weight that the layer works with, in the shape and type of `weight`."""
-        scale: float | Tensor = self.gamma * self.input_scale * self._row_norm()
+        constant, scale = self.gamma * self._row_norm(), self.input_scale
         if self.gain is not None:
-            scale = (self.gain if self.gain.dtype.itemsize >= 4 else self.gain.float()) * scale
-        return standardized(self.weight, scale, self.eps, self.eps_mode, self.transposed_groups)
+            gain = self.gain if self.gain.dtype.itemsize >= 4 else self.gain.float()
+            if isinstance(scale, Tensor):
+                scale = gain * scale
+            else:
+                constant, scale = constant * scale, gain
+        return standardized(self.weight, scale, self.eps, self.eps_mode, self.transposed_groups, constant)
 
     def _row_norm(self) -> float:
         return 1.0
