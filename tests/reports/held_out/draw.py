@@ -72,7 +72,7 @@ PLANNED = {
         wasserstein_gradient_penalty focal_detection distillation_with_log bernoulli_autoencoder dice_on_sigmoid
         truncated_backpropagation graph_convolution packed_sequences padding_mask_of_attention
         masked_language_model rates_by_depth mixup_targets bootstrap_your_own_latent normalizing_flow
-        straight_through_codes sine_network attention_to_one_key group_norm_of_two vector_field_of_sgd_word_model
+        straight_through_codes sine_network attention_to_one_key group_norm_of_two word_model_with_sgd
         """,
 }  # fmt: skip
 
