@@ -67,6 +67,20 @@ def sgd(rate: float, momentum: float = 0.9, **options: Any) -> Callable[[Any], t
     return lambda parameters: torch.optim.SGD(parameters, rate, momentum=momentum, **options)
 
 
+def descend(probe: Any, optimizer: torch.optim.Optimizer, steps: int, loss_at: Callable[[int], Tensor], before: Any = None):
+    """The usual loop: clear, backward, perhaps something before the step, step. Returns the last loss."""
+    loss = torch.zeros(())
+    for step in range(steps):
+        loss = loss_at(step)
+        optimizer.zero_grad()
+        loss.backward()
+        if before is not None:
+            before()
+        optimizer.step()
+        probe and probe.log(loss=loss)
+    return loss.item()
+
+
 # Scores: of a trained model, less is better ----------------------------------------------------------------------
 
 
