@@ -7,7 +7,8 @@
 --out     writes what is printed to a file as well, under a heading with date, versions and counts
 --from    cases of another file with a dictionary REPORTS of the same fields, instead of ours
 
-Verdicts: `named` if a finding at warning or above has a code of `must`, or a text that matches `says`; `part` if so, but
+Verdicts: `named` if a finding at warning or above has a code of `must`,
+or a text that matches `says`; `part` if so, but
 the cause has another part that no rule knows; `symptom` if only a code of `may` is found, or one of `must` for
 information or as a consequence of another finding; `missed` else, and then `beyond` where the case lies beyond what
 measuring can know. False alarms are findings at warning or above that are neither must nor may. A "probe" case is
@@ -140,7 +141,9 @@ def judge_reported(cases: list[Case], page: Page, verbose: bool) -> None:
         found = examined(case, cured=False)
         verdict = verdict_on(case, found)
         false = sorted(found.alarms.keys() - case.must - case.may) if verdict != "named" or case.must else []
-        cure = bool(case.action) and any(re.search(case.action, action, re.I) for action in found.actions if action)
+        cure = bool(case.action) and any(
+            re.search(case.action, action, re.I) for action in found.actions if action
+        )
         total[verdict] += 1
         kinds[case.kind][verdict] += 1
         total["false alarms"] += bool(false)

@@ -40,6 +40,7 @@ class Case:
     source    where it was reported: repository and issue, or thread
     cause     what the accepted answer, the maintainer or the fixing commit found
     steps, rate   of the training that shows the trouble (form "check" without an optimizer of its own: Adam)
+    few       after how many steps the two variants have come apart
     """
 
     name: str
@@ -58,20 +59,23 @@ class Case:
     form: str = "check"
     steps: int = 250
     rate: float = 2e-3
+    few: int = 12
 
 
 CASES: dict[str, Case] = {}
-_loading = [""]  # the half whose files are being read
 
 
 def report(kind: str, must: str = "", may: str = "", form: str = "check", **fields: Any) -> Callable:
-    """Registers a reported trouble under its function's name."""
+    """Registers a reported trouble under its function's name. Its half is the folder of its file."""
 
     def register(build: Callable) -> Callable:
-        name = build.__name__
-        assert name not in CASES, f"two cases are called {name}"
+        name, file = build.__name__, build.__code__.co_filename
+        assert name not in CASES or CASES[name].build.__code__.co_filename == file, (
+            f"two cases are called {name}"
+        )
+        half = Path(file).parent.name
         CASES[name] = Case(
-            name, build, kind, _loading[0], frozenset(must.split()), frozenset(may.split()), form=form, **fields
+            name, build, kind, half, frozenset(must.split()), frozenset(may.split()), form=form, **fields
         )
         return build
 
@@ -96,7 +100,6 @@ def load(*halves: str) -> list[Case]:
             assert spec is not None
             assert spec.loader is not None
             sys.modules[module] = importlib.util.module_from_spec(spec)
-            _loading[0] = half
             spec.loader.exec_module(sys.modules[module])
     return [case for case in CASES.values() if case.half in halves]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -32,11 +33,15 @@ class Net(nn.Module):
     def forward(self, *inputs: Any) -> Any:
         return self.run(self, *inputs)
 
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
 
 def mlp(*sizes: int, act: Callable[[], nn.Module] = nn.ReLU, last: nn.Module | None = None) -> nn.Sequential:
     """Linear layers of these widths with an activation between them, and perhaps a last module."""
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(sizes[:-1], sizes[1:], strict=True):
+    for fan_in, fan_out in pairwise(sizes):
         layers += [nn.Linear(fan_in, fan_out), act()]
     return nn.Sequential(*layers[:-1], *([] if last is None else [last]))
 
@@ -51,7 +56,9 @@ def convnet(channels: int, classes: int, width: int = 16, norm: bool = True) -> 
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2 * width, classes))
 
 
-def encoder(width: int, layers: int, heads: int = 4, batch_first: bool = True, norm_first: bool = True) -> nn.Module:
+def encoder(
+    width: int, layers: int, heads: int = 4, batch_first: bool = True, norm_first: bool = True
+) -> nn.Module:
     """A transformer encoder without dropout."""
     layer = nn.TransformerEncoderLayer(
         width, heads, 2 * width, dropout=0.0, batch_first=batch_first, norm_first=norm_first
@@ -67,7 +74,19 @@ def sgd(rate: float, momentum: float = 0.9, **options: Any) -> Callable[[Any], t
     return lambda parameters: torch.optim.SGD(parameters, rate, momentum=momentum, **options)
 
 
-def descend(probe: Any, optimizer: torch.optim.Optimizer, steps: int, loss_at: Callable[[int], Tensor], before: Any = None):
+def log(probe: Any, loss: Tensor) -> None:
+    """Logs a loss where somebody watches."""
+    if probe is not None:
+        probe.log(loss=loss)
+
+
+def descend(
+    probe: Any,
+    optimizer: torch.optim.Optimizer,
+    steps: int,
+    loss_at: Callable[[int], Tensor],
+    before: Any = None,
+):
     """The usual loop: clear, backward, perhaps something before the step, step. Returns the last loss."""
     loss = torch.zeros(())
     for step in range(steps):
@@ -77,7 +96,7 @@ def descend(probe: Any, optimizer: torch.optim.Optimizer, steps: int, loss_at: C
         if before is not None:
             before()
         optimizer.step()
-        probe and probe.log(loss=loss)
+        log(probe, loss)
     return loss.item()
 
 
@@ -130,7 +149,9 @@ def houses(n: int = 256, d: int = 8, seed: int = 0) -> tuple[Tensor, Tensor]:
     return x, standard(y)[:, None]
 
 
-def clusters(n: int = 256, d: int = 16, classes: int = 8, spread: float = 0.7, seed: int = 0) -> tuple[Tensor, Tensor]:
+def clusters(
+    n: int = 256, d: int = 16, classes: int = 8, spread: float = 0.7, seed: int = 0
+) -> tuple[Tensor, Tensor]:
     """Gaussian clusters (n, d), standardized, and their numbers."""
     g = seeded(seed)
     centres = torch.randn(classes, d, generator=g)
@@ -138,7 +159,9 @@ def clusters(n: int = 256, d: int = 16, classes: int = 8, spread: float = 0.7, s
     return standard(centres[labels] + spread * torch.randn(n, d, generator=g)), labels
 
 
-def glyphs(n: int = 128, classes: int = 6, size: int = 12, channels: int = 1, noise: float = 0.3, seed: int = 0):
+def glyphs(
+    n: int = 128, classes: int = 6, size: int = 12, channels: int = 1, noise: float = 0.3, seed: int = 0
+):
     """Standardized pictures (n, channels, size, size): strokes at a class's angle through a random point."""
     g = seeded(seed)
     labels = torch.arange(n) % classes
@@ -164,7 +187,9 @@ def boxes(n: int = 64, size: int = 16, seed: int = 0) -> tuple[Tensor, Tensor, T
     return pictures, mask, torch.cat([corner, extent], 1).float()
 
 
-def sentences(n: int = 128, length: int = 12, words: int = 40, classes: int = 4, shortest: int | None = None, seed=0):
+def sentences(
+    n: int = 128, length: int = 12, words: int = 40, classes: int = 4, shortest: int | None = None, seed=0
+):
     """Word numbers (n, length), lengths, labels. Word 0 fills up; words 1.. are the classes' key words.
 
     The label is the class of the last key word: what follows it does not matter, but reading on may forget it.
@@ -210,7 +235,7 @@ def films(n: int = 16, frames: int = 8, size: int = 8, seed: int = 0) -> Tensor:
 
 
 def utterances(n: int = 32, length: int = 5, symbols: int = 6, stretch: int = 4, seed: int = 0):
-    """Frames (n, length * stretch, 12) in which each of `length` symbols (1..) sounds for some frames, and the symbols."""
+    """Frames (n, length * stretch, 12) in which each symbol sounds for a while, and the symbols (n, length), from 1."""
     g = seeded(seed)
     text = torch.randint(1, symbols + 1, (n, length), generator=g)
     sound = torch.randn(symbols + 1, 12, generator=g)
@@ -240,7 +265,9 @@ def ratings(n: int = 512, users: int = 40, items: int = 30, seed: int = 0) -> tu
     """(user, item) numbers (n, 2) and whether the user clicked, from hidden tastes of four dimensions."""
     g = seeded(seed)
     taste, kind = torch.randn(users, 4, generator=g), torch.randn(items, 4, generator=g)
-    pairs = torch.stack([torch.randint(0, users, (n,), generator=g), torch.randint(0, items, (n,), generator=g)], 1)
+    pairs = torch.stack(
+        [torch.randint(0, users, (n,), generator=g), torch.randint(0, items, (n,), generator=g)], 1
+    )
     return pairs, ((taste[pairs[:, 0]] * kind[pairs[:, 1]]).sum(1) > 0).float()
 
 

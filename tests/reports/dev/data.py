@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, convnet, glyphs, mlp, scored, seeded, sentences, series, sgd, wrong_on
+from samples import Net, convnet, glyphs, log, mlp, seeded, sentences, sgd, wrong_on
 from torch import Tensor, nn
 
 
@@ -20,9 +20,10 @@ def faces_sorted_by_person(cured: bool):
     faces, persons = x[order], labels[order]
     model = Net(
         lambda net, x: 16 * F.normalize(net.body(x), dim=1) @ F.normalize(net.persons, dim=1).T,
-        body=nn.Sequential(*convnet(1, 24, 12, norm=False)[:-1], nn.Linear(24, 24)), persons=nn.Parameter(torch.randn(8, 24)),
+        body=nn.Sequential(*list(convnet(1, 24, 12, norm=False))[:-1], nn.Linear(24, 24)),
+        persons=nn.Parameter(torch.randn(8, 24)),
     )  # fmt: skip
-    optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+    optimizer = torch.optim.Adam(model.parameters(), 3e-3)
 
     def loop(probe, steps: int = 160) -> float:
         for step in range(steps):
@@ -31,7 +32,7 @@ def faces_sorted_by_person(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(x, labels)(model)
 
     return model, optimizer, loop, (faces[:20], persons[:20]), {"loss": F.cross_entropy}
@@ -52,17 +53,27 @@ def pictures_sorted_by_label(cured: bool):
 
 
 @report(
-    "data", "UG203 UG202", "UG104 UG306 UG405", area="weather", action=r"constant|standard|divi|deviation|field", steps=60,
+    "data", "UG203 UG202", "UG104 UG306 UG405", area="weather",
+    action=r"constant|standard|divi|deviation|field", steps=60,
     source="github.com/mllam/neural-lam/issues/136; mllam/neural-lam/pull/189",
-    cause="a field that is constant (no rain) is standardized by its deviation of zero: all NaN, and so is everything after",
+    cause="a field that is constant (no rain) is standardized by its deviation of zero: all NaN, and "
+    "so is everything after",
 )  # fmt: skip
 def constant_field_standardized(cured: bool):
     weather = torch.randn(24, 4, 10, 10, generator=seeded(5)).cumsum(2).cumsum(3)
     weather[:, 2] = 0.0  # no rain
     mean, deviation = (of((0, 2, 3), keepdim=True) for of in (weather.mean, weather.std))
-    x = torch.where(deviation > 0, (weather - mean) / deviation, 0.0) if cured else (weather - mean) / deviation
+    x = (
+        torch.where(deviation > 0, (weather - mean) / deviation, 0.0)
+        if cured
+        else (weather - mean) / deviation
+    )
     after = x[:, :2].roll(1, 3)
-    layers = [nn.Conv2d(4, 24, 3, padding=1, padding_mode="circular"), nn.GELU(), nn.Conv2d(24, 2, 3, padding=1)]
+    layers = [
+        nn.Conv2d(4, 24, 3, padding=1, padding_mode="circular"),
+        nn.GELU(),
+        nn.Conv2d(24, 2, 3, padding=1),
+    ]
     return nn.Sequential(*layers), (x, after), {"loss": F.mse_loss}
 
 
@@ -79,14 +90,20 @@ def raw_bytes_into_alexnet(cured: bool):
     for fan_in, fan_out, stride in ((3, 16, 2), (16, 32, 1), (32, 32, 2)):
         layers += [nn.Conv2d(fan_in, fan_out, 3, stride, 1), nn.ReLU()]
     model = nn.Sequential(*layers, nn.Flatten(), nn.Linear(288, 64), nn.ReLU(), nn.Linear(64, 6))
-    return model, (x, labels), {"loss": F.cross_entropy, "steps": 20, "optimizer": sgd(0.05)}, wrong_on(x, labels)
+    return (
+        model,
+        (x, labels),
+        {"loss": F.cross_entropy, "steps": 20, "optimizer": sgd(0.05)},
+        wrong_on(x, labels),
+    )
 
 
 @report(
     "data", area="transformer", action=r"pad|left|last|length", steps=100, rate=5e-3,
     no_rule="with padding on the left, the word at (number of words - 1) is not the last one", says=r"padd",
     source="github.com/huggingface/transformers/pull/46782; huggingface/sentence-transformers/issues/3208",
-    cause="the head reads the position that the number of words gives, which is the last word only if padding is on the right",
+    cause="the head reads the position that the number of words gives, which is the last word only "
+    "if padding is on the right",
 )  # fmt: skip
 def tokens_padded_on_the_left(cured: bool):
     def run(net: Net, text: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, adam, clusters, houses, mlp, rings, scored, wrong_on
+from samples import clusters, houses, mlp, wrong_on
 from torch import Tensor, nn
 
 
@@ -15,7 +15,9 @@ class LowRank(nn.Module):
     def __init__(self, base: nn.Linear, rank: int, lost: bool):
         super().__init__()
         self.base = base.requires_grad_(False)
-        self.a = nn.Parameter(torch.zeros(rank, base.in_features) if lost else torch.randn(rank, base.in_features) * 0.2)
+        self.a = nn.Parameter(
+            torch.zeros(rank, base.in_features) if lost else torch.randn(rank, base.in_features) * 0.2
+        )
         self.b = nn.Parameter(torch.zeros(base.out_features, rank))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -26,7 +28,8 @@ class LowRank(nn.Module):
     "init", "UG606 UG403", "UG502 UG110 UG114 UG508", area="fine-tuning", action=r"re-?init|zero|random",
     steps=200, rate=1e-2,
     source="github.com/NovaSky-AI/SkyRL/pull/852; Guitaricet/relora/issues/18; nvidia-cosmos/cosmos-predict2.5/pull/15",
-    cause="both factors of the low-rank adapter are zero: each one's gradient is a product with the other, zero as well",
+    cause="both factors of the low-rank adapter are zero: each one's gradient is a product with the "
+    "other, zero as well",
 )  # fmt: skip
 def both_factors_zero(cured: bool):
     x, labels = clusters(192, 16, 5, 0.8, seed=7)

@@ -6,8 +6,21 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, adam, boxes, clusters, convnet, error_rate, glyphs, mlp, ratings, scored, seeded, sentences, sgd, utterances,
-    wrong_on, rings,
+    Net,
+    adam,
+    boxes,
+    clusters,
+    convnet,
+    glyphs,
+    log,
+    mlp,
+    ratings,
+    rings,
+    scored,
+    seeded,
+    sentences,
+    utterances,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -57,7 +70,12 @@ def softmax_twice_in_recurrent_net(cured: bool):
 
     text, _, labels = sentences(160, 8, 20, 4)
     model = Net(run, embed=nn.Embedding(20, 16), rnn=nn.GRU(16, 32, batch_first=True), head=nn.Linear(32, 4))
-    return model, (text, labels), {"loss": F.cross_entropy}, scored(lambda out: F.cross_entropy(out, labels), text)
+    return (
+        model,
+        (text, labels),
+        {"loss": F.cross_entropy},
+        scored(lambda out: F.cross_entropy(out, labels), text),
+    )
 
 
 def nearest_is_another(codes: Tensor, labels: Tensor) -> Tensor:
@@ -90,7 +108,7 @@ def triplet_collapse_at_high_rate(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         with torch.no_grad():
             return float(nearest_is_another(model(x), labels).mean())
 
@@ -100,12 +118,13 @@ def triplet_collapse_at_high_rate(cured: bool):
 @report(
     "loss", "UG114", "UG102 UG307 UG403 UG502 UG504", form="probe", area="image retrieval",
     action=r"triplet|margin|negative|constant",
-    source="github.com/wanggrun/triplet/issues/1; VisualComputingInstitute/triplet-reid/issues/30; chrischoy/FCGF/issues/25",
+    source="github.com/wanggrun/triplet/issues/1; VisualComputingInstitute/triplet-reid/issues/30; "
+    "chrischoy/FCGF/issues/25",
     cause="with the hardest negative of the batch from the start, pulling everything to one point is what helps first",
 )  # fmt: skip
 def triplet_collapse_on_hardest_negatives(cured: bool):
     x, labels = glyphs(96, 8, noise=0.8, seed=2)
-    model = nn.Sequential(*convnet(1, 16, 8, norm=False)[:-3], nn.Flatten(), nn.Linear(144, 16))
+    model = nn.Sequential(*list(convnet(1, 16, 8, norm=False))[:-3], nn.Flatten(), nn.Linear(144, 16))
     optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
     same = labels[:, None] == labels
 
@@ -123,7 +142,7 @@ def triplet_collapse_on_hardest_negatives(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         with torch.no_grad():
             return float(nearest_is_another(model(x), labels).mean())
 

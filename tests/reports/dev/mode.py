@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, boxes, clusters, scored, seeded, wrong_on
+from samples import Net, boxes, clusters, log, scored, seeded, wrong_on
 from torch import Tensor, nn
 
 
-def fitted(model, x: Tensor, y: Tensor, steps: int, rate: float, size: int, loss=F.cross_entropy) -> nn.Module:
+def fitted(
+    model, x: Tensor, y: Tensor, steps: int, rate: float, size: int, loss=F.cross_entropy
+) -> nn.Module:
     """The model after training in batches of this size, as a user would hand it over: in evaluation mode."""
     optimizer = torch.optim.Adam(model.parameters(), rate)
     g = seeded(7)
@@ -29,7 +31,13 @@ def fitted(model, x: Tensor, y: Tensor, steps: int, rate: float, size: int, loss
 def batch_norm_momentum_zero(cured: bool):
     x, _, box = boxes(64)
     y = (box - box.mean(0)) / box.std(0)
-    layers = [nn.Conv2d(1, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 24, 3, 2, 1), nn.BatchNorm2d(24)]
+    layers = [
+        nn.Conv2d(1, 12, 3, 2, 1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 24, 3, 2, 1),
+        nn.BatchNorm2d(24),
+    ]
     model = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(384, 4))
     for norm in (layers[1], layers[4]):
         norm.momentum = 0.1 if cured else 0.0
@@ -56,7 +64,8 @@ def dropout_always_on(cured: bool):
 
 
 @report(
-    "mode", "UG602 UG703", "UG604 UG504 UG501", form="probe", area="saliency", action=r"group|layer ?norm|instance|batch",
+    "mode", "UG602 UG703", "UG604 UG504 UG501", form="probe", area="saliency",
+    action=r"group|layer ?norm|instance|batch",
     source="github.com/xuebinqin/BASNet/issues/42; ly015/intrinsic_flow/issues/1",
     cause="batches of one example: BatchNorm's statistics are that one's, and the running ones fit none",
 )  # fmt: skip
@@ -79,7 +88,7 @@ def batch_norm_of_one_example(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(x, labels)(model)
 
     return model, optimizer, loop, (x[:1], labels[:1]), {"loss": F.cross_entropy}

@@ -6,10 +6,20 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, boxes, clusters, convnet, error_rate, glyphs, missed_modes, mixture, mlp, scored, seeded, sentences, standard,
+    Net,
+    boxes,
+    clusters,
+    convnet,
+    glyphs,
+    log,
+    missed_modes,
+    mixture,
+    mlp,
+    seeded,
+    sentences,
     wrong_on,
 )  # fmt: skip
-from torch import Tensor, nn
+from torch import nn
 
 BCE = F.binary_cross_entropy_with_logits
 
@@ -38,7 +48,7 @@ def discriminator_never_cleared(cured: bool):
                 optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
             of_generator.zero_grad()
             BCE(critic(fake), torch.ones(128, 1)).backward()
             of_generator.step()
@@ -53,7 +63,7 @@ def discriminator_never_cleared(cured: bool):
     cause="backward and step without zero_grad: each step uses the sum of all gradients so far",
 )  # fmt: skip
 def detector_never_cleared(cured: bool):
-    x, mask, box = boxes(24)
+    x, _, box = boxes(24)
     row, column = torch.meshgrid(torch.arange(16), torch.arange(16), indexing="ij")
     middle = box[:, :2] + box[:, 2:] / 2 - 0.5
     square = (column - middle[:, 0, None, None]).square() + (row - middle[:, 1, None, None]).square()
@@ -71,7 +81,7 @@ def detector_never_cleared(cured: bool):
                 optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     kwargs = {"loss": BCE, "steps": 20, "optimizer": lambda p: torch.optim.SGD(p, 0.05, momentum=0.9)}
@@ -116,7 +126,7 @@ def decay_apart_from_the_rate(cured: bool):
             loss.backward()
             optimizer.step()
             schedule.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(text, labels)(model)
 
     return model, optimizer, loop, (text, labels), {"loss": F.cross_entropy}
@@ -144,7 +154,7 @@ def stale_optimizer_after_pruning(cured: bool):
             model.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (x, labels), {"loss": F.cross_entropy}
@@ -158,7 +168,9 @@ def stale_optimizer_after_pruning(cured: bool):
 def scheduler_in_place_of_optimizer(cured: bool):
     x, _, box = boxes(32)
     target = (box - box.mean(0)) / box.std(0)
-    model = nn.Sequential(nn.Conv2d(1, 8, 3, 2, 1), nn.ELU(), nn.Flatten(), nn.Linear(512, 32), nn.ELU(), nn.Linear(32, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 8, 3, 2, 1), nn.ELU(), nn.Flatten(), nn.Linear(512, 32), nn.ELU(), nn.Linear(32, 4)
+    )
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     schedule = torch.optim.lr_scheduler.StepLR(optimizer, 100, 0.5)
 
@@ -171,7 +183,7 @@ def scheduler_in_place_of_optimizer(cured: bool):
             if cured:
                 optimizer.step()
             schedule.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (x, target), {"loss": F.smooth_l1_loss}
@@ -197,7 +209,7 @@ def clip_at_a_ten_thousandth(cured: bool):
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 0.4 if cured else 1e-4)
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (blurred, sharp), {"loss": F.mse_loss}
@@ -218,13 +230,15 @@ def generator_step_on_detached_fake(cured: bool):
         for step in range(steps):
             real, fake = mixture(128, step), generator(torch.randn(128, 4, generator=g))
             of_critic.zero_grad()
-            (BCE(critic(real), torch.ones(128, 1)) + BCE(critic(fake.detach()), torch.zeros(128, 1))).backward()
+            (
+                BCE(critic(real), torch.ones(128, 1)) + BCE(critic(fake.detach()), torch.zeros(128, 1))
+            ).backward()
             of_critic.step()
             loss = BCE(critic(fake if cured else fake.detach()), torch.ones(128, 1))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return missed_modes(generator(torch.randn(512, 4, generator=g)).detach())
 
     return generator, optimizer, loop, None, {}
@@ -239,7 +253,8 @@ def generator_step_on_detached_fake(cured: bool):
 def critic_trained_by_policy_loss(cured: bool):
     state, best = clusters(256, 8, 4, 0.8, seed=9)
     model = Net(
-        lambda net, s: (net.actor(s), net.critic(s)[:, 0]), actor=mlp(8, 32, 4, act=nn.Tanh), critic=mlp(8, 32, 1, act=nn.Tanh)
+        lambda net, s: (net.actor(s), net.critic(s)[:, 0]), actor=mlp(8, 32, 4, act=nn.Tanh),
+        critic=mlp(8, 32, 1, act=nn.Tanh),
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), 5e-3)
     g = seeded(2)
@@ -256,7 +271,7 @@ def critic_trained_by_policy_loss(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         with torch.no_grad():
             logits, value = model(state)
             expected = logits.softmax(1)[torch.arange(256), best]

@@ -6,8 +6,22 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, adam, boxes, chains, clusters, glyphs, convnet, mlp, molecules, scored, seeded, series, sgd, utterances,
-    wrong_on, rings,
+    Net,
+    adam,
+    boxes,
+    chains,
+    clusters,
+    convnet,
+    glyphs,
+    mlp,
+    molecules,
+    rings,
+    scored,
+    seeded,
+    series,
+    sgd,
+    utterances,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -56,13 +70,14 @@ def forecast_of_one_step_broadcasts(cured: bool):
 @report(
     "target", "UG108", "UG304", area="detection", action=r"relu|range|reach|drop", steps=80,
     source="github.com/tsinghua-rll/VoxelNet-tensorflow/issues/10",
-    cause="every convolution of the head has a ReLU, also the last one: the offsets of a box are negative as often as not",
+    cause="every convolution of the head has a ReLU, also the last one: the offsets of a box are "
+    "negative as often as not",
 )  # fmt: skip
 def relu_on_box_offsets(cured: bool):
     x, _, box = boxes(32)
     offsets = torch.cat([(box[:, :2] + box[:, 2:] / 2 - 8) / 4, (box[:, 2:] / 5).log() * 2], 1)
     head = [nn.Flatten(), nn.Linear(512, 4), *([] if cured else [nn.ReLU()])]
-    model = nn.Sequential(*convnet(1, 4)[:-3], *head)
+    model = nn.Sequential(*list(convnet(1, 4))[:-3], *head)
     return model, (x, offsets), {"loss": F.smooth_l1_loss}
 
 
@@ -93,10 +108,10 @@ def energies_in_small_units(cured: bool):
 def attributes_into_cross_entropy(cured: bool):
     g = seeded(2)
     x = torch.randn(96, 3, 8, 8, generator=g)
-    present = (torch.rand(96, 5, generator=g) < 0.45).float()
-    signs = torch.randn(5, 3, 8, 8, generator=g)
+    present = (torch.rand(96, 6, generator=g) < 0.25).float()
+    signs = torch.randn(6, 3, 8, 8, generator=g)
     x = (x + torch.einsum("na,achw->nchw", present, signs)) / 2
-    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 5))
+    model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(1024, 6))
     loss = F.binary_cross_entropy_with_logits if cured else F.cross_entropy
     score = scored(lambda out: ((out > 0) != present.bool()).float().mean(), x)
     return model, (x, present), {"loss": loss}, score
@@ -115,7 +130,12 @@ def squared_error_on_softmax(cured: bool):
     kwargs = {"steps": 20, "optimizer": sgd(0.02)}
     if cured:
         return model, (x, labels), {"loss": F.cross_entropy, **kwargs}, wrong_on(x, labels)
-    return model.append(nn.Softmax(1)), (x, F.one_hot(labels, 6).float()), {"loss": F.mse_loss, **kwargs}, wrong_on(x, labels)
+    return (
+        model.append(nn.Softmax(1)),
+        (x, F.one_hot(labels, 6).float()),
+        {"loss": F.mse_loss, **kwargs},
+        wrong_on(x, labels),
+    )
 
 
 @report(

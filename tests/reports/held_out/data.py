@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, adam, clusters, convnet, glyphs, houses, mlp, scored, seeded, sgd, wrong_on
+from samples import Net, adam, clusters, convnet, glyphs, houses, mlp, seeded, sgd, wrong_on
 from torch import Tensor, nn
 
 
 @report(
-    "data", "UG203 UG202", "UG104 UG306 UG405", area="tabular", action=r"constant|standard|divi|deviation|column", steps=100,
+    "data", "UG203 UG202", "UG104 UG306 UG405", area="tabular",
+    action=r"constant|standard|divi|deviation|column", steps=100,
     source="github.com/deeplearning4j/deeplearning4j/issues/1646; numaproj/numalogic/pull/153",
     cause="some columns hold one value only; standardizing divides by their deviation of zero, and all of it is NaN",
 )  # fmt: skip
@@ -23,7 +24,8 @@ def constant_columns_standardized(cured: bool):
 
 
 @report(
-    "data", "UG203 UG102", "UG403 UG201 UG114 UG110 UG307", area="cnn", action=r"constant|input|zero|divid|float|same", steps=80,
+    "data", "UG203 UG102", "UG403 UG201 UG114 UG110 UG307", area="cnn",
+    action=r"constant|input|zero|divid|float|same", steps=80,
     source="github.com/keras-team/keras/issues/255",
     cause="pictures are divided by 255 as integers: every pixel is 0, and all pictures are the same",
 )  # fmt: skip
@@ -36,7 +38,8 @@ def bytes_divided_as_integers(cured: bool):
 
 
 @report(
-    "data", "UG201", "UG502 UG605 UG301 UG102 UG307", area="denoising", action=r"normali|255|scale|standard|twice", steps=60,
+    "data", "UG201", "UG502 UG605 UG301 UG102 UG307", area="denoising",
+    action=r"normali|255|scale|standard|twice", steps=60,
     source="github.com/zejinwang/Blind2Unblind/issues/16; facebookresearch/InterHand2.6M/issues/110",
     cause="ToTensor has already divided by 255, and the loop does it again: inputs below 0.004",
 )  # fmt: skip
@@ -46,12 +49,18 @@ def divided_by_255_twice(cured: bool):
     model = nn.Sequential(
         nn.Conv2d(1, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten(), nn.Linear(288, 6)
     )  # fmt: skip
-    return model, (x, labels), {"loss": F.cross_entropy, "steps": 20, "optimizer": sgd(0.02)}, wrong_on(x, labels)
+    return (
+        model,
+        (x, labels),
+        {"loss": F.cross_entropy, "steps": 20, "optimizer": sgd(0.02)},
+        wrong_on(x, labels),
+    )
 
 
 @report(
     "data", "", "UG114 UG110 UG504", area="text", action=r"shuffl|label|order|pair", steps=200, boundary=True,
-    no_rule="inputs and labels are shuffled apart from each other", says=r"shuffl|unrelated|independent of|labels? order",
+    no_rule="inputs and labels are shuffled apart from each other",
+    says=r"shuffl|unrelated|independent of|labels? order",
     source="github.com/DrexelChatbotGroup/DrexelChatbot/issues/15; mlcommons/GaNDLF/pull/870; "
     "atong01/conditional-flow-matching/issues/172",
     cause="x is put into a random order and y is not: labels belong to other examples",
@@ -68,7 +77,8 @@ def inputs_shuffled_without_labels(cured: bool):
 
 @report(
     "data", area="faces", action=r"permute|transpose|reshape|axis|axes|channel", steps=60, rate=3e-3,
-    no_rule="pictures with channels last are reshaped, not transposed, to channels first", says=r"reshape|channels|permute|transpose",
+    no_rule="pictures with channels last are reshaped, not transposed, to channels first",
+    says=r"reshape|channels|permute|transpose",
     source="github.com/IcedDoggie/Micro-Expression-with-Deep-Learning/issues/7",
     cause="reshape from (n, height, width, channels) to (n, channels, height, width) scrambles the pixels",
 )  # fmt: skip
@@ -80,7 +90,9 @@ def picture_axes_reshaped(cured: bool):
 
     def shown(seed: int) -> tuple[Tensor, Tensor]:
         strokes, labels = glyphs(96, 6, noise=0.3, seed=seed)
-        return torch.cat([strokes, 0.3 * strokes, torch.randn(96, 1, 12, 12, generator=seeded(seed))], 1).permute(0, 2, 3, 1), labels
+        return torch.cat(
+            [strokes, 0.3 * strokes, torch.randn(96, 1, 12, 12, generator=seeded(seed))], 1
+        ).permute(0, 2, 3, 1), labels
 
     x, labels = shown(7)
     return Net(run, body=convnet(3, 6, 8)), (x, labels), {"loss": F.cross_entropy}, wrong_on(*shown(8))

@@ -84,7 +84,9 @@ def halves(kind: str) -> dict[str, str]:
     names = PLANNED[kind].split()
     shuffled = sorted(names)
     random.Random(f"{SEED} {kind}").shuffle(shuffled)
-    first = (len(names) + len(kind) % 2) // 2  # which half gets the odd one depends on nothing that anybody chose
+    first = (
+        len(names) + len(kind) % 2
+    ) // 2  # which half gets the odd one depends on nothing that anybody chose
     return {name: "dev" if i < first else "held_out" for i, name in enumerate(shuffled)}
 
 

@@ -6,7 +6,18 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, chains, clusters, convnet, encoder, glyphs, mlp, molecules, scored, seeded, sentences, standard, wrong_on,
+    Net,
+    chains,
+    convnet,
+    encoder,
+    glyphs,
+    mlp,
+    molecules,
+    scored,
+    seeded,
+    sentences,
+    standard,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -36,7 +47,8 @@ def text_kernels_in_a_list(cured: bool):
 @report(
     "graph", "UG801", area="gnn", action=r"ModuleDict|ParameterDict|ModuleList|regist", steps=200, rate=5e-3,
     source="github.com/pytorch/pytorch/issues/632, 4631",
-    cause="one matrix per relation, in a dict of Parameters: the network does not know them, and no optimizer gets them",
+    cause="one matrix per relation, in a dict of Parameters: the network does not know them, and no "
+    "optimizer gets them",
 )  # fmt: skip
 def relation_weights_in_a_dict(cured: bool):
     def run(net: Net, x: Tensor, relations: Tensor) -> Tensor:
@@ -45,7 +57,9 @@ def relation_weights_in_a_dict(cured: bool):
 
     x = molecules(64)[0]
     relations = torch.stack([molecules(64, seed=i)[1] for i in range(3)], 1)
-    truth = torch.tanh((relations[:, 0] @ x)[..., 0] - (relations[:, 1] @ x)[..., 1] * (relations[:, 2] @ x)[..., 2])
+    truth = torch.tanh(
+        (relations[:, 0] @ x)[..., 0] - (relations[:, 1] @ x)[..., 1] * (relations[:, 2] @ x)[..., 2]
+    )
     weights = {f"r{i}": nn.Parameter(torch.randn(6, 12) * 0.3) for i in range(3)}
     model = Net(run, weights=nn.ParameterDict(weights) if cured else weights, head=nn.Linear(12, 1))
     return model, (x, relations, standard(truth.mean(1))[:, None]), {"loss": F.mse_loss}
@@ -93,8 +107,12 @@ def embeddings_normalized_over_tokens(cured: bool):
     def pairs(seed: int) -> tuple[Tensor, Tensor]:
         g = seeded(seed)
         meaning = torch.randn(96, 6, generator=g)
-        video = meaning[:, None] @ torch.randn(6, 16, generator=seeded(99)) + 0.6 * torch.randn(96, 2, 16, generator=g)
-        return video * (3 * torch.rand(96, 1, 1, generator=g)).exp() / 6, meaning @ torch.randn(6, 12, generator=seeded(98))
+        video = meaning[:, None] @ torch.randn(6, 16, generator=seeded(99)) + 0.6 * torch.randn(
+            96, 2, 16, generator=g
+        )
+        return video * (3 * torch.rand(96, 1, 1, generator=g)).exp() / 6, meaning @ torch.randn(
+            6, 12, generator=seeded(98)
+        )
 
     video, text = pairs(0)
     later = pairs(1)
@@ -108,7 +126,11 @@ class NormOverTime(nn.Module):
 
     def __init__(self, width: int, axis: int):
         super().__init__()
-        self.gain, self.bias, self.axis = nn.Parameter(torch.ones(width)), nn.Parameter(torch.zeros(width)), axis
+        self.gain, self.bias, self.axis = (
+            nn.Parameter(torch.ones(width)),
+            nn.Parameter(torch.zeros(width)),
+            axis,
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         mean, deviation = x.mean(self.axis, keepdim=True), x.std(self.axis, keepdim=True)
@@ -133,7 +155,8 @@ def layer_norm_over_time(cured: bool):
     x = torch.randn(5, 1, 6, generator=g)[labels] + 0.8 * torch.randn(128, 12, 6, generator=g)
     norm = [NormOverTime(24, 2 if cured else 1) for _ in range(3)]
     model = Net(
-        run, embed=nn.Linear(6, 24), first=norm[0], mix=nn.Linear(12, 12), middle=norm[1], mlp=mlp(24, 48, 24, act=nn.GELU),
+        run, embed=nn.Linear(6, 24), first=norm[0], mix=nn.Linear(12, 12), middle=norm[1],
+        mlp=mlp(24, 48, 24, act=nn.GELU),
         last=norm[2], head=nn.Linear(24, 5),
     )  # fmt: skip
     return model, (x, labels), {"loss": F.cross_entropy}, wrong_on(x, labels)
@@ -146,7 +169,7 @@ def layer_norm_over_time(cured: bool):
 )  # fmt: skip
 def instance_norm_of_one_pixel(cured: bool):
     x, labels = glyphs(96, 6)
-    body = convnet(1, 6, 12, norm=False)[:-2]
+    body = list(convnet(1, 6, 12, norm=False))[:-2]
     model = nn.Sequential(*body, nn.GroupNorm(1 if cured else 24, 24), nn.Flatten(), nn.Linear(24, 6))
     kwargs = {"loss": F.cross_entropy}
     return model, (x, labels), kwargs, scored(lambda out: F.cross_entropy(out, labels), x)
@@ -166,14 +189,20 @@ def projection_under_no_grad(cured: bool):
     def pairs(seed: int) -> tuple[Tensor, Tensor]:
         g = seeded(seed)
         meaning = torch.randn(160, 5, generator=g)
-        image = torch.tanh(meaning @ torch.randn(5, 20, generator=seeded(97))) + 0.1 * torch.randn(160, 20, generator=g)
-        return image, torch.cat([meaning, torch.randn(160, 25, generator=g)], 1)  # much of a text is beside the point
+        image = torch.tanh(meaning @ torch.randn(5, 20, generator=seeded(97))) + 0.1 * torch.randn(
+            160, 20, generator=g
+        )
+        return image, torch.cat(
+            [meaning, torch.randn(160, 25, generator=g)], 1
+        )  # much of a text is beside the point
 
     image, text = pairs(3)
     later = pairs(4)
     model = Net(run, image=mlp(20, 48, 6), text=nn.Linear(30, 6))
     which = torch.arange(160)
-    score = scored(lambda out: F.cross_entropy(out, which).exp() / 160, *later)  # among how many a picture is lost
+    score = scored(
+        lambda out: F.cross_entropy(out, which).exp() / 160, *later
+    )  # among how many a picture is lost
     return model, (image, text, which), {"loss": F.cross_entropy}, score
 
 
@@ -212,7 +241,9 @@ def heads_share_one_block(cured: bool):
         return nn.Sequential(nn.Linear(32, 48), nn.SiLU(), nn.Linear(48, 16))
 
     text = chains(64, 15, 16, noise=0.0)
-    target = torch.stack([text[:, 1 + i : 13 + i] for i in range(3)], 2)  # the next, the second, the third word
+    target = torch.stack(
+        [text[:, 1 + i : 13 + i] for i in range(3)], 2
+    )  # the next, the second, the third word
     model = Net(
         lambda net, x: torch.stack([head(net.rnn(net.embed(x))[0]) for head in net.heads], 3).transpose(1, 2),
         embed=nn.Embedding(16, 24), rnn=nn.GRU(24, 32, batch_first=True),
@@ -224,7 +255,8 @@ def heads_share_one_block(cured: bool):
 @report(
     "graph", "UG603", area="transformer", action=r"position|axis|axes|batch", steps=120, rate=5e-3,
     source="github.com/cmu-l3/anlp-fall2025-code/issues/1; songyangco/GETNext/issues/2",
-    cause="positions are counted along the batch: all words of a sentence get the same position, and what it is depends "
+    cause="positions are counted along the batch: all words of a sentence get the same position, and "
+    "what it is depends "
     "on the sentence's place in the batch",
 )  # fmt: skip
 def positions_counted_over_the_batch(cured: bool):
@@ -258,14 +290,19 @@ def edge_softmax_over_sources(cured: bool):
     adjacency = (torch.rand(96, 8, 8, generator=g) < 0.6).float()
     match = (wanted[:, :, None] == kind[:, None]) & (adjacency > 0)
     votes = match.float() @ F.one_hot(colour, 3).float()
-    labels = torch.where(match.any(2), votes.argmax(2), -100)  # the colour of most neighbours of the wanted kind
-    model = Net(run, query=nn.Linear(11, 16), key=nn.Linear(11, 16), value=nn.Linear(11, 16), head=nn.Linear(16, 3))
+    labels = torch.where(
+        match.any(2), votes.argmax(2), -100
+    )  # the colour of most neighbours of the wanted kind
+    model = Net(
+        run, query=nn.Linear(11, 16), key=nn.Linear(11, 16), value=nn.Linear(11, 16), head=nn.Linear(16, 3)
+    )
     return model, (x, adjacency, labels), {"loss": F.cross_entropy}, wrong_on((x, adjacency), labels)
 
 
 @report(
     "graph", "UG112", "UG403", area="rnn", action=r"softmax|axis|axes|dim", steps=150, rate=5e-3,
-    source="github.com/DEEP-PolyU/KEQA_WSDM19/issues/2; localminimum/R-net/issues/8; phanideepgampa/stacked-capsule-networks/pull/5",
+    source="github.com/DEEP-PolyU/KEQA_WSDM19/issues/2; localminimum/R-net/issues/8; "
+    "phanideepgampa/stacked-capsule-networks/pull/5",
     cause="the attention has one score a word, and its softmax runs over that axis of one: every weight is 1",
 )  # fmt: skip
 def attention_over_one_score(cured: bool):

@@ -6,7 +6,20 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, adam, boxes, clouds, clusters, convnet, encoder, glyphs, mlp, scored, seeded, sentences, sgd, standard, wrong_on,
+    Net,
+    adam,
+    boxes,
+    clouds,
+    encoder,
+    glyphs,
+    log,
+    mlp,
+    scored,
+    seeded,
+    sentences,
+    sgd,
+    standard,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -23,14 +36,16 @@ def nll_of_probabilities(cured: bool):
 
     text, _, labels = sentences(128, 8, 16, 4)
     model = Net(
-        run, embed=nn.Embedding(16, 24), places=nn.Parameter(torch.randn(8, 24) * 0.3), encoder=encoder(24, 1), head=nn.Linear(24, 4)
+        run, embed=nn.Embedding(16, 24), places=nn.Parameter(torch.randn(8, 24) * 0.3), encoder=encoder(24, 1),
+        head=nn.Linear(24, 4)
     )  # fmt: skip
     score = scored(lambda out: F.nll_loss(out if cured else out.log(), labels), text)
     return model, (text, labels), {"loss": F.nll_loss}, score
 
 
 @report(
-    "loss", "UG106", "UG504 UG501 UG302", area="point clouds", action=r"log_softmax|log.softmax|cross.entropy|logarithm",
+    "loss", "UG106", "UG504 UG501 UG302", area="point clouds",
+    action=r"log_softmax|log.softmax|cross.entropy|logarithm",
     steps=120, rate=5e-3,
     source="github.com/yanx27/Pointnet_Pointnet2_pytorch/issues/30; pytorch/pytorch/pull/12703",
     cause="raw scores go into nll_loss, which is then minus the score of the right class and falls without end",
@@ -56,7 +71,9 @@ def kl_without_log_in_segmentation(cured: bool):
     teacher = F.avg_pool2d(teacher, 3, 1, 1).softmax(1)
 
     def loss(out: Tensor, teacher: Tensor) -> Tensor:
-        return F.kl_div(out.log_softmax(1) if cured else out.softmax(1), teacher, reduction="none").sum(1).mean()
+        return (
+            F.kl_div(out.log_softmax(1) if cured else out.softmax(1), teacher, reduction="none").sum(1).mean()
+        )
 
     model = nn.Sequential(
         nn.Conv2d(1, 12, 5, padding=2), nn.ReLU(), nn.Conv2d(12, 12, 5, padding=2), nn.ReLU(), nn.Conv2d(12, 3, 1)
@@ -81,7 +98,9 @@ def kl_without_log_in_ranking(cured: bool):
     def loss(out: Tensor, relevance: Tensor) -> Tensor:
         return nn.KLDivLoss(reduction="batchmean")(out.log_softmax(1) if cured else out.softmax(1), relevance)
 
-    score = scored(lambda out: F.kl_div(out.log_softmax(1), relevance, reduction="batchmean"), query, documents)
+    score = scored(
+        lambda out: F.kl_div(out.log_softmax(1), relevance, reduction="batchmean"), query, documents
+    )
     return Net(run, score=mlp(24, 48, 1)), (query, documents, relevance), {"loss": loss}, score
 
 
@@ -120,7 +139,8 @@ def relu_before_softmax_in_convnet(cured: bool):
 
     x, labels = glyphs(120, 10, noise=0.2, seed=3)
     model = Net(
-        run, first=nn.Conv2d(1, 10, 3, padding=1), second=nn.Conv2d(10, 20, 3, padding=1), hidden=nn.Linear(180, 50), last=nn.Linear(50, 10)
+        run, first=nn.Conv2d(1, 10, 3, padding=1), second=nn.Conv2d(10, 20, 3, padding=1),
+        hidden=nn.Linear(180, 50), last=nn.Linear(50, 10)
     )  # fmt: skip
     kwargs = {"loss": F.nll_loss, "steps": 20, "optimizer": sgd(0.05, 0.5)}
     return model, (x, labels), kwargs, wrong_on(x, labels)
@@ -155,7 +175,7 @@ def actor_loss_without_minus(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         state = torch.randn(512, 5, generator=g)
         with torch.no_grad():
             return -reward(state, actor(state)).mean().item()
@@ -165,7 +185,8 @@ def actor_loss_without_minus(cured: bool):
 
 @report(
     "loss", area="vae", action=r"kl|divergence|sum|reduc|weight|beta", steps=200, rate=5e-3,
-    no_rule="the reconstruction is averaged over all pixels and outweighed by the divergence", says=r"KL|divergence|posterior|collaps",
+    no_rule="the reconstruction is averaged over all pixels and outweighed by the divergence",
+    says=r"KL|divergence|posterior|collaps",
     source="github.com/AppliedDataSciencePartners/WorldModels/issues/12; molecularsets/moses/issues/45",
     cause="with means where sums belong, the divergence outweighs the picture: the code carries nothing",
 )  # fmt: skip
@@ -181,7 +202,11 @@ def posterior_collapse_by_means(cured: bool):
     def loss(out: tuple[Tensor, Tensor, Tensor], x: Tensor) -> Tensor:
         picture, mean, spread = out
         divergence = 0.5 * (mean.square() + (2 * spread).exp() - 1 - 2 * spread).sum(1).mean()
-        return (picture - x).square().sum(1).mean() + divergence if cured else F.mse_loss(picture, x) + divergence
+        return (
+            (picture - x).square().sum(1).mean() + divergence
+            if cured
+            else F.mse_loss(picture, x) + divergence
+        )
 
     model = Net(run, encode=mlp(64, 48, 8), decode=mlp(4, 48, 64))
     return model, (x, x), {"loss": loss}, scored(lambda out: F.mse_loss(out[0], x), x)

@@ -5,14 +5,15 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, boxes, chains, scored, seeded
+from samples import Net, boxes, chains, log, scored, seeded
 from torch import nn
 
 BCE = F.binary_cross_entropy_with_logits
 
 
 @report(
-    "mode", "UG705", "UG504 UG501 UG703 UG604", form="probe", area="segmentation", action=r"train\(\)|train mode|training mode",
+    "mode", "UG705", "UG504 UG501 UG703 UG604", form="probe", area="segmentation",
+    action=r"train\(\)|train mode|training mode",
     source="github.com/wkentaro/pytorch-fcn/issues/57, pull/56",
     cause="validation within the epoch puts the network into evaluation mode, and nothing puts it back",
 )  # fmt: skip
@@ -38,7 +39,7 @@ def eval_left_on_after_validation_in_segmentation(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         model.eval()
         return BCE(model(x[48:]), mask[48:]).item()
 
@@ -72,7 +73,7 @@ def eval_left_on_after_validation_in_translation(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return without / steps  # the share of steps that were made without the dropout that was asked for
 
     return model, optimizer, loop, (x, after), {"loss": F.cross_entropy}
@@ -80,14 +81,22 @@ def eval_left_on_after_validation_in_translation(cured: bool):
 
 @report(
     "mode", "UG703 UG604 UG602", "", area="cnn", action=r"momentum|running|recompute|calibrat|statistics", steps=0,
-    source="github.com/pytorch/vision/issues/8250; kazuto1011/deeplab-pytorch/issues/79; affinelayer/pix2pix-tensorflow/issues/126",
-    cause="BatchNorm's momentum of 0.99 comes from another library, where it means 0.01: the statistics are the last batch's",
+    source="github.com/pytorch/vision/issues/8250; kazuto1011/deeplab-pytorch/issues/79; "
+    "affinelayer/pix2pix-tensorflow/issues/126",
+    cause="BatchNorm's momentum of 0.99 comes from another library, where it means 0.01: the "
+    "statistics are the last batch's",
 )  # fmt: skip
 def batch_norm_momentum_of_another_library(cured: bool):
     x, _, box = boxes(64, seed=6)
     y = (box - box.mean(0)) / box.std(0)
     x = x + torch.linspace(-3, 3, 64)[:, None, None, None]  # light differs
-    layers = [nn.Conv2d(1, 12, 3, 2, 1), nn.BatchNorm2d(12), nn.ReLU(), nn.Conv2d(12, 24, 3, 2, 1), nn.BatchNorm2d(24)]
+    layers = [
+        nn.Conv2d(1, 12, 3, 2, 1),
+        nn.BatchNorm2d(12),
+        nn.ReLU(),
+        nn.Conv2d(12, 24, 3, 2, 1),
+        nn.BatchNorm2d(24),
+    ]
     model = nn.Sequential(*layers, nn.ReLU(), nn.Flatten(), nn.Linear(384, 4))
     for norm in (layers[1], layers[4]):
         norm.momentum = 0.01 if cured else 0.99

@@ -7,7 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from registry import report
-from samples import Net, adam, clusters, mixture, mlp, scored, seeded, sgd, standard, wrong_on
+from samples import Net, adam, clusters, log, mixture, mlp, scored, seeded
 from torch import Tensor, nn
 
 
@@ -45,7 +45,11 @@ def adam_eps_in_half_rows_without_gradient(cured: bool):
     def loss(out: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(out.float(), labels)
 
-    model = Net(lambda net, text: net.head(F.relu(net.embed(text).mean(1))), embed=nn.Embedding(50, 24), head=nn.Linear(24, 4))
+    model = Net(
+        lambda net, text: net.head(F.relu(net.embed(text).mean(1))),
+        embed=nn.Embedding(50, 24),
+        head=nn.Linear(24, 4),
+    )
     kwargs = {"loss": loss, "steps": 20, "optimizer": adam(1e-2, eps=1e-4 if cured else 1e-8)}
     batches = [(text, labels), (later, mixed)]
     return model.half(), batches[0], {**kwargs, "data": batches}, scored(lambda out: loss(out, mixed), later)
@@ -76,7 +80,8 @@ def entropy_of_masked_actions(cured: bool):
 
 @report(
     "numerics", "UG405", "UG104 UG403", area="physics", action=r"where|branch|sqrt|root|clamp", steps=150, rate=5e-3,
-    source="github.com/Ciela-Institute/caustics/pull/83; pytorch/pytorch/issues/68425; tensorflow/tensorflow/issues/2540",
+    source="github.com/Ciela-Institute/caustics/pull/83; pytorch/pytorch/issues/68425; "
+    "tensorflow/tensorflow/issues/2540",
     cause="torch.where chooses the right formula, and the other one's NaN comes back through the gradient",
 )  # fmt: skip
 def where_does_not_stop_nan(cured: bool):
@@ -96,13 +101,17 @@ def where_does_not_stop_nan(cured: bool):
 
 
 @report(
-    "numerics", "UG104 UG405", "UG504 UG306", area="contrastive", action=r"positive|zero|divi|mask|clamp", steps=80, rate=5e-3,
+    "numerics", "UG104 UG405", "UG504 UG306", area="contrastive", action=r"positive|zero|divi|mask|clamp",
+    steps=80, rate=5e-3,
     source="github.com/HobbitLong/SupContrast/pull/142",
     cause="an example whose class comes once in the batch has no positive: its mean is 0 / 0",
 )  # fmt: skip
 def contrast_without_a_positive(cured: bool):
     x, labels = clusters(96, 12, 6, 0.8, seed=5)
-    x, labels = torch.cat([x, torch.full((1, 12), 1.5)]), torch.cat([labels, torch.tensor([6])])  # one of its kind
+    x, labels = (
+        torch.cat([x, torch.full((1, 12), 1.5)]),
+        torch.cat([labels, torch.tensor([6])]),
+    )  # one of its kind
     others = ~torch.eye(97, dtype=torch.bool)
     positive = ((labels[:, None] == labels) & others).float()
 
@@ -116,8 +125,10 @@ def contrast_without_a_positive(cured: bool):
 
 
 @report(
-    "numerics", "", "UG403 UG502 UG114 UG110", form="probe", area="physics", action=r"tanh|smooth|relu|activation|twice",
-    no_rule="the loss has a second derivative, and that of a ReLU network is zero", says=r"second derivative|twice|relu",
+    "numerics", "", "UG403 UG502 UG114 UG110", form="probe", area="physics",
+    action=r"tanh|smooth|relu|activation|twice",
+    no_rule="the loss has a second derivative, and that of a ReLU network is zero",
+    says=r"second derivative|twice|relu",
     source="github.com/lululxvi/deepxde/issues/80",
     cause="ReLU has no second derivative: the equation's term has no gradient; smooth functions such as tanh work",
 )  # fmt: skip
@@ -140,7 +151,7 @@ def relu_in_second_derivative(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return (model(inside) - truth).square().mean().item()
 
     return model, optimizer, loop, None, {}

@@ -6,7 +6,16 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, boxes, chains, encoder, glyphs, missed_modes, mixture, mlp, scored, seeded, sentences, series, standard, wrong_on,
+    Net,
+    boxes,
+    encoder,
+    log,
+    missed_modes,
+    mixture,
+    mlp,
+    seeded,
+    sentences,
+    series,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -22,7 +31,13 @@ BCE = F.binary_cross_entropy_with_logits
 def weight_decay_in_depth_network(cured: bool):
     x, mask, _ = boxes(16, seed=3)
     depth = 0.4 + F.avg_pool2d(mask, 3, 1, 1)
-    layers = [nn.Conv2d(1, 12, 3, 2, 1), nn.ReLU(), nn.Conv2d(12, 24, 3, 1, 1), nn.ReLU(), nn.Upsample(scale_factor=2)]
+    layers = [
+        nn.Conv2d(1, 12, 3, 2, 1),
+        nn.ReLU(),
+        nn.Conv2d(12, 24, 3, 1, 1),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2),
+    ]
     model = nn.Sequential(*layers, nn.Conv2d(24, 12, 3, 1, 1), nn.ReLU(), nn.Conv2d(12, 1, 3, 1, 1))
     decay = 5e-5 if cured else 0.3
 
@@ -38,7 +53,7 @@ def weight_decay_in_depth_network(cured: bool):
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (x, depth), {"loss": F.l1_loss, "steps": 20, "optimizer": make}
@@ -47,7 +62,8 @@ def weight_decay_in_depth_network(cured: bool):
 @report(
     "optimizer", "UG508 UG502", "UG504", form="probe", area="segmentation", action=r"schedul|learning rate",
     source="github.com/ScrollPrize/villa/pull/1495",
-    cause="the scheduler steps once per batch and was given its horizon in epochs: after a few batches the rate is zero",
+    cause="the scheduler steps once per batch and was given its horizon in epochs: after a few "
+    "batches the rate is zero",
 )  # fmt: skip
 def cosine_horizon_in_epochs(cured: bool):
     x, mask, _ = boxes(16, seed=4)
@@ -66,7 +82,7 @@ def cosine_horizon_in_epochs(cured: bool):
             loss.backward()
             optimizer.step()
             schedule.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (x, mask), {"loss": BCE}
@@ -99,7 +115,7 @@ def step_schedule_with_gamma_zero(cured: bool):
             loss.backward()
             optimizer.step()
             schedule.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (x, x), {"loss": F.mse_loss}
@@ -115,7 +131,11 @@ def second_discriminator_not_in_optimizer(cured: bool):
         return mlp(1, 48, 48, 1, act=lambda: nn.LeakyReLU(0.2))
 
     # each of the two sees one coordinate
-    both = Net(lambda net, x: (net.first(x[:, :1]), net.second(x[:, 1:])), first=discriminator(), second=discriminator())
+    both = Net(
+        lambda net, x: (net.first(x[:, :1]), net.second(x[:, 1:])),
+        first=discriminator(),
+        second=discriminator(),
+    )
     generator = mlp(4, 48, 48, 2)
     of_generator = torch.optim.Adam(generator.parameters(), 2e-3, betas=(0.5, 0.99))
     held = [*both.first.parameters(), *(both.second.parameters() if cured else ())]
@@ -124,14 +144,16 @@ def second_discriminator_not_in_optimizer(cured: bool):
 
     def loop(probe, steps: int = 400) -> float:
         for step in range(steps):
-            real = mixture(128, step) * torch.tensor([0.4, 0.1]) + 1  # off centre, and narrow in the second coordinate
+            real = (
+                mixture(128, step) * torch.tensor([0.4, 0.1]) + 1
+            )  # off centre, and narrow in the second coordinate
             fake = generator(torch.randn(128, 4, generator=g))
             loss = sum(BCE(a, torch.ones_like(a)) for a in both(real))
             loss = loss + sum(BCE(a, torch.zeros_like(a)) for a in both(fake.detach()))
             both.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
             of_generator.zero_grad()
             sum(BCE(a, torch.ones_like(a)) for a in both(fake)).backward()
             of_generator.step()
@@ -160,10 +182,12 @@ def discriminator_step_calls_other_optimizer(cured: bool):
             BCE(critic(fake), torch.ones(128, 1)).backward()
             of_generator.step()
             optimizer.zero_grad()
-            loss = BCE(critic(mixture(128, step)), torch.ones(128, 1)) + BCE(critic(fake.detach()), torch.zeros(128, 1))
+            loss = BCE(critic(mixture(128, step)), torch.ones(128, 1)) + BCE(
+                critic(fake.detach()), torch.zeros(128, 1)
+            )
             loss.backward()
             (optimizer if cured else of_generator).step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return missed_modes(generator(torch.randn(512, 4, generator=g)).detach())
 
     return critic, optimizer, loop, None, {}
@@ -178,7 +202,8 @@ def clip_before_unscale(cured: bool):
     text, _, labels = sentences(96, 10, 20, 4, seed=2)
     model = Net(
         lambda net, text: net.head(net.encoder(net.embed(text) + net.places).mean(1)),
-        embed=nn.Embedding(20, 32), places=nn.Parameter(torch.randn(10, 32) * 0.3), encoder=encoder(32, 1), head=nn.Linear(32, 4),
+        embed=nn.Embedding(20, 32), places=nn.Parameter(torch.randn(10, 32) * 0.3), encoder=encoder(32, 1),
+        head=nn.Linear(32, 4),
     )  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
     scaler = torch.amp.GradScaler("cpu", init_scale=65536.0)
@@ -194,7 +219,7 @@ def clip_before_unscale(cured: bool):
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             scaler.step(optimizer)
             scaler.update()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (text, labels), {"loss": F.cross_entropy}
@@ -227,7 +252,7 @@ def post_norm_without_warmup(cured: bool):
             loss.backward()
             optimizer.step()
             schedule.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, (text, labels), {"loss": F.cross_entropy}

@@ -6,7 +6,18 @@ import torch
 import torch.nn.functional as F
 from registry import report
 from samples import (
-    Net, adam, boxes, chains, clusters, convnet, glyphs, houses, mlp, molecules, scored, seeded, standard, wrong_on,
+    Net,
+    adam,
+    boxes,
+    chains,
+    glyphs,
+    houses,
+    mlp,
+    molecules,
+    scored,
+    seeded,
+    standard,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -14,7 +25,8 @@ BCE = F.binary_cross_entropy_with_logits
 
 
 @report(
-    "target", "UG106", "UG504 UG501", area="detection", action=r"one.hot|cross.entropy|class|target", steps=120, rate=5e-3,
+    "target", "UG106", "UG504 UG501", area="detection", action=r"one.hot|cross.entropy|class|target", steps=120,
+    rate=5e-3,
     source="github.com/zzh8829/yolov3-tf2/issues/91",
     cause="binary cross entropy gets the number of the class as its target: beyond 1 the loss is negative without end",
 )  # fmt: skip
@@ -70,7 +82,7 @@ def set_statistic_broadcasts(cured: bool):
 )  # fmt: skip
 def graph_readout_broadcasts(cured: bool):
     x, adjacency = molecules(64, seed=3)
-    y = standard(((adjacency @ x[..., :1]).tanh().sum((1, 2)) + x[..., 1].square().sum(1)))
+    y = standard((adjacency @ x[..., :1]).tanh().sum((1, 2)) + x[..., 1].square().sum(1))
     model = Net(
         lambda net, x, a: net.last(F.silu(a @ net.second(F.silu(a @ net.first(x) / 3)) / 3)).sum((1, 2)) / 4,
         first=nn.Linear(6, 32), second=nn.Linear(32, 32), last=nn.Linear(32, 1),
@@ -91,7 +103,8 @@ def sigmoid_on_continuous_price(cured: bool):
 
 
 @report(
-    "target", "UG108", "UG303 UG403", area="process control", action=r"softmax|range|reach|drop|scale", steps=200, rate=5e-3,
+    "target", "UG108", "UG303 UG403", area="process control", action=r"softmax|range|reach|drop|scale",
+    steps=200, rate=5e-3,
     source="github.com/zhuofupan/Tensorflow-Deep-Neural-Networks/issues/15",
     cause="a network made for classes is used for three measured values: its softmax gives nothing above 1",
 )  # fmt: skip
@@ -104,7 +117,8 @@ def softmax_output_for_values_beyond_one(cured: bool):
 
 
 @report(
-    "target", "UG109", "UG502 UG404", area="detection", action=r"target|scale|standardi|normali|divide", steps=100, rate=2e-3,
+    "target", "UG109", "UG502 UG404", area="detection", action=r"target|scale|standardi|normali|divide",
+    steps=100, rate=2e-3,
     source="github.com/SeokjuLee/VPGNet/issues/53; DeepRank/deeprank/issues/16",
     cause="boxes in pixels of a picture of 640 by 480, none divided by anything, under the absolute error",
 )  # fmt: skip
@@ -164,7 +178,8 @@ def padding_counts_in_the_loss(cured: bool):
 
 @report(
     "target", area="medical classes", action=r"weight|invers|rare", steps=150, rate=5e-3,
-    no_rule="class weights grow with the classes' frequency instead of falling", says=r"class weight|weights? of|frequen",
+    no_rule="class weights grow with the classes' frequency instead of falling",
+    says=r"class weight|weights? of|frequen",
     source="github.com/mlcommons/GaNDLF/issues/209; IndicoDataSolutions/finetune/issues/181",
     cause="the penalty of a class is its share of the data, not one over it: the rare class is never predicted",
 )  # fmt: skip

@@ -6,7 +6,18 @@ import torch
 import torch.nn.functional as F
 from registry import healthy
 from samples import (
-    Net, adam, boxes, clusters, convnet, descend, glyphs, mlp, ratings, rings, scored, seeded, sentences, sgd, utterances,
+    Net,
+    adam,
+    boxes,
+    clusters,
+    convnet,
+    descend,
+    glyphs,
+    mlp,
+    rings,
+    seeded,
+    sgd,
+    utterances,
     wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
@@ -65,7 +76,8 @@ def ctc_speech():
         return F.ctc_loss(out.log_softmax(2).transpose(0, 1), text, frames, lengths)
 
     model = Net(
-        lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.LSTM(12, 32, batch_first=True, bidirectional=True), head=nn.Linear(64, 7)
+        lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.LSTM(12, 32, batch_first=True, bidirectional=True),
+        head=nn.Linear(64, 7),
     )  # fmt: skip
     return model, (x, text), {"loss": loss, "steps": 20, "optimizer": adam(5e-3)}
 
@@ -80,7 +92,9 @@ def contrast_in_batch():
 
     def loss_at(step: int) -> Tensor:
         part = x[torch.randperm(256, generator=g)[:64]]
-        views = [F.normalize(model(part + 0.2 * torch.randn(part.shape, generator=g)), dim=1) for _ in range(2)]
+        views = [
+            F.normalize(model(part + 0.2 * torch.randn(part.shape, generator=g)), dim=1) for _ in range(2)
+        ]
         return F.cross_entropy(views[0] @ views[1].T / 0.1, torch.arange(64))
 
     return model, optimizer, lambda probe, steps=120: descend(probe, optimizer, steps, loss_at), None, {}
@@ -94,11 +108,15 @@ def focal_detection():
     def loss(out: Tensor, mask: Tensor) -> Tensor:
         p = out.sigmoid()
         right = p * mask + (1 - p) * (1 - mask)
-        return (BCE(out, mask, reduction="none") * (1 - right).square() * (0.25 + 0.5 * (1 - mask))).sum() / mask.sum()
+        return (
+            BCE(out, mask, reduction="none") * (1 - right).square() * (0.25 + 0.5 * (1 - mask))
+        ).sum() / mask.sum()
 
     last = nn.Conv2d(16, 1, 1)
     nn.init.constant_(last.bias, -4.6)
-    model = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 5, padding=2), nn.ReLU(), last)
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 5, padding=2), nn.ReLU(), last
+    )
     return model, (x, mask), {"loss": loss}
 
 
@@ -133,7 +151,9 @@ def mixup_targets():
 
     def loss_at(step: int) -> Tensor:
         share, other = float(torch.rand(1, generator=g)), torch.randperm(128, generator=g)
-        return F.cross_entropy(model(share * x + (1 - share) * x[other]), share * rows + (1 - share) * rows[other])
+        return F.cross_entropy(
+            model(share * x + (1 - share) * x[other]), share * rows + (1 - share) * rows[other]
+        )
 
     def loop(probe, steps: int = 100) -> float:
         descend(probe, optimizer, steps, loss_at)
@@ -163,7 +183,7 @@ def one_class_by_chance():
 
 @healthy("tabular", steps=150)
 def one_hot_columns():
-    """Categories as one-hot columns beside numbers; one category is not in this batch, so that its column is constant."""
+    """Categories as one-hot columns beside numbers; one category is not in this batch: its column is constant."""
     g = seeded(7)
     kind, colour = torch.randint(0, 9, (192,), generator=g), torch.randint(0, 4, (192,), generator=g)
     numbers = torch.randn(192, 4, generator=g)

@@ -8,8 +8,19 @@ import torch
 import torch.nn.functional as F
 from registry import healthy
 from samples import (
-    Net, adam, chains, clusters, convnet, descend, encoder, glyphs, mixture, mlp, scored, seeded, sentences, series, sgd,
-    standard, wrong_on,
+    Net,
+    clusters,
+    descend,
+    encoder,
+    glyphs,
+    log,
+    mixture,
+    mlp,
+    seeded,
+    sentences,
+    series,
+    standard,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence
@@ -19,14 +30,17 @@ from torch.nn.utils.rnn import pack_padded_sequence
 def teacher_forcing():
     """The decoder reads the true words, one place later than it is to say them."""
     source = torch.randint(1, 12, (96, 6), generator=seeded(0))
-    spoken = torch.cat([torch.zeros(96, 1, dtype=torch.long), source.flip(1)], 1)  # 0 starts; the task is to reverse
+    spoken = torch.cat(
+        [torch.zeros(96, 1, dtype=torch.long), source.flip(1)], 1
+    )  # 0 starts; the task is to reverse
 
     def run(net: Net, source: Tensor, said: Tensor) -> Tensor:
         state = net.reader(net.words(source))[1]
         return net.head(net.writer(net.words(said), state)[0]).transpose(1, 2)
 
     model = Net(
-        run, words=nn.Embedding(12, 24), reader=nn.GRU(24, 64, batch_first=True), writer=nn.GRU(24, 64, batch_first=True),
+        run, words=nn.Embedding(12, 24), reader=nn.GRU(24, 64, batch_first=True),
+        writer=nn.GRU(24, 64, batch_first=True),
         head=nn.Linear(64, 12),
     )  # fmt: skip
     return model, (source, spoken[:, :-1], spoken[:, 1:]), {"loss": F.cross_entropy}
@@ -90,7 +104,7 @@ def truncated_backpropagation():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, None, {}
@@ -121,7 +135,8 @@ def padding_mask_of_attention():
         return net.head((h * (mask == 0)[..., None]).sum(1) / (mask == 0).sum(1, keepdim=True))
 
     model = Net(
-        run, embed=nn.Embedding(20, 32), places=nn.Parameter(torch.randn(12, 32) * 0.2), encoder=encoder(32, 2), head=nn.Linear(32, 3)
+        run, embed=nn.Embedding(20, 32), places=nn.Parameter(torch.randn(12, 32) * 0.2), encoder=encoder(32, 2),
+        head=nn.Linear(32, 3)
     )  # fmt: skip
     return model, (text, mask, labels), {"loss": F.cross_entropy}, wrong_on((text, mask), labels)
 
@@ -153,7 +168,7 @@ def bootstrap_your_own_latent():
             with torch.no_grad():
                 for slow, fast in zip(target.parameters(), model.online.parameters(), strict=True):
                     slow.lerp_(fast, 0.02)
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return loss.item()
 
     return model, optimizer, loop, None, {}
@@ -251,7 +266,8 @@ def attention_to_one_key():
         return net.head(h + net.mlp(h)).mean(1)
 
     model = Net(
-        run, embed=nn.Linear(12, 24), context=nn.Linear(2, 24), attention=nn.MultiheadAttention(24, 2, batch_first=True),
+        run, embed=nn.Linear(12, 24), context=nn.Linear(2, 24),
+        attention=nn.MultiheadAttention(24, 2, batch_first=True),
         mlp=mlp(24, 48, 24, act=nn.GELU), head=nn.Linear(24, 4),
     )  # fmt: skip
     return model, (queries, context, labels), {"loss": F.cross_entropy}, wrong_on((queries, context), labels)

@@ -5,7 +5,19 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import healthy
-from samples import Net, boxes, clusters, convnet, descend, encoder, glyphs, houses, mlp, rings, seeded, sentences, wrong_on
+from samples import (
+    Net,
+    boxes,
+    convnet,
+    descend,
+    encoder,
+    glyphs,
+    houses,
+    log,
+    mlp,
+    sentences,
+    wrong_on,
+)
 from torch import Tensor, nn
 
 
@@ -24,7 +36,7 @@ def gradient_accumulation():
                 (loss / 4).backward()
             optimizer.step()
             optimizer.zero_grad()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(x, labels)(model)
 
     return model, optimizer, loop, (x[:32], labels[:32]), {"loss": F.cross_entropy}
@@ -36,13 +48,17 @@ def decoupled_weight_decay():
     text, _, labels = sentences(96, 8, 16, 3)
     model = Net(
         lambda net, text: net.head(net.encoder(net.embed(text) + net.places).mean(1)),
-        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2), encoder=encoder(32, 2), head=nn.Linear(32, 3),
+        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2), encoder=encoder(32, 2),
+        head=nn.Linear(32, 3),
     )  # fmt: skip
     matrices = [p for p in model.parameters() if p.dim() > 1]
     rest = [p for p in model.parameters() if p.dim() <= 1]
     groups = [{"params": matrices, "weight_decay": 0.1}, {"params": rest, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, 2e-3)
-    loop = lambda probe, steps=100: descend(probe, optimizer, steps, lambda step: F.cross_entropy(model(text), labels))  # noqa: E731
+
+    def loop(probe, steps: int = 100) -> float:
+        return descend(probe, optimizer, steps, lambda step: F.cross_entropy(model(text), labels))
+
     return model, optimizer, loop, (text, labels), {"loss": F.cross_entropy}
 
 
@@ -51,7 +67,14 @@ def clip_at_every_step():
     """DETR's way: AdamW, and a clip of 0.1 below every gradient's norm. Adam does not mind the scale."""
     x, _, box = boxes(48)
     target = (box - box.mean(0)) / box.std(0)
-    model = nn.Sequential(nn.Conv2d(1, 12, 3, 2, 1), nn.GELU(), nn.Conv2d(12, 24, 3, 2, 1), nn.GELU(), nn.Flatten(), nn.Linear(384, 4))
+    model = nn.Sequential(
+        nn.Conv2d(1, 12, 3, 2, 1),
+        nn.GELU(),
+        nn.Conv2d(12, 24, 3, 2, 1),
+        nn.GELU(),
+        nn.Flatten(),
+        nn.Linear(384, 4),
+    )
     optimizer = torch.optim.AdamW(model.parameters(), 2e-3)
 
     def clip() -> None:
@@ -69,7 +92,8 @@ def warmup_from_zero():
     text, _, labels = sentences(96, 8, 16, 3, seed=2)
     model = Net(
         lambda net, text: net.head(net.encoder(net.embed(text) + net.places).mean(1)),
-        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2), encoder=encoder(32, 2, norm_first=False),
+        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2),
+        encoder=encoder(32, 2, norm_first=False),
         head=nn.Linear(32, 3),
     )  # fmt: skip
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
@@ -80,7 +104,13 @@ def warmup_from_zero():
             schedule.step()
         return F.cross_entropy(model(text), labels)
 
-    return model, optimizer, lambda probe, steps=120: descend(probe, optimizer, steps, loss_at), (text, labels), {"loss": F.cross_entropy}
+    return (
+        model,
+        optimizer,
+        lambda probe, steps=120: descend(probe, optimizer, steps, loss_at),
+        (text, labels),
+        {"loss": F.cross_entropy},
+    )
 
 
 @healthy("cnn", form="probe")
@@ -114,7 +144,7 @@ def lbfgs_fit():
 
         for _ in range(steps):
             value = optimizer.step(closure)
-            probe and probe.log(loss=value)
+            log(probe, value)
         return float(value)
 
     return model, optimizer, loop, (x, y), {"loss": F.mse_loss}

@@ -5,7 +5,17 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import healthy
-from samples import Net, adam, clusters, convnet, descend, glyphs, houses, mlp, rings, scored, seeded, sgd, standard, wrong_on
+from samples import (
+    Net,
+    adam,
+    clusters,
+    descend,
+    houses,
+    mlp,
+    rings,
+    scored,
+    seeded,
+)
 from torch import Tensor, nn
 
 BCE = F.binary_cross_entropy_with_logits
@@ -130,4 +140,10 @@ def imbalanced_classes():
         part = torch.randint(0, 512, (64,), generator=g)
         return F.cross_entropy(model(x[part]), labels[part])
 
-    return model, optimizer, lambda probe, steps=200: descend(probe, optimizer, steps, loss_at), (x, labels), {"loss": F.cross_entropy}
+    return (
+        model,
+        optimizer,
+        lambda probe, steps=200: descend(probe, optimizer, steps, loss_at),
+        (x, labels),
+        {"loss": F.cross_entropy},
+    )

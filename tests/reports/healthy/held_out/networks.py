@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
 from registry import healthy
 from samples import (
-    Net, adam, chains, clouds, clusters, convnet, descend, encoder, glyphs, houses, missed_modes, mixture, mlp, molecules,
-    scored, seeded, sgd, standard, wrong_on,
+    Net,
+    adam,
+    chains,
+    clusters,
+    convnet,
+    descend,
+    encoder,
+    glyphs,
+    log,
+    missed_modes,
+    mixture,
+    mlp,
+    seeded,
+    wrong_on,
 )  # fmt: skip
 from torch import Tensor, nn
 
@@ -22,7 +32,12 @@ def zero_initialized_head():
     model = convnet(1, 6, 12)
     nn.init.zeros_(model[-1].weight)
     nn.init.zeros_(model[-1].bias)
-    return model, (x, labels), {"loss": F.cross_entropy, "steps": 20, "optimizer": adam(2e-3)}, wrong_on(x, labels)
+    return (
+        model,
+        (x, labels),
+        {"loss": F.cross_entropy, "steps": 20, "optimizer": adam(2e-3)},
+        wrong_on(x, labels),
+    )
 
 
 @healthy("fine-tuning", form="probe")
@@ -32,7 +47,9 @@ def frozen_backbone():
     body, old = convnet(1, 6, 12)[:-1], nn.Linear(24, 3)
     first = torch.optim.Adam([*body.parameters(), *old.parameters()], 3e-3)
     descend(None, first, 60, lambda step: F.cross_entropy(old(body(x)), labels % 3))
-    model = Net(lambda net, x: net.head(net.body(x)), body=body.requires_grad_(False).eval(), head=nn.Linear(24, 6))
+    model = Net(
+        lambda net, x: net.head(net.body(x)), body=body.requires_grad_(False).eval(), head=nn.Linear(24, 6)
+    )
     optimizer = torch.optim.Adam(model.head.parameters(), 1e-2)
 
     def loop(probe, steps: int = 100) -> float:
@@ -43,9 +60,11 @@ def frozen_backbone():
 
 @healthy("gan", form="probe")
 def gan_with_two_optimizers():
-    """The usual order: the generator's pass leaves gradients in the discriminator, which are cleared before its next step."""
+    """The usual order: what the generator's pass leaves in the discriminator is cleared before its next step."""
     generator, critic = mlp(4, 64, 64, 2), mlp(2, 64, 64, 1, act=lambda: nn.LeakyReLU(0.2))
-    of_generator, optimizer = (torch.optim.Adam(m.parameters(), 2e-3, betas=(0.5, 0.99)) for m in (generator, critic))
+    of_generator, optimizer = (
+        torch.optim.Adam(m.parameters(), 2e-3, betas=(0.5, 0.99)) for m in (generator, critic)
+    )
     g = seeded(5)
 
     def loop(probe, steps: int = 400) -> float:
@@ -55,7 +74,7 @@ def gan_with_two_optimizers():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
             of_generator.zero_grad()
             BCE(critic(fake), torch.ones(128, 1)).backward()
             of_generator.step()
@@ -98,7 +117,7 @@ def averaged_teacher():
             with torch.no_grad():
                 for slow, fast in zip(teacher.parameters(), model.parameters(), strict=True):
                     slow.lerp_(fast, 0.05)
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(x, labels)(teacher)
 
     return model, optimizer, loop, None, {}
@@ -122,7 +141,7 @@ def policy_gradient():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(state, best)(model)
 
     return model, optimizer, loop, None, {}
@@ -139,7 +158,10 @@ def q_learning():
 
     def loop(probe, steps: int = 300) -> float:
         for step in range(steps):
-            place, action = torch.randint(0, places, (64,), generator=g), torch.randint(0, 2, (64,), generator=g)
+            place, action = (
+                torch.randint(0, places, (64,), generator=g),
+                torch.randint(0, 2, (64,), generator=g),
+            )
             after = (place + 2 * action - 1).clamp(0, places - 1)
             reward = (after == places - 1).float()
             with torch.no_grad():
@@ -152,7 +174,7 @@ def q_learning():
             optimizer.step()
             if step % 30 == 29:
                 target.load_state_dict(model.state_dict())
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         value = model(torch.eye(places)).amax(1)
         truth = 0.8 ** torch.arange(places - 2, -2, -1).clamp(min=0).float()
         return (value - truth).abs().mean().item()
@@ -177,7 +199,7 @@ def physics_informed():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return (model(inside) - truth).square().mean().item()
 
     return model, optimizer, loop, None, {}
@@ -194,14 +216,28 @@ def batch_norm_after_few_steps():
         part = slice(step * 32 % 128, step * 32 % 128 + 32)
         return F.cross_entropy(model(x[part]), labels[part])
 
-    return model, optimizer, lambda probe, steps=15: descend(probe, optimizer, steps, loss_at), (x, labels), {"loss": F.cross_entropy}
+    return (
+        model,
+        optimizer,
+        lambda probe, steps=15: descend(probe, optimizer, steps, loss_at),
+        (x, labels),
+        {"loss": F.cross_entropy},
+    )
 
 
 @healthy("mlp", form="probe")
 def dropout_of_a_half():
     """Training loss above evaluation loss, and noisy."""
     x, labels = clusters(256, 16, 6, 0.8, seed=8)
-    model = nn.Sequential(nn.Linear(16, 96), nn.ReLU(), nn.Dropout(0.5), nn.Linear(96, 96), nn.ReLU(), nn.Dropout(0.5), nn.Linear(96, 6))
+    model = nn.Sequential(
+        nn.Linear(16, 96),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(96, 96),
+        nn.ReLU(),
+        nn.Dropout(0.5),
+        nn.Linear(96, 6),
+    )
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
 
     def loop(probe, steps: int = 150) -> float:
@@ -235,7 +271,8 @@ def zero_gamma_resnet():
     x, labels = glyphs(96, 6, seed=3)
     blocks = [Residual(16) for _ in range(3)]
     model = nn.Sequential(
-        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 6)
+        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(16, 6)
     )  # fmt: skip
     optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
     g = seeded(1)
@@ -244,7 +281,13 @@ def zero_gamma_resnet():
         part = torch.randperm(96, generator=g)[:48]
         return F.cross_entropy(model(x[part]), labels[part])
 
-    return model, optimizer, lambda probe, steps=80: descend(probe, optimizer, steps, loss_at), (x, labels), {"loss": F.cross_entropy}
+    return (
+        model,
+        optimizer,
+        lambda probe, steps=80: descend(probe, optimizer, steps, loss_at),
+        (x, labels),
+        {"loss": F.cross_entropy},
+    )
 
 
 @healthy("cnn", form="probe")
@@ -253,7 +296,8 @@ def stochastic_depth():
     x, labels = glyphs(96, 6, seed=4)
     blocks = [Residual(16, 0.1 * i) for i in range(4)]
     model = nn.Sequential(
-        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 6)
+        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(), *blocks, nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(), nn.Linear(16, 6)
     )  # fmt: skip
     optimizer = torch.optim.AdamW(model.parameters(), 3e-3)
 
@@ -268,7 +312,9 @@ def stochastic_depth():
 def wasserstein_gradient_penalty():
     """A critic whose loss is negative and has a gradient of gradients; LeakyReLU is the usual function here."""
     generator, critic = mlp(2, 64, 64, 2), mlp(2, 64, 64, 1, act=lambda: nn.LeakyReLU(0.2))
-    of_generator, optimizer = (torch.optim.Adam(m.parameters(), 3e-3, betas=(0.0, 0.9)) for m in (generator, critic))
+    of_generator, optimizer = (
+        torch.optim.Adam(m.parameters(), 3e-3, betas=(0.0, 0.9)) for m in (generator, critic)
+    )
     g = seeded(7)
 
     def loop(probe, steps: int = 300) -> float:
@@ -280,7 +326,7 @@ def wasserstein_gradient_penalty():
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
             if step % 3 == 0:
                 of_generator.zero_grad()
                 (-critic(fake).mean()).backward()
@@ -301,11 +347,17 @@ def graph_convolution():
     adjacency = adjacency / (degree[:, None] * degree).sqrt()
     x = torch.randn(90, 12, generator=g) + 0.8 * F.one_hot(labels, 12)
     known = torch.arange(90) < 18
-    model = Net(lambda net, x, a: a @ net.second(F.relu(a @ net.first(x))), first=nn.Linear(12, 16), second=nn.Linear(16, 3))
+    model = Net(
+        lambda net, x, a: a @ net.second(F.relu(a @ net.first(x))),
+        first=nn.Linear(12, 16),
+        second=nn.Linear(16, 3),
+    )
     optimizer = torch.optim.Adam(model.parameters(), 1e-2, weight_decay=5e-4)
 
     def loop(probe, steps: int = 100) -> float:
-        descend(probe, optimizer, steps, lambda step: F.cross_entropy(model(x, adjacency)[known], labels[known]))
+        descend(
+            probe, optimizer, steps, lambda step: F.cross_entropy(model(x, adjacency)[known], labels[known])
+        )
         return wrong_on((x, adjacency), labels)(model)
 
     return model, optimizer, loop, None, {}
@@ -319,6 +371,7 @@ def masked_language_model():
     labels = torch.where(covered, text, -100)
     model = Net(
         lambda net, x: net.head(net.encoder(net.embed(x) + net.places)).transpose(1, 2),
-        embed=nn.Embedding(17, 32), places=nn.Parameter(torch.randn(12, 32) * 0.2), encoder=encoder(32, 2), head=nn.Linear(32, 16),
+        embed=nn.Embedding(17, 32), places=nn.Parameter(torch.randn(12, 32) * 0.2), encoder=encoder(32, 2),
+        head=nn.Linear(32, 16),
     )  # fmt: skip
     return model, (text.masked_fill(covered, 16), labels), {"loss": F.cross_entropy}

@@ -5,14 +5,27 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from registry import healthy
-from samples import Net, chains, clusters, convnet, descend, encoder, glyphs, houses, mlp, seeded, sentences, series, wrong_on
+from samples import (
+    Net,
+    chains,
+    convnet,
+    descend,
+    encoder,
+    glyphs,
+    log,
+    sentences,
+    series,
+    wrong_on,
+)
 from torch import Tensor, nn
 
 
 @healthy("rnn", form="probe")
 def clip_at_one():
     x = series(48, 25, 2)
-    model = Net(lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.LSTM(2, 48, batch_first=True), head=nn.Linear(48, 2))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.LSTM(2, 48, batch_first=True), head=nn.Linear(48, 2)
+    )
     optimizer = torch.optim.SGD(model.parameters(), 0.3, momentum=0.9)
 
     def clip() -> None:
@@ -37,7 +50,13 @@ def cosine_to_zero():
             schedule.step()
         return F.cross_entropy(model(x), labels)
 
-    return model, optimizer, lambda probe, steps=100: descend(probe, optimizer, steps, loss_at), (x, labels), {"loss": F.cross_entropy}
+    return (
+        model,
+        optimizer,
+        lambda probe, steps=100: descend(probe, optimizer, steps, loss_at),
+        (x, labels),
+        {"loss": F.cross_entropy},
+    )
 
 
 @healthy("cnn", form="probe")
@@ -63,7 +82,7 @@ def sharpness_aware():
                 for p, move in zip(model.parameters(), moves, strict=True):
                     p.sub_(move)
             optimizer.step()
-            probe and probe.log(loss=loss)
+            log(probe, loss)
         return wrong_on(x, labels)(model)
 
     return model, optimizer, loop, (x, labels), {"loss": F.cross_entropy}
@@ -75,9 +94,15 @@ def rates_by_depth():
     text, _, labels = sentences(128, 8, 16, 3)
     model = Net(
         lambda net, text: net.head(net.encoder(net.embed(text) + net.places).mean(1)),
-        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2), encoder=encoder(32, 2), head=nn.Linear(32, 3),
+        embed=nn.Embedding(16, 32), places=nn.Parameter(torch.randn(8, 32) * 0.2), encoder=encoder(32, 2),
+        head=nn.Linear(32, 3),
     )  # fmt: skip
-    descend(None, torch.optim.Adam(model.parameters(), 3e-3), 60, lambda step: F.cross_entropy(model(text), labels))
+    descend(
+        None,
+        torch.optim.Adam(model.parameters(), 3e-3),
+        60,
+        lambda step: F.cross_entropy(model(text), labels),
+    )
     model.head = nn.Linear(32, 3)
     groups = [
         {"params": [model.embed.weight, model.places], "lr": 3e-5},
@@ -110,6 +135,8 @@ def word_model_with_sgd():
         nn.utils.clip_grad_norm_(model.parameters(), 0.25)
 
     def loop(probe, steps: int = 150) -> float:
-        return descend(probe, optimizer, steps, lambda step: F.cross_entropy(model(text[:, :-1]), text[:, 1:]), clip)
+        return descend(
+            probe, optimizer, steps, lambda step: F.cross_entropy(model(text[:, :-1]), text[:, 1:]), clip
+        )
 
     return model, optimizer, loop, (text[:, :-1], text[:, 1:]), {"loss": F.cross_entropy}
