@@ -1,0 +1,75 @@
+"""The collection is in order: cases build, variants differ, sources are given, and halves are as they were drawn."""
+
+from __future__ import annotations
+
+import importlib.util
+import math
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+import registry
+from registry import Case
+
+import train
+
+HERE = Path(__file__).parent
+CASES = registry.load(*registry.HALVES)
+REPORTED = [case for case in CASES if case.kind != "healthy"]
+HEALTHY = [case for case in CASES if case.kind == "healthy"]
+# How often each kind of cause was seen among about 190 reports
+SHARES = {
+    "graph": 0.24, "target": 0.20, "loss": 0.16, "optimizer": 0.13, "numerics": 0.13, "data": 0.09, "mode": 0.05,
+    "init": 0.04,
+}  # fmt: skip
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # reported code warns: that is part of what was reported
+
+
+def names(cases: list[Case]) -> list[str]:
+    return [case.name for case in cases]
+
+
+@pytest.mark.parametrize("case", REPORTED, ids=names(REPORTED))
+def test_both_variants_train_and_come_apart(case: Case) -> None:
+    reported, cured = (train.trained(case, variant, case.few) for variant in (False, True))
+    assert math.isfinite(cured)
+    assert reported != cured  # not a number differs from everything
+
+
+@pytest.mark.parametrize("case", HEALTHY, ids=names(HEALTHY))
+def test_healthy_trainings_build_and_train(case: Case) -> None:
+    assert math.isfinite(train.trained(case, True, 3))
+
+
+@pytest.mark.parametrize("case", REPORTED, ids=names(REPORTED))
+def test_a_case_says_where_it_was_reported_and_how_it_is_judged(case: Case) -> None:
+    assert re.match(r"github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+|discuss\.pytorch\.org/t/", case.source)
+    assert case.kind in SHARES
+    assert len(case.cause) > 30
+    assert case.area
+    assert case.action
+    assert re.compile(case.action, re.I)
+    assert case.must or case.no_rule
+    assert bool(case.says) == bool(case.no_rule)
+    assert all(re.fullmatch(r"UG\d{3}", code) for code in case.must | case.may)
+    assert not case.must & case.may
+
+
+def test_halves_are_as_drawn_before_any_case_was_reproduced() -> None:
+    spec = importlib.util.spec_from_file_location("reports_draw", HERE / "held_out" / "draw.py")
+    assert spec is not None
+    assert spec.loader is not None
+    draw = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(draw)
+    kept = {name: half for name, half in draw.HALF.items() if name not in draw.DROPPED}
+    assert {case.name: case.half for case in CASES} == kept
+    assert {case.name: case.kind for case in CASES} == {name: draw.KIND[name] for name in kept}
+
+
+def test_kinds_come_about_as_often_as_people_report_them() -> None:
+    counts = Counter(case.kind for case in REPORTED)
+    total = sum(SHARES.values())
+    for kind, share in SHARES.items():
+        assert counts[kind] / len(REPORTED) == pytest.approx(share / total, abs=0.04)
