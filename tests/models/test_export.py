@@ -80,7 +80,7 @@ def test_exported_for_any_batch_size() -> None:
 def test_onnx(name: str, wiring: str, tmp_path: Path) -> None:
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is not installed")
-    import onnxruntime
+    import onnxruntime  # pyright: ignore[reportMissingImports]
 
     model = network(name, wiring)
     with warnings.catch_warnings():

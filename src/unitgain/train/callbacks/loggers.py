@@ -80,7 +80,7 @@ class WeightsAndBiases(_Logger):
     def before_fit(self, learn: Learner) -> None:
         if self.run is None and learn.rank == 0:
             try:
-                import wandb
+                import wandb  # pyright: ignore[reportMissingImports]
             except ImportError as error:
                 raise not_installed("WeightsAndBiases", "wandb", "wandb") from error
             self.run, self._own = wandb.init(**self.options), True
