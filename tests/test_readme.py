@@ -26,6 +26,7 @@ import pytest
 
 import unitgain
 from unitgain import cli
+from unitgain.rules import CATALOGUE
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -43,6 +44,15 @@ def fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("UNITGAIN_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
     return tmp_path
+
+
+def test_the_table_of_rules_has_every_rule() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    shown = [line for line in lines if line.startswith("| [UG")]
+    assert shown == [
+        f"| [{code}](docs/reference/rules/{code}.md) | {rule.name} | {rule.seen} |"
+        for code, rule in sorted(CATALOGUE.items())
+    ]
 
 
 @pytest.mark.parametrize(

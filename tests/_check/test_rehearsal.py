@@ -220,3 +220,9 @@ def test_lbfgs_gets_its_closure_also_with_a_step_and_a_schedule() -> None:
     assert losses_of(plain) == losses_of(stepped)
     for number in range(4):
         assert plain.record.values("activation", number) == stepped.record.values("activation", number)
+
+
+def test_an_optimizer_that_raises_is_named() -> None:
+    """A rate beyond float32 was reported as a defect of unitgain."""
+    with pytest.raises(InputError, match=r"optimizer: SGD raised .* in its step"):
+        check(mlp(), batches(1)[0], steps=2, optimizer=lambda p: torch.optim.SGD(p, lr=1e300))

@@ -307,3 +307,17 @@ def test_read_only_memory_that_was_not_changed_is_not_written_to(tmp_path) -> No
         ug.check(model, data())
         assert bool((model.table == 0).all())
         del model.table
+
+
+def test_a_model_that_ends_the_program_ends_no_program_in_silence() -> None:
+    """check returned with exit code 0 and without a report."""
+
+    class Exits(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            raise SystemExit(0)
+
+    model = Exits(4, 4)
+    before = model.weight.detach().clone()
+    with pytest.raises(InputError, match=r"ended the program \(SystemExit\(0\)\)"):
+        ug.check(model, torch.randn(8, 4))
+    assert torch.equal(model.weight, before)

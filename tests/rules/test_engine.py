@@ -7,8 +7,10 @@ import math
 from pathlib import Path
 
 import pytest
+import torch
 from build import Net, plain
 
+import unitgain
 from unitgain import InputError
 from unitgain.record import Record
 from unitgain.rules import (
@@ -185,3 +187,16 @@ def test_records_with_infinite_statistics_are_judged_without_warnings() -> None:
             f"fc{i}", rms=10.0 ** (30 * i) if i < 5 else math.inf, std=math.inf, gradient=10.0 ** (-60 * i)
         )
     assert "UG302" in net.linear("head", output=True).codes()
+
+
+def test_a_verdict_of_some_rules_says_so(make) -> None:
+    """ "healthy" was said of a network of which one rule was asked."""
+    assert "1 of" in diagnose(make.tanh_mlp(), select=["UG601"]).verdict
+    assert "rules were asked" not in diagnose(make.tanh_mlp()).verdict
+
+
+def test_all_examples_that_are_not_finite_are_counted() -> None:
+    model = torch.nn.Linear(4, 2)
+    report = unitgain.check(model, torch.full((64, 4), float("nan")))
+    (finding,) = [f for f in report.findings if f.code == "UG202"]
+    assert "examples 0, 1, 2, 3 and 60 more" in finding.message

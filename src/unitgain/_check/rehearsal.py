@@ -105,11 +105,19 @@ class Rehearsal:
     def step(self, done: Judged, again: Callable[[], Judged]) -> None:
         """What follows backward in a training loop. again: makes the pass once more, for optimizers with a closure."""
         assert done.loss is not None
-        if self.needs_closure:
-            self._step_with_closure(done.loss, again)
-        else:
-            self._clip()
-            self.optimizer.step()
+        try:
+            if self.needs_closure:
+                self._step_with_closure(done.loss, again)
+            else:
+                self._clip()
+                self.optimizer.step()
+        except InputError:
+            raise
+        except Exception as error:
+            kind = type(self.optimizer).__name__
+            raise InputError(
+                f"optimizer: {kind} raised {type(error).__name__} in its step: {one_line(error)}"
+            ) from error
         self.optimizer.zero_grad(set_to_none=True)
         if self.schedule is not None:
             self._advance(done.loss)

@@ -45,7 +45,8 @@ def in_place(
     `Run.not_rewound`.
 
     If something cannot be put back, all the rest is, and then NotPutBackError is raised, or, where another exception
-    ends the run, a warning given and that exception goes on. Raises InputError for a model with lazy parameters.
+    ends the run, a warning given and that exception goes on. Raises InputError for a model with lazy parameters, and in
+    the place of a SystemExit.
 
     >>> model, x = nn.BatchNorm1d(3), torch.randn(8, 3)
     >>> with in_place(model) as run:
@@ -68,6 +69,10 @@ def in_place(
             yield run
         except BaseException as error:
             _mention(error, run._end())
+            if isinstance(error, SystemExit):  # of the model's own code: no reason to end in silence
+                raise InputError(
+                    f"the model, its loss or a hook ended the program (SystemExit({error.code!r})); it must return"
+                ) from error
             raise
         else:
             problems = run._end()

@@ -136,7 +136,7 @@ def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
     codes = sorted({f.code for f in findings if f.auto and f.severity in ("error", "warning")})
     if codes:
         command = f"`unitgain fix {shlex.quote(target)}` with the same options for model and batch"
-        note(f"{', '.join(codes)}: {command} tries remedies and measures again")
+        note(f"{', '.join(codes)}: {command} and --dry-run (or --out FILE) tries remedies and measures again")
 
 
 def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Callable[[Any], Any] | None:

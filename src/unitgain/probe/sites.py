@@ -12,6 +12,7 @@ from .. import stats
 from ..graph import Branch, Graph, Node
 
 _MOST_CHANNELS = 64
+_MOST_EXAMPLES = 20  # whose numbers are noted
 
 
 @dataclass
@@ -83,7 +84,8 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
     found["binary"] = bool(fetched["binary"])
     if fetched["bad"] and tensor.dim():
         of_example = bad.reshape(tensor.shape[0], -1).any(1).cpu()
-        found["bad_examples"] = of_example.nonzero().flatten()[:20].tolist()
+        found["bad_examples"] = of_example.nonzero().flatten()[:_MOST_EXAMPLES].tolist()
+        found["bad_count"] = int(of_example.sum())
     for name in ("channel_mean", "channel_std"):
         if name in fetched:
             found[name] = [round(v, 6) for v in fetched[name].tolist()]

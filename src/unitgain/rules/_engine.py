@@ -72,6 +72,8 @@ def _verdict(
     if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
+    if len(codes) < len(CATALOGUE):
+        notes.append(f"{len(codes)} of {len(CATALOGUE)} rules were asked")
     if not view.parameter_gradients and not view.gradients:
         notes.append("no gradient was measured")
     if {"UG301", "UG302"} <= codes & set(abstained):

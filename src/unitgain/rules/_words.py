@@ -26,16 +26,17 @@ def fold(decades: float) -> float:
     return 10.0 ** min(abs(decades), sys.float_info.max_10_exp)
 
 
-def listed(names: Iterable[str], most: int = 4) -> str:
-    """Names for a message.
+def listed(names: Iterable[str], most: int = 4, total: int | None = None) -> str:
+    """Names for a message; total: how many there are, where not all of them are given.
 
     >>> listed(["a", "b", "c"], most=2)
     'a, b and 1 more'
+    >>> listed(["a", "b"], total=9)
+    'a, b and 7 more'
     """
     names = list(names)
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most} more"
+    more = (len(names) if total is None else total) - len(names[:most])
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def plural(number: int, noun: str) -> str:

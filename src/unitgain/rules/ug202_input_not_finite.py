@@ -45,7 +45,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if not measured.broken or measured.is_mask:
             continue
         bad = list(measured.site.attributes.get("bad_examples", ()))
-        which = f" (examples {listed(str(i) for i in bad)})" if bad else ""
+        total = int(measured.site.attributes.get("bad_count", len(bad)))
+        which = f" (examples {listed((str(i) for i in bad), total=total)})" if bad else ""
         yield ABOUT.found(
             "error",
             measured.name,
