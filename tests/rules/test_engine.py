@@ -189,10 +189,12 @@ def test_records_with_infinite_statistics_are_judged_without_warnings() -> None:
     assert "UG302" in net.linear("head", output=True).codes()
 
 
-def test_a_verdict_of_some_rules_says_so(make) -> None:
+def test_a_verdict_of_some_rules_says_so() -> None:
     """ "healthy" was said of a network of which one rule was asked."""
-    assert "1 of" in diagnose(make.tanh_mlp(), select=["UG601"]).verdict
-    assert "rules were asked" not in diagnose(make.tanh_mlp()).verdict
+    batch = torch.randn(64, 20), torch.randint(0, 4, (64,))
+    model = torch.nn.Sequential(torch.nn.Linear(20, 64), torch.nn.ReLU(), torch.nn.Linear(64, 4))
+    assert "(1 of " in unitgain.check(model, batch, select=["UG303", "UG102"], ignore=["UG303"]).verdict
+    assert "were asked" not in unitgain.check(model, batch).verdict
 
 
 def test_all_examples_that_are_not_finite_are_counted() -> None:
