@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 UNKNOWN = math.nan
+"""A number in facts that was not measured; comparisons with it are false."""
 
 
 def _stored_as(key: str) -> Any:
