@@ -21,6 +21,7 @@ from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
 from .broadcast import broadcast_shape
+from .comparison import comparison_facts
 from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .symmetry import same_units
@@ -208,6 +209,10 @@ class _Run:
                 coupling=coupling,
                 batch_norms=first.batch_norms,
                 same_units=first.same_units,
+                comparison=comparison_facts(
+                    self.model, self._outputs, _logits, self.loss[1] if self.loss else None, done.given, done.target,
+                    {m.name: x for m, x in zip(probe.record.sites("input"), self.batch.tensors())},
+                ),
             )
         )
         return probe.record
@@ -219,6 +224,10 @@ class _Run:
             return  # the model does not bear what the step made of its weights; the losses before say it
         if self.probe is not None and done.loss is not None:
             self.probe.record.log(steps, loss=float(done.loss.detach()))
+
+    def _outputs(self) -> Any:
+        batch = self.batch.fresh()
+        return self.model(*batch.args, **batch.kwargs)
 
     # ---- one pass ------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ flat however long the run is.
 """
 
 from .._base import RecordError
+from .comparison import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from .database import APPLICATION_ID, SCHEMA_VERSION
 from .facts import (
     UNKNOWN,
@@ -51,11 +52,14 @@ __all__ = [
     "SCHEMA_VERSION",
     "STATISTICS",
     "UNKNOWN",
+    "AskedFacts",
     "BatchNormFacts",
     "Break",
+    "ComparisonFacts",
     "CouplingFacts",
     "CouplingInMode",
     "Facts",
+    "FeatureFacts",
     "Frame",
     "GradientFacts",
     "Histogram",
@@ -64,10 +68,12 @@ __all__ = [
     "OptimizerFacts",
     "OutputFacts",
     "ParameterCount",
+    "ReachFacts",
     "Record",
     "RecordError",
     "Site",
     "TargetFacts",
+    "TargetValueFacts",
     "UnitFacts",
     "pack_map",
     "unpack_map",

@@ -16,6 +16,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .comparison import ComparisonFacts
+
 UNKNOWN = math.nan
 
 
@@ -171,6 +173,7 @@ class Facts:
     gradient_source  "loss", or "random" where a random direction stood in for the loss's gradient
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
+    comparison       what the loss compares: comparison.py
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
     >>> facts.loss.value, facts.target.classes, facts.to_json()
@@ -190,6 +193,7 @@ class Facts:
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
+    comparison: ComparisonFacts = ComparisonFacts()
 
     @classmethod
     def from_json(cls, body: Any) -> Facts:

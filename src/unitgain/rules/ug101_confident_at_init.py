@@ -174,6 +174,8 @@ def _large_weight_before(cause: Found[ug605.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG106"),
+    Cause("UG111"),
     Cause("UG302", _features_are_large),
     Cause("UG201", _large_input),
     Cause("UG606", weights_come_before),

@@ -256,6 +256,7 @@ def _arrives_as_zero(cause: Found[BaseEvidence], effect: Found[Evidence], view: 
 
 
 EXPLAINED_BY = (
+    Cause("UG112"),
     Cause("UG304", _layer_is_dead),
     Cause("UG303", _ends_there),
     Cause("UG102", _constant_there),
