@@ -190,7 +190,11 @@ def softmax_then_logarithm_then_nll() -> Built:
 @healthy("UG103")
 def attention_inside_and_logits_outside() -> Built:
     x = torch.randn(48, 6, 8)
-    model = Net(lambda net, x: net.head((net.score(x).softmax(1) * x).sum(1)), score=nn.Linear(8, 1), head=nn.Linear(8, 4))
+    model = Net(
+        lambda net, x: net.head((net.score(x).softmax(1) * x).sum(1)),
+        score=nn.Linear(8, 1),
+        head=nn.Linear(8, 4),
+    )
     return model, (x, labels(x, 4)), CE
 
 
@@ -415,7 +419,9 @@ def nll_loss_of_probabilities() -> Built:
 @sick("UG106")
 def ctc_on_scores() -> Built:
     x = torch.randn(16, 12, 8)
-    model = Net(lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.GRU(8, 24, batch_first=True), head=nn.Linear(24, 6))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.GRU(8, 24, batch_first=True), head=nn.Linear(24, 6)
+    )
     n, s = torch.full((16,), 12), torch.full((16,), 3)
     return (
         model,
@@ -657,7 +663,11 @@ def fluxes_of_a_millionth() -> Built:
 @sick("UG109")
 def squared_error_by_hand_of_temperatures() -> Built:
     x = torch.randn(48, 10, 4)
-    model = Net(lambda net, x: net.head(net.rnn(x)[0][:, -1]), rnn=nn.GRU(4, 24, batch_first=True), head=nn.Linear(24, 1))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+        rnn=nn.GRU(4, 24, batch_first=True),
+        head=nn.Linear(24, 1),
+    )
     return model, (x, values(x) * 10 + 290), lambda o, t: ((o - t) ** 2).sum() / len(t)
 
 
@@ -830,7 +840,11 @@ def several_ones_a_row_shared_out_in_the_loss() -> Built:
     x = vectors()
     t = bits(x, 8)
     t[:, 0] = 1
-    return chain(12, 48, 8), (x, t), lambda o, t: -(t / t.sum(1, keepdim=True) * o.log_softmax(1)).sum(1).mean()
+    return (
+        chain(12, 48, 8),
+        (x, t),
+        lambda o, t: -(t / t.sum(1, keepdim=True) * o.log_softmax(1)).sum(1).mean(),
+    )
 
 
 @healthy("UG111")
@@ -904,7 +918,11 @@ def softmax_of_one_label_by_function_and_squared_error() -> Built:
 @sick("UG112")
 def attention_pool_over_the_wrong_axis() -> Built:
     x = torch.randn(48, 6, 8)
-    model = Net(lambda net, x: net.head((net.score(x).softmax(-1) * x).sum(1)), score=nn.Linear(8, 1), head=nn.Linear(8, 4))
+    model = Net(
+        lambda net, x: net.head((net.score(x).softmax(-1) * x).sum(1)),
+        score=nn.Linear(8, 1),
+        head=nn.Linear(8, 4),
+    )
     return model, (x, labels(x, 4)), CE
 
 
@@ -951,7 +969,11 @@ def attention_to_one_key() -> Built:
 @healthy("UG112")
 def attention_pool_over_one_time_step() -> Built:
     x = torch.randn(48, 1, 8)
-    model = Net(lambda net, x: net.head((net.score(x).softmax(1) * x).sum(1)), score=nn.Linear(8, 1), head=nn.Linear(8, 4))
+    model = Net(
+        lambda net, x: net.head((net.score(x).softmax(1) * x).sum(1)),
+        score=nn.Linear(8, 1),
+        head=nn.Linear(8, 4),
+    )
     return model, (x, labels(x, 4)), CE
 
 
@@ -979,7 +1001,7 @@ def softmax_over_pixels_of_one_channel() -> Built:
 def pixels_of_one_place_left_after_pooling() -> Built:
     x = pictures(24, 3, 4)
     model = Net(
-        lambda net, x: net.head((net.where(F.avg_pool2d(x, 4)).flatten(1).softmax(1) * net.what(x).mean((2, 3)))),
+        lambda net, x: net.head(net.where(F.avg_pool2d(x, 4)).flatten(1).softmax(1) * net.what(x).mean((2, 3))),
         where=nn.Conv2d(3, 16, 1), what=nn.Conv2d(3, 16, 1), head=nn.Linear(16, 4),
     )  # fmt: skip
     return model, (x, labels(x, 4)), CE
@@ -1019,7 +1041,9 @@ def one_class_as_one_hot_rows() -> Built:
 @sick("UG113")
 def one_class_of_texts_with_a_loss_of_ones_own() -> Built:
     x = torch.randint(0, 9, (40, 6))
-    model = Net(lambda net, x: net.head(net.embed(x).mean(1)), embed=nn.Embedding(9, 16), head=nn.Linear(16, 4))
+    model = Net(
+        lambda net, x: net.head(net.embed(x).mean(1)), embed=nn.Embedding(9, 16), head=nn.Linear(16, 4)
+    )
     return model, (x, torch.zeros(40, dtype=torch.long)), lambda o, t: CE(o, t, label_smoothing=0.1)
 
 
@@ -1200,7 +1224,11 @@ def sensor_standardized_by_zero_in_a_sequence() -> Built:
     x = torch.randn(32, 10, 5)
     t = labels(x, 3)
     x[..., 3] = 1
-    model = Net(lambda net, x: net.head(net.rnn(x)[0][:, -1]), rnn=nn.GRU(5, 16, batch_first=True), head=nn.Linear(16, 3))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+        rnn=nn.GRU(5, 16, batch_first=True),
+        head=nn.Linear(16, 3),
+    )
     return model, ((x - x.mean((0, 1))) / x.std((0, 1)), t), CE
 
 
@@ -1235,7 +1263,10 @@ def pixels_at_the_border_are_black() -> Built:
 @healthy("UG203")
 def a_mask_of_ones_beside_the_input() -> Built:
     x = torch.randn(48, 6, 8)
-    model = Net(lambda net, x, mask: net.head((x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)), head=nn.Linear(8, 4))
+    model = Net(
+        lambda net, x, mask: net.head((x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)),
+        head=nn.Linear(8, 4),
+    )
     return model, (x, torch.ones(48, 6), labels(x, 4)), CE
 
 

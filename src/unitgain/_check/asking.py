@@ -44,7 +44,9 @@ class Question:
         with torch.no_grad(), random_state_kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
-                value = self.loss(_put_in(self.outputs, self.logits, made.to(self.logits.dtype)), answer.clone())
+                value = self.loss(
+                    _put_in(self.outputs, self.logits, made.to(self.logits.dtype)), answer.clone()
+                )
             except Exception:  # the caller's own code, on outputs and targets that it may not take
                 return math.nan
         return float(value) if isinstance(value, Tensor) and value.numel() == 1 else math.nan
@@ -63,9 +65,19 @@ def _put_in(outputs: Any, logits: Tensor, made: Tensor) -> Any:
     return outputs
 
 
+def _holds(outputs: Any, logits: Tensor) -> bool:
+    """Whether `_put_in` finds the tensor."""
+    parts = (
+        outputs.values() if isinstance(outputs, dict) else outputs if type(outputs) in (list, tuple) else ()
+    )
+    return outputs is logits or any(_holds(part, logits) for part in parts)
+
+
 def question(loss: Loss, outputs: Any, logits: Tensor | None, target: Any) -> Question | None:
     """None where the loss is not one of outputs and a tensor of targets."""
     if logits is None or not isinstance(target, Tensor) or not logits.dim() or not target.numel():
+        return None
+    if not _holds(outputs, logits):
         return None
     whole = logits.detach()
     if whole.numel() <= MOST_VALUES:
@@ -73,7 +85,8 @@ def question(loss: Loss, outputs: Any, logits: Tensor | None, target: Any) -> Qu
     n = MOST_VALUES * len(whole) // whole.numel()
     if outputs is not logits or not n or not target.dim() or len(target) != len(whole):
         return None
-    return Question(loss, whole[:n], whole[:n], target[:n]) if n < len(whole) else None
+    some = whole[:n]
+    return Question(loss, some, some, target[:n])
 
 
 def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
@@ -90,8 +103,10 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
         lowest = _lowest(ask, *right, -math.inf, math.inf)
         low = -math.inf if math.isnan(reach.low) else reach.low
         within = _lowest(ask, *right, low, math.inf if math.isnan(reach.high) else reach.high)
-    negative = _negative(ask) if takes in ("scores", "logits", "probabilities") and right is not None else math.nan
-    return AskedFacts(takes, power, constant, lowest, within, negative, _minds_row_sums(ask, made))
+    negative, backwards = math.nan, None
+    if takes in ("scores", "logits", "probabilities") and right is not None:
+        negative, backwards = _in_vain(ask, takes)
+    return AskedFacts(takes, power, constant, lowest, within, negative, backwards, _minds_row_sums(ask, made))
 
 
 # ---- right answers ---------------------------------------------------------------------------------------------
@@ -106,13 +121,17 @@ def _right_answers(ask: Question) -> Iterator[Right]:
     if not target.is_floating_point() and target.numel():
         yield from _one_hot_of_indices(ask)
     if target.numel() == ask.logits.numel():
-        bits = (torch.arange(ask.logits.numel(), device=device) % 4 != 1).float().reshape(shape)  # three quarters
+        bits = (
+            (torch.arange(ask.logits.numel(), device=device) % 4 != 1).float().reshape(shape)
+        )  # three quarters
         yield bits, bits.reshape(target.shape).to(target.dtype)
         for axis in {1, len(shape) - 1} if len(shape) > 1 else ():
             if shape[axis] > 1:
                 places = torch.arange(ask.logits.numel() // shape[axis], device=device) % shape[axis]
                 rest = [size for d, size in enumerate(shape) if d != axis]
-                rows = torch.nn.functional.one_hot(places.reshape(rest), shape[axis]).movedim(-1, axis).float()
+                rows = (
+                    torch.nn.functional.one_hot(places.reshape(rest), shape[axis]).movedim(-1, axis).float()
+                )
                 yield rows, rows.reshape(target.shape).to(target.dtype)
 
 
@@ -151,7 +170,11 @@ def _takes(ask: Question, made: Tensor, rights: list[Right]) -> tuple[str | None
     if _linear_in_shifts(ask, made):
         return "log_probabilities", math.nan, None
     for right in rights:
-        for kind, test in (("logits", _wants_logits), ("probabilities", _wants_logarithm), ("overlap", _is_overlap)):
+        for kind, test in (
+            ("logits", _wants_logits),
+            ("probabilities", _wants_logarithm),
+            ("overlap", _is_overlap),
+        ):
             if test(ask, *right):
                 return kind, math.nan, right
     return None, math.nan, None
@@ -241,23 +264,38 @@ def _lowest(ask: Question, outputs: Tensor, target: Tensor, low: float, high: fl
     return min((v for v in found if math.isfinite(v)), default=math.nan)
 
 
-def _negative(ask: Question) -> float:
-    """The lowest loss for these targets, if it is below zero and is not with targets between 0 and 1."""
+def _in_vain(ask: Question, takes: str) -> tuple[float, bool | None]:
+    """(the lowest loss if it is below zero, whether right answers cost more than none) for these targets, where neither
+    is so with the targets clipped to 0..1."""
     target = ask.target
     if target.numel() != ask.logits.numel():
-        return math.nan
+        return math.nan, None
     values = target.double().nan_to_num()
     if float(values.min()) >= 0 and float(values.max()) <= 1:
-        return math.nan
+        return math.nan, False
     clipped = values.clamp(0, 1).to(target.dtype)
     lowest, otherwise = (min(_along(ask, t)) for t in (target, clipped))
-    return lowest if lowest < -SMALL and otherwise >= -SMALL else math.nan
+    negative = lowest if lowest < -SMALL and otherwise >= -SMALL else math.nan
+    right, right_clipped = (_gain(ask, t, takes) for t in (target, clipped))
+    return negative, right < -SMALL and right_clipped > 0
+
+
+def _gain(ask: Question, target: Tensor, takes: str) -> float:
+    """By how much right answers, far from zero, cost less than none; NaN for probabilities, which cannot be far."""
+    if takes == "probabilities":
+        return math.nan
+    sign = _wanted(ask, target)
+    return ask(0 * sign, target) - ask(8 * sign, target)
+
+
+def _wanted(ask: Question, target: Tensor) -> Tensor:
+    """1 where the targets ask for yes, else -1, in the outputs' shape."""
+    return torch.where(target.float().reshape(ask.logits.shape) >= 0.5, 1.0, -1.0)
 
 
 def _along(ask: Question, target: Tensor) -> Iterator[float]:
     """Losses on the way to ever larger right answers, and of probabilities."""
-    wanted = target.float().reshape(ask.logits.shape).to(ask.logits.device) - 0.5
-    sign = torch.where(wanted >= 0, 1.0, -1.0)
+    sign = _wanted(ask, target)
     made = [factor * sign for factor in (*_FACTORS, 100.0, 1000.0)]
     made += [0.5 + step * sign for step in (0.2, 0.4, 0.49)]
     found = [v for v in (ask(o, target) for o in made) if math.isfinite(v)]

@@ -209,8 +209,14 @@ class _Run:
                 coupling=coupling,
                 batch_norms=first.batch_norms,
                 same_units=first.same_units,
+                labels=probe.record.facts.labels,
                 comparison=comparison_facts(
-                    self.model, self._outputs, _logits, self.loss[1] if self.loss else None, done.given, done.target,
+                    self.model,
+                    self._outputs,
+                    _logits,
+                    self.loss[1] if self.loss else None,
+                    done.given,
+                    done.target,
                     {m.name: x for m, x in zip(probe.record.sites("input"), self.batch.tensors())},
                 ),
             )
@@ -291,7 +297,7 @@ class _Run:
         name, function = self.loss
         # a loss by name takes the logits, the caller's own takes what the model returned
         given = logits if name in losses.LOSSES and function is losses.LOSSES[name] else outputs
-        losses.check_targets(name, given, target)
+        losses.check_targets(name, given, target, getattr(function, "ignore_index", losses.IGNORED_TARGET))
         try:
             value = function(given, target)
         except Exception as error:

@@ -39,7 +39,10 @@ def comparison_facts(
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
     ask = question(loss, outputs, logits, target) if loss is not None else None
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
-    targets = _target_values(logits, target, list(inputs.values())) if isinstance(target, Tensor) else None
+    ignored = int(getattr(loss, "ignore_index", IGNORED_TARGET))
+    targets = (
+        _target_values(logits, target, list(inputs.values()), ignored) if isinstance(target, Tensor) else None
+    )
     if targets is None:
         targets = TargetValueFacts()
     elif ask is not None:
@@ -68,11 +71,13 @@ def _are_distributions(target: Tensor) -> bool:
 # ---- targets ---------------------------------------------------------------------------------------------------
 
 
-def _target_values(logits: Tensor | None, target: Tensor, inputs: list[Tensor]) -> TargetValueFacts | None:
+def _target_values(
+    logits: Tensor | None, target: Tensor, inputs: list[Tensor], ignored: int
+) -> TargetValueFacts | None:
     values = target.detach()
     if values.is_complex() or values.dtype == torch.bool:
         values = values.to(torch.uint8) if values.dtype == torch.bool else values.abs()
-    real = values[values != IGNORED_TARGET] if not values.is_floating_point() else values[values.isfinite()]
+    real = values[values != ignored] if not values.is_floating_point() else values[values.isfinite()]
     if not real.numel():
         return None
     x = real.double()
@@ -119,7 +124,11 @@ def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, flo
     rows = target.movedim(1, -1).reshape(-1, target.shape[1])
     binary = ((rows == 0) | (rows == 1)).all(1)
     ones = (rows == 1).sum(1)
-    return len(rows), float((binary & (ones == 1)).double().mean()), float((binary & (ones > 1)).double().mean())
+    return (
+        len(rows),
+        float((binary & (ones == 1)).double().mean()),
+        float((binary & (ones > 1)).double().mean()),
+    )
 
 
 def _labels(logits: Tensor | None, target: Tensor, one_hot: float) -> tuple[int | None, int | None]:
@@ -172,7 +181,10 @@ def _features(site: str, x: Tensor) -> FeatureFacts | None:
             axis = candidate
             break
     per = x.movedim(axis, 0).reshape(x.shape[axis], -1)
-    constant = [int(i) for i in ((per == per[:, :1]).all(1) & (per[:, 0] != 0)).nonzero().reshape(-1)[:_MOST_DIFFERENT]]
+    constant = [
+        int(i)
+        for i in ((per == per[:, :1]).all(1) & (per[:, 0] != 0)).nonzero().reshape(-1)[:_MOST_DIFFERENT]
+    ]
     return FeatureFacts(site, len(x), int(x.shape[axis]), tuple(_empty(x, axis)), tuple(constant), same, one_value,
                         x.dim() == 2)  # fmt: skip
 

@@ -241,8 +241,14 @@ def _unit_axis(
     if axis is None or not args or not isinstance(args[0], Tensor):
         return None
     before, rest = args[0], list(args[1:])
-    dims = [d for d in (rest[0] if rest and isinstance(rest[0], (tuple, list)) else rest) if isinstance(d, int)]
-    dims += [kwargs[key] for key in ("dim", "dim0", "dim1", "source", "destination") if isinstance(kwargs.get(key), int)]
+    dims = [
+        d for d in (rest[0] if rest and isinstance(rest[0], (tuple, list)) else rest) if isinstance(d, int)
+    ]
+    dims += [
+        kwargs[key]
+        for key in ("dim", "dim0", "dim1", "source", "destination")
+        if isinstance(kwargs.get(key), int)
+    ]
     if name in ("transpose", "swapaxes"):
         one, two = (d % before.dim() for d in dims)
         return {one: two, two: one}.get(axis, axis)
@@ -266,7 +272,9 @@ def _unit_axis(
 
 
 def _made_by_one_unit(name: str, args: Any, kwargs: Any, out: Tensor, weights: set[int]) -> int | None:
-    weight = kwargs.get("weight", args[-1] if name in ("matmul", "mm", "addmm") else args[1] if len(args) > 1 else None)
+    weight = kwargs.get(
+        "weight", args[-1] if name in ("matmul", "mm", "addmm") else args[1] if len(args) > 1 else None
+    )
     if not isinstance(weight, Tensor) or not out.dim():
         return None
     if name.startswith("conv"):

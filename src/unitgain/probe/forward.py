@@ -16,6 +16,7 @@ from .._base import InputError
 from ..record import pack_map
 from . import functions, modules
 from .dataflow import Dataflow, Origin, Origins, tensors_in
+from .labels import Labels
 from .options import FLAT_SAMPLE, SELDOM, Options
 from .recompute import Recomputation, Recomputed
 from .sites import Draft, mark_residual_ends, unique_name
@@ -58,6 +59,7 @@ class Forward:
         self.drafts: dict[str, Draft] = {}
         self.inputs: dict[str, Draft] = {}
         self.breaks: list[dict[str, Any]] = []
+        self.labels = Labels()
         self.saturation: dict[str, dict[str, Any]] = {}
         self._hooks: list[RemovableHandle] = []  # only while a step is sampled
         self._duplicates: set[str] = set()  # blocks that return a measured tensor unchanged
@@ -384,6 +386,8 @@ class Forward:
     def _measure_gradient(self, step: Step, name: str, gradient: Tensor) -> None:
         if step is not self.step:  # a graph kept alive beyond its step
             return
+        if self.drafts[name].attributes.get("output"):
+            self.labels.saw(gradient)
         if self._options.limit is None:
             step.add("gradient", name, stats.summarize(gradient, sample=self._options.sample))
         else:

@@ -19,7 +19,7 @@ flat however long the run is.
 """
 
 from .._base import RecordError
-from .comparison import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
+from .comparison import AskedFacts, ComparisonFacts, FeatureFacts, LabelFacts, ReachFacts, TargetValueFacts
 from .database import APPLICATION_ID, SCHEMA_VERSION
 from .facts import (
     UNKNOWN,
@@ -63,6 +63,7 @@ __all__ = [
     "Frame",
     "GradientFacts",
     "Histogram",
+    "LabelFacts",
     "LossFacts",
     "ModelFacts",
     "OptimizerFacts",

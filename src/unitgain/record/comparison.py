@@ -36,6 +36,7 @@ class AskedFacts:
     constant    whether it is the same for all outputs
     lowest      the lowest loss that it gave for right answers; `within`: for right answers that the output can give
     negative    the lowest loss that it gave for these targets, if below zero and not so with targets clipped to 0..1
+    backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
     row_sum     whether dividing each row of targets by its sum changes it
     """
 
@@ -45,6 +46,7 @@ class AskedFacts:
     lowest: float = UNKNOWN
     within: float = UNKNOWN
     negative: float = UNKNOWN
+    backwards: bool | None = None
     row_sum: bool | None = None
 
 
@@ -101,6 +103,16 @@ class FeatureFacts:
     same: bool = False
     one_value: bool = False
     vectors: bool = False
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels of
+    one class only (of_one_class), and how many different classes those are (different)."""
+
+    batches: int | None = None
+    of_one_class: int | None = None
+    different: int | None = None
 
 
 @dataclass(frozen=True)

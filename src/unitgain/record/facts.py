@@ -16,7 +16,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .comparison import ComparisonFacts
+from .comparison import ComparisonFacts, LabelFacts
 
 UNKNOWN = math.nan
 
@@ -173,7 +173,7 @@ class Facts:
     gradient_source  "loss", or "random" where a random direction stood in for the loss's gradient
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
-    comparison       what the loss compares: comparison.py
+    comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
     >>> facts.loss.value, facts.target.classes, facts.to_json()
@@ -194,6 +194,7 @@ class Facts:
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
     comparison: ComparisonFacts = ComparisonFacts()
+    labels: LabelFacts = LabelFacts()
 
     @classmethod
     def from_json(cls, body: Any) -> Facts:

@@ -35,7 +35,11 @@ def reach_in_words(view: View) -> str:
     reach = view.facts.comparison.reach
     if math.isinf(reach.high):
         return f"{show(reach.low)} or more"
-    return f"{show(reach.high)} or less" if math.isinf(reach.low) else f"between {show(reach.low)} and {show(reach.high)}"
+    return (
+        f"{show(reach.high)} or less"
+        if math.isinf(reach.low)
+        else f"between {show(reach.low)} and {show(reach.high)}"
+    )
 
 
 def last_function(view: View) -> tuple[str, str | None]:

@@ -42,7 +42,9 @@ ABOUT = About(
     ),
 )
 
-NARROW = Threshold(2.01, "length of the interval: that of tanh and of a cosine; wider ones are clips on purpose")
+NARROW = Threshold(
+    2.01, "length of the interval: that of tanh and of a cosine; wider ones are clips on purpose"
+)
 
 
 @dataclass(frozen=True)

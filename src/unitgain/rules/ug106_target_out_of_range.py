@@ -21,7 +21,7 @@ ABOUT = About(
     rank=7,
     seen=(
         "A cross entropy gets targets outside of 0 to 1, or outputs that are no log-probabilities where it takes those: "
-        "it becomes negative, which it cannot be for targets and outputs in range."
+        "it becomes negative, or lowest at wrong answers, which it cannot be for targets and outputs in range."
     ),
     matters=(
         "Such a loss falls without end as the outputs grow, or has its minimum at nonsense. Training looks good for a "
@@ -73,6 +73,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             "outputs back.",
             remedy=_into_range(view),
         )
+    elif facts.backwards:
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            f"the targets run from {show(targets.min)} to {show(targets.max)}, and the loss takes them for probabilities: "
+            "right answers cost more than none",
+            evidence=Evidence(targets.min, targets.max, None, facts.takes),
+            cause="Outside of 0 to 1, one of the two terms of a cross entropy changes its sign.",
+            remedy=_into_range(view),
+        )
     elif facts.takes == "log_probabilities" and view.facts.target.kind == "class_index":
         yield from _no_log_probabilities(view)
 
@@ -115,14 +125,14 @@ def _into_range(view: View) -> str:
 EXPLAINED_BY: tuple[Cause, ...] = ()
 
 BAD = """
-model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 1, 1))
+model = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 1, 1))
 x = torch.randn(16, 3, 12, 12)
 mask = (x.mean(1, keepdim=True) > 0) * 255.0  # as the file has it
 report = ug.check(model, (x, mask), F.binary_cross_entropy_with_logits)
 """
 
 GOOD = """
-model = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 1, 1))
+model = nn.Sequential(nn.Conv2d(3, 16, 3, bias=False, padding=1), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 1, 1))
 x = torch.randn(16, 3, 12, 12)
 mask = (x.mean(1, keepdim=True) > 0) * 255.0
 report = ug.check(model, (x, mask / 255), F.binary_cross_entropy_with_logits)

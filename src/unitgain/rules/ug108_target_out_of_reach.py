@@ -86,14 +86,14 @@ def _or_scale(view: View) -> str:
 EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG111"))
 
 BAD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh())
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1), nn.Tanh())
 x = torch.randn(256, 20)
 y = x.sum(1, keepdim=True) / 20**0.5  # a third of these are larger than 1
 report = ug.check(model, (x, y), F.mse_loss)
 """
 
 GOOD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1))
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
 x = torch.randn(256, 20)
 y = x.sum(1, keepdim=True) / 20**0.5
 report = ug.check(model, (x, y), F.mse_loss)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG109",
     name="target-not-normalized",
-    rank=58,
+    rank=59,
     seen="The error of a regression is taken on targets far larger or far smaller than one.",
     matters=(
         "Layers are initialized for outputs of about one. Far larger targets make gradients as much larger, squared "
@@ -44,7 +44,9 @@ ABOUT = About(
 
 LARGE = Threshold(10, "rms of the targets: squared errors of a hundred ask for rates a hundred times smaller")
 SMALL = Threshold(0.01, "rms of the targets: the initial outputs are a hundred times larger")
-PEAK = Threshold(0.1, "largest target: maps of zeros with single large values have a small rms and nothing wrong")
+PEAK = Threshold(
+    0.1, "largest target: maps of zeros with single large values have a small rms and nothing wrong"
+)
 FITS = Threshold(3.0, "times, up or down: outputs of so nearly the targets' rms were made for them")
 
 

@@ -52,7 +52,9 @@ ONE_HOT = Threshold(0.99, "of the rows: a few may be empty, of what is to be ign
 SEVERAL = Threshold(0.05, "of the rows with more than one 1: fewer are mistakes in the data")
 CLASSES = Threshold(3, "class numbers at least: 0 and 1 are as good as a probability")
 PER_CLASS = Threshold(5, "targets per class at least, so that an even spread can be told from chance")
-RAREST = Threshold(0.25, "of the average count: classes of a data set are of similar size, counts of things are not")
+RAREST = Threshold(
+    0.25, "of the average count: classes of a data set are of similar size, counts of things are not"
+)
 COMMONEST = Threshold(2.5, "times the average count: the same")
 
 
@@ -70,7 +72,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     takes, targets = asked(view).takes, view.facts.comparison.targets
     if takes == "values":
         yield from _distance(view)
-    elif takes == "scores" and targets.several > SEVERAL and not targets.is_input and view.facts.comparison.asked.row_sum:
+    elif (
+        takes == "scores"
+        and targets.several > SEVERAL
+        and not targets.is_input
+        and view.facts.comparison.asked.row_sum
+    ):
         yield ABOUT.found(
             "warning",
             view.facts.output.site,
@@ -87,7 +94,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _distance(view: View) -> Iterator[Found[Evidence]]:
-    facts, targets, reach = view.facts.comparison.asked, view.facts.comparison.targets, view.facts.comparison.reach
+    facts, targets, reach = (
+        view.facts.comparison.asked,
+        view.facts.comparison.targets,
+        view.facts.comparison.reach,
+    )
     error = "squared" if facts.power > 1 else "absolute"
     if targets.one_hot > ONE_HOT and not targets.is_input:
         squeezed = reach.low == 0 and reach.high == 1
@@ -96,7 +107,11 @@ def _distance(view: View) -> Iterator[Found[Evidence]]:
             "warning" if squeezed else "info",
             site,
             f"the targets are one-hot rows of classes, and the loss is the {error} error"
-            + (f" behind {name}: a confidently wrong answer gets no gradient" if squeezed else " of plain outputs"),
+            + (
+                f" behind {name}: a confidently wrong answer gets no gradient"
+                if squeezed
+                else " of plain outputs"
+            ),
             evidence=Evidence("values", targets.one_hot, targets.several),
             cause="An error of probabilities is at most one, however wrong the answer is, and flat at its ends.",
             remedy=f"{f'Drop {name} and take' if squeezed else 'Take'} cross entropy on logits instead.",

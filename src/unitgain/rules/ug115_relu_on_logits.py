@@ -54,12 +54,18 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     name, site = last_function(view)
     short = stops_short(view)
-    floor = f": the loss cannot fall below {show(facts.within)}" if short else ", and a score below zero gets no gradient"
+    floor = (
+        f": the loss cannot fall below {show(facts.within)}"
+        if short
+        else ", and a score below zero gets no gradient"
+    )
     yield ABOUT.found(
         "error" if short else "warning",
         site,
         f"{name} keeps the outputs at {reach_in_words(view)}, and the loss takes logits of either sign{floor}",
-        evidence=Evidence(reach.function, reach.low, reach.high, facts.takes, facts.within if short else None),
+        evidence=Evidence(
+            reach.function, reach.low, reach.high, facts.takes, facts.within if short else None
+        ),
         cause="The activation function of the hidden layers was put behind the last layer too.",
         remedy=f"Drop {name} after the last layer.",
     )
@@ -68,13 +74,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"),)
 
 BAD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 10), nn.ReLU())
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), nn.ReLU())
 batch = torch.randn(256, 20), torch.randint(10, (256,))
 report = ug.check(model, batch, F.cross_entropy)
 """
 
 GOOD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 10))
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
 batch = torch.randn(256, 20), torch.randint(10, (256,))
 report = ug.check(model, batch, F.cross_entropy)
 """
