@@ -1291,3 +1291,21 @@ def one_picture_and_many_coordinates() -> Built:
 
 
 HELD_OUT = held_out()
+
+
+# ---- later ones, written with the rules --------------------------------------------------------------------------
+
+
+@sick("UG108")
+def relu_at_the_end_that_is_off_for_all() -> Built:
+    x = vectors()
+    model = chain(12, 32, 1, last=nn.ReLU())
+    nn.init.constant_(model[2].bias, -3.0)
+    return model, (x, values(x).abs()), MSE
+
+
+@sick("UG111")
+def rows_of_the_last_class_are_empty() -> Built:
+    x = vectors(200)
+    t = labels(x, 4) + 1
+    return chain(12, 48, 4), (x, (t[:, None] == torch.arange(4)).float()), CE

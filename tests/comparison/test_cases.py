@@ -53,7 +53,7 @@ def test_each_rule_has_at_least_six_of_either_kind_and_half_of_them_held_out() -
         for is_sick in (True, False):
             names = [r.name for r in cases.ROWS if (r.rule, r.sick) == (rule, is_sick)]
             assert len(names) >= 6
-            assert len(cases.HELD_OUT.intersection(names)) == len(names) // 2
+            assert len(names) // 2 - 1 <= len(cases.HELD_OUT.intersection(names)) <= len(names) // 2
     assert max(Counter(r.name for r in cases.ROWS).values()) == 1
 
 
@@ -93,6 +93,12 @@ def test_a_loss_that_raises_on_made_up_outputs_is_not_judged_and_no_error() -> N
     report = ug.check(cases.chain(12, 16, 1), (x, cases.values(x) * 1000), Once())
     assert "UG109" in report.diagnosis.abstained
     assert not alarms(report)
+
+
+def test_targets_so_large_that_rounding_hides_the_outputs_make_no_constant_loss() -> None:
+    x = cases.vectors()
+    report = ug.check(cases.chain(12, 16, 1), (x, cases.values(x) * 1e10), cases.MSE)
+    assert alarms(report) == {"UG109"}
 
 
 def test_outputs_in_a_structure_are_asked_in_their_place() -> None:

@@ -97,7 +97,7 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
         return AskedFacts()
     rights = list(_right_answers(ask))
     takes, power, right = _takes(ask, made, rights)
-    constant = len({ask(made), ask(-made), ask(3 * made)}) == 1 and math.isfinite(ask(made))
+    constant = takes is None and _is_constant(ask, made)
     lowest = within = math.nan
     if right is not None and takes in ("scores", "logits"):
         lowest = _lowest(ask, *right, -math.inf, math.inf)
@@ -178,6 +178,13 @@ def _takes(ask: Question, made: Tensor, rights: list[Right]) -> tuple[str | None
             if test(ask, *right):
                 return kind, math.nan, right
     return None, math.nan, None
+
+
+def _is_constant(ask: Question, made: Tensor) -> bool:
+    """Whether outputs of any size, that of the targets included, change nothing."""
+    size = 1 + float(ask.target.double().nan_to_num().abs().max())
+    at = {ask(factor * made) for factor in (0, 1, -1, 10 * size)}
+    return len(at) == 1 and math.isfinite(at.pop())
 
 
 def _close(a: float, b: float, tolerance: float = SMALL) -> bool:

@@ -90,7 +90,7 @@ def _target_values(
     if counts is not None:
         average = len(x) / len(counts)
         rarest, commonest = float(counts.min()) / average, float(counts.max()) / average
-    rows, one_hot, several = _rows(logits, values)
+    rows, one_hot, several, blank = _rows(logits, values)
     labels, same = _labels(logits, values, one_hot)
     return TargetValueFacts(
         count=real.numel(),
@@ -106,6 +106,7 @@ def _target_values(
         rows=rows,
         one_hot=one_hot,
         several=several,
+        blank=blank,
         distributions=_are_distributions(values),
         is_input=any(_equal(x, target) for x in inputs),
         labels=labels,
@@ -117,18 +118,15 @@ def _equal(x: Tensor, target: Tensor) -> bool:
     return x.numel() == target.numel() and bool((x.reshape(-1) == target.reshape(-1).to(x.device)).all())
 
 
-def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, float]:
-    """(rows of classes, share with a single 1, share with several) along the classes' axis."""
+def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, float, float]:
+    """(rows of classes, share with a single 1, with several, with none) along the classes' axis."""
     if logits is None or target.shape != logits.shape or target.dim() < 2 or target.shape[1] < 2:
-        return None, math.nan, math.nan
+        return None, math.nan, math.nan, math.nan
     rows = target.movedim(1, -1).reshape(-1, target.shape[1])
     binary = ((rows == 0) | (rows == 1)).all(1)
     ones = (rows == 1).sum(1)
-    return (
-        len(rows),
-        float((binary & (ones == 1)).double().mean()),
-        float((binary & (ones > 1)).double().mean()),
-    )
+    one, several, blank = (float((binary & which).double().mean()) for which in (ones == 1, ones > 1, ones == 0))
+    return len(rows), one, several, blank
 
 
 def _labels(logits: Tensor | None, target: Tensor, one_hot: float) -> tuple[int | None, int | None]:

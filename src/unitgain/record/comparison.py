@@ -58,7 +58,7 @@ class TargetValueFacts:
     different   how many different ones there are, at most 1000
     rarest, commonest    count of the rarest and the commonest value, divided by the average count
     rows        how many rows of classes there are (one target for each output); one_hot: share of those with a single
-                1 and zeros; several: share of those with zeros and more than one 1
+                1 and zeros; several: of those with zeros and more than one 1; blank: of zeros alone
     distributions    whether the targets are not negative and their rows sum to one
     beyond      share of the targets that the output cannot reach, and that the loss misses there
     is_input    whether the targets are one of the inputs
@@ -78,6 +78,7 @@ class TargetValueFacts:
     rows: int | None = None
     one_hot: float = UNKNOWN
     several: float = UNKNOWN
+    blank: float = UNKNOWN
     distributions: bool | None = None
     beyond: float = UNKNOWN
     is_input: bool | None = None

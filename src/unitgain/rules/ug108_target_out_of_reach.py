@@ -19,7 +19,10 @@ ABOUT = About(
     code="UG108",
     name="target-out-of-reach",
     rank=10,
-    seen="Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give.",
+    seen=(
+        "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs lie "
+        "where it is flat."
+    ),
     matters=(
         "These targets cannot be learnt however long training goes on: the outputs are pushed into the function's flat "
         "end, where gradients vanish."
@@ -41,6 +44,7 @@ ABOUT = About(
 )
 
 WARNING = Threshold(0.01, "of the targets: a rounding error or an outlier is no reason to change the model")
+FLAT = ("relu", "relu6", "clamp", "clip", "hardtanh", "clamp_min", "hardsigmoid")
 ERROR = Threshold(0.1, "of the targets: the error of these dominates the loss once the others are fitted")
 
 
@@ -59,9 +63,21 @@ class Evidence(BaseEvidence):
 def judge(view: View) -> Iterator[Found[Evidence]]:
     asked(view)
     reach, targets = view.facts.comparison.reach, view.facts.comparison.targets
+    name, site = last_function(view)
+    if _is_stuck(view):
+        output = view.facts.output
+        yield ABOUT.found(
+            "error",
+            site,
+            f"all outputs are {show(output.max)}, where {name} at the end is flat, and the targets run from "
+            f"{show(targets.min)} to {show(targets.max)}",
+            evidence=Evidence(targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max),
+            cause=f"What goes into {name} lies on its flat side for every example, so that no gradient passes.",
+            remedy=f"Drop {name} after the last layer; if the outputs must be positive, start with a larger bias there.",
+        )
+        return
     if not targets.beyond > WARNING:
         return
-    name, site = last_function(view)
     yield ABOUT.found(
         "error" if targets.beyond > ERROR else "warning",
         site,
@@ -71,6 +87,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=f"Whatever the weights are, the output is {reach_in_words(view)}.",
         remedy=f"Drop {name} after the last layer{_or_scale(view)}.",
     )
+
+
+def _is_stuck(view: View) -> bool:
+    """Whether every output lies at the lower end, a flat one, and not every target does."""
+    reach, output, targets = view.facts.comparison.reach, view.facts.output, view.facts.comparison.targets
+    flat = reach.function in FLAT and view.facts.comparison.asked.takes == "values"
+    return flat and output.min == output.max == reach.low and targets.max > reach.low
 
 
 def _or_scale(view: View) -> str:

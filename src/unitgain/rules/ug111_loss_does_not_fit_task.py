@@ -20,8 +20,8 @@ ABOUT = About(
     name="loss-does-not-fit-task",
     rank=13,
     seen=(
-        "A squared or absolute error of class numbers or one-hot rows, several ones a row into cross entropy, a "
-        "divergence without its logarithm, or a Dice loss of raw scores."
+        "A squared or absolute error of class numbers or one-hot rows, several ones or none a row into cross "
+        "entropy, a divergence without its logarithm, or a Dice loss of raw scores."
     ),
     matters=(
         "A squared error behind a softmax or sigmoid has no gradient where the model is confidently wrong; class "
@@ -50,6 +50,7 @@ ABOUT = About(
 
 ONE_HOT = Threshold(0.99, "of the rows: a few may be empty, of what is to be ignored")
 SEVERAL = Threshold(0.05, "of the rows with more than one 1: fewer are mistakes in the data")
+BLANK = Threshold(0.02, "of the rows without a one: fewer are examples that are to be left out")
 CLASSES = Threshold(3, "class numbers at least: 0 and 1 are as good as a probability")
 PER_CLASS = Threshold(5, "targets per class at least, so that an even spread can be told from chance")
 RAREST = Threshold(
@@ -87,10 +88,26 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             cause="Cross entropy assumes one class for each example; here several hold at once.",
             remedy="Take binary cross entropy of logits (one sigmoid for each class) instead of cross entropy.",
         )
+    elif takes == "scores" and targets.blank > BLANK and targets.one_hot > 0 == targets.several and _is_rows(view):
+        yield ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            f"{targets.blank:.0%} of the targets' one-hot rows hold no one at all, and cross entropy takes nothing from "
+            "those examples",
+            evidence=Evidence(takes, targets.one_hot, 0.0),
+            cause="Their class has no column: labels that start at one, say, or a class that was left out.",
+            remedy="Look at how labels become one-hot rows: each row needs a single one. Subtract the smallest label first, "
+            "or take class indices as targets.",
+        )
     elif takes == "log_probabilities":
         yield from _divergence(view)
     elif takes == "overlap":
         yield from _overlap(view)
+
+
+def _is_rows(view: View) -> bool:
+    """One row for each example, not for each pixel or token, of which some are padding."""
+    return len(view.facts.output.shape or ()) == 2
 
 
 def _distance(view: View) -> Iterator[Found[Evidence]]:
