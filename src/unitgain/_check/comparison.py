@@ -125,7 +125,9 @@ def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, flo
     rows = target.movedim(1, -1).reshape(-1, target.shape[1])
     binary = ((rows == 0) | (rows == 1)).all(1)
     ones = (rows == 1).sum(1)
-    one, several, blank = (float((binary & which).double().mean()) for which in (ones == 1, ones > 1, ones == 0))
+    one, several, blank = (
+        float((binary & which).double().mean()) for which in (ones == 1, ones > 1, ones == 0)
+    )
     return len(rows), one, several, blank
 
 

@@ -71,7 +71,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             site,
             f"all outputs are {show(output.max)}, where {name} at the end is flat, and the targets run from "
             f"{show(targets.min)} to {show(targets.max)}",
-            evidence=Evidence(targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max),
+            evidence=Evidence(
+                targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max
+            ),
             cause=f"What goes into {name} lies on its flat side for every example, so that no gradient passes.",
             remedy=f"Drop {name} after the last layer; if the outputs must be positive, start with a larger bias there.",
         )

@@ -88,7 +88,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             cause="Cross entropy assumes one class for each example; here several hold at once.",
             remedy="Take binary cross entropy of logits (one sigmoid for each class) instead of cross entropy.",
         )
-    elif takes == "scores" and targets.blank > BLANK and targets.one_hot > 0 == targets.several and _is_rows(view):
+    elif (
+        takes == "scores"
+        and targets.blank > BLANK
+        and targets.one_hot > 0 == targets.several
+        and _is_rows(view)
+    ):
         yield ABOUT.found(
             "warning",
             view.facts.output.site,
