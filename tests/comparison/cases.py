@@ -7,6 +7,7 @@ that first run.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Callable
@@ -62,7 +63,7 @@ def held_out() -> frozenset[str]:
 
 def chain(*widths: int, last: nn.Module | None = None, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for fan_in, fan_out in zip(widths, widths[1:]):
+    for fan_in, fan_out in itertools.pairwise(widths):
         layers += [nn.Linear(fan_in, fan_out), act()]
     return nn.Sequential(*layers[:-1], *([] if last is None else [last]))
 

@@ -61,7 +61,8 @@ def still(x: Tensor, target: Tensor, feature: int) -> tuple[Tensor, Tensor]:
 
 
 ROWS = (
-    sick("mlp-sigmoid-before-logits", "UG105", lambda: Case(Then(mlp(out=1), torch.sigmoid), binary(vectors()[0]), BCE)),
+    sick("mlp-sigmoid-before-logits", "UG105", lambda:
+         Case(Then(mlp(out=1), torch.sigmoid), binary(vectors()[0]), BCE)),
     sick("unet-sigmoid-before-logits", "UG105", lambda: Case(Then(UNet(out=1), torch.sigmoid), one_mask(), BCE)),
     sick("rnn-sigmoid-before-cross-entropy", "UG105", lambda: Case(Then(Recurrent(), torch.sigmoid), series(), CE)),
     sick("unet-masks-of-255", "UG106", lambda: Case(UNet(out=1), scaled(one_mask(), 255), BCE)),
@@ -79,12 +80,14 @@ ROWS = (
     sick("mlp-prices", "UG109", lambda: Case(mlp(out=1), scaled(numbers(), 8e4, 3e5), MSE)),
     sick("cnn-ages", "UG109", lambda: Case(cnn(), (pictures(), 40 + 12 * torch.randn(16, 10)), nn.L1Loss())),
     sick("rnn-tiny-currents", "UG109", lambda: Case(Recurrent(), (series()[0], 1e-6 * torch.randn(32, 10)), MSE)),
-    sick("mlp-squared-error-of-softmax", "UG111", lambda: Case(Then(mlp(), lambda o: o.softmax(1)), rows(vectors()), MSE)),
+    sick("mlp-squared-error-of-softmax", "UG111", lambda:
+         Case(Then(mlp(), lambda o: o.softmax(1)), rows(vectors()), MSE)),
     sick("cnn-several-labels-into-cross-entropy", "UG111", lambda: Case(
         cnn(), (pictures(), (torch.rand(16, 10) < 0.4).float()), CE,
     )),
     sick("unet-dice-of-scores", "UG111", lambda: Case(UNet(out=1), one_mask(), dice)),
-    sick("mlp-softmax-over-one-unit", "UG112", lambda: Case(Then(mlp(out=1), nn.Softmax(1)), binary(vectors()[0]), "mse")),
+    sick("mlp-softmax-over-one-unit", "UG112", lambda:
+         Case(Then(mlp(out=1), nn.Softmax(1)), binary(vectors()[0]), "mse")),
     sick("unet-softmax-over-one-channel", "UG112", lambda: Case(
         Then(UNet(out=1), lambda o: o.softmax(1)), one_mask(), F.binary_cross_entropy,
     )),
@@ -98,6 +101,8 @@ ROWS = (
         Then(Recurrent(), F.softplus), (series()[0], (torch.rand(32, 10) < 0.5).float()), BCE,
     )),
     sick("mlp-constant-column-standardized", "UG203", lambda: Case(mlp(), standardized(*still(*vectors(), 4), (0,)))),
-    sick("rnn-constant-sensor-standardized", "UG203", lambda: Case(Recurrent(), standardized(*still(*series(), 2), (0, 1)))),
-    sick("cnn-all-pictures-black", "UG203", lambda: Case(cnn(norm=None, bias=True), (torch.zeros(16, 3, 32, 32), images()[1]))),
+    sick("rnn-constant-sensor-standardized", "UG203", lambda:
+         Case(Recurrent(), standardized(*still(*series(), 2), (0, 1)))),
+    sick("cnn-all-pictures-black", "UG203", lambda:
+         Case(cnn(norm=None, bias=True), (torch.zeros(16, 3, 32, 32), images()[1]))),
 )  # fmt: skip

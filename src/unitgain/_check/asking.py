@@ -1,8 +1,9 @@
 """What a loss is, found by asking it: it is called on made-up outputs and targets, never judged by its name.
 
-A loss with a softmax gives the same when all outputs of an example are shifted; one with a sigmoid is lowest far outside
-of 0..1; -log(p) doubles when p falls from 1/2 to 1/4; a squared error grows fourfold when the distance doubles. So a
-loss of the caller's own is known as well as one of torch. Each call gets copies and the same random numbers.
+A loss with a softmax gives the same when all outputs of an example are shifted; one with a sigmoid is lowest far
+outside of 0..1; -log(p) doubles when p falls from 1/2 to 1/4; a squared error grows fourfold when the distance
+doubles. So a loss of the caller's own is known as well as one of torch. Each call gets copies and the same random
+numbers.
 """
 
 from __future__ import annotations

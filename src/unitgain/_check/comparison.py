@@ -1,4 +1,5 @@
-"""What the loss compares, as typed facts: the outputs' reach, what the loss is, the targets' values, the inputs' features.
+"""What the loss compares, as typed facts: the outputs' reach, what the loss is, the targets' values, the inputs'
+features.
 
 For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115 and UG203.
 """

@@ -57,10 +57,10 @@ _GROWING: Mapping[str, Callable[[float], float]] = {
 _SAME_VALUES = {
     "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "t", "detach", "clone",
     "swapaxes", "movedim", "view_as", "reshape_as", "to", "type", "float", "double", "half", "bfloat16", "unflatten",
-    "expand", "expand_as", "repeat", "getitem", "select", "narrow", "index_select", "gather", "chunk", "split", "unbind",
-    "tensor_split", "roll", "flip", "get", "cat", "concat", "stack", "mean", "amax", "amin", "max_pool2d", "max_pool1d",
-    "adaptive_avg_pool2d", "adaptive_avg_pool1d", "repeat_interleave", "masked_select", "pixel_shuffle", "where",
-    "rearrange", "type_as", "cpu", "cuda",
+    "expand", "expand_as", "repeat", "getitem", "select", "narrow", "index_select", "gather", "chunk", "split",
+    "unbind", "tensor_split", "roll", "flip", "get", "cat", "concat", "stack", "mean", "amax", "amin", "max_pool2d",
+    "max_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "repeat_interleave", "masked_select", "pixel_shuffle",
+    "where", "rearrange", "type_as", "cpu", "cuda",
 }  # fmt: skip
 _SOFTMAX = {"softmax", "log_softmax", "softmin", "gumbel_softmax"}
 _PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
@@ -170,8 +170,9 @@ def _clamped(name: str, x: Interval, args: Any, kwargs: Any) -> Interval:
     else:
         names = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(name, ("min", "max"))
         ends = dict(zip(names, rest)) | {k: v for k, v in kwargs.items() if k in names}
-        low = ends.get("min") if isinstance(ends.get("min"), (int, float)) else -INF
-        high = ends.get("max") if isinstance(ends.get("max"), (int, float)) else INF
+        given_low, given_high = ends.get("min"), ends.get("max")
+        low = given_low if isinstance(given_low, (int, float)) else -INF
+        high = given_high if isinstance(given_high, (int, float)) else INF
     found = Interval(max(x.low, float(low)), min(x.high, float(high)), name)
     return found if found.limited else ANYTHING
 

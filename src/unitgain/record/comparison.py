@@ -1,4 +1,4 @@
-"""Facts about what the loss compares: what the outputs can be, what the loss takes them for, and the targets' values."""
+"""Facts about what the loss compares: what outputs can be, what the loss takes them for, and the targets' values."""
 
 from __future__ import annotations
 
@@ -108,8 +108,8 @@ class FeatureFacts:
 
 @dataclass(frozen=True)
 class LabelFacts:
-    """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels of
-    one class only (of_one_class), and how many different classes those are (different)."""
+    """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
+    of one class only (of_one_class), and how many different classes those are (different)."""
 
     batches: int | None = None
     of_one_class: int | None = None

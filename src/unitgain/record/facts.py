@@ -193,8 +193,8 @@ class Facts:
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
-    comparison: ComparisonFacts = ComparisonFacts()
-    labels: LabelFacts = LabelFacts()
+    comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
+    labels: LabelFacts = LabelFacts()  # noqa: RUF009
 
     @classmethod
     def from_json(cls, body: Any) -> Facts:

@@ -1,4 +1,4 @@
-"""What the loss compares, for the rules about outputs, targets and loss: whether it could be asked, and in which words."""
+"""What the loss compares, for rules about outputs, targets and loss: whether it could be asked, and in which words."""
 
 from __future__ import annotations
 

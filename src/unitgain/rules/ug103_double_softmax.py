@@ -31,9 +31,9 @@ ABOUT = About(
         "PyTorch documentation of CrossEntropyLoss: the input is expected to contain unnormalized logits."
     ),
     measured=(
-        "Largest deviation of a row's sum from one, where no value is negative. A softmax that was reshaped or flattened "
-        "afterwards is followed to the output. The loss is called on made-up outputs: it applies a softmax if a shift of "
-        "all outputs of an example changes nothing."
+        "Largest deviation of a row's sum from one, where no value is negative. A softmax that was reshaped or "
+        "flattened afterwards is followed to the output. The loss is called on made-up outputs: it applies a "
+        "softmax if a shift of all outputs of an example changes nothing."
     ),
     action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
     effect="The loss can reach zero, and gradients are C times larger at the start.",

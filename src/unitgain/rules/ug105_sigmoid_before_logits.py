@@ -19,8 +19,8 @@ ABOUT = About(
     name="sigmoid-before-logits",
     rank=11,
     seen=(
-        "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid or a "
-        "softmax itself."
+        "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
+        "or a softmax itself."
     ),
     matters=(
         "The second sigmoid sees numbers between 0 and 1 only, so that it gives 0.5 to 0.73: the loss cannot come near "
@@ -49,7 +49,8 @@ NARROW = Threshold(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """low, high: what the last function can give; lowest: the lowest loss for right answers, and within those bounds."""
+    """low, high: what the last function can give; lowest: the lowest loss for right answers, and within those
+    bounds."""
 
     function: str | None
     low: float
@@ -70,8 +71,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "error" if reach.low == 0 else "warning",
         site,
-        f"{name} keeps the outputs {reach_in_words(view)}, and the loss applies {applies} to them again: it cannot fall "
-        f"below {show(facts.within)} (without: {show(facts.lowest)})",
+        f"{name} keeps the outputs {reach_in_words(view)}, and the loss applies {applies} to them again: it cannot "
+        f"fall below {show(facts.within)} (without: {show(facts.lowest)})",
         evidence=Evidence(reach.function, reach.low, reach.high, facts.lowest, facts.within, facts.takes),
         cause="The loss expects logits, any number of either sign.",
         remedy=f"Drop {name} after the last layer and return logits, or take a loss of probabilities.",

@@ -20,8 +20,9 @@ ABOUT = About(
     name="target-out-of-range",
     rank=7,
     seen=(
-        "A cross entropy gets targets outside of 0 to 1, or outputs that are no log-probabilities where it takes those: "
-        "it becomes negative, or lowest at wrong answers, which it cannot be for targets and outputs in range."
+        "A cross entropy gets targets outside of 0 to 1, or outputs that are no log-probabilities where it takes "
+        "those: it becomes negative, or lowest at wrong answers, which it cannot be for targets and outputs in "
+        "range."
     ),
     matters=(
         "Such a loss falls without end as the outputs grow, or has its minimum at nonsense. Training looks good for a "
@@ -29,8 +30,8 @@ ABOUT = About(
     ),
     source="PyTorch documentation: BCEWithLogitsLoss, NLLLoss and CTCLoss say what targets and inputs they take.",
     measured=(
-        "The loss is called on right answers of growing size with the batch's targets and with the same clipped to 0 to "
-        "1. A loss of class indices that falls by the same amount for each number added to all outputs takes "
+        "The loss is called on right answers of growing size with the batch's targets and with the same clipped to "
+        "0 to 1. A loss of class indices that falls by the same amount for each number added to all outputs takes "
         "log-probabilities, whose exponentials sum to one."
     ),
     action="Bring the targets into the range 0 to 1.",
@@ -66,8 +67,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "error",
             view.facts.output.site,
-            f"the targets run from {show(targets.min)} to {show(targets.max)}, and the loss takes them for probabilities: "
-            f"it falls to {show(facts.negative)} and below on growing outputs, where it could not be negative",
+            f"the targets run from {show(targets.min)} to {show(targets.max)}, and the loss takes them for "
+            f"probabilities: it falls to {show(facts.negative)} and below on growing outputs, where it could not be "
+            "negative",
             evidence=Evidence(targets.min, targets.max, facts.negative, facts.takes),
             cause="Outside of 0 to 1, one of the two terms of a cross entropy changes its sign, and nothing holds the "
             "outputs back.",
@@ -77,8 +79,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "error",
             view.facts.output.site,
-            f"the targets run from {show(targets.min)} to {show(targets.max)}, and the loss takes them for probabilities: "
-            "right answers cost more than none",
+            f"the targets run from {show(targets.min)} to {show(targets.max)}, and the loss takes them for "
+            "probabilities: right answers cost more than none",
             evidence=Evidence(targets.min, targets.max, None, facts.takes),
             cause="Outside of 0 to 1, one of the two terms of a cross entropy changes its sign.",
             remedy=_into_range(view),
@@ -117,7 +119,8 @@ def _into_range(view: View) -> str:
     if targets.whole and math.isfinite(targets.max) and targets.max - targets.min == 1:
         return f"Subtract {show(targets.min)} from the targets, so that they are 0 and 1."
     return (
-        f"Bring the targets into the range 0 to 1: (targets - {show(targets.min)}) / {show(targets.max - targets.min)}, or "
+        f"Bring the targets into the range 0 to 1: (targets - {show(targets.min)}) / "
+        f"{show(targets.max - targets.min)}, or "
         "take squared error if they are amounts."
     )
 

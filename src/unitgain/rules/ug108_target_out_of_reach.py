@@ -20,8 +20,8 @@ ABOUT = About(
     name="target-out-of-reach",
     rank=10,
     seen=(
-        "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs lie "
-        "where it is flat."
+        "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs "
+        "lie where it is flat."
     ),
     matters=(
         "These targets cannot be learnt however long training goes on: the outputs are pushed into the function's flat "
@@ -75,7 +75,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
                 targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max
             ),
             cause=f"What goes into {name} lies on its flat side for every example, so that no gradient passes.",
-            remedy=f"Drop {name} after the last layer; if the outputs must be positive, start with a larger bias there.",
+            remedy=(
+                f"Drop {name} after the last layer; if the outputs must be positive, start with a larger bias there."
+            ),
         )
         return
     if not targets.beyond > WARNING:
@@ -83,8 +85,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "error" if targets.beyond > ERROR else "warning",
         site,
-        f"{targets.beyond:.0%} of the targets ({show(targets.min)} to {show(targets.max)}) lie beyond what {name} at the "
-        f"end can give: {reach_in_words(view)}",
+        f"{targets.beyond:.0%} of the targets ({show(targets.min)} to {show(targets.max)}) lie beyond what {name} at "
+        f"the end can give: {reach_in_words(view)}",
         evidence=Evidence(targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max),
         cause=f"Whatever the weights are, the output is {reach_in_words(view)}.",
         remedy=f"Drop {name} after the last layer{_or_scale(view)}.",

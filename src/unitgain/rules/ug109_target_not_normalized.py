@@ -76,8 +76,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{show(output)}, and the loss is the {'squared' if facts.power > 1 else 'absolute'} distance",
         evidence=Evidence(targets.mean, targets.std, targets.rms, output, facts.power),
         cause="The targets are in their own units, and the network starts with outputs of about one.",
-        remedy=f"Normalize the targets: (targets - {mean}) / {std}, and undo it on predictions; better, take both numbers "
-        "from the whole training set.",
+        remedy=(
+            f"Normalize the targets: (targets - {mean}) / {std}, and undo it on predictions; better, take both "
+            "numbers from the whole training set."
+        ),
     )
 
 

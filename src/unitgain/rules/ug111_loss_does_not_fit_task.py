@@ -1,8 +1,8 @@
 """UG111 loss-does-not-fit-task: what the loss assumes of targets and outputs is not what they are.
 
-Source: Bridle, Probabilistic interpretation of feedforward classification network outputs (1990), for cross entropy with
-a softmax; PyTorch's documentation of KLDivLoss. Hui and Belkin (2021) train classifiers well by squared errors of plain
-outputs, which is for information only here.
+Source: Bridle, Probabilistic interpretation of feedforward classification network outputs (1990), for cross entropy
+with a softmax; PyTorch's documentation of KLDivLoss. Hui and Belkin (2021) train classifiers well by squared errors
+of plain outputs, which is for information only here.
 """
 
 from __future__ import annotations
@@ -61,7 +61,8 @@ COMMONEST = Threshold(2.5, "times the average count: the same")
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """takes: what the loss takes the outputs for; one_hot, several: share of the targets' rows with one and more ones."""
+    """takes: what the loss takes the outputs for; one_hot, several: share of the targets' rows with one and more
+    ones."""
 
     takes: str
     one_hot: float | None = None
@@ -97,12 +98,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "warning",
             view.facts.output.site,
-            f"{targets.blank:.0%} of the targets' one-hot rows hold no one at all, and cross entropy takes nothing from "
-            "those examples",
+            f"{targets.blank:.0%} of the targets' one-hot rows hold no one at all, and cross entropy takes nothing "
+            "from those examples",
             evidence=Evidence(takes, targets.one_hot, 0.0),
             cause="Their class has no column: labels that start at one, say, or a class that was left out.",
-            remedy="Look at how labels become one-hot rows: each row needs a single one. Subtract the smallest label first, "
-            "or take class indices as targets.",
+            remedy=(
+                "Look at how labels become one-hot rows: each row needs a single one. Subtract the smallest label "
+                "first, or take class indices as targets."
+            ),
         )
     elif takes == "log_probabilities":
         yield from _divergence(view)
@@ -142,8 +145,8 @@ def _distance(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "warning",
             view.facts.output.site,
-            f"the targets are the numbers 0 to {show(targets.max)}, evenly spread, as numbers of classes are, and the loss "
-            f"is the {error} error of one output",
+            f"the targets are the numbers 0 to {show(targets.max)}, evenly spread, as numbers of classes are, and "
+            f"the loss is the {error} error of one output",
             evidence=Evidence("values", classes=targets.different),
             cause="The number of a class is a name: class 3 does not lie between class 2 and class 4.",
             remedy=f"If these are classes, give the model {targets.different} outputs and take cross entropy.",
@@ -169,8 +172,8 @@ def _divergence(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "error",
         view.facts.output.site,
-        f"the outputs are {'probabilities' if probabilities else 'scores of any size'}, and the loss (a divergence, linear "
-        "in them) takes log-probabilities",
+        f"the outputs are {'probabilities' if probabilities else 'scores of any size'}, and the loss (a divergence, "
+        "linear in them) takes log-probabilities",
         evidence=Evidence("log_probabilities"),
         cause="Without a logarithm the divergence is lowest where outputs are as large as can be, not where they are "
         "right.",

@@ -1,6 +1,7 @@
 """UG112 softmax-over-one: a softmax over a single value, which is one whatever goes in.
 
-Source: arithmetic. An axis counts only if a layer with one unit made it; one key or one time step in this batch is legal.
+Source: arithmetic. An axis counts only if a layer with one unit made it; one key or one time step in this batch is
+legal.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "error",
             sites[0] if sites else output.site,
-            f"a softmax is taken over an axis of size one, of a tensor of shape {listed(str(s) for s in dict.fromkeys(shapes))} "
+            "a softmax is taken over an axis of size one, of a tensor of shape "
+            f"{listed(str(s) for s in dict.fromkeys(shapes))} "
             "from a layer with one unit: it gives 1 whatever goes in",
             evidence=Evidence(shapes),
             cause="A softmax shares out one among the values along its axis, and there is a single value.",
@@ -56,12 +58,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "error",
             output.site,
-            f"the outputs have shape {output.shape}, one class, and the loss takes a softmax over the classes: it is the "
-            "same whatever the outputs are",
+            f"the outputs have shape {output.shape}, one class, and the loss takes a softmax over the classes: it is "
+            "the same whatever the outputs are",
             evidence=Evidence(()),
             cause="A softmax shares out one among the values along its axis, and there is a single value.",
-            remedy="Take binary cross entropy of logits (a sigmoid) for one output, or give the model one output for each "
-            "class.",
+            remedy=(
+                "Take binary cross entropy of logits (a sigmoid) for one output, or give the model one output for "
+                "each class."
+            ),
         )
 
 

@@ -17,16 +17,17 @@ ABOUT = About(
     rank=110,
     seen="All labels of a batch are the same, although there are several classes.",
     matters=(
-        "Data in files is often sorted by class. Without shuffling, a model learns one class after the other and forgets "
-        "the one before; a single batch cannot show whether that is so."
+        "Data in files is often sorted by class. Without shuffling, a model learns one class after the other and "
+        "forgets the one before; a single batch cannot show whether that is so."
     ),
     source=(
-        "Bengio, Practical recommendations for gradient-based training of deep architectures, 2012: shuffle the examples."
+        "Bengio, Practical recommendations for gradient-based training of deep architectures, 2012: shuffle the "
+        "examples."
     ),
     measured=(
-        "The labels of one batch, where each example has one: for information, since one batch is not the data set. A "
-        "Probe reads the labels of the sampled batches off the gradient of the logits, which a softmax with cross entropy "
-        "makes negative at the label alone: a warning where batches are of one class and the class changes."
+        "The labels of one batch, where each example has one: for information, since one batch is not the data set. "
+        "A Probe reads the labels of the sampled batches off the gradient of the logits, which a softmax with cross "
+        "entropy makes negative at the label alone: a warning where batches are of one class and the class changes."
     ),
     action="Shuffle the training data (DataLoader(..., shuffle=True)), or look at what the labels are made of.",
     effect="Every batch holds examples of several classes, and its gradient is one of the whole task.",

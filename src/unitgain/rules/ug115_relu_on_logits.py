@@ -19,8 +19,8 @@ ABOUT = About(
     rank=15,
     seen="The outputs pass a ReLU, or another function without negative values, right before a loss that takes logits.",
     matters=(
-        "A class whose score is negative comes out as zero and gets no gradient; one whose scores all are never learns. "
-        "A sigmoid behind it cannot say a probability below one half."
+        "A class whose score is negative comes out as zero and gets no gradient; one whose scores all are never "
+        "learns. A sigmoid behind it cannot say a probability below one half."
     ),
     source="Glorot, Bordes and Bengio, Deep sparse rectifier neural networks, 2011: rectifiers are for hidden layers.",
     measured=(

@@ -74,12 +74,14 @@ def _empty(one: FeatureFacts) -> Found[Evidence]:
     return ABOUT.found(
         "error",
         one.site,
-        f"{one.site}: {plural(len(one.empty), 'feature')} of {one.features} (number {names}) are NaN or infinite in all "
-        f"{one.examples} examples, and all others are finite",
+        f"{one.site}: {plural(len(one.empty), 'feature')} of {one.features} (number {names}) are NaN or infinite in "
+        f"all {one.examples} examples, and all others are finite",
         evidence=Evidence(one.empty, one.features, empty=True),
         cause="A constant feature was standardized: its standard deviation is zero, and zero by zero is NaN.",
-        remedy="Leave the constant feature out, or divide by its standard deviation only where that is not zero (take 1 "
-        "there).",
+        remedy=(
+            "Leave the constant feature out, or divide by its standard deviation only where that is not zero (take "
+            "1 there)."
+        ),
     )
 
 
@@ -99,7 +101,8 @@ def _columns(one: FeatureFacts, columns: Sequence[int]) -> Found[Evidence]:
     return ABOUT.found(
         "info",
         one.site,
-        f"{one.site}: {plural(len(columns), 'feature')} of {one.features} (number {listed(str(i) for i in columns)}) has one "
+        f"{one.site}: {plural(len(columns), 'feature')} of {one.features} (number "
+        f"{listed(str(i) for i in columns)}) has one "
         f"value in all {one.examples} examples",
         evidence=Evidence(columns, one.features),
         cause="What is the same for all examples adds to the bias only.",

@@ -193,8 +193,8 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
 
 
 def _has_no_choice(view: View, parameter: Measured) -> bool:
-    """It goes into a softmax over a single value: in this batch, attention has one key. Where that is so in every batch,
-    UG112 says it."""
+    """It goes into a softmax over a single value: in this batch, attention has one key. Where that is so in every
+    batch, UG112 says it."""
     owner = view.tensor(parameter.owner)
     later = followers(view, owner) if owner is not None else ()
     return any(m.role == "softmax" and m["min"] == m["max"] == 1 for m in later)
