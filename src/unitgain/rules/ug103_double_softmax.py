@@ -63,12 +63,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
     site = softmax.name if softmax else output.site
+    loss = "cross entropy" if view.facts.loss.kind == "cross_entropy" else "the loss"
     floor = f"; the loss cannot fall below {math.log(classes - 1 + math.e) - 1:.2f}" if classes >= 2 else ""
     yield ABOUT.found(
         "error",
         site,
-        f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and the loss takes "
-        f"their softmax again{floor}",
+        f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and {loss} "
+        f"takes their softmax again{floor}",
         evidence=Evidence(output.row_sum_error, output.min, output.max),
         cause="Cross entropy expects logits and applies log-softmax itself.",
         remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
