@@ -7,7 +7,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 # Where the GPU is: another python than the venv's must have torch, pytest and timm; nothing is installed for it.
 GPU_PYTHON ?= $(BIN)/python
 
-.PHONY: venv demo test test-anywhere gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
+.PHONY: venv demo test test-anywhere no-trace gpu kill normfree nf-vs-bn lint bench zoo ladder-makemore ladder-fashion-mnist bench-fashion-mnist docs clean
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -27,6 +27,10 @@ gpu: $(VENV)/.dev
 endif
 gpu:
 	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu.py $(if $(OUT),--out "$(OUT)")
+
+# every model of the zoo x every function that changes nothing x every place to raise: some minutes
+no-trace: $(VENV)/.dev
+	$(BIN)/python tests/_run/no_trace.py --out benchmarks/results/$$(date +%F)-no-trace.md
 
 # twenty kill -9 at random moments of a training run, each resumed: the same weights to the bit
 kill: $(VENV)/.dev

@@ -47,7 +47,14 @@ def fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "document",
-    ["README.md", "docs/index.md", "docs/tutorial.md", "docs/training.md", "docs/reference/fix.md"],
+    [
+        "README.md",
+        "docs/index.md",
+        "docs/tutorial.md",
+        "docs/training.md",
+        "docs/reference/fix.md",
+        "docs/reference/batch.md",
+    ],
 )
 def test_what_the_document_shows_is_what_happens(document: str, fresh_folder: Path) -> None:
     run_document((ROOT / document).read_text(encoding="utf-8"))

@@ -114,7 +114,9 @@ def test_nothing_of_the_model_is_changed_even_when_it_raises() -> None:
     x = torch.randn(2, 4, 3, 3)
     torch.set_rng_state(state)
     ug.spp(model, x)
-    with pytest.raises(InputError, match=r"the model raised RuntimeError on inputs of shape \(2, 5, 3, 3\)"):
+    with pytest.raises(
+        InputError, match=r"the model raised RuntimeError in forward on inputs of shape \(2, 5, 3, 3\)"
+    ):
         ug.spp(model, torch.zeros(2, 5, 3, 3))
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())

@@ -164,14 +164,14 @@ def test_lr_find_leaves_the_run_as_it_was(device: torch.device, deterministic: N
 
 
 def test_random_states_of_the_device_are_taken_and_put_back(device: torch.device) -> None:
-    from unitgain.train import randomness
+    from unitgain._run import random_states
 
     torch.rand(2, device=device)
-    with randomness.unchanged():
+    with random_states.kept():
         first = torch.rand(5, device=device)
-    state = randomness.take()
+    state = random_states.take()
     again = torch.rand(5, device=device)
-    randomness.put(state)
+    random_states.put(state)
     assert torch.equal(first, again)
     assert torch.equal(again, torch.rand(5, device=device))
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import unitgain as ug
 from unitgain import InputError
-from unitgain.probe import modules as probe_modules
+from unitgain.graph import subtracts_mean
 
 TORCH_BATCH = {0: nn.BatchNorm1d, 1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 TORCH_INSTANCE = {1: nn.InstanceNorm1d, 2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
@@ -205,7 +205,7 @@ def test_channels_last_images_are_normalized_alike() -> None:
 
 
 def test_norms_say_whose_mean_they_subtract() -> None:
-    said = probe_modules.subtracts_mean
+    said = subtracts_mean
     batch, instance = ug.nn.BatchNorm(4), ug.nn.InstanceNorm(4, track_running_stats=True)
     assert said(batch) == said(instance) == "channel"
     assert said(batch.eval()) is said(instance.eval()) is None  # a constant: a bias before it does something

@@ -104,7 +104,7 @@ def test_inputs_in_a_list_beside_another_one_and_in_a_list_by_name_are_measured_
         model(x[:2], x[2], more=x[3:]).sum().backward()
     record = probe.record
     means = {s.name: record.value("input", s.name, "mean") for s in record.sites("input")}
-    assert means == {"input": 0, "input[1]": 1, "input[2]": 2, "input[more]": 3, "input[more][1]": 4}
+    assert means == {"input": 0, "input[1]": 1, "input[2]": 2, "input[more.0]": 3, "input[more.1]": 4}
 
 
 def test_a_model_that_is_one_layer_is_measured_once_a_step_and_as_that_layer() -> None:

@@ -134,6 +134,8 @@ def test_prescription_is_per_channel() -> None:
     {"name": "input[attention_mask]", "mean": -1e4, "std": 1e4},
     {"name": "input[inputs_embeds]", "mean": 0.0, "std": 0.02},
     {"name": "input[timestep]", "shape": (), "mean": 500.0, "std": 300.0},
+    {"name": "input[labels]", "mean": 500.0, "std": 300.0},
+    {"name": "input[targets.0.boxes]", "mean": 50.0, "std": 30.0},
     {"shape": (4,), "count": 16, "mean": 0.4, "std": 0.8},
     {"mean": 0.24, "std": 0.55},
 ])  # fmt: skip

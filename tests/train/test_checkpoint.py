@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from unitgain import InputError
-from unitgain.train import checkpoint, randomness
+from unitgain._run import random_states
+from unitgain.train import checkpoint
 from unitgain.train.tree import pack, unpack
 
 LEAVES = (
@@ -92,9 +93,9 @@ def test_random_states_go_on_where_they_were() -> None:
         return random.gauss(0, 1), np.random.normal(), float(torch.rand(())), random.random()  # noqa: NPY002
 
     draw()
-    body, tensors = pack(randomness.take())
+    body, tensors = pack(random_states.take())
     expected = [draw() for _ in range(3)]
-    randomness.put(unpack(json.loads(json.dumps(body)), tensors))
+    random_states.put(unpack(json.loads(json.dumps(body)), tensors))
     assert [draw() for _ in range(3)] == expected
 
 

@@ -95,7 +95,7 @@ def test_a_sweep_leaves_no_bit_changed(trained: bool, kind: str, tmp_path) -> No
     assert (callbacks[4].mean is None) is (not trained)
     if not trained:
         assert callbacks[7].scaler is None
-        fresh = Learner(Net(), data, learn.loss_function, lambda p: torch.optim.AdamW(p, lr=0.01))
+        fresh = Learner(Net(), data, learn.criterion.given, lambda p: torch.optim.AdamW(p, lr=0.01))
         fresh.fit(1)
 
 

@@ -1,5 +1,39 @@
-"""A batch in every form that people have one, and losses by name."""
+"""A batch in every form that people have one, and what is minimized on it.
 
-from .losses import LOSSES
+tree.py       nested containers: which there are, and how to make each anew
+batch.py      Batch: clone, move, select, replace inputs, describe
+reading.py    from people's forms, and what a model's forward takes, to a Batch
+losses.py     losses by name, and targets that they cannot take
+objective.py  a loss as it is given, or the one that a model returns itself
+"""
 
-__all__ = ["LOSSES"]
+from .batch import TARGET_NAMES, Batch, check_devices, describe_tensor
+from .losses import IGNORED_TARGET, LOSSES, Loss, broadcasts, class_axis, kind_of
+from .objective import OWN, Judged, Objective, describe_output, find_logits, own_loss
+from .reading import Forward, Reader, read_batch
+from .tree import map_tensors, named_inputs, tensors_in
+
+__all__ = [
+    "IGNORED_TARGET",
+    "LOSSES",
+    "OWN",
+    "TARGET_NAMES",
+    "Batch",
+    "Forward",
+    "Judged",
+    "Loss",
+    "Objective",
+    "Reader",
+    "broadcasts",
+    "check_devices",
+    "class_axis",
+    "describe_output",
+    "describe_tensor",
+    "find_logits",
+    "kind_of",
+    "map_tensors",
+    "named_inputs",
+    "own_loss",
+    "read_batch",
+    "tensors_in",
+]

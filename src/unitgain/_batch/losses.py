@@ -54,12 +54,8 @@ LOSSES: Mapping[str, Loss] = {
 }
 
 
-def resolve(loss: str | Loss | None, target: Any) -> tuple[str, Loss] | None:
-    """(name, function) of a loss; None when there is no target to compare with.
-
-    "auto": cross entropy for integer targets, mean squared error for float ones.
-    Raises InputError for an unknown name or something that cannot be called.
-    """
+def check_loss(loss: object) -> None:
+    """Raises InputError for an unknown name and for something that cannot be called."""
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
         near = difflib.get_close_matches(loss, LOSSES, 1)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(LOSSES)} and auto"
@@ -68,16 +64,14 @@ def resolve(loss: str | Loss | None, target: Any) -> tuple[str, Loss] | None:
         raise InputError(
             f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"
         )
-    if target is None:
-        return None
-    if isinstance(loss, str):
-        if loss == "auto":
-            integer = isinstance(target, Tensor) and not target.is_floating_point()
-            loss = "cross_entropy" if integer else "mse"
-        return loss, LOSSES[loss]
-    if loss is None:
-        return None
-    return getattr(loss, "__name__", type(loss).__name__), loss
+
+
+def by_name(name: str, target: Any) -> tuple[str, Loss]:
+    """(name, function). "auto": cross entropy for integer targets, mean squared error for float ones."""
+    if name == "auto":
+        integer = isinstance(target, Tensor) and not target.is_floating_point()
+        name = "cross_entropy" if integer else "mse"
+    return name, LOSSES[name]
 
 
 def class_axis(outputs: Tensor, target: Tensor) -> int:

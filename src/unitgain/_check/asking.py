@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._batch.losses import Loss, class_axis
-from .._run.isolate import random_state_kept
+from .._batch import Loss, class_axis
+from .._run import random_states
 from ..record import AskedFacts, ReachFacts
 
 MOST_VALUES = 1_000_000  # outputs at most in one question: of more, the first examples are taken
@@ -42,7 +42,7 @@ class Question:
     def __call__(self, made: Tensor, target: Tensor | None = None) -> float:
         """NaN where it cannot be asked so."""
         answer = self.target if target is None else target
-        with torch.no_grad(), random_state_kept(), warnings.catch_warnings():
+        with torch.no_grad(), random_states.kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:
                 value = self.loss(

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from .._batch.losses import LOSSES, Loss, broadcasts
-from .._run.isolate import random_state_kept
+from .._batch import LOSSES, Judged, Loss, broadcasts
+from .._run import random_states
 
 
-def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> tuple[int, ...] | None:
+def broadcast_shape(done: Judged) -> tuple[int, ...] | None:
     """The shape of what is compared where the loss broadcasts; None where it does not, or the target is one number.
 
     A loss of the caller's own is asked: it broadcasts if targets in the outputs' shape give another value.
     """
-    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
+    name, loss, outputs, target = done.name, done.function, done.compared, done.target
+    if loss is None or name is None or not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return None
     if outputs.shape == target.shape or target.numel() == 1 or outputs.numel() == 1:
         return None
@@ -35,7 +34,7 @@ def broadcast_shape(name: str, loss: Loss, outputs: Any, target: Any) -> tuple[i
 
 def _value(loss: Loss, outputs: Tensor, target: Tensor) -> Tensor | None:
     """The loss of these, of which another call tells nothing: copies, and the same random numbers."""
-    with torch.no_grad(), random_state_kept():
+    with torch.no_grad(), random_states.kept():
         try:
             value = loss(outputs.detach().clone(), target.clone())
         except Exception:  # the caller's own code, on a target that it may not take

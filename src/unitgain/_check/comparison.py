@@ -7,49 +7,50 @@ For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG1
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._batch.losses import IGNORED_TARGET, Loss
+from .._batch import IGNORED_TARGET, Judged, find_logits
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from .asking import SMALL, Question, asked_facts, question
+from .job import Job
 from .reach import reach_facts
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
 
 
-def comparison_facts(
-    model: nn.Module,
-    run: Callable[[], Any],
-    find_logits: Callable[[Any], Tensor | None],
-    loss: Loss | None,
-    outputs: Any,
-    target: Any,
-    inputs: Mapping[str, Tensor],
-) -> ComparisonFacts:
-    """run: runs the model once more and gives its outputs; loss: None where the model computes it itself; outputs:
-    what the loss was given; inputs: {site: tensor}."""
-    reach = reach_facts(model, lambda: find_logits(run()))
-    logits = find_logits(outputs)
+def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFacts:
+    """Runs the model once more, forward, and calls the loss. done: the first pass, with the loss if it is not the
+    model's own."""
+    reach = ReachFacts()
+    if job.step is None:
+        reach = reach_facts(model, lambda: find_logits(_run(model, job)))
+    logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
-    ask = question(loss, outputs, logits, target) if loss is not None else None
+    ask = question(done.function, done.compared, logits, done.target) if done.function is not None else None
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
-    ignored = int(getattr(loss, "ignore_index", IGNORED_TARGET))
-    targets = (
-        _target_values(logits, target, list(inputs.values()), ignored) if isinstance(target, Tensor) else None
-    )
+    ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
+    inputs = job.batch.inputs() if job.step is None else {}
+    targets = None
+    if isinstance(done.target, Tensor):
+        targets = _target_values(logits, done.target, list(inputs.values()), ignored)
     if targets is None:
         targets = TargetValueFacts()
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
     return ComparisonFacts(reach, asked, targets, features)
+
+
+def _run(model: nn.Module, job: Job) -> Any:
+    batch = job.batch.clone()
+    return model(*batch.args, **batch.kwargs)
 
 
 _SUM = 1e-3  # rounding of bfloat16 stays below it

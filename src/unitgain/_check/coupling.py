@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._batch.batch import Batch
-from .._run.isolate import copied, random_state_kept
-from ..probe import modules
+from .. import stats
+from .._base import InputError
+from .._batch import Batch
+from .._run import Run
+from ..graph import modules
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 
@@ -33,24 +34,21 @@ class _CannotTell(Exception):
 
 
 def coupling_facts(
-    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]
+    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run
 ) -> CouplingFacts:
     """Whether the example's outputs differ by more than rounding, and at which module that begins, in both modes.
 
     find_output  picks the tensor to compare out of what the model returns
 
-    Works on a copy and only runs forward, without gradients. Random states are put back.
+    Only runs forward, without gradients, and rewinds `run` after each pass.
     """
     try:
         _refuse(model, batch)
-        twins = copied(model)
-        if isinstance(twins, str):
-            raise _CannotTell(twins)
-        with random_state_kept(), torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Trial(twins[0], batch, find_output).facts()
-    except _CannotTell as reason:
-        return CouplingFacts(reason=str(reason))
+            return _Trial(model, batch, find_output, run).facts()
+    except (_CannotTell, InputError) as reason:
+        return CouplingFacts(reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return CouplingFacts(reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}")
 
@@ -67,8 +65,8 @@ def _refuse(model: nn.Module, batch: Batch) -> None:
 class _Trial:
     """Passes of one example with two sets of mates."""
 
-    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None]):
-        self.model, self.batch, self.find_output = model, batch, find_output
+    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run):
+        self.model, self.batch, self.find_output, self.run = model, batch, find_output, run
         self.limit = CATALOGUE["UG603"].limit("relative")
         self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
 
@@ -94,7 +92,10 @@ class _Trial:
         for mates in (first, second):
             mates.insert(_PLACE, 0)
         one, other = self._some(first), self._some(second)
-        if all(torch.equal(a, b) for a, b in zip(one.tensors(), other.tensors())):
+        if all(
+            torch.equal(stats.stored(a), stats.stored(b))
+            for a, b in zip(one.inputs().values(), other.inputs().values())
+        ):
             raise _CannotTell("the examples of the batch are all the same")
         output, seen = self._forward(one, rows, training)
         watch = _Watch(self.model, rows, self.limit, reference=seen)
@@ -115,16 +116,16 @@ class _Trial:
     def _forward(
         self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """(the example's output, its tensor at every module)."""
+        """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or _Watch(self.model, rows, self.limit)
-        state = [(b, b.clone()) for b in self.model.buffers()]
-        self.model.train(training)
-        torch.manual_seed(0)
-        np.random.seed(0)  # noqa: NPY002
-        with watch.hooked():
-            output = self.find_output(self.model(*batch.args, **batch.kwargs))
-        for buffer, before in state:
-            buffer.copy_(before)
+        given = batch.clone()  # the model may work in place
+        try:
+            self.model.train(training)
+            with watch.hooked():
+                output = self.find_output(self.model(*given.args, **given.kwargs))
+            output = None if output is None else output.clone()  # it may be a state of the model's
+        finally:
+            self.run.rewind(quick=True)
         if output is None or output.dim() < 1:
             raise _CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
@@ -132,36 +133,21 @@ class _Trial:
         example = _of_example(output, rows)
         if example is None:
             raise _CannotTell("which axis of its output holds the examples")
-        return example.clone(), watch.seen
+        return example, watch.seen
 
     def _some(self, index: Sequence[int]) -> Batch:
-        return Batch(
-            tuple(self._select(v, index) for v in self.batch.args),
-            {key: self._select(v, index) for key, v in self.batch.kwargs.items()},
-        )
+        if self.time_first:
+            self._refuse_time_first()
+        return self.batch.select(index)
 
-    def _select(self, value: Any, index: Sequence[int]) -> Any:
-        if isinstance(value, Tensor):
-            return self._select_rows(value, index)
-        if type(value) in (list, tuple):
-            return type(value)(self._select(v, index) for v in value)
-        if isinstance(value, dict):
-            return {key: self._select(v, index) for key, v in value.items()}
-        return value
-
-    def _select_rows(self, tensor: Tensor, index: Sequence[int]) -> Tensor:
-        examples = self.batch.examples
-        axes = [axis for axis in range(min(2, tensor.dim())) if tensor.shape[axis] == examples]
-        if not axes:
-            if tensor.dim() < 2 or tensor.shape[0] == 1:
-                return tensor.detach().clone()  # the same for all examples
-            raise _CannotTell(f"an input of shape {tuple(tensor.shape)} has no axis of {examples} examples")
-        target = self.batch.target
+    def _refuse_time_first(self) -> None:
+        """With recurrent modules that take time first, the axis of the examples must be beyond doubt."""
+        examples, target = self.batch.examples, self.batch.target
         by_label = isinstance(target, Tensor) and target.dim() == 1
-        if self.time_first and tensor.dim() > 1 and (len(axes) > 1 or not by_label):
-            raise _CannotTell("whether its first axis is time or the examples")
-        rows = torch.tensor(index, device=tensor.device)
-        return tensor.detach().index_select(axes[0], rows)
+        for tensor in self.batch.inputs().values():
+            sizes = stats.shape_of(tensor)[:2]
+            if len(sizes) > 1 and examples in sizes and (sizes[0] == sizes[1] or not by_label):
+                raise _CannotTell("whether its first axis is time or the examples")
 
 
 class _Ambiguous(Exception):

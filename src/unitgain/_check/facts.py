@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._batch.losses import IGNORED_TARGET, class_axis
+from .._batch import IGNORED_TARGET, class_axis
 from ..record import UNKNOWN, OutputFacts, Record, Site, TargetFacts
 
 _SMALLEST = 1e-30

@@ -115,7 +115,7 @@ def _equal(parts: list[Tensor], pairs: Tensor, tolerance: float, zero_counts: bo
     zero = torch.ones(len(pairs), dtype=torch.bool)
     for part in parts if len(pairs) else []:
         some = pairs.to(part.device)
-        scale = part.abs().max()
+        scale = torch.maximum(part.amax(), -part.amin())  # without a copy of the part
         for at in range(0, len(pairs), _CHUNK):
             one, other = part[some[at : at + _CHUNK, 0]], part[some[at : at + _CHUNK, 1]]
             same[at : at + _CHUNK] &= ((one - other).abs().amax(1) <= tolerance * scale).cpu()

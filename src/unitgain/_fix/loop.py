@@ -11,7 +11,8 @@ from torch import nn
 
 from .._base import InputError
 from .._check import check
-from ..remedies import Remedy, Snapshot, State, Subject
+from .._run import Snapshot, in_place, random_states
+from ..remedies import Remedy, State, Subject
 from ..report import Action, FixReport, Report, Skipped
 from ..rules import Finding, resolve
 from .plan import PLANS
@@ -42,7 +43,7 @@ def fix(
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
                   remedies are applied only when they are asked for by code: UG601 (takes a bias away, so the
                   state dict changes) and UG604 (replaces running statistics by those of this batch)
-    dry_run       try everything, report it, and put the model back
+    dry_run       try everything, report it, and put everything back, random states too
     reinitialize  whether weights may be drawn anew or rescaled. None: only if the model looks untrained, which
                   it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
                   cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
@@ -69,15 +70,17 @@ def fix(
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
-    original = Snapshot(model)
+    repair = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run)
+    if dry_run:
+        with in_place(model, batch=batch, loss=loss):
+            return repair.run()
+    original, random = Snapshot(model), random_states.take()
     try:
-        result = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run).run()
+        return repair.run()
     except BaseException:
         original.restore()
+        random_states.put(random)
         raise
-    if dry_run:
-        original.restore()
-    return result
 
 
 @dataclass
@@ -136,8 +139,7 @@ class _Repair:
             after,
             tuple(self.actions),
             tuple(self._advice(after)),
-            self.subject.input.shift,
-            self.subject.input.scale,
+            self.subject.input.normalized,
             self.dry_run,
             tuple(self.skipped),
         )

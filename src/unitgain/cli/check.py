@@ -14,6 +14,7 @@ import typer
 from .._base import InputError
 from . import options
 from .errors import FINDINGS, Debug
+from .graph import refuse_beside_graph, show_graph, traced
 from .output import Console, busy, check_outputs, note
 from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
 
@@ -41,7 +42,7 @@ def check(
     weights: options.Weights = None,
     loss: options.Loss = "auto",
     steps: Annotated[
-        int, typer.Option(metavar="N", min=0, help="Rehearse N optimizer steps on a copy of the model.")
+        int, typer.Option(metavar="N", min=0, help="Rehearse N optimizer steps and take them back.")
     ] = 0,
     optimizer: Annotated[
         OptimizerName | None, typer.Option(help="For --steps. [default: sgd]", show_choices=True)
@@ -63,6 +64,13 @@ def check(
     write_baseline: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the findings to such a file.")
     ] = None,
+    graph: Annotated[
+        bool,
+        typer.Option(
+            "--graph",
+            help="Show what was understood of the model (layers, residual branches); check nothing.",
+        ),
+    ] = False,
     html: options.Html = None,
     json: options.Json = None,
     record: Annotated[
@@ -80,6 +88,7 @@ def check(
       unitgain check my_model.py:make_model --data batch.npz --html report.html
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
       unitgain check runs/tanh                       the record of unitgain train --run
+      unitgain check timm:resnet50 --shape 2,3,64,64 --graph        what runs after what; nothing is checked
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
     from ..rules import load_baseline, new_findings, save_baseline
@@ -91,7 +100,7 @@ def check(
             {
                 "--data": data, "--dataset": dataset, "--shape": shape, "--tokens": tokens, "--batch": batch,
                 "--set": settings, "--weights": weights, "--steps": steps, "--optimizer": optimizer, "--lr": lr,
-                "--record": record, "--no-normalize": not normalize, "--loss": loss != "auto",
+                "--record": record, "--no-normalize": not normalize, "--loss": loss != "auto", "--graph": graph,
             },
         )  # fmt: skip
     else:
@@ -99,20 +108,35 @@ def check(
     inputs = [options.file_of(target), data, baseline, weights]
     outputs = {"--html": html, "--json": json, "--record": record, "--write-baseline": write_baseline}
     check_outputs({option: path for option, path in outputs.items() if path is not None}, inputs)
+
+    def load() -> tuple[Any, Any]:
+        return options.model_and_batch(
+            target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens, count=batch,
+            loss=loss, device=device, seed=seed, normalize=normalize,
+        )  # fmt: skip
+
+    silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
+    if graph:
+        refuse_beside_graph(
+            {
+                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--select": select, "--ignore": ignore,
+                "--baseline": baseline, "--write-baseline": write_baseline, "--html": html, "--record": record,
+            },
+        )  # fmt: skip
+        with silent, busy("following one pass"):
+            found = traced(*load())
+        show_graph(found, json)
+        return
     make_optimizer = _optimizer(optimizer, lr, steps)
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None
-    silent = contextlib.redirect_stdout(sys.stderr) if json == "-" else contextlib.nullcontext()
     with silent, busy("checking"):  # a model that prints must not spoil the JSON
         if judged:
             report = report_on_run(target, selected, ignored)
         else:
             from .._check import check as run_check
 
-            model, given = options.model_and_batch(
-                target, settings, weights=weights, data=data, dataset=dataset, shape=shape, tokens=tokens,
-                count=batch, loss=loss, device=device, seed=seed, normalize=normalize,
-            )  # fmt: skip
+            model, given = load()
             report = run_check(
                 model, given, loss, steps=steps, optimizer=make_optimizer,
                 select=selected, ignore=ignored,

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import read_batch
 from ..nn.attention import ECA, SqueezeExcite
 from ..nn.nf_block import NFBlock
 from ..nn.scaled_std import ScaledStdConv2d
@@ -111,7 +112,7 @@ def _images(model: NormFreeNet, batch: Any) -> Tensor:
             NOISE_EXAMPLES, model.in_channels, size, size, generator=torch.Generator().manual_seed(0)
         )
         return noise.to(parameter)
-    images = batch[0] if isinstance(batch, tuple | list) else batch
+    images = next(iter(read_batch(batch, model).inputs().values()))
     if not isinstance(images, Tensor) or images.dim() != 4 or images.shape[1] != model.in_channels:
         shape = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise InputError(f"calibrate_: the batch is {shape}; images (B, {model.in_channels}, H, W) are right")

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError
+from .._batch import read_batch
 from .batchnorm import BatchNorm
 
 _CHUNK = 1 << 20  # values converted to float64 at a time
@@ -118,14 +119,8 @@ def calibrate_(
 
 
 def _call(model: nn.Module, batch: Any) -> Any:
-    if isinstance(batch, Mapping):
-        return model(**batch)
-    if not isinstance(batch, (tuple, list)):
-        return model(batch)
-    inputs = batch[:-1] if len(batch) > 1 else batch
-    if len(inputs) == 1 and isinstance(inputs[0], Mapping):
-        return model(**inputs[0])
-    return model(*inputs)
+    found = read_batch(batch, model, "if required")
+    return model(*found.args, **found.kwargs)
 
 
 @contextmanager

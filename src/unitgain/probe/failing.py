@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 from .._base import InputError
 
+LONGEST_REASON = 200  # characters of an error in a warning; torch lists its kernels
+
 _Method = TypeVar("_Method", bound=Callable[..., None])
 
 
@@ -30,4 +32,6 @@ def reason(error: Exception) -> str:
     """The error as a sentence."""
     if isinstance(error, InputError):
         return f"{error}."
-    return f"{type(error).__name__}: {error}. This is a defect of unitgain; please report it."
+    text = " ".join(str(error).split())
+    text = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
+    return f"{type(error).__name__}: {text}. This is a defect of unitgain; please report it."

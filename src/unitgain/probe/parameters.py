@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import stats
+from ..graph import role_of
 from ..record import ModelFacts, OptimizerFacts, ParameterCount
-from . import modules
 
 
 @dataclass
@@ -26,7 +26,7 @@ class Parameter:
     def role(self) -> str:
         """weight, bias, gain (a norm's scale), embedding or other."""
         last = self.name.rpartition(".")[2]
-        kind = modules.role(self.owner)
+        kind = role_of(self.owner)
         if "bias" in last:
             return "bias"
         if kind == "embedding":
@@ -68,10 +68,10 @@ def list_parameters(model: nn.Module) -> list[Parameter]:
 class Updates:
     """Takes (a sample of) each parameter before the optimizer's step and measures the change after it.
 
-    size  values taken of each parameter; None takes all
+    size  values taken of each parameter
     """
 
-    def __init__(self, size: int | None):
+    def __init__(self, size: int):
         self._size = size
         self._before: dict[str, Tensor] = {}
 
@@ -90,7 +90,7 @@ class Updates:
         }
 
     def _values(self, p: Parameter) -> Tensor:
-        return stats.take_sample(p.tensor, p.tensor.numel() if self._size is None else self._size)
+        return stats.take_sample(p.tensor, self._size)
 
 
 def gradient_norms(named: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:

@@ -13,7 +13,7 @@ import functools
 import os
 import platform
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,10 +22,12 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, RecordError
+from .._run import Run, run_of
 from .._version import __version__
+from ..graph import Graph, in_backward
 from ..record import Record
 from .failing import never_raises, reason
-from .forward import Forward, in_backward
+from .forward import Forward
 from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals
 from .parameters import model_facts, optimizer_facts
 from .ranks import merge_over_ranks, record_of_rank
@@ -59,7 +61,7 @@ class Probe:
                least 2; other ones at each sampled step); of every gradient, parameter and update, 1,024 values
                whatever the number. Each site's cosine, and the histograms of parameters, their gradients and
                updates, then come at the first sampled step and at every 8th one; spread not at all. None measures
-               everything, at every sampled step
+               everything, at every sampled step, but of each update at most 65,536 values
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
@@ -121,8 +123,11 @@ class Probe:
 
         self._permanent: list[RemovableHandle] = []  # root and optimizer
         self._started = False
+        self._run: Run | None = None  # which it was started in
         self._current = Step(0, 0)
         self._begun = False  # a pass with gradients has begun in this step
+        self._inside = False  # in a pass of `one_pass`
+        self._idle = False  # nothing is measured
         self._last_pass: int | None = None  # the step in which the last one began
         always = self.optimizer is None
         self._forward = Forward(self.model, options, self._guard, self._current, always=always)
@@ -132,6 +137,11 @@ class Probe:
     def failed_in(self) -> str | None:
         """Path of the innermost module whose forward raised."""
         return self._forward.failed_in
+
+    @property
+    def graph(self) -> Graph:
+        """What has been understood of the model so far: what runs after what, where residual branches end."""
+        return self._forward.graph()
 
     @property
     def every(self) -> int:
@@ -150,10 +160,10 @@ class Probe:
         """Adds the hooks; `with` does this."""
         if self._started:
             return self
-        self._started = True
+        self._started, self._run = True, run_of(self.model)
         root, guard = self.model, self._guard
         self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
-        self._permanent.append(root.register_forward_hook(guard(self._forward.leave), always_call=True))
+        self._permanent.append(root.register_forward_hook(guard(self._leave_root), always_call=True))
         if self.optimizer is not None:
             self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
             self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
@@ -178,7 +188,7 @@ class Probe:
 
     def _remove_hooks(self) -> None:
         self._started = False
-        self._forward.leave_flow()
+        self._forward.abandon()
         self._forward.disarm()
         for handle in self._permanent:
             handle.remove()
@@ -210,6 +220,28 @@ class Probe:
     def _write_pending(self) -> None:
         self._writer.drain()
         self._record.commit()
+
+    @contextlib.contextmanager
+    def one_pass(self) -> Iterator[Callable[[Tensor | None], None]]:
+        """What runs inside is one pass, whichever modules of the model are called: its own forward once, several times
+        or not at all. Gives a function that is told what the loss looks at, before backward."""
+        begin = self._guard(lambda: self._enter_root(None))
+        begin()
+        self._inside = True
+        try:
+            yield self._guard(self._forward.close)
+        finally:
+            self._inside = False
+            self._forward.abandon()
+
+    @contextlib.contextmanager
+    def unmeasured(self) -> Iterator[None]:
+        """Passes inside are not measured: those that an optimizer makes to look around, say."""
+        self._idle = self._forward.idle = True
+        try:
+            yield
+        finally:
+            self._idle = self._forward.idle = False
 
     @never_raises
     def log(self, **metrics: float | Tensor) -> None:
@@ -272,8 +304,13 @@ class Probe:
     def _arm(self) -> None:
         self._forward.arm(lambda: self._weights.hook_gradients(self._guard))
 
-    def _enter_root(self, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if in_backward():
+    def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
+        """A pass begins: the root's forward, or (root None) one of `one_pass`."""
+        if in_backward() or self._idle:
+            return
+        if self._inside:  # in a pass that has begun
+            if self._forward.armed:
+                self._forward.enter(args, kwargs)
             return
         self._forward.abandon()
         if self._forward.gradients:
@@ -289,7 +326,18 @@ class Probe:
             self._last_pass = self.step
         if self._is_sampled():
             self._arm()
-            self._forward.enter(args, kwargs)
+            if root is None:
+                self._forward.open()
+            else:
+                self._forward.enter(args, kwargs)
+
+    def _leave_root(self, _: nn.Module, args: Any, output: Any) -> None:
+        if self._idle:
+            return
+        goes_on = self._inside and output is not None and self._forward.armed and not in_backward()
+        self._forward.leave(output, goes_on=goes_on)
+        if goes_on:
+            self._forward.open(again=True)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
         if not self._is_sampled():
@@ -323,7 +371,9 @@ class Probe:
             self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
         if first and forward.saturation:
             self._record.set_meta("saturation_maps", forward.saturation)
-        self._writer.write(self._current, forward.drafts, forward.inputs, self._weights.listed())
+        self._writer.write(
+            self._current, forward.places, forward.inputs, self._weights.listed(), forward.graph
+        )
         self._record.commit(every=0.5)
 
     def _advance(self) -> None:
@@ -336,7 +386,8 @@ class Probe:
 
     def _begin(self, step: Step) -> None:
         self._begun = False
-        self._current = self._forward.step = self._weights.step = step
+        self._current = self._weights.step = step
+        self._forward.begin_step(step)
 
     # ---- failing -------------------------------------------------------------------------------------------
 
@@ -352,29 +403,31 @@ class Probe:
                 raise
             self._warn(error)
 
-    def _guard(self, hook: Callable[..., None]) -> Callable[..., None]:
+    def _guard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
         """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
 
         @functools.wraps(hook)
-        def guarded(*args: Any, **kwargs: Any) -> None:
+        def guarded(*args: Any, **kwargs: Any) -> Any:
+            if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
+                return None
             forward = self._forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
-                if forward.flow is not None:
+                if forward.following:
                     with torch.no_grad(), torch._C.DisableTorchFunction():
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                 elif enabled:
                     torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
                     try:
-                        hook(*args, **kwargs)
+                        return hook(*args, **kwargs)
                     finally:
                         torch._C._set_grad_enabled(True)
-                else:
-                    hook(*args, **kwargs)
+                return hook(*args, **kwargs)
             except Exception as error:
                 if self.strict:
                     raise
                 self._give_up(error)
+                return None
 
         return guarded
 

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .. import stats
 from ..stats import Partial
-from .dataflow import Origin
 
 
 @dataclass
@@ -24,7 +23,6 @@ class Step:
               faster than as many hooks in the middle of other work
     flat      samples of what has no channels: gradients, parameters, updates
     norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
-    sums      pairs of tensors that were added between modules
     rate      the learning rate, where it is a tensor on an accelerator; any other was recorded at once
     skipped   above 0 if a GradScaler kept a fused optimizer from doing anything; None where none could have
     """
@@ -35,7 +33,6 @@ class Step:
     held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
     flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
-    sums: list[tuple[Origin, Origin]] = field(default_factory=list)
     rate: Tensor | None = None
     skipped: Tensor | None = None
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
-from .options import FLAT_SAMPLE, Options
+from .options import FLAT_SAMPLE, MOST_OF_UPDATE, Options
 from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
 from .step import Step
 
@@ -28,7 +28,7 @@ class Weights:
         self._model, self._options, self._optimizer = model, options, optimizer
         self.step = step
         self._parameters: list[Parameter] = []
-        self._updates = Updates(None if options.limit is None else FLAT_SAMPLE)
+        self._updates = Updates(MOST_OF_UPDATE if options.limit is None else FLAT_SAMPLE)
 
     def listed(self) -> list[Parameter]:
         if not self._parameters:
@@ -80,19 +80,18 @@ class Weights:
     def measure_values(self) -> None:
         """Parameters as they are now; the same values are compared with those after the step."""
         plain = [p for p in self.listed() if p.tensor.numel() and not nn.parameter.is_lazy(p.tensor)]
-        signals = self._options.signals
-        if self._options.limit is None and (self._optimizer is None or "update" not in signals):
-            for p in plain:  # nothing to compare with later, so nothing is copied
-                self._add("parameter", p.name, p.tensor)
-            return
-        for name, values in self._updates.take(plain).items():
-            if "parameter" in signals:
-                self._add("parameter", name, values)
+        signals, exact = self._options.signals, self._options.limit is None
+        taken: dict[str, Tensor] = {}
+        if not exact or (self._optimizer is not None and "update" in signals):
+            taken = self._updates.take(plain)
+        if "parameter" in signals:
+            for p in plain:
+                self._add("parameter", p.name, p.tensor if exact else taken[p.name])
 
     def _measure_gradients(self, named: dict[str, Tensor]) -> None:
         """Exactly without a limit, else a sample and the norm of all."""
         kind, sample, step = "parameter_gradient", self._options.sample, self.step
-        whole = {n: g.coalesce().values() if g.is_sparse else g.detach() for n, g in named.items()}
+        whole = {n: g.detach() if stats.is_plain(g) else stats.stored(g) for n, g in named.items()}
         if self._options.limit is None:
             for name, gradient in whole.items():
                 step.set(kind, name, stats.summarize(gradient, sample=sample))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from .. import stats
+from ..graph import Graph
 from ..record import LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
 from ..stats import Partial
 from .histogram import histograms, underflow
 from .options import SELDOM
 from .parameters import Parameter
-from .sites import Draft
+from .sites import Attributes, Place
 from .step import Step
 
 _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
@@ -57,6 +58,7 @@ class StepWriter:
     def __init__(self, record: Record, sample: int, thrifty: bool):
         self._record, self._sample, self._thrifty = record, sample, thrifty
         self._tops: dict[int, float] = {}
+        self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
         self._waiting: list[_Row] = []
         self._rates: dict[int, Tensor] = {}  # of the steps that wait
@@ -66,20 +68,24 @@ class StepWriter:
     def write(
         self,
         step: Step,
-        drafts: Mapping[str, Draft],
-        inputs: Mapping[str, Draft],
+        places: Mapping[str, Place],
+        inputs: Mapping[str, Place],
         parameters: list[Parameter],
+        graph: Callable[[], Graph],
     ) -> None:
-        """Takes a finished step; it is in the record after `drain`, which this calls when it is time."""
+        """Takes a finished step; it is in the record after `drain`, which this calls when it is time. graph: what is
+        known of the model, asked for where a new site is to be described."""
         step.reduce_held()
+        if any(self._record.site(kind, name) is None for kind, name in (*step.partials, *step.flat)):
+            self._attributes = Attributes(graph())
         if step.rate is not None:
             self._rates[step.number] = step.rate
         by_name = {p.name: p for p in parameters}
         for (kind, name), partial in step.partials.items():
-            site = self._site(kind, name, inputs if kind == "input" else drafts, by_name)
+            site = self._site(kind, name, inputs if kind == "input" else places, by_name)
             self._waiting.append(_Row(step.number, site, partial=partial, skipped=_skipped(step, kind)))
         for (kind, name), values in step.flat.items():
-            site = self._site(kind, name, drafts, by_name)
+            site = self._site(kind, name, places, by_name)
             norm = step.norms.get(name) if kind == "parameter_gradient" else None
             thin = self._thinned(site, values.numel(), step.turn)
             self._waiting.append(
@@ -141,25 +147,26 @@ class StepWriter:
         self,
         kind: str,
         name: str,
-        drafts: Mapping[str, Draft],
+        places: Mapping[str, Place],
         parameters: Mapping[str, Parameter],
     ) -> Site:
         known = self._record.site(kind, name)
         if known is not None:
             return known
         if kind in ("parameter", "parameter_gradient", "update"):
-            return self._parameter_site(kind, parameters[name], drafts)
-        draft = drafts[name]
+            return self._parameter_site(kind, parameters[name], places)
+        place = places[name]
+        node = place.node
         return self._record.add_site(
-            kind, name, position=draft.position, module=draft.module, shape=draft.shape,
-            channel_axis=draft.channel_axis, dtype=draft.dtype, attributes=draft.attributes,
+            kind, name, position=place.position, module=node.type, shape=node.shape, channel_axis=node.channel_axis,
+            dtype=node.dtype, attributes=self._attributes.of(place),
         )  # fmt: skip
 
-    def _parameter_site(self, kind: str, p: Parameter, drafts: Mapping[str, Draft]) -> Site:
-        owner = _owner(p.path, drafts)
+    def _parameter_site(self, kind: str, p: Parameter, places: Mapping[str, Place]) -> Site:
+        owner = _owner(p.path, places)
         attributes = {
             "path": p.path, "role": p.role, "trainable": bool(p.tensor.requires_grad), "fan_in": p.fan_in,
-            "aliases": p.aliases, "site": owner.name if owner is not None else None,
+            "aliases": p.aliases, "site": owner.node.name if owner is not None else None,
         }  # fmt: skip
         return self._record.add_site(
             kind, p.name, position=owner.position if owner is not None else 0, module=type(p.owner).__name__,
@@ -245,13 +252,14 @@ def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
             row.norm = norm, row.norm[1]
 
 
-def _owner(path: str, drafts: Mapping[str, Draft]) -> Draft | None:
+def _owner(path: str, places: Mapping[str, Place]) -> Place | None:
     """The first site of the module at path, or of the nearest module above it (attention's inner projections)."""
     while True:
-        if path in drafts:
-            return drafts[path]
+        if path in places:
+            return places[path]
         # of the model itself not a function or an attached tensor, but its output
-        inside = next((d for d in drafts.values() if d.path == path and (path or d.of_module)), None)
+        own = (p for p in places.values() if p.node.path == path and (path or p.node.module is not None))
+        inside = next(own, None)
         if inside is not None:
             return inside
         if not path:

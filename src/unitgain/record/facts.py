@@ -112,6 +112,15 @@ class OptimizerFacts:
 
 
 @dataclass(frozen=True)
+class ClipFacts:
+    """max_norm: the largest norm of all gradients together that a rehearsal allowed; clipped: in how many of its steps
+    the norm was above that. Neither is known where gradients were not clipped."""
+
+    max_norm: float = UNKNOWN
+    clipped: int | None = None
+
+
+@dataclass(frozen=True)
 class CouplingInMode:
     """Whether an example's output changes when the other examples of its batch are exchanged, in one mode.
 
@@ -174,6 +183,7 @@ class Facts:
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
     comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
+    not_rewound      what the check found in the model and could not put back after running it; None if nothing
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
     >>> facts.loss.value, facts.target.classes, facts.to_json()
@@ -190,11 +200,13 @@ class Facts:
     gradient_source: str | None = None
     unblocked: tuple[str, ...] | None = None
     optimizer: OptimizerFacts = OptimizerFacts()
+    clip: ClipFacts = ClipFacts()
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
     comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
     labels: LabelFacts = LabelFacts()  # noqa: RUF009
+    not_rewound: tuple[str, ...] | None = None
 
     @classmethod
     def from_json(cls, body: Any) -> Facts:

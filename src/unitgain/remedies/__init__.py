@@ -5,37 +5,30 @@ lsuv_                                                                 every laye
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_    small repairs
-Snapshot                                                              taking any of them back, exactly
-wiring_of                                                             what runs after what
+Snapshot                                                              taking any of them back, exactly (from _run)
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
 """
 
+from .._run import Snapshot
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
-from .passes import wiring_of
 from .registry import REMEDIES, Remedy
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
-from .snapshot import Snapshot
 from .structure import NormalizeInput, break_symmetry_, normalize_input_, recalibrate_, remove_redundant_bias_
 from .subject import State, Subject
-from .wiring import Branch, Neighbour, Node, Wiring
 
 __all__ = [
     "REMEDIES",
-    "Branch",
     "Change",
     "Measured",
-    "Neighbour",
-    "Node",
     "NormalizeInput",
     "Remedy",
     "RemedyReport",
     "Snapshot",
     "State",
     "Subject",
-    "Wiring",
     "break_symmetry_",
     "fixup_",
     "init_",
@@ -46,6 +39,5 @@ __all__ = [
     "scale_head_",
     "scale_residual_branches_",
     "skip_init_",
-    "wiring_of",
     "zero_residual_ends_",
 ]

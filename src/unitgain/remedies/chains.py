@@ -6,50 +6,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .._batch.batch import Batch
-from ..probe import modules
-from .wiring import Node, Wiring, activation_of
+from .._batch import Batch
+from ..graph import Graph, Node, walk
 
 _EXAMPLES = 256
 _MOST_VALUES = 1 << 19
 _SIDE = 32
 
 
-class Registered(Wiring):
-    """A stand-in for the wiring of a real pass: leaf modules in the order in which they were registered."""
-
-    def __init__(self, model: nn.Module):
-        super().__init__()
-        names = {id(p): n for n, p in model.named_parameters()}
-        self.add(Node("input", "", "input", "data", 0))
-        last = "input"
-        for path, module, leaf, _ in modules.walk(model):
-            if not leaf:
-                continue
-            function = activation_of(module)
-            role = "activation" if function is not None else modules.role(module)
-            parameters = tuple(names[id(p)] for p in module.parameters())
-            node = Node(path or "output", path, role, type(module).__name__, len(self.nodes), module=module,
-                        function=function, inputs=(last,), parameters=parameters)  # fmt: skip
-            self.add(node)
-            last = node.name
-        self.nodes[last].is_output = True
-
-
-def depths(wiring: Wiring) -> dict[str, int]:
+def depths(graph: Graph) -> dict[str, int]:
     """Of every Linear or convolution in a plain row (weight, activation, weight, ..., with nothing between), the
     row's length. Norms, sums, pools and forks end a row."""
     previous: dict[str, str | None] = {}
-    branched = frozenset(n.name for b in wiring.branches() for n in b.nodes)
-    for node in wiring.weights():
+    branched = frozenset(name for branch in graph.branches for name in branch.nodes)
+    for weight in graph.weights():
+        node = weight.node
         if node.role != "linear" or node.module is None or node.name in branched:
             continue
-        found = _direct(wiring, node)
+        found = _direct(graph, node)
         if found is None:
             continue
         previous[node.name] = None
         if found.role == "activation":
-            source = _direct(wiring, found)
+            source = _direct(graph, found)
             if source is not None and source.name in previous:
                 previous[node.name] = source.name
             elif source is None or source.role not in ("linear", "input"):
@@ -61,10 +40,10 @@ def depths(wiring: Wiring) -> dict[str, int]:
     return {name: counts[head] for name, head in heads.items()}
 
 
-def _direct(wiring: Wiring, node: Node) -> Node | None:
+def _direct(graph: Graph, node: Node) -> Node | None:
     """The one node whose tensor came in as it was, reshaped or dropped out at most."""
-    while len(node.inputs) == 1 and node.unchanged:
-        source = wiring.nodes.get(node.inputs[0])
+    while len(node.sources) == 1 and node.inputs == node.sources:
+        source = graph.nodes.get(node.sources[0])
         if source is None or source.role not in ("dropout", "reshape"):
             return source
         node = source
@@ -73,7 +52,7 @@ def _direct(wiring: Wiring, node: Node) -> Node | None:
 
 def trial_input(model: nn.Module) -> Batch | None:
     """A made-up batch that the first registered weight layer would take; None if there is none that we know."""
-    for _, module, leaf, _ in modules.walk(model):
+    for _, module, leaf, _ in walk(model):
         if not leaf or next(module.parameters(), None) is None:
             continue
         parameter = next(module.parameters())
@@ -95,22 +74,17 @@ def noise_like(batch: Batch) -> Batch | None:
 
     Batches of integers stay as they are; with several float inputs, which may be masks, None.
     """
-    tensors = batch.tensors()
-    floats = [t for t in tensors if t.is_floating_point()]
+    floats = batch.floating()
     if not floats:
         return batch
-    if len(floats) > 1 or floats[0].dim() < 2:
+    (name, old), *others = floats.items()
+    if others or old.is_nested or old.layout is not torch.strided or old.dim() < 2:
         return None
-    old = floats[0]
     shape = tuple(old.shape)
-    if len(tensors) == 1:
+    if len(batch.inputs()) == 1:
         room = max(1, _MOST_VALUES * shape[0] // max(1, old.numel()))
         shape = (max(shape[0], min(_EXAMPLES, room)), *shape[1:])
-    new = _noise(shape, old)
-    return Batch(
-        tuple(new if a is old else a for a in batch.args),
-        {k: new if v is old else v for k, v in batch.kwargs.items()},
-    )
+    return batch.with_inputs({name: _noise(shape, old)})
 
 
 def _noise(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from functools import lru_cache
 
 from .. import theory
 from .._base import InputError
-from .wiring import Elementwise
+from ..graph import Elementwise
 
 _SLOPE = 0.95  # V'(1): deviations fall by half in 14 layers, which costs less bias than a steeper slope
 _STEEP = (

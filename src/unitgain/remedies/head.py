@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import graph as graphs
 from .._base import InputError
-from . import passes
+from ..graph import Graph, Node
 from .lever import Lever
 from .report import Measured, RemedyReport
-from .wiring import Node, Wiring
 
 _SHARE = 0.01  # of ln(C): what the logits' spread may add to the loss
 
@@ -36,22 +36,22 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
     """
     if target_std is not None and not (math.isfinite(target_std) and target_std > 0):
         raise InputError(f"scale_head_: target_std is {target_std}; a positive number is right")
-    found = passes.read("scale_head_", model, batch)
+    found = graphs.read("scale_head_", model, batch)
     outputs: dict[str, Tensor] = {}
 
     def keep(node: Node, tensor: Tensor, _: Any) -> None:
         outputs[node.name] = tensor
 
     report = RemedyReport("scale_head_")
-    with passes.at_work(model):
-        wiring = passes.follow(model, found, keep)
-        node = head_of(wiring)
+    with graphs.undisturbed(model, found, sets_parameters=True):
+        graph = graphs.follow(model, found, keep)
+        node = graph.head()
         if node is None or node.name not in outputs:
             report.problems.append("no last layer was found whose output is the model's")
             return report
         lever = Lever(model, node)
         named = {id(p): n for n, p in model.named_parameters()}
-        if (why := _untouchable(wiring, node, lever)) is not None:
+        if (why := _untouchable(graph, node, lever)) is not None:
             report.problems.append(f"{node.name}: {why}")
             return report
         logits = outputs.pop(node.name).float()
@@ -64,7 +64,7 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
         if bias is not None and bias.requires_grad:
             with report.changing(named[id(bias)], bias, "zero"):
                 bias.zero_()
-            passes.follow(model, found, keep)
+            graphs.follow(model, found, keep)
             now = float(outputs[node.name].float().std(correction=0))
         else:
             now = std
@@ -76,7 +76,7 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
                 named[id(weight)], weight, f"x {wanted / now:.4g}: output std {now:.4g} -> {wanted:.3g}"
             ):
                 weight.mul_(wanted / now)
-        passes.follow(model, found, keep)
+        graphs.follow(model, found, keep)
         after = outputs[node.name].float()
     last = float(after.mean()), float(after.std(correction=0))
     fine = last[1] < wanted * 1.05
@@ -86,25 +86,12 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
     return report
 
 
-def head_of(wiring: Wiring) -> Node | None:
-    """The last weight or norm in execution order whose output goes nowhere but out of the model."""
-    for node in reversed(list(wiring.nodes.values())):
-        weighted = node.role == "linear" or (
-            node.role == "norm" and "weight" in getattr(node.module, "_parameters", {})
-        )
-        if weighted and wiring.after(node).kind == "output":
-            return node
-    return None
-
-
-def _untouchable(wiring: Wiring, node: Node, lever: Lever) -> str | None:
+def _untouchable(graph: Graph, node: Node, lever: Lever) -> str | None:
     if not isinstance(lever.weight, nn.Parameter):
         return "its weight is no plain parameter"
     if not lever.weight.requires_grad:
         return "its weight is frozen"
-    users = [
-        n for n in wiring.nodes.values() if n is not node and set(n.parameters) & set(node.parameters[:1])
-    ]
+    users = [n for n in graph if n is not node and set(n.parameters) & set(node.parameters[:1])]
     if users:
         return f"its weight is shared with {users[0].name}, which scaling would change too"
     return None

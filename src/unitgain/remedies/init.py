@@ -23,15 +23,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import graph as graphs
 from .._base import InputError
-from .._batch.batch import Batch
-from ..probe import modules
-from . import fill, passes
-from .chains import Registered, depths, noise_like, trial_input
+from .._batch import Batch
+from ..graph import Elementwise, Graph, Node, role_of, walk
+from . import fill
+from .chains import depths, noise_like, trial_input
 from .fill import Distribution, Mode, Scheme, Style
 from .gains import Recipe, backward_gain, forward_gain, stable
 from .report import Change, RemedyReport, rms
-from .wiring import Elementwise, Node, Wiring
 
 _DEEP = 5  # layers in a plain row from which an unstable activation is given a stable recipe: 1.17^5 is 2.2
 _DRAW = (0.75, 1.33)  # a correction beyond this is not the draw's doing
@@ -80,30 +80,31 @@ def init_(
       2.bias    rms ... -> ...  zero
       note: weights scaled by ... to ... (1 of them), which takes out what this draw does to standard normal inputs
     """
-    passes.check_model("init_", model)
+    graphs.check_model("init_", model)
     style = Style(scheme, mode, distribution)
     if not (isinstance(readout, (int, float)) and math.isfinite(readout) and readout >= 0):
         raise InputError(f"init_: readout is {readout!r}; a number of at least 0 is right")
     given = None if isinstance(activation, str) and activation == "auto" else _resolved(activation)
     report = RemedyReport(f"init_: {scheme}, {mode}, {distribution}")
-    wiring, read = _wired(model, batch, report)
+    graph, read = _traced(model, batch, report)
     flat = flat and mode == "fan_in" and scheme != "glorot"
-    plan = _Plan(wiring, style, given, flat, readout)
+    plan = _Plan(graph, style, given, flat, readout)
     before = {n: rms(p) for n, p in model.named_parameters(remove_duplicate=False)}
     done: set[int] = set()
-    by_module = {id(n.module): n for n in reversed(wiring.weights()) if n.module is not None}
-    for path, module, leaf, _ in modules.walk(model):
+    uses = [w.node for w in graph.weights()]
+    by_module = {id(n.module): n for n in reversed(uses) if n.module is not None}
+    for path, module, leaf, _ in walk(model):
         chosen = any(fnmatchcase(path, pattern) for pattern in only)
-        if leaf and chosen and modules.role(module) in ("linear", "embedding", "recurrent", "attention"):
+        if leaf and chosen and role_of(module) in ("linear", "embedding", "recurrent", "attention"):
             _Setter(plan, report, path, module, by_module.get(id(module)), done).set()
     if flat and read is not None:
-        _take_out_the_draw(model, wiring, plan, read, report, only)
+        _take_out_the_draw(model, plan, read, report, only)
     after = {n: rms(p) for n, p in model.named_parameters(remove_duplicate=False)}
     report.changes = [Change(c.name, before[c.name], after[c.name], c.reason) for c in report.changes]
-    bare = [n for w in wiring.weights() if w.module is None for n in w.parameters if before[n] == after[n]]
+    bare = [n for w in uses if w.module is None for n in w.parameters if before[n] == after[n]]
     if bare:
         report.notes.append(f"used as bare parameters and left as they are: {', '.join(dict.fromkeys(bare))}")
-    growing = [b for b in wiring.branches() if not any(n.role == "norm" for n in b.nodes)]
+    growing = [b for b in graph.branches if not any(graph[n].role == "norm" for n in b.nodes)]
     if len(growing) > 2:
         report.notes.append(
             f"{len(growing)} residual branches have no norm, so that variance grows; follow with "
@@ -119,47 +120,47 @@ def _resolved(activation: str | Elementwise) -> Elementwise:
     return NAMES[activation] if isinstance(activation, str) else activation
 
 
-def _wired(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Wiring, Batch | None]:
+def _traced(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Graph, Batch | None]:
     if batch is not None:
-        read = passes.read("init_", model, batch)
-        with passes.at_work(model):
-            return passes.follow(model, read), read
+        read = graphs.read("init_", model, batch)
+        with graphs.undisturbed(model, read):
+            return graphs.follow(model, read), read
     trial = trial_input(model)
     if trial is not None:
         try:
-            with passes.at_work(model):
-                wiring = passes.follow(model, trial)
+            with graphs.undisturbed(model, trial):
+                graph = graphs.follow(model, trial)
         except InputError:
             pass
         else:
             report.notes.append(
                 f"no batch given: followed a pass on made-up inputs of shape {trial.describe()}"
             )
-            return wiring, trial
+            return graph, trial
     report.notes.append(
         "no batch given: took the order in which modules were registered; activations called as functions, and "
         "branches, are not seen. Give batch=, or activation="
     )
-    return Registered(model), None
+    return graphs.registered(model), None
 
 
 class _Plan:
     """Which recipe each weight gets."""
 
-    def __init__(self, wiring: Wiring, style: Style, given: Elementwise | None, flat: bool, readout: float):
-        self.wiring, self.style, self.given, self.flat, self.readout = wiring, style, given, flat, readout
-        self.weights = wiring.weights()
-        self.depth = depths(wiring)
+    def __init__(self, graph: Graph, style: Style, given: Elementwise | None, flat: bool, readout: float):
+        self.graph, self.style, self.given, self.flat, self.readout = graph, style, given, flat, readout
+        self.weights = [w.node for w in graph.weights()]
+        self.depth = depths(graph)
         self.first = self.weights[0] if self.weights else None
 
     def is_readout(self, node: Node) -> bool:
-        return node.role == "linear" and len(self.weights) > 1 and self.wiring.after(node).kind == "output"
+        return node.role == "linear" and len(self.weights) > 1 and self.graph.after(node).kind == "output"
 
     def recipe(self, node: Node | None, biased: bool) -> Recipe:
         """The gain of what stands before, with a stable recipe in deep plain rows."""
         if node is None:
             return Recipe(why="gain 1, does not run")
-        found = self.wiring.before(node)
+        found = self.graph.before(node)
         function, label = found.function, found.label
         if (
             self.given is not None
@@ -171,13 +172,13 @@ class _Plan:
             where = {"data": "in front: data"}.get(found.kind, f"behind {found.label}")
             return Recipe(why=where)
         deep = self.flat and self.depth.get(node.name, 0) >= _DEEP and function is not None
-        if deep and not self.is_readout(node) and self.wiring.norm_after(node) is None:
+        if deep and not self.is_readout(node) and self.graph.norm_after(node) is None:
             assert function is not None
             return stable(function, label, biased)
         return forward_gain(function, label)
 
     def backward(self, node: Node | None) -> float:
-        return 1.0 if node is None else backward_gain(self.given or self.wiring.after(node).function)
+        return 1.0 if node is None else backward_gain(self.given or self.graph.after(node).function)
 
 
 class _Setter:
@@ -202,7 +203,7 @@ class _Setter:
         )
 
     def set(self) -> None:
-        role = modules.role(self.module)
+        role = role_of(self.module)
         if role == "embedding":
             self._embedding()
         elif role == "recurrent":
@@ -248,7 +249,7 @@ class _Setter:
             if self.plan.is_readout(self.node):
                 factor = self.plan.readout
                 why += f" x {factor:g} (readout)"
-            if (norm := self.plan.wiring.norm_after(self.node)) is not None:
+            if (norm := self.plan.graph.norm_after(self.node)) is not None:
                 recipe = Recipe(recipe.gain, why=f"{recipe.why}; moot, as {norm.label} follows")
         if recipe.centring < 1:
             why += f", {1 - math.sqrt(recipe.centring):.0%} of each row's mean taken out"
@@ -338,7 +339,7 @@ class _Setter:
 
 
 def _take_out_the_draw(
-    model: nn.Module, wiring: Wiring, plan: _Plan, batch: Batch, report: RemedyReport, only: Sequence[str]
+    model: nn.Module, plan: _Plan, batch: Batch, report: RemedyReport, only: Sequence[str]
 ) -> None:
     """One pass of noise; each layer of a plain row is scaled, as it runs, to pre-activations of mean square 1.
 
@@ -349,11 +350,11 @@ def _take_out_the_draw(
     if noise is None:
         return
     uses: dict[str, int] = {}
-    for node in wiring.weights():
+    for node in plan.weights:
         for name in node.parameters:
             uses[name] = uses.get(name, 0) + 1
     wanted = {n.name for n in plan.weights if plan.depth.get(n.name, 0) > 1 and not plan.is_readout(n)
-              and wiring.norm_after(n) is None and all(uses[p] == 1 for p in n.parameters)
+              and plan.graph.norm_after(n) is None and all(uses[p] == 1 for p in n.parameters)
               and any(fnmatchcase(n.path, pattern) for pattern in only)}  # fmt: skip
     if not wanted:
         return
@@ -377,8 +378,8 @@ def _take_out_the_draw(
         return tensor * factor
 
     try:
-        with passes.at_work(model):
-            passes.follow(model, noise, visit)
+        with graphs.undisturbed(model, noise, sets_parameters=True):
+            graphs.follow(model, noise, visit)
     except InputError as error:
         report.notes.append(f"the draw was not corrected: {error}")
         return

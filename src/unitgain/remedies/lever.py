@@ -9,8 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
-from ..probe import modules
-from .wiring import Node
+from ..graph import Node, outputs_of
 
 
 class Lever:
@@ -76,7 +75,7 @@ class Lever:
 
     @property
     def channel_axis(self) -> int | None:
-        return modules.channel_axis(self.node.module, self.node.shape)
+        return self.node.channel_axis
 
     def weight_name(self) -> str:
         if isinstance(self.node.module, nn.MultiheadAttention):
@@ -121,9 +120,7 @@ class Lever:
         """The module's output now, without its hooks."""
         args, kwargs = inputs
         assert self.node.module is not None
-        return next(
-            t for _, t in modules.outputs_of(self.node.module, self.node.module.forward(*args, **kwargs))
-        )
+        return next(t for _, t in outputs_of(self.node.module, self.node.module.forward(*args, **kwargs)))
 
     def project_mean(self, inputs: Any, target: float, per_channel: bool) -> None:
         """Moves the output's mean to target by the smallest change of the weight: for layers without a bias.

@@ -21,14 +21,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from .. import graph as graphs
 from .._base import InputError
-from .._batch.batch import Batch
-from . import passes
+from .._batch import Batch
+from ..graph import Graph, Neighbour, Node
+from ..stats import is_plain
 from .lever import Lever
 from .report import Change, Measured, RemedyReport, rms
 from .residual import end_of
 from .uses import Group, Target, Use, along, solve
-from .wiring import Node, Wiring
 
 
 def lsuv_(
@@ -74,9 +75,9 @@ def lsuv_(
     if branch_std is not None and not (math.isfinite(branch_std) and branch_std > 0):
         raise InputError(f"lsuv_: branch_std is {branch_std}; a positive number is right, or None")
     _check(target_std, target_mean, where, per, tol, max_iter)
-    found = passes.read("lsuv_", model, batch)
+    found = graphs.read("lsuv_", model, batch)
     target = Target(target_std, target_mean if bias else None, per == "channel", tol, bias)
-    with passes.at_work(model):
+    with graphs.undisturbed(model, found, sets_parameters=True):
         return _Run(model, found, target, where == "activation", branch_std).work(max_iter)
 
 
@@ -112,58 +113,62 @@ class _Run:
         def measure_raw(node: Node, y: Tensor, _: Any) -> None:
             if node.role in ("linear", "attention", "recurrent"):
                 raw[node.name] = Use(Lever(self.model, node), self.target).statistics(y)
+                if not is_plain(y):
+                    odd.add(node.name)
 
-        self._plan(passes.follow(self.model, self.batch, measure_raw), raw)
+        odd: set[str] = set()
+        self._plan(graphs.follow(self.model, self.batch, measure_raw), raw, odd)
         if any(use.function is not None for use in self.uses.values()):
-            passes.follow(self.model, self.batch, self._look)
+            graphs.follow(self.model, self.batch, self._look)
         old = {n: p.detach().clone() for n, p in self.model.named_parameters()}
         for number in range(max_iter):
             for group in self.groups:
                 group.seen.clear()
-            passes.follow(self.model, self.batch, self._set)
+            graphs.follow(self.model, self.batch, self._set)
             last = number == max_iter - 1  # what comes after a shared weight was set to its present scale
             steps = [group.step(group.uses[0].target, last) for group in self.groups]
             if all(steps):
                 break
         for group in self.groups:
             group.seen.clear()
-        passes.follow(self.model, self.batch, self._verify)
+        graphs.follow(self.model, self.batch, self._verify)
         return self._report(old)
 
     # ---- what is to be done --------------------------------------------------------------------------------
 
-    def _plan(self, wiring: Wiring, raw: dict[str, tuple[float, float]]) -> None:
+    def _plan(self, graph: Graph, raw: dict[str, tuple[float, float]], odd: set[str]) -> None:
         used: dict[str, int] = {}
-        for node in wiring.weights():
-            for name in node.parameters:
+        weights = graph.weights()
+        for weight in weights:
+            for name in weight.node.parameters:
                 used[name] = used.get(name, 0) + 1
         names = {id(p): n for n, p in self.model.named_parameters()}
-        branches = wiring.branches() if self.branch_std is not None else []
-        ends = {end.name for b in branches if (end := end_of(b)) is not None}
+        branches = graph.branches if self.branch_std is not None else ()
+        ends = {end.name for b in branches if (end := end_of(graph, b)) is not None}
         shared: dict[str, Group] = {}
-        for node in wiring.weights():
+        for weight in weights:
+            node = weight.node
             if node.name not in raw:
                 continue
             target = replace(self.target, std=self.branch_std) if node.name in ends else self.target
             use = self.uses[node.name] = Use(Lever(self.model, node), target)
             use.first = use.last = raw[node.name]
-            use.skip = use.lever.blocked
-            if use.skip is None and (norm := wiring.norm_after(node)) is not None:
-                use.skip = f"{norm.label} follows and undoes any scale"
+            use.skip = use.lever.blocked or ("its output is sparse or nested" if node.name in odd else None)
+            if use.skip is None and weight.norm is not None:
+                use.skip = f"{weight.norm.label} follows and undoes any scale"
             if use.skip is not None:
                 continue
-            self._aim(use, wiring)
+            self._aim(use, weight.after)
             key = names.get(id(use.lever.weight), "")
             if used.get(key, 0) > 1 or node.module is None:
                 use.group = shared.setdefault(key, Group())
                 use.group.uses.append(use)
         self.groups = list(shared.values())
 
-    def _aim(self, use: Use, wiring: Wiring) -> None:
+    def _aim(self, use: Use, after: Neighbour) -> None:
         """Which function to measure behind, and whether the mean is within reach."""
         mean, std = use.target.mean, use.target.std
         use.mean = mean
-        after = wiring.after(use.lever.node)
         if not self.behind or after.kind != "activation" or after.function is None:
             return
         device = use.lever.weight.device if use.lever.weight is not None else None

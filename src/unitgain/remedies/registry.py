@@ -14,11 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from .._base import InputError
+from ..graph import trace
 from ..rules import Finding
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
-from .passes import wiring_of
 from .report import RemedyReport
 from .residual import scale_residual_branches_, zero_residual_ends_
 from .structure import break_symmetry_, recalibrate_, remove_redundant_bias_
@@ -185,10 +185,10 @@ def _scaled(subject: Subject) -> RemedyReport:
     The projections inside attention, which LSUV does not reach, are drawn anew: too large ones leave an output of the
     right scale and gradients that explode in the softmax.
     """
-    wiring = wiring_of(subject.model, subject.batch)
-    inside = sorted({node.path for node in wiring.weights() if node.role == "attention"})
+    graph = trace(subject.model, subject.batch)
+    inside = sorted({w.node.path for w in graph.weights() if w.node.role == "attention"})
     drawn = init_(subject.model, batch=subject.batch, only=inside) if inside else RemedyReport("")
-    without_norm = [b for b in wiring.branches() if not any(node.role == "norm" for node in b.nodes)]
+    without_norm = [b for b in graph.branches if not any(graph[name].role == "norm" for name in b.nodes)]
     std = len(without_norm) ** -0.5 if without_norm else None
     return _joined(drawn, lsuv_(subject.model, subject.batch, branch_std=std))
 
@@ -214,7 +214,7 @@ def _joined(*reports: RemedyReport) -> RemedyReport:
 
 @register("normalize-input", "normalize the input", cures=("UG201",))
 def _normalize_input(subject: Subject, finding: Finding) -> RemedyReport:
-    return RemedyReport("normalize the input", [subject.normalize_input()])
+    return RemedyReport("normalize the input", [subject.normalize_input(finding.site)])
 
 
 @register("remove-bias", "remove the bias", cures=("UG601",), when_asked=True)

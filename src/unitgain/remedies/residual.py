@@ -1,7 +1,7 @@
 """Residual networks: the scale of a branch beside that of its skip connection.
 
 With branches of the same scale as their skip, variance doubles at every block. Four known ways out, all for branches
-as they are found in one forward pass (`Wiring.branches`):
+as they are found in one forward pass (`Graph.branches`):
 
     zero_residual_ends_       branches start at zero: Goyal et al. 2017 (arXiv 1706.02677, the last norm's gain)
     skip_init_                a learnable factor of 0 at each branch's end: De and Smith 2020 (arXiv 2002.10444)
@@ -20,12 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import graph as graphs
 from .._base import InputError
-from ..probe import modules
-from . import passes
+from ..graph import Branch, Graph, Node
 from .lever import Lever
 from .report import Change, RemedyReport
-from .wiring import Branch, Node, Wiring
 
 _WEIGHTED = ("linear", "attention")
 
@@ -51,21 +50,20 @@ def scale_residual_branches_(model: nn.Module, batch: Any, factor: float | None 
     return _scale_ends(model, batch, factor, "scale_residual_branches_", "scaled by {factor:.3g}")
 
 
-def _branches(remedy: str, model: nn.Module, batch: Any) -> tuple[Wiring, list[Branch]]:
-    found = passes.read(remedy, model, batch)
-    with passes.at_work(model):
-        wiring = passes.follow(model, found)
-    branches = wiring.branches()
-    if not branches:
+def _graph(remedy: str, model: nn.Module, batch: Any) -> Graph:
+    found = graphs.read(remedy, model, batch)
+    with graphs.undisturbed(model, found):
+        graph = graphs.follow(model, found)
+    if not graph.branches:
         raise InputError(
             f"{remedy}: model: no residual branch was found in its forward pass (a sum of two paths)"
         )
-    return wiring, branches
+    return graph
 
 
-def end_of(branch: Branch) -> Node | None:
+def end_of(graph: Graph, branch: Branch) -> Node | None:
     """The last node of a branch whose parameters set its scale: a norm with a gain, or a weight."""
-    for node in reversed(branch.nodes):
+    for node in (graph[name] for name in reversed(branch.nodes)):
         if node.role in _WEIGHTED:
             return node
         if (
@@ -79,14 +77,15 @@ def end_of(branch: Branch) -> Node | None:
 
 @torch.no_grad()
 def _scale_ends(model: nn.Module, batch: Any, factor: float | None, remedy: str, why: str) -> RemedyReport:
-    _, branches = _branches(remedy, model, batch)
+    graph = _graph(remedy, model, batch)
+    branches = graph.branches
     factor = len(branches) ** -0.5 if factor is None else factor
     report, done = RemedyReport(f"{remedy}: {len(branches)} branches"), set()
     names = {id(p): n for n, p in model.named_parameters()}
     for branch in branches:
-        end = end_of(branch)
+        end = end_of(graph, branch)
         if end is None:
-            report.problems.append(f"{branch.join.name}: its branch ends with nothing that can be scaled")
+            report.problems.append(f"{branch.sum}: its branch ends with nothing that can be scaled")
             continue
         for tensor in _parameters_of(model, end):
             if id(tensor) in done:
@@ -127,7 +126,7 @@ def _add_before(module: nn.Module, args: Any) -> Any:
 def _on_first(module: nn.Module, output: Any, function: Any) -> Any:
     if isinstance(output, Tensor):
         return function(output)
-    first = next(t for _, t in modules.outputs_of(module, output))
+    first = next(t for _, t in graphs.outputs_of(module, output))
     return tuple(function(item) if item is first else item for item in output)
 
 
@@ -148,15 +147,13 @@ def skip_init_(model: nn.Module, batch: Any, alpha: float = 0.0) -> RemedyReport
     """
     if not math.isfinite(alpha):
         raise InputError(f"skip_init_: alpha is {alpha}; a finite number is right, usually 0")
-    _, branches = _branches("skip_init_", model, batch)
-    report = RemedyReport(f"skip_init_: {len(branches)} branches")
-    for branch in branches:
-        end = end_of(branch)
+    graph = _graph("skip_init_", model, batch)
+    report = RemedyReport(f"skip_init_: {len(graph.branches)} branches")
+    for branch in graph.branches:
+        end = end_of(graph, branch)
         module = end.module if end is not None else None
         if end is None or module is None:
-            report.problems.append(
-                f"{branch.join.name}: its branch ends in no module that could carry a factor"
-            )
+            report.problems.append(f"{branch.sum}: its branch ends in no module that could carry a factor")
             continue
         if "skip_gain" in module._parameters:
             report.notes.append(f"{end.path} has its factor already")
@@ -183,19 +180,21 @@ def fixup_(model: nn.Module, batch: Any) -> RemedyReport:
 
     Raises InputError if there is no branch, or if a branch has a norm, beside which this scaling means nothing.
     """
-    wiring, branches = _branches("fixup_", model, batch)
-    normed = [b for b in branches if any(n.role == "norm" for n in b.nodes)]
+    graph = _graph("fixup_", model, batch)
+    branches = graph.branches
+    normed = [b for b in branches if any(graph[n].role == "norm" for n in b.nodes)]
     if normed:
         raise InputError(
-            f"fixup_: model: the branch into {normed[0].join.name} has a norm; fixup is for networks without, "
+            f"fixup_: model: the branch into {normed[0].sum} has a norm; fixup is for networks without, "
             "zero_residual_ends_ for those with norms"
         )
     report = RemedyReport(f"fixup_: {len(branches)} branches")
     names, done = {id(p): n for n, p in model.named_parameters()}, set()
     for branch in branches:
-        weights = [n for n in branch.nodes if n.role in _WEIGHTED and n.module is not None]
+        nodes = [graph[name] for name in branch.nodes]
+        weights = [n for n in nodes if n.role in _WEIGHTED and n.weighted and n.module is not None]
         if not weights:
-            report.problems.append(f"{branch.join.name}: its branch has no module with a weight")
+            report.problems.append(f"{branch.sum}: its branch has no module with a weight")
             continue
         factor = len(branches) ** (-1 / (2 * len(weights) - 2)) if len(weights) > 1 else 1.0
         for node in weights:
@@ -220,7 +219,7 @@ def fixup_(model: nn.Module, batch: Any) -> RemedyReport:
                     _scalar(module, "fixup_scale", 1.0, like=lever.weight)
                     _scalar(module, "fixup_bias_out", 0.0, like=lever.weight)
                     module.register_forward_hook(_multiply_and_add)
-    heads = [n for n in wiring.weights() if n.role == "linear" and wiring.after(n).kind == "output"]
+    heads = [w.node for w in graph.weights() if w.node.role == "linear" and w.after.kind == "output"]
     for node in heads:
         for tensor in _parameters_of(model, node):
             if tensor.requires_grad and id(tensor) not in done:

@@ -8,14 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import graph as graphs
 from .._base import InputError
+from .._batch import Batch
+from ..graph import Graph
 from ..nn import calibrate_
-from ..probe import modules
-from . import fill, passes
+from ..stats import is_plain
+from . import fill
 from .gains import forward_gain
 from .report import Change, RemedyReport, rms
 from .residual import end_of
-from .wiring import Wiring
 
 _MOST_CHANNELS = 64  # more are features, which get one mean and std together
 
@@ -28,33 +30,24 @@ def remove_redundant_bias_(model: nn.Module, batch: Any) -> RemedyReport:
     in evaluation too. The parameter leaves the state dict, and an optimizer that holds it holds it in vain.
     Raises InputError if the batch does not fit.
     """
-    found = passes.read("remove_redundant_bias_", model, batch)
-    with passes.at_work(model):
-        wiring = passes.follow(model, found)
+    found = graphs.read("remove_redundant_bias_", model, batch)
+    with graphs.undisturbed(model, found):
+        graph = graphs.follow(model, found)
     report = RemedyReport("remove_redundant_bias_")
-    uses: dict[int, int] = {}
-    for node in wiring.weights():
-        uses[id(node.module)] = uses.get(id(node.module), 0) + 1
-    for node in wiring.weights():
-        norm, module = wiring.norm_after(node), node.module
-        bias = module._parameters.get("bias") if module is not None else None
-        if norm is None or bias is None or module is None or node.role != "linear":
+    for norm in graph.norms():
+        if norm.absorbs is None:
             continue
-        taker = wiring.consumers(node)[0]
-        if (
-            norm.subtracts_mean != "channel"
-            or taker is not norm
-            or not norm.unchanged
-            or uses[id(module)] > 1
-        ):
-            continue
-        running = getattr(norm.module, "running_mean", None)
+        path = norm.absorbs.rpartition(".")[0]
+        module, owner = model.get_submodule(path), norm.node.module or model.get_submodule(norm.node.path)
+        bias = module._parameters.get("bias")
+        running = getattr(owner, "running_mean", None)
+        if bias is None or (norm.node.module is None and running is None):
+            continue  # computed, or normalized by running statistics that are not to be found
         if isinstance(running, Tensor):
             running.sub_(bias.detach().to(running.dtype))
         module.register_parameter("bias", None)
-        report.changes.append(
-            Change(f"{node.path}.bias", rms(bias), 0.0, f"removed: {norm.label} subtracts it")
-        )
+        why = f"removed: {norm.node.label} subtracts it"
+        report.changes.append(Change(norm.absorbs, rms(bias), 0.0, why))
     return report
 
 
@@ -97,9 +90,13 @@ class NormalizeInput(nn.Module):
     def of(cls, x: Tensor) -> NormalizeInput:
         """The statistics of a float tensor, by channel if it has at most 64. Raises InputError for values that are not
         finite and for constant input."""
+        if not is_plain(x):
+            raise InputError(
+                "normalize_input_: batch: the input is sparse or nested; scale the values that it stores"
+            )
         if not x.is_floating_point() or not bool(torch.isfinite(x).all()):
             raise InputError("normalize_input_: batch: the input must hold finite floating-point numbers")
-        axis = modules.channel_axis(None, tuple(x.shape))
+        axis = graphs.channel_axis(None, tuple(x.shape))
         if axis is not None and x.shape[axis] > _MOST_CHANNELS:
             axis = None
         rows = (
@@ -134,13 +131,12 @@ class _Before:
         return _normalized(x, module.input_mean, module.input_std, self.axis)  # type: ignore[arg-type]
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        for i, value in enumerate(args):
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return (*args[:i], self.normalize(module, value), *args[i + 1 :]), kwargs
-        for key, value in kwargs.items():
-            if isinstance(value, Tensor) and value.is_floating_point():
-                return args, {**kwargs, key: self.normalize(module, value)}
-        return args, kwargs
+        given = Batch(args, kwargs)
+        first = next(iter(given.floating().items()), None)
+        if first is None:
+            return args, kwargs
+        normalized = given.with_inputs({first[0]: self.normalize(module, first[1])})
+        return normalized.args, normalized.kwargs
 
 
 def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
@@ -149,8 +145,8 @@ def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
     Better done where the data is loaded: `NormalizeInput.of(inputs)` is that transform. Raises InputError for inputs
     that are not finite, constant or integer.
     """
-    found = passes.read("normalize_input_", model, batch)
-    floats = [t for t in found.tensors() if t.is_floating_point()]
+    found = graphs.read("normalize_input_", model, batch)
+    floats = list(found.floating().values())
     if not floats:
         raise InputError("normalize_input_: batch: it has no floating-point input to normalize")
     report = RemedyReport("normalize_input_")
@@ -174,13 +170,14 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
     stays, unless the whole layer is one set. All-zero weights at the end of a residual branch and in the last layer
     are meant to be zero, and stay, as frozen ones do. Raises InputError if the batch does not fit.
     """
-    found = passes.read("break_symmetry_", model, batch)
-    with passes.at_work(model):
-        wiring = passes.follow(model, found)
+    found = graphs.read("break_symmetry_", model, batch)
+    with graphs.undisturbed(model, found):
+        graph = graphs.follow(model, found)
     report, names = RemedyReport("break_symmetry_"), {id(p): n for n, p in model.named_parameters()}
-    silent = _may_be_zero(wiring)
+    silent = _may_be_zero(graph)
     seen: set[int] = set()
-    for node in wiring.weights():
+    for use in graph.weights():
+        node = use.node
         weight = node.module._parameters.get("weight") if node.module is not None else None
         if (
             weight is None
@@ -193,7 +190,7 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
         seen.add(id(weight))
         if not weight.requires_grad or (node.name in silent and not bool((weight != 0).any())):
             continue
-        recipe = forward_gain(wiring.before(node).function, wiring.before(node).label)
+        recipe = forward_gain(use.before.function, use.before.label)
         with report.changing(
             names[id(weight)], weight, f"copies drawn anew, gain {recipe.gain:.4g} {recipe.why}".strip()
         ):
@@ -218,6 +215,6 @@ def _copies(rows: Tensor) -> Tensor:
     return first[inverse] != torch.arange(len(rows), device=rows.device)
 
 
-def _may_be_zero(wiring: Wiring) -> set[str]:
-    ends = {end.name for b in wiring.branches() if (end := end_of(b)) is not None}
-    return ends | {n.name for n in wiring.weights() if wiring.after(n).kind == "output"}
+def _may_be_zero(graph: Graph) -> set[str]:
+    ends = {end.name for b in graph.branches if (end := end_of(graph, b)) is not None}
+    return ends | {w.name for w in graph.weights() if w.after.kind == "output"}

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import map_tensors, read_batch
+from .._run import Snapshot
 from .report import Change, rms
-from .snapshot import Snapshot
 from .structure import NormalizeInput
 
 
 @dataclass(frozen=True)
 class Input:
-    """The batch as the model gets it, and how its input was normalized, if it was."""
+    """The batch as the model gets it, and {input: (shift, scale)} of those that were normalized."""
 
     batch: Any
-    shift: tuple[float, ...] | None = None
-    scale: tuple[float, ...] | None = None
+    normalized: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,40 +55,27 @@ class Subject:
     def state(self) -> State:
         return State(self, Snapshot(self.model), self.input)
 
-    def normalize_input(self) -> Change:
-        """Gives the floating input of the batch mean 0 and standard deviation 1, by channel where it has channels.
+    def normalize_input(self, name: str | None) -> Change:
+        """Gives an input of the batch mean 0 and standard deviation 1, by channel where it has channels. name: as the
+        finding calls it; where the batch has none of that name, its only floating input.
 
-        Raises InputError if the batch does not hold exactly one floating input.
+        Raises InputError if there is no such input.
         """
-        place, tensor = _floating_input(self.batch)
+        inputs = read_batch(self.batch, self.model).floating()
+        if name not in inputs and len(inputs) == 1:
+            name = next(iter(inputs))
+        if name not in inputs:
+            raise InputError(
+                f"batch: it has no floating-point input called {name}; it has {', '.join(inputs) or 'none'}"
+            )
+        tensor = inputs[name]
         transform = NormalizeInput.of(tensor)
         normalized = transform(tensor)
-        batch = _with_input(self.batch, place, normalized)
-        self.input = Input(batch, _values(transform.mean), _values(transform.std))
-        return Change("input", rms(tensor), rms(normalized), "mean 0 and standard deviation 1")
+        batch = map_tensors(self.batch, lambda t: normalized if t is tensor else t)
+        done = {**self.input.normalized, name: (_values(transform.mean), _values(transform.std))}
+        self.input = Input(batch, done)
+        return Change(name, rms(tensor), rms(normalized), "mean 0 and standard deviation 1")
 
 
 def _values(tensor: Tensor) -> tuple[float, ...]:
     return tuple(float(v) for v in tensor.flatten())
-
-
-def _floating_input(batch: Any) -> tuple[Any, Tensor]:
-    """(its place in the batch, the tensor)."""
-    if isinstance(batch, Tensor):
-        return None, batch
-    if isinstance(batch, (tuple, list)) and len(batch) == 2 and isinstance(batch[0], Tensor):
-        if batch[0].is_floating_point():
-            return 0, batch[0]
-    elif not isinstance(batch, (tuple, list)) and hasattr(batch, "keys"):
-        found = [k for k in batch.keys() if isinstance(batch[k], Tensor) and batch[k].is_floating_point()]  # noqa: SIM118
-        if len(found) == 1:
-            return found[0], batch[found[0]]
-    raise InputError("batch: one floating-point input was expected, to be normalized")
-
-
-def _with_input(batch: Any, place: Any, tensor: Tensor) -> Any:
-    if place is None:
-        return tensor
-    if isinstance(batch, (tuple, list)):
-        return (tensor, *batch[1:])
-    return {**{key: batch[key] for key in batch.keys()}, place: tensor}  # noqa: SIM118

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from ..graph import Elementwise
+from ..stats import is_plain, stored
 from .lever import Lever
-from .wiring import Elementwise
 
 _TINY = 1e-12
 _CONSTANT = 1e-6  # std over rms: below it, the std is rounding
@@ -50,7 +51,8 @@ class Use:
     off: float = 0.0  # how far the farthest channel is from the target, in target stds
 
     def values(self, y: Tensor) -> Tensor:
-        return (self.function(y) if self.function is not None else y).float()
+        y = self.function(y) if self.function is not None else y
+        return (y if is_plain(y) else stored(y)).float()
 
     def statistics(self, y: Tensor) -> tuple[float, float]:
         values = self.values(y)
@@ -59,7 +61,9 @@ class Use:
     def rows(self, values: Tensor, channels: bool) -> Tensor:
         """(channels, values), or one row of all."""
         axis = self.lever.channel_axis
-        return values.movedim(axis, 0).flatten(1) if channels and axis is not None else values.reshape(1, -1)
+        if channels and axis is not None and values.dim() > axis:
+            return values.movedim(axis, 0).flatten(1)
+        return values.reshape(1, -1)
 
     def distance(self, y: Tensor, target: Target) -> float:
         rows = self.rows(self.values(y), target.channels)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .json_report import SCHEMA_VERSION, plain, report_data
@@ -61,8 +61,9 @@ class FixReport:
     before, after   the reports of the model as it came and as it is now (of a dry run: as it would be)
     actions         what was tried, in order
     advice          one line for each finding that is left, with what is yours to do
-    input_shift, input_scale   what the inputs of `after` were normalized with, (x - shift) / scale per channel,
-                    if UG201 was fixed: do the same to the data in training; else None
+    inputs          {name: (shift, scale)} of the inputs of `after` that were normalized, (x - shift) / scale per
+                    channel, if UG201 was fixed: do the same to the data in training. input_shift and input_scale are
+                    those of the first, None if there is none
     dry_run         True if the model was left as it was
     skipped         remedies that did not apply, with the reason
 
@@ -77,8 +78,7 @@ class FixReport:
     after: Report
     actions: tuple[Action, ...] = ()
     advice: tuple[str, ...] = ()
-    input_shift: tuple[float, ...] | None = None
-    input_scale: tuple[float, ...] | None = None
+    inputs: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     dry_run: bool = False
     skipped: tuple[Skipped, ...] = ()
 
@@ -86,6 +86,14 @@ class FixReport:
     def ok(self) -> bool:
         """True if no error and no warning is left."""
         return self.after.ok
+
+    @property
+    def input_shift(self) -> tuple[float, ...] | None:
+        return next((shift for shift, _ in self.inputs.values()), None)
+
+    @property
+    def input_scale(self) -> tuple[float, ...] | None:
+        return next((scale for _, scale in self.inputs.values()), None)
 
     @property
     def changed(self) -> bool:
@@ -132,6 +140,7 @@ class FixReport:
             "input": None
             if self.input_scale is None
             else {"shift": self.input_shift, "scale": self.input_scale},
+            "inputs": {n: {"shift": shift, "scale": scale} for n, (shift, scale) in self.inputs.items()},
             "before": report_data(self.before.record, self.before.diagnosis),
             "after": report_data(self.after.record, self.after.diagnosis),
         }
@@ -199,11 +208,12 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         yield Text("Did not apply", style="bold")
         for reason, remedies in _by_reason(report.skipped).items():
             yield hanging(Text("·"), Text(f"{clean('; '.join(remedies))}: {clean(reason)}", style="dim"), 2)
-    if report.input_scale is not None and report.input_shift is not None:
+    for name, (shift, scale) in report.inputs.items():
         yield Text()
+        which = "the data" if len(report.inputs) == 1 else clean(name)
         yield Text(
-            "Normalize the data as `after` did: (x - shift) / scale, with shift "
-            f"{_numbers(report.input_shift)} and scale {_numbers(report.input_scale)}."
+            f"Normalize {which} as `after` did: (x - shift) / scale, with shift {_numbers(shift)} and scale "
+            f"{_numbers(scale)}."
         )
     if report.advice:
         yield Text()

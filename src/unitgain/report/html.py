@@ -23,7 +23,7 @@ from .html_data import chart_data
 from .json_report import plain
 from .layers import Layer, key_of_finding, layers_of, reported_step
 from .terminal import heading_parts
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import clean, count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 if TYPE_CHECKING:
     from .fix_report import FixReport
@@ -46,7 +46,7 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "verdict": text(diagnosis.verdict),
         "action": _action(diagnosis),
         "findings": _findings(record, diagnosis, layers),
-        "abstained": _abstained(diagnosis),
+        "abstained": _abstained(record, diagnosis),
         "table": _table(layers),
         "layer_count": text(count(len(layers), "layer")),
         "step": text(f"step {reported_step(record)}"),
@@ -162,8 +162,10 @@ def _finding(finding: Finding, layer: int | None) -> str:
     )
 
 
-def _abstained(diagnosis: Diagnosis) -> str:
+def _abstained(record: Record, diagnosis: Diagnosis) -> str:
     unseen = "".join(f'<p class="abstained">Not seen: {text(line)}.</p>' for line in diagnosis.unseen)
+    if line := not_rewound(record.facts):
+        unseen += f'<p class="abstained">Not put back after the run: {text(line)}.</p>'
     if not diagnosis.abstained:
         return unseen
     rows = "".join(

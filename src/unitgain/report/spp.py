@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from .layers import reported_step
 
 @dataclass(frozen=True)
 class Point:
-    """A block: number (0: the stem), moments, its branch's variance and factor; predictions (NaN: none)."""
+    """A block: number (0: the stem), moments, its branch's variance (of parallel ones together) and factor; predictions
+    (NaN: none)."""
 
     number: int
     name: str
@@ -78,28 +80,29 @@ def spp_curve(record: Record) -> Curve:
     values = record.values("activation", reported_step(record))
     meta = record.meta.get("spp", {})
     predicted = meta.get("predicted", {})
-    branches = {s.attributes.get("of"): s for s in sites if _place(s) == "branch"}
+    branches: dict[Any, list[Site]] = {}
+    for site in sites:
+        if _place(site) == "branch":
+            branches.setdefault(site.attributes.get("of"), []).append(site)
     points, waiting = [], None
     for site in sites:
         row = values.get(site.name, {})
         if _place(site) == "branch":
             waiting = site
             continue
-        branch = branches.get(site.name) or (waiting if None in branches else None)
+        ends = branches.get(site.name) or ([waiting] if waiting is not None and None in branches else [])
         waiting = None
-        measured = (
-            values.get(branch.name, {}).get("channel_var", math.nan) if branch is not None else math.nan
-        )
         expected = dict(predicted.get(site.name, {}))
-        if branch is not None and branch.name in predicted:
-            expected["branch_var"] = predicted[branch.name]["channel_var"]
+        if ends and all(end.name in predicted for end in ends):
+            expected["branch_var"] = sum(predicted[end.name]["channel_var"] for end in ends)
+        measured = [values.get(end.name, {}).get("channel_var", math.nan) for end in ends]
         points.append(
             Point(
                 number=0 if _place(site) == "stem" else sum(p.number > 0 for p in points) + 1,
                 name=site.name,
                 sq_channel_mean=row.get("sq_channel_mean", math.nan),
                 channel_var=row.get("channel_var", math.nan),
-                branch_var=measured,
+                branch_var=sum(measured) if measured else math.nan,
                 transition=_is_transition(site, points, blocks),
                 alpha=float(site.attributes.get("alpha", math.nan)),
                 predicted=expected,

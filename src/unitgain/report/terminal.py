@@ -22,7 +22,7 @@ from rich.text import Text
 from ..record import Record
 from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import clean, count, label, number, percent, shape_text, shorten, value_text
+from .text import clean, count, label, not_rewound, number, percent, shape_text, shorten, value_text
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -75,6 +75,9 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
     for line in diagnosis.unseen:
         yield Text()
         yield Text.assemble(("Not seen  ", "bold"), (clean(line), "dim"))
+    if line := not_rewound(record.facts):
+        yield Text()
+        yield Text.assemble(("Not put back after the run  ", "bold"), (line, "dim"))
 
 
 def heading_parts(record: Record) -> list[str]:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ..record import Facts
+
 
 def clean(text: object) -> str:
     r"""The text on one line with nothing that could steer a terminal: control characters are spelled out.
@@ -14,6 +16,11 @@ def clean(text: object) -> str:
     'a\\x1b[31mb\\nc'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def not_rewound(facts: Facts) -> str:
+    """What the check found in the model and could not put back after running it; "" if there was nothing."""
+    return ", ".join(clean(path) for path in facts.not_rewound or ())
 
 
 def shorten(text: str, width: int) -> str:

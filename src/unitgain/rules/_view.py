@@ -59,6 +59,11 @@ class Measured:
         return bool(self.site.attributes.get("output", False))
 
     @property
+    def is_sparse(self) -> bool:
+        """Whether only the values that are not zero are stored."""
+        return bool(self.site.attributes.get("sparse", False))
+
+    @property
     def is_mask(self) -> bool:
         """Whether an input is a mask, by its name. Additive ones hold minus infinity on purpose."""
         return "mask" in self.name.lower()

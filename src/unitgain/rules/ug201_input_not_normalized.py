@@ -69,6 +69,11 @@ BINARY = Threshold(
     1e-5, "relative difference of the mean and the mean square, below which all values are 0 or 1"
 )
 
+# what a model takes as its target is no signal, though it comes in with the inputs; names as for batches
+_TARGETS = tuple(
+    f"input[{name}{end}" for name in ("labels", "label", "targets", "target", "y") for end in ".]"
+)
+
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
@@ -115,6 +120,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 def _is_signal(view: View, measured: Measured) -> bool:
     """A floating-point input whose scale matters."""
     if measured.site.attributes.get("integer") or measured.is_mask or measured.broken:
+        return False
+    if measured.is_sparse:  # a shift would fill it
+        return False
+    if measured.name.startswith(_TARGETS):
         return False
     if len(measured.site.shape) < 2 or "embed" in measured.name.lower():
         return False

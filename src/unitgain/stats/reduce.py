@@ -15,8 +15,6 @@ _PIECE = 1 << 14
 
 
 def as_float(x: Tensor) -> Tensor:
-    if x.is_sparse:
-        x = x.coalesce().values()
     if x.is_quantized:
         x = x.dequantize()
     if x.is_complex():

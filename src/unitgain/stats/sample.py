@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .reduce import dense
+from .stored import is_plain, stored
 
 RUN = 16  # values in one run of a sample: 64 bytes of float32
 _FEWEST_EXAMPLES = 2  # of a tensor of which only some are measured
@@ -31,6 +32,8 @@ def take_examples(
     channel is then one stretch of memory, which is up to six times as fast to reduce.
     """
     x = x.detach()
+    if not is_plain(x):
+        return take_sample(x, limit), None, None
     if x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
     if x.dim() > 2 and channel_axis == 1 and batch_axis in (0, None):
@@ -51,6 +54,8 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     [0, 40432, 55888, 96336]
     """
     x = x.detach()
+    if not is_plain(x):
+        x = stored(x)
     if x.is_complex():
         x = torch.view_as_real(x.resolve_conj())
     count = x.numel()

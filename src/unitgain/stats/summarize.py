@@ -11,6 +11,7 @@ from .alike import measure_cosine, measure_spread
 from .partial import Partial, Range
 from .reduce import as_float, layout, reduce, reduce_without_waiting
 from .sample import some_examples, take_sample
+from .stored import is_plain, stored
 
 
 def summarize(
@@ -26,7 +27,7 @@ def summarize(
     limit: int | None = None,
     turn: int = 0,
 ) -> Partial:
-    """Reduces a tensor of any shape and dtype to a Partial.
+    """Reduces a tensor of any shape and dtype to a Partial; of a sparse or nested one, the values that it stores.
 
     channel_axis  axis of the channels; None takes the whole tensor as one channel
     batch_axis    axis of the examples, for `cosine`, `spread` and `limit`
@@ -39,9 +40,12 @@ def summarize(
                   Which ones: neighbouring examples, moving on with `turn`, so that in time all are seen
     """
     x = x.detach()
+    if not is_plain(x):
+        x, channel_axis, batch_axis = stored(x), None, None
+        x = x if limit is None else take_sample(x, limit)
     if limit is not None and x.numel() > limit and x.dim() > 1:
         x = some_examples(x, batch_axis or 0, limit, turn)
-    if x.dtype is not torch.float32 or x.is_sparse:
+    if x.dtype is not torch.float32:
         x = as_float(x)
     matrix = layout(x, channel_axis)  # (P, C, S)
     if x.numel() == 0:

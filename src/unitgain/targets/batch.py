@@ -18,15 +18,15 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
+from .._batch import TARGET_NAMES, Forward, map_tensors
 from .files import read_arrays
 from .images import read_images
-from .model import forward_arguments
 from .synthetic import parse_shape, random_input, with_targets
 from .words import did_you_mean
 
 DEFAULT_BATCH = 64
 _INPUTS = ("x", "input", "inputs", "image", "images", "pixel_values", "arr_0")
-_TARGETS = ("y", "target", "targets", "label", "labels", "arr_1")
+_TARGETS = (*TARGET_NAMES, "arr_1")
 _DATASETS = ("names", "fashion-mnist")
 
 
@@ -113,7 +113,8 @@ def _from_file(model: nn.Module, path: str, count: int | None) -> Any:
         raise InputError(f"--data {path}: the arrays differ in their number of examples: {counts}")
     if 0 in rows.values():
         raise InputError(f"--data {path}: the batch is empty; at least 1 example is needed")
-    parameters = forward_arguments(model)
+    forward = Forward.of(model)
+    parameters = [] if forward is None else forward.arguments
     if len(arrays) > 1 and all(name in parameters for name in arrays):
         return arrays
     inputs = [n for n in arrays if n.lower() in _INPUTS]
@@ -171,16 +172,15 @@ def _device(model: nn.Module) -> torch.device:
 
 
 def _fit(batch: Any, dtype: torch.dtype, device: torch.device, embeds: bool) -> Any:
-    if isinstance(batch, dict):
-        return {name: _fit_input(t, dtype, device, embeds) for name, t in batch.items()}
-    if isinstance(batch, tuple):
-        inputs, targets = batch
-        if not targets.is_floating_point() and targets.dtype != torch.bool:
-            targets = targets.long()
-        elif targets.is_floating_point():
-            targets = targets.to(dtype)
-        return _fit_input(inputs, dtype, device, embeds), targets.to(device)
-    return _fit_input(batch, dtype, device, embeds)
+    inputs, targets = batch if isinstance(batch, tuple) else (batch, None)
+    inputs = map_tensors(inputs, lambda t: _fit_input(t, dtype, device, embeds))
+    if targets is None:
+        return inputs
+    if targets.is_floating_point():
+        targets = targets.to(dtype)
+    elif targets.dtype != torch.bool:
+        targets = targets.long()
+    return inputs, targets.to(device)
 
 
 def _fit_input(tensor: Tensor, dtype: torch.dtype, device: torch.device, embeds: bool) -> Tensor:

@@ -74,19 +74,6 @@ def _own(target: str, place: str, name: str, settings: dict[str, Any]) -> nn.Mod
         return _make(target, _attribute(target, module, name), settings)
 
 
-def forward_arguments(model: nn.Module) -> list[str]:
-    """Names of the arguments of a model's forward; none if it does not tell (compiled and scripted models).
-
-    >>> forward_arguments(nn.Linear(1, 1))
-    ['input']
-    """
-    try:
-        parameters = inspect.signature(model.forward).parameters.values()
-    except (TypeError, ValueError):
-        return []
-    return [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-
-
 # ---- where models come from --------------------------------------------------------------------------------
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .model import forward_arguments
+from .._batch import Forward, find_logits
 from .words import describe
 
 _MOST_BYTES = 8 << 30
@@ -52,15 +51,16 @@ def with_targets(model: nn.Module, inputs: Tensor, loss: str, generator: torch.G
     """A batch from random inputs: with targets that fit the loss and the model's output.
 
     cross_entropy, nll: classes, drawn evenly; mse, l1, smooth_l1: N(0, 1); bce_with_logits: zeros and ones.
-    With loss "auto" nothing is known about the task, so there are no targets, except for models that name
-    their task themselves (Hugging Face models with a `labels` argument): they get a mapping with labels.
+    With loss "auto" nothing is known about the task, so there are no targets, except for models that compute their loss
+    themselves: Hugging Face models, and language models whose forward takes labels or targets beside its tokens, get
+    a mapping with them.
     """
     if loss == "auto":
-        name = _own_labels(model)
-        if name is None:
+        names = _own_target(model, inputs)
+        if names is None:
             return inputs
-        logits = _output(model, inputs, name)
-        return {name: inputs, "labels": _labels(inputs, logits, generator)}
+        logits = _output(model, inputs, names[0])
+        return {names[0]: inputs, names[1]: _labels(model, inputs, logits, generator)}
     output = _output(model, inputs)
     if loss in _CLASS_LOSSES:
         return inputs, _classes(inputs, output, loss, generator)
@@ -69,39 +69,59 @@ def with_targets(model: nn.Module, inputs: Tensor, loss: str, generator: torch.G
     return inputs, _like(output, torch.randint(0, 2, output.shape, generator=generator))
 
 
-def _own_labels(model: nn.Module) -> str | None:
-    """The name of the main input of a model that computes its own loss from `labels`."""
-    name = getattr(model, "main_input_name", None)
-    parameters = forward_arguments(model)
-    return name if isinstance(name, str) and name in parameters and "labels" in parameters else None
+def _own_target(model: nn.Module, inputs: Tensor) -> tuple[str, str] | None:
+    """The arguments for the input and for the target of a model that computes its own loss."""
+    forward, name = Forward.of(model), getattr(model, "main_input_name", None)
+    if forward is None:
+        return None
+    if isinstance(name, str) and {name, "labels"} <= forward.names:
+        return name, "labels"
+    target = forward.target_name()
+    if inputs.is_floating_point() or target is None or forward.positional[:1] in ((), (target,)):
+        return None
+    return forward.positional[0], target
 
 
-def _labels(inputs: Tensor, logits: Tensor, generator: torch.Generator) -> Tensor:
-    if logits.dim() == 3 and logits.shape[:2] == inputs.shape[:2] and not inputs.is_floating_point():
+def _labels(model: nn.Module, inputs: Tensor, logits: Tensor, generator: torch.Generator) -> Tensor:
+    """Targets for a model's own loss. Hugging Face's language models shift the tokens themselves, others do not."""
+    by_position = (
+        logits.dim() == 3 and not inputs.is_floating_point() and logits.shape[1] in (1, *inputs.shape[1:2])
+    )
+    if by_position:
+        shifts = hasattr(model, "main_input_name") and logits.shape[2] > int(inputs.max())
         return (
-            inputs.clone()
-            if logits.shape[2] > int(inputs.max())
-            else _draw(logits.shape[2], inputs.shape, logits, generator)
+            inputs.clone() if shifts else _draw(logits.shape[2], inputs.shape, logits, "its own", generator)
         )
     if logits.dim() == 2 and logits.shape[1] == 1:  # one output: Hugging Face reads it as a regression
         return _like(logits, torch.randn(len(logits), generator=generator))
-    return _classes(inputs, logits, "labels", generator)
+    return _classes(inputs, logits, "auto", generator)
 
 
 def _classes(inputs: Tensor, output: Tensor, loss: str, generator: torch.Generator) -> Tensor:
-    """Class indices for (N, C), (N, C, ...), or (N, T, C) when the inputs are tokens (N, T)."""
+    """Class indices for (N, C), (N, C, ...), or where the inputs are tokens (N, T), for (N, T, C) and (N, 1, C): models
+    that return the last position only are judged there."""
     if output.dim() < 2:
         raise InputError(
             f"--loss {loss}: the model's output has shape {tuple(output.shape)}, and classes need "
             "(examples, classes); choose --loss mse or bce_with_logits, or give the targets with --data"
         )
-    tokens = not inputs.is_floating_point() and output.dim() == inputs.dim() + 1
-    if tokens and output.shape[: inputs.dim()] == inputs.shape:
-        return _draw(output.shape[-1], inputs.shape, output, generator)
-    return _draw(output.shape[1], (output.shape[0], *output.shape[2:]), output, generator)
+    positions = output.shape[:-1]
+    one = inputs.dim() == 2 and positions == (len(inputs), 1)
+    if (
+        not inputs.is_floating_point()
+        and output.dim() == inputs.dim() + 1
+        and (one or positions == inputs.shape)
+    ):
+        return _draw(output.shape[-1], positions, output, loss, generator)
+    return _draw(output.shape[1], (output.shape[0], *output.shape[2:]), output, loss, generator)
 
 
-def _draw(classes: int, shape: Any, output: Tensor, generator: torch.Generator) -> Tensor:
+def _draw(classes: int, shape: Any, output: Tensor, loss: str, generator: torch.Generator) -> Tensor:
+    if classes < 2:
+        raise InputError(
+            f"--loss {loss}: the model's output of shape {tuple(output.shape)} holds one class, over which this loss "
+            "is 0 whatever the model does; choose --loss bce_with_logits or mse, or give the targets with --data"
+        )
     return torch.randint(0, classes, tuple(shape), generator=generator).to(output.device)
 
 
@@ -124,7 +144,7 @@ def _output(model: nn.Module, inputs: Tensor, name: str | None = None) -> Tensor
     finally:
         for module, flag in training.items():
             module.training = flag
-    found = _first_floating(output)
+    found = find_logits(output)
     if found is None:
         kind = type(output).__name__
         raise InputError(f"the model returns a {kind} without a floating tensor; leave --loss out")
@@ -137,15 +157,3 @@ def _kind(model: nn.Module, inputs: Tensor) -> str:
     embeds = any(isinstance(m, nn.Embedding) for m in model.modules())
     hint = " (for token numbers add --tokens VOCABULARY)" if embeds else ""
     return f"{str(inputs.dtype).removeprefix('torch.')} input{hint}"
-
-
-def _first_floating(output: Any) -> Tensor | None:
-    if isinstance(output, Tensor):
-        return output if output.is_floating_point() else None
-    if isinstance(output, Mapping):
-        if isinstance(output.get("logits"), Tensor):
-            return output["logits"]
-        output = list(output.values())
-    if isinstance(output, (list, tuple)):
-        return next((t for t in map(_first_floating, output) if t is not None), None)
-    return None

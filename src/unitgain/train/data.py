@@ -1,8 +1,8 @@
-"""Data: the two iterables that training needs; how a batch is taken apart, moved and mapped."""
+"""Data: the two iterables that training needs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from .._base import InputError
-from .._batch.batch import read_batch
 
 
 @dataclass
@@ -49,39 +48,6 @@ def as_data(data: Any) -> Data:
                 "for each epoch: a list, a DataLoader, an object with __iter__"
             )
     return found
-
-
-def split(batch: Any) -> tuple[tuple[Any, ...], Mapping[str, Any], Any]:
-    """(positional arguments, keyword arguments, target) of a batch in any of the shapes that `check` takes."""
-    if type(batch) in (tuple, list) and len(batch) == 2:
-        first, target = batch
-        if isinstance(first, Tensor) and isinstance(
-            target, Tensor
-        ):  # by far the most common: no time for more
-            return (first,), {}, target
-    found = read_batch(batch)
-    return found.args, found.kwargs, found.target
-
-
-def count_examples(args: tuple[Any, ...], kwargs: Mapping[str, Any], target: Any) -> int:
-    """The batch's size: the first axis of the target, else of the first input; 1 if there is none."""
-    for value in (target, *args, *kwargs.values()):
-        if isinstance(value, Tensor) and value.dim():
-            return value.shape[0]
-    return 1
-
-
-def map_tensors(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """The same nesting of tuples, lists and mappings with every tensor replaced."""
-    if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_tensors(v, function) for v in value))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map_tensors(v, function) for v in value)
-    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return {key: map_tensors(value[key], function) for key in value.keys()}  # noqa: SIM118 (BatchEncoding)
-    return value
 
 
 def iter_once(part: Any) -> bool:

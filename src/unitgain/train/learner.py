@@ -16,13 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch.losses import resolve
+from .._batch import Batch, Objective, Reader, describe_output
 from ..record import Record
 from . import resume
 from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces
 from .clock import Clock
-from .data import Data, as_data, check_not_empty, count_examples, length, no_batch, split
-from .given import loss_function, make_optimizer, own_loss
+from .data import Data, as_data, check_not_empty, length, no_batch
+from .given import make_optimizer
 from .memory import clean_memory
 
 if TYPE_CHECKING:
@@ -38,15 +38,17 @@ class Learner:
     model      any nn.Module
     data       (train, valid), an object with .train and .valid, or training data alone: anything that gives batches
                when iterated over, in any of the shapes that `ug.check` takes
-    loss       (outputs, targets) -> scalar; or the name of one of ours; "auto": cross entropy for integer targets,
-               mean squared error for float ones; a loss that the model's output carries, for mappings without target
+    loss       as for `ug.check`: (outputs, targets) -> scalar; or the name of one of ours; "auto": the loss that the
+               model returns, else cross entropy for integer targets and mean squared error for float ones; None: the
+               model returns its loss, and takes all of the batch
     optimizer  an optimizer over the model's parameters, or a function from the parameters to one
     callbacks  what else is to happen
     record     path of a new SQLite record for what callbacks measure; None keeps it in a temporary one
 
     While it trains, callbacks see and may change:
 
-    batch, inputs, kwargs, target   as the loader gave it, and taken apart after `before_batch`
+    batch, inputs, kwargs, target   as the loader gave it, and taken apart after `before_batch`; a target that forward
+                                    takes itself is among kwargs too
     outputs, loss, objective        objective is what backward starts from: the loss, unless a callback scaled it
     training                        True in a training pass, False in a validation pass
     epoch, epochs, batch_index      numbers from 0; batch_index of this pass
@@ -75,11 +77,11 @@ class Learner:
     ):
         if not isinstance(model, nn.Module):
             raise InputError(f"Learner(model=...): expected an nn.Module, got {type(model).__name__}")
-        resolve(loss, None)  # refuses an unknown name
+        self.criterion = Objective(loss)
         self.model = model
+        self._reader = Reader(model, self.criterion.pass_target)
         self.network = model  # what predict calls in training: the model, or a wrapper of it (Distributed)
         self.data: Data = as_data(data)
-        self.loss_function = loss_function(loss)
         self.optimizer = make_optimizer(optimizer, model)
         self.callbacks = list(callbacks)
         check_callbacks(self.callbacks)
@@ -96,6 +98,7 @@ class Learner:
         self.inputs: tuple[Any, ...] = ()
         self.kwargs: Mapping[str, Any] = {}
         self.target: Any = None
+        self._passed: str | None = None  # under which keyword the model takes the target itself
         self.outputs: Any = None
         self.loss: Tensor = torch.zeros(())
         self.objective: Tensor = self.loss
@@ -156,7 +159,13 @@ class Learner:
 
     def _batch(self) -> None:
         events = self._events
-        self.inputs, self.kwargs, self.target = split(self.batch)
+        found = self._reader(self.batch)
+        self.inputs, self.kwargs, self.target, self._passed = (
+            found.args,
+            found.kwargs,
+            found.target,
+            found.passed,
+        )
         self._do(events["predict"], self._predict)
         self._do(events["loss"], self._compute_loss)
         if self.training:
@@ -192,11 +201,13 @@ class Learner:
         self.outputs = network(*self.inputs, **self.kwargs) if self.kwargs else network(*self.inputs)
 
     def _default_loss(self) -> None:
-        if self.target is None:
-            self.loss = own_loss(self.outputs, self.loss_function, self.kwargs)
-        else:
-            assert self.loss_function is not None
-            self.loss = self.loss_function(self.outputs, self.target)
+        found = self.criterion.compute(self.outputs, self.parsed)
+        if found is None:
+            raise InputError(
+                "data: the batch has no target and the model's output carries no loss: it is "
+                f"{describe_output(self.outputs)}; give (inputs, target) pairs, or a model that returns its loss"
+            )
+        self.loss = found[1]
 
     def _default_backward(self) -> None:
         self.objective.backward()
@@ -262,9 +273,14 @@ class Learner:
         return self.clock.seconds
 
     @property
+    def parsed(self) -> Batch:
+        """The current batch, from inputs, kwargs and target as they are now."""
+        return Batch(self.inputs, self.kwargs, self.target, self._passed)
+
+    @property
     def examples(self) -> int:
-        """Examples in the current batch."""
-        return count_examples(self.inputs, self.kwargs, self.target)
+        """Examples in the current batch, 1 if nothing says how many."""
+        return self.parsed.examples or 1
 
     @property
     def resuming(self) -> bool:
@@ -380,7 +396,7 @@ class Learner:
     def clean_memory(self) -> None:
         """For notebooks: forgets batch, outputs, loss and gradients, and what the last exception holds on to."""
         self.batch = self.target = self.outputs = None
-        self.inputs, self.kwargs = (), {}
+        self.inputs, self.kwargs, self._passed = (), {}, None
         self.loss = self.objective = torch.zeros(())
         self.optimizer.zero_grad()
         clean_memory()

@@ -5,17 +5,15 @@ Source of the sweep: L. Smith, "Cyclical learning rates for training neural netw
 
 from __future__ import annotations
 
-import contextlib
-import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from .._base import InputError
+from .._run import Snapshot, in_place
 from . import resume
 from .callback import Callback, CancelFit
 
@@ -74,6 +72,7 @@ class _Sweep(Callback):
         self.rates: list[float] = []
         self.losses: list[float] = []
         self._group: list[torch.Tensor] = []
+        self._batch: Snapshot | None = None
 
     def before_fit(self, learn: Learner) -> None:
         groups = learn.optimizer.param_groups
@@ -88,6 +87,15 @@ class _Sweep(Callback):
             else:
                 group["lr"] = rate * part
         self._rate = rate
+        self._batch = Snapshot(
+            learn.batch, names=["batch"]
+        )  # a model may work in place, and data may be a list
+        self._batch.set_gradients_aside()
+
+    def cleanup_batch(self, learn: Learner) -> None:
+        if self._batch is not None:
+            self._batch.restore()
+            self._batch = None
 
     def after_loss(self, learn: Learner) -> None:
         self._group.append(learn.loss.detach())
@@ -116,7 +124,14 @@ def find(learn: Learner, start: float, end: float, steps: int, stop_at: float) -
         raise InputError("lr_find: the Learner is about to resume a run; look for the rate before `resume`")
     sweep = _Sweep(start, end, steps, stop_at)
     essential = [c for c in learn.callbacks if c.essential]
-    with _restored(learn), learn._with([*essential, sweep], instead=True):
+    whole = (learn, learn.clock, learn.position, *essential)
+    kept = in_place(
+        learn.model,
+        optimizer=learn.optimizer,
+        loss=learn.criterion.given if callable(learn.criterion.given) else None,
+        extra=whole,
+    )
+    with resume.untouched(learn), kept, learn._with([*essential, sweep], instead=True):
         learn.fit(10**9, valid=False)
     return read(np.array(sweep.rates), np.array(sweep.losses), whole=len(sweep.rates) == steps)
 
@@ -193,53 +208,3 @@ def _smooth(logs: np.ndarray, losses: np.ndarray) -> tuple[np.ndarray, float]:
     noise = float(np.median(np.abs(np.diff(losses)))) / 0.6745 / math.sqrt(2) if len(losses) > 1 else 0.0
     middle = weights[len(weights) // 2]
     return weights @ calm, 1.2 * noise * math.sqrt(float(np.square(middle).sum()))
-
-
-@contextlib.contextmanager
-def _restored(learn: Learner) -> Iterator[None]:
-    """Whatever happens inside, the Learner is bit for bit what it was."""
-    model, optimizer = learn.model, learn.optimizer
-    callbacks = [c for c in learn.callbacks if c.essential]
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    values = {name: t.detach().clone() for name, t in tensors.items()}
-    gradients = {name: None if t.grad is None else t.grad.clone() for name, t in tensors.items()}
-    flags = {module: module.training for module in model.modules()}
-    # not through load_state_dict: it casts, copies and rearranges, and the state of a first step is no state
-    state = {p: {k: _copy(v) for k, v in s.items()} for p, s in optimizer.state.items()}
-    groups = [{k: _copy(v) for k, v in g.items() if k != "params"} for g in optimizer.param_groups]
-    memories = [(dict(vars(c)), copy.deepcopy(c.state_dict())) for c in callbacks]
-    kept, seconds = {name: getattr(learn, name) for name in _KEPT}, learn.seconds
-    learn.history, learn.metrics = list(learn.history), dict(learn.metrics)
-    with resume.untouched(learn):
-        try:
-            yield
-        finally:
-            with torch.no_grad():
-                for name, tensor in tensors.items():
-                    tensor.data = tensor.data.to(values[name].device)
-                    tensor.copy_(values[name])
-                    tensor.grad = gradients[name]
-            for module, training in flags.items():
-                module.training = training
-            optimizer.state.clear()
-            optimizer.state.update(state)
-            for group, before in zip(optimizer.param_groups, groups):
-                params = group["params"]
-                group.clear()
-                group.update({"params": params, **before})
-            for callback, (attributes, memory) in zip(callbacks, memories):
-                vars(callback).clear()
-                vars(callback).update(attributes)
-                if memory:
-                    callback.load_state_dict(memory)
-            for name, value in kept.items():
-                setattr(learn, name, value)
-            learn.clock.seconds = seconds
-
-
-_KEPT = ("fits", "steps", "epoch", "epochs", "batch_index", "training", "stepped", "batch", "inputs", "kwargs",
-         "target", "outputs", "loss", "objective", "metrics", "history")  # fmt: skip
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, torch.Tensor) else copy.deepcopy(value)

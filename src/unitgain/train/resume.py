@@ -17,10 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from .._base import InputError
-from . import checkpoint, randomness
+from .._run import (
+    generator_states,
+    is_stateful,
+    loader_state,
+    loaders_kept,
+    random_states,
+    set_generators,
+    set_loader_state,
+)
+from . import checkpoint
 
 if TYPE_CHECKING:
     from .learner import Learner
@@ -43,7 +51,7 @@ class Position:
         elif learn._pending is not None:
             source, first = learn._pending.begin(learn, self)
         else:
-            self.start = {} if _is_stateful(loader) else _origin(loader)
+            self.start = {} if is_stateful(loader) else _origin(loader)
             source, first = iter(loader), 0
             self.given, self.inside = 0, True
         counted = self._count(learn, source, first)
@@ -107,12 +115,12 @@ class Resume:
         """The training pass's iterator, past the batches that have been, with all states as they were then."""
         state, loader = self.state, learn.data.train
         position.start, position.given, position.inside = state["start"], state["batch"], True
-        if _is_stateful(loader):
+        if is_stateful(loader):
             _put_data(learn, state)
             source = iter(loader)
         else:
-            randomness.put(state["start"]["random"])
-            _set_generators(loader, state["start"]["generators"])
+            random_states.put(state["start"]["random"])
+            set_generators(loader, state["start"]["generators"])
             source = iter(loader)
             for _ in range(state["batch"]):
                 if next(source, self) is self:
@@ -173,9 +181,9 @@ def take(learn: Learner) -> dict[str, Any]:
         "optimizer": learn.optimizer.state_dict(), "optimizer_class": type(learn.optimizer).__qualname__,
         "callbacks": {key: state for key, state in callbacks.items() if state},
         "metrics": learn.metrics, "history": learn.history, "seconds": learn.seconds,
-        "random": _of_all_ranks(learn, randomness.take()),
+        "random": _of_all_ranks(learn, random_states.take()),
         "start": learn.position.start if inside else {},
-        "train": _data_state(learn.data.train), "valid": _data_state(learn.data.valid),
+        "train": loader_state(learn.data.train), "valid": loader_state(learn.data.valid),
     }  # fmt: skip
 
 
@@ -218,7 +226,7 @@ def put_back(learn: Learner, state: dict[str, Any], path: Path, steps: bool = Tr
         learn.clock.seconds = state.get("seconds", 0.0)
     everyone = state["random"]
     if learn.rank < len(everyone):
-        randomness.put(everyone[learn.rank])
+        random_states.put(everyone[learn.rank])
 
 
 def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
@@ -233,13 +241,8 @@ def laid_out_like(value: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 def untouched(learn: Learner) -> Iterator[None]:
     """Whatever is read from the data meanwhile: orders and random states come back as they were."""
     loaders = [loader for loader in (learn.data.train, learn.data.valid) if loader is not None]
-    states = [copy.deepcopy(_data_state(loader)) for loader in loaders]
-    with randomness.unchanged():
-        try:
-            yield
-        finally:
-            for loader, state in zip(loaders, states):
-                _set_data_state(loader, state)
+    with random_states.kept(), loaders_kept(*loaders):
+        yield
 
 
 def _keys(learn: Learner) -> Iterator[tuple[str, Any]]:
@@ -270,55 +273,11 @@ def _of_all_ranks(learn: Learner, state: dict[str, Any]) -> list[Any]:
 # ---- data --------------------------------------------------------------------------------------------------
 
 
-def _is_stateful(loader: Any) -> bool:
-    return (
-        hasattr(loader, "state_dict")
-        and hasattr(loader, "load_state_dict")
-        and not isinstance(loader, nn.Module)
-    )
-
-
 def _origin(loader: Any) -> dict[str, Any]:
-    return {"random": randomness.take(), "generators": _generator_states(loader)}
-
-
-def _data_state(loader: Any) -> dict[str, Any]:
-    if _is_stateful(loader):
-        return {"state": loader.state_dict()}
-    return {"generators": _generator_states(loader)}
-
-
-def _set_data_state(loader: Any, state: dict[str, Any]) -> None:
-    if "state" in state and _is_stateful(loader):
-        loader.load_state_dict(state["state"])
-    else:
-        _set_generators(loader, state.get("generators", []))
+    return {"random": random_states.take(), "generators": generator_states(loader)}
 
 
 def _put_data(learn: Learner, state: dict[str, Any]) -> None:
-    _set_data_state(learn.data.train, state["train"])
+    set_loader_state(learn.data.train, state["train"])
     if learn.data.valid is not None:
-        _set_data_state(learn.data.valid, state["valid"])
-
-
-def _generators(loader: Any) -> list[torch.Generator]:
-    """The generators that a DataLoader and its samplers draw from, beside the global one."""
-    sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
-    holders = [
-        loader,
-        sampler,
-        batch_sampler,
-        getattr(batch_sampler, "sampler", None),
-        getattr(loader, "dataset", None),
-    ]
-    found = [getattr(holder, "generator", None) for holder in holders]
-    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
-
-
-def _generator_states(loader: Any) -> list[torch.Tensor]:
-    return [g.get_state() for g in _generators(loader)]
-
-
-def _set_generators(loader: Any, states: list[torch.Tensor]) -> None:
-    for generator, state in zip(_generators(loader), states):
-        generator.set_state(state)
+        set_loader_state(learn.data.valid, state["valid"])

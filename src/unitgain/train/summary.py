@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch.batch import check_devices, read_batch
-from . import randomness
+from .._base import InputError
+from .._batch import check_devices, read_batch
+from .._run import in_place
+from ..stats import shape_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Summary:
 
 
 def summarize(model: nn.Module, batch: Any) -> Summary:
-    """Runs the batch through the model in evaluation mode, without gradients. Flags and random states stay.
+    """Runs the batch through the model in evaluation mode, without gradients. Everything is put back.
 
     >>> print(summarize(nn.Sequential(nn.Linear(3, 4), nn.ReLU()), torch.zeros(2, 3)))
     module  type    output  parameters  FLOPs
@@ -66,23 +68,20 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
     """
     from torch.utils.flop_counter import FlopCounterMode
 
-    found = read_batch(batch).fresh()
+    found = read_batch(batch, model).clone()
     check_devices(found, model)
+    if any(tensor.is_nested for tensor in found.inputs().values()):
+        raise InputError("summary: torch counts no FLOPs of nested tensors; give a padded batch")
     names = {module: name for name, module in model.named_modules()}
     shapes: dict[str, tuple[int, ...] | None] = {}
-    handles = [m.register_forward_hook(_note(names[m], shapes)) for m in names]
-    flags = {module: module.training for module in names}
     counter = FlopCounterMode(display=False)
-    try:
-        with torch.no_grad(), randomness.unchanged():
-            model.eval()
-            with counter:
-                model(*found.args, **found.kwargs)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in flags.items():
-            module.training = training
+    with in_place(model, batch=batch), torch.no_grad():
+        model.eval()
+        for module, name in names.items():
+            if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
+                module.register_forward_hook(_note(name, shapes))
+        with counter:
+            model(*found.args, **found.kwargs)
     counts = counter.get_flop_counts()
     root = type(model).__name__
     rows = []
@@ -109,7 +108,7 @@ def _note(name: str, shapes: dict[str, tuple[int, ...] | None]) -> Any:
         tensor = output if isinstance(output, Tensor) else None
         if tensor is None and isinstance(output, (tuple, list)):
             tensor = next((t for t in output if isinstance(t, Tensor)), None)
-        shapes.setdefault(name, None if tensor is None else tuple(tensor.shape))
+        shapes.setdefault(name, None if tensor is None else shape_of(tensor))
 
     return hook
 

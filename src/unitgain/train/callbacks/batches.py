@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from ..._base import InputError
+from ..._batch import map_tensors, read_batch
 from .. import resume
 from ..callback import Callback
-from ..data import map_tensors, split
 
 if TYPE_CHECKING:
     from ..learner import Learner
@@ -167,10 +167,7 @@ class SingleBatch(Callback):
 
 
 def _first_floating(batch: Any) -> Tensor | None:
-    args, kwargs, _ = split(batch)
-    return next(
-        (t for t in (*args, *kwargs.values()) if isinstance(t, Tensor) and t.is_floating_point()), None
-    )
+    return next(iter(read_batch(batch).floating().values()), None)
 
 
 def _other_axes(values: Tensor) -> list[int]:

@@ -17,8 +17,9 @@ from torch import distributed as dist
 from torch.utils.data import DataLoader
 
 from ..._base import InputError
+from ..._batch import map_tensors
 from ..callback import Callback
-from ..data import Data, length, map_tensors
+from ..data import Data, length
 from ..loader import InMemoryLoader
 
 if TYPE_CHECKING:

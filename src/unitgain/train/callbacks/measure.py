@@ -170,10 +170,12 @@ class StopOnNonFinite(Callback):
                 )
         from ..._check import check
 
-        loss = learn.loss_function if learn.target is not None else None
         try:
             self.report = check(
-                learn.model, _plain(learn), loss=loss, select=["UG104", "UG202", "UG306", "UG405"]
+                learn.model,
+                learn.parsed,
+                loss=learn.criterion.given,
+                select=["UG104", "UG202", "UG306", "UG405"],
             )
         except Exception as error:
             return f"measuring this batch again failed: {error}"
@@ -181,13 +183,3 @@ class StopOnNonFinite(Callback):
         if finding is None:
             return "everything of this batch is finite when it is run again"
         return f"first bad site: {finding.site} ({finding.code} {finding.name}: {finding.message})"
-
-
-def _plain(learn: Learner) -> Any:
-    """The batch as `check` takes it."""
-    if learn.kwargs:
-        inputs: Any = dict(learn.kwargs)
-        return inputs if learn.target is None else (inputs, learn.target)
-    if learn.target is None:
-        return tuple(learn.inputs)
-    return (*learn.inputs, learn.target)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..._base import InputError
+from ..._batch import find_logits
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -136,10 +137,11 @@ class Metrics(Callback):
 
 def _judged(learn: Learner) -> tuple[Any, Any]:
     """Outputs and target; where the model takes its labels itself, as Hugging Face's do, its logits and the labels."""
-    outputs, target = learn.outputs, learn.target
-    if target is None and "labels" in learn.kwargs:
-        logits = outputs.get("logits") if isinstance(outputs, Mapping) else getattr(outputs, "logits", None)
-        outputs, target = outputs if logits is None else logits, learn.kwargs["labels"]
+    outputs, batch = learn.outputs, learn.parsed
+    target = batch.target
+    if batch.passed is not None or (target is None and batch.labels is not None):
+        logits = find_logits(outputs)
+        outputs, target = outputs if logits is None else logits, batch.labels
     return outputs.detach() if isinstance(outputs, Tensor) else outputs, target
 
 

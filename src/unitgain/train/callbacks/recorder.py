@@ -10,11 +10,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..._batch.losses import kind_of
 from ..._check.facts import target_facts
 from ...record import LossFacts
 from ..callback import Callback
-from ..data import count_examples
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,14 +86,11 @@ class Recorder(Callback):
         facts = learn.record.facts
         if facts.loss.value is not None:
             return  # of the run that this one goes on with
-        function = learn.loss_function
-        name = getattr(function, "__name__", type(function).__name__).replace("_auto_loss", "auto")
-        outputs = learn.outputs if isinstance(learn.outputs, Tensor) else None
         with torch.no_grad():
-            kind = kind_of(name, function, learn.loss, learn.outputs, learn.target)
-            target = target_facts(learn.target, outputs, kind)
-        target = replace(target, count=count_examples((), {}, learn.target))
-        loss = LossFacts(name, kind, float(learn.loss.detach()))
+            judged = learn.criterion.judge(learn.outputs, learn.parsed, learn.loss)
+            target = target_facts(judged.target, judged.logits, judged.kind or "other")
+        target = replace(target, count=learn.examples)
+        loss = LossFacts(judged.name, judged.kind, float(learn.loss.detach()))
         learn.record.set_facts(replace(facts, mode=facts.mode or "training", loss=loss, target=target))
 
     def state_dict(self) -> dict[str, Any]:

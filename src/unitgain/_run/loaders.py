@@ -1,0 +1,69 @@
+"""Where a loader's orders and random states are, so that what was read from it can be undone.
+
+Loaders with `state_dict` and `load_state_dict` (InMemoryLoader, torchdata's) say it themselves. Of others it is the
+states of the generators that they and their samplers draw from, beside the global one.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+def is_stateful(loader: Any) -> bool:
+    return (
+        hasattr(loader, "state_dict")
+        and hasattr(loader, "load_state_dict")
+        and not isinstance(loader, nn.Module)
+    )
+
+
+def loader_state(loader: Any) -> dict[str, Any]:
+    if is_stateful(loader):
+        return {"state": loader.state_dict()}
+    return {"generators": generator_states(loader)}
+
+
+def set_loader_state(loader: Any, state: dict[str, Any]) -> None:
+    if "state" in state and is_stateful(loader):
+        loader.load_state_dict(state["state"])
+    else:
+        set_generators(loader, state.get("generators", []))
+
+
+def generator_states(loader: Any) -> list[Tensor]:
+    return [g.get_state() for g in _generators(loader)]
+
+
+def set_generators(loader: Any, states: list[Tensor]) -> None:
+    for generator, state in zip(_generators(loader), states):
+        generator.set_state(state)
+
+
+@contextmanager
+def loaders_kept(*loaders: Any) -> Iterator[None]:
+    """Puts the loaders' states back, also after an exception. The global random states are another matter."""
+    states = [copy.deepcopy(loader_state(loader)) for loader in loaders]
+    try:
+        yield
+    finally:
+        for loader, state in zip(loaders, states):
+            set_loader_state(loader, state)
+
+
+def _generators(loader: Any) -> list[torch.Generator]:
+    sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
+    holders = [
+        loader,
+        sampler,
+        batch_sampler,
+        getattr(batch_sampler, "sampler", None),
+        getattr(loader, "dataset", None),
+    ]
+    found = [getattr(holder, "generator", None) for holder in holders]
+    return list({id(g): g for g in found if isinstance(g, torch.Generator)}.values())
