@@ -31,14 +31,18 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if job.step is None:
         reach = reach_facts(model, lambda: find_logits(_run(model, job)))
     logits = find_logits(done.compared) if done.function is not None else done.logits
+    if logits is not None and not _is_plain(logits):
+        return ComparisonFacts(reach)
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
-    ask = question(done.function, done.compared, logits, done.target) if done.function is not None else None
+    ask = None
+    if done.function is not None and isinstance(done.target, Tensor) and _is_plain(done.target):
+        ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
-    inputs = job.batch.inputs() if job.step is None else {}
+    inputs = {n: x for n, x in job.batch.inputs().items() if _is_plain(x)} if job.step is None else {}
     targets = None
-    if isinstance(done.target, Tensor):
+    if isinstance(done.target, Tensor) and _is_plain(done.target):
         targets = _target_values(logits, done.target, list(inputs.values()), ignored)
     if targets is None:
         targets = TargetValueFacts()
@@ -171,8 +175,13 @@ def _beyond(ask: Question, reach: ReachFacts) -> float:
 # ---- inputs ----------------------------------------------------------------------------------------------------
 
 
+def _is_plain(x: Tensor) -> bool:
+    """Neither nested nor sparse."""
+    return not x.is_nested and x.layout == torch.strided
+
+
 def _features(site: str, x: Tensor) -> FeatureFacts | None:
-    if not x.is_floating_point() or x.dim() < 2 or not x.numel() or x.layout != torch.strided:
+    if not _is_plain(x) or not x.is_floating_point() or x.dim() < 2 or not x.numel():
         return None
     x = x.detach()
     same = len(x) > 1 and bool((x == x[:1]).all())
