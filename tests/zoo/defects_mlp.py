@@ -118,7 +118,6 @@ ROWS = (
     sick("mlp-head-weights-x200", "UG101", lambda: classify(times(mlp(act=nn.GELU), "head.weight", 200))),
     sick("mlp-head-bias-std5", "UG101", lambda: classify(normal(mlp(), "head.bias", 5))),
     sick("mlp-char-original", "UG101 UG303", lambda: Case(models.create("char_mlp_original"), names())),
-    sick("mlp-softmax-over-one-unit", "UG102", lambda: Case(Then(mlp(out=1), nn.Softmax(1)), binary(), "mse")),
     sick("mlp-layer-norm-of-one-unit", "UG102", lambda: Case(nn.Sequential(mlp(out=1), nn.LayerNorm(1)), numbers())),
     sick("mlp-targets-without-their-axis", "UG107", lambda: Case(mlp(out=1), flat(*numbers()))),
     sick("mlp-targets-with-an-axis-more", "UG107", lambda: Case(Then(mlp(out=1), torch.ravel), numbers(), nn.L1Loss())),

@@ -110,8 +110,11 @@ def fitting(outputs: torch.Size, target: torch.Size) -> str:
     return "; give targets.reshape(outputs.shape)"
 
 
-def check_targets(name: str, outputs: Any, target: Any) -> None:
-    """Raises InputError for targets that the named loss cannot take; torch's own messages name neither."""
+def check_targets(name: str, outputs: Any, target: Any, ignored: int = IGNORED_TARGET) -> None:
+    """Raises InputError for targets that the named loss cannot take; torch's own messages name neither.
+
+    ignored  the class index that the loss leaves out, its `ignore_index`
+    """
     if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
         return
     if name in ("cross_entropy", "nll", "CrossEntropyLoss", "NLLLoss", "nll_loss"):
@@ -130,7 +133,7 @@ def check_targets(name: str, outputs: Any, target: Any) -> None:
                 f"{name} wants targets of shape {rest} for {outputs.shape[axis]} classes"
             )
         classes = outputs.shape[axis]
-        real = target[target != IGNORED_TARGET]
+        real = target[target != ignored]
         if real.numel() and (int(real.min()) < 0 or int(real.max()) >= classes):
             raise InputError(
                 f"targets: class indices run from {int(real.min())} to {int(real.max())}, but the model gives "

@@ -82,7 +82,8 @@ class Objective:
             chosen = self._choose(outputs, batch)
             value: Any = loss
             if chosen is not None and loss is None:
-                losses.check_targets(chosen.name, chosen.outputs, chosen.target)
+                ignored = getattr(chosen.function, "ignore_index", losses.IGNORED_TARGET)
+                losses.check_targets(chosen.name, chosen.outputs, chosen.target, ignored)
                 value = chosen.compute()
         except InputError:
             raise

@@ -30,6 +30,7 @@ from ..report import Report
 from ..rules import diagnose
 from .batch_norms import batch_norm_facts, snapshot
 from .broadcast import broadcast_shape
+from .comparison import comparison_facts
 from .coupling import coupling_facts
 from .facts import output_facts, target_facts
 from .gradients import gradient_facts, unblocked
@@ -189,6 +190,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             coupling=coupling,
             batch_norms=first.batch_norms,
             same_units=first.same_units,
+            labels=probe.record.facts.labels,
+            comparison=comparison_facts(model, job, done),
             not_rewound=tuple(run.not_rewound) or None,
         )
     )

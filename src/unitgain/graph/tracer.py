@@ -101,6 +101,11 @@ class Tracer:
         """The batch size of the pass."""
         return self._recorder.examples
 
+    @property
+    def main_output(self) -> str | None:
+        """Name of the node that a loss looks at; None before the first pass has ended."""
+        return self._main_output
+
     def graph(self) -> Graph:
         """What has been understood so far."""
         return Graph(

@@ -16,6 +16,7 @@ from .._batch import tensors_in
 from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward
 from ..record import pack_map
 from .breaks import breaks
+from .labels import Labels
 from .options import FLAT_SAMPLE, SELDOM, Options
 from .recompute import Recomputation, Recomputed
 from .sites import Place, describe_input
@@ -53,6 +54,7 @@ class Forward(Listener):
         self.places: dict[str, Place] = {}
         self.inputs: dict[str, Place] = {}
         self.breaks: list[dict[str, Any]] = []
+        self.labels = Labels()
         self.saturation: dict[str, dict[str, Any]] = {}
         self._tracer = Tracer(model, self, guard=guard, exact=False, most_calls=_MOST_CALLS)
         self._hooks: list[RemovableHandle] = []
@@ -268,6 +270,8 @@ class Forward(Listener):
     def _measure_gradient(self, step: Step, name: str, gradient: Tensor) -> None:
         if step is not self.step:  # a graph kept alive beyond its step
             return
+        if name == self._tracer.main_output:
+            self.labels.saw(gradient)
         if self._options.limit is None:
             step.add("gradient", name, stats.summarize(gradient, sample=self._options.sample))
         else:

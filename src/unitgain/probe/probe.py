@@ -183,6 +183,7 @@ class Probe:
             self._finish_step()
         if started:
             self._store(self._state_facts)  # the learning rate may have moved on
+            self._store(self._label_facts)
         self._store(self._write_pending)
 
     def _remove_hooks(self) -> None:
@@ -289,6 +290,11 @@ class Probe:
         if self.optimizer is not None:
             facts = replace(facts, optimizer=optimizer_facts(self.optimizer))
         self._record.set_facts(facts)
+
+    def _label_facts(self) -> None:
+        labels = self._forward.labels.facts()
+        if labels.batches:
+            self._record.set_facts(replace(self._record.facts, labels=labels))
 
     # ---- steps ---------------------------------------------------------------------------------------------
 

@@ -19,6 +19,7 @@ flat however long the run is.
 """
 
 from .._base import RecordError
+from .comparison import AskedFacts, ComparisonFacts, FeatureFacts, LabelFacts, ReachFacts, TargetValueFacts
 from .database import APPLICATION_ID, SCHEMA_VERSION
 from .facts import (
     UNKNOWN,
@@ -52,24 +53,30 @@ __all__ = [
     "SCHEMA_VERSION",
     "STATISTICS",
     "UNKNOWN",
+    "AskedFacts",
     "BatchNormFacts",
     "Break",
     "ClipFacts",
+    "ComparisonFacts",
     "CouplingFacts",
     "CouplingInMode",
     "Facts",
+    "FeatureFacts",
     "Frame",
     "GradientFacts",
     "Histogram",
+    "LabelFacts",
     "LossFacts",
     "ModelFacts",
     "OptimizerFacts",
     "OutputFacts",
     "ParameterCount",
+    "ReachFacts",
     "Record",
     "RecordError",
     "Site",
     "TargetFacts",
+    "TargetValueFacts",
     "UnitFacts",
     "pack_map",
     "unpack_map",

@@ -16,6 +16,8 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from .comparison import ComparisonFacts, LabelFacts
+
 UNKNOWN = math.nan
 """A number in facts that was not measured; comparisons with it are false."""
 
@@ -181,6 +183,7 @@ class Facts:
     gradient_source  "loss", or "random" where a random direction stood in for the loss's gradient
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
+    comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
     not_rewound      what the check found in the model and could not put back after running it; None if nothing
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
@@ -202,6 +205,8 @@ class Facts:
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
+    comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
+    labels: LabelFacts = LabelFacts()  # noqa: RUF009
     not_rewound: tuple[str, ...] | None = None
 
     @classmethod

@@ -5,7 +5,7 @@ _rule.py         what such a file holds                 _registry.py  finds them
 _engine.py       diagnose: asks every rule              _causes.py    what explains what
 _view.py         a record, arranged for rules           _words.py     numbers and names in messages
 _flow.py, _trend.py, _residual.py, _scale.py, _gradient_scale.py, _logits.py, _recurrent.py, _gains.py, _loss_curve.py,
-_updates.py      judgement that several rules share
+_updates.py, _comparison.py    judgement that several rules share
 _finding.py, _diagnosis.py, _compare.py, _baseline.py    what comes out, compared with another time
 
 To add a rule: docs/contributing/add-a-rule.md.

@@ -67,6 +67,11 @@ def is_error(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View
     return cause.severity == "error"
 
 
+def at_one_site(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Both are about the same tensor: a ReLU at the end of a model whose units are dead, say."""
+    return cause.site is not None and cause.site == effect.site
+
+
 def no_worse(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
     """The effect is not the more severe of the two: an error must not end as a line under a warning."""
     return SEVERITIES.index(effect.severity) <= SEVERITIES.index(cause.severity)

@@ -81,6 +81,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the loss is not known or not finite")
     if rows_sum_to_one(view):
         raise CannotJudge("the outputs are probabilities already")
+    if view.facts.comparison.targets.several > 0:
+        raise CannotJudge("targets hold several ones a row, of which the loss is a sum")
     expected, rms = math.log(classes), output.rms
     if loss <= WARNING * expected:
         return
@@ -174,6 +176,7 @@ def _large_weight_before(cause: Found[ug605.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG106"),
     Cause("UG302", _features_are_large),
     Cause("UG201", _large_input),
     Cause("UG606", weights_come_before),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..record import OutputFacts
+from ._comparison import stops_short
 from ._logits import ROW_SUM, rows_sum_to_one
-from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 
 ABOUT = About(
@@ -29,7 +30,11 @@ ABOUT = About(
     source=(
         "PyTorch documentation of CrossEntropyLoss: the input is expected to contain unnormalized logits."
     ),
-    measured="Largest deviation of a row's sum from one, where no value is negative.",
+    measured=(
+        "Largest deviation of a row's sum from one, where no value is negative. A softmax that was reshaped or "
+        "flattened afterwards is followed to the output. The loss is called on made-up outputs: it applies a "
+        "softmax if a shift of all outputs of an example changes nothing."
+    ),
     action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
     effect="The loss can reach zero, and gradients are C times larger at the start.",
     verify="Check again: the output holds negative values and its rows no longer sum to one.",
@@ -51,17 +56,19 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     output, classes = view.facts.output, view.facts.classes
-    if view.facts.loss.kind != "cross_entropy" or output == OutputFacts():
+    takes_scores = view.facts.loss.kind == "cross_entropy" or view.facts.comparison.asked.takes == "scores"
+    if not takes_scores or output == OutputFacts():
         raise CannotJudge("the loss is not cross entropy")
-    if not rows_sum_to_one(view):
+    if not (rows_sum_to_one(view) or _ends_in_softmax(view)):
         return
     softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
     site = softmax.name if softmax else output.site
+    loss = "cross entropy" if view.facts.loss.kind == "cross_entropy" else "the loss"
     floor = f"; the loss cannot fall below {math.log(classes - 1 + math.e) - 1:.2f}" if classes >= 2 else ""
     yield ABOUT.found(
         "error",
         site,
-        f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and cross entropy "
+        f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and {loss} "
         f"takes their softmax again{floor}",
         evidence=Evidence(output.row_sum_error, output.min, output.max),
         cause="Cross entropy expects logits and applies log-softmax itself.",
@@ -69,7 +76,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = ()
+def _ends_in_softmax(view: View) -> bool:
+    """Whether the output is a softmax, in whatever shape, and the loss is lowest outside of its reach."""
+    reach = view.facts.comparison.reach
+    return "softmax" in (reach.function or "") and (reach.low, reach.high) == (0, 1) and stops_short(view)
+
+
+EXPLAINED_BY = (Cause("UG112"),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10), nn.Softmax(dim=1))

@@ -9,10 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug203_constant_feature as ug203
 
 ABOUT = About(
     code="UG201",
@@ -155,7 +159,11 @@ def _prescription(measured: Measured) -> str:
     return f"Normalize: (x - {mean}) / {std}; better, take both from the whole training set."
 
 
-EXPLAINED_BY = ()
+def _is_constant(cause: Found[ug203.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return cause.evidence.whole and cause.site == effect.site
+
+
+EXPLAINED_BY = (Cause("UG203", _is_constant),)
 
 BAD = """
 model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 64), nn.ReLU(), nn.Linear(64, 10))

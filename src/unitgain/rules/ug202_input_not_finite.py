@@ -7,10 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import listed
+
+if TYPE_CHECKING:
+    from . import ug203_constant_feature as ug203
 
 ABOUT = About(
     code="UG202",
@@ -56,7 +60,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         )
 
 
-EXPLAINED_BY = ()
+def _whole_features(cause: Found[ug203.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return cause.evidence.empty and cause.site == effect.site
+
+
+EXPLAINED_BY = (Cause("UG203", _whole_features),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

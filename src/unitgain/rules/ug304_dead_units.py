@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._causes import comes_before, weights_come_before
+from ._causes import at_one_site, comes_before, weights_come_before
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import plural, show
@@ -213,6 +213,8 @@ def _in_a_growing_stream(cause: Found[ug302.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG108", at_one_site),
+    Cause("UG115", at_one_site),
     Cause("UG303", _same_sites),
     Cause("UG302", _in_a_growing_stream),
     Cause("UG606", weights_come_before),

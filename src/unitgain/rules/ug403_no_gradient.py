@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._causes import has_whole_layer, names_site, no_worse
+from ._flow import followers
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import MOST_KEPT, listed, plural
@@ -22,6 +23,7 @@ from .ug102_constant_output import SPREAD as CONSTANT
 
 if TYPE_CHECKING:
     from . import ug102_constant_output as ug102
+    from . import ug203_constant_feature as ug203
     from . import ug303_saturated as ug303
     from . import ug304_dead_units as ug304
 
@@ -166,8 +168,8 @@ def _size(parameter: Measured) -> int:
 
 def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
     """Trainable parameters whose gradient is absent or exactly zero at every sampled step, less those that
-    have a good reason: NaN or infinity beside zeros, unblocked after one step, before a zero head, or a bias that
-    cancels."""
+    have a good reason: NaN or infinity beside zeros, unblocked after one step, before a zero head, a bias that
+    cancels, or attention that has one key in this batch."""
     largest = {
         name: float(np.max(np.nan_to_num(values, nan=np.inf)))
         for name, values in view.over_steps("parameter_gradient", "absmax").items()
@@ -183,7 +185,19 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
             continue
         found.append(parameter)
     missing = {p.name for p in found}
-    return [p for p in found if not (p.name in largest and _cancels(view, p, missing))]
+    return [
+        p
+        for p in found
+        if not (p.name in largest and (_cancels(view, p, missing) or _has_no_choice(view, p)))
+    ]
+
+
+def _has_no_choice(view: View, parameter: Measured) -> bool:
+    """It goes into a softmax over a single value: in this batch, attention has one key. Where that is so in every
+    batch, UG112 says it."""
+    owner = view.tensor(parameter.owner)
+    later = followers(view, owner) if owner is not None else ()
+    return any(m.role == "softmax" and m["min"] == m["max"] == 1 for m in later)
 
 
 def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
@@ -255,7 +269,13 @@ def _arrives_as_zero(cause: Found[BaseEvidence], effect: Found[Evidence], view: 
     return effect.evidence.arrives_as_zero
 
 
+def _all_inputs_are_zero(cause: Found[ug203.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return cause.evidence.one_value and all(m["rms"] == 0 for m in view.inputs)
+
+
 EXPLAINED_BY = (
+    Cause("UG112"),
+    Cause("UG203", _all_inputs_are_zero),
     Cause("UG304", _layer_is_dead),
     Cause("UG303", _ends_there),
     Cause("UG102", _constant_there),

@@ -154,7 +154,17 @@ def _needed_gain(view: View, layer: Measured) -> tuple[float, float] | None:
     return (min(known), max(known)) if len(known) == len(gains) else None
 
 
+def _of_the_last_layer(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """The only weight is right before a function that should not be there, for which its gain is wrong."""
+    site = view.tensor(cause.site)
+    before = {m.name for m in view.fed_by(site)} if site is not None else set()
+    weights = [view.parameter(name) for name in effect.evidence.weights]
+    return bool(weights) and all(w is not None and w.owner in before for w in weights)
+
+
 EXPLAINED_BY = (
+    Cause("UG108", _of_the_last_layer),
+    Cause("UG115", _of_the_last_layer),
     Cause("UG301"),
     Cause("UG302"),
     Cause("UG303"),

@@ -1,0 +1,208 @@
+"""What the loss compares, as typed facts: the outputs' reach, what the loss is, the targets' values, the inputs'
+features.
+
+For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115 and UG203.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._batch import IGNORED_TARGET, Judged, find_logits
+from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
+from .asking import SMALL, Question, asked_facts, question
+from .job import Job
+from .reach import reach_facts
+
+_MOST_DIFFERENT = 1000  # values that are told apart
+_EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
+
+
+def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFacts:
+    """Runs the model once more, forward, and calls the loss. done: the first pass, with the loss if it is not the
+    model's own."""
+    reach = ReachFacts()
+    if job.step is None:
+        reach = reach_facts(model, lambda: find_logits(_run(model, job)))
+    logits = find_logits(done.compared) if done.function is not None else done.logits
+    if logits is not None and not _is_plain(logits):
+        return ComparisonFacts(reach)
+    if logits is not None:
+        reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
+    ask = None
+    if done.function is not None and isinstance(done.target, Tensor) and _is_plain(done.target):
+        ask = question(done.function, done.compared, logits, done.target)
+    asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
+    ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
+    inputs = {n: x for n, x in job.batch.inputs().items() if _is_plain(x)} if job.step is None else {}
+    targets = None
+    if isinstance(done.target, Tensor) and _is_plain(done.target):
+        targets = _target_values(logits, done.target, list(inputs.values()), ignored)
+    if targets is None:
+        targets = TargetValueFacts()
+    elif ask is not None:
+        targets = replace(targets, beyond=_beyond(ask, reach))
+    features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
+    return ComparisonFacts(reach, asked, targets, features)
+
+
+def _run(model: nn.Module, job: Job) -> Any:
+    batch = job.batch.clone()
+    return model(*batch.args, **batch.kwargs)
+
+
+_SUM = 1e-3  # rounding of bfloat16 stays below it
+
+
+def _are_log_probabilities(x: Tensor) -> bool:
+    """Whether the exponentials sum to one along some axis."""
+    sums = (x.double().exp().sum(axis) for axis in range(x.dim()) if x.shape[axis] > 1)
+    return any(bool(((total - 1).abs() < _SUM).all()) for total in sums)
+
+
+def _are_distributions(target: Tensor) -> bool:
+    """Whether no target is negative and the rows along axis 1, or the last one, sum to one."""
+    if target.dim() < 2 or not target.is_floating_point() or bool((target < 0).any()):
+        return False
+    sums = (target.double().sum(axis) for axis in {1, target.dim() - 1} if target.shape[axis] > 1)
+    return any(bool(((total - 1).abs() < _SUM).all()) for total in sums)
+
+
+# ---- targets ---------------------------------------------------------------------------------------------------
+
+
+def _target_values(
+    logits: Tensor | None, target: Tensor, inputs: list[Tensor], ignored: int
+) -> TargetValueFacts | None:
+    values = target.detach()
+    if values.is_complex() or values.dtype == torch.bool:
+        values = values.to(torch.uint8) if values.dtype == torch.bool else values.abs()
+    real = values[values != ignored] if not values.is_floating_point() else values[values.isfinite()]
+    if not real.numel():
+        return None
+    x = real.double()
+    different = counts = None
+    whole = bool((x == x.round()).all())
+    if whole:
+        _, counts = x.unique(return_counts=True)
+        different = min(len(counts), _MOST_DIFFERENT)
+    rarest = commonest = math.nan
+    if counts is not None:
+        average = len(x) / len(counts)
+        rarest, commonest = float(counts.min()) / average, float(counts.max()) / average
+    rows, one_hot, several, blank = _rows(logits, values)
+    labels, same = _labels(logits, values, one_hot)
+    return TargetValueFacts(
+        count=real.numel(),
+        min=float(x.min()),
+        max=float(x.max()),
+        mean=float(x.mean()),
+        std=float(x.std(correction=0)),
+        rms=float(x.square().mean().sqrt()),
+        whole=whole,
+        different=different,
+        rarest=rarest,
+        commonest=commonest,
+        rows=rows,
+        one_hot=one_hot,
+        several=several,
+        blank=blank,
+        distributions=_are_distributions(values),
+        is_input=any(_equal(x, target) for x in inputs),
+        labels=labels,
+        same_label=same,
+    )
+
+
+def _equal(x: Tensor, target: Tensor) -> bool:
+    return x.numel() == target.numel() and bool((x.reshape(-1) == target.reshape(-1).to(x.device)).all())
+
+
+def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, float, float]:
+    """(rows of classes, share with a single 1, with several, with none) along the classes' axis."""
+    if logits is None or target.shape != logits.shape or target.dim() < 2 or target.shape[1] < 2:
+        return None, math.nan, math.nan, math.nan
+    rows = target.movedim(1, -1).reshape(-1, target.shape[1])
+    binary = ((rows == 0) | (rows == 1)).all(1)
+    ones = (rows == 1).sum(1)
+    one, several, blank = (
+        float((binary & which).double().mean()) for which in (ones == 1, ones > 1, ones == 0)
+    )
+    return len(rows), one, several, blank
+
+
+def _labels(logits: Tensor | None, target: Tensor, one_hot: float) -> tuple[int | None, int | None]:
+    """(examples that have one label each, the label if it is the same for all)."""
+    if logits is None or not target.dim() or len(target) != len(logits):
+        return None, None
+    if one_hot == 1 and target.dim() == 2:
+        labels = target.argmax(1)
+    elif target.numel() == len(target):
+        labels = target.reshape(-1)
+    else:
+        return None, None
+    first = float(labels[0])
+    same = bool((labels == labels[0]).all()) and first == round(first) and first != IGNORED_TARGET
+    return len(labels), int(first) if same else None
+
+
+def _beyond(ask: Question, reach: ReachFacts) -> float:
+    """Share of the targets that no output can reach, if the loss would be lower there."""
+    target, shape = ask.target, ask.logits.shape
+    if target.numel() != ask.logits.numel() or math.isnan(reach.low) or target.dtype == torch.bool:
+        return math.nan
+    values = target.double().reshape(shape)
+    span = reach.high - reach.low
+    edge = _EDGE * (span if math.isfinite(span) else 1.0)
+    outside = values.isfinite() & ((values < reach.low - edge) | (values > reach.high + edge))
+    share = float(outside.double().sum() / values.isfinite().sum().clamp(min=1))
+    if not share:
+        return 0.0
+    there = torch.where(values.isfinite(), values, ask.logits.detach().double().to(values.device))
+    nearest = there.clamp(reach.low, reach.high)
+    step = (there - nearest).abs().max() / 2
+    at, near, above, below = (ask(o) for o in (there, nearest, there + step, there - step))
+    right = at <= min(above, below)  # else the loss does not ask for outputs that equal the targets
+    return share if right and at < near - SMALL * abs(near) else 0.0
+
+
+# ---- inputs ----------------------------------------------------------------------------------------------------
+
+
+def _is_plain(x: Tensor) -> bool:
+    """Neither nested nor sparse."""
+    return not x.is_nested and x.layout == torch.strided
+
+
+def _features(site: str, x: Tensor) -> FeatureFacts | None:
+    if not _is_plain(x) or not x.is_floating_point() or x.dim() < 2 or not x.numel():
+        return None
+    x = x.detach()
+    same = len(x) > 1 and bool((x == x[:1]).all())
+    one_value = bool((x == x.reshape(-1)[0]).all())
+    axis = 1
+    for candidate in dict.fromkeys((1, x.dim() - 1)):
+        if any(_empty(x, candidate)):
+            axis = candidate
+            break
+    per = x.movedim(axis, 0).reshape(x.shape[axis], -1)
+    constant = [
+        int(i)
+        for i in ((per == per[:, :1]).all(1) & (per[:, 0] != 0)).nonzero().reshape(-1)[:_MOST_DIFFERENT]
+    ]
+    return FeatureFacts(site, len(x), int(x.shape[axis]), tuple(_empty(x, axis)), tuple(constant), same, one_value,
+                        x.dim() == 2)  # fmt: skip
+
+
+def _empty(x: Tensor, axis: int) -> Iterator[int]:
+    """Features that hold no finite number in any example, while all others do."""
+    finite = x.isfinite().movedim(axis, 0).reshape(x.shape[axis], -1)
+    none, every = ~finite.any(1), finite.all(1)
+    if bool(none.any()) and bool((none | every).all()) and bool(every.any()):
+        yield from (int(i) for i in none.nonzero().reshape(-1))

@@ -1,0 +1,293 @@
+"""What a model's output can be, whatever its weights and inputs are: interval arithmetic through its last functions.
+
+A function mode follows every tensor of one forward pass. A sigmoid's output lies in 0..1 whatever goes in, and
+`2 * torch.sigmoid(x) - 1` in -1..1; a linear layer's output can be anything, and so can the sum of an input and a
+sigmoid. Also found: a softmax over an axis of one that a layer with a single unit made, so that it is one in every
+batch (an axis that is one because there is one key, one time step or one pixel in this batch is legal).
+"""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from ..record import ReachFacts
+
+INF = math.inf
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Lowest and highest value, the function that sees to it, and the axis that a layer with one unit made."""
+
+    low: float = -INF
+    high: float = INF
+    function: str | None = None
+    unit_axis: int | None = None
+
+    @property
+    def limited(self) -> bool:
+        return self.low > -INF or self.high < INF
+
+
+ANYTHING = Interval()
+
+# Functions whose outputs lie in an interval whatever goes in
+_GIVES: Mapping[str, tuple[float, float]] = {
+    "sigmoid": (0, 1), "expit": (0, 1), "hardsigmoid": (0, 1), "softmax": (0, 1), "softmin": (0, 1),
+    "gumbel_softmax": (0, 1), "tanh": (-1, 1), "softsign": (-1, 1), "cosine_similarity": (-1, 1), "sin": (-1, 1),
+    "cos": (-1, 1), "gru": (-1, 1), "rnn_tanh": (-1, 1), "relu6": (0, 6), "softplus": (0, INF), "rnn_relu": (0, INF),
+    "log_softmax": (-INF, 0), "logsigmoid": (-INF, 0), "atan": (-math.pi / 2, math.pi / 2), "erf": (-1, 1),
+}  # fmt: skip
+# Functions that grow with what goes in: the ends of the interval are where they take its ends
+_GROWING: Mapping[str, Callable[[float], float]] = {
+    "relu": lambda v: max(v, 0.0),
+    "exp": lambda v: math.exp(v) if v < 700 else INF,
+    "sqrt": lambda v: math.sqrt(max(v, 0.0)),
+    "log": lambda v: math.log(v) if v > 0 else -INF,
+    "log1p": lambda v: math.log1p(v) if v > -1 else -INF,
+}
+_SAME_VALUES = {
+    "view", "reshape", "flatten", "permute", "transpose", "squeeze", "unsqueeze", "contiguous", "t", "detach", "clone",
+    "swapaxes", "movedim", "view_as", "reshape_as", "to", "type", "float", "double", "half", "bfloat16", "unflatten",
+    "expand", "expand_as", "repeat", "getitem", "select", "narrow", "index_select", "gather", "chunk", "split",
+    "unbind", "tensor_split", "roll", "flip", "get", "cat", "concat", "stack", "mean", "amax", "amin", "max_pool2d",
+    "max_pool1d", "adaptive_avg_pool2d", "adaptive_avg_pool1d", "repeat_interleave", "masked_select", "pixel_shuffle",
+    "where", "rearrange", "type_as", "cpu", "cuda",
+}  # fmt: skip
+_SOFTMAX = {"softmax", "log_softmax", "softmin", "gumbel_softmax"}
+_PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
+
+
+def reach_facts(model: nn.Module, run: Callable[[], Tensor | None]) -> ReachFacts:
+    """Of the tensor that `run` gives, which runs the model once."""
+    with Reach(model) as reach, torch.no_grad():
+        try:
+            out = run()
+        except Exception:  # the caller's own code, which need not bear a function mode
+            return ReachFacts()
+    if out is None:
+        return ReachFacts()
+    found = reach.of(out)
+    return ReachFacts(found.function, found.low, found.high, softmax_over_one=tuple(reach.over_one))
+
+
+class Reach(TorchFunctionMode):
+    """Keeps an interval for each tensor (by weak reference) while it is active."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__()
+        self.over_one: list[tuple[int, ...]] = []
+        self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
+        self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
+        self._weights = {id(p) for p in model.parameters()}
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        name = getattr(func, "__name__", "").strip("_")
+        given = [self.of(a) for a in args if isinstance(a, Tensor)]
+        if name == "setitem" and args and isinstance(args[0], Tensor):
+            self._known.pop(id(args[0]), None)
+        try:
+            found = self._follow(name, args, kwargs, out)
+        except (ArithmeticError, IndexError, TypeError, ValueError):
+            found = ANYTHING
+        tensors = [t for t in (out if isinstance(out, (tuple, list)) else [out]) if isinstance(t, Tensor)]
+        for number, tensor in enumerate(tensors):
+            if number and name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
+                found = ANYTHING
+            axis = _unit_axis(name, args, kwargs, tensor, given, self._weights)
+            self._put(tensor, replace(found, unit_axis=axis))
+        return out
+
+    def of(self, value: Any) -> Interval:
+        """A tensor's or a number's."""
+        if isinstance(value, (bool, int, float)):
+            return Interval(float(value), float(value))
+        if not isinstance(value, Tensor):
+            return ANYTHING
+        if id(value) in self._constants:
+            return Interval(float(value), float(value))
+        entry = self._known.get(id(value))
+        return entry[1] if entry is not None and entry[0]() is value else ANYTHING
+
+    def _put(self, tensor: Tensor, found: Interval) -> None:
+        if found == ANYTHING:
+            self._known.pop(id(tensor), None)
+        else:
+            self._known[id(tensor)] = weakref.ref(tensor), found
+
+    def _follow(self, name: str, args: Any, kwargs: Any, out: Any) -> Interval:
+        first = self.of(args[0]) if args else ANYTHING
+        if name in _SOFTMAX:
+            self._look_at_axis(args, kwargs, first)
+        if name == "lstm":  # a projection behind its tanh could be anything
+            state, cell = args[1]
+            return Interval(-1, 1, name) if state.shape == cell.shape else ANYTHING
+        if name in _GIVES:
+            return Interval(*_GIVES[name], name)
+        if name in _GROWING:
+            grown = Interval(_GROWING[name](first.low), _GROWING[name](first.high), first.function or name)
+            return grown if grown.limited else ANYTHING
+        if name in ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"):
+            return _clamped(name, first, args, kwargs)
+        if name == "normalize" and kwargs.get("p", 2.0) >= 1:
+            return Interval(-1, 1, name)
+        if name in _SAME_VALUES:
+            return _union(self._tensors(name, args))
+        second = self.of(args[1]) if len(args) > 1 else kwargs.get("other", ANYTHING)
+        return _arithmetic(name, first, second, args) if isinstance(second, Interval) else ANYTHING
+
+    def _tensors(self, name: str, args: Any) -> list[Interval]:
+        if name in ("cat", "concat", "stack"):
+            return [self.of(t) for t in args[0]]
+        return [self.of(a) for a in args[1:3]] if name == "where" else [self.of(args[0])]
+
+    def _look_at_axis(self, args: Any, kwargs: Any, given: Interval) -> None:
+        x = args[0]
+        axis = args[1] if len(args) > 1 and isinstance(args[1], int) else kwargs.get("dim")
+        if axis is None:  # as torch.nn.functional chooses where none is given
+            axis = 0 if x.dim() in (0, 1, 3) else 1
+        if x.dim() and x.shape[axis] == 1 and given.unit_axis == axis % x.dim():
+            self.over_one.append(tuple(x.shape))
+
+
+def _clamped(name: str, x: Interval, args: Any, kwargs: Any) -> Interval:
+    low, high = -INF, INF
+    rest = list(args[1:])
+    if name == "hardtanh":
+        low, high = -1.0, 1.0
+        low = kwargs.get("min_val", rest[0] if rest else low)
+        high = kwargs.get("max_val", rest[1] if len(rest) > 1 else high)
+    else:
+        names = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(name, ("min", "max"))
+        ends = dict(zip(names, rest)) | {k: v for k, v in kwargs.items() if k in names}
+        given_low, given_high = ends.get("min"), ends.get("max")
+        low = given_low if isinstance(given_low, (int, float)) else -INF
+        high = given_high if isinstance(given_high, (int, float)) else INF
+    found = Interval(max(x.low, float(low)), min(x.high, float(high)), name)
+    return found if found.limited else ANYTHING
+
+
+def _union(parts: list[Interval]) -> Interval:
+    if not parts:
+        return ANYTHING
+    found = Interval(min(p.low for p in parts), max(p.high for p in parts), parts[0].function)
+    return found if found.limited else ANYTHING
+
+
+def _arithmetic(name: str, a: Interval, b: Interval, args: Any) -> Interval:
+    """Of sums, products and powers of two tensors, or of a tensor and a number."""
+    if name in ("radd", "rmul", "iadd", "imul", "isub", "idiv", "itruediv"):
+        name = name[1:]
+    if name in ("rsub", "rdiv", "rtruediv"):
+        a, b, name = b, a, name[1:]
+    same = len(args) > 1 and args[0] is args[1]
+    if name == "neg":
+        ends = [-a.low, -a.high]
+    elif name == "abs":
+        ends = [0.0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high)), max(abs(a.low), abs(a.high))]
+    elif name == "square" or (name == "mul" and same) or (name == "pow" and b.low == b.high == 2):
+        most = max(abs(a.low), abs(a.high))
+        ends = [0.0, most * most]
+    elif name == "reciprocal":
+        ends = list(_quotients(Interval(1, 1), a))
+    elif name == "add":
+        ends = [a.low + b.low, a.high + b.high]
+    elif name == "sub":
+        ends = [a.low - b.high, a.high - b.low]
+    elif name in ("mul", "multiply"):
+        ends = [0.0 if 0 in (x, y) else x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+    elif name in ("div", "truediv", "true_divide", "divide"):
+        ends = list(_quotients(a, b))
+    else:
+        return ANYTHING
+    if any(math.isnan(end) for end in ends):
+        return ANYTHING
+    found = Interval(min(ends), max(ends), a.function or b.function or name)
+    return found if found.limited else ANYTHING
+
+
+def _quotients(a: Interval, b: Interval) -> Iterator[float]:
+    if b.low < 0 < b.high:
+        yield from (-INF, INF)
+        return
+    for x in (a.low, a.high):
+        for y in (b.low, b.high):
+            if math.isinf(y):
+                yield math.nan if math.isinf(x) else 0.0
+            elif y == 0:
+                yield math.copysign(INF, x) if x else math.nan
+            else:
+                yield x / y
+
+
+# ---- the axis that a layer with one unit made ----------------------------------------------------------------
+
+
+def _unit_axis(
+    name: str, args: Any, kwargs: Any, out: Tensor, given: list[Interval], weights: set[int]
+) -> int | None:
+    if name in _PRODUCTS:
+        return _made_by_one_unit(name, args, kwargs, out, weights)
+    axis = next((g.unit_axis for g in given if g.unit_axis is not None), None)
+    if axis is None or not args or not isinstance(args[0], Tensor):
+        return None
+    before, rest = args[0], list(args[1:])
+    dims = [
+        d for d in (rest[0] if rest and isinstance(rest[0], (tuple, list)) else rest) if isinstance(d, int)
+    ]
+    dims += [
+        kwargs[key]
+        for key in ("dim", "dim0", "dim1", "source", "destination")
+        if isinstance(kwargs.get(key), int)
+    ]
+    if name in ("transpose", "swapaxes"):
+        one, two = (d % before.dim() for d in dims)
+        return {one: two, two: one}.get(axis, axis)
+    if name in ("t", "get") and before.dim() == out.dim() == 2 and out.shape == before.shape[::-1]:
+        return 1 - axis
+    if name == "permute":
+        return [d % before.dim() for d in dims].index(axis)
+    if name == "movedim":
+        order = [d for d in range(before.dim()) if d != dims[0] % before.dim()]
+        order.insert(dims[1] % before.dim(), dims[0] % before.dim())
+        return order.index(axis)
+    if name == "unsqueeze":
+        return axis + (dims[0] % (before.dim() + 1) <= axis)
+    if name == "squeeze":
+        if not dims or axis in (gone := [d % before.dim() for d in dims]):
+            return None
+        return axis - sum(d < axis and before.shape[d] == 1 for d in gone)
+    if name in ("view", "reshape", "flatten", "unflatten") and out.shape != before.shape:
+        return _through_reshape(before, out, axis)
+    return axis if out.shape == before.shape else None
+
+
+def _made_by_one_unit(name: str, args: Any, kwargs: Any, out: Tensor, weights: set[int]) -> int | None:
+    weight = kwargs.get(
+        "weight", args[-1] if name in ("matmul", "mm", "addmm") else args[1] if len(args) > 1 else None
+    )
+    if not isinstance(weight, Tensor) or not out.dim():
+        return None
+    if name.startswith("conv"):
+        return out.dim() - weight.dim() + 1 if weight.shape[0] == 1 else None
+    units = weight.shape[0] if name == "linear" else weight.shape[-1]
+    ours = name == "linear" or id(weight) in weights
+    return out.dim() - 1 if ours and weight.dim() == 2 and units == 1 else None
+
+
+def _through_reshape(before: Tensor, out: Tensor, axis: int) -> int | None:
+    """The same axis afterwards, if nothing but it can be meant."""
+    if list(before.shape).count(1) > 1:
+        return None  # which of them is left cannot be told
+    ones = [d for d, size in enumerate(out.shape) if size == 1]
+    return ones[0] if len(ones) == 1 else None

@@ -1,0 +1,126 @@
+"""Facts about what the loss compares: what outputs can be, what the loss takes them for, and the targets' values."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+UNKNOWN = math.nan
+
+
+@dataclass(frozen=True)
+class ReachFacts:
+    """What the output's last function can give, whatever the weights and the inputs are.
+
+    function          its name ("sigmoid"); None where nothing limits the output, or it could not be followed
+    low, high         no value is smaller or larger; infinite where there is no limit
+    log_probabilities whether the exponentials of the batch's outputs sum to one along some axis
+    softmax_over_one  shapes that a softmax was taken of over an axis of one, which a layer with one unit made
+    """
+
+    function: str | None = None
+    low: float = UNKNOWN
+    high: float = UNKNOWN
+    log_probabilities: bool | None = None
+    softmax_over_one: tuple[tuple[int, ...], ...] | None = None
+
+
+@dataclass(frozen=True)
+class AskedFacts:
+    """What the loss is, found by calling it on made-up outputs and targets.
+
+    takes       what it takes the outputs for: "scores" (it applies a softmax), "logits" (a sigmoid), "probabilities"
+                (their logarithm), "log_probabilities" (it is linear in them), "overlap" (Dice, Jaccard), "values" (it
+                grows with the distance from the targets); None: none of these, or it could not be asked
+    power       of the distance, for "values": 2 squared, 1 absolute error
+    constant    whether it is the same for all outputs
+    lowest      the lowest loss that it gave for right answers; `within`: for right answers that the output can give
+    negative    the lowest loss that it gave for these targets, if below zero and not so with targets clipped to 0..1
+    backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
+    row_sum     whether dividing each row of targets by its sum changes it
+    """
+
+    takes: str | None = None
+    power: float = UNKNOWN
+    constant: bool | None = None
+    lowest: float = UNKNOWN
+    within: float = UNKNOWN
+    negative: float = UNKNOWN
+    backwards: bool | None = None
+    row_sum: bool | None = None
+
+
+@dataclass(frozen=True)
+class TargetValueFacts:
+    """The targets' finite values, class indices included, without those that are ignored.
+
+    whole       whether all are whole numbers
+    different   how many different ones there are, at most 1000
+    rarest, commonest    count of the rarest and the commonest value, divided by the average count
+    rows        how many rows of classes there are (one target for each output); one_hot: share of those with a single
+                1 and zeros; several: of those with zeros and more than one 1; blank: of zeros alone
+    distributions    whether the targets are not negative and their rows sum to one
+    beyond      share of the targets that the output cannot reach, and that the loss misses there
+    is_input    whether the targets are one of the inputs
+    labels      number of examples, where each has one label; same_label: the label, where it is that of all
+    """
+
+    count: int | None = None
+    min: float = UNKNOWN
+    max: float = UNKNOWN
+    mean: float = UNKNOWN
+    std: float = UNKNOWN
+    rms: float = UNKNOWN
+    whole: bool | None = None
+    different: int | None = None
+    rarest: float = UNKNOWN
+    commonest: float = UNKNOWN
+    rows: int | None = None
+    one_hot: float = UNKNOWN
+    several: float = UNKNOWN
+    blank: float = UNKNOWN
+    distributions: bool | None = None
+    beyond: float = UNKNOWN
+    is_input: bool | None = None
+    labels: int | None = None
+    same_label: int | None = None
+
+
+@dataclass(frozen=True)
+class FeatureFacts:
+    """Of one input with floating-point values.
+
+    features    along the axis of features; empty: which of them are NaN or infinite in all examples while others are
+                not; constant: which have one value in all examples, and not zero
+    same        whether all examples are the same; one_value: whether all values are
+    vectors     whether an example is one row of features
+    """
+
+    site: str = ""
+    examples: int = 0
+    features: int = 0
+    empty: tuple[int, ...] | None = None
+    constant: tuple[int, ...] | None = None
+    same: bool = False
+    one_value: bool = False
+    vectors: bool = False
+
+
+@dataclass(frozen=True)
+class LabelFacts:
+    """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
+    of one class only (of_one_class), and how many different classes those are (different)."""
+
+    batches: int | None = None
+    of_one_class: int | None = None
+    different: int | None = None
+
+
+@dataclass(frozen=True)
+class ComparisonFacts:
+    """`check` only: what the outputs can be, what the loss is, the targets' values, and the inputs' features."""
+
+    reach: ReachFacts = ReachFacts()
+    asked: AskedFacts = AskedFacts()
+    targets: TargetValueFacts = TargetValueFacts()
+    inputs: tuple[FeatureFacts, ...] | None = None

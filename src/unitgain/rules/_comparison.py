@@ -1,0 +1,50 @@
+"""What the loss compares, for rules about outputs, targets and loss: whether it could be asked, and in which words."""
+
+from __future__ import annotations
+
+import math
+
+from ..record import AskedFacts
+from ._rule import CannotJudge, Threshold
+from ._view import View
+from ._words import show
+
+FLOOR = Threshold(
+    0.05,
+    "of the loss that was measured: by so much right answers within the output's reach cost more than right answers "
+    "outside of it; rounding and a clipped but wide range stay below",
+)
+
+
+def asked(view: View) -> AskedFacts:
+    """What the loss answered; raises CannotJudge if it could not be asked."""
+    facts = view.facts.comparison.asked
+    if facts == AskedFacts():
+        raise CannotJudge("the loss could not be called on made-up outputs and targets")
+    return facts
+
+
+def stops_short(view: View) -> bool:
+    """Whether the output's last function keeps it from where the loss is lowest."""
+    facts = view.facts.comparison.asked
+    return facts.within - facts.lowest > FLOOR * abs(view.loss)
+
+
+def reach_in_words(view: View) -> str:
+    """What the output can be, as the end of a sentence: "between 0 and 1", "0 or more"."""
+    reach = view.facts.comparison.reach
+    if math.isinf(reach.high):
+        return f"{show(reach.low)} or more"
+    return (
+        f"{show(reach.high)} or less"
+        if math.isinf(reach.low)
+        else f"between {show(reach.low)} and {show(reach.high)}"
+    )
+
+
+def last_function(view: View) -> tuple[str, str | None]:
+    """(the function that limits the output, as in "the sigmoid"; the site where it was measured)."""
+    name = view.facts.comparison.reach.function
+    fits = [m for m in reversed(view.activations) if name and (m.function == name or m.role == name)]
+    site = fits[0].name if fits else view.facts.output.site
+    return f"the {name}" if name else "the last function", site

@@ -1,0 +1,96 @@
+"""UG105 sigmoid-before-logits: the outputs are squeezed into a short interval, and the loss takes logits.
+
+Source: PyTorch's documentation of BCEWithLogitsLoss. That the loss is asked whether it applies a sigmoid or a softmax,
+so that losses of one's own count too, is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ._comparison import asked, last_function, reach_in_words, stops_short
+from ._rule import About, BaseEvidence, Cause, Found, Threshold
+from ._view import View
+from ._words import show
+
+ABOUT = About(
+    code="UG105",
+    name="sigmoid-before-logits",
+    rank=11,
+    seen=(
+        "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
+        "or a softmax itself."
+    ),
+    matters=(
+        "The second sigmoid sees numbers between 0 and 1 only, so that it gives 0.5 to 0.73: the loss cannot come near "
+        "zero however right the model is, a probability below one half cannot be said, and gradients shrink."
+    ),
+    source="PyTorch documentation: BCEWithLogitsLoss combines a sigmoid layer and the binary cross entropy.",
+    measured=(
+        "Bounds are followed through the functions of one forward pass. The loss is called on made-up targets and on "
+        "right answers of many sizes: it takes logits if large ones of either sign are best, and the finding is that "
+        "right answers within the bounds cost more."
+    ),
+    action="Drop the last function and return logits; apply it only where probabilities are shown.",
+    effect="The loss can reach zero, and gradients are several times larger.",
+    verify="Check again: nothing limits the outputs.",
+    silent=(
+        "sigmoid outputs under binary cross entropy or squared error, autoencoders and discriminators among them",
+        "logits that happen to lie between 0 and 1",
+        "bounds so wide that they cost nothing, such as 10 tanh(x)",
+    ),
+)
+
+NARROW = Threshold(
+    2.01, "length of the interval: that of tanh and of a cosine; wider ones are clips on purpose"
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """low, high: what the last function can give; lowest: the lowest loss for right answers, and within those
+    bounds."""
+
+    function: str | None
+    low: float
+    high: float
+    lowest: float
+    lowest_within: float
+    takes: str
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    facts, reach = asked(view), view.facts.comparison.reach
+    if facts.takes not in ("logits", "scores") or not reach.high - reach.low < NARROW:
+        return
+    if not stops_short(view) or (facts.takes == "scores" and "softmax" in (reach.function or "")):
+        return  # the softmax is UG103's
+    name, site = last_function(view)
+    applies = "a sigmoid" if facts.takes == "logits" else "a softmax"
+    yield ABOUT.found(
+        "error" if reach.low == 0 else "warning",
+        site,
+        f"{name} keeps the outputs {reach_in_words(view)}, and the loss applies {applies} to them again: it cannot "
+        f"fall below {show(facts.within)} (without: {show(facts.lowest)})",
+        evidence=Evidence(reach.function, reach.low, reach.high, facts.lowest, facts.within, facts.takes),
+        cause="The loss expects logits, any number of either sign.",
+        remedy=f"Drop {name} after the last layer and return logits, or take a loss of probabilities.",
+    )
+
+
+EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"),)
+
+BAD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1), nn.Sigmoid())
+x = torch.randn(256, 20)
+y = (x.sum(1, keepdim=True) > 0).float()
+report = ug.check(model, (x, y), F.binary_cross_entropy_with_logits)
+"""
+
+GOOD = """
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))
+x = torch.randn(256, 20)
+y = (x.sum(1, keepdim=True) > 0).float()
+report = ug.check(model, (x, y), F.binary_cross_entropy_with_logits)
+"""
