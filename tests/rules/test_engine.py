@@ -69,7 +69,7 @@ def test_unknown_rule_is_refused_with_the_one_that_was_meant(option: str) -> Non
         InputError, match=rf"{option}: no rule is called 'saturatd'; did you mean 'saturated'\?"
     ):
         sick().diagnose(**{option: ["saturatd"]})
-    with pytest.raises(InputError, match=r"did you mean UG\d0"):
+    with pytest.raises(InputError, match=r"did you mean 'UG\d0"):
         sick().diagnose(**{option: ["UG999"]})
     with pytest.raises(InputError, match=rf"{option} '': a code \(UG303\), a prefix \(UG3\) or a name"):
         sick().diagnose(**{option: [""]})
