@@ -19,7 +19,7 @@ def columns(norm: float, count: int = 10_000) -> dict[str, np.ndarray]:
     site = record.add_site("parameter_gradient", "weight")
     sample = torch.linspace(-1, 1, 1024)
     row = _Row(0, site, flat=sample, norm=(torch.tensor(norm, dtype=torch.float64), count))
-    return StepWriter(record, 0, thrifty=True)._columns([row])
+    return StepWriter(record, 0, limited=True)._columns([row])
 
 
 @pytest.mark.parametrize("norm", [math.nan, math.inf])

@@ -118,7 +118,7 @@ class Probe:
         self._refused: set[str] = set()  # metrics that were not numbers
         self.step = 0
         self.samples = 0  # sampled steps so far
-        self._writer = StepWriter(self._record, options.sample, thrifty=limit is not None)
+        self._writer = StepWriter(self._record, options.sample, limited=limit is not None)
         self._describe()
 
         self._permanent: list[RemovableHandle] = []  # root and optimizer

@@ -55,8 +55,8 @@ class StepWriter:
     no timer.
     """
 
-    def __init__(self, record: Record, sample: int, thrifty: bool):
-        self._record, self._sample, self._thrifty = record, sample, thrifty
+    def __init__(self, record: Record, sample: int, limited: bool):
+        self._record, self._sample, self._limited = record, sample, limited
         self._tops: dict[int, float] = {}
         self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
@@ -92,7 +92,7 @@ class StepWriter:
                 _Row(step.number, site, flat=values, thin=thin, norm=norm, skipped=_skipped(step, kind))
             )
         self._steps_waiting += 1
-        enough = SELDOM if self._thrifty else 1
+        enough = SELDOM if self._limited else 1
         if self._steps_waiting >= enough or time.monotonic() - self._written_at > _LONGEST_WAIT:
             self.drain()
 
@@ -117,7 +117,7 @@ class StepWriter:
 
     def _thinned(self, site: Site, count: int, turn: int) -> int:
         """_Row.thin; what parameters are changes slowly, so their histograms need not come each time."""
-        slow = self._thrifty and site.kind != "gradient"
+        slow = self._limited and site.kind != "gradient"
         if not self._sample or (slow and turn and turn % SELDOM != site.id % SELDOM):
             return 0
         return max(1, count // self._sample)
