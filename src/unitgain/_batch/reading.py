@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.data import DataLoader
 
 from .._base import InputError
 from .batch import TARGET_NAMES, Batch, describe_tensor, is_list_of_mappings
@@ -96,6 +97,10 @@ class Reader:
         """Raises InputError for what is no batch, and for a batch without examples."""
         if isinstance(batch, Batch):
             return batch
+        if isinstance(batch, DataLoader):
+            raise InputError(
+                "batch: a DataLoader gives many batches, and one is needed; give next(iter(loader))"
+            )
         pair = type(batch) in (tuple, list) and len(batch) == 2
         pair = pair and (self._needed < 2 or self.pass_target == "always")
         if pair and type(batch[0]) is type(batch[1]) is Tensor:  # by far the most common

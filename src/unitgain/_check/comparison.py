@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .._batch import IGNORED_TARGET, Judged, find_logits
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
+from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
 from .job import Job
 from .reach import reach_facts
@@ -31,18 +32,18 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if job.step is None:
         reach = reach_facts(model, lambda: find_logits(_run(model, job)))
     logits = find_logits(done.compared) if done.function is not None else done.logits
-    if logits is not None and not _is_plain(logits):
+    if logits is not None and not is_plain(logits):
         return ComparisonFacts(reach)
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
     ask = None
-    if done.function is not None and isinstance(done.target, Tensor) and _is_plain(done.target):
+    if done.function is not None and isinstance(done.target, Tensor) and is_plain(done.target):
         ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
-    inputs = {n: x for n, x in job.batch.inputs().items() if _is_plain(x)} if job.step is None else {}
+    inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
-    if isinstance(done.target, Tensor) and _is_plain(done.target):
+    if isinstance(done.target, Tensor) and is_plain(done.target):
         targets = _target_values(logits, done.target, list(inputs.values()), ignored)
     if targets is None:
         targets = TargetValueFacts()
@@ -175,13 +176,8 @@ def _beyond(ask: Question, reach: ReachFacts) -> float:
 # ---- inputs ----------------------------------------------------------------------------------------------------
 
 
-def _is_plain(x: Tensor) -> bool:
-    """Neither nested nor sparse."""
-    return not x.is_nested and x.layout == torch.strided
-
-
 def _features(site: str, x: Tensor) -> FeatureFacts | None:
-    if not _is_plain(x) or not x.is_floating_point() or x.dim() < 2 or not x.numel():
+    if not is_plain(x) or not x.is_floating_point() or x.dim() < 2 or not x.numel():
         return None
     x = x.detach()
     same = len(x) > 1 and bool((x == x[:1]).all())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -117,6 +118,10 @@ class Passes:
             hint = "; the inputs are whole numbers: a model without an embedding needs floats"
         if "second time" in text and self.job.step is not None:
             hint = "; if the step calls backward itself: check does, so leave it out"
+        whole = next((value for value in batch.args if isinstance(value, Mapping)), None)
+        if whole is not None and where == "in forward":
+            keys = ", ".join(map(repr, whole))
+            hint += f"; the mapping went in as one argument, as its keys ({keys}) are not forward's arguments"
         place = " ".join(part for part in (where, module) if part)
         return (
             f"{who} raised {type(error).__name__}{' ' + place if place else ''} on inputs of shape {batch.describe()}: "
