@@ -37,8 +37,10 @@ def test_the_graph_names_weights_norms_branches_and_the_output(capsys: pytest.Ca
     assert main(ASK) == 0
     shown = capsys.readouterr().out
     assert "3 weights, 1 norm, 1 residual branch" in shown
-    assert "output: 3" in shown and "(2, 4, 8, 8)" in shown
-    assert "UG" not in shown and "healthy" not in shown  # nothing is judged
+    assert "output: 3" in shown
+    assert "(2, 4, 8, 8)" in shown
+    assert "UG" not in shown
+    assert "healthy" not in shown
 
 
 def test_json_holds_what_the_text_shows(capsys: pytest.CaptureFixture[str], here: Path) -> None:
@@ -46,17 +48,20 @@ def test_json_holds_what_the_text_shows(capsys: pytest.CaptureFixture[str], here
     printed = json.loads(capsys.readouterr().out)
     assert [w["name"] for w in printed["weights"]] == ["0", "1.conv", "3"]
     assert [(n["name"], n["fed_by"]) for n in printed["norms"]] == [("1.norm", "1.conv")]
-    assert len(printed["branches"]) == 1 and printed["outputs"] == ["3"]
+    assert len(printed["branches"]) == 1
+    assert printed["outputs"] == ["3"]
     assert main([*ASK, "--json", "graph.json"]) == 0
     assert json.loads((here / "graph.json").read_text()) == printed
 
 
 @pytest.mark.parametrize(
-    "option", (["--steps", "5"], ["--lr", "0.1"], ["--optimizer", "adam"], ["--record", "r.sqlite"])
+    "option", [["--steps", "5"], ["--lr", "0.1"], ["--optimizer", "adam"], ["--record", "r.sqlite"]]
 )
 def test_an_option_that_means_nothing_beside_graph_is_refused_by_name(
     option: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*ASK, *option]) == 2
     error = capsys.readouterr().err
-    assert option[0] in error and "--graph" in error and len(error.strip().splitlines()) == 1
+    assert option[0] in error
+    assert "--graph" in error
+    assert len(error.strip().splitlines()) == 1
