@@ -112,7 +112,10 @@ def lr_find(
     trials: Annotated[
         int,
         typer.Option(
-            metavar="N", min=0, help="Short trainings in which the rate has to survive; 0: none.", show_default=True
+            metavar="N",
+            min=0,
+            help="Short trainings in which the rate has to survive; 0: none.",
+            show_default=True,
         ),
     ] = 3,
     no_check: Annotated[
@@ -134,7 +137,13 @@ def lr_find(
     config = configure(chosen, settings or [])
     with busy("sweeping"):
         found = chosen.learner(config).lr_find(
-            start, end, steps, step_mode="linear" if linear else "exp", valid=valid, trials=trials, check=not no_check
+            start,
+            end,
+            steps,
+            step_mode="linear" if linear else "exp",
+            valid=valid,
+            trials=trials,
+            check=not no_check,
         )
     say(found)
     if found.range is not None:

@@ -6,6 +6,7 @@ The loop is `fit`, `_epoch`, `_pass` and `_batch`, and computes the same bits as
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -315,10 +316,12 @@ class Learner:
 
     def first_batch(self) -> Any:
         """The batch that the next training pass begins with, prepared by callbacks (device, transforms). Random
-        states and the order of the data are as before."""
+        states and the order of the data are as before. Raises InputError where the data give no batch."""
         with resume.untouched(self):
-            batch, before = next(iter(self.data.train)), self.batch
-            self.batch = batch
+            given: list[Any] = list(itertools.islice(self.data.train, 1))
+            if not given:
+                raise no_batch(True)
+            before, self.batch = self.batch, given[0]
             for callback in sorted(self.callbacks, key=lambda c: c.order):
                 if getattr(callback, "prepares", False):
                     callback.before_batch(self)  # type: ignore[attr-defined]
