@@ -263,7 +263,8 @@ def _tried(learn: Learner, found: LRFound, trials: int, steps: int) -> LRFound:
 
     def trial(rate: float, order: int) -> tuple[list[float], bool]:
         run = _train(learn, _Rate([rate] * steps, order=order))
-        return run.losses, run.constant
+        cut = [] if len(run.losses) == steps else [math.nan]  # a loss that is not finite ends the run
+        return [*run.losses, *cut], run.constant
 
     assert found.valley is not None
     begin = found.losses[: max(3, len(found.losses) // 20)]

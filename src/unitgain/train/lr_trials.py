@@ -102,25 +102,35 @@ def find_cliff(train: Train, rate: float, begin: np.ndarray, trials: int) -> Cli
         return any(t.outcome == "died" for t in done if t.rate == rate)
 
     deadly: list[float] = []
-    safe: float | None = None
+    chosen: float | None = None
     for _ in range(_HALVINGS + 1):
         if survives(rate, trials) and not never_began(rate):
-            safe = rate
+            chosen = rate
             break
         deadly.append(rate)
         rate /= 2
-    chosen = safe
-    if safe is not None and not deadly:
+    if chosen is not None and not deadly:
         for factor in range(1, _DOUBLINGS + 1):
-            higher = rate * 2**factor
-            if not survives(higher, 1):
-                deadly.append(higher)
+            if not survives_in(rate * 2**factor, 0):
+                deadly.append(rate * 2**factor)
                 break
-            safe = higher
         chosen = _best(done, rate)
         if chosen != rate and not all(survives_in(chosen, order) for order in range(1, trials)):
             deadly, chosen = [*deadly, chosen], rate
-            safe = max((t.rate for t in done if t.rate < min(deadly)), default=rate)
+    lowest = min(deadly, default=None)
+    near = (
+        chosen is not None and lowest is not None and lowest <= 2 * chosen
+    )  # then in more orders of the data
+    if (
+        chosen is not None
+        and near
+        and not all(survives_in(chosen, order) for order in range(trials, 2 * trials))
+    ):
+        deadly, chosen = [*deadly, chosen], chosen / 2
+        survives(chosen, trials)
+    safe = max((t.rate for t in done if t.rate < min(deadly, default=math.inf)), default=None)
+    if any(t.outcome == "died" for t in done if t.rate == chosen):
+        chosen = None
     return Cliff(tuple(done), chosen, safe, min(deadly, default=None))
 
 
