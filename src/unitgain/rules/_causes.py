@@ -2,7 +2,8 @@
 
 Each rule says in EXPLAINED_BY which findings explain its own, and when; the first row that holds wins. An explained
 finding disappears and becomes a line in the consequences of the cause at the root of its chain, which is then as severe
-as the worst of what it explains. What is only for information explains nothing worse.
+as the worst of what it explains. What is only for information explains nothing worse. What a training run wrecked
+(`About.wrecks`: a loss that diverged, say) is a consequence of that, unless it was there at the first sampled step.
 
 The conditions that several rules share are here too.
 """
@@ -14,12 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ._finding import SEVERITIES, Finding
-from ._rule import BaseEvidence, Found, Rule
+from ._rule import BaseEvidence, CannotJudge, Found, Rule
 from ._view import View
 
 if TYPE_CHECKING:
     from . import ug303_saturated as ug303
     from . import ug304_dead_units as ug304
+    from . import ug503_uneven_updates as ug503
     from . import ug504_loss_diverging as ug504
     from . import ug605_wrong_gain as ug605
     from . import ug606_symmetric_units as ug606
@@ -39,6 +41,8 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
             if holds is not None:
                 parent[i] = holds
                 break
+    if view.training:
+        _add_wrecked(parent, found, view, rules)
     explained: dict[int, list[Found[Any]]] = {}
     for i, effect in enumerate(found):
         root = i
@@ -47,6 +51,28 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
         if root != i:
             explained.setdefault(root, []).append(effect)
     return [_finding(one, explained.get(i, [])) for i, one in enumerate(found) if i not in parent]
+
+
+def _add_wrecked(
+    parent: dict[int, int], found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]
+) -> None:
+    """What came during the run is a consequence of what the run did."""
+    wreckers = [j for j, f in enumerate(found) if rules[f.code].wrecks and f.severity == "error"]
+    if not wreckers:
+        return
+    cause = min(wreckers, key=lambda j: rules[found[j].code].rank)
+    start = View(view.record, first=True)
+    for i, effect in enumerate(found):
+        rule = rules[effect.code]
+        if i not in parent and rule.needs == "batch" and not _finds(rule, start):
+            parent[i] = cause
+
+
+def _finds(rule: Rule, view: View) -> bool:
+    try:
+        return any(found.severity != "info" for found in rule.judge(view))
+    except CannotJudge:
+        return False
 
 
 def _may_explain(cause: Found[Any], effect: Found[Any]) -> bool:
@@ -106,6 +132,11 @@ def names_site_of(cause: Blocking, effect: Found[BaseEvidence], view: View) -> b
 def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
     """Whether all units of one of the layers are dead, so that nothing that depends on the input passes."""
     return any(layer.fraction == 1 for layer in cause.evidence.sites.values())
+
+
+def of_a_slow_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The cause names a parameter group whose learning rate is far below the others', which says why weights rest."""
+    return hasattr(cause.evidence, "others")
 
 
 def ended_not_finite(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:

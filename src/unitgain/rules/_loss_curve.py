@@ -25,6 +25,7 @@ ENDING = Threshold(
 REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
+FALLING = Threshold(0.8, "of a run's first quarter, below which its last one must lie: a loss that falls")
 
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
@@ -109,6 +110,15 @@ def diverged_from(view: View) -> int | None:
     index, (steps, losses) = first_diverged(view), view.losses
     recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
     return None if index is None or recovered else int(steps[index])
+
+
+def falls_steadily(view: View) -> bool:
+    """Whether the recorded loss of a run is lower in each quarter than in the one before, and clearly lower in the end."""
+    losses = view.losses[1]
+    if not view.training or len(losses) < ENDING * QUARTER or not np.isfinite(losses).all():
+        return False
+    levels = [float(np.median(part)) for part in np.array_split(losses, int(QUARTER))]
+    return levels == sorted(levels, reverse=True) and levels[-1] <= FALLING * levels[0]
 
 
 def no_progress(view: View) -> str | None:

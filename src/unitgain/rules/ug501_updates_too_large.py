@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._rule import About, Found, Threshold
+from ._loss_curve import falls_steadily
+from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
 from ._words import plural, show
@@ -26,12 +27,14 @@ ABOUT = About(
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
         "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
-        "(UG504) do not count."
+        "(UG504) do not count. A run whose recorded loss falls from quarter to quarter bears its updates: what would be a "
+        "warning is for information then."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
+    wrecks=True,
 )
 
 WARNING = Threshold(-2.0, "log10(update:data): ten times the rule of thumb of a thousandth")
@@ -47,8 +50,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged <= WARNING:
         return
     rates = updates.rates
+    severity = "error" if updates.judged > ERROR else "info" if falls_steadily(view) else "warning"
     yield ABOUT.found(
-        "error" if updates.judged > ERROR else "warning",
+        severity,
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
@@ -61,7 +65,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

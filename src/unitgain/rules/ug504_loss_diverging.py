@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,8 +26,12 @@ from ._loss_curve import (
     loss_curve,
 )
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._updates import rate_factor
 from ._view import View
 from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug304_dead_units as ug304
 
 ABOUT = About(
     code="UG504",
@@ -58,6 +62,7 @@ ABOUT = About(
     effect="The loss goes on falling, or stays where it is.",
     verify="Train again from there and check the record.",
     needs="steps",
+    wrecks=True,
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
@@ -106,10 +111,12 @@ class Grown:
 
 @dataclass(frozen=True)
 class Change:
-    """What was different where the loss began to diverge, as far as it was recorded."""
+    """What was different where the loss began to diverge, as far as it was recorded; factor: what to multiply the
+    learning rate by, read off the first updates, where those were too large."""
 
     rate: Rate | None
     grown: Grown | None
+    factor: float | None = None
 
     @property
     def good_rate(self) -> float | None:
@@ -148,6 +155,9 @@ class Change:
     def remedy(self) -> str:
         if self.rate is not None and self.good_rate is not None:
             return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
+        if self.rate is not None and self.factor is not None:
+            now = self.rate.now
+            return f"Lower the learning rate from {show(now)} to about {show(now * self.factor)}."
         if self.rate is not None and self.rate.before is None:
             return (
                 f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
@@ -261,7 +271,8 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
 
 
 def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
-    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began))
+    factor = rate_factor(view, int(steps[began]))
+    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began), factor)
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
@@ -319,7 +330,16 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
+def _units_died(cause: Found[ug304.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """A loss that rises, and does not leave, because units died that had been active."""
+    return cause.severity == "error" and effect.severity == "warning" and hasattr(cause.evidence, "updates")
+
+
 EXPLAINED_BY = (
+    Cause("UG304", _units_died),
+    Cause("UG407"),
+    Cause("UG506"),
+    Cause("UG507"),
     Cause("UG501", _still_trains),
     Cause("UG202", _was_there_before),
     Cause("UG302", _was_there_before),
