@@ -1,7 +1,7 @@
 """Small trainings for the rules of optimizer and loop: sick ones, and healthy ones that look like them.
 
-Each is a function that trains under a Probe of its own and returns the record's diagnosis, or that of `check`. `HELD_OUT`
-was drawn by chance, half of each rule's sick and healthy ones, before any of them was run, and was first run when the
+Each is a function that trains under a Probe of its own and returns the record's diagnosis, or that of `check`.
+`HELD_OUT` was drawn by chance, half of each rule's sick and healthy ones, before any of them was run, and was first run when the
 rules were finished; README.md has the figures of that first run.
 """
 
@@ -65,7 +65,9 @@ CE, MSE, BCE = F.cross_entropy, F.mse_loss, F.binary_cross_entropy_with_logits
 Batches = Iterator[tuple[Tensor, Tensor]]
 
 
-def chain(*widths: int, act: type[nn.Module] = nn.ReLU, drop: float = 0.0, norm: bool = False) -> nn.Sequential:
+def chain(
+    *widths: int, act: type[nn.Module] = nn.ReLU, drop: float = 0.0, norm: bool = False
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     for fan_in, fan_out in itertools.pairwise(widths):
         layers.append(nn.Linear(fan_in, fan_out))
@@ -98,7 +100,11 @@ def conv_net(out: int = 4, norm: bool = False) -> nn.Sequential:
 
 
 def lstm_net(out: int = 1) -> Net:
-    return Net(lambda net, x: net.head(net.rnn(x)[0][:, -1]), rnn=nn.LSTM(4, 24, batch_first=True), head=nn.Linear(24, out))
+    return Net(
+        lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+        rnn=nn.LSTM(4, 24, batch_first=True),
+        head=nn.Linear(24, out),
+    )
 
 
 def encoder(classes: int = 3, drop: float = 0.0) -> Net:
@@ -216,7 +222,9 @@ def the_wrong_model_is_cleared() -> Diagnosis:
 def a_head_with_its_own_optimizer_is_cleared_and_the_body_is_not() -> Diagnosis:
     m = chain(12, 32, 32, 4)
     body, head = torch.optim.SGD(m[:4].parameters(), 0.005), torch.optim.SGD(m[4].parameters(), 0.05)
-    return train(m, body, table(), CE, clear=lambda i: head.zero_grad(), step=lambda i: (body.step(), head.step()))
+    return train(
+        m, body, table(), CE, clear=lambda i: head.zero_grad(), step=lambda i: (body.step(), head.step())
+    )
 
 
 @sick("UG506")
@@ -232,7 +240,7 @@ def a_discriminator_that_is_never_cleared() -> Diagnosis:
     og, od = adam(g, 1e-3), adam(d, 1e-3)
     x, _ = table()
     with ug.Probe(d, od, every=3) as probe:
-        for i in range(60):
+        for _ in range(60):
             real, fake = x[torch.randint(len(x), (32,))], g(torch.randn(32, 4))
             a, b = d(real), d(fake.detach())
             loss = BCE(a, torch.ones_like(a)) + BCE(b, torch.zeros_like(b))
@@ -248,13 +256,20 @@ def a_discriminator_that_is_never_cleared() -> Diagnosis:
 def accumulation_that_forgets_to_clear_after_its_step() -> Diagnosis:
     m = chain(12, 32, 1)
     o = sgd(m, 0.005)
-    return train(m, o, numbers(), MSE, 160, every=2, clear=nothing, step=lambda i: o.step() if i % 4 == 3 else None)
+    return train(
+        m, o, numbers(), MSE, 160, every=2, clear=nothing, step=lambda i: o.step() if i % 4 == 3 else None
+    )
 
 
 @sick("UG506")
 def cleared_before_a_second_backward_only() -> Diagnosis:
     """The regression part of the loss is added by a backward of its own, and zero_grad stands before it by mistake."""
-    m = Net(lambda net, x: (net.a(net.body(x)), net.b(net.body(x))), body=nn.Linear(12, 24), a=nn.Linear(24, 4), b=nn.Linear(24, 1))
+    m = Net(
+        lambda net, x: (net.a(net.body(x)), net.b(net.body(x))),
+        body=nn.Linear(12, 24),
+        a=nn.Linear(24, 4),
+        b=nn.Linear(24, 1),
+    )
     x, y = table()
     o = torch.optim.SGD([*m.a.parameters(), *m.b.parameters(), *m.body.parameters()], 0.01)
     with ug.Probe(m, o, every=2) as probe:
@@ -361,7 +376,11 @@ def a_closure_that_clears() -> Diagnosis:
 
 @healthy("UG506")
 def a_branch_that_is_not_always_used() -> Diagnosis:
-    m = Net(lambda net, x: net.a(x) + (net.b(x) if random.random() < 0.5 else 0), a=chain(12, 24, 4), b=chain(12, 24, 4))
+    m = Net(
+        lambda net, x: net.a(x) + (net.b(x) if random.random() < 0.5 else 0),
+        a=chain(12, 24, 4),
+        b=chain(12, 24, 4),
+    )
     return train(m, sgd(m, 0.05), table(), CE)
 
 
@@ -444,7 +463,12 @@ def two_optimizers_for_two_parts() -> Diagnosis:
     one, two = torch.optim.Adam(m.enc.parameters(), 1e-3), torch.optim.SGD(m.dec.parameters(), 0.05)
     x, _ = numbers()
     return train(
-        m, one, (x, x), MSE, step=lambda i: (one.step(), two.step()), clear=lambda i: (one.zero_grad(), two.zero_grad())
+        m,
+        one,
+        (x, x),
+        MSE,
+        step=lambda i: (one.step(), two.step()),
+        clear=lambda i: (one.zero_grad(), two.zero_grad()),
     )
 
 
@@ -453,14 +477,23 @@ def a_second_optimizer_that_steps_every_fifth_time() -> Diagnosis:
     m = Net(lambda net, x: net.head(net.body(x).relu()), body=nn.Linear(12, 32), head=nn.Linear(32, 4))
     one, two = torch.optim.SGD(m.head.parameters(), 0.05), torch.optim.SGD(m.body.parameters(), 0.05)
     return train(
-        m, one, table(), CE, step=lambda i: (one.step(), two.step() if i % 5 == 4 else None), clear=lambda i: m.zero_grad()
+        m,
+        one,
+        table(),
+        CE,
+        step=lambda i: (one.step(), two.step() if i % 5 == 4 else None),
+        clear=lambda i: m.zero_grad(),
     )
 
 
 @healthy("UG701")
 def a_momentum_teacher_inside_the_model() -> Diagnosis:
     student = chain(12, 24, 4)
-    m = Net(lambda net, x: net.student(x) + 0 * net.teacher(x).detach(), student=student, teacher=copy.deepcopy(student))
+    m = Net(
+        lambda net, x: net.student(x) + 0 * net.teacher(x).detach(),
+        student=student,
+        teacher=copy.deepcopy(student),
+    )
 
     def follow(i: int) -> None:
         with torch.no_grad():
@@ -566,7 +599,7 @@ def updates_of_copies() -> Diagnosis:
     def step(i: int) -> None:
         for p in m.parameters():
             q = p.detach().clone()
-            q -= 0.1 * p.grad
+            q.sub_(p.grad, alpha=0.1)  # type: ignore[arg-type]
 
     return train(m, o, table(), CE, 40, step=step)
 
@@ -587,7 +620,7 @@ def steps_by_hand() -> Diagnosis:
 
     def step(i: int) -> None:
         for p in m.parameters():
-            p.data -= 0.1 * p.grad
+            p.data.sub_(p.grad, alpha=0.1)  # type: ignore[arg-type]
 
     return train(m, sgd(m), table(), CE, 40, step=step)
 
@@ -609,7 +642,9 @@ class Sharp(torch.optim.Optimizer):
 
     @torch.no_grad()
     def first_step(self) -> None:
-        norm = torch.stack([p.grad.norm() for g in self.param_groups for p in g["params"] if p.grad is not None]).norm()
+        norm = torch.stack(
+            [p.grad.norm() for g in self.param_groups for p in g["params"] if p.grad is not None]
+        ).norm()
         for group in self.param_groups:
             for p in group["params"]:
                 if p.grad is not None:
@@ -690,7 +725,11 @@ def a_transformer_after_its_first_sample() -> Diagnosis:
 
 @sick("UG705")
 def dropout_inside_of_an_lstm() -> Diagnosis:
-    m = Net(lambda net, x: net.head(net.rnn(x)[0][:, -1]), rnn=nn.LSTM(4, 24, 2, batch_first=True, dropout=0.2), head=nn.Linear(24, 1))
+    m = Net(
+        lambda net, x: net.head(net.rnn(x)[0][:, -1]),
+        rnn=nn.LSTM(4, 24, 2, batch_first=True, dropout=0.2),
+        head=nn.Linear(24, 1),
+    )
     return train(m, adam(m), series(), MSE, after=validating(m, lambda i: i == 39))
 
 
@@ -702,7 +741,9 @@ def every_hundredth_step_a_look_with_eval() -> Diagnosis:
 
 @sick("UG705")
 def unet_validated_in_the_middle() -> Diagnosis:
-    m = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(8, 4, 1))
+    m = nn.Sequential(
+        nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout2d(0.1), nn.Conv2d(8, 4, 1)
+    )
     x, _ = pictures()
     y = torch.bucketize(x.mean(1), torch.tensor([-0.4, 0.0, 0.4]))
     return train(m, adam(m), (x, y), CE, after=validating(m, lambda i: i == 49))
@@ -711,7 +752,9 @@ def unet_validated_in_the_middle() -> Diagnosis:
 @healthy("UG705")
 def back_after_each_validation() -> Diagnosis:
     m = chain(12, 48, 4, drop=0.1)
-    return train(m, adam(m), table(), CE, before=lambda i: m.train(), after=validating(m, lambda i: i % 10 == 9))
+    return train(
+        m, adam(m), table(), CE, before=lambda i: m.train(), after=validating(m, lambda i: i % 10 == 9)
+    )
 
 
 @healthy("UG705")
@@ -795,7 +838,13 @@ def adamw_with_a_decay_of_twenty() -> Diagnosis:
 @sick("UG507")
 def a_penalty_on_the_weights_in_the_loss() -> Diagnosis:
     m = chain(12, 48, 48, 1)
-    return train(m, sgd(m, 0.1), numbers(), lambda o, y: MSE(o, y) + 0.5 * sum(p.square().sum() for p in m.parameters()), 150)
+    return train(
+        m,
+        sgd(m, 0.1),
+        numbers(),
+        lambda o, y: MSE(o, y) + 0.5 * sum(p.square().sum() for p in m.parameters()),
+        150,
+    )
 
 
 @sick("UG507")
@@ -813,7 +862,9 @@ def an_encoder_whose_rate_times_decay_is_a_fiftieth() -> Diagnosis:
 @sick("UG507")
 def a_check_of_a_decay_of_a_half() -> Diagnosis:
     m = chain(12, 48, 48, 4)
-    return checked(m, table(128), CE, lambda p: torch.optim.SGD(p, 0.2, momentum=0.9, weight_decay=0.5), steps=30)
+    return checked(
+        m, table(128), CE, lambda p: torch.optim.SGD(p, 0.2, momentum=0.9, weight_decay=0.5), steps=30
+    )
 
 
 @healthy("UG507")
@@ -858,7 +909,9 @@ def lion_like_rates_with_a_decay_of_one() -> Diagnosis:
 # ---- UG508: no update at all -----------------------------------------------------------------------------------------
 
 
-def scheduled(m: nn.Module, o: torch.optim.Optimizer, s: Any, data: Any, loss: Any, steps: int = 120, **more: Any) -> Diagnosis:
+def scheduled(
+    m: nn.Module, o: torch.optim.Optimizer, s: Any, data: Any, loss: Any, steps: int = 120, **more: Any
+) -> Diagnosis:
     return train(m, o, data, loss, steps, after=lambda i: s.step(), **more)
 
 
@@ -894,7 +947,9 @@ def bfloat16_weights_with_a_tiny_rate() -> Diagnosis:
 def a_factor_that_became_zero_by_whole_division() -> Diagnosis:
     m = lstm_net()
     o = adam(m)
-    return scheduled(m, o, torch.optim.lr_scheduler.LambdaLR(o, lambda i: 1 - i // 20 if i < 40 else 0), series(), MSE, 100)
+    return scheduled(
+        m, o, torch.optim.lr_scheduler.LambdaLR(o, lambda i: 1 - i // 20 if i < 40 else 0), series(), MSE, 100
+    )
 
 
 @sick("UG508")
@@ -951,7 +1006,7 @@ def a_group_at_rate_zero_on_purpose() -> Diagnosis:
     return train(m, o, table(), CE)
 
 
-# ---- UG704: clipped away -----------------------------------------------------------------------------------------------
+# ---- UG704: clipped away ----------------------------------------------------------------------------------------------
 
 
 def norm_clip(m: nn.Module, most: float) -> Callable[[int], Any]:
@@ -967,7 +1022,13 @@ def a_norm_of_a_thousandth() -> Diagnosis:
 @sick("UG704")
 def values_of_a_hundred_thousandth() -> Diagnosis:
     m = conv_net()
-    return train(m, sgd(m, 0.05, momentum=0.9), pictures(), CE, clip=lambda i: nn.utils.clip_grad_value_(m.parameters(), 1e-6))
+    return train(
+        m,
+        sgd(m, 0.05, momentum=0.9),
+        pictures(),
+        CE,
+        clip=lambda i: nn.utils.clip_grad_value_(m.parameters(), 1e-6),
+    )
 
 
 @sick("UG704")
@@ -1079,7 +1140,9 @@ def a_check_of_adamw_in_half_precision() -> Diagnosis:
 
 @sick("UG407")
 def one_half_precision_layer() -> Diagnosis:
-    m = Net(lambda net, x: net.b(net.a(x.half()).relu().float()), a=nn.Linear(12, 32).half(), b=nn.Linear(32, 4))
+    m = Net(
+        lambda net, x: net.b(net.a(x.half()).relu().float()), a=nn.Linear(12, 32).half(), b=nn.Linear(32, 4)
+    )
     return train(m, adam(m, 1e-3), table(), CE, 30)
 
 
@@ -1187,18 +1250,23 @@ def one_burst_of_the_learning_rate() -> Diagnosis:
 
 
 @sick("UG304")
-def one_batch_of_inputs_that_are_far_too_large() -> Diagnosis:
+def a_loss_that_counts_thirtyfold_for_three_steps() -> Diagnosis:
     m = chain(12, 128, 1)
-    o = sgd(m, 0.02)
-    x, y = numbers()
+    weight = {"now": 1.0}
 
-    def shock(i: int) -> None:
-        if i == 60:
-            o.zero_grad()
-            (4 + m(4 + 4 * x[:64])).square().mean().backward()
-            o.step()
+    def before(i: int) -> None:
+        weight["now"] = 30.0 if i in (60, 61, 62) else 1.0
 
-    return train(m, o, (x, y), MSE, 220, before=shock, size=64, log=False)
+    return train(
+        m,
+        sgd(m, 0.02),
+        numbers(),
+        lambda o, y: weight["now"] * MSE(o, y),
+        240,
+        before=before,
+        size=64,
+        log=False,
+    )
 
 
 @sick("UG304")
@@ -1234,7 +1302,7 @@ def a_bias_that_is_pushed_down() -> Diagnosis:
 def sparse_units_stay_alive() -> Diagnosis:
     m = chain(12, 96, 96, 4)
     with torch.no_grad():
-        m[0].bias -= 0.6
+        m[0].bias.sub_(0.6)  # type: ignore[union-attr]
     return train(m, adam(m), table(), CE, 200, size=64)
 
 
@@ -1276,7 +1344,9 @@ def experts_that_are_used_by_turns() -> Diagnosis:
 # ---- UG503: one group's rate -----------------------------------------------------------------------------------------
 
 
-def grouped(m: nn.Module, part: nn.Module, rate: float, others: float, kind: Any = torch.optim.Adam) -> torch.optim.Optimizer:
+def grouped(
+    m: nn.Module, part: nn.Module, rate: float, others: float, kind: Any = torch.optim.Adam
+) -> torch.optim.Optimizer:
     own = {id(p) for p in part.parameters()}
     rest = [p for p in m.parameters() if id(p) not in own]
     return kind([{"params": list(part.parameters()), "lr": rate}, {"params": rest, "lr": others}], lr=others)
@@ -1328,14 +1398,25 @@ def a_body_at_a_hundredth() -> Diagnosis:
 @healthy("UG503")
 def layerwise_decay_to_a_thousandth() -> Diagnosis:
     m = chain(12, 48, 48, 48, 48, 4)
-    groups = [{"params": list(layer.parameters()), "lr": 2e-3 * 0.2 ** (4 - k)} for k, layer in enumerate(m[::2])]
+    groups = [
+        {"params": list(layer.parameters()), "lr": 2e-3 * 0.2 ** (4 - k)} for k, layer in enumerate(m[::2])
+    ]
     return train(m, torch.optim.Adam(groups, 2e-3), table(), CE)
 
 
 @healthy("UG503")
 def a_temperature_with_its_own_rate() -> Diagnosis:
-    m = Net(lambda net, x: net.body(x) * net.scale.exp(), body=chain(12, 48, 4), scale=nn.Parameter(torch.zeros(())))
-    return train(m, torch.optim.Adam([{"params": [m.scale], "lr": 1e-2}, {"params": m.body.parameters()}], 2e-3), table(), CE)
+    m = Net(
+        lambda net, x: net.body(x) * net.scale.exp(),
+        body=chain(12, 48, 4),
+        scale=nn.Parameter(torch.zeros(())),
+    )
+    return train(
+        m,
+        torch.optim.Adam([{"params": [m.scale], "lr": 1e-2}, {"params": m.body.parameters()}], 2e-3),
+        table(),
+        CE,
+    )
 
 
 @healthy("UG503")
@@ -1353,7 +1434,9 @@ def the_same_rate_in_many_groups() -> Diagnosis:
 @healthy("UG503")
 def an_empty_group_of_another_rate() -> Diagnosis:
     m = chain(12, 48, 4)
-    return train(m, torch.optim.Adam([{"params": m.parameters()}, {"params": [], "lr": 1e-9}], 2e-3), table(), CE)
+    return train(
+        m, torch.optim.Adam([{"params": m.parameters()}, {"params": [], "lr": 1e-9}], 2e-3), table(), CE
+    )
 
 
 HELD_OUT = held_out()

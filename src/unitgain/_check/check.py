@@ -14,7 +14,7 @@ from torch import nn
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
 from .._run import OptimizerLike, Run, in_place, loaders_kept
-from ..probe import Probe, holds_any, model_facts, optimizer_facts, without_optimizer
+from ..probe import Probe, holds_any, model_facts, optimizer_facts, strangers, without_optimizer
 from ..record import (
     BatchNormFacts,
     ClipFacts,
@@ -68,9 +68,9 @@ def check(
                (model, batch) -> loss, or -> a mapping with "loss" and, where there are such, "outputs" and "targets".
                backward and the optimizer's step are check's. A LightningModule's training_step is found by itself
     steps      how many optimizer steps to rehearse and take back, so that update ratios can be judged
-    optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all (also
-               without steps it is looked at: which parameters does it hold?), or a function from parameters to one; SGD with learning rate 0.01 if none is given. One that needs a
-               closure (LBFGS) gets it
+    optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all,
+               or a function from parameters to one; SGD with learning rate 0.01 if none is given. One that needs a
+               closure (LBFGS) gets it. An optimizer is looked at without steps, too: which parameters does it hold?
     data       batches for the rehearsal's steps after the first: an iterable of batches of the same form, read again
                from its beginning when it ends. Without it, every step takes the one batch
     clip       largest norm of all gradients together, as clip_grad_norm_ has it
@@ -111,12 +111,14 @@ def check(
 @dataclass(frozen=True)
 class _FirstPass:
     """What is read off the model right after its first pass; silent: trainable parameters with a gradient that is there
-    but exactly zero; missing: those with a gradient that the given optimizer does not hold."""
+    but exactly zero; missing: those with a gradient that the given optimizer does not hold; strangers: how many of its
+    tensors are not the model's."""
 
     done: Judged
     gradients: GradientFacts
     silent: list[str]
     missing: tuple[str, ...] | None
+    strangers: int | None
     batch_norms: tuple[BatchNormFacts, ...]
     same_units: dict[str, UnitFacts]
 
@@ -163,8 +165,12 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 probe.record.log(number, loss=float(done.loss.detach()))
             if first is None:
                 norms, units = batch_norm_facts(model, running), same_units(model)
-                missing = None if given is None else without_optimizer(given, model)
-                first = _FirstPass(done, *gradient_facts(model), missing, norms, units)
+                held = (
+                    (None, None)
+                    if given is None
+                    else (without_optimizer(given, model), strangers(given, model))
+                )
+                first = _FirstPass(done, *gradient_facts(model), *held, norms, units)
             if rehearsal is not None:
                 rehearsal.step(done, functools.partial(again, batch))
         if rehearsal is not None and plan.data is None:
@@ -177,8 +183,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     output = output_facts(done.logits, done.target, probe.record)
     watched = probe.record.facts
     loop = replace(watched.loop, missing=first.missing)
-    strangers = watched.optimizer.strangers if probe.optimizer is not None else None
-    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, strangers)
+    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.strangers)
     opened = unblocked(Passes(model, job, run), first.silent) if first.silent else ()  # rewinds
     probe.record.set_facts(
         Facts(

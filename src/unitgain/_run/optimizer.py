@@ -15,8 +15,8 @@ OptimizerLike = torch.optim.Optimizer | Callable[[Iterable[torch.Tensor]], torch
 def optimizer_for(model: nn.Module, given: OptimizerLike | None) -> torch.optim.Optimizer:
     """The given one, what a given function makes of the trainable parameters, or SGD with learning rate 0.01.
 
-    Raises InputError for a function that makes none, and a model with nothing to train. An optimizer of another model is
-    taken as it is: what is not in it, UG701 says.
+    Raises InputError for a function that makes none, and a model with nothing to train. An optimizer of another model
+    is taken as it is: UG701 says what is not in it.
     """
     if isinstance(given, torch.optim.Optimizer):
         return given

@@ -1,6 +1,6 @@
 """Probe: hooks a model and its optimizer and fills a Record."""
 
-from .optimizer import holds_any, optimizer_facts, without_optimizer
+from .optimizer import holds_any, optimizer_facts, strangers, without_optimizer
 from .parameters import list_parameters, model_facts
 from .probe import SIGNALS, Probe
 
@@ -11,5 +11,6 @@ __all__ = [
     "list_parameters",
     "model_facts",
     "optimizer_facts",
+    "strangers",
     "without_optimizer",
 ]

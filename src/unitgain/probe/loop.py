@@ -1,12 +1,12 @@
-"""What happens around the model in training: are gradients cleared, does the optimizer hold the parameters, in which mode
-is the model, is the gradient shrunk before the step.
+"""What happens around the model in training: are gradients cleared, does the optimizer hold the parameters, in which
+mode is the model, is the gradient shrunk before the step.
 
 Only sampled steps are looked at, by hooks that are gone in all others. What is decided is decided exactly:
 
 A gradient is used again  if, when the next gradient is about to be added to it, it is the very tensor that the step
-    before used, nothing has written to it since (its version), and it is not zero. That this is so at the first backward
-    pass is no fault yet: in a GAN the generator's pass leaves gradients in the discriminator that are cleared before the
-    discriminator's own. So each further pass is followed up to the step.
+    before used, nothing has written to it since (its version), and it is not zero. That this is so at the first
+    backward pass is no fault yet: in a GAN the generator's pass leaves gradients in the discriminator that are cleared
+    before the discriminator's own. So each further pass is followed up to the step.
 A parameter is missing    if it got a gradient, is in no group of the optimizer, and has the very values that it had
     when measuring began: what another optimizer moves is not missing.
 A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
@@ -32,8 +32,8 @@ from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
 from .parameters import Parameter, list_parameters
 
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
-_WATCHED = 8  # parameters whose gradients show what is done to all of them
-_MOST = 1024  # factors that are kept before their number is halved
+_WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
+_MOST = 128  # steps whose samples are kept; then every second one is, and so on
 _SHRUNK = 0.999  # of a norm: less is more than rounding
 _POWER = 1e-4  # how near a factor must be to a power of two to be a loss scale
 
@@ -43,10 +43,11 @@ class _Watched:
     """A parameter of the model.
 
     values, version  those that it had when measuring began
-    held      address and version of the gradient that the last step used, as long as nothing else has happened to it
-    suspect   whether that gradient was other than zero when the next one came: 0-dim, on its device
-    reused    the steps at which it was used again, likewise
-    got       whether a gradient other than zero has come to a parameter that the optimizer does not hold, likewise
+    held             address and version of the gradient that the last step used, as long as nothing else has happened
+                     to it
+    suspect          whether that gradient was other than zero when the next one came: 0-dim, on its device
+    reused           the steps at which it was used again, likewise
+    got              whether a gradient other than zero has come to a parameter that is not in the optimizer, likewise
     """
 
     parameter: Parameter
@@ -80,8 +81,10 @@ class Loop:
     def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
         self._model, self._optimizer = model, optimizer
         self._watched: list[_Watched] = []
-        self._factors: list[Tensor] = []  # (2, parameters): norms after backward and at the step
+        self._samples: list[list[tuple[Tensor, Tensor]]] = []  # of gradients, after backward and at the step
+        self._sampled, self._kept = 0, 1  # of the sampled steps, every so manieth
         self._after_backward: dict[int, Tensor] = {}
+        self._largest: list[_Watched] = []
         self._arrived = self._eval = self._lazy = False
         self._size = 0  # how many tensors the optimizer held
         self._passes = 0
@@ -89,7 +92,9 @@ class Loop:
         self._judged = self._reused_steps = 0
         self._reused: list[Tensor] = []
         self._modes = ModeFacts()
-        self._with_gradient: set[int] = set()  # tensors that are not the model's
+        self._foreign: list[Tensor] = []  # tensors of the optimizer that are not the model's
+        self._with_gradient: set[int] = set()  # of these
+        self._outside: list[_Watched] = []  # what the optimizer does not hold
 
     @property
     def _held(self) -> set[int]:
@@ -109,6 +114,12 @@ class Loop:
             else:
                 values = stats.take_sample(tensor, _SAMPLE)
                 self._watched.append(_Watched(p, id(tensor) in held, values, tensor._version))
+        ours = {id(w.parameter.tensor) for w in self._watched}
+        groups = (group["params"] for group in self._optimizer.param_groups)
+        self._foreign = [p for params in groups for p in params if id(p) not in ours]
+        held_by_it = [w for w in self._watched if w.in_optimizer]
+        self._largest = sorted(held_by_it, key=lambda w: -w.parameter.tensor.numel())[:_WATCHED]
+        self._outside = [w for w in self._watched if not w.in_optimizer]
 
     def _number_held(self) -> int:
         return sum(len(group["params"]) for group in self._optimizer.param_groups)
@@ -121,11 +132,10 @@ class Loop:
             for w in self._watched
             if w.parameter.tensor.requires_grad
         ]
-        held = [w for w in self._watched if w.in_optimizer and w.parameter.tensor.requires_grad]
-        largest = sorted(held, key=lambda w: -w.parameter.tensor.numel())[:_WATCHED]
-        for w in largest:
-            take = guard(functools.partial(self._added, w))
-            handles.append(w.parameter.tensor.register_post_accumulate_grad_hook(take))
+        for w in self._largest:
+            if w.parameter.tensor.requires_grad:
+                take = guard(functools.partial(self._added, w))
+                handles.append(w.parameter.tensor.register_post_accumulate_grad_hook(take))
         return handles
 
     def begin(self) -> None:
@@ -169,19 +179,19 @@ class Loop:
         """The gradients are what the optimizer gets."""
         self._count_pass()
         pairs = []
-        for w in self._watched:
-            after = self._after_backward.get(id(w))
-            g = w.gradient()
+        for w in self._largest:
+            after, g = self._after_backward.get(id(w)), w.gradient()
             if after is not None and g is not None:
-                now = stats.take_sample(g, _SAMPLE)
-                pairs.append(torch.stack([after.float().norm(), now.float().norm()]))
-            if not w.in_optimizer and g is not None:
-                nonzero = self._is_nonzero(w)
-                w.got = nonzero if w.got is None or nonzero is None else w.got | nonzero
-        if pairs:
-            self._factors.append(torch.stack([pair.to(pairs[0].device) for pair in pairs], dim=1))
-            if len(self._factors) > _MOST:
-                self._factors = self._factors[::2]
+                pairs.append((after, stats.take_sample(g, _SAMPLE)))
+        self._sampled += 1
+        if pairs and self._sampled % self._kept == 0:
+            self._samples.append(pairs)
+            if len(self._samples) > _MOST:
+                self._samples, self._kept = self._samples[::2], 2 * self._kept
+        for w in self._outside:
+            nonzero = self._is_nonzero(w)
+            if nonzero is not None:
+                w.got = nonzero if w.got is None else w.got | nonzero
 
     def after_step(self, number: int) -> None:
         self._judged += self.steps > 0  # else there was no step whose gradients could be used again
@@ -204,10 +214,7 @@ class Loop:
             self._reused.append(torch.stack([flag.to(flags[0].device) for flag in flags]).any())
             if len(self._reused) > _MOST:
                 self._read_reused()
-        for group in self._optimizer.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._with_gradient.add(id(p))
+        self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
         self._note_mode(number)
         if self._lazy or self._number_held() != self._size:
             self.start()  # lazy parameters have come, or a group was added
@@ -248,8 +255,7 @@ class Loop:
 
     def strangers(self) -> int:
         """How many of the optimizer's tensors are not the model's and had no gradient at any sampled step."""
-        owned = {id(p) for p in self._model.parameters()}
-        return len(self._held - owned - self._with_gradient)
+        return sum(id(p) not in self._with_gradient for p in self._foreign)
 
     def _changing(self) -> tuple[str, ...]:
         """Modules whose output depends on the mode: dropout, and norms with running statistics."""
@@ -257,7 +263,9 @@ class Loop:
         for path, module in self._model.named_modules():
             kind, dropout = type(module).__name__.lower(), getattr(module, "dropout", 0.0)
             drops = (
-                getattr(module, "p", None) != 0 if "drop" in kind else isinstance(dropout, float) and dropout > 0
+                getattr(module, "p", None) != 0
+                if "drop" in kind
+                else isinstance(dropout, float) and dropout > 0
             )
             if drops or getattr(module, "running_mean", None) is not None:
                 found.append(path or kind)
@@ -265,11 +273,11 @@ class Loop:
 
     def _shrink(self) -> ShrinkFacts:
         left = []
-        for pair in self._factors:
-            before, now = pair.double().cpu()
-            factors = (now / before)[before > 0]
-            if factors.numel() and bool(torch.isfinite(factors).all()):
-                left.append(float(factors.median()))
+        for pairs in self._samples:
+            norms = [(float(before.double().norm()), float(now.double().norm())) for before, now in pairs]
+            factors = sorted(now / before for before, now in norms if before > 0)
+            if factors and math.isfinite(sum(factors)):
+                left.append(factors[len(factors) // 2])
         shrunk = [f for f in left if f < _SHRUNK and not _is_loss_scale(f)]
         agc = next((hook for hook in _owners(self._optimizer) if isinstance(hook, AGC)), None)
         rates = {} if agc is None else agc.rates()

@@ -13,7 +13,9 @@ from .parameters import list_parameters
 
 # keys under which optimizers keep the running square of the gradient, that eps is added to the root of
 _SQUARES = re.compile(r"sq|sum|inf|var|second|nu$|^v$")
-_ADAPTIVE = re.compile(r"ada|rms|lamb|yogi|novograd", re.I)  # before its first step it has no state to look at
+_ADAPTIVE = re.compile(
+    r"ada|rms|lamb|yogi|novograd", re.I
+)  # before its first step it has no state to look at
 
 
 def optimizer_facts(
@@ -39,6 +41,14 @@ def without_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> tup
         p.name
         for p in list_parameters(model)
         if id(p.tensor) not in held and p.tensor.requires_grad and _is_nonzero(p.tensor.grad)
+    )
+
+
+def strangers(optimizer: torch.optim.Optimizer, model: nn.Module) -> int:
+    """How many of the optimizer's tensors are not the model's and have no gradient now."""
+    owned = {id(p) for p in model.parameters()}
+    return sum(
+        id(p) not in owned and p.grad is None for group in optimizer.param_groups for p in group["params"]
     )
 
 

@@ -31,7 +31,16 @@ from .failing import never_raises, reason
 from .forward import Forward
 from .loop import Loop
 from .optimizer import holds_any, optimizer_facts
-from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals, holds_nothing
+from .options import (
+    SIGNALS,
+    Options,
+    check_every,
+    check_model,
+    check_number,
+    check_optimizer,
+    check_signals,
+    holds_nothing,
+)
 from .parameters import model_facts
 from .ranks import merge_over_ranks, record_of_rank
 from .step import Step
@@ -50,8 +59,8 @@ class Probe:
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
     optimizer  its steps are counted and its updates measured; one that holds no parameter of this model trains
-               something else, which is warned of. In a wrapper (accelerate's) the optimizer inside is watched. Without one, every forward pass with gradients enabled
-               is a step, and updates are not measured
+               something else, which is warned of. In a wrapper (accelerate's) the optimizer inside is watched.
+               Without one, every forward pass with gradients enabled is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
                (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"

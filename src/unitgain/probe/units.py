@@ -9,9 +9,13 @@ import numpy as np
 from ..record import DiedFacts
 
 _FEWEST_STEPS = 5  # sampled ones at the end, in which a dead unit is not active
-_FEWEST_VALUES = 128  # per unit in them: a unit that is active one time in twenty is missed by 0.1% of such samples
+_FEWEST_VALUES = (
+    128  # per unit in them: a unit that is active one time in twenty is missed by 0.1% of such samples
+)
 _LONGEST = 64  # steps that are looked back at
-_USUALLY = 0.5  # of the steps before: a unit that was active in fewer is sparse, and its silence may be chance
+_USUALLY = (
+    0.5  # of the steps before: a unit that was active in fewer is sparse, and its silence may be chance
+)
 _TAILS = (5, 95)  # percent: between them nine tenths died
 
 

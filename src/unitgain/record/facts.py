@@ -194,7 +194,7 @@ class Facts:
     gradients: GradientFacts = GradientFacts()
     gradient_source: str | None = None
     unblocked: tuple[str, ...] | None = None
-    optimizer: OptimizerFacts = OptimizerFacts()
+    optimizer: OptimizerFacts = OptimizerFacts()  # noqa: RUF009 (it is frozen)
     clip: ClipFacts = ClipFacts()
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None

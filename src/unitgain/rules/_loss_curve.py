@@ -113,7 +113,8 @@ def diverged_from(view: View) -> int | None:
 
 
 def falls_steadily(view: View) -> bool:
-    """Whether the recorded loss of a run is lower in each quarter than in the one before, and clearly lower in the end."""
+    """Whether the recorded loss of a run is lower in each quarter than in the one before, and clearly lower in the "
+    "end."""
     losses = view.losses[1]
     if not view.training or len(losses) < ENDING * QUARTER or not np.isfinite(losses).all():
         return False

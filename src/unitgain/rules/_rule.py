@@ -195,6 +195,9 @@ class Cause:
     when: Condition = always
 
 
+_WRECKS = "What one batch shows at the end of a run, and did not show at its first sampled step, is named here as a consequence."
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule(About):
     """A rule as the registry puts it together from its file."""
@@ -222,8 +225,7 @@ class Rule(About):
         if self.silent:
             parts += ["## Stays silent on", "\n".join(f"- {trap}" for trap in self.silent)]
         if self.wrecks:
-            parts += ["What one batch shows at the end of a run, and did not show at its first sampled step, is named here as "
-                      "a consequence."]  # fmt: skip
+            parts += [_WRECKS]
         if self.explained_by:
             codes = ", ".join(sorted({cause.code for cause in self.explained_by}))
             parts += [f"Where a finding of {codes} explains it, it is named there as a consequence."]

@@ -17,8 +17,12 @@ ADAPTIVE_GRANTED = Threshold(
     "decades: a rehearsal repeats one batch, and without noise in the gradient Adam's steps are "
     "sqrt((1 + beta1)/(1 - beta1)) = 4.4 times those of training",
 )
-CONVERGED = Threshold(0.1, "of the first loss, or of what a constant gives: most of what could be learnt has been")
-FALLEN = Threshold(0.1, "of the first gradients, at a rate that was not lowered: small updates are those of small gradients")
+CONVERGED = Threshold(
+    0.1, "of the first loss, or of what a constant gives: most of what could be learnt has been"
+)
+FALLEN = Threshold(
+    0.1, "of the first gradients, at a rate that was not lowered: small updates are those of small gradients"
+)
 KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered by a schedule")
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
@@ -115,7 +119,9 @@ def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]
         if role not in ("weight", "embedding") or (peers_only and (role == "embedding" or name in head)):
             continue
         known = np.where(np.isfinite(values), values, np.nan)
-        if role != "embedding" and name in none:  # the rows of an embedding that were sampled may all have rested
+        if (
+            role != "embedding" and name in none
+        ):  # the rows of an embedding that were sampled may all have rested
             known = np.where(none[name], -np.inf, known)
         if not np.isnan(known).all():
             chosen[name] = known
@@ -155,22 +161,27 @@ def has_converged(view: View, names: Collection[str]) -> bool:
     return bool(fallen) and float(np.median(fallen)) <= FALLEN
 
 
-def rate_factor(view: View, before: int | None) -> float | None:
-    """What to multiply the learning rate by, read off the first updates that were measured (up to a step): where a run
-    diverged, later ones are of a network that is wrecked already. None where none was measured, or they were not large.
+def rate_that_fits(view: View, before: int, now: float) -> float | None:
+    """The learning rate that the first updates suggest which were measured up to a step: where a run diverged, later
+    ones are of a network that is wrecked already. None where it is not below the rate of now, or nothing was measured.
 
     The first steps of Adam-like optimizers are full-sized whatever the gradient, and are granted what noise would
     shorten."""
-    frame, firsts = view.record.frame("update"), {}
+    frame = view.record.frame("update")
     roles = {s.name for s in view.record.sites("update") if s.attributes.get("role") == "weight"}
-    for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"]):
-        if name in roles and np.isfinite(ratio) and (before is None or step <= before):
-            firsts.setdefault(name, ratio)
-    if not firsts:
+    known = [
+        (step, ratio)
+        for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"])
+        if name in roles and np.isfinite(ratio) and step <= before
+    ]
+    if not known:
         return None
+    first = known[0][0]
+    rates = dict(zip(*view.record.metric("lr")))
     granted = ADAPTIVE_GRANTED if is_adaptive(view) else 0.0
-    factor = 10 ** (TARGET + granted - float(np.median(list(firsts.values()))))
-    return factor if factor < 1 else None
+    median = float(np.median([ratio for step, ratio in known if step == first]))
+    rate = float(rates.get(first, np.nan)) * 10 ** (TARGET + granted - median)
+    return rate if rate < now else None
 
 
 def is_adaptive(view: View) -> bool:

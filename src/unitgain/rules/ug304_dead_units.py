@@ -15,7 +15,7 @@ import numpy as np
 
 from ._causes import at_one_site, comes_before, weights_come_before
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
-from ._updates import rate_factor
+from ._updates import rate_that_fits
 from ._view import Measured, View
 from ._words import plural, show
 
@@ -34,13 +34,13 @@ ABOUT = About(
     ),
     source="Lu et al., Dying ReLU and initialization, 2020; Karpathy, makemore part 3, 2022.",
     measured=(
-        "Units (channels, or features) whose function was never active for any example since measuring began. "
-        "What chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a "
-        "random unit without bias is off for all with the probability that n equally correlated Gaussians are "
-        "all negative (half of the units if all examples are almost the same). The spread of the layer's biases, as "
-        "far as they lie on both sides of zero, counts as something the examples share. In a run, units died that were "
-        "active in at least half of the sampled steps up to their last activity, and in none of the steps at the end (at "
-        "least five, with 128 values per unit in them)."
+        "Units (channels, or features) whose function was never active for any example since measuring began. What "
+        "chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a random unit "
+        "without bias is off for all with the probability that n equally correlated Gaussians are all negative (half "
+        "of the units if all examples are almost the same). The spread of the layer's biases, as far as they lie on "
+        "both sides of zero, counts as something the examples share. In a run, units died that were active in at "
+        "least half of the sampled steps up to their last activity, and in none of the steps at the end (at least "
+        "five, with 128 values per unit in them)."
     ),
     action=(
         "Re-initialize the layer before (weights for the function, bias zero); if the units died during "
@@ -168,7 +168,7 @@ def _died(view: View) -> Iterator[Found[Died]]:
         name,
         f"{row.died} of {row.units} units of {name} died {when}{after}{also}",
         evidence=Died(row.died / row.units, rows, updates),
-        cause="They were active before: large steps moved their weights or bias to where they are off for every example."
+        cause="They were active before: large steps moved their weights to where they are off for every example."
         if updates is None or updates > LARGE
         else "They were active before, and have gone off for every example since.",
         remedy=_slower(view, row),
@@ -188,12 +188,12 @@ def _updates_until(view: View, row: DiedUnits) -> float | None:
 
 
 def _slower(view: View, row: DiedUnits) -> str:
-    factor, rates = rate_factor(view, row.first), view.record.metric("lr")
-    until = [float(rate) for step, rate in zip(*rates) if step <= row.last]
-    if factor is None or not until:
+    until = [float(rate) for step, rate in zip(*view.record.metric("lr")) if step <= row.last]
+    fits = rate_that_fits(view, row.first, max(until)) if until else None
+    if fits is None:
         return "Lower the learning rate, or use a function with a slope on both sides (leaky ReLU, GELU)."
     return (
-        f"Lower the learning rate from {show(max(until))} to about {show(max(until) * factor)}, or use a function with a "
+        f"Lower the learning rate from {show(max(until))} to about {show(fits)}, or use a function with a "
         "slope on both sides (leaky ReLU, GELU)."
     )
 

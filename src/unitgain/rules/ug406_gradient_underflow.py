@@ -85,7 +85,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = (Cause("UG301", no_worse), Cause("UG401", no_worse))
+EXPLAINED_BY = (Cause("UG407"), Cause("UG301", no_worse), Cause("UG401", no_worse))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 10))

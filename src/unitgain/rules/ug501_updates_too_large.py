@@ -24,11 +24,11 @@ ABOUT = About(
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
     measured=(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
-        "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
-        "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
-        "(UG504) do not count. A run whose recorded loss falls from quarter to quarter bears its updates: what would be a "
-        "warning is for information then."
+        "optimizer really did; the median over the later half of the sampled steps, then over the weights. Weights "
+        "that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps whatever the "
+        "gradient, so they are judged from ten steps on. Steps of a run after its loss diverged (UG504) do not "
+        "count. A run whose recorded loss falls from quarter to quarter bears its updates: what would be a warning "
+        "is for information then."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",

@@ -23,14 +23,15 @@ ABOUT = About(
     seen="The optimizer changes the weights by less than a ten-thousandth of their size per step.",
     matters="Training is needlessly slow.",
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
-    measured=(
-        "As for UG501. A weight with a gradient that is not changed at all counts as minus infinity."
-    ),
+    measured=("As for UG501. A weight with a gradient that is not changed at all counts as minus infinity."),
     action="Raise the learning rate.",
     effect="Updates near a thousandth of the weights.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
-    silent=("a learning rate of zero at the start of a warm-up", "a run that has converged: its gradients are small"),
+    silent=(
+        "a learning rate of zero at the start of a warm-up",
+        "a run that has converged: its gradients are small",
+    ),
 )
 
 WARNING = Threshold(-4.0, "log10(update:data): a tenth of the rule of thumb of a thousandth")

@@ -117,7 +117,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
-    """Groups whose learning rate is far from all others', and whose weights move accordingly: head, embeddings and all."""
+    """Groups whose learning rate is far from all others', and whose weights move accordingly: head, embeddings and "
+    "all."""
     groups = [g for g in view.facts.optimizer.groups or () if g.parameters and g.lr > 0]
     if len(groups) < 2:
         return
@@ -132,7 +133,11 @@ def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
         fast = group.lr >= GROUPS * max(others) and updates > WILD
         if not slow and not fast:
             continue
-        moves = f", and changes its weights by 10^{updates:.1f} of their size per step" if math.isfinite(updates) else ""
+        moves = (
+            f", and changes its weights by 10^{updates:.1f} of their size per step"
+            if math.isfinite(updates)
+            else ""
+        )
         yield ABOUT.found(
             "warning",
             group.parameters[0],

@@ -26,7 +26,7 @@ from ._loss_curve import (
     loss_curve,
 )
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
-from ._updates import rate_factor
+from ._updates import rate_that_fits
 from ._view import View
 from ._words import show
 
@@ -111,12 +111,12 @@ class Grown:
 
 @dataclass(frozen=True)
 class Change:
-    """What was different where the loss began to diverge, as far as it was recorded; factor: what to multiply the
-    learning rate by, read off the first updates, where those were too large."""
+    """What was different where the loss began to diverge, as far as it was recorded; fits: the learning
+    rate that the first updates suggest, where it is lower."""
 
     rate: Rate | None
     grown: Grown | None
-    factor: float | None = None
+    fits: float | None = None
 
     @property
     def good_rate(self) -> float | None:
@@ -155,9 +155,8 @@ class Change:
     def remedy(self) -> str:
         if self.rate is not None and self.good_rate is not None:
             return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
-        if self.rate is not None and self.factor is not None:
-            now = self.rate.now
-            return f"Lower the learning rate from {show(now)} to about {show(now * self.factor)}."
+        if self.rate is not None and self.fits is not None:
+            return f"Lower the learning rate from {show(self.rate.now)} to about {show(self.fits)}."
         if self.rate is not None and self.rate.before is None:
             return (
                 f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
@@ -271,8 +270,9 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
 
 
 def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
-    factor = rate_factor(view, int(steps[began]))
-    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began), factor)
+    rate = _rate(view, steps, losses, began)
+    fits = None if rate is None else rate_that_fits(view, int(steps[began]), rate.now)
+    return Change(rate, _most_grown(view, steps, began), fits)
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:

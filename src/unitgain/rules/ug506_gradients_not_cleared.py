@@ -18,19 +18,19 @@ ABOUT = About(
     rank=16,
     seen="An optimizer step uses gradients that still contain what the step before used.",
     matters=(
-        "backward adds to the gradients that are there. Without clearing, each step follows the sum of all gradients so "
-        "far: old batches and old weights count as much as new ones, the sum grows with every step, and training "
+        "backward adds to the gradients that are there. Without clearing, each step follows the sum of all gradients "
+        "so far: old batches and old weights count as much as new ones, the sum grows with every step, and training "
         "swings, stalls or diverges at rates that would be right."
     ),
     source="PyTorch, documentation of torch.optim.Optimizer.zero_grad.",
     measured=(
-        "In sampled steps: whether a parameter's gradient, at the moment when the next one is added to it, is the very "
-        "tensor that the step before used, unchanged and not zero; and whether that is still so when the optimizer steps. "
-        "Nothing is compared with a limit but the number of such steps."
+        "In sampled steps: whether a parameter's gradient, at the moment when the next one is added to it, is the "
+        "very tensor that the step before used, unchanged and not zero; and whether that is still so when the "
+        "optimizer steps. Nothing is compared with a limit but the number of such steps."
     ),
     action=(
-        "Call optimizer.zero_grad() once for each optimizer step: before backward, or right after optimizer.step(). With "
-        "several optimizers, call that of each."
+        "Call optimizer.zero_grad() once for each optimizer step: before backward, or right after optimizer.step(). "
+        "With several optimizers, call that of each."
     ),
     effect="Each step follows the gradient of its own batch; a larger learning rate becomes possible.",
     verify="Train again with a Probe, or look at the norm of a gradient: it no longer grows from step to step.",

@@ -1,7 +1,7 @@
 """UG507 decay-dominates: weight decay, and not the loss, decides where the weights go.
 
-Source: Krogh and Hertz, A simple weight decay can improve generalization (1991); Loshchilov and Hutter, Decoupled weight
-decay regularization (2019). The limits are ours.
+Source: Krogh and Hertz, A simple weight decay can improve generalization (1991); Loshchilov and Hutter, Decoupled
+weight decay regularization (2019). The limits are ours.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._loss_curve import QUARTER
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import View
 from ._words import listed, plural, show
@@ -31,9 +32,9 @@ ABOUT = About(
         "weight decay regularization, 2019."
     ),
     measured=(
-        "For each matrix, kernel and embedding: its rms now over that at the first sampled step, and the cosine between "
-        "its update and the weights before it, median over the steps in which it shrank. Weights right before a norm, "
-        "whose size does not matter, count only where a loss was recorded."
+        "For each matrix, kernel and embedding: its rms now over that at the first sampled step, and the cosine "
+        "between its update and the weights before it, median over the steps in which it shrank. Weights right "
+        "before a norm, whose size does not matter, count only where a loss was recorded."
     ),
     action="Lower the weight decay: 1e-4 to 5e-4 is usual for SGD, 0.01 to 0.1 for AdamW.",
     effect="The weights keep their size, and the loss falls below that of a constant.",
@@ -47,14 +48,24 @@ ABOUT = About(
     wrecks=True,
 )
 
-SHRUNK = Threshold(0.1, "of the weights' rms at the start: three such layers in a row leave a thousandth of a signal")
-AGAINST = Threshold(
-    -0.7, "cosine with the weights: a decay in Adam's gradient steps along -sign(w), whose cosine with w is -0.8"
+SHRUNK = Threshold(
+    0.1, "of the weights' rms at the start: three such layers in a row leave a thousandth of a signal"
 )
-PENALTY = Threshold(-0.9, "the same, where the optimizer has no decay and only a penalty in the loss could do it")
+LASTING = Threshold(
+    0.3, "of it, that the weights stay below at the end: a momentum lets them swing through zero"
+)
+AGAINST = Threshold(
+    -0.7,
+    "cosine with the weights: a decay in Adam's gradient steps along -sign(w), whose cosine with w is -0.8",
+)
+PENALTY = Threshold(
+    -0.9, "the same, where the optimizer has no decay and only a penalty in the loss could do it"
+)
 MOST = Threshold(0.5, "of the weights: a single layer may have become useless")
 LEARNT = Threshold(0.5, "of the first loss: below, training works with weights this small")
-BALANCE = Threshold(0.1, "of the gradient's size: a decay that is no more than this leaves the direction to the loss")
+BALANCE = Threshold(
+    0.1, "of the gradient's size: a decay that is no more than this leaves the direction to the loss"
+)
 
 
 @dataclass(frozen=True)
@@ -134,13 +145,15 @@ def _has_learnt(view: View) -> bool:
 
 
 def _shrinking(sizes: np.ndarray, angles: np.ndarray) -> _Shrinking | None:
-    """Of a weight that shrank to a tenth: how far, and along which direction until it was there."""
-    if not sizes[0] > 0 or not sizes[-1] < SHRUNK * sizes[0]:
+    """Of a weight that shrank to a tenth: how far, and along which direction until it was there. Momentum lets it swing
+    through zero, so that it need not be as small at every later step."""
+    end = float(np.median(sizes[-max(1, len(sizes) // int(QUARTER)) :]))
+    if not sizes[0] > 0 or not sizes.min() < SHRUNK * sizes[0] or not end < LASTING * sizes[0]:
         return None
     until = int(np.argmax(sizes < SHRUNK * sizes[0]))
     way = angles[: max(1, min(until, len(angles)))]
     way = way[np.isfinite(way)]
-    return _Shrinking(float(sizes[-1] / sizes[0]), float(np.median(way)), until) if way.size else None
+    return _Shrinking(end / float(sizes[0]), float(np.median(way)), until) if way.size else None
 
 
 def _decay(view: View, name: str) -> float:
@@ -160,8 +173,8 @@ def _remedy(view: View, decay: float, names: list[str]) -> str:
     if group.decoupled or not 0 < most < decay:
         return f"Lower the weight decay from {show(decay)}: {usual}. The learning rate need not be lowered for it."
     return (
-        f"Lower the weight decay from {show(decay)} to about {show(most)} or less, a tenth of the gradient at the start "
-        f"({usual}). The learning rate need not be lowered for it."
+        f"Lower the weight decay from {show(decay)} to about {show(most)} or less, a tenth of the gradient at the "
+        f"start ({usual}). The learning rate need not be lowered for it."
     )
 
 
@@ -171,14 +184,14 @@ BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
 x = torch.randn(256, 20)
 y = (x @ torch.randn(20, 10)).argmax(1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.5)
-report = ug.check(model, (x, y), steps=40, optimizer=optimizer)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=0.5)
+report = ug.check(model, (x, y), steps=80, optimizer=optimizer)
 """
 
 GOOD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
 x = torch.randn(256, 20)
 y = (x @ torch.randn(20, 10)).argmax(1)
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-report = ug.check(model, (x, y), steps=40, optimizer=optimizer)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+report = ug.check(model, (x, y), steps=80, optimizer=optimizer)
 """

@@ -24,9 +24,9 @@ ABOUT = About(
     matters="Nothing is learnt from then on, however long training goes on.",
     source="None: an update of exactly zero is its own evidence.",
     measured=(
-        "Updates (after minus before, of a sample of each parameter) that are exactly zero where the gradient is not, in "
-        "at least half of the sampled steps. Embeddings, whose sampled rows may all have rested, and parameters that the "
-        "optimizer does not hold (UG701) are left out."
+        "Updates (after minus before, of a sample of each parameter) that are exactly zero where the gradient is "
+        "not, in at least half of the sampled steps. Embeddings, whose sampled rows may all have rested, and "
+        "parameters that the optimizer does not hold (UG701) are left out."
     ),
     action=(
         "Look at the learning rate at that step: a schedule that steps once per batch, where it was meant for epochs, "
@@ -61,6 +61,8 @@ class Evidence(BaseEvidence):
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    if not view.training:
+        raise CannotJudge("a rehearsal is too short to tell")
     held, none = view.facts.optimizer.held, no_update(view)
     judged = {name: v for name, v in none.items() if (held is None or name in held) and _counts(view, name)}
     if not judged or max(len(v) for v in judged.values()) < STEPS:
@@ -123,11 +125,13 @@ def _remedy(view: View, name: str, highest: float, lowered: bool, deliberate: bo
         return "If they are to stay as they are, requires_grad_(False) saves their gradients too."
     if lowered:
         return (
-            f"Raise the learning rate again (it was {show(highest)}), and step its schedule as often as it was made for: "
-            "scheduler.step() once per epoch, or a schedule whose lengths are counted in batches."
+            f"Raise the learning rate again (it was {show(highest)}), and step its schedule as often as it was made "
+            "for: scheduler.step() once per epoch, or a schedule whose lengths are counted in batches."
         )
     if _is_coarse(view, name):
-        return "Keep the weights in float32 and run the model under torch.autocast, or raise the learning rate."
+        return (
+            "Keep the weights in float32 and run the model under torch.autocast, or raise the learning rate."
+        )
     return ""
 
 

@@ -18,8 +18,8 @@ ABOUT = About(
     rank=21,
     seen="Trainable parameters get gradients, but are in no optimizer and never change.",
     matters=(
-        "They stay at their random start, and the rest of the model has to make do with them: training seems to work and "
-        "ends far above what the model could reach."
+        "They stay at their random start, and the rest of the model has to make do with them: training seems to work "
+        "and ends far above what the model could reach."
     ),
     source="PyTorch, documentation of torch.optim.",
     measured=(
@@ -43,7 +43,9 @@ ABOUT = About(
 )
 
 WHOLE = Threshold(0.5, "of the trainable parameters' numbers: most of the model is not trained")
-STEPS = Threshold(10, "optimizer steps of a run: a second optimizer may step less often than the one that is watched")
+STEPS = Threshold(
+    10, "optimizer steps of a run: a second optimizer may step less often than the one that is watched"
+)
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{plural(len(loop.missing), 'trainable parameter')} with {share:.0%} of the model's weights "
         f"{'gets' if len(loop.missing) == 1 else 'get'} gradients, but {optimizer.name} does not hold "
         f"{'it' if len(loop.missing) == 1 else 'them'} ({listed(loop.missing)})"
-        + (f"; it holds {plural(strangers, 'tensor')} that {'is' if strangers == 1 else 'are'} not the model's" if stale else ""),
+        + (
+            f"; it holds {plural(strangers, 'tensor')} that {'is' if strangers == 1 else 'are'} not the model's"
+            if stale
+            else ""
+        ),
         evidence=Evidence(loop.missing[:MOST_KEPT], len(loop.missing), share, strangers),
         cause="The optimizer was made before the model, or this part of it, was copied or replaced."
         if stale
@@ -100,14 +106,16 @@ EXPLAINED_BY = ()
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-optimizer = torch.optim.SGD(model[4].parameters(), lr=0.1)
+ug.init_(model)
+optimizer = torch.optim.SGD(model[4].parameters(), lr=0.02)
 batch = torch.randn(256, 20), torch.randint(10, (256,))
 report = ug.check(model, batch, steps=10, optimizer=optimizer)
 """
 
 GOOD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+ug.init_(model)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
 batch = torch.randn(256, 20), torch.randint(10, (256,))
 report = ug.check(model, batch, steps=10, optimizer=optimizer)
 """

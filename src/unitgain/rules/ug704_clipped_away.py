@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
-from ._updates import TARGET, has_converged, settled_updates, ADAPTIVE_GRANTED, ADAPTIVE_STEPS
+from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, has_converged, settled_updates
 from ._view import View
 from ._words import show
 
@@ -20,17 +20,18 @@ ABOUT = About(
     rank=61,
     seen="Clipping shrinks the gradients at nearly every step, and the weights hardly move.",
     matters=(
-        "Clipping is there for rare large gradients. Where it cuts every one, it sets the size of all steps, and a limit "
-        "that is too low makes training needlessly slow."
+        "Clipping is there for rare large gradients. Where it cuts every one, it sets the size of all steps, and a "
+        "limit that is too low makes training needlessly slow."
     ),
     source=(
         "Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013; Brock et al., "
         "High-performance large-scale image recognition without normalization, 2021."
     ),
     measured=(
-        "In sampled steps: the norm of a sample of each of the largest gradients at the optimizer's step over that after "
-        "backward, median over them; whatever shrinks them counts (clip_grad_norm_, clip_grad_value_, `ug.optim.AGC`). A "
-        "GradScaler's division by a power of two does not. Then log10(update:data) of the weights as for UG501."
+        "In sampled steps: the norm of a sample of each of the largest gradients at the optimizer's step over that "
+        "after backward, median over them; whatever shrinks them counts (clip_grad_norm_, clip_grad_value_, "
+        "`ug.optim.AGC`). A GradScaler's division by a power of two does not. Then log10(update:data) of the weights "
+        "as for UG501."
     ),
     action="Raise the limit of clipping.",
     effect="Only unusually large gradients are clipped, and updates are near a thousandth of the weights.",
@@ -46,8 +47,12 @@ ABOUT = About(
 NEARLY_ALL = Threshold(0.9, "of the sampled steps: clipping is meant for a few")
 STEPS = Threshold(5, "sampled steps: the first gradients may be the large ones")
 LEFT = Threshold(0.3, "of the gradients' norm: at more, clipping is not what makes the steps small")
-SLOW = Threshold(-3.5, "log10(update:data): a third of the rule of thumb, where unclipped steps would be larger")
-LOSS_SCALE = Threshold(1e-3, "of the norm: in half precision less may be a loss scale that is taken out before clipping")
+SLOW = Threshold(
+    -3.5, "log10(update:data): a third of the rule of thumb, where unclipped steps would be larger"
+)
+LOSS_SCALE = Threshold(
+    1e-3, "of the norm: in half precision less may be a loss scale that is taken out before clipping"
+)
 
 
 @dataclass(frozen=True)
@@ -82,8 +87,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "warning",
         None,
-        f"gradients are shrunk to {show(shrink.factor)} of their norm before the optimizer's step in {shrink.shrunk} of "
-        f"{shrink.judged} sampled steps, and the weights change by 10^{updates.median:.1f} of their size per step",
+        f"gradients are shrunk to {show(shrink.factor)} of their norm before the optimizer's step in "
+        f"{shrink.shrunk} of {shrink.judged} sampled steps, and the weights change by 10^{updates.median:.1f} of their size per step",
         evidence=Evidence(shrink.shrunk, shrink.judged, shrink.factor, updates.median, factor, agc),
         cause=f"{limit} lies far below the gradients' usual size.",
         remedy=f"Raise the limit of clipping{known}: multiply it by {show(factor)}, or leave clipping out.",

@@ -18,9 +18,9 @@ ABOUT = About(
     rank=38,
     seen="The optimizer makes steps with the whole model in eval mode, after it had been in train mode.",
     matters=(
-        "model.eval() for a validation lasts until model.train() is called. Until then dropout is off and BatchNorm uses, "
-        "and does not update, its running statistics: the network is trained as another one than before, overfits, and "
-        "its statistics no longer fit its weights."
+        "model.eval() for a validation lasts until model.train() is called. Until then dropout is off and BatchNorm "
+        "uses, and does not update, its running statistics: the network is trained as another one than before, "
+        "overfits, and its statistics no longer fit its weights."
     ),
     source="PyTorch, documentation of torch.nn.Module.eval and train.",
     measured=(
@@ -39,7 +39,7 @@ ABOUT = About(
 )
 
 STEPS = Threshold(3, "sampled steps in eval mode: fewer may be meant")
-SHARE = Threshold(0.1, "of the sampled steps")
+SHARE = Threshold(0.1, "of the sampled steps: after a validation that is forgotten it is most of them")
 
 
 @dataclass(frozen=True)
