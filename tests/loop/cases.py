@@ -1,8 +1,8 @@
 """Small trainings for the rules of optimizer and loop: sick ones, and healthy ones that look like them.
 
 Each is a function that trains under a Probe of its own and returns the record's diagnosis, or that of `check`.
-`HELD_OUT` was drawn by chance, half of each rule's sick and healthy ones, before any of them was run, and was first run when the
-rules were finished; README.md has the figures of that first run.
+`HELD_OUT` was drawn by chance, half of each rule's sick and healthy ones, before any of them was run, and was first run
+when the rules were finished; README.md has the figures of that first run.
 """
 
 from __future__ import annotations
@@ -1006,7 +1006,7 @@ def a_group_at_rate_zero_on_purpose() -> Diagnosis:
     return train(m, o, table(), CE)
 
 
-# ---- UG704: clipped away ----------------------------------------------------------------------------------------------
+# ---- UG704: clipped away -----------------------------------------------------------------------------------------
 
 
 def norm_clip(m: nn.Module, most: float) -> Callable[[int], Any]:

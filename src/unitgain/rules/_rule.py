@@ -195,7 +195,10 @@ class Cause:
     when: Condition = always
 
 
-_WRECKS = "What one batch shows at the end of a run, and did not show at its first sampled step, is named here as a consequence."
+_WRECKS = (
+    "What one batch shows at the end of a run, and did not show at its first sampled step, is named here as a "
+    "consequence."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -145,10 +145,8 @@ def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
             f"{show(min(others) if slow else max(others))}{moves}",
             evidence=OfGroup(group.lr, float(np.median(others)), updates, len(group.parameters)),
             cause=f"Its learning rate is {'far below' if slow else 'far above'} that of all other groups.",
-            remedy=f"Give this group a learning rate near the others' ({show(float(np.median(others)))}); if it is to stay "
-            "as it is, freeze it by requires_grad_(False)."
-            if slow
-            else f"Give this group a learning rate near the others' ({show(float(np.median(others)))}).",
+            remedy=f"Give this group a learning rate near the others' ({show(float(np.median(others)))})"
+            + ("; if it is to stay as it is, freeze it by requires_grad_(False)." if slow else "."),
         )
 
 

@@ -88,7 +88,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "warning",
         None,
         f"gradients are shrunk to {show(shrink.factor)} of their norm before the optimizer's step in "
-        f"{shrink.shrunk} of {shrink.judged} sampled steps, and the weights change by 10^{updates.median:.1f} of their size per step",
+        f"{shrink.shrunk} of {shrink.judged} sampled steps, and the weights change by "
+        f"10^{updates.median:.1f} of their size per step",
         evidence=Evidence(shrink.shrunk, shrink.judged, shrink.factor, updates.median, factor, agc),
         cause=f"{limit} lies far below the gradients' usual size.",
         remedy=f"Raise the limit of clipping{known}: multiply it by {show(factor)}, or leave clipping out.",
