@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._finding import SEVERITIES, Finding
@@ -53,11 +54,30 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
     return [_finding(one, explained.get(i, [])) for i, one in enumerate(found) if i not in parent]
 
 
+def _wreckers(found: Sequence[Found[Any]], rules: Mapping[str, Rule]) -> list[int]:
+    return [
+        j for j, f in enumerate(found) if f.code in rules and rules[f.code].wrecks and f.severity == "error"
+    ]
+
+
+def had_from_the_start(
+    found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]
+) -> list[Found[Any]]:
+    """What was there at the first sampled step and the end of a wrecked run hides: activations that explode from the
+    start are NaN there, say."""
+    if not view.training or not _wreckers(found, rules):
+        return []
+    start, known = View(view.record, first=True), {f.code for f in found}
+    hidden = [rule for code, rule in rules.items() if rule.needs == "batch" and code not in known]
+    there = [f for rule in hidden for f in _judged(rule, start) if f.severity != "info"]
+    return [replace(f, message=f"at the first sampled step {f.message}") for f in there]
+
+
 def _add_wrecked(
     parent: dict[int, int], found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]
 ) -> None:
     """What came during the run is a consequence of what the run did."""
-    wreckers = [j for j, f in enumerate(found) if rules[f.code].wrecks and f.severity == "error"]
+    wreckers = _wreckers(found, rules)
     if not wreckers:
         return
     cause = min(wreckers, key=lambda j: rules[found[j].code].rank)
@@ -69,10 +89,14 @@ def _add_wrecked(
 
 
 def _finds(rule: Rule, view: View) -> bool:
+    return any(found.severity != "info" for found in _judged(rule, view))
+
+
+def _judged(rule: Rule, view: View) -> list[Found[Any]]:
     try:
-        return any(found.severity != "info" for found in rule.judge(view))
+        return list(rule.judge(view))
     except CannotJudge:
-        return False
+        return []
 
 
 def _may_explain(cause: Found[Any], effect: Found[Any]) -> bool:

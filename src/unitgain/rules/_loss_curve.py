@@ -25,6 +25,7 @@ ENDING = Threshold(
 REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
+BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
 FALLING = Threshold(0.8, "of a run's first quarter, below which its last one must lie: a loss that falls")
 
 
@@ -110,6 +111,21 @@ def diverged_from(view: View) -> int | None:
     index, (steps, losses) = first_diverged(view), view.losses
     recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
     return None if index is None or recovered else int(steps[index])
+
+
+def is_sudden(steps: np.ndarray, losses: np.ndarray) -> bool:
+    """Whether a loss that was recorded at every step fell to its lowest levels and then was not finite at once. Steps
+    that are too large first lead up."""
+    end = finite_until(losses)
+    if (
+        end == len(losses)
+        or end < BEFORE
+        or np.ptp(np.diff(steps[: end + 1])) > 0
+        or steps[end] - steps[end - 1] > 1
+    ):
+        return False
+    past = losses[:end]
+    return bool(past[-int(ENDING) :].max() <= np.median(past) and np.median(past) < past[0])
 
 
 def falls_steadily(view: View) -> bool:

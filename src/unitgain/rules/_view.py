@@ -143,11 +143,6 @@ class View:
         self.steps = steps[:1] if first else steps
         self.step = self._judged_step() if self.steps else 0
 
-    @property
-    def span(self) -> range:
-        """The steps from the first sampled one to the last."""
-        return range(self.steps[0], self.steps[-1] + 1) if self.steps else range(0)
-
     def _judged_step(self) -> int:
         if not self.training:
             return self.steps[0]

@@ -119,8 +119,8 @@ Evidence = AtOnce | Died
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    if view.training:
-        yield from _died(view)
+    died = list(_died(view)) if view.training and len(view.steps) > 1 else []
+    yield from died
     steps = len(view.steps) if view.training else 1
     known = [m for m in view.activations if m["units"] > 0 and not math.isnan(m["dead"])]
     if not known:
@@ -130,6 +130,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     ]
     if not judged:
         raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
+    # what died before the second sampled step is the same fault as what died later
+    judged = [m for m in judged if not died or _were_dead(view, m)]
     counted = {m.name: _beyond_chance(view, m, steps) for m in judged}
     found = {name: row for name, row in counted.items() if row is not None}
     if not found:
@@ -148,12 +150,18 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
+def _were_dead(view: View, measured: Measured) -> bool:
+    """Whether most of the units that were never active were not at the first sampled step either."""
+    first = view.record.value("activation", measured.name, "dead", view.steps[0])
+    return first >= measured["dead"] / 2
+
+
 def _died(view: View) -> Iterator[Found[Died]]:
     """Units that were active at first and died in the course of a run."""
     never = {m.name: m["dead"] for m in view.activations}
     rows = {}
     for name, d in (view.facts.died or {}).items():
-        if d.units and d.died > WARNING * d.units and d.first in view.span:
+        if d.units and d.died > WARNING * d.units:
             now = (d.died + max(0.0, never.get(name, 0.0))) / d.units
             rows[name] = DiedUnits(d.units, d.died, min(1.0, now), d.first, d.last)
     if not rows:
