@@ -607,7 +607,7 @@ def updates_of_copies() -> Diagnosis:
 @healthy("UG702")
 def sixteen_batches_before_the_first_step() -> Diagnosis:
     m = chain(12, 32, 4)
-    o = sgd(m)
+    o = sgd(m, 0.03 / 16)
     return train(
         m, o, table(), CE, 64, every=1, clear=lambda i: o.zero_grad() if i % 16 == 0 else None,
         step=lambda i: o.step() if i % 16 == 15 else None,
@@ -1110,7 +1110,7 @@ def a_loss_scale_that_is_taken_out() -> Diagnosis:
         for p in m.parameters():
             p.grad.mul_(2.0**-16)
 
-    return train(m, sgd(m, 0.1), table(), lambda o, y: CE(o, y) * 2.0**16, clip=unscale, log=False)
+    return train(m, sgd(m, 0.1), table(), lambda o, y: CE(o, y) * 2.0**16, clip=unscale)
 
 
 # ---- UG407: eps of the optimizer ------------------------------------------------------------------------------------
@@ -1241,10 +1241,10 @@ def adam_at_a_third_kills_an_mlp() -> Diagnosis:
 @sick("UG304")
 def one_burst_of_the_learning_rate() -> Diagnosis:
     m = chain(12, 128, 4)
-    o = sgd(m, 0.05)
+    o = adam(m)
 
     def burst(i: int) -> None:
-        o.param_groups[0]["lr"] = 60.0 if i in (40, 41) else 0.05
+        o.param_groups[0]["lr"] = 2.0 if i in (40, 41) else 2e-3
 
     return train(m, o, table(), CE, 200, before=burst, size=64)
 

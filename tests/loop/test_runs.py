@@ -40,7 +40,7 @@ def test_what_came_with_a_divergence_does_not_stand_before_it(name: str) -> None
     first = diagnosis.findings[0]
     assert first.code in {"UG504", "UG304", "UG501"}
     assert codes(diagnosis) <= {"UG504", "UG501", "UG304"}
-    rates = re.search(r"from (\S+) to about (\S+?)[.,] ?", first.remedy)
+    rates = re.search(r"from (\S+) to about ([\d.e-]+\d)", first.remedy)
     assert rates is not None, first.remedy
     assert float(rates[2]) < 0.5 * float(rates[1])
 
@@ -78,7 +78,7 @@ def test_the_rate_to_use_is_that_of_the_first_updates_also_after_a_warm_up() -> 
         optimizer.param_groups[0]["lr"] = 1e-3 * 1.12**i
 
     diagnosis = train(model, optimizer, table(), CE, 120, before=warm)
-    rate = re.search(r"to about (\S+?)[.,] ?", diagnosis.first_action) or re.search(
+    rate = re.search(r"to about ([\d.e-]+\d)", diagnosis.first_action) or re.search(
         r": (\S+) still worked", diagnosis.first_action
     )
     assert rate is not None, diagnosis.first_action

@@ -46,9 +46,7 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
         _add_wrecked(parent, found, view, rules)
     explained: dict[int, list[Found[Any]]] = {}
     for i, effect in enumerate(found):
-        root = i
-        while root in parent:
-            root = parent[root]
+        root = _root(parent, i)
         if root != i:
             explained.setdefault(root, []).append(effect)
     return [_finding(one, explained.get(i, [])) for i, one in enumerate(found) if i not in parent]
@@ -84,8 +82,19 @@ def _add_wrecked(
     start = View(view.record, first=True)
     for i, effect in enumerate(found):
         rule = rules[effect.code]
-        if i not in parent and rule.needs == "batch" and not _finds(rule, start):
+        if (
+            i not in parent
+            and i != _root(parent, cause)
+            and rule.needs == "batch"
+            and not _finds(rule, start)
+        ):
             parent[i] = cause
+
+
+def _root(parent: Mapping[int, int], i: int) -> int:
+    while i in parent:
+        i = parent[i]
+    return i
 
 
 def _finds(rule: Rule, view: View) -> bool:
@@ -156,6 +165,11 @@ def names_site_of(cause: Blocking, effect: Found[BaseEvidence], view: View) -> b
 def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
     """Whether all units of one of the layers are dead, so that nothing that depends on the input passes."""
     return any(layer.fraction == 1 for layer in cause.evidence.sites.values())
+
+
+def units_died(cause: Found[ug304.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Units that had been active died, which is no less severe than the effect: it dates the large steps."""
+    return hasattr(cause.evidence, "updates") and no_worse(cause, effect, view)
 
 
 def of_a_slow_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:

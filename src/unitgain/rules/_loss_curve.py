@@ -26,7 +26,8 @@ REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that i
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
 BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
-FALLING = Threshold(0.8, "of a run's first quarter, below which its last one must lie: a loss that falls")
+LOWEST = Threshold(1.05, "times the lowest quarter: what noise makes of a loss that has arrived")
+FALLING = Threshold(0.9, "of a run's first quarter, below which its last one must lie: a loss that falls")
 
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
@@ -129,13 +130,12 @@ def is_sudden(steps: np.ndarray, losses: np.ndarray) -> bool:
 
 
 def falls_steadily(view: View) -> bool:
-    """Whether the recorded loss of a run is lower in each quarter than in the one before, and clearly lower in the "
-    "end."""
+    """Whether the recorded loss of a run is lower in its last quarter than in its first, and near its lowest."""
     losses = view.losses[1]
     if not view.training or len(losses) < ENDING * QUARTER or not np.isfinite(losses).all():
         return False
     levels = [float(np.median(part)) for part in np.array_split(losses, int(QUARTER))]
-    return levels == sorted(levels, reverse=True) and levels[-1] <= FALLING * levels[0]
+    return levels[-1] <= min(FALLING * levels[0], LOWEST * min(levels))
 
 
 def no_progress(view: View) -> str | None:

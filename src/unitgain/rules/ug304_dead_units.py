@@ -291,7 +291,7 @@ def _why(before: Measured | None) -> str:
 
 
 def _died_of_it(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
-    """Large updates, or a loss that diverged, are why units died that had been active."""
+    """Why units died that had been active."""
     return isinstance(effect.evidence, Died) and cause.severity == "error"
 
 
@@ -309,7 +309,6 @@ EXPLAINED_BY = (
     Cause("UG407", _died_of_it),
     Cause("UG506", _died_of_it),
     Cause("UG507", _died_of_it),
-    Cause("UG501", _died_of_it),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),
     Cause("UG303", _same_sites),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ._causes import units_died
 from ._loss_curve import falls_steadily
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
@@ -27,7 +28,7 @@ ABOUT = About(
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. Weights "
         "that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps whatever the "
         "gradient, so they are judged from ten steps on. Steps of a run after its loss diverged (UG504) do not "
-        "count. A run whose recorded loss falls from quarter to quarter bears its updates: what would be a warning "
+        "count. A run whose recorded loss falls and ends near its lowest bears its updates: what would be a warning "
         "is for information then."
     ),
     action="Lower the learning rate.",
@@ -65,7 +66,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"))
+EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"), Cause("UG304", units_died))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

@@ -117,8 +117,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
-    """Groups whose learning rate is far from all others', and whose weights move accordingly: head, embeddings and "
-    "all."""
+    """Groups whose learning rate is far from all others', and whose weights move accordingly. All weights count."""
     groups = [g for g in view.facts.optimizer.groups or () if g.parameters and g.lr > 0]
     if len(groups) < 2:
         return

@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from ._causes import units_died
 from ._loss_curve import (
     ENDING,
     FAR,
@@ -30,9 +31,6 @@ from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import rate_that_fits
 from ._view import View
 from ._words import show
-
-if TYPE_CHECKING:
-    from . import ug304_dead_units as ug304
 
 ABOUT = About(
     code="UG504",
@@ -114,8 +112,8 @@ class Grown:
 @dataclass(frozen=True)
 class Change:
     """What was different where the loss began to diverge, as far as it was recorded; fits: the learning
-    rate that the first updates suggest, where it is lower; sudden: whether the loss was at its lowest right before it was
-    not finite, so that no step of the optimizer led there."""
+    rate that the first updates suggest, where it is lower; sudden: whether the loss was at its lowest right before it
+    was not finite, so that no step of the optimizer led there."""
 
     rate: Rate | None
     grown: Grown | None
@@ -150,8 +148,8 @@ class Change:
     def cause(self) -> str:
         if self.sudden:
             return (
-                "The loss was finite and at its lowest in the step before, so that steps that grew are not what did it: a "
-                "function has no finite value or slope there, as the logarithm of 0, a division by 0, or a root at 0."
+                "The loss was finite and at its lowest in the step before, so that no growing steps led there: "
+                "a function has no finite value or slope there: the logarithm of 0, a division by 0, a root at 0."
             )
         if self.good_rate is not None:
             return "The learning rate was raised beyond what the model bears."
@@ -164,8 +162,8 @@ class Change:
     def remedy(self) -> str:
         if self.sudden:
             return (
-                "Look at each logarithm, division and root in the loss and the model: clamp their arguments, add a small "
-                "eps inside, or use a form on logits (cross_entropy, binary_cross_entropy_with_logits)."
+                "Look at each logarithm, division and root in the loss and the model: clamp their arguments, add a "
+                "small eps inside, or use a form on logits (cross_entropy, binary_cross_entropy_with_logits)."
             )
         if self.rate is not None and self.good_rate is not None and not (self.rate.rising and self.fits):
             return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
@@ -346,13 +344,8 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
-def _units_died(cause: Found[ug304.Evidence], effect: Found[Evidence], view: View) -> bool:
-    """A loss that rises, and does not leave, because units died that had been active."""
-    return cause.severity == "error" and effect.severity == "warning" and hasattr(cause.evidence, "updates")
-
-
 EXPLAINED_BY = (
-    Cause("UG304", _units_died),
+    Cause("UG304", units_died),
     Cause("UG407"),
     Cause("UG506"),
     Cause("UG507"),

@@ -63,6 +63,11 @@ PENALTY = Threshold(
 )
 MOST = Threshold(0.5, "of the weights: a single layer may have become useless")
 LEARNT = Threshold(0.5, "of the first loss: below, training works with weights this small")
+FORGETS = Threshold(
+    0.01, "learning rate times decoupled decay: a weight forgets in a hundred steps what it has learnt"
+)
+STILL = Threshold(0.8, "of the first loss, that it stays above: nothing has been learnt")
+SMALLER = Threshold(0.7, "of the weights' rms at the start, that they stay below then")
 BALANCE = Threshold(
     0.1, "of the gradient's size: a decay that is no more than this leaves the direction to the loss"
 )
@@ -94,12 +99,15 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     names = [n for n in angles if n in sizes and _is_weight(view, n)]
     if not names:
         raise CannotJudge("no update of a weight was measured")
-    if _has_learnt(view):
+    decays = {n: _decay(view, n) for n in names}
+    decayed = any(decays.values())
+    if decayed and _end_of_loss(view) <= LEARNT:
         return
-    judged = [n for n in names if len(view.losses[1]) or not _before_norm(view, n)]
+    judged = [n for n in names if (decayed and len(view.losses[1])) or not _before_norm(view, n)]
     rows = {n: row for n in judged if (row := _shrinking(sizes[n], angles[n])) is not None}
-    decays = {n: _decay(view, n) for n in rows}
     found = {n: r for n, r in rows.items() if r.cosine < (AGAINST if decays[n] else PENALTY)}
+    if len(found) < MOST * len(judged):
+        found = {n: r for n in judged if (r := _held_down(view, n, sizes[n], angles[n])) is not None}
     if len(found) < MOST * len(judged) or not found:
         return
     if not any(decays[n] for n in found) and len(found) < len(judged):
@@ -138,10 +146,34 @@ def _before_norm(view: View, name: str) -> bool:
     return made is not None and any(m.role == "norm" for m in view.feeds(made))
 
 
-def _has_learnt(view: View) -> bool:
+def _end_of_loss(view: View) -> float:
+    """Median of the later half of the recorded losses over the first one; NaN where none was recorded."""
     losses = view.losses[1]
     losses = losses[np.isfinite(losses)]
-    return len(losses) > 1 and float(np.median(losses[-max(1, len(losses) // 2) :])) <= LEARNT * losses[0]
+    return (
+        float(np.median(losses[len(losses) // 2 :]) / losses[0])
+        if len(losses) > 1 and losses[0] > 0
+        else math.nan
+    )
+
+
+def _held_down(view: View, name: str, sizes: np.ndarray, angles: np.ndarray) -> _Shrinking | None:
+    """Of a weight whose decay is taken off it so fast that it keeps the gradients of a few dozen steps alone, so that
+    Adam's steps balance it, far below where it began, and the loss does not fall."""
+    group = view.facts.optimizer.group_of(name)
+    if (
+        group is None
+        or not group.decoupled
+        or not group.lr * group.weight_decay > FORGETS
+        or not sizes[0] > 0
+    ):
+        return None
+    left = float(np.median(sizes[len(sizes) // 2 :]) / sizes[0])
+    until = int(np.argmax(sizes < SMALLER * sizes[0]))
+    way = angles[: max(1, until)][np.isfinite(angles[: max(1, until)])]
+    if not _end_of_loss(view) > STILL or left > SMALLER or not way.size or not np.median(way) < AGAINST:
+        return None
+    return _Shrinking(left, float(np.median(way)), until)
 
 
 def _shrinking(sizes: np.ndarray, angles: np.ndarray) -> _Shrinking | None:
