@@ -1240,11 +1240,11 @@ def adam_at_a_third_kills_an_mlp() -> Diagnosis:
 
 @sick("UG304")
 def one_burst_of_the_learning_rate() -> Diagnosis:
-    m = chain(12, 128, 4)
-    o = adam(m)
+    m = chain(12, 128, 128, 4)
+    o = sgd(m, 0.05, momentum=0.9)
 
     def burst(i: int) -> None:
-        o.param_groups[0]["lr"] = 2.0 if i in (40, 41) else 2e-3
+        o.param_groups[0]["lr"] = 3.0 if i in (40, 41) else 0.05
 
     return train(m, o, table(), CE, 200, before=burst, size=64)
 

@@ -108,7 +108,8 @@ class DiedUnits:
 
 @dataclass(frozen=True)
 class Died(BaseEvidence):
-    """worst: fraction of units that died, of the layer named; updates: log10(update:data) of the weights up to then."""
+    """worst: fraction of units that died, of the layer named; updates: the largest log10(update:data) of the weights
+    up to then."""
 
     worst: float
     sites: Mapping[str, DiedUnits]
@@ -169,7 +170,7 @@ def _died(view: View) -> Iterator[Found[Died]]:
     name = max(rows, key=lambda n: rows[n].died / rows[n].units)
     row, updates = rows[name], _updates_until(view, rows[name])
     when = f"at step {row.last}" if row.first == row.last else f"at steps {row.first} to {row.last}"
-    after = "" if updates is None else f", after updates of 10^{updates:.1f} of the weights per step"
+    after = "" if updates is None else f", after updates of up to 10^{updates:.1f} of the weights per step"
     also = f"; {plural(len(rows), 'layer')} in all" if len(rows) > 1 else ""
     yield ABOUT.found(
         "error" if row.died / row.units > ERROR else "warning",
@@ -184,15 +185,13 @@ def _died(view: View) -> Iterator[Found[Died]]:
 
 
 def _updates_until(view: View, row: DiedUnits) -> float | None:
-    """log10(update:data), median over the weights and over the sampled steps up to the units' death."""
-    frame = view.record.frame("update")
+    """The largest log10(update:data), median over the weights, of the sampled steps up to the last unit's death."""
+    frame, found = view.record.frame("update"), {}
     roles = {s.name for s in view.record.sites("update") if s.attributes.get("role") == "weight"}
-    found = [
-        ratio
-        for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"])
-        if name in roles and step <= row.first and math.isfinite(ratio)
-    ]
-    return float(np.median(found)) if found else None
+    for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"]):
+        if name in roles and step <= row.last and math.isfinite(ratio):
+            found.setdefault(step, []).append(ratio)
+    return max((float(np.median(ratios)) for ratios in found.values()), default=None)
 
 
 def _slower(view: View, row: DiedUnits) -> str:

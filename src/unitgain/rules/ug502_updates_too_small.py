@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ._causes import came_with_divergence, of_a_slow_group
+from ._causes import came_with_divergence, of_a_slow_group, units_died
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, has_converged, settled_updates
 from ._view import View
@@ -70,6 +70,7 @@ EXPLAINED_BY = (
     Cause("UG508"),
     Cause("UG704"),
     Cause("UG507"),
+    Cause("UG304", units_died),
     Cause("UG503", of_a_slow_group),
     Cause("UG504", came_with_divergence),
 )

@@ -344,8 +344,13 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
+def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """A loss that rises, and does not leave."""
+    return effect.severity == "warning" and units_died(cause, effect, view)
+
+
 EXPLAINED_BY = (
-    Cause("UG304", units_died),
+    Cause("UG304", _rises_since_units_died),
     Cause("UG407"),
     Cause("UG506"),
     Cause("UG507"),
