@@ -60,9 +60,6 @@ REFUSED = {
     "fractional steps": (mlp(), (X, CLASSES), {"steps": 1.5}, "steps"),
     "true steps": (mlp(), (X, CLASSES), {"steps": True}, "steps"),
     "optimizer by name": (mlp(), (X, CLASSES), {"steps": 1, "optimizer": "adam"}, "optimizer: expected"),
-    "optimizer of another model": (
-        mlp(), (X, CLASSES), {"steps": 1, "optimizer": torch.optim.SGD(mlp().parameters(), 0.1)}, "none of the model's"
-    ),
     "factory that gives no optimizer": (
         mlp(), (X, CLASSES), {"steps": 1, "optimizer": lambda p: None}, "got NoneType"
     ),
@@ -234,9 +231,8 @@ def test_rehearsed_steps_are_those_of_the_optimizer(kind: str) -> None:
     losses.append(F.cross_entropy(twin(X), CLASSES).item())  # what the last step made of it
     assert values.tolist() == pytest.approx(losses, rel=1e-5)
     assert record.facts.rehearsed_steps == 4
-    assert record.facts.optimizer == OptimizerFacts(
-        type(other).__name__, (0.01 if kind == "default" else 0.02,)
-    )
+    trained = record.facts.optimizer
+    assert (trained.name, trained.lr) == (type(other).__name__, (0.01 if kind == "default" else 0.02,))
     assert math.isfinite(record.value("update", "0.weight", "ratio", 3))
 
 

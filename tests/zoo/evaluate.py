@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import defects_autoencoder
 import defects_cnn
 import defects_comparison
+import defects_loop
 import defects_mlp
 import defects_resnet
 import defects_rnn
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Sequence[Sick]] = {
     "autoencoder": defects_autoencoder.ROWS,
     "unet": defects_unet.ROWS,
     "comparison": defects_comparison.ROWS,
+    "loop": defects_loop.ROWS,
 }
 SICK: tuple[Sick, ...] = tuple(row for rows in FAMILIES.values() for row in rows)
 HEALTHY: tuple[Healthy, ...] = healthy.ROWS

@@ -129,6 +129,11 @@ def rated(case: Case, pattern: str, rate: float, others: float, kind: Any = torc
     return replace(case, steps=6, optimizer=optimizer)
 
 
+def given(case: Case, optimizer: Callable[[nn.Module], torch.optim.Optimizer], steps: int = 6) -> Case:
+    """The case with some steps of an optimizer that is made from the model as it is."""
+    return replace(case, steps=steps, optimizer=optimizer(case.model))
+
+
 def trained(case: Case, steps: int, optimizer: Callable[[Any], torch.optim.Optimizer], loss: Any) -> Case:
     """The case after some training steps on its own batch."""
     inputs, target = case.batch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from torch import nn
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
 from .._run import OptimizerLike, Run, in_place, loaders_kept
-from ..probe import Probe, model_facts, optimizer_facts
+from ..probe import Probe, holds_any, model_facts, optimizer_facts, strangers, without_optimizer
 from ..record import (
     BatchNormFacts,
     ClipFacts,
@@ -70,7 +70,7 @@ def check(
     steps      how many optimizer steps to rehearse and take back, so that update ratios can be judged
     optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all,
                or a function from parameters to one; SGD with learning rate 0.01 if none is given. One that needs a
-               closure (LBFGS) gets it
+               closure (LBFGS) gets it. An optimizer is looked at without steps, too: which parameters does it hold?
     data       batches for the rehearsal's steps after the first: an iterable of batches of the same form, read again
                from its beginning when it ends. Without it, every step takes the one batch
     clip       largest norm of all gradients together, as clip_grad_norm_ has it
@@ -111,11 +111,14 @@ def check(
 @dataclass(frozen=True)
 class _FirstPass:
     """What is read off the model right after its first pass; silent: trainable parameters with a gradient that is there
-    but exactly zero."""
+    but exactly zero; missing: those with a gradient that the given optimizer does not hold; strangers: how many of its
+    tensors are not the model's."""
 
     done: Judged
     gradients: GradientFacts
     silent: list[str]
+    missing: tuple[str, ...] | None
+    strangers: int | None
     batch_norms: tuple[BatchNormFacts, ...]
     same_units: dict[str, UnitFacts]
 
@@ -130,12 +133,13 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     )
     rehearsal = Rehearsal(plan, model, run) if plan.steps else None  # from here on nothing is rewound
     optimizer = None if rehearsal is None else rehearsal.optimizer
+    given = optimizer or (plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None)
     passes = Passes(model, job, run)
     passes.train()
     running = snapshot(model)
     probe = Probe(
         model,
-        optimizer,
+        optimizer if optimizer is not None and holds_any(optimizer, model) else None,
         sample=_HISTOGRAM_SAMPLE,
         limit=None,
         examples=job.batch.examples,
@@ -161,7 +165,12 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 probe.record.log(number, loss=float(done.loss.detach()))
             if first is None:
                 norms, units = batch_norm_facts(model, running), same_units(model)
-                first = _FirstPass(done, *gradient_facts(model), norms, units)
+                held = (
+                    (None, None)
+                    if given is None
+                    else (without_optimizer(given, model), strangers(given, model))
+                )
+                first = _FirstPass(done, *gradient_facts(model), *held, norms, units)
             if rehearsal is not None:
                 rehearsal.step(done, functools.partial(again, batch))
         if rehearsal is not None and plan.data is None:
@@ -172,7 +181,9 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     loss = LossFacts() if done.loss is None else LossFacts(done.name, done.kind, float(done.loss.detach()))
     target = target_facts(done.target, done.logits, done.kind or "other", broadcast_shape(done))
     output = output_facts(done.logits, done.target, probe.record)
-    trained = OptimizerFacts() if rehearsal is None else optimizer_facts(rehearsal.optimizer)
+    watched = probe.record.facts
+    loop = replace(watched.loop, missing=first.missing)
+    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.strangers)
     opened = unblocked(Passes(model, job, run), first.silent) if first.silent else ()  # rewinds
     probe.record.set_facts(
         Facts(
@@ -190,7 +201,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             coupling=coupling,
             batch_norms=first.batch_norms,
             same_units=first.same_units,
-            labels=probe.record.facts.labels,
+            labels=watched.labels,
+            loop=loop,
             comparison=comparison_facts(model, job, done),
             not_rewound=tuple(run.not_rewound) or None,
         )

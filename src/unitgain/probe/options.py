@@ -77,16 +77,15 @@ def check_model(model: Any) -> nn.Module:
     return model
 
 
-def check_optimizer(optimizer: Any, model: nn.Module) -> torch.optim.Optimizer | None:
-    if optimizer is None:
-        return None
-    optimizer = unwrapped(optimizer, "Probe(optimizer=...)")
-    owned = {id(p) for p in model.parameters()}
-    if owned and not any(id(p) in owned for group in optimizer.param_groups for p in group["params"]):
-        name, whose = type(optimizer).__name__, type(model).__name__
-        raise InputError(
-            f"Probe(optimizer=...): this {name} holds none of the {len(owned)} parameters of the {whose}, so its steps "
-            "do not train it. Was the model made anew after the optimizer? Make the optimizer from this very model: "
-            f"{name}(model.parameters(), ...)"
-        )
-    return optimizer
+def check_optimizer(optimizer: Any) -> torch.optim.Optimizer | None:
+    return None if optimizer is None else unwrapped(optimizer, "Probe(optimizer=...)")
+
+
+def holds_nothing(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:
+    """What is said of an optimizer that holds no parameter of the model."""
+    name, whose = type(optimizer).__name__, type(model).__name__
+    return (
+        f"Probe(optimizer=...): this {name} holds none of the {sum(1 for _ in model.parameters())} parameters of the "
+        f"{whose}, so its steps do not train it. Was the model made anew after the optimizer? Make the optimizer from "
+        f"this very model: {name}(model.parameters(), ...)"
+    )

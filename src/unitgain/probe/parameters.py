@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .. import stats
 from ..graph import role_of
-from ..record import ModelFacts, OptimizerFacts, ParameterCount
+from ..record import ModelFacts, ParameterCount
 
 
 @dataclass
@@ -80,17 +80,24 @@ class Updates:
         self._before = {p.name: self._values(p) for p in parameters}
         return self._before
 
-    def changes(self, parameters: list[Parameter]) -> dict[str, Tensor]:
-        """{name: after minus before} of the parameters that had a gradient."""
+    def changes(self, parameters: list[Parameter]) -> dict[str, tuple[Tensor, Tensor]]:
+        """{name: (after minus before, before)} of the parameters that had a gradient."""
         before, self._before = self._before, {}
         return {
-            p.name: self._values(p).sub_(before[p.name])
+            p.name: (self._values(p).sub_(before[p.name]), before[p.name])
             for p in parameters
             if p.name in before and p.tensor.grad is not None
         }
 
     def _values(self, p: Parameter) -> Tensor:
         return stats.take_sample(p.tensor, self._size)
+
+
+def cosine(change: Tensor, before: Tensor) -> Tensor:
+    """Cosine of the angle between an update and the weights before it, NaN where one of them is zero; 0-dim."""
+    a, b = (v.detach().flatten().float() for v in (change, before))
+    a, b = (v / v.abs().amax() for v in (a, b))  # 0 / 0 is the NaN
+    return torch.dot(a, b) / (a.norm() * b.norm())
 
 
 def gradient_norms(named: dict[str, Tensor]) -> dict[str, tuple[Tensor, int]]:
@@ -118,12 +125,6 @@ def unscaled(gradient: Tensor, optimizer: torch.optim.Optimizer | None) -> Tenso
     """A fused optimizer under a GradScaler divides by the scale inside its step: do the same to look at it."""
     scale = getattr(optimizer, "grad_scale", None)
     return gradient if scale is None else gradient / scale
-
-
-def optimizer_facts(optimizer: torch.optim.Optimizer) -> OptimizerFacts:
-    """The learning rates of all groups are those of now."""
-    rates = tuple(float(group["lr"]) for group in optimizer.param_groups if "lr" in group)
-    return OptimizerFacts(type(optimizer).__name__, rates)
 
 
 def model_facts(model: nn.Module) -> ModelFacts:

@@ -3,6 +3,7 @@
 probe.py       arguments, life cycle, steps, what happens when measuring fails
 forward.py     the forward pass: activations and their gradients
 weights.py     parameters, their gradients and updates
+loop.py        the loop around the model: what the optimizer holds, whether gradients are cleared, modes, clipping
 writer.py      one step's sums to rows of the Record
 """
 
@@ -28,8 +29,19 @@ from ..graph import Graph, in_backward
 from ..record import Record
 from .failing import never_raises, reason
 from .forward import Forward
-from .options import SIGNALS, Options, check_every, check_model, check_number, check_optimizer, check_signals
-from .parameters import model_facts, optimizer_facts
+from .loop import Loop
+from .optimizer import holds_any, optimizer_facts
+from .options import (
+    SIGNALS,
+    Options,
+    check_every,
+    check_model,
+    check_number,
+    check_optimizer,
+    check_signals,
+    holds_nothing,
+)
+from .parameters import model_facts
 from .ranks import merge_over_ranks, record_of_rank
 from .step import Step
 from .weights import Weights
@@ -46,9 +58,9 @@ class Probe:
         probe.record.frame("activation")
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
-    optimizer  its steps are counted and its updates measured; it must hold parameters of this model. In a wrapper
-               (accelerate's) the optimizer inside is watched. Without one, every forward pass with gradients enabled
-               is a step, and updates are not measured
+    optimizer  its steps are counted and its updates measured; one that holds no parameter of this model trains
+               something else, which is warned of. In a wrapper (accelerate's) the optimizer inside is watched.
+               Without one, every forward pass with gradients enabled is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
                (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
@@ -72,7 +84,7 @@ class Probe:
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe, or of its record (a full disk, a locked file), does not stop training: it warns and stops measuring.
 
-    Raises InputError for arguments that cannot be right: a file that exists, an optimizer of another model.
+    Raises InputError for arguments that cannot be right: a file that exists, something that is no optimizer.
 
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 1))
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
@@ -103,7 +115,9 @@ class Probe:
         strict: bool = False,
     ):
         self.model = check_model(model)
-        self.optimizer = check_optimizer(optimizer, self.model)
+        self.optimizer = check_optimizer(optimizer)
+        if self.optimizer is not None and not holds_any(self.optimizer, self.model):
+            warnings.warn(holds_nothing(self.optimizer, self.model), stacklevel=2)
         self._options = options = Options(
             every=check_every(every), signals=check_signals(signals), include=tuple(include),
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
@@ -132,6 +146,7 @@ class Probe:
         always = self.optimizer is None
         self._forward = Forward(self.model, options, self._guard, self._current, always=always)
         self._weights = Weights(self.model, options, self.optimizer, self._current)
+        self._loop = None if self.optimizer is None else Loop(self.model, self.optimizer)
 
     @property
     def failed_in(self) -> str | None:
@@ -167,6 +182,8 @@ class Probe:
         if self.optimizer is not None:
             self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
             self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
+        if self._loop is not None:
+            self._loop.start()
         if self._is_sampled():
             self._arm()
         return self
@@ -182,8 +199,9 @@ class Probe:
         if started and not self._current.empty:
             self._finish_step()
         if started:
+            self._store(self._write_pending)
             self._store(self._state_facts)  # the learning rate may have moved on
-            self._store(self._label_facts)
+            self._store(self._loop_facts)
         self._store(self._write_pending)
 
     def _remove_hooks(self) -> None:
@@ -288,13 +306,20 @@ class Probe:
     def _state_facts(self) -> None:
         facts = replace(self._record.facts, mode="training", model=model_facts(self.model))
         if self.optimizer is not None:
-            facts = replace(facts, optimizer=optimizer_facts(self.optimizer))
+            facts = replace(facts, optimizer=optimizer_facts(self.optimizer, self.model))
         self._record.set_facts(facts)
 
-    def _label_facts(self) -> None:
-        labels = self._forward.labels.facts()
-        if labels.batches:
-            self._record.set_facts(replace(self._record.facts, labels=labels))
+    def _loop_facts(self) -> None:
+        """What is known of the run as a whole: labels, units that died, the loop around the model."""
+        facts = self._record.facts
+        if (labels := self._forward.labels.facts()).batches:
+            facts = replace(facts, labels=labels)
+        if died := self._writer.died():
+            facts = replace(facts, died=died)
+        if self._loop is not None:
+            optimizer = replace(facts.optimizer, strangers=self._loop.strangers())
+            facts = replace(facts, loop=self._loop.facts(), optimizer=optimizer)
+        self._record.set_facts(facts)
 
     # ---- steps ---------------------------------------------------------------------------------------------
 
@@ -302,7 +327,11 @@ class Probe:
         return self.step % self._options.every == 0
 
     def _arm(self) -> None:
-        self._forward.arm(lambda: self._weights.hook_gradients(self._guard))
+        self._forward.arm(self._hook_parameters)
+
+    def _hook_parameters(self) -> list[RemovableHandle]:
+        handles = self._weights.hook_gradients(self._guard)
+        return handles if self._loop is None else [*handles, *self._loop.hook(self._guard)]
 
     def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
         """A pass begins: the root's forward, or (root None) one of `one_pass`."""
@@ -326,6 +355,8 @@ class Probe:
             self._last_pass = self.step
         if self._is_sampled():
             self._arm()
+            if self._loop is not None and self._forward.gradients:
+                self._loop.entered(self.model)
             if root is None:
                 self._forward.open()
             else:
@@ -348,13 +379,22 @@ class Probe:
         elif rate is not None:
             self._store(lambda: self._record.log(self.step, lr=float(rate)))
         self._weights.before_step()
+        assert self._loop is not None
+        self._loop.before_step()
 
     def _after_step(self, *_: Any) -> None:
-        if self._is_sampled():
+        assert self._loop is not None
+        sampled = self._is_sampled()
+        if sampled:
             self._weights.after_step()
+            self._loop.after_step(self.step)
+        self._loop.steps += 1
+        if sampled:
             self._finish_step()
         else:
             self._advance()
+        if self._is_sampled() and self._started:
+            self._loop.begin()
 
     def _finish_step(self) -> None:
         if self.optimizer is None and "parameter" in self._options.signals:

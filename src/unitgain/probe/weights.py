@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .. import stats
 from .options import FLAT_SAMPLE, MOST_OF_UPDATE, Options
-from .parameters import Parameter, Updates, gradient_norms, list_parameters, unscaled
+from .parameters import Parameter, Updates, cosine, gradient_norms, list_parameters, unscaled
 from .step import Step
 
 
@@ -69,8 +69,9 @@ class Weights:
         # (Of an optimizer that is not fused the scaler does not even call `step`.)
         found = getattr(self._optimizer, "found_inf", None)
         self.step.skipped = found.detach().clone() if isinstance(found, Tensor) else None
-        for name, change in self._updates.changes(self.listed()).items():
-            self._add("update", name, change)
+        exact = self._options.limit is None  # else the writer has both, and compares many at once
+        for name, (change, before) in self._updates.changes(self.listed()).items():
+            self._add("update", name, change, cosine(change, before) if exact else None)
 
     def without_gradients(self) -> bool:
         """Whether none of the optimizer's parameters has a gradient: there is nothing to step on."""
@@ -105,8 +106,11 @@ class Weights:
             else:
                 step.norms[name] = norm, count
 
-    def _add(self, kind: str, name: str, values: Tensor) -> None:
+    def _add(self, kind: str, name: str, values: Tensor, cosine: Tensor | None = None) -> None:
         if self._options.limit is None:
-            self.step.add(kind, name, stats.summarize(values, sample=self._options.sample))
+            partial = stats.summarize(values, sample=self._options.sample)
+            if cosine is not None:
+                partial.scalars["cosine"] = cosine
+            self.step.add(kind, name, partial)
         else:
             self.step.add_flat(kind, name, values)

@@ -14,13 +14,14 @@ from torch import Tensor
 
 from .. import stats
 from ..graph import Graph
-from ..record import LOG2_HIGH, LOG2_LOW, STATISTICS, Record, Site
+from ..record import LOG2_HIGH, LOG2_LOW, STATISTICS, DiedFacts, Record, Site
 from ..stats import Partial
 from .histogram import histograms, underflow
 from .options import SELDOM
 from .parameters import Parameter
 from .sites import Attributes, Place
 from .step import Step
+from .units import Life
 
 _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
@@ -60,6 +61,7 @@ class StepWriter:
         self._tops: dict[int, float] = {}
         self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
+        self._lives: dict[str, Life] = {}
         self._waiting: list[_Row] = []
         self._rates: dict[int, Tensor] = {}  # of the steps that wait
         self._steps_waiting = 0
@@ -178,11 +180,19 @@ class StepWriter:
             if row.site.kind != "activation" or row.partial is None or row.partial.alive is None:
                 continue
             alive = row.partial.alive.cpu().numpy()
+            life = self._lives.setdefault(row.site.name, Life(alive.size))
+            if life.last.size == alive.size:
+                life.saw(row.step, alive, columns["count"][i] / alive.size)
             before = self._alive.get(row.site.name)
             if before is not None and before.shape == alive.shape:
                 alive = alive | before
             self._alive[row.site.name] = alive
             columns["units"][i], columns["dead"][i] = alive.size, alive.size - int(alive.sum())
+
+    def died(self) -> dict[str, DiedFacts]:
+        """{layer: its units that died}, of what has been written."""
+        found = {name: life.facts() for name, life in self._lives.items()}
+        return {name: facts for name, facts in found.items() if facts is not None}
 
     def _add_ratios(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         data = {(r.step, r.site.name): i for i, r in enumerate(rows) if r.site.kind == "parameter"}
@@ -190,8 +200,12 @@ class StepWriter:
         for i, row in enumerate(rows):
             if row.site.kind in ("parameter_gradient", "update"):
                 at = data.get((row.step, row.site.name))
-                if at is not None and std[i] > 0 and std[at] > 0:
+                if at is None:
+                    continue
+                if std[i] > 0 and std[at] > 0:
                     columns["ratio"][i] = math.log10(std[i] / std[at])
+                if row.site.kind == "update" and row.flat is not None and rows[at].flat is not None:
+                    columns["cosine"][i] = _cosine(row.flat, rows[at].flat)
 
     def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""
@@ -223,6 +237,17 @@ class StepWriter:
         # a magnitude so small that 64 / top would overflow float32 is drawn in the first bin
         top = self._tops[site] = max(largest * _HEADROOM, 1e-30)
         return top
+
+
+def _cosine(change: Tensor, before: Tensor | None) -> float:
+    """Between an update and the weights before it; NaN where one of them is zero."""
+    assert before is not None
+    if change.numel() != before.numel():
+        return math.nan
+    a, b = (v.double().numpy() for v in (change, before))
+    with np.errstate(all="ignore"):  # values that are not finite
+        norms, product = np.sqrt(np.dot(a, a)) * np.sqrt(np.dot(b, b)), np.dot(a, b)
+        return float(product / norms) if norms > 0 else math.nan
 
 
 def _skipped(step: Step, kind: str) -> Tensor | None:

@@ -32,7 +32,6 @@ from .facts import (
     GradientFacts,
     LossFacts,
     ModelFacts,
-    OptimizerFacts,
     OutputFacts,
     ParameterCount,
     TargetFacts,
@@ -40,6 +39,7 @@ from .facts import (
 )
 from .frame import Frame
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
+from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
 from .maps import pack_map, unpack_map
 from .record import Record
 from .site import KINDS, STATISTICS, Site
@@ -60,13 +60,17 @@ __all__ = [
     "ComparisonFacts",
     "CouplingFacts",
     "CouplingInMode",
+    "DiedFacts",
     "Facts",
     "FeatureFacts",
     "Frame",
     "GradientFacts",
+    "GroupFacts",
     "Histogram",
     "LabelFacts",
+    "LoopFacts",
     "LossFacts",
+    "ModeFacts",
     "ModelFacts",
     "OptimizerFacts",
     "OutputFacts",
@@ -74,6 +78,8 @@ __all__ = [
     "ReachFacts",
     "Record",
     "RecordError",
+    "ReusedFacts",
+    "ShrinkFacts",
     "Site",
     "TargetFacts",
     "TargetValueFacts",

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .comparison import ComparisonFacts, LabelFacts
+from .loop import DiedFacts, LoopFacts, OptimizerFacts
 
 UNKNOWN = math.nan
 """A number in facts that was not measured; comparisons with it are false."""
@@ -105,14 +106,6 @@ class GradientFacts:
 
 
 @dataclass(frozen=True)
-class OptimizerFacts:
-    """name: the optimizer's class; lr: the learning rate of each parameter group, as it was last."""
-
-    name: str | None = None
-    lr: tuple[float, ...] = ()
-
-
-@dataclass(frozen=True)
 class ClipFacts:
     """max_norm: the largest norm of all gradients together that a rehearsal allowed; clipped: in how many of its steps
     the norm was above that. Neither is known where gradients were not clipped."""
@@ -184,6 +177,7 @@ class Facts:
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
     comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
+    loop             what happens around the model in training; died: {layer: its units that died}. Both in loop.py
     not_rewound      what the check found in the model and could not put back after running it; None if nothing
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
@@ -200,13 +194,15 @@ class Facts:
     gradients: GradientFacts = GradientFacts()
     gradient_source: str | None = None
     unblocked: tuple[str, ...] | None = None
-    optimizer: OptimizerFacts = OptimizerFacts()
+    optimizer: OptimizerFacts = OptimizerFacts()  # noqa: RUF009 (it is frozen)
     clip: ClipFacts = ClipFacts()
     coupling: CouplingFacts = CouplingFacts()
     batch_norms: tuple[BatchNormFacts, ...] | None = None
     same_units: Mapping[str, UnitFacts] | None = None
     comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
     labels: LabelFacts = LabelFacts()  # noqa: RUF009
+    loop: LoopFacts = LoopFacts()  # noqa: RUF009
+    died: Mapping[str, DiedFacts] | None = None
     not_rewound: tuple[str, ...] | None = None
 
     @classmethod

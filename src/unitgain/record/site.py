@@ -26,7 +26,7 @@ STATISTICS = (
     "channel_var",  # average over channels of the channel variance (biased)
     "units",  # channels (or features) that can be dead
     "dead",  # of these, never active for any example seen so far
-    "cosine",  # mean cosine similarity between different examples
+    "cosine",  # mean cosine similarity between different examples; of an update: with the weights before it
     "spread",  # rms over examples of the deviation from the mean example, divided by rms
     "ratio",  # log10 std(gradient)/std(data), or log10 std(update)/std(data)
     "underflow",  # fraction of the non-zero magnitudes below the dtype's smallest normal number

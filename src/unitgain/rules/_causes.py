@@ -2,7 +2,8 @@
 
 Each rule says in EXPLAINED_BY which findings explain its own, and when; the first row that holds wins. An explained
 finding disappears and becomes a line in the consequences of the cause at the root of its chain, which is then as severe
-as the worst of what it explains. What is only for information explains nothing worse.
+as the worst of what it explains. What is only for information explains nothing worse. What a training run wrecked
+(`About.wrecks`: a loss that diverged, say) is a consequence of that, unless it was there at the first sampled step.
 
 The conditions that several rules share are here too.
 """
@@ -11,15 +12,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._finding import SEVERITIES, Finding
-from ._rule import BaseEvidence, Found, Rule
+from ._rule import BaseEvidence, CannotJudge, Found, Rule
 from ._view import View
 
 if TYPE_CHECKING:
     from . import ug303_saturated as ug303
     from . import ug304_dead_units as ug304
+    from . import ug503_uneven_updates as ug503
     from . import ug504_loss_diverging as ug504
     from . import ug605_wrong_gain as ug605
     from . import ug606_symmetric_units as ug606
@@ -39,14 +42,70 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
             if holds is not None:
                 parent[i] = holds
                 break
+    if view.training:
+        _add_wrecked(parent, found, view, rules)
     explained: dict[int, list[Found[Any]]] = {}
     for i, effect in enumerate(found):
-        root = i
-        while root in parent:
-            root = parent[root]
+        root = _root(parent, i)
         if root != i:
             explained.setdefault(root, []).append(effect)
     return [_finding(one, explained.get(i, [])) for i, one in enumerate(found) if i not in parent]
+
+
+def _wreckers(found: Sequence[Found[Any]], rules: Mapping[str, Rule]) -> list[int]:
+    return [
+        j for j, f in enumerate(found) if f.code in rules and rules[f.code].wrecks and f.severity == "error"
+    ]
+
+
+def had_from_the_start(
+    found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]
+) -> list[Found[Any]]:
+    """What was there at the first sampled step and the end of a wrecked run hides: activations that explode from the
+    start are NaN there, say."""
+    if not view.training or not _wreckers(found, rules):
+        return []
+    start, known = View(view.record, first=True), {f.code for f in found}
+    hidden = [rule for code, rule in rules.items() if rule.needs == "batch" and code not in known]
+    there = [f for rule in hidden for f in _judged(rule, start) if f.severity != "info"]
+    return [replace(f, message=f"at the first sampled step {f.message}") for f in there]
+
+
+def _add_wrecked(
+    parent: dict[int, int], found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]
+) -> None:
+    """What came during the run is a consequence of what the run did."""
+    wreckers = _wreckers(found, rules)
+    if not wreckers:
+        return
+    cause = min(wreckers, key=lambda j: rules[found[j].code].rank)
+    start = View(view.record, first=True)
+    for i, effect in enumerate(found):
+        rule = rules[effect.code]
+        if (
+            i not in parent
+            and i != _root(parent, cause)
+            and rule.needs == "batch"
+            and not _finds(rule, start)
+        ):
+            parent[i] = cause
+
+
+def _root(parent: Mapping[int, int], i: int) -> int:
+    while i in parent:
+        i = parent[i]
+    return i
+
+
+def _finds(rule: Rule, view: View) -> bool:
+    return any(found.severity != "info" for found in _judged(rule, view))
+
+
+def _judged(rule: Rule, view: View) -> list[Found[Any]]:
+    try:
+        return list(rule.judge(view))
+    except CannotJudge:
+        return []
 
 
 def _may_explain(cause: Found[Any], effect: Found[Any]) -> bool:
@@ -106,6 +165,16 @@ def names_site_of(cause: Blocking, effect: Found[BaseEvidence], view: View) -> b
 def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
     """Whether all units of one of the layers are dead, so that nothing that depends on the input passes."""
     return any(layer.fraction == 1 for layer in cause.evidence.sites.values())
+
+
+def units_died(cause: Found[ug304.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Units that had been active died, which is no less severe than the effect: it dates the large steps."""
+    return hasattr(cause.evidence, "updates") and no_worse(cause, effect, view)
+
+
+def of_a_slow_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The cause names a parameter group whose learning rate is far below the others', which says why weights rest."""
+    return hasattr(cause.evidence, "others")
 
 
 def ended_not_finite(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..record import Record
-from ._causes import fold
+from ._causes import fold, had_from_the_start
 from ._diagnosis import Diagnosis
 from ._finding import SEVERITIES, Finding
 from ._loss_curve import no_progress
@@ -45,6 +45,7 @@ def diagnose(
             found += rule.judge(view)
         except CannotJudge as reason:
             abstained[code] = str(reason)
+    found += had_from_the_start(found, view, {code: CATALOGUE[code] for code in codes})
     findings = sorted(fold(found, view, CATALOGUE), key=_importance)
     status, verdict = _verdict(view, findings, codes, abstained)
     first = findings[0] if status == "sick" else None

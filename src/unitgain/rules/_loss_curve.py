@@ -25,6 +25,9 @@ ENDING = Threshold(
 REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
+BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
+LOWEST = Threshold(1.05, "times the lowest quarter: what noise makes of a loss that has arrived")
+FALLING = Threshold(0.9, "of a run's first quarter, below which its last one must lie: a loss that falls")
 
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
@@ -109,6 +112,30 @@ def diverged_from(view: View) -> int | None:
     index, (steps, losses) = first_diverged(view), view.losses
     recovered = len(losses) and np.isfinite(losses[-1]) and not np.isfinite(losses).all()
     return None if index is None or recovered else int(steps[index])
+
+
+def is_sudden(steps: np.ndarray, losses: np.ndarray) -> bool:
+    """Whether a loss that was recorded at every step fell to its lowest levels and then was not finite at once. Steps
+    that are too large first lead up."""
+    end = finite_until(losses)
+    if (
+        end == len(losses)
+        or end < BEFORE
+        or np.ptp(np.diff(steps[: end + 1])) > 0
+        or steps[end] - steps[end - 1] > 1
+    ):
+        return False
+    past = losses[:end]
+    return bool(past[-int(ENDING) :].max() <= np.median(past) and np.median(past) < past[0])
+
+
+def falls_steadily(view: View) -> bool:
+    """Whether the recorded loss of a run is lower in its last quarter than in its first, and near its lowest."""
+    losses = view.losses[1]
+    if not view.training or len(losses) < ENDING * QUARTER or not np.isfinite(losses).all():
+        return False
+    levels = [float(np.median(part)) for part in np.array_split(losses, int(QUARTER))]
+    return levels[-1] <= min(FALLING * levels[0], LOWEST * min(levels))
 
 
 def no_progress(view: View) -> str | None:

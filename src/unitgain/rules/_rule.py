@@ -144,6 +144,8 @@ class About:
     remedies    names of the remedies that `unitgain fix` tries, the one with the best expected effect first; they are
                 registered in unitgain/remedies/registry.py
     silent      healthy things that look like it and keep the rule silent
+    wrecks      whether training with it leads to what other rules then find in the network: as an error it explains all
+                that one batch shows at the end of a run and did not show at its first sampled step
     """
 
     code: str
@@ -159,6 +161,7 @@ class About:
     needs: Needs = "batch"
     remedies: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
+    wrecks: bool = False
 
     @property
     def auto(self) -> bool:
@@ -192,6 +195,12 @@ class Cause:
     when: Condition = always
 
 
+_WRECKS = (
+    "What one batch shows at the end of a run, and did not show at its first sampled step, is named here as a "
+    "consequence."
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rule(About):
     """A rule as the registry puts it together from its file."""
@@ -218,6 +227,8 @@ class Rule(About):
             parts += ["## Thresholds", "\n".join(["| name | value | why |", "|---|---|---|", *rows])]
         if self.silent:
             parts += ["## Stays silent on", "\n".join(f"- {trap}" for trap in self.silent)]
+        if self.wrecks:
+            parts += [_WRECKS]
         if self.explained_by:
             codes = ", ".join(sorted({cause.code for cause in self.explained_by}))
             parts += [f"Where a finding of {codes} explains it, it is named there as a consequence."]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,15 @@ ADAPTIVE_GRANTED = Threshold(
     "decades: a rehearsal repeats one batch, and without noise in the gradient Adam's steps are "
     "sqrt((1 + beta1)/(1 - beta1)) = 4.4 times those of training",
 )
+CONVERGED = Threshold(
+    0.1, "of the first loss, or of what a constant gives: most of what could be learnt has been"
+)
+FALLEN = Threshold(
+    0.1, "of the first gradients, at a rate that was not lowered: small updates are those of small gradients"
+)
+KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered by a schedule")
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
-# their update is the learning rate times something near one, whatever the gradient's size
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
 
 
@@ -71,7 +77,7 @@ class Updates:
 def settled_updates(view: View, target: float, adaptive_granted: float, adaptive_steps: float) -> Updates:
     """The updates of the later half of the steps, less those after the loss diverged."""
     series, name = update_ratios(view), view.facts.optimizer.name or ""
-    adaptive = any(kind in name.lower() for kind in _ADAPTIVE)
+    adaptive = is_adaptive(view)
     repeated = adaptive and not view.training
     few = adaptive and max(len(values) for values in series.values()) < adaptive_steps
     if few and diverged_from(view) is not None:
@@ -79,7 +85,7 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
     if few and repeated:
         raise CannotJudge(f"the first steps of {name} are full-sized; give {adaptive_steps:g} steps or more")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
-    medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
+    medians = {name: float(np.nanmedian(v)) for name, v in late.items() if not np.isnan(v).all()}
     if not medians:
         raise CannotJudge("no weight has an update ratio")
     granted = float(adaptive_granted) if repeated else 0.0
@@ -87,8 +93,9 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
 
 
 def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
-    """{weight: log10(update:data) at every sampled step}. Matrices, kernels and embeddings that did not begin
-    at zero; with peers_only neither embeddings (most rows rest) nor the last layer (often scaled down)."""
+    """{weight: log10(update:data) at every sampled step}; minus infinity where a gradient led to no update at all.
+    Matrices, kernels and embeddings that the optimizer holds and that did not begin at zero; with peers_only neither
+    embeddings (most rows rest) nor the last layer (often scaled down)."""
     diverged = diverged_from(view)
     series = view.over_steps("update", "ratio", before=diverged)
     if not series and diverged is not None:
@@ -98,21 +105,89 @@ def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]
     rates = view.facts.optimizer.lr
     if rates and not any(rates):
         raise CannotJudge("the learning rate is zero")
-    first = view.over_steps("parameter", "absmax")
+    first, none = view.over_steps("parameter", "absmax"), no_update(view, diverged)
+    held = view.facts.optimizer.held
     head = {p.name for p in view.own_parameters(view.output)}
     chosen = {}
     for name, values in series.items():
         site = view.record.site("parameter", name) or view.record.site("update", name)
         if site is None or len(site.shape) < 2 or (name in first and first[name][0] == 0):
             continue
+        if held is not None and name not in held:
+            continue  # what another optimizer does, or none (UG701)
         role = site.attributes.get("role", "weight")
         if role not in ("weight", "embedding") or (peers_only and (role == "embedding" or name in head)):
             continue
-        if np.isfinite(values).any():
-            chosen[name] = np.where(np.isfinite(values), values, np.nan)
+        known = np.where(np.isfinite(values), values, np.nan)
+        if (
+            role != "embedding" and name in none
+        ):  # the rows of an embedding that were sampled may all have rested
+            known = np.where(none[name], -np.inf, known)
+        if not np.isnan(known).all():
+            chosen[name] = known
     if not chosen:
         raise CannotJudge("no weight has an update ratio")
     return chosen
+
+
+def no_update(view: View, before: int | None = None) -> dict[str, np.ndarray]:
+    """{parameter: whether its update was exactly zero although its gradient was not, at every step with an update}."""
+    frame, found = view.record.frame("parameter_gradient"), {}
+    gradients = {(n, s): g for n, s, g in zip(frame["site"], frame["step"], frame["absmax"])}
+    frame = view.record.frame("update")
+    for name, step, change in zip(frame["site"], frame["step"], frame["absmax"]):
+        if before is None or step < before:
+            found.setdefault(name, []).append(change == 0 and gradients.get((name, step), 0) > 0)
+    return {name: np.array(values) for name, values in found.items()}
+
+
+def has_converged(view: View, names: Collection[str]) -> bool:
+    """Whether small updates of these weights are those of a run that has learnt what there was: the loss is a tenth of
+    the first one, or the gradients are, at a learning rate that was not lowered."""
+    losses = view.losses[1]
+    losses = losses[np.isfinite(losses)]
+    if len(losses) > 1 and losses[0] > 0 and np.median(losses[len(losses) // 2 :]) <= CONVERGED * losses[0]:
+        return True
+    if not view.training:
+        return view.loss <= CONVERGED * view.facts.loss_of_a_constant
+    rates = view.record.metric("lr")[1]
+    if len(rates) and not np.median(rates[len(rates) // 2 :]) >= KEPT * rates.max():
+        return False
+    fallen = [
+        np.nanmedian(v[len(v) // 2 :]) / v[0]
+        for name, v in view.over_steps("parameter_gradient", "rms").items()
+        if name in names and len(v) > 1 and v[0] > 0
+    ]
+    return bool(fallen) and float(np.median(fallen)) <= FALLEN
+
+
+def rate_that_fits(view: View, before: int, now: float) -> float | None:
+    """The learning rate that the first updates suggest which were measured up to a step: where a run diverged, later
+    ones are of a network that is wrecked already. None where it is not below the rate of now, or nothing was measured.
+
+    The first steps of Adam-like optimizers are full-sized whatever the gradient, and are granted what noise would
+    shorten."""
+    frame = view.record.frame("update")
+    roles = {s.name for s in view.record.sites("update") if s.attributes.get("role") == "weight"}
+    known = [
+        (step, ratio)
+        for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"])
+        if name in roles and np.isfinite(ratio) and step <= before
+    ]
+    if not known:
+        return None
+    first = known[0][0]
+    rates = dict(zip(*view.record.metric("lr")))
+    granted = ADAPTIVE_GRANTED if is_adaptive(view) else 0.0
+    median = float(np.median([ratio for step, ratio in known if step == first]))
+    rate = float(rates.get(first, np.nan)) * 10 ** (TARGET + granted - median)
+    return rate if rate < now else None
+
+
+def is_adaptive(view: View) -> bool:
+    """Whether the optimizer's update is the learning rate times something near one, whatever the gradient's size."""
+    name = (view.facts.optimizer.name or "").lower()
+    return any(kind in name for kind in _ADAPTIVE)
 
 
 def _rates(view: View) -> list[float]:

@@ -125,21 +125,30 @@ class View:
     """What the rules see of a record.
 
     step     the step judged: the first sampled one, since a check is about the model as it was given; in a
-             training run the last one
+             training run the last complete one (a forward pass after the training is none)
     training   whether it is of a training run
     rehearsal  whether it is of a check that made steps on its batch
     breaks   functions between modules that made NaN or infinity out of finite tensors
     facts    what is known beyond the sites: record/facts.py
     """
 
-    def __init__(self, record: Record):
+    def __init__(self, record: Record, *, first: bool = False):
+        """first: of a training run, as it was at the first sampled step."""
         self.record = record
         self.facts = record.facts
         self.breaks = record.breaks
         self.training = self.facts.mode == "training"
         self.rehearsal = bool(self.facts.rehearsed_steps)
-        self.steps = record.steps()
-        self.step = self.steps[-1 if self.training else 0] if self.steps else 0
+        steps = record.steps()
+        self.steps = steps[:1] if first else steps
+        self.step = self._judged_step() if self.steps else 0
+
+    def _judged_step(self) -> int:
+        if not self.training:
+            return self.steps[0]
+        kind = next((k for k in ("parameter_gradient", "gradient") if self.record.sites(k)), None)
+        complete = (s for s in reversed(self.steps) if kind is None or self.record.values(kind, s))
+        return next(complete, self.steps[-1])
 
     @property
     def loss(self) -> float:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._causes import came_with_divergence, comes_before, weights_come_before
+from ._causes import comes_before, weights_come_before
 from ._flow import why_trained
 from ._logits import input_is_large
 from ._recurrent import TAIL, Recurrent, recurrent_layers
@@ -206,7 +206,6 @@ def _large_input(cause: Found[ug201.Evidence], effect: Found[Evidence], view: Vi
 EXPLAINED_BY = (
     Cause("UG302", comes_before),
     Cause("UG201", _large_input),
-    Cause("UG504", came_with_divergence),
     Cause("UG606", weights_come_before),
 )
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from ._causes import at_one_site, comes_before, weights_come_before
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._updates import rate_that_fits
 from ._view import Measured, View
 from ._words import plural, show
 
@@ -26,18 +27,20 @@ ABOUT = About(
     code="UG304",
     name="dead-units",
     rank=46,
-    seen="Units of an activation layer were never active for any example.",
+    seen="Units of an activation layer are never active for any example, from the start or since they died.",
     matters=(
         "A dead unit passes no gradient, so its weights cannot learn their way back; the layer is narrower than "
         "it was built."
     ),
     source="Lu et al., Dying ReLU and initialization, 2020; Karpathy, makemore part 3, 2022.",
     measured=(
-        "Units (channels, or features) whose function was never active for any example since measuring began. "
-        "What chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a "
-        "random unit without bias is off for all with the probability that n equally correlated Gaussians are "
-        "all negative (half of the units if all examples are almost the same). The spread of the layer's biases, as "
-        "far as they lie on both sides of zero, counts as something the examples share."
+        "Units (channels, or features) whose function was never active for any example since measuring began. What "
+        "chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a random unit "
+        "without bias is off for all with the probability that n equally correlated Gaussians are all negative (half "
+        "of the units if all examples are almost the same). The spread of the layer's biases, as far as they lie on "
+        "both sides of zero, counts as something the examples share. In a run, units died that were active in at "
+        "least half of the sampled steps up to their last activity, and in none of the steps at the end (at least "
+        "five, with 128 values per unit in them)."
     ),
     action=(
         "Re-initialize the layer before (weights for the function, bias zero); if the units died during "
@@ -67,6 +70,7 @@ FORMULA = Threshold(
     "of the chance itself, by which the formula fell short of default MLPs (37% where 41% were dead)",
 )
 WORTH_SAYING = Threshold(0.005, "of the units: what chance explains is named from there on")
+LARGE = Threshold(-2.0, "log10(update:data), as for UG501: such steps replace weights rather than tune them")
 NEARLY_ONE = Threshold(0.9999, "largest correlation that the formula is used for: at 1 it divides by zero")
 
 
@@ -82,7 +86,7 @@ class DeadUnits:
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class AtOnce(BaseEvidence):
     """worst: beyond chance, of the layer named; preactivation_mean: of what goes into it."""
 
     worst: float
@@ -90,7 +94,34 @@ class Evidence(BaseEvidence):
     preactivation_mean: float
 
 
+@dataclass(frozen=True)
+class DiedUnits:
+    """Of one layer: how many units died, and the fraction of its units that is dead now; between which sampled steps
+    nine tenths of those that died were active for the last time."""
+
+    units: int
+    died: int
+    fraction: float
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Died(BaseEvidence):
+    """worst: fraction of units that died, of the layer named; updates: the largest log10(update:data) of the weights
+    up to then."""
+
+    worst: float
+    sites: Mapping[str, DiedUnits]
+    updates: float | None = None
+
+
+Evidence = AtOnce | Died
+
+
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    died = list(_died(view)) if view.training and len(view.steps) > 1 else []
+    yield from died
     steps = len(view.steps) if view.training else 1
     known = [m for m in view.activations if m["units"] > 0 and not math.isnan(m["dead"])]
     if not known:
@@ -100,6 +131,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     ]
     if not judged:
         raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
+    # what died before the second sampled step is the same fault as what died later
+    judged = [m for m in judged if not died or _were_dead(view, m)]
     counted = {m.name: _beyond_chance(view, m, steps) for m in judged}
     found = {name: row for name, row in counted.items() if row is not None}
     if not found:
@@ -113,8 +146,62 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         name,
         f"{row.dead:g} of {row.units:g} units of {name} ({row.fraction:.0%}) were never active"
         f"{_by_chance(row.chance)}{also}",
-        evidence=Evidence(row.beyond, found, before["mean"] if before else math.nan),
+        evidence=AtOnce(row.beyond, found, before["mean"] if before else math.nan),
         cause=_why(before),
+    )
+
+
+def _were_dead(view: View, measured: Measured) -> bool:
+    """Whether most of the units that were never active were not at the first sampled step either."""
+    first = view.record.value("activation", measured.name, "dead", view.steps[0])
+    return first >= measured["dead"] / 2
+
+
+def _died(view: View) -> Iterator[Found[Died]]:
+    """Units that were active at first and died in the course of a run."""
+    never = {m.name: m["dead"] for m in view.activations}
+    rows = {}
+    for name, d in (view.facts.died or {}).items():
+        if d.units and d.died > WARNING * d.units:
+            now = (d.died + max(0.0, never.get(name, 0.0))) / d.units
+            rows[name] = DiedUnits(d.units, d.died, min(1.0, now), d.first, d.last)
+    if not rows:
+        return
+    name = max(rows, key=lambda n: rows[n].died / rows[n].units)
+    row, updates = rows[name], _updates_until(view, rows[name])
+    when = f"at step {row.last}" if row.first == row.last else f"at steps {row.first} to {row.last}"
+    after = "" if updates is None else f", after updates of up to 10^{updates:.1f} of the weights per step"
+    also = f"; {plural(len(rows), 'layer')} in all" if len(rows) > 1 else ""
+    yield ABOUT.found(
+        "error" if row.died / row.units > ERROR else "warning",
+        name,
+        f"{row.died} of {row.units} units of {name} died {when}{after}{also}",
+        evidence=Died(row.died / row.units, rows, updates),
+        cause="They were active before: large steps moved their weights to where they are off for every example."
+        if updates is None or updates > LARGE
+        else "They were active before, and have gone off for every example since.",
+        remedy=_slower(view, row),
+    )
+
+
+def _updates_until(view: View, row: DiedUnits) -> float | None:
+    """The largest log10(update:data), median over the weights, of the sampled steps up to the last unit's death."""
+    frame, found = view.record.frame("update"), {}
+    roles = {s.name for s in view.record.sites("update") if s.attributes.get("role") == "weight"}
+    for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"]):
+        if name in roles and step <= row.last and math.isfinite(ratio):
+            found.setdefault(step, []).append(ratio)
+    return max((float(np.median(ratios)) for ratios in found.values()), default=None)
+
+
+def _slower(view: View, row: DiedUnits) -> str:
+    until = [float(rate) for step, rate in zip(*view.record.metric("lr")) if step <= row.last]
+    fits = rate_that_fits(view, row.first, max(until)) if until else None
+    if fits is None:
+        return "Lower the learning rate, or use a function with a slope on both sides (leaky ReLU, GELU)."
+    return (
+        f"Lower the learning rate from {show(max(until))} to about {show(fits)}, or use a function with a "
+        "slope on both sides (leaky ReLU, GELU)."
     )
 
 
@@ -202,6 +289,11 @@ def _why(before: Measured | None) -> str:
 # ---- what explains it ----------------------------------------------------------------------------------------
 
 
+def _died_of_it(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """Why units died that had been active."""
+    return isinstance(effect.evidence, Died) and cause.severity == "error"
+
+
 def _same_sites(cause: Found[ug303.Evidence], effect: Found[Evidence], view: View) -> bool:
     """All dead layers are among the saturated ones."""
     return set(effect.evidence.sites) <= set(cause.evidence.sites)
@@ -213,6 +305,9 @@ def _in_a_growing_stream(cause: Found[ug302.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG407", _died_of_it),
+    Cause("UG506", _died_of_it),
+    Cause("UG507", _died_of_it),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),
     Cause("UG303", _same_sites),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._causes import no_worse
+from ._causes import no_worse, units_died
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import MOST_KEPT, plural
@@ -85,7 +85,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = (Cause("UG301", no_worse), Cause("UG401", no_worse))
+EXPLAINED_BY = (
+    Cause("UG407"),
+    Cause("UG304", units_died),
+    Cause("UG301", no_worse),
+    Cause("UG401", no_worse),
+)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 256), nn.ReLU(), nn.Linear(256, 10))

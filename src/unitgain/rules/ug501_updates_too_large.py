@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._rule import About, Found, Threshold
+from ._causes import units_died
+from ._loss_curve import falls_steadily
+from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
 from ._words import plural, show
@@ -23,15 +25,17 @@ ABOUT = About(
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
     measured=(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
-        "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
-        "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
-        "(UG504) do not count."
+        "optimizer really did; the median over the later half of the sampled steps, then over the weights. Weights "
+        "that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps whatever the "
+        "gradient, so they are judged from ten steps on. Steps of a run after its loss diverged (UG504) do not "
+        "count. A run whose recorded loss falls and ends near its lowest bears its updates: what would be a warning "
+        "is for information then."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
+    wrecks=True,
 )
 
 WARNING = Threshold(-2.0, "log10(update:data): ten times the rule of thumb of a thousandth")
@@ -47,8 +51,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged <= WARNING:
         return
     rates = updates.rates
+    severity = "error" if updates.judged > ERROR else "info" if falls_steadily(view) else "warning"
     yield ABOUT.found(
-        "error" if updates.judged > ERROR else "warning",
+        severity,
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
@@ -61,7 +66,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"), Cause("UG304", units_died))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

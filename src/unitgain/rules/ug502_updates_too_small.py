@@ -7,11 +7,12 @@ optimizer really did, and Adam-like optimizers that repeat one batch are granted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
-from ._causes import came_with_divergence
+from ._causes import came_with_divergence, of_a_slow_group, units_died
 from ._rule import About, Cause, Found, Threshold
-from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
+from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, has_converged, settled_updates
 from ._view import View
 from ._words import plural, show
 
@@ -22,12 +23,15 @@ ABOUT = About(
     seen="The optimizer changes the weights by less than a ten-thousandth of their size per step.",
     matters="Training is needlessly slow.",
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
-    measured="As for UG501.",
+    measured=("As for UG501. A weight with a gradient that is not changed at all counts as minus infinity."),
     action="Raise the learning rate.",
     effect="Updates near a thousandth of the weights.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
-    silent=("a learning rate of zero at the start of a warm-up",),
+    silent=(
+        "a learning rate of zero at the start of a warm-up",
+        "a run that has converged: its gradients are small",
+    ),
 )
 
 WARNING = Threshold(-4.0, "log10(update:data): a tenth of the rule of thumb of a thousandth")
@@ -37,24 +41,39 @@ Evidence = UpdateEvidence
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged >= WARNING:
+    if updates.judged >= WARNING or has_converged(view, updates.ratios):
         return
     rates = updates.rates
     yield ABOUT.found(
         "warning",
         None,
-        f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
-        f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
+        f"{updates.optimizer} {_changes(updates.median)} (median of {plural(len(updates.ratios), 'weight')}); about "
+        f"10^{updates.target:.1f} is right",
         evidence=updates.evidence(),
         cause="The learning rate is too small for these weights and gradients.",
         remedy=f"Raise the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
-        if rates
-        else f"Raise the learning rate: multiply it by {show(updates.factor)}.",
+        if rates and math.isfinite(updates.factor)
+        else f"Raise the learning rate: multiply it by {show(updates.factor)}."
+        if math.isfinite(updates.factor)
+        else "",
     )
 
 
-EXPLAINED_BY = (Cause("UG504", came_with_divergence),)
+def _changes(median: float) -> str:
+    if math.isfinite(median):
+        return f"changes the weights by 10^{median:.1f} of their size per step"
+    return "does not change the weights at all"
+
+
+EXPLAINED_BY = (
+    Cause("UG508"),
+    Cause("UG704"),
+    Cause("UG507"),
+    Cause("UG304", units_died),
+    Cause("UG503", of_a_slow_group),
+    Cause("UG504", came_with_divergence),
+)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

@@ -28,8 +28,9 @@ ABOUT = About(
     ),
     measured=(
         "log10(std(update)/std(weight)) per weight against the median of all weights, at every sampled step. "
-        "The last layer, embeddings and weights that began at zero are left out: they differ for good "
-        "reasons."
+        "The last layer, embeddings and weights that began at zero are left out there: they differ for good "
+        "reasons. All of them count where a parameter group has a learning rate ten thousand times below or above that "
+        "of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
@@ -49,8 +50,26 @@ SUSTAINED = Threshold(0.75, "of the sampled steps on the same side: a warm-up's 
 WEIGHTS = Threshold(4, "weights: fewer have no median that one of them could not move")
 
 
+GROUPS = Threshold(
+    1e4, "times another group's learning rate: layer-wise decay over 24 layers ends at about a thousandth"
+)
+STILL = Threshold(-6.0, "log10(update:data): a weight that changes by a millionth of its size does not learn")
+WILD = Threshold(-1.0, "log10(update:data): a tenth of a weight's size per step, the error of UG501")
+
+
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class OfGroup(BaseEvidence):
+    """A parameter group with a rate of its own: its learning rate and the others', log10(update:data) of its weights,
+    median, and how many parameters it holds."""
+
+    lr: float
+    others: float
+    updates: float
+    parameters: int
+
+
+@dataclass(frozen=True)
+class OfWeights(BaseEvidence):
     """decades: log10(update:data) over the median of all weights, of those beyond the limit; std: of the worst."""
 
     decades: Mapping[str, float]
@@ -59,7 +78,14 @@ class Evidence(BaseEvidence):
     std: float
 
 
+Evidence = OfGroup | OfWeights
+
+
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    groups = list(_of_groups(view))
+    yield from groups
+    if groups:
+        return
     series = update_ratios(view, peers_only=True)
     if len(series) < WEIGHTS:
         raise CannotJudge("fewer than four weights with an update ratio")
@@ -84,10 +110,43 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         worst,
         f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
         f"({listed(found)}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
-        evidence=Evidence(found, steps, len(series), std),
+        evidence=OfWeights(found, steps, len(series), std),
         cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or "
         f"its gradient is {'larger' if faster else 'smaller'} than its peers'.",
     )
+
+
+def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
+    """Groups whose learning rate is far from all others', and whose weights move accordingly. All weights count."""
+    groups = [g for g in view.facts.optimizer.groups or () if g.parameters and g.lr > 0]
+    if len(groups) < 2:
+        return
+    series = update_ratios(view)
+    for i, group in enumerate(groups):
+        others = [g.lr for j, g in enumerate(groups) if j != i]
+        ratios = [float(np.nanmedian(series[name])) for name in group.parameters if name in series]
+        updates = float(np.median(ratios)) if ratios else math.nan
+        if updates == -math.inf:
+            continue  # no update at all: UG508
+        slow = group.lr * GROUPS <= min(others) and not updates > STILL
+        fast = group.lr >= GROUPS * max(others) and updates > WILD
+        if not slow and not fast:
+            continue
+        moves = (
+            f", and changes its weights by 10^{updates:.1f} of their size per step"
+            if math.isfinite(updates)
+            else ""
+        )
+        yield ABOUT.found(
+            "warning",
+            group.parameters[0],
+            f"the parameter group of {listed(group.parameters)} has a learning rate of {show(group.lr)}, the others "
+            f"{show(min(others) if slow else max(others))}{moves}",
+            evidence=OfGroup(group.lr, float(np.median(others)), updates, len(group.parameters)),
+            cause=f"Its learning rate is {'far below' if slow else 'far above'} that of all other groups.",
+            remedy=f"Give this group a learning rate near the others' ({show(float(np.median(others)))})"
+            + ("; if it is to stay as it is, freeze it by requires_grad_(False)." if slow else "."),
+        )
 
 
 EXPLAINED_BY = ()

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ._causes import units_died
 from ._loss_curve import (
     ENDING,
     FAR,
@@ -23,9 +24,11 @@ from ._loss_curve import (
     diverged_from,
     finite_until,
     first_diverged,
+    is_sudden,
     loss_curve,
 )
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._updates import rate_that_fits
 from ._view import View
 from ._words import show
 
@@ -58,6 +61,7 @@ ABOUT = About(
     effect="The loss goes on falling, or stays where it is.",
     verify="Train again from there and check the record.",
     needs="steps",
+    wrecks=True,
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
@@ -88,10 +92,11 @@ RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 @dataclass(frozen=True)
 class Rate:
     """The learning rate where the loss began to diverge, and the one before that, if losses after steps at it were
-    good."""
+    good; rising: whether that had been raised itself, as a warm-up does."""
 
     now: float
     before: float | None = None
+    rising: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,10 +111,14 @@ class Grown:
 
 @dataclass(frozen=True)
 class Change:
-    """What was different where the loss began to diverge, as far as it was recorded."""
+    """What was different where the loss began to diverge, as far as it was recorded; fits: the learning
+    rate that the first updates suggest, where it is lower; sudden: whether the loss was at its lowest right before it
+    was not finite, so that no step of the optimizer led there."""
 
     rate: Rate | None
     grown: Grown | None
+    fits: float | None = None
+    sudden: bool = False
 
     @property
     def good_rate(self) -> float | None:
@@ -137,6 +146,11 @@ class Change:
 
     @property
     def cause(self) -> str:
+        if self.sudden:
+            return (
+                "The loss was finite and at its lowest in the step before, so that no growing steps led there: "
+                "a function has no finite value or slope there: the logarithm of 0, a division by 0, a root at 0."
+            )
         if self.good_rate is not None:
             return "The learning rate was raised beyond what the model bears."
         if self.grown is not None:
@@ -146,8 +160,15 @@ class Change:
 
     @property
     def remedy(self) -> str:
-        if self.rate is not None and self.good_rate is not None:
+        if self.sudden:
+            return (
+                "Look at each logarithm, division and root in the loss and the model: clamp their arguments, add a "
+                "small eps inside, or use a form on logits (cross_entropy, binary_cross_entropy_with_logits)."
+            )
+        if self.rate is not None and self.good_rate is not None and not (self.rate.rising and self.fits):
             return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
+        if self.rate is not None and self.fits is not None:
+            return f"Lower the learning rate from {show(self.rate.now)} to about {show(self.fits)}."
         if self.rate is not None and self.rate.before is None:
             return (
                 f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
@@ -261,7 +282,10 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
 
 
 def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
-    return Change(_rate(view, steps, losses, began), _most_grown(view, steps, began))
+    rate = _rate(view, steps, losses, began)
+    fits = None if rate is None else rate_that_fits(view, int(steps[began]), rate.now)
+    grown = None if (sudden := is_sudden(steps, losses)) else _most_grown(view, steps, began)
+    return Change(rate, grown, fits, sudden)
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
@@ -285,7 +309,8 @@ def _rate(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Rate
     later = losses[begin : max(began, begin) + 1]
     high = losses[0] + (AT_ONCE - 1) * abs(losses[0])
     good = np.isfinite(later).all() and np.median(later) <= high
-    return Rate(now, past) if good else Rate(past)
+    rising = len(earlier) > 1 and bool(earlier[-2] < past)
+    return Rate(now, past, rising) if good else Rate(past)
 
 
 def _most_grown(view: View, steps: np.ndarray, began: int) -> Grown | None:
@@ -319,7 +344,16 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
+def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """A loss that rises, and does not leave."""
+    return effect.severity == "warning" and units_died(cause, effect, view)
+
+
 EXPLAINED_BY = (
+    Cause("UG304", _rises_since_units_died),
+    Cause("UG407"),
+    Cause("UG506"),
+    Cause("UG507"),
     Cause("UG501", _still_trains),
     Cause("UG202", _was_there_before),
     Cause("UG302", _was_there_before),

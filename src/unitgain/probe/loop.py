@@ -1,0 +1,302 @@
+"""What happens around the model in training: are gradients cleared, does the optimizer hold the parameters, in which
+mode is the model, is the gradient shrunk before the step.
+
+Only sampled steps are looked at, by hooks that are gone in all others. What is decided is decided exactly:
+
+A gradient is used again  if, when the next gradient is about to be added to it, it is the very tensor that the step
+    before used, nothing has written to it since (its version), and it is not zero. That this is so at the first
+    backward pass is no fault yet: in a GAN the generator's pass leaves gradients in the discriminator that are cleared
+    before the discriminator's own. So each further pass is followed up to the step.
+A parameter is missing    if it got a gradient, is in no group of the optimizer, and has the very values that it had
+    when measuring began: what another optimizer moves is not missing.
+A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
+
+Nothing waits for an accelerator before `facts` is called.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from .. import stats
+from ..optim import AGC
+from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
+from .parameters import Parameter, list_parameters
+
+_SAMPLE = 64  # values of a parameter or a gradient that are compared
+_WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
+_MOST = 128  # steps whose samples are kept; then every second one is, and so on
+_SHRUNK = 0.999  # of a norm: less is more than rounding
+_POWER = 1e-4  # how near a factor must be to a power of two to be a loss scale
+
+
+@dataclass
+class _Watched:
+    """A parameter of the model.
+
+    values, version  those that it had when measuring began
+    held             address and version of the gradient that the last step used, as long as nothing else has happened
+                     to it
+    suspect          whether that gradient was other than zero when the next one came: 0-dim, on its device
+    reused           the steps at which it was used again, likewise
+    got              whether a gradient other than zero has come to a parameter that is not in the optimizer, likewise
+    """
+
+    parameter: Parameter
+    in_optimizer: bool
+    values: Tensor
+    version: int
+    held: tuple[int, int] | None = None
+    suspect: Tensor | None = None
+    reused: Tensor | None = None
+    got: Tensor | None = None
+
+    def gradient(self) -> Tensor | None:
+        """The whole gradient, where it is an ordinary tensor."""
+        g = self.parameter.tensor.grad
+        return g if g is not None and g.layout is torch.strided and not g.is_nested else None
+
+    def state(self) -> tuple[int, int] | None:
+        g = self.gradient()
+        return None if g is None else (g.data_ptr(), g._version)
+
+    def moved(self) -> bool:
+        p = self.parameter.tensor
+        if p._version != self.version or p.numel() == 0:
+            return p._version != self.version
+        return not torch.equal(stats.take_sample(p, _SAMPLE), self.values)
+
+
+class Loop:
+    """Looks at the loop around one model and its optimizer. The Probe calls its methods."""
+
+    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
+        self._model, self._optimizer = model, optimizer
+        self._watched: list[_Watched] = []
+        self._samples: list[list[tuple[Tensor, Tensor]]] = []  # of gradients, after backward and at the step
+        self._sampled, self._kept = 0, 1  # of the sampled steps, every so manieth
+        self._after_backward: dict[int, Tensor] = {}
+        self._largest: list[_Watched] = []
+        self._arrived = self._eval = self._lazy = False
+        self._size = 0  # how many tensors the optimizer held
+        self._passes = 0
+        self.steps = 0  # of the optimizer so far
+        self._judged = self._reused_steps = 0
+        self._reused: list[Tensor] = []
+        self._modes = ModeFacts()
+        self._foreign: list[Tensor] = []  # tensors of the optimizer that are not the model's
+        self._with_gradient: set[int] = set()  # of these
+        self._outside: list[_Watched] = []  # what the optimizer does not hold
+
+    @property
+    def _held(self) -> set[int]:
+        return {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+
+    def start(self) -> None:
+        """Remembers the parameters as they are, and which of them the optimizer holds."""
+        known = {id(w.parameter.tensor): w for w in self._watched}
+        held = self._held
+        self._size, self._lazy = self._number_held(), False
+        for p in list_parameters(self._model):
+            tensor = p.tensor
+            if id(tensor) in known:
+                known[id(tensor)].in_optimizer = id(tensor) in held
+            elif nn.parameter.is_lazy(tensor):
+                self._lazy = True
+            else:
+                values = stats.take_sample(tensor, _SAMPLE)
+                self._watched.append(_Watched(p, id(tensor) in held, values, tensor._version))
+        ours = {id(w.parameter.tensor) for w in self._watched}
+        groups = (group["params"] for group in self._optimizer.param_groups)
+        self._foreign = [p for params in groups for p in params if id(p) not in ours]
+        held_by_it = [w for w in self._watched if w.in_optimizer]
+        self._largest = sorted(held_by_it, key=lambda w: -w.parameter.tensor.numel())[:_WATCHED]
+        self._outside = [w for w in self._watched if not w.in_optimizer]
+
+    def _number_held(self) -> int:
+        return sum(len(group["params"]) for group in self._optimizer.param_groups)
+
+    # ---- in a sampled step ---------------------------------------------------------------------------------
+
+    def hook(self, guard: Callable[..., Callable[..., None]]) -> list[RemovableHandle]:
+        handles = [
+            w.parameter.tensor.register_hook(guard(functools.partial(self._arriving, w)))
+            for w in self._watched
+            if w.parameter.tensor.requires_grad
+        ]
+        for w in self._largest:
+            if w.parameter.tensor.requires_grad:
+                take = guard(functools.partial(self._added, w))
+                handles.append(w.parameter.tensor.register_post_accumulate_grad_hook(take))
+        return handles
+
+    def begin(self) -> None:
+        """A sampled step follows; the gradients that the one before it used are still there."""
+        self._after_backward.clear()
+        for w in self._watched:
+            w.held = w.state() if w.in_optimizer else None
+            w.suspect = None
+
+    def entered(self, root: nn.Module) -> None:
+        """A forward pass with gradients begins."""
+        self._count_pass()
+        self._eval = not root.training and not any(module.training for module in root.modules())
+
+    def _count_pass(self) -> None:
+        self._passes += self._arrived
+        self._arrived = False
+
+    def _arriving(self, w: _Watched, _: Tensor) -> None:
+        """A gradient is about to be added to what there is."""
+        self._arrived = True
+        if w.held is None:
+            return
+        if w.state() != w.held:
+            w.held = w.suspect = None
+            return
+        address, version = w.held
+        w.held = address, version + 1  # as it will be
+        if w.suspect is None:
+            w.suspect = self._is_nonzero(w)
+
+    def _added(self, w: _Watched, tensor: Tensor) -> None:
+        if tensor.grad is not None and tensor.grad.layout is torch.strided and not tensor.grad.is_nested:
+            self._after_backward[id(w)] = stats.take_sample(tensor.grad, _SAMPLE)
+
+    def _is_nonzero(self, w: _Watched) -> Tensor | None:
+        g = w.gradient()
+        return None if g is None or not g.numel() else (stats.take_sample(g, _SAMPLE * _SAMPLE) != 0).any()
+
+    def before_step(self) -> None:
+        """The gradients are what the optimizer gets."""
+        self._count_pass()
+        pairs = []
+        for w in self._largest:
+            after, g = self._after_backward.get(id(w)), w.gradient()
+            if after is not None and g is not None:
+                pairs.append((after, stats.take_sample(g, _SAMPLE)))
+        self._sampled += 1
+        if pairs and self._sampled % self._kept == 0:
+            self._samples.append(pairs)
+            if len(self._samples) > _MOST:
+                self._samples, self._kept = self._samples[::2], 2 * self._kept
+        for w in self._outside:
+            nonzero = self._is_nonzero(w)
+            if nonzero is not None:
+                w.got = nonzero if w.got is None else w.got | nonzero
+
+    def after_step(self, number: int) -> None:
+        self._judged += self.steps > 0  # else there was no step whose gradients could be used again
+        flags = []
+        for w in self._watched:
+            if w.held is None:
+                continue
+            state = w.state()
+            if state is None or state[0] != w.held[0]:
+                continue  # given up since
+            if w.suspect is None and state != w.held:
+                continue  # no pass, and something was written: it was cleared
+            still = self._is_nonzero(w)
+            if still is None:
+                continue
+            again = still if w.suspect is None else w.suspect & still
+            w.reused = again.long() if w.reused is None else w.reused + again
+            flags.append(again)
+        if flags:
+            self._reused.append(torch.stack([flag.to(flags[0].device) for flag in flags]).any())
+            if len(self._reused) > _MOST:
+                self._read_reused()
+        self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
+        self._note_mode(number)
+        if self._lazy or self._number_held() != self._size:
+            self.start()  # lazy parameters have come, or a group was added
+
+    def _note_mode(self, number: int) -> None:
+        m = self._modes
+        if not self._eval:
+            self._modes = ModeFacts(m.train + 1, m.eval, None)
+        elif m.train:
+            self._modes = ModeFacts(m.train, m.eval + 1, number if m.since is None else m.since)
+
+    # ---- afterwards ----------------------------------------------------------------------------------------
+
+    def _read_reused(self) -> None:
+        self._reused_steps += sum(bool(flag) for flag in self._reused)
+        self._reused.clear()
+
+    def facts(self) -> LoopFacts:
+        self._count_pass()
+        self._read_reused()
+        held = self._held
+        missing = [
+            w.parameter.name
+            for w in self._watched
+            if w.got is not None and bool(w.got) and id(w.parameter.tensor) not in held and not w.moved()
+        ]
+        names = [w.parameter.name for w in self._watched if w.reused is not None and int(w.reused) > 0]
+        watched = sum(w.in_optimizer for w in self._watched)
+        return LoopFacts(
+            passes=self._passes,
+            steps=self.steps,
+            moved=any(w.moved() for w in self._watched),
+            missing=tuple(missing),
+            reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
+            mode=ModeFacts(self._modes.train, self._modes.eval, self._modes.since, self._changing()),
+            shrink=self._shrink(),
+        )
+
+    def strangers(self) -> int:
+        """How many of the optimizer's tensors are not the model's and had no gradient at any sampled step."""
+        return sum(id(p) not in self._with_gradient for p in self._foreign)
+
+    def _changing(self) -> tuple[str, ...]:
+        """Modules whose output depends on the mode: dropout, and norms with running statistics."""
+        found = []
+        for path, module in self._model.named_modules():
+            kind, dropout = type(module).__name__.lower(), getattr(module, "dropout", 0.0)
+            drops = (
+                getattr(module, "p", None) != 0
+                if "drop" in kind
+                else isinstance(dropout, float) and dropout > 0
+            )
+            if drops or getattr(module, "running_mean", None) is not None:
+                found.append(path or kind)
+        return tuple(found)
+
+    def _shrink(self) -> ShrinkFacts:
+        left = []
+        for pairs in self._samples:
+            norms = [(float(before.double().norm()), float(now.double().norm())) for before, now in pairs]
+            factors = sorted(now / before for before, now in norms if before > 0)
+            if factors and math.isfinite(sum(factors)):
+                left.append(factors[len(factors) // 2])
+        shrunk = [f for f in left if f < _SHRUNK and not _is_loss_scale(f)]
+        agc = next((hook for hook in _owners(self._optimizer) if isinstance(hook, AGC)), None)
+        rates = {} if agc is None else agc.rates()
+        units = sum(r.numel() for r in rates.values())
+        return ShrinkFacts(
+            judged=len(left),
+            shrunk=len(shrunk),
+            factor=sorted(shrunk)[len(shrunk) // 2] if shrunk else UNKNOWN,
+            agc=UNKNOWN if agc is None else float(agc.clipping),
+            share=UNKNOWN if not units else float(sum(r.sum() for r in rates.values())) / units,
+        )
+
+
+def _is_loss_scale(factor: float) -> bool:
+    """A GradScaler divides the gradients by a power of two; that shrinks nothing."""
+    exponent = math.log2(factor) if factor > 0 else 0.5
+    return abs(exponent - round(exponent)) < _POWER and round(exponent) < 0
+
+
+def _owners(optimizer: Any) -> list[Any]:
+    hooks = getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
+    return [getattr(hook, "__self__", None) for hook in hooks]

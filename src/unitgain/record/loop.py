@@ -1,0 +1,132 @@
+"""Facts about a training loop: which tensors the optimizer holds, whether gradients are cleared, modes, clipping."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+UNKNOWN = math.nan
+
+
+@dataclass(frozen=True)
+class GroupFacts:
+    """One parameter group of an optimizer.
+
+    decoupled   whether the decay is taken off the weights and not added to the gradient
+    momentum    of SGD's kind, which multiplies a step by 1 / (1 - momentum) in the long run
+    eps_lost    the type of its state, or weights, in which eps rounds to zero; None: there is none
+    parameters  names of the model's parameters that it holds
+    """
+
+    lr: float = UNKNOWN
+    weight_decay: float = 0.0
+    decoupled: bool = False
+    momentum: float = 0.0
+    eps: float = UNKNOWN
+    eps_lost: str | None = None
+    parameters: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OptimizerFacts:
+    """name: the optimizer's class; lr: the learning rate of each parameter group, as it was last; groups: all of them,
+    likewise; strangers: tensors in them that are not the model's and had no gradient at any step."""
+
+    name: str | None = None
+    lr: tuple[float, ...] = ()
+    groups: tuple[GroupFacts, ...] | None = None
+    strangers: int | None = None
+
+    @property
+    def held(self) -> frozenset[str] | None:
+        """Names of the model's parameters that the optimizer holds; None where that is not known."""
+        if self.groups is None:
+            return None
+        return frozenset(name for group in self.groups for name in group.parameters)
+
+    def group_of(self, parameter: str) -> GroupFacts | None:
+        return next((group for group in self.groups or () if parameter in group.parameters), None)
+
+
+@dataclass(frozen=True)
+class ReusedFacts:
+    """Gradients that were used by a step, not cleared, and used again by the next one.
+
+    judged      sampled steps in which that could be seen
+    steps       of these, those that used a gradient again
+    parameters  whose gradient it was at any of them
+    of          parameters that were watched
+    """
+
+    judged: int = 0
+    steps: int = 0
+    parameters: tuple[str, ...] = ()
+    of: int = 0
+
+
+@dataclass(frozen=True)
+class ModeFacts:
+    """In which mode the model was when sampled steps were made.
+
+    train     steps in train mode, or with only parts in eval mode
+    eval      steps with the whole model in eval mode, after one in train mode
+    since     the first of the last unbroken series of those; None: the last step was in train mode
+    modules   those whose output depends on the mode
+    """
+
+    train: int = 0
+    eval: int = 0
+    since: int | None = None
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ShrinkFacts:
+    """What happens to gradients between backward and the optimizer's step: clipping, most of all.
+
+    judged  sampled steps; shrunk: those at which gradients came out smaller
+    factor  what is left of the gradients' norm, median over the steps at which they were shrunk
+    agc     the factor of `ug.optim.AGC`, where it clips this optimizer's gradients; share: of units that it clipped
+    """
+
+    judged: int = 0
+    shrunk: int = 0
+    factor: float = UNKNOWN
+    agc: float = UNKNOWN
+    share: float = UNKNOWN
+
+
+@dataclass(frozen=True)
+class DiedFacts:
+    """Units of one layer that were active, and then never again for as long as the run was watched.
+
+    units, died  how many there are, and how many of them died
+    first, last  sampled steps between which nine tenths of them were active for the last time
+    watched      sampled steps at the end in which none of them was active
+    """
+
+    units: int = 0
+    died: int = 0
+    first: int = 0
+    last: int = 0
+    watched: int = 0
+
+
+@dataclass(frozen=True)
+class LoopFacts:
+    """What a Probe saw of the loop around the model, and `check` of the optimizer that it was given.
+
+    passes   backward passes in sampled steps
+    steps    of the optimizer
+    moved    whether any parameter has changed since measuring began
+    missing  trainable parameters that got a gradient, are in no parameter group, and still have the values that they
+             began with
+    """
+
+    passes: int | None = None
+    steps: int | None = None
+    moved: bool | None = None
+    missing: tuple[str, ...] | None = None
+    reused: ReusedFacts = field(default=ReusedFacts())
+    mode: ModeFacts = field(default=ModeFacts())
+    shrink: ShrinkFacts = field(default=ShrinkFacts())
