@@ -215,7 +215,7 @@ def list_of_layers_that_the_optimizer_holds() -> Arguments:
 def weights_made_by_another_network() -> Arguments:
     x = vectors()
     made = Net(lambda net, x: torch.relu(x @ net.maker(net.code).view(12, 16)) @ net.out, maker=nn.Linear(4, 192),
-               code=torch.randn(4), out=nn.Parameter(0.3 * torch.randn(16, 4)))  # fmt: skip
+               code=torch.randn(4), out=nn.Parameter(0.1 * torch.randn(16, 4)))  # fmt: skip
     return made, (x, labels(x)), {}
 
 

@@ -39,6 +39,15 @@ from .facts import (
     UnitFacts,
 )
 from .frame import Frame
+from .function import (
+    CutFacts,
+    EndFacts,
+    EvaluationFacts,
+    FunctionFacts,
+    FutureFacts,
+    LeafFacts,
+    LinearFacts,
+)
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
 from .maps import pack_map, unpack_map
 from .record import Record
@@ -60,12 +69,19 @@ __all__ = [
     "ComparisonFacts",
     "CouplingFacts",
     "CouplingInMode",
+    "CutFacts",
+    "EndFacts",
+    "EvaluationFacts",
     "Facts",
     "FeatureFacts",
     "Frame",
+    "FunctionFacts",
+    "FutureFacts",
     "GradientFacts",
     "Histogram",
     "LabelFacts",
+    "LeafFacts",
+    "LinearFacts",
     "LossFacts",
     "ModelFacts",
     "OptimizerFacts",

@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .comparison import ComparisonFacts, LabelFacts
+from .function import CutFacts, FunctionFacts
 
 UNKNOWN = math.nan
 """A number in facts that was not measured; comparisons with it are false."""
@@ -98,10 +99,19 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class GradientFacts:
-    """How many trainable parameters there are (of), and how many of them got a gradient that is not zero (reached)."""
+    """How many trainable parameters there are (of), and how many of them got a gradient that is not zero (reached).
+
+    cuts    where gradients of parameters that got none were cut
+    terms   where terms of the loss were cut that depend on the outputs and send no gradient
+    aside   parameters of whole modules that this pass leaves out by design: a generator whose output the critic gets
+            detached beside real examples, a target network beside its twin
+    """
 
     reached: int | None = None
     of: int | None = None
+    cuts: tuple[CutFacts, ...] = ()
+    terms: tuple[CutFacts, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +138,9 @@ class CouplingInMode:
     difference    largest difference of its outputs, divided by their largest magnitude
     site, module  the first module at whose output the example differs: its name and its type
     batch_norm    whether that module is a BatchNorm
+    function      the first function between or in modules whose output differs for the example: "softmax"
+    axis          over which it computes, where it was given one
+    where         the line of the caller's code that calls it
     """
 
     differs: bool = False
@@ -135,6 +148,9 @@ class CouplingInMode:
     site: str | None = None
     module: str | None = None
     batch_norm: bool = False
+    function: str | None = None
+    axis: int | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +200,7 @@ class Facts:
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
     comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
+    function         what function the model computes, in function.py
     not_rewound      what the check found in the model and could not put back after running it; None if nothing
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
@@ -207,6 +224,7 @@ class Facts:
     same_units: Mapping[str, UnitFacts] | None = None
     comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
     labels: LabelFacts = LabelFacts()  # noqa: RUF009
+    function: FunctionFacts = FunctionFacts()  # noqa: RUF009
     not_rewound: tuple[str, ...] | None = None
 
     @classmethod

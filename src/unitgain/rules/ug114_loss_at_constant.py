@@ -1,0 +1,141 @@
+"""UG114 loss-at-constant: training ends where a constant output is.
+
+Source: Schroff, Kalenichenko and Philbin, FaceNet (2015), section 3.2: the hardest triplets collapse all embeddings to
+one point, and the loss stays at the margin.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._view import View
+from ._words import show
+
+ABOUT = About(
+    code="UG114",
+    name="loss-at-constant",
+    rank=25,
+    seen="While steps are made the outputs become the same for all examples, and the loss stays at what a constant gives.",
+    matters=(
+        "The margin of a triplet loss, the entropy of the class shares and the variance of the targets are where a "
+        "network ends that no longer looks at its input; it seldom comes back."
+    ),
+    source="Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2.",
+    measured=(
+        "A rehearsal of 20 steps or more on one batch: the spread of the outputs (rms over examples of the deviation from "
+        "the mean example, divided by rms) before and after, and the loss where every example is given the mean output. "
+        "A training run: the spread of the output at the first and the last sampled step, and a loss that no longer "
+        "falls."
+    ),
+    action="Lower the learning rate, and start again from new weights.",
+    effect="Outputs keep telling the examples apart, and the loss falls below that of a constant.",
+    verify="Check again with the same steps.",
+    needs="steps",
+    silent=("targets that are the same for all examples", "first steps near chance", "heads that begin at zero"),
+)
+
+STEPS = Threshold(20, "steps: before, an output may be near constant on its way")
+COLLAPSED = Threshold(0.05, "of the spread that the outputs had at first is left")
+ONE_POINT = Threshold(0.1, "spread: outputs that differ by more still tell examples apart, whatever they were before")
+NEAR = Threshold(0.02, "of the loss: by so much it may lie below that of the mean output")
+FLAT = Threshold(0.02, "of the loss: by so much it falls from the third to the last fifth of a run")
+FIFTH = Threshold(5, "parts of a run, of which the third and the last are compared")
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """loss: at the end; constant: with the mean output for every example, NaN where that was not asked; first_spread,
+    last_spread: of the outputs."""
+
+    loss: float
+    constant: float
+    first_spread: float
+    last_spread: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    found = _of_run(view) if view.training else _of_rehearsal(view)
+    if found is None:
+        return
+    known = f", that of the mean output for all is {show(found.constant)}" if not math.isnan(found.constant) else ""
+    output = view.output
+    yield ABOUT.found(
+        "error",
+        output.name if output is not None else None,
+        f"the outputs became the same for all examples (spread {show(found.first_spread)} at first, "
+        f"{show(found.last_spread)} at the end), and the loss stays at {show(found.loss)}{known}",
+        evidence=found,
+        cause=_why(view),
+    )
+
+
+def _why(view: View) -> str:
+    if view.facts.loss.kind in ("cross_entropy", "mse"):
+        return "Updates too large killed the units or saturated them, so that only biases still learn."
+    return (
+        "Updates too large, or a loss that is lower for one point than for points not told apart yet: the hardest "
+        "triplets, pairs that only attract each other."
+    )
+
+
+def _of_rehearsal(view: View) -> Evidence | None:
+    end, first = view.facts.function.end, view.facts.output.spread
+    targets = view.facts.comparison.targets
+    if not view.rehearsal or (view.facts.rehearsed_steps or 0) < STEPS or math.isnan(end.spread):
+        raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps or more on one batch, or a training run")
+    if math.isnan(end.constant):
+        raise CannotJudge("the loss could not be asked what a constant output gives")
+    if targets.different == 1 or targets.std == 0 or view.facts.output.zero_head:
+        return None
+    if end.spread > ONE_POINT or end.spread > COLLAPSED * first or end.loss < (1 - NEAR) * end.constant:
+        return None
+    return Evidence(end.loss, end.constant, first, end.spread)
+
+
+def _of_run(view: View) -> Evidence | None:
+    output = view.output
+    if output is None:
+        raise CannotJudge("no output was measured")
+    spreads = view.over_steps("activation", "spread").get(output.name, np.empty(0))
+    known, losses = spreads[np.isfinite(spreads)], view.losses[1]
+    if len(known) < 2 or len(losses) < STEPS:
+        raise CannotJudge(f"needs the outputs' spread and {STEPS:g} losses")
+    fifth = len(losses) // int(FIFTH)
+    middle, last = float(np.median(losses[2 * fifth : -2 * fifth])), float(np.median(losses[-fifth:]))
+    flat = math.isfinite(last) and last > 0 and middle - last < FLAT * abs(middle)
+    first, end = float(known[0]), float(np.max(known[-2:]))
+    if not flat or end > ONE_POINT or end > COLLAPSED * first:
+        return None
+    return Evidence(last, math.nan, first, end)
+
+
+EXPLAINED_BY = (Cause("UG102"), Cause("UG104"))
+
+BAD = """
+def hardest(outputs, labels):
+    apart, same = torch.cdist(outputs, outputs), labels[:, None] == labels
+    return F.relu((apart * same).amax(1) - (apart + 1e6 * same).amin(1) + 0.3).mean()
+
+
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+batch = torch.randn(256, 20), torch.randint(16, (256,))
+report = ug.check(model, batch, loss=hardest, steps=200, optimizer=optimizer)
+"""
+
+GOOD = """
+def all_pairs(outputs, labels):
+    apart, same = torch.cdist(outputs, outputs), (labels[:, None] == labels).float()
+    return (same * apart + (1 - same) * F.relu(3 - apart)).mean()
+
+
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+batch = torch.randn(256, 20), torch.randint(16, (256,))
+report = ug.check(model, batch, loss=all_pairs, steps=200, optimizer=optimizer)
+"""
