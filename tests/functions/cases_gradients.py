@@ -79,7 +79,11 @@ def second_term_without_gradients() -> Arguments:
 @sick("UG403")
 def features_detached_before_the_head() -> Arguments:
     x = vectors()
-    model = Net(lambda net, x: net.head(torch.relu(net.body(x)).detach()), body=nn.Linear(12, 64), head=nn.Linear(64, 4))
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.body(x)).detach()),
+        body=nn.Linear(12, 64),
+        head=nn.Linear(64, 4),
+    )
     return model, (x, labels(x)), {}
 
 
@@ -142,7 +146,11 @@ class Dropped(nn.Module):
 @healthy("UG403")
 def layers_left_out_by_chance() -> Arguments:
     x = vectors()
-    return nn.Sequential(nn.Linear(12, 32), *(Dropped(32, 0.5) for _ in range(6)), nn.Linear(32, 4)), (x, labels(x)), {}
+    return (
+        nn.Sequential(nn.Linear(12, 32), *(Dropped(32, 0.5) for _ in range(6)), nn.Linear(32, 4)),
+        (x, labels(x)),
+        {},
+    )
 
 
 @healthy("UG403")
@@ -153,7 +161,11 @@ def layers_multiplied_by_zero_by_chance() -> Arguments:
             return x + keep * 0.5 * torch.relu(self.layer(x))
 
     x = vectors()
-    return nn.Sequential(nn.Linear(12, 32), *(Masked(32, 0.4) for _ in range(6)), nn.Linear(32, 4)), (x, labels(x)), {}
+    return (
+        nn.Sequential(nn.Linear(12, 32), *(Masked(32, 0.4) for _ in range(6)), nn.Linear(32, 4)),
+        (x, labels(x)),
+        {},
+    )
 
 
 class Pair(nn.Module):

@@ -32,7 +32,9 @@ class Language(nn.Module):
     def __init__(self, body: Any, first: bool = True, **parts: nn.Module):
         super().__init__()
         self.embed, self.head = nn.Embedding(WORDS, WIDTH), nn.Linear(WIDTH, WORDS)
-        self.place = nn.Parameter(0.1 * torch.randn(12, 1, WIDTH) if not first else 0.1 * torch.randn(12, WIDTH))
+        self.place = nn.Parameter(
+            0.1 * torch.randn(12, 1, WIDTH) if not first else 0.1 * torch.randn(12, WIDTH)
+        )
         self.body = body
         for name, part in parts.items():
             setattr(self, name, part)
@@ -63,7 +65,9 @@ def transformer_without_a_mask() -> Arguments:
 
 @sick("UG802")
 def lstm_of_both_directions() -> Arguments:
-    return _spoken(Language(lambda net, x: net.rnn(x)[0], rnn=nn.LSTM(WIDTH, 8, batch_first=True, bidirectional=True)))
+    return _spoken(
+        Language(lambda net, x: net.rnn(x)[0], rnn=nn.LSTM(WIDTH, 8, batch_first=True, bidirectional=True))
+    )
 
 
 @sick("UG802")
@@ -78,14 +82,14 @@ def convolution_centred_on_the_token() -> Arguments:
 
 @sick("UG802")
 def mean_of_all_tokens_added() -> Arguments:
-    return _spoken(Language(lambda net, x: torch.relu(net.fc(x + x.mean(1, keepdim=True))), fc=nn.Linear(WIDTH, WIDTH)))
+    return _spoken(
+        Language(lambda net, x: torch.relu(net.fc(x + x.mean(1, keepdim=True))), fc=nn.Linear(WIDTH, WIDTH))
+    )
 
 
 @sick("UG802")
 def mask_off_by_one() -> Arguments:
-    return _spoken(
-        Language(lambda net, x: net.block(x, src_mask=_mask(x.shape[1], 2)), block=_encoder())
-    )
+    return _spoken(Language(lambda net, x: net.block(x, src_mask=_mask(x.shape[1], 2)), block=_encoder()))
 
 
 @sick("UG802")
@@ -192,7 +196,9 @@ def hidden_words_to_be_guessed() -> Arguments:
 @healthy("UG802")
 def a_tag_for_each_word() -> Arguments:
     x = text()[0]
-    model = Language(lambda net, x: net.rnn(x)[0], rnn=nn.LSTM(WIDTH, 8, batch_first=True, bidirectional=True))
+    model = Language(
+        lambda net, x: net.rnn(x)[0], rnn=nn.LSTM(WIDTH, 8, batch_first=True, bidirectional=True)
+    )
     return model, (x, (x * 7 + 3) % WORDS), {"loss": flat_ce}
 
 
@@ -225,7 +231,9 @@ def labels_are_the_tokens_and_the_model_is_masked() -> Arguments:
 @healthy("UG802")
 def forecast_of_the_next_value_from_the_past() -> Arguments:
     whole = torch.randn(24, 13, 4).cumsum(1) / 3
-    model = Net(lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.GRU(4, 16, batch_first=True), head=nn.Linear(16, 4))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0]), rnn=nn.GRU(4, 16, batch_first=True), head=nn.Linear(16, 4)
+    )
     return model, (whole[:, :-1].contiguous(), whole[:, 1:].contiguous()), {}
 
 
@@ -280,7 +288,9 @@ def gru_and_the_mean_over_time() -> Arguments:
 @sick("UG603")
 def plain_rnn_and_targets_with_two_more_axes() -> Arguments:
     x = sequences()
-    model = Net(lambda net, x: net.head(net.rnn(x)[0][:, -1]).unsqueeze(1), rnn=nn.RNN(6, 16), head=nn.Linear(16, 1))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x)[0][:, -1]).unsqueeze(1), rnn=nn.RNN(6, 16), head=nn.Linear(16, 1)
+    )
     return model, (x, values(x).unsqueeze(1)), {}
 
 
@@ -304,7 +314,11 @@ def words_in_both_directions() -> Arguments:
     x = torch.randint(0, WORDS, (24, 9))
     model = Net(lambda net, x: net.head(net.rnn(net.embed(x))[0][:, -1]), embed=nn.Embedding(WORDS, WIDTH),
                 rnn=nn.LSTM(WIDTH, 8, bidirectional=True), head=nn.Linear(16, 1))  # fmt: skip
-    return model, (x, (x.float().mean(1, keepdim=True) > 9.5).float()), {"loss": F.binary_cross_entropy_with_logits}
+    return (
+        model,
+        (x, (x.float().mean(1, keepdim=True) > 9.5).float()),
+        {"loss": F.binary_cross_entropy_with_logits},
+    )
 
 
 @sick("UG603")
@@ -330,7 +344,9 @@ def as_many_steps_as_examples_and_classes() -> Arguments:
 @sick("UG603")
 def features_divided_by_their_norm_over_the_batch() -> Arguments:
     x = vectors()
-    model = Net(lambda net, x: net.b(5 * F.normalize(net.a(x), dim=0)), a=nn.Linear(12, 32), b=nn.Linear(32, 4))
+    model = Net(
+        lambda net, x: net.b(5 * F.normalize(net.a(x), dim=0)), a=nn.Linear(12, 32), b=nn.Linear(32, 4)
+    )
     return model, (x, labels(x)), {}
 
 
@@ -396,14 +412,18 @@ def time_first_words_through_attention() -> Arguments:
 @healthy("UG603")
 def transposed_on_the_way_in() -> Arguments:
     x = sequences()
-    model = Net(lambda net, x: net.head(net.rnn(x.transpose(0, 1))[0][-1]), rnn=nn.GRU(6, 16), head=nn.Linear(16, 1))
+    model = Net(
+        lambda net, x: net.head(net.rnn(x.transpose(0, 1))[0][-1]), rnn=nn.GRU(6, 16), head=nn.Linear(16, 1)
+    )
     return model, (x, values(x)), {}
 
 
 @healthy("UG603")
 def features_divided_by_their_norm() -> Arguments:
     x = vectors()
-    model = Net(lambda net, x: net.b(5 * F.normalize(net.a(x), dim=1)), a=nn.Linear(12, 32), b=nn.Linear(32, 4))
+    model = Net(
+        lambda net, x: net.b(5 * F.normalize(net.a(x), dim=1)), a=nn.Linear(12, 32), b=nn.Linear(32, 4)
+    )
     return model, (x, labels(x)), {}
 
 

@@ -113,7 +113,9 @@ def flat_ce(outputs: Tensor, target: Tensor) -> Tensor:
     return CE(outputs.reshape(-1, outputs.shape[-1]), target.reshape(-1))
 
 
-def trained(model: nn.Module, x: Any, t: Tensor, loss: Any = CE, steps: int = 150, lr: float = 1e-2) -> nn.Module:
+def trained(
+    model: nn.Module, x: Any, t: Tensor, loss: Any = CE, steps: int = 150, lr: float = 1e-2
+) -> nn.Module:
     """On parts of 32 of the data, drawn anew at each step."""
     optimizer = torch.optim.Adam(model.parameters(), lr)
     model.train()

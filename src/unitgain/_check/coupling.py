@@ -72,7 +72,9 @@ class _Trial:
         self.limit = CATALOGUE["UG603"].limit("relative")
         time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
         shifted = shifted_input(batch) if time_first else None
-        self.time_first = time_first and not (shifted is not None and shifted[1] == 1)  # else axis 1 is the time
+        self.time_first = time_first and not (
+            shifted is not None and shifted[1] == 1
+        )  # else axis 1 is the time
         self.square = False  # whether as many steps as examples go in, so that only the output can tell
 
     def facts(self) -> CouplingFacts:

@@ -21,7 +21,7 @@ from .._run import leaves_of, random_states
 from ..record import CutFacts
 from .place import calling_line
 
-_TO_PYTHON = {"item", "tolist", "numpy", "float", "int", "array"}
+_TO_PYTHON = {"item", "tolist", "numpy", "__float__", "__int__", "__array__", "__index__"}
 _MAKERS = {"tensor", "as_tensor", "from_numpy", "asarray", "FloatTensor"}
 _SUMS = {"add", "sub", "radd", "rsub", "iadd", "isub"}
 _JOINS = {"cat", "concat", "stack"}
@@ -81,7 +81,7 @@ class Cuts(TorchFunctionMode):
                 rest = [t for t in inputs if t is not p]
                 both = any(id(t) in self._mixed and self._mixed[id(t)]() is t for t in rest)
                 self.fed.setdefault(id(p), []).extend([before, frozenset()] if both else [before])
-        if name in _TO_PYTHON:
+        if getattr(func, "__name__", "") in _TO_PYTHON:
             if learns or before:
                 self._in_python |= before or {self._cut(name, inputs)}
             return
@@ -97,9 +97,9 @@ class Cuts(TorchFunctionMode):
                 self._known[id(tensor)] = weakref.ref(tensor), before
             else:
                 self._known.pop(id(tensor), None)
-            if name in _JOINS and len({bool(self.of(t)) for t in inputs}) > 1 and not _axis(given):
-                self._mixed[id(tensor)] = weakref.ref(tensor)
-            elif any(id(t) in self._mixed and self._mixed[id(t)]() is t for t in inputs):
+            if (name in _JOINS and len({bool(self.of(t)) for t in inputs}) > 1 and not _axis(given)) or any(
+                id(t) in self._mixed and self._mixed[id(t)]() is t for t in inputs
+            ):
                 self._mixed[id(tensor)] = weakref.ref(tensor)
 
     def _cut(self, name: str, inputs: list[Tensor]) -> int:

@@ -37,10 +37,12 @@ def end_facts(passes: Passes, random: Any) -> EndFacts:
         return EndFacts()
     if done.loss is None:
         return EndFacts()
-    spread = UNKNOWN
+    spread = deviation = UNKNOWN
     if done.logits is not None and done.logits.dim() and len(done.logits) > 1:
-        spread = spread_of(done.logits.detach().double().nan_to_num())
-    return EndFacts(float(done.loss), spread, _constant(done))
+        outputs = done.logits.detach().double().nan_to_num()
+        spread = spread_of(outputs)
+        deviation = spread * float(outputs.square().mean().sqrt())
+    return EndFacts(float(done.loss), spread, deviation, _constant(done))
 
 
 def _constant(done: Judged) -> float:

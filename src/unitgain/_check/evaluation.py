@@ -19,7 +19,15 @@ from ..rules import CATALOGUE
 from .asking import question
 from .passes import Passes
 
-_MINDLESS = (nn.Linear, nn.Embedding, nn.Identity, nn.Flatten, nn.modules.conv._ConvNd, nn.LayerNorm, nn.GroupNorm)
+_MINDLESS = (
+    nn.Linear,
+    nn.Embedding,
+    nn.Identity,
+    nn.Flatten,
+    nn.modules.conv._ConvNd,
+    nn.LayerNorm,
+    nn.GroupNorm,
+)
 _MOST_TYPES = 8
 
 
@@ -44,7 +52,9 @@ def evaluation_facts(
         weight = 1.0 if row.momentum is None else 1 - (1 - row.momentum) ** row.tracked
         few = row.momentum is None and row.tracked < rule.limit("batches")
         if row.tracked and (few or weight < 1 - rule.limit("begun")):
-            return EvaluationFacts(train, untrained=untrained, reason="BatchNorm's statistics had no time to follow")
+            return EvaluationFacts(
+                train, untrained=untrained, reason="BatchNorm's statistics had no time to follow"
+            )
     evaluated = _loss(passes, None)
     facts = EvaluationFacts(train, evaluated, untrained)
     if evaluated <= rule.limit("factor") * train or evaluated - train <= rule.limit("share") * untrained:

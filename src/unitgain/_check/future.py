@@ -96,7 +96,9 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
     except (_CannotTell, InputError) as reason:
         return FutureFacts(name, axis, reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
-        return FutureFacts(name, axis, reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}")
+        return FutureFacts(
+            name, axis, reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"
+        )
 
 
 class _CannotTell(Exception):

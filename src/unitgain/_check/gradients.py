@@ -89,7 +89,12 @@ def _has_twin(model: nn.Module, module: nn.Module, missing: set[str]) -> bool:
     shapes = [p.shape for p in module.parameters()]
     for path, other in model.named_modules():
         names = {f"{path}.{n}" for n, _ in other.named_parameters()}
-        if other is not module and path and not names & missing and [p.shape for p in other.parameters()] == shapes:
+        if (
+            other is not module
+            and path
+            and not names & missing
+            and [p.shape for p in other.parameters()] == shapes
+        ):
             return True
     return False
 

@@ -29,7 +29,11 @@ def leaf_facts(model: nn.Module, job: Job, plan: Plan, done: Judged) -> tuple[Le
     tensors are counted that an attribute of this model holds. None where there is no graph, or torch cuts the
     parameters itself (FSDP) or compiles them."""
     start = done.logits if job.step is None and done.logits is not None else done.loss
-    if start is None or not start.requires_grad or any(_is_sharded(m) or is_compiled(m) for m in model.modules()):
+    if (
+        start is None
+        or not start.requires_grad
+        or any(_is_sharded(m) or is_compiled(m) for m in model.modules())
+    ):
         return None
     known = {id(p) for p in model.parameters()}
     given = getattr(plan.optimizer, "param_groups", ())

@@ -83,7 +83,9 @@ def _is_nonlinear(node: Node) -> bool:
 
 def _is_narrow(series: list[Node], last: Node) -> bool | None:
     """Whether a layer between has fewer outputs than the first has inputs and the last outputs."""
-    weights = [w for n in series if isinstance(w := getattr(n.module, "weight", None), Tensor) and w.dim() == 2]
+    weights = [
+        w for n in series if isinstance(w := getattr(n.module, "weight", None), Tensor) and w.dim() == 2
+    ]
     if len(weights) != len(series) or len(weights) < 2:
         return None
     between = min(len(w) for w in weights[:-1])

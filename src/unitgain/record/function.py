@@ -96,7 +96,8 @@ class EndFacts:
     """After a rehearsal on one batch, with the random numbers of the first pass.
 
     loss       of the batch
-    spread     of the outputs, as in OutputFacts
+    spread     of the outputs, as in OutputFacts; deviation: its numerator, rms over examples of the deviation from the
+               mean example
     constant   the loss if every example is given the mean output
     descent    by how much a short step against the gradient, from where the rehearsal began, lowers the loss, over what
                the gradient says; measured only where the rehearsal did not lower it
@@ -104,6 +105,7 @@ class EndFacts:
 
     loss: float = UNKNOWN
     spread: float = UNKNOWN
+    deviation: float = UNKNOWN
     constant: float = UNKNOWN
     descent: float = UNKNOWN
 

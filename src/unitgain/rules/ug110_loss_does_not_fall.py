@@ -40,9 +40,12 @@ ABOUT = About(
 
 STEPS = Threshold(20, "rehearsed steps: fewer may be a warm-up")
 FALL = Threshold(0.005, "of the first loss: the least fall in so many steps on one batch")
-MOVED = Threshold(-3.5, "log10 of update:data: at it the weights move by half a percent in 20 steps, and the loss need not")
+MOVED = Threshold(
+    -3.5, "log10 of update:data: at it the weights move by half a percent in 20 steps, and the loss need not"
+)
 GRADIENT = Threshold(
-    0.3, "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it"
+    0.3,
+    "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
 )
 
 

@@ -27,21 +27,29 @@ ABOUT = About(
     ),
     source="Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2.",
     measured=(
-        "A rehearsal of 20 steps or more on one batch: the spread of the outputs (rms over examples of the deviation from "
-        "the mean example, divided by rms) before and after, and the loss where every example is given the mean output. "
-        "A training run: the spread of the output at the first and the last sampled step, and a loss that no longer "
-        "falls."
+        "A rehearsal of 20 steps or more on one batch: the deviation of the outputs (rms over examples of the difference "
+        "from the mean example) before and after, the same over their rms, and the loss where every example is given the "
+        "mean output. A training run: the same at the first and the last sampled steps, and a loss that no longer falls."
     ),
     action="Lower the learning rate, and start again from new weights.",
     effect="Outputs keep telling the examples apart, and the loss falls below that of a constant.",
     verify="Check again with the same steps.",
     needs="steps",
-    silent=("targets that are the same for all examples", "first steps near chance", "heads that begin at zero"),
+    silent=(
+        "targets that are the same for all examples",
+        "first steps near chance",
+        "heads that begin at zero",
+    ),
 )
 
 STEPS = Threshold(20, "steps: before, an output may be near constant on its way")
-COLLAPSED = Threshold(0.05, "of the spread that the outputs had at first is left")
-ONE_POINT = Threshold(0.1, "spread: outputs that differ by more still tell examples apart, whatever they were before")
+COLLAPSED = Threshold(
+    0.2,
+    "of the deviation that the outputs had at first is left: a bias that learns the mean leaves it as it is",
+)
+ONE_POINT = Threshold(
+    0.2, "deviation over rms: logits that shrink from a confident start still differ by more"
+)
 NEAR = Threshold(0.02, "of the loss: by so much it may lie below that of the mean output")
 FLAT = Threshold(0.02, "of the loss: by so much it falls from the third to the last fifth of a run")
 FIFTH = Threshold(5, "parts of a run, of which the third and the last are compared")
@@ -49,26 +57,31 @@ FIFTH = Threshold(5, "parts of a run, of which the third and the last are compar
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """loss: at the end; constant: with the mean output for every example, NaN where that was not asked; first_spread,
-    last_spread: of the outputs."""
+    """loss: at the end; constant: with the mean output for every example, NaN where that was not asked; first, last:
+    deviation of the outputs; spread: the last over rms."""
 
     loss: float
     constant: float
-    first_spread: float
-    last_spread: float
+    first: float
+    last: float
+    spread: float
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     found = _of_run(view) if view.training else _of_rehearsal(view)
     if found is None:
         return
-    known = f", that of the mean output for all is {show(found.constant)}" if not math.isnan(found.constant) else ""
+    known = (
+        f", that of the mean output for all is {show(found.constant)}"
+        if not math.isnan(found.constant)
+        else ""
+    )
     output = view.output
     yield ABOUT.found(
         "error",
         output.name if output is not None else None,
-        f"the outputs became the same for all examples (spread {show(found.first_spread)} at first, "
-        f"{show(found.last_spread)} at the end), and the loss stays at {show(found.loss)}{known}",
+        f"the outputs became the same for all examples (they differ by {show(found.first)} at first and by "
+        f"{show(found.last)} at the end), and the loss stays at {show(found.loss)}{known}",
         evidence=found,
         cause=_why(view),
     )
@@ -84,7 +97,8 @@ def _why(view: View) -> str:
 
 
 def _of_rehearsal(view: View) -> Evidence | None:
-    end, first = view.facts.function.end, view.facts.output.spread
+    end, output = view.facts.function.end, view.facts.output
+    first = output.spread * output.rms
     targets = view.facts.comparison.targets
     if not view.rehearsal or (view.facts.rehearsed_steps or 0) < STEPS or math.isnan(end.spread):
         raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps or more on one batch, or a training run")
@@ -92,50 +106,59 @@ def _of_rehearsal(view: View) -> Evidence | None:
         raise CannotJudge("the loss could not be asked what a constant output gives")
     if targets.different == 1 or targets.std == 0 or view.facts.output.zero_head:
         return None
-    if end.spread > ONE_POINT or end.spread > COLLAPSED * first or end.loss < (1 - NEAR) * end.constant:
+    apart = end.spread > ONE_POINT or end.deviation > COLLAPSED * first
+    if apart or end.loss < (1 - NEAR) * end.constant:
         return None
-    return Evidence(end.loss, end.constant, first, end.spread)
+    return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
 
 
 def _of_run(view: View) -> Evidence | None:
     output = view.output
     if output is None:
         raise CannotJudge("no output was measured")
-    spreads = view.over_steps("activation", "spread").get(output.name, np.empty(0))
-    known, losses = spreads[np.isfinite(spreads)], view.losses[1]
-    if len(known) < 2 or len(losses) < STEPS:
+    spreads, sizes = (
+        view.over_steps("activation", s).get(output.name, np.empty(0)) for s in ("spread", "rms")
+    )
+    spreads, deviations, losses = (
+        spreads[np.isfinite(spreads)],
+        (spreads * sizes)[np.isfinite(spreads)],
+        view.losses[1],
+    )
+    if len(spreads) < 2 or len(losses) < STEPS:
         raise CannotJudge(f"needs the outputs' spread and {STEPS:g} losses")
     fifth = len(losses) // int(FIFTH)
     middle, last = float(np.median(losses[2 * fifth : -2 * fifth])), float(np.median(losses[-fifth:]))
     flat = math.isfinite(last) and last > 0 and middle - last < FLAT * abs(middle)
-    first, end = float(known[0]), float(np.max(known[-2:]))
-    if not flat or end > ONE_POINT or end > COLLAPSED * first:
+    first, end, spread = float(deviations[0]), float(deviations[-2:].max()), float(spreads[-2:].max())
+    if not flat or spread > ONE_POINT or end > COLLAPSED * first:
         return None
-    return Evidence(last, math.nan, first, end)
+    return Evidence(last, math.nan, first, end, spread)
 
 
-EXPLAINED_BY = (Cause("UG102"), Cause("UG104"))
+EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501"), Cause("UG504"))
 
-BAD = """
+_START = """
 def hardest(outputs, labels):
     apart, same = torch.cdist(outputs, outputs), labels[:, None] == labels
     return F.relu((apart * same).amax(1) - (apart + 1e6 * same).amin(1) + 0.3).mean()
 
 
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-batch = torch.randn(256, 20), torch.randint(16, (256,))
-report = ug.check(model, batch, loss=hardest, steps=200, optimizer=optimizer)
-"""
-
-GOOD = """
 def all_pairs(outputs, labels):
     apart, same = torch.cdist(outputs, outputs), (labels[:, None] == labels).float()
     return (same * apart + (1 - same) * F.relu(3 - apart)).mean()
 
 
-model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 8))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
 batch = torch.randn(256, 20), torch.randint(16, (256,))
+"""
+
+BAD = f"""
+{_START.strip()}
+report = ug.check(model, batch, loss=hardest, steps=200, optimizer=optimizer)
+"""
+
+GOOD = f"""
+{_START.strip()}
 report = ug.check(model, batch, loss=all_pairs, steps=200, optimizer=optimizer)
 """

@@ -148,10 +148,14 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         groups[_reason(view, parameter)].append(parameter)
     for (reason, killer), members in groups.items():
         names = [p.name for p in members]
+        if (cut := _cut_of(view, names)) is not None and cut.where in {
+            t.where for t in view.facts.gradients.terms
+        }:
+            continue  # the term of the loss that is theirs was cut, and is named
         share = sum(map(_size, members)) / sum(map(_size, trainable))
         what = "a gradient of exactly zero" if reason in ("killed", "zero", "reverse") else "no gradient"
         cause, remedy = (text.format(killer=killer) for text in _REASONS[reason])
-        cut = _cut_of(view, names) if reason in ("detached", "unused") else None
+        cut = cut if reason in ("detached", "unused") else None
         if cut is not None:
             cause = f"It ran, and its result was cut from the loss by {_in_words(cut)}."
         severity = "error" if share > ERROR else "warning"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,9 @@ from ._loss_curve import (
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug110_loss_does_not_fall as ug110
 
 ABOUT = About(
     code="UG504",
@@ -319,7 +322,12 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
+def _follows_a_wrong_gradient(cause: Found[ug110.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return cause.evidence.gradient_is_wrong
+
+
 EXPLAINED_BY = (
+    Cause("UG110", _follows_a_wrong_gradient),
     Cause("UG501", _still_trains),
     Cause("UG202", _was_there_before),
     Cause("UG302", _was_there_before),

@@ -122,7 +122,20 @@ def _why(found: CouplingInMode) -> str:
 
 
 _RESHAPES = ("reshape", "view", "flatten")
-_OVER_AXES = ("softmax", "log_softmax", "normalize", "mean", "std", "var", "sum", "norm", "cumsum", "amax", "amin", "sort")
+_OVER_AXES = (
+    "softmax",
+    "log_softmax",
+    "normalize",
+    "mean",
+    "std",
+    "var",
+    "sum",
+    "norm",
+    "cumsum",
+    "amax",
+    "amin",
+    "sort",
+)
 
 
 def _call(found: CouplingInMode) -> str:

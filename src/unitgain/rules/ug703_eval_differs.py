@@ -35,7 +35,9 @@ ABOUT = About(
     silent=("dropout, which makes the training loss the higher one", "networks that are not trained yet"),
 )
 
-FACTOR = Threshold(3.0, "times the loss in training mode: healthy trained networks stay below 1.6, sick ones are above 10")
+FACTOR = Threshold(
+    3.0, "times the loss in training mode: healthy trained networks stay below 1.6, sick ones are above 10"
+)
 SHARE = Threshold(0.1, "of an untrained model's loss: between tiny losses a factor says little")
 TRAINED = Threshold(0.5, "of an untrained model's loss: what is above has hardly been trained")
 BEGUN = Threshold(
@@ -100,9 +102,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 EXPLAINED_BY = ()
 
 _TRAINED = """
-x = torch.randn(256, 20)
-batch = 3 * x + 2, x[:, :4].argmax(1)
-model = nn.Sequential(nn.Linear(20, 64), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4))
+batch = torch.randn(256, 20) + 1, torch.randint(4, (256,))
+model = nn.Sequential(
+    nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
+    nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4),
+)
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for _ in range(100):
     optimizer.zero_grad()
@@ -112,7 +116,8 @@ for _ in range(100):
 
 BAD = f"""
 {_TRAINED.strip()}
-model[1].reset_running_stats()  # as if they were not in the file
+for norm in (model[1], model[4]):
+    norm.reset_running_stats()  # as if they were not in the file
 report = ug.check(model, batch)
 """
 

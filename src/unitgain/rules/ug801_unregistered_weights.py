@@ -80,7 +80,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         owner,
         f"the outputs depend on {plural(len(leaves), 'weight')} that the model does not hold as parameters ({where}): "
         f"{numbers:,} numbers, {share:.0%} of all that could be learnt",
-        evidence=Evidence(names[:MOST_KEPT], [list(leaf.shape) for leaf in leaves[:MOST_KEPT]], numbers, share),
+        evidence=Evidence(
+            names[:MOST_KEPT], [list(leaf.shape) for leaf in leaves[:MOST_KEPT]], numbers, share
+        ),
         cause=cause,
     )
 
@@ -91,11 +93,10 @@ BAD = """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = [nn.Linear(64, 64) for _ in range(3)]
-        self.first, self.head = nn.Linear(20, 64), nn.Linear(64, 10)
+        self.layers = [nn.Linear(20, 64)]
+        self.head = nn.Linear(64, 10)
 
     def forward(self, x):
-        x = F.relu(self.first(x))
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.head(x)
@@ -108,11 +109,10 @@ GOOD = """
 class Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(64, 64) for _ in range(3))
-        self.first, self.head = nn.Linear(20, 64), nn.Linear(64, 10)
+        self.layers = nn.ModuleList([nn.Linear(20, 64)])
+        self.head = nn.Linear(64, 10)
 
     def forward(self, x):
-        x = F.relu(self.first(x))
         for layer in self.layers:
             x = F.relu(layer(x))
         return self.head(x)

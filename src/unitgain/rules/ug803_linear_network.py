@@ -40,7 +40,9 @@ DEVIATION = Threshold(
     1e-9,
     "relative, in float64: a hundred layers round by 1e-13, and the weakest activation function bends by more than 1e-6",
 )
-CONSTANT = Threshold(1e-6, "of the largest value: an output that does not change with its input is affine, and sick otherwise")
+CONSTANT = Threshold(
+    1e-6, "of the largest value: an output that does not change with its input is affine, and sick otherwise"
+)
 
 
 @dataclass(frozen=True)
@@ -81,11 +83,11 @@ def _why(view: View) -> str:
 EXPLAINED_BY = ()
 
 BAD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.Linear(64, 64), nn.Linear(64, 10))
+model = nn.Sequential(nn.Linear(20, 64), nn.Linear(64, 10))
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
 
 GOOD = """
-model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """

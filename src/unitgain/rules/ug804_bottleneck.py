@@ -27,7 +27,11 @@ ABOUT = About(
     action="Give the layer as many units as its neighbours, unless one number an example is what you mean.",
     effect="More than one number an example passes.",
     verify="Check again.",
-    silent=("the last layer", "gates and attention scores of one unit", "autoencoders with two numbers or more"),
+    silent=(
+        "the last layer",
+        "gates and attention scores of one unit",
+        "autoencoders with two numbers or more",
+    ),
 )
 
 WIDE = Threshold(8, "units on either side: below it the layers are narrow altogether")
@@ -88,14 +92,15 @@ EXPLAINED_BY = ()
 
 BAD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 64), nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 64), nn.LayerNorm(64),
+    nn.Tanh(), nn.Linear(64, 10)
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
 
 GOOD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 64), nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 10)
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
