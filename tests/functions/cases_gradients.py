@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rows import BCE_LOGITS, CE, MSE, Arguments, Net, chain, healthy, labels, sick, values, vectors
+from function_rows import BCE_LOGITS, CE, MSE, Arguments, Net, chain, healthy, labels, sick, values, vectors
 from torch import Tensor, nn
 
 
@@ -255,6 +255,7 @@ def straight_through_a_code_book() -> Arguments:
         def __init__(self) -> None:
             super().__init__()
             self.encode, self.book, self.decode = chain(12, 24, 4), nn.Embedding(8, 4), chain(4, 24, 12)
+            nn.init.normal_(self.book.weight, std=0.2)
 
         def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
             z = self.encode(x)

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from rows import (
+from function_rows import (
     BCE_LOGITS,
     CE,
     MSE,

@@ -64,7 +64,7 @@ class Calls(TorchFunctionMode):
         if before != name:
             self.found = Coupled("", None, None)  # other calls: nothing can be said
             return
-        inputs = [t for t in tensors_in((args, kwargs))]
+        inputs = list(tensors_in((args, kwargs)))
         if part is not None and part_before is not None and self.differ(part_before, part):
             blamed = next((c for t in inputs if (c := self._statistic(t)) is not None), None)
             self.found = blamed or Coupled(name, _axis_of(args, kwargs), calling_line())

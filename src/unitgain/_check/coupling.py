@@ -125,7 +125,7 @@ class _Trial:
         )
 
     def _function(self, one: Batch, other: Batch, rows: int, training: bool) -> Coupled | None:
-        """The first function at whose output the example differs: the passes once more, each call of a function seen."""
+        """The first function at whose output the example differs: both passes once more, every call seen."""
 
         def part(tensor: Tensor) -> Tensor | None:
             return tensor.select(0, _PLACE) if tensor.dim() and len(tensor) == rows else None

@@ -79,7 +79,7 @@ class Cuts(TorchFunctionMode):
         for p in inputs:
             if id(p) in self._parameters:
                 rest = [t for t in inputs if t is not p]
-                both = any(id(t) in self._mixed and self._mixed[id(t)]() is t for t in rest)
+                both = any(self._is_mixed(t) for t in rest)
                 self.fed.setdefault(id(p), []).extend([before, frozenset()] if both else [before])
         if getattr(func, "__name__", "") in _TO_PYTHON:
             if learns or before:
@@ -97,10 +97,14 @@ class Cuts(TorchFunctionMode):
                 self._known[id(tensor)] = weakref.ref(tensor), before
             else:
                 self._known.pop(id(tensor), None)
-            if (name in _JOINS and len({bool(self.of(t)) for t in inputs}) > 1 and not _axis(given)) or any(
-                id(t) in self._mixed and self._mixed[id(t)]() is t for t in inputs
-            ):
+            joined = name in _JOINS and len({bool(self.of(t)) for t in inputs}) > 1 and not _axis(given)
+            if joined or any(self._is_mixed(t) for t in inputs):
                 self._mixed[id(tensor)] = weakref.ref(tensor)
+
+    def _is_mixed(self, tensor: Tensor) -> bool:
+        """Whether some of its examples come from a cut and others do not."""
+        known = self._mixed.get(id(tensor))
+        return known is not None and known() is tensor
 
     def _cut(self, name: str, inputs: list[Tensor]) -> int:
         hides: set[int] = set()

@@ -1,9 +1,9 @@
 """Where a rehearsal on one batch has led, compared with its beginning on the same random numbers. For rules UG110 and
 UG114.
 
-Dropout, drawn noise and shuffled targets make losses of different steps hard to compare; with the random numbers of the
-first pass they are the same. Where the loss did not fall, a short step against the gradient from the start shows whether
-the gradient is that of the loss: it must lower the loss by its squared norm times the step.
+Dropout, drawn noise and shuffled targets make losses of different steps hard to compare; with the random numbers of
+the first pass they are the same. Where the loss did not fall, a short step against the gradient from the start shows
+whether the gradient is that of the loss: it must lower the loss by its squared norm times the step.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def _constant(done: Judged) -> float:
 
 def descent(passes: Passes, model: nn.Module, first: float, end: EndFacts, random: Any) -> float:
     """What a short step against the gradient lowers the loss by, over what the gradient says; UNKNOWN where the
-    rehearsal lowered the loss, or this cannot be measured. Rewinds, and makes one pass with backward and one without."""
+    rehearsal lowered the loss, or this cannot be measured. Rewinds; one pass with backward and one without."""
     if not math.isfinite(first) or first <= 0 or first - end.loss >= CATALOGUE["UG110"].limit("fall") * first:
         return UNKNOWN
     passes.rewind()

@@ -82,7 +82,7 @@ def _own_labels(batch: Batch, done: Judged) -> tuple[str, int] | None:
 
 
 def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> FutureFacts:
-    """done: the first pass. Runs the model forward twice on two examples and rewinds `run`, if the targets ask for it."""
+    """done: the first pass. If the targets ask for it, two examples go through the model twice; `run` is rewound."""
     found = shifted_input(batch) or _own_labels(batch, done)
     if found is None:
         return FutureFacts()
@@ -101,6 +101,13 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
         )
 
 
+def _few(batch: Batch) -> Batch:
+    try:
+        return batch.first(_ROWS)
+    except InputError:  # flattened targets say another number of examples
+        return batch
+
+
 class _CannotTell(Exception):
     """The reason why nothing can be said."""
 
@@ -109,7 +116,7 @@ class _Trial:
     def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run):
         self.model, self.name, self.axis, self.run = model, name, axis, run
         self.limit = CATALOGUE["UG802"].limit("relative")
-        self.batch = batch if axis == 0 or (batch.examples or 0) <= _ROWS else batch.first(_ROWS)
+        self.batch = batch if axis == 0 else _few(batch)
         self.given = self.batch.inputs()[name]
         self.steps = int(self.given.shape[axis])
         self.split = self.steps // 2  # earlier steps are those before it

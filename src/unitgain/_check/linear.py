@@ -1,9 +1,9 @@
 """Whether several weights in series compute an affine function, which one of them could as well. For rule UG803.
 
-The graph decides whether it is worth asking: no function that is known to be nonlinear may stand before any weight. Then
-f(a) + f(b) - f(a + b) - f(0) is computed at the last weight's output, in float64 and evaluation mode, for inputs of the
-batch's scale, ten and a hundred times as large: zero but for rounding for an affine f. float32 would take a deep affine
-network for a curved one, and one scale alone a Hardtanh inside its range for a straight one.
+The graph decides whether it is worth asking: no function that is known to be nonlinear may stand before any weight.
+Then f(a) + f(b) - f(a + b) - f(0) is computed at the last weight's output, in float64 and evaluation mode, for inputs
+of the batch's scale, ten and a hundred times as large: zero but for rounding for an affine f. float32 would take a
+deep affine network for a curved one, and one scale alone a Hardtanh inside its range for a straight one.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class _Untestable(Exception):
 
 
 def _in_series(graph: Graph) -> tuple[list[str], Node | None]:
-    """(the weights that follow each other, the last of them); none where a nonlinear function stands before a weight."""
+    """(the weights that follow each other, the last of them); none where something nonlinear stands before a weight."""
     weights_before: dict[str, frozenset[str]] = {}
     bent: set[str] = set()
     series: dict[str, None] = {}

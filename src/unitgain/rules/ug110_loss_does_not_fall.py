@@ -17,6 +17,7 @@ from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import update_ratios
 from ._view import View
 from ._words import show
+from .ug114_loss_at_constant import COLLAPSED, ONE_POINT
 
 ABOUT = About(
     code="UG110",
@@ -26,10 +27,10 @@ ABOUT = About(
     matters="A network that does not learn one batch by heart learns nothing from many.",
     source="Karpathy, A recipe for training neural networks, 2019.",
     measured=(
-        "The loss of the batch before the first and after the last step, with the same random numbers for both (dropout, "
-        "drawn noise). Where it did not fall, one short step against the gradient is made from the start, and what it "
-        "lowers the loss by is compared with what the gradient says. Not judged: fresh batches, a model that is trained "
-        "already, updates so small that the loss could not have fallen."
+        "The loss of the batch before the first and after the last step, with the same random numbers for both "
+        "(dropout, drawn noise). Where it did not fall, one short step against the gradient is made from the start, "
+        "and what it lowers the loss by is compared with what the gradient says. Not judged: fresh batches, a model "
+        "that is trained already, updates so small that the loss could not have fallen."
     ),
     action="Look at what comes between the model and the loss, and at the targets' order.",
     effect="The loss of one batch falls by a large part within some tens of steps.",
@@ -81,15 +82,23 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     constant = view.facts.loss_of_a_constant
     if first < TRAINED * constant or first < TRAINED * end.constant:
         raise CannotJudge("the model is trained already: its loss need not fall further")
+    if (
+        end.spread < ONE_POINT
+        and end.deviation < COLLAPSED * view.facts.output.spread * view.facts.output.rms
+    ):
+        raise CannotJudge("the outputs became the same for all examples (UG114)")
     gradients = view.facts.gradients
     found = Evidence(first, end.loss, updates, end.descent, gradients.reached, gradients.of)
-    how = "rises" if end.loss > first * (1 + FALL) else "stays"
+    rises = end.loss > first * (1 + FALL)
+    if rises and not found.gradient_is_wrong:
+        return  # along a right gradient: the rate, which UG504 says
+    how = "rises" if rises else "stays"
     cause, remedy = _why(found)
     yield ABOUT.found(
         "warning",
         None,
-        f"the loss of the batch {how}: {show(first)} before and {show(end.loss)} after {view.facts.rehearsed_steps} steps "
-        f"on it, with updates of 10^{updates:.1f} of the weights",
+        f"the loss of the batch {how}: {show(first)} before and {show(end.loss)} after {view.facts.rehearsed_steps} "
+        f"steps on it, with updates of 10^{updates:.1f} of the weights",
         evidence=found,
         cause=cause,
         remedy=remedy,
@@ -122,14 +131,13 @@ EXPLAINED_BY = (
     *(
         Cause(code)
         for code in (
-            "UG102", "UG103", "UG104", "UG105", "UG106", "UG107", "UG108", "UG109", "UG111", "UG112", "UG115", "UG114",
+            "UG102", "UG103", "UG104", "UG105", "UG106", "UG107", "UG108", "UG109", "UG111", "UG112", "UG115",
             "UG203", "UG301", "UG302", "UG303", "UG304", "UG306", "UG307", "UG401", "UG402", "UG403", "UG405", "UG406",
             "UG606",
         )
     ),
     Cause("UG501", _rate_is_at_fault),
     Cause("UG502"),
-    Cause("UG504", _rate_is_at_fault),
 )  # fmt: skip
 
 BAD = """

@@ -20,16 +20,17 @@ ABOUT = About(
     code="UG114",
     name="loss-at-constant",
     rank=25,
-    seen="While steps are made the outputs become the same for all examples, and the loss stays at what a constant gives.",
+    seen="While steps are made the outputs become the same for all examples, and the loss stays at a constant's.",
     matters=(
         "The margin of a triplet loss, the entropy of the class shares and the variance of the targets are where a "
         "network ends that no longer looks at its input; it seldom comes back."
     ),
     source="Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2.",
     measured=(
-        "A rehearsal of 20 steps or more on one batch: the deviation of the outputs (rms over examples of the difference "
-        "from the mean example) before and after, the same over their rms, and the loss where every example is given the "
-        "mean output. A training run: the same at the first and the last sampled steps, and a loss that no longer falls."
+        "A rehearsal of 20 steps or more on one batch: the deviation of the outputs (rms over examples of the "
+        "difference from the mean example) before and after, the same over their rms, and the loss where every "
+        "example is given the mean output. A training run: the same at the first and the last sampled steps, and a "
+        "loss that no longer falls."
     ),
     action="Lower the learning rate, and start again from new weights.",
     effect="Outputs keep telling the examples apart, and the loss falls below that of a constant.",
@@ -149,16 +150,16 @@ def all_pairs(outputs, labels):
 
 
 model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 8))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
 batch = torch.randn(256, 20), torch.randint(16, (256,))
 """
 
 BAD = f"""
 {_START.strip()}
-report = ug.check(model, batch, loss=hardest, steps=200, optimizer=optimizer)
+report = ug.check(model, batch, loss=hardest, steps=400, optimizer=optimizer)
 """
 
 GOOD = f"""
 {_START.strip()}
-report = ug.check(model, batch, loss=all_pairs, steps=200, optimizer=optimizer)
+report = ug.check(model, batch, loss=all_pairs, steps=400, optimizer=optimizer)
 """

@@ -16,6 +16,7 @@ import numpy as np
 
 from ..record import CutFacts
 from ._causes import has_whole_layer, names_site, no_worse
+from ._cuts import cut_of, in_words
 from ._flow import followers
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -39,20 +40,24 @@ ABOUT = About(
         "Parameters without a gradient after backward, or with one that is zero everywhere. The reason is "
         "read off the sites: the owner never ran; it ran, but its output has no gradient; a zero gradient "
         "came back, and from which site on. One finding per reason; where no parameter at all gets a gradient, or the "
-        "loss is exactly zero, one finding about the loss."
+        "loss is exactly zero, one finding about the loss. Where a gradient is missing, one more pass is followed call "
+        "by call: named are the function that cut it and the line that calls it. A term of the loss that was cut from "
+        "the outputs is named too."
     ),
     action="Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False).",
     effect="Every trainable parameter learns.",
     verify="Check again.",
     silent=(
         "frozen parameters",
+        "layers left out by chance (stochastic depth): other random numbers are tried",
+        "a generator in its critic's step, and target networks: for information",
         (
             "everything before a zero-initialized head or inside a zero-initialized branch: it gets gradient "
             "after one step"
         ),
         (
-            "a bias whose effect cancels (before BatchNorm, or of attention keys) while its weight gets "
-            "gradient"
+            "a bias whose effect cancels (before BatchNorm, of attention keys, of an energy that is differentiated) "
+            "while its weight gets gradient"
         ),
     ),
 )
@@ -148,7 +153,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         groups[_reason(view, parameter)].append(parameter)
     for (reason, killer), members in groups.items():
         names = [p.name for p in members]
-        if (cut := _cut_of(view, names)) is not None and cut.where in {
+        if (cut := cut_of(view, names)) is not None and cut.where in {
             t.where for t in view.facts.gradients.terms
         }:
             continue  # the term of the loss that is theirs was cut, and is named
@@ -157,7 +162,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         cause, remedy = (text.format(killer=killer) for text in _REASONS[reason])
         cut = cut if reason in ("detached", "unused") else None
         if cut is not None:
-            cause = f"It ran, and its result was cut from the loss by {_in_words(cut)}."
+            cause = f"It ran, and its result was cut from the loss by {in_words(cut)}."
         severity = "error" if share > ERROR else "warning"
         yield ABOUT.found(
             "info" if reason == "aside" else severity,
@@ -199,8 +204,8 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEv
             "detached, computed under torch.no_grad(), or turned into something without a slope (argmax, .item())."
         )
         if cut is not None:
-            what += f": {_in_words(cut)} cut it"
-            cause = f"The loss was cut from the parameters by {_in_words(cut)}."
+            what += f": {in_words(cut)} cut it"
+            cause = f"The loss was cut from the parameters by {in_words(cut)}."
     return ABOUT.found(
         "error",
         None,
@@ -228,22 +233,12 @@ def _terms(view: View) -> Iterator[Found[TermEvidence]]:
     yield ABOUT.found(
         "warning",
         None,
-        f"a term of the loss sends no gradient: {listed([_in_words(term) for term in terms])}",
+        f"a term of the loss sends no gradient: {listed([in_words(term) for term in terms])}",
         evidence=TermEvidence([term.function for term in terms], [term.where for term in terms]),
         cause="It depends on the outputs, and is added to the loss, but it was cut from them before.",
-        remedy="Write the term so that it can be differentiated (a probability in the place of argmax or round), or leave "
-        "it out of the loss and log it.",
+        remedy="Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
+        "leave it out of the loss and log it.",
     )
-
-
-def _cut_of(view: View, names: Sequence[str]) -> CutFacts | None:
-    """The cut behind which the first of these parameters lies."""
-    return next((cut for cut in view.facts.gradients.cuts if names[0] in cut.hides), None)
-
-
-def _in_words(cut: CutFacts) -> str:
-    function = {"no_grad": "torch.no_grad()", "data": ".data", "tensor": "torch.tensor()"}.get(cut.function)
-    return (function or f".{cut.function}()") + (f" at {cut.where}" if cut.where else "")
 
 
 def _size(parameter: Measured) -> int:
@@ -272,7 +267,7 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
     return [
         p
         for p in found
-        if not (p.name in largest and (_cancels(view, p, missing) or _has_no_choice(view, p)))
+        if not (_cancels(view, p, missing) or (p.name in largest and _has_no_choice(view, p)))
     ]
 
 
@@ -285,7 +280,8 @@ def _has_no_choice(view: View, parameter: Measured) -> bool:
 
 
 def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
-    """A bias alone with a gradient of zero, beside a weight that has one."""
+    """A bias alone without a gradient, beside a weight that has one: of attention's keys, before a norm, or of an
+    energy whose derivative is the output."""
     if parameter.role != "bias":
         return False
     beside = [p for p in view.parameters if p.path == parameter.path and p.role != "bias"]

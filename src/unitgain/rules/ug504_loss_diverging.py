@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from ._loss_curve import (
     ENDING,
     FAR,
     FIFTH,
+    GRADIENT,
     PROGRESS,
     REHEARSAL,
     course_of,
@@ -28,9 +29,6 @@ from ._loss_curve import (
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
-
-if TYPE_CHECKING:
-    from . import ug110_loss_does_not_fall as ug110
 
 ABOUT = About(
     code="UG504",
@@ -202,6 +200,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the first recorded loss is not finite")
     if view.rehearsal and any(gradient.broken for gradient in view.parameter_gradients):
         raise CannotJudge("gradients were not finite before the first step was rehearsed")
+    if view.facts.function.end.descent < GRADIENT:
+        raise CannotJudge(
+            "the gradient is not that of the loss, so that its course says nothing about the rate (UG110)"
+        )
     course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]
@@ -322,12 +324,7 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
-def _follows_a_wrong_gradient(cause: Found[ug110.Evidence], effect: Found[Evidence], view: View) -> bool:
-    return cause.evidence.gradient_is_wrong
-
-
 EXPLAINED_BY = (
-    Cause("UG110", _follows_a_wrong_gradient),
     Cause("UG501", _still_trains),
     Cause("UG202", _was_there_before),
     Cause("UG302", _was_there_before),

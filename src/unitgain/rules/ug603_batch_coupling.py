@@ -28,10 +28,10 @@ ABOUT = About(
     measured=(
         "One example goes twice through the model, at the second place of two or four, with other examples around "
         "it the second time, each pass from the same state; once in evaluation and once in training mode, random "
-        "numbers the same. The first module at whose output the example differs is named, and the first call of a function. Coupling by BatchNorm in "
-        "training mode is by design, and is only recorded; other coupling in training mode is for information. Not "
-        "judged: one example, examples that are all the same, compiled models, models that give another output each "
-        "time, inputs or outputs whose axis of examples is not known."
+        "numbers the same. The first module at whose output the example differs is named, and the first call of a "
+        "function. Coupling by BatchNorm in training mode is by design, and is only recorded; other coupling in "
+        "training mode is for information. Not judged: one example, examples that are all the same, compiled "
+        "models, models that give another output each time, inputs or outputs whose axis of examples is not known."
     ),
     action=(
         "Repair the named module: the axis of its mean, softmax or reshape; batch_first=True where the "

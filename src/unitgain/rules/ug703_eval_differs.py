@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import View
-from ._words import plural, show
+from ._words import show
 
 ABOUT = About(
     code="UG703",
@@ -20,13 +20,16 @@ ABOUT = About(
     rank=23,
     seen="The loss of a trained model on one batch is far higher in evaluation mode than in training mode.",
     matters="What was trained is not what is used: accuracy is lost in validation and in production.",
-    source="Ioffe and Szegedy, Batch normalization, 2015; Li et al., The disharmony between dropout and BatchNorm, 2019.",
+    source=(
+        "Ioffe and Szegedy, Batch normalization, 2015; Li et al., Understanding the disharmony between dropout and "
+        "batch normalization, 2019."
+    ),
     measured=(
-        "The loss of the given model, never of a rehearsed one, on the batch, in training and in evaluation mode. Where it "
-        "differs, the modules of one type after the other are put into evaluation mode alone, and the type that makes "
-        "most of the difference is named. Not judged: models that are not trained yet (a loss near that of a constant "
-        "output), losses that can be negative, steps of the caller's own, and BatchNorm whose statistics had no time to "
-        "follow the weights."
+        "The loss of the given model, never of a rehearsed one, on the batch, in training and in evaluation mode. "
+        "Where it differs, the modules of one type after the other are put into evaluation mode alone, and the type "
+        "that makes most of the difference is named. Not judged: models that are not trained yet (a loss near that "
+        "of a constant output), losses that can be negative, steps of the caller's own, and BatchNorm whose "
+        "statistics had no time to follow the weights."
     ),
     action="Look at the named module: what it does in evaluation mode is not what the weights were trained with.",
     effect="The same loss in both modes, but for dropout.",
@@ -42,8 +45,8 @@ SHARE = Threshold(0.1, "of an untrained model's loss: between tiny losses a fact
 TRAINED = Threshold(0.5, "of an untrained model's loss: what is above has hardly been trained")
 BEGUN = Threshold(
     0.01,
-    "the weight that running statistics still give to where they began: 44 batches with the usual momentum of 0.1; while "
-    "it is larger they lag behind the weights",
+    "the weight that running statistics still give to where they began: 44 batches with the usual momentum of 0.1; "
+    "while it is larger they lag behind the weights",
 )
 BATCHES = Threshold(100, "seen by plain averages (momentum=None), which hold all batches since the start")
 
@@ -74,13 +77,15 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     is_norm = "BatchNorm" in (found.module or "")
     who = ""
     if found.module is not None:
-        who = f"; {plural(found.number or 1, found.module)} ({found.site or 'the model itself'}) make{'s' * (found.number == 1)} the difference"
+        makes = "makes" if found.number == 1 else "make"
+        layers = found.module if found.number == 1 else f"{found.number} modules of type {found.module}"
+        who = f"; {layers} ({found.site or 'the model itself'}) {makes} the difference"
     cause = "A module computes something else in evaluation mode than in training mode."
     remedy = ABOUT.action
     if is_norm:
         cause = (
-            "BatchNorm has counted no batch, although the weights are trained: its statistics were reset, or are not in "
-            "the file that was loaded."
+            "BatchNorm has counted no batch, although the weights are trained: its statistics were reset, or are "
+            "not in the file that was loaded."
             if lost
             else "BatchNorm's running statistics are not those of this data with these weights."
         )

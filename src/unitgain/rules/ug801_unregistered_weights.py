@@ -1,7 +1,7 @@
 """UG801 unregistered-weights: weights that the model uses and torch does not see.
 
-Source: PyTorch's documentation of nn.Module, ModuleList and Parameter. The graph of the outputs is walked to the tensors
-that get a gradient (_check/leaves.py).
+Source: PyTorch's documentation of nn.Module, ModuleList and Parameter. The graph of the outputs is walked to the
+tensors that get a gradient (_check/leaves.py).
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ ABOUT = About(
     code="UG801",
     name="unregistered-weights",
     rank=17,
-    seen="The outputs depend on weights that are no parameters of the model: layers in a list, a tensor in an attribute.",
+    seen="The outputs depend on weights that are no parameters of the model: layers in a list, say.",
     matters=(
-        "`model.parameters()` does not hold them, so the optimizer never moves them; `.to(device)`, `.state_dict()` and "
-        "`.train()` pass them by."
+        "`model.parameters()` does not hold them, so the optimizer never moves them; `.to(device)`, `.state_dict()` "
+        "and `.train()` pass them by."
     ),
     source="PyTorch documentation: Module, ModuleList, ModuleDict, Parameter.",
     measured=(
-        "The graph that autograd made of the outputs ends at the tensors that get a gradient. Named are those that are "
-        "neither parameters of the model nor inputs, nor held by the optimizer that was given, and that are an "
-        "nn.Parameter or stand in an attribute of the model. Of a step of the caller's own only the latter are counted, "
-        "as it may run other models. Sharded (FSDP) and compiled models are not judged."
+        "The graph that autograd made of the outputs ends at the tensors that get a gradient. Named are those that "
+        "are neither parameters of the model nor inputs, nor held by the optimizer that was given, and that are an "
+        "nn.Parameter or stand in an attribute of the model. Of a step of the caller's own only the latter are "
+        "counted, as it may run other models. Sharded (FSDP) and compiled models are not judged."
     ),
     action="Keep layers in nn.ModuleList or nn.ModuleDict, and tensors as nn.Parameter in an attribute of a module.",
     effect="The optimizer trains them, and they are saved and moved with the model.",
@@ -67,8 +67,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     where = listed(known) if known else "in no attribute of the model"
     owner = next((leaf.owner for leaf in leaves if leaf.owner), None)
     cause = (
-        "torch finds parameters in attributes that are modules or parameters, and in ModuleList and ModuleDict; it does "
-        "not look into lists, dictionaries, other objects and functions, nor for what was computed from a parameter."
+        "torch finds parameters in attributes that are modules or parameters, and in ModuleList and ModuleDict; it "
+        "does not look into lists, dictionaries, other objects and functions, nor for what was computed from a "
+        "parameter."
     )
     if not known:
         cause = (

@@ -1,7 +1,7 @@
 """UG802 sees-the-future: a model that is to predict the next step is shown it.
 
-Source: Vaswani et al., Attention is all you need (2017), section 3.2.3, on the mask of a decoder. The measurement, later
-steps exchanged and earlier outputs compared, is ours (_check/future.py).
+Source: Vaswani et al., Attention is all you need (2017), section 3.2.3, on the mask of a decoder. The measurement,
+later steps exchanged and earlier outputs compared, is ours (_check/future.py).
 """
 
 from __future__ import annotations
@@ -18,20 +18,21 @@ ABOUT = About(
     rank=9,
     seen="The targets are the inputs shifted by one step, and an output changes when a later step of the input does.",
     matters=(
-        "The answer is in the input: the loss falls to nearly nothing by copying, and the model cannot write or forecast "
-        "anything, since then there is no later step to copy."
+        "The answer is in the input: the loss falls to nearly nothing by copying, and the model cannot write or "
+        "forecast anything, since then there is no later step to copy."
     ),
     source="Vaswani et al., Attention is all you need, 2017, section 3.2.3.",
     measured=(
-        "The targets equal an input shifted by one along its first or second axis; or the model is given its input as "
-        "labels and returns the cross entropy with the next one. Two examples go through the model in evaluation mode, "
-        "and once more with other values in the second half of their steps. Compared are the outputs at the steps before; "
-        "the first module at which they differ is named. Not judged: compiled models, outputs whose axis of time is not "
-        "known."
+        "The targets equal an input shifted by one along its first or second axis; or the model is given its input "
+        "as labels and returns the cross entropy with the next one. Two examples go through the model in evaluation "
+        "mode, and once more with other values in the second half of their steps. Compared are the outputs at the "
+        "steps before; the first module at which they differ is named. Not judged: compiled models, outputs whose "
+        "axis of time is not known."
     ),
     action=(
-        "Mask the named module: attn_mask=nn.Transformer.generate_square_subsequent_mask(steps) with is_causal=True, one "
-        "direction for a recurrent layer, padding on the left alone for a convolution; no mean or norm over the steps."
+        "Mask the named module: attn_mask=nn.Transformer.generate_square_subsequent_mask(steps) with "
+        "is_causal=True, one direction for a recurrent layer, padding on the left alone for a convolution; no mean "
+        "or norm over the steps."
     ),
     effect="The loss is higher than before, and honest: it is what the model reaches when it writes.",
     verify="Check again.",
@@ -70,8 +71,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "error",
         future.site,
-        f"the targets are {future.input} shifted by one step, and outputs change by {future.change:.2%} when only later "
-        f"steps of it change{where}",
+        f"the targets are {future.input} shifted by one step, and outputs change by {future.change:.2%} when only "
+        f"later steps of it change{where}",
         evidence=Evidence(future.change, future.input, future.axis, future.site, future.module),
         cause=_why(future.module or ""),
     )

@@ -21,10 +21,10 @@ ABOUT = About(
     matters="However many layers there are, the network can do no more than one linear layer can.",
     source="Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.1.",
     measured=(
-        "In the graph of the pass no nonlinear function stands before any weight. Then f(a) + f(b) - f(a+b) - f(0) is "
-        "computed at the output of the last weight, relative to the largest of them, in float64 and evaluation mode, for "
-        "inputs of the batch's scale, ten and a hundred times as large. What comes after the last weight (a sigmoid, a "
-        "softmax) does not matter. Of models that take token numbers, the embeddings are the inputs."
+        "In the graph of the pass no nonlinear function stands before any weight. Then f(a) + f(b) - f(a+b) - f(0) "
+        "is computed at the output of the last weight, relative to the largest of them, in float64 and evaluation "
+        "mode, for inputs of the batch's scale, ten and a hundred times as large. What comes after the last weight "
+        "(a sigmoid, a softmax) does not matter. Of models that take token numbers, the embeddings are the inputs."
     ),
     action="Put an activation function (ReLU, GELU, tanh) between the layers.",
     effect="The network can fit what is not linear.",
@@ -38,7 +38,8 @@ ABOUT = About(
 
 DEVIATION = Threshold(
     1e-9,
-    "relative, in float64: a hundred layers round by 1e-13, and the weakest activation function bends by more than 1e-6",
+    "relative, in float64: a hundred layers round by 1e-13, and the weakest activation function bends by more than "
+    "1e-6",
 )
 CONSTANT = Threshold(
     1e-6, "of the largest value: an output that does not change with its input is affine, and sick otherwise"

@@ -7,7 +7,7 @@ import cases_gradients  # noqa: F401
 import cases_order  # noqa: F401
 import cases_training  # noqa: F401
 import cases_weights  # noqa: F401
-from rows import ROWS, Row, held_out
+from function_rows import ROWS, Row, held_out
 
 HELD_OUT = held_out()
 
