@@ -26,6 +26,11 @@ REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that i
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
 
+GRADIENT = Threshold(
+    0.3,
+    "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
+)
+
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._flow import TRAINED
+from ._loss_curve import GRADIENT
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import update_ratios
 from ._view import View
@@ -43,10 +44,6 @@ STEPS = Threshold(20, "rehearsed steps: fewer may be a warm-up")
 FALL = Threshold(0.005, "of the first loss: the least fall in so many steps on one batch")
 MOVED = Threshold(
     -3.5, "log10 of update:data: at it the weights move by half a percent in 20 steps, and the loss need not"
-)
-GRADIENT = Threshold(
-    0.3,
-    "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
 )
 
 

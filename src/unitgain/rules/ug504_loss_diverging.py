@@ -202,7 +202,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("gradients were not finite before the first step was rehearsed")
     if view.facts.function.end.descent < GRADIENT:
         raise CannotJudge(
-            "the gradient is not that of the loss, so that its course says nothing about the rate (UG110)"
+            "the gradient is not that of the loss, whose course so says nothing about the rate (UG110)"
         )
     course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))
