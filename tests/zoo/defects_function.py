@@ -8,7 +8,6 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from networks import (
-    Call,
     Recurrent,
     Then,
     Transformer,
@@ -30,14 +29,20 @@ ADAM, SGD = torch.optim.Adam, torch.optim.SGD
 class Hidden(nn.Module):
     """A network, and layers behind its first part in a list."""
 
-    def __init__(self, net: nn.Module, layers: list[nn.Module], head: nn.Module):
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: list[nn.Module],
+        head: nn.Module,
+        act: Callable[[Tensor], Tensor] = torch.relu,
+    ):
         super().__init__()
-        self.net, self.layers, self.head = net, layers, head
+        self.net, self.layers, self.head, self.act = net, layers, head, act
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.relu(self.net(x))
+        x = self.act(self.net(x))
         for layer in self.layers:
-            x = torch.relu(layer(x))
+            x = self.act(layer(x))
         return self.head(x)
 
 
@@ -141,7 +146,9 @@ def collapsing(model: nn.Module, x: Tensor, lr: float, steps: int) -> Case:
 
 
 ROWS = (
-    sick("mlp-layers-in-a-list", "UG801", lambda: Case(Hidden(mlp(1), [nn.Linear(10, 10)], head(10)), vectors())),
+    sick("mlp-layers-in-a-list", "UG801", lambda: Case(
+        Hidden(mlp(1), [nn.Linear(10, 64)], head(64), torch.tanh), vectors(),
+    )),
     sick("cnn-scale-as-a-plain-tensor", "UG801", lambda: Case(scaled_by(cnn(), torch.ones(10)), images())),
     sick("rnn-second-layer-in-a-list", "UG801", lambda: Case(
         Hidden(Recurrent(), [nn.Linear(10, 10)], head(10)), series(),
@@ -165,12 +172,12 @@ ROWS = (
     sick("rnn-other-sign-in-evaluation", "UG703", lambda: lost(
         lambda: Then(Recurrent(), Negated()), series(), lambda m: m,
     )),
-    sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(), vectors(), 0.05)),
+    sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(), vectors(), 0.02)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),
-    sick("mlp-triplets-that-collapse", "UG114", lambda: collapsing(
-        mlp(1, act=nn.Tanh, gain=1.0), vectors()[0], 0.02, 400)),
-    sick("rnn-triplets-that-collapse", "UG114", lambda: collapsing(Recurrent(), series(64)[0], 0.02, 400)),
-    sick("autoencoder-triplets-that-collapse", "UG114", lambda: collapsing(
-        insert(mlp(1, act=nn.Tanh, gain=1.0), "act1", "same", Call(lambda x: x)), vectors(96)[0], 0.02, 400)),
+    sick("mlp-triplets-that-collapse", "UG114|UG501", lambda:
+         collapsing(mlp(1, act=nn.Tanh, gain=1.0), vectors()[0], 0.1, 100)),
+    sick("rnn-triplets-that-collapse", "UG114|UG501", lambda: collapsing(Recurrent(), series(64)[0], 0.1, 100)),
+    sick("cnn-triplets-that-collapse", "UG114|UG501", lambda:
+         collapsing(cnn((8, 8), norm=None, act=nn.Tanh, gain=1.0, strides=(2, 2)), images(32)[0], 0.3, 60)),
 )  # fmt: skip

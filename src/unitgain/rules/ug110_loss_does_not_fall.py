@@ -67,7 +67,7 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     end, first = view.facts.function.end, view.loss
-    if not view.rehearsal or math.isnan(end.loss):
+    if not view.rehearsal or (math.isnan(end.loss) and not end.descent < GRADIENT):
         raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps on one batch")
     if not first > 0:
         raise CannotJudge("the loss is zero or negative at first")
@@ -86,7 +86,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the outputs became the same for all examples (UG114)")
     gradients = view.facts.gradients
     found = Evidence(first, end.loss, updates, end.descent, gradients.reached, gradients.of)
-    rises = end.loss > first * (1 + FALL)
+    rises = not end.loss <= first * (1 + FALL)  # or is not finite
     if rises and not found.gradient_is_wrong:
         return  # along a right gradient: the rate, which UG504 says
     how = "rises" if rises else "stays"

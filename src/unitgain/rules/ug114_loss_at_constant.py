@@ -10,8 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import numpy as np
-
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -28,9 +26,8 @@ ABOUT = About(
     source="Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2.",
     measured=(
         "A rehearsal of 20 steps or more on one batch: the deviation of the outputs (rms over examples of the "
-        "difference from the mean example) before and after, the same over their rms, and the loss where every "
-        "example is given the mean output. A training run: the same at the first and the last sampled steps, and a "
-        "loss that no longer falls."
+        "difference from the mean example) before and after, the same over their rms, and the loss where every example "
+        "is given the mean output."
     ),
     action="Lower the learning rate, and start again from new weights.",
     effect="Outputs keep telling the examples apart, and the loss falls below that of a constant.",
@@ -52,13 +49,11 @@ ONE_POINT = Threshold(
     0.2, "deviation over rms: logits that shrink from a confident start still differ by more"
 )
 NEAR = Threshold(0.02, "of the loss: by so much it may lie below that of the mean output")
-FLAT = Threshold(0.02, "of the loss: by so much it falls from the third to the last fifth of a run")
-FIFTH = Threshold(5, "parts of a run, of which the third and the last are compared")
 
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """loss: at the end; constant: with the mean output for every example, NaN where that was not asked; first, last:
+    """loss: at the end; constant: with the mean output for every example; first, last:
     deviation of the outputs; spread: the last over rms."""
 
     loss: float
@@ -69,7 +64,7 @@ class Evidence(BaseEvidence):
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    found = _of_run(view) if view.training else _of_rehearsal(view)
+    found = _collapse(view)
     if found is None:
         return
     known = (
@@ -82,7 +77,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "error",
         output.name if output is not None else None,
         f"the outputs became the same for all examples (they differ by {show(found.first)} at first and by "
-        f"{show(found.last)} at the end), and the loss stays at {show(found.loss)}{known}",
+        f"{show(found.last)} at the end), and the loss stays at {show(found.loss)}: that of the mean output for all "
+        f"is {show(found.constant)}",
         evidence=found,
         cause=_why(view),
     )
@@ -97,12 +93,12 @@ def _why(view: View) -> str:
     )
 
 
-def _of_rehearsal(view: View) -> Evidence | None:
+def _collapse(view: View) -> Evidence | None:
     end, output = view.facts.function.end, view.facts.output
     first = output.spread * output.rms
     targets = view.facts.comparison.targets
     if not view.rehearsal or (view.facts.rehearsed_steps or 0) < STEPS or math.isnan(end.spread):
-        raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps or more on one batch, or a training run")
+        raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps or more on one batch")
     if math.isnan(end.constant):
         raise CannotJudge("the loss could not be asked what a constant output gives")
     if targets.different == 1 or targets.std == 0 or view.facts.output.zero_head:
@@ -111,29 +107,6 @@ def _of_rehearsal(view: View) -> Evidence | None:
     if apart or end.loss < (1 - NEAR) * end.constant:
         return None
     return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
-
-
-def _of_run(view: View) -> Evidence | None:
-    output = view.output
-    if output is None:
-        raise CannotJudge("no output was measured")
-    spreads, sizes = (
-        view.over_steps("activation", s).get(output.name, np.empty(0)) for s in ("spread", "rms")
-    )
-    spreads, deviations, losses = (
-        spreads[np.isfinite(spreads)],
-        (spreads * sizes)[np.isfinite(spreads)],
-        view.losses[1],
-    )
-    if len(spreads) < 2 or len(losses) < STEPS:
-        raise CannotJudge(f"needs the outputs' spread and {STEPS:g} losses")
-    fifth = len(losses) // int(FIFTH)
-    middle, last = float(np.median(losses[2 * fifth : -2 * fifth])), float(np.median(losses[-fifth:]))
-    flat = math.isfinite(last) and last > 0 and middle - last < FLAT * abs(middle)
-    first, end, spread = float(deviations[0]), float(deviations[-2:].max()), float(spreads[-2:].max())
-    if not flat or spread > ONE_POINT or end > COLLAPSED * first:
-        return None
-    return Evidence(last, math.nan, first, end, spread)
 
 
 EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501"), Cause("UG504"))
@@ -150,16 +123,16 @@ def all_pairs(outputs, labels):
 
 
 model = nn.Sequential(nn.Linear(20, 64), nn.Tanh(), nn.Linear(64, 8))
-optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
-batch = torch.randn(256, 20), torch.randint(16, (256,))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+batch = torch.randn(128, 20), torch.randint(4, (128,))
 """
 
 BAD = f"""
 {_START.strip()}
-report = ug.check(model, batch, loss=hardest, steps=400, optimizer=optimizer)
+report = ug.check(model, batch, loss=hardest, steps=150, optimizer=optimizer)
 """
 
 GOOD = f"""
 {_START.strip()}
-report = ug.check(model, batch, loss=all_pairs, steps=400, optimizer=optimizer)
+report = ug.check(model, batch, loss=all_pairs, steps=150, optimizer=optimizer)
 """
