@@ -67,11 +67,6 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     found = _collapse(view)
     if found is None:
         return
-    known = (
-        f", that of the mean output for all is {show(found.constant)}"
-        if not math.isnan(found.constant)
-        else ""
-    )
     output = view.output
     yield ABOUT.found(
         "error",
