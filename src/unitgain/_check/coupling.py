@@ -121,7 +121,9 @@ class _Trial:
             watch.first if differs else None,
             watch.first_module if differs else None,
             differs and watch.is_batch_norm,
-            *(() if found is None else (found.function or None, found.axis, found.where)),
+            None if found is None else found.function or None,
+            None if found is None else found.axis,
+            None if found is None else found.where,
         )
 
     def _function(self, one: Batch, other: Batch, rows: int, training: bool) -> Coupled | None:
