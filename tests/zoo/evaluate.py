@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import defects_autoencoder
 import defects_cnn
 import defects_comparison
+import defects_function
 import defects_loop
 import defects_mlp
 import defects_resnet
@@ -36,11 +37,16 @@ FAMILIES: dict[str, Sequence[Sick]] = {
     "unet": defects_unet.ROWS,
     "comparison": defects_comparison.ROWS,
     "loop": defects_loop.ROWS,
+    "function": defects_function.ROWS,
 }
 SICK: tuple[Sick, ...] = tuple(row for rows in FAMILIES.values() for row in rows)
 HEALTHY: tuple[Healthy, ...] = healthy.ROWS
 
-INFO_BY_NATURE = {"UG113", "UG601"}  # one batch can only inform of the first; the second is harmless
+INFO_BY_NATURE = {
+    "UG113",
+    "UG601",
+    "UG804",
+}  # one batch can only inform of the first; the others are harmless
 RECALL, RECALL_OF_A_CODE = 0.95, 0.9
 
 

@@ -13,28 +13,34 @@ from torch import nn
 
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
-from .._run import OptimizerLike, Run, in_place, loaders_kept
+from .._run import OptimizerLike, Run, in_place, loaders_kept, random_states
 from ..probe import Probe, holds_any, model_facts, optimizer_facts, strangers, without_optimizer
 from ..record import (
     BatchNormFacts,
     ClipFacts,
     CouplingFacts,
+    EndFacts,
     Facts,
     GradientFacts,
+    LeafFacts,
     LossFacts,
     OptimizerFacts,
     Record,
     UnitFacts,
 )
 from ..report import Report
-from ..rules import diagnose
+from ..rules import CATALOGUE, diagnose
 from .batch_norms import batch_norm_facts, snapshot
 from .broadcast import broadcast_shape
 from .comparison import comparison_facts
 from .coupling import coupling_facts
+from .cuts import term_facts
+from .ending import end_facts
 from .facts import output_facts, target_facts
-from .gradients import gradient_facts, unblocked
+from .function import Known, function_facts
+from .gradients import explained, gradient_facts
 from .job import Job, Step
+from .leaves import leaf_facts
 from .passes import Passes
 from .rehearsal import Plan, Rehearsal, Schedule
 from .symmetry import same_units
@@ -111,16 +117,18 @@ def check(
 @dataclass(frozen=True)
 class _FirstPass:
     """What is read off the model right after its first pass; silent: trainable parameters with a gradient that is there
-    but exactly zero; missing: those with a gradient that the given optimizer does not hold; strangers: how many of its
-    tensors are not the model's."""
+    but exactly zero; missing: those with none; outside: those with a gradient that the given optimizer does not hold;
+    strangers: how many of its tensors are not the model's."""
 
     done: Judged
     gradients: GradientFacts
     silent: list[str]
-    missing: tuple[str, ...] | None
+    missing: list[str]
+    outside: tuple[str, ...] | None
     strangers: int | None
     batch_norms: tuple[BatchNormFacts, ...]
     same_units: dict[str, UnitFacts]
+    leaves: tuple[LeafFacts, ...] | None
 
 
 def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
@@ -148,6 +156,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     )
     passes.probe = probe
     first: _FirstPass | None = None
+    end: EndFacts | None = None
+    random = random_states.take()
 
     def again(batch: Batch) -> Judged:
         with probe.unmeasured():
@@ -165,16 +175,20 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 probe.record.log(number, loss=float(done.loss.detach()))
             if first is None:
                 norms, units = batch_norm_facts(model, running), same_units(model)
+                leaves = leaf_facts(model, job, plan, done)
                 held = (
                     (None, None)
                     if given is None
                     else (without_optimizer(given, model), strangers(given, model))
                 )
-                first = _FirstPass(done, *gradient_facts(model), *held, norms, units)
+                first = _FirstPass(done, *gradient_facts(model), *held, norms, units, leaves)
             if rehearsal is not None:
                 rehearsal.step(done, functools.partial(again, batch))
         if rehearsal is not None and plan.data is None:
             _log_what_the_last_step_gave(probe, passes, plan.steps)
+            if plan.steps >= CATALOGUE["UG110"].limit("steps"):
+                with probe.unmeasured():
+                    end = end_facts(passes, random)
         probe.flush()
     assert first is not None
     done = first.done
@@ -182,9 +196,17 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     target = target_facts(done.target, done.logits, done.kind or "other", broadcast_shape(done))
     output = output_facts(done.logits, done.target, probe.record)
     watched = probe.record.facts
-    loop = replace(watched.loop, missing=first.missing)
+    loop = replace(watched.loop, missing=first.outside)
     trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.strangers)
-    opened = unblocked(Passes(model, job, run), first.silent) if first.silent else ()  # rewinds
+    comparison = comparison_facts(model, job, done)
+    passes = Passes(model, job, run)
+    gradients, opened = first.gradients, ()
+    if first.silent or first.missing:
+        gradients, opened = explained(passes, gradients, first.silent, first.missing)
+    gradients = replace(gradients, terms=term_facts(done))
+    facts = Facts(loss=loss, target=target)
+    known = Known(done, facts.loss_of_a_constant, first.leaves, first.batch_norms, end, random)
+    function = function_facts(model, passes, probe.graph, run, known)
     probe.record.set_facts(
         Facts(
             mode="check",
@@ -193,7 +215,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             loss=loss,
             target=target,
             output=output,
-            gradients=first.gradients,
+            gradients=gradients,
             gradient_source="loss" if done.loss is not None else "random",
             unblocked=opened,
             optimizer=trained,
@@ -203,7 +225,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             same_units=first.same_units,
             labels=watched.labels,
             loop=loop,
-            comparison=comparison_facts(model, job, done),
+            comparison=comparison,
+            function=function,
             not_rewound=tuple(run.not_rewound) or None,
         )
     )

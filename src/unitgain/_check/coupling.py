@@ -22,6 +22,8 @@ from .._run import Run
 from ..graph import is_compiled, outputs_of, walk
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
+from .coupled import Calls, Coupled
+from .future import shifted_input
 
 _PLACE = (
     1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
@@ -68,7 +70,12 @@ class _Trial:
     def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run):
         self.model, self.batch, self.find_output, self.run = model, batch, find_output, run
         self.limit = CATALOGUE["UG603"].limit("relative")
-        self.time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
+        time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
+        shifted = shifted_input(batch) if time_first else None
+        self.time_first = time_first and not (
+            shifted is not None and shifted[1] == 1
+        )  # else axis 1 is the time
+        self.square = False  # whether as many steps as examples go in, so that only the output can tell
 
     def facts(self) -> CouplingFacts:
         for rows in self._sizes():
@@ -105,23 +112,49 @@ class _Trial:
             repeated, _ = self._forward(one, rows, training)
             if _beyond_rounding(output, repeated, self.limit):
                 raise _CannotTell("the model gives another output each time for the same input")
+        found = None
+        if differs and not watch.is_batch_norm:
+            found = self._function(one, other, rows, training)
         return CouplingInMode(
             differs,
             _difference(output, output_again),
             watch.first if differs else None,
             watch.first_module if differs else None,
             differs and watch.is_batch_norm,
+            None if found is None else found.function or None,
+            None if found is None else found.axis,
+            None if found is None else found.where,
         )
 
+    def _function(self, one: Batch, other: Batch, rows: int, training: bool) -> Coupled | None:
+        """The first function at whose output the example differs: both passes once more, every call seen."""
+
+        def part(tensor: Tensor) -> Tensor | None:
+            return tensor.select(0, _PLACE) if tensor.dim() and len(tensor) == rows else None
+
+        def differ(a: Tensor, b: Tensor) -> bool:
+            return _beyond_rounding(a, b, self.limit)
+
+        first = Calls(part, differ)
+        self._forward(one, rows, training, calls=first)
+        second = Calls(part, differ, first)
+        self._forward(other, rows, training, calls=second)
+        return second.found
+
     def _forward(
-        self, batch: Batch, rows: int, training: bool, watch: _Watch | None = None
+        self,
+        batch: Batch,
+        rows: int,
+        training: bool,
+        watch: _Watch | None = None,
+        calls: Calls | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or _Watch(self.model, rows, self.limit)
         given = batch.clone()  # the model may work in place
         try:
             self.model.train(training)
-            with watch.hooked():
+            with watch.hooked() if calls is None else calls:
                 output = self.find_output(self.model(*given.args, **given.kwargs))
             output = None if output is None else output.clone()  # it may be a state of the model's
         finally:
@@ -130,6 +163,8 @@ class _Trial:
             raise _CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
             raise _Ambiguous
+        if self.square and output.shape[0] != rows:  # it took the first axis for time
+            raise _CannotTell("whether its first axis is time or the examples")
         example = _of_example(output, rows)
         if example is None:
             raise _CannotTell("which axis of its output holds the examples")
@@ -141,13 +176,16 @@ class _Trial:
         return self.batch.select(index)
 
     def _refuse_time_first(self) -> None:
-        """With recurrent modules that take time first, the axis of the examples must be beyond doubt."""
+        """With recurrent modules that take time first, the axis of the examples must be beyond doubt: as long as there
+        are labels, one for each example."""
         examples, target = self.batch.examples, self.batch.target
-        by_label = isinstance(target, Tensor) and target.dim() == 1
+        by_label = isinstance(target, Tensor) and target.dim() > 0 and target.numel() == len(target)
         for tensor in self.batch.inputs().values():
             sizes = stats.shape_of(tensor)[:2]
-            if len(sizes) > 1 and examples in sizes and (sizes[0] == sizes[1] or not by_label):
-                raise _CannotTell("whether its first axis is time or the examples")
+            if len(sizes) > 1 and examples in sizes:
+                if not by_label:
+                    raise _CannotTell("whether its first axis is time or the examples")
+                self.square = self.square or sizes[0] == sizes[1]
 
 
 class _Ambiguous(Exception):

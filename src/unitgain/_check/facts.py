@@ -67,13 +67,13 @@ def output_facts(logits: Tensor | None, target: Any, record: Record) -> OutputFa
         absmax=float(finite.abs().max()),
         rms=float(finite.square().mean().sqrt()),
         nonfinite=int(x.numel() - torch.isfinite(x).sum()),
-        spread=_spread(finite) if examples > 1 else UNKNOWN,
+        spread=spread_of(finite) if examples > 1 else UNKNOWN,
         examples=examples,
         zero_head=_is_zero_head(record, site) if site else None,
     )
 
 
-def _spread(x: Tensor) -> float:
+def spread_of(x: Tensor) -> float:
     """rms over examples of the deviation from the mean example, divided by rms: (N, ...)."""
     rows = (x / max(float(x.abs().max()), _SMALLEST)).reshape(
         len(x), -1

@@ -12,7 +12,7 @@ optimizer.py      the optimizer of a rehearsal
 """
 
 from . import random_states
-from .in_place import NotPutBackError, Run, in_place, run_of
+from .in_place import NotPutBackError, Run, in_place, leaves_of, run_of
 from .loaders import (
     generator_states,
     is_stateful,
@@ -32,6 +32,7 @@ __all__ = [
     "generator_states",
     "in_place",
     "is_stateful",
+    "leaves_of",
     "loader_state",
     "loaders_kept",
     "optimizer_for",

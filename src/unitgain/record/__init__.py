@@ -38,6 +38,15 @@ from .facts import (
     UnitFacts,
 )
 from .frame import Frame
+from .function import (
+    CutFacts,
+    EndFacts,
+    EvaluationFacts,
+    FunctionFacts,
+    FutureFacts,
+    LeafFacts,
+    LinearFacts,
+)
 from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
 from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
 from .maps import pack_map, unpack_map
@@ -60,14 +69,21 @@ __all__ = [
     "ComparisonFacts",
     "CouplingFacts",
     "CouplingInMode",
+    "CutFacts",
     "DiedFacts",
+    "EndFacts",
+    "EvaluationFacts",
     "Facts",
     "FeatureFacts",
     "Frame",
+    "FunctionFacts",
+    "FutureFacts",
     "GradientFacts",
     "GroupFacts",
     "Histogram",
     "LabelFacts",
+    "LeafFacts",
+    "LinearFacts",
     "LoopFacts",
     "LossFacts",
     "ModeFacts",

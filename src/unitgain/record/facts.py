@@ -17,6 +17,7 @@ from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from .comparison import ComparisonFacts, LabelFacts
+from .function import CutFacts, FunctionFacts
 from .loop import DiedFacts, LoopFacts, OptimizerFacts
 
 UNKNOWN = math.nan
@@ -99,10 +100,19 @@ class OutputFacts:
 
 @dataclass(frozen=True)
 class GradientFacts:
-    """How many trainable parameters there are (of), and how many of them got a gradient that is not zero (reached)."""
+    """How many trainable parameters there are (of), and how many of them got a gradient that is not zero (reached).
+
+    cuts    where gradients of parameters that got none were cut
+    terms   where terms of the loss were cut that depend on the outputs and send no gradient
+    aside   parameters of whole modules that this pass leaves out by design: a generator whose output the critic gets
+            detached beside real examples, a target network beside its twin
+    """
 
     reached: int | None = None
     of: int | None = None
+    cuts: tuple[CutFacts, ...] = ()
+    terms: tuple[CutFacts, ...] = ()
+    aside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,6 +131,9 @@ class CouplingInMode:
     difference    largest difference of its outputs, divided by their largest magnitude
     site, module  the first module at whose output the example differs: its name and its type
     batch_norm    whether that module is a BatchNorm
+    function      the first function between or in modules whose output differs for the example: "softmax"
+    axis          over which it computes, where it was given one
+    where         the line of the caller's code that calls it
     """
 
     differs: bool = False
@@ -128,6 +141,9 @@ class CouplingInMode:
     site: str | None = None
     module: str | None = None
     batch_norm: bool = False
+    function: str | None = None
+    axis: int | None = None
+    where: str | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +194,7 @@ class Facts:
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
     comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
     loop             what happens around the model in training; died: {layer: its units that died}. Both in loop.py
+    function         what function the model computes, in function.py
     not_rewound      what the check found in the model and could not put back after running it; None if nothing
 
     >>> facts = Facts.from_json({"mode": "check", "loss": {"kind": "mse", "value": "inf"}, "from the future": 1})
@@ -203,6 +220,7 @@ class Facts:
     labels: LabelFacts = LabelFacts()  # noqa: RUF009
     loop: LoopFacts = LoopFacts()  # noqa: RUF009
     died: Mapping[str, DiedFacts] | None = None
+    function: FunctionFacts = FunctionFacts()  # noqa: RUF009
     not_rewound: tuple[str, ...] | None = None
 
     @classmethod

@@ -223,7 +223,10 @@ def _remove_bias(subject: Subject, finding: Finding) -> RemedyReport:
 
 
 @register(
-    "recalibrate", "recalibrate the running statistics on this batch", cures=("UG604",), when_asked=True
+    "recalibrate",
+    "recalibrate the running statistics on this batch",
+    cures=("UG604", "UG703"),
+    when_asked=True,
 )
 def _recalibrate(subject: Subject, finding: Finding) -> RemedyReport:
     return recalibrate_(subject.model, [subject.batch])

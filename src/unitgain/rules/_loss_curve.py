@@ -29,6 +29,11 @@ BEFORE = Threshold(20, "finite losses at least, that show that the loss was fall
 LOWEST = Threshold(1.05, "times the lowest quarter: what noise makes of a loss that has arrived")
 FALLING = Threshold(0.9, "of a run's first quarter, below which its last one must lie: a loss that falls")
 
+GRADIENT = Threshold(
+    0.3,
+    "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
+)
+
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..record import CutFacts
 from ._causes import has_whole_layer, names_site, no_worse
+from ._cuts import cut_of, in_words
 from ._flow import followers
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -38,20 +40,24 @@ ABOUT = About(
         "Parameters without a gradient after backward, or with one that is zero everywhere. The reason is "
         "read off the sites: the owner never ran; it ran, but its output has no gradient; a zero gradient "
         "came back, and from which site on. One finding per reason; where no parameter at all gets a gradient, or the "
-        "loss is exactly zero, one finding about the loss."
+        "loss is exactly zero, one finding about the loss. Where a gradient is missing, one more pass is followed call "
+        "by call: named are the function that cut it and the line that calls it. A term of the loss that was cut from "
+        "the outputs is named too."
     ),
     action="Use the parameter in the forward pass and the loss, or freeze it (requires_grad=False).",
     effect="Every trainable parameter learns.",
     verify="Check again.",
     silent=(
         "frozen parameters",
+        "layers left out by chance (stochastic depth): other random numbers are tried",
+        "a generator in its critic's step, and target networks: for information",
         (
             "everything before a zero-initialized head or inside a zero-initialized branch: it gets gradient "
             "after one step"
         ),
         (
-            "a bias whose effect cancels (before BatchNorm, or of attention keys) while its weight gets "
-            "gradient"
+            "a bias whose effect cancels (before BatchNorm, of attention keys, of an energy that is differentiated) "
+            "while its weight gets gradient"
         ),
     ),
 )
@@ -61,9 +67,10 @@ WORTH_SAYING = Threshold(0.005, "of the numbers to be learnt: less is said to be
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class ParameterEvidence(BaseEvidence):
     """number: parameters without gradient, and the first of their names; of: trainable parameters; share: of the
-    numbers in them; reason: a key of the table below; killed_by: the site where the way back ends."""
+    numbers in them; reason: a key of the table below; killed_by: the site where the way back ends;
+    cut_by, cut_at: the function that cut it from the loss, and the line of the caller's code."""
 
     parameters: Sequence[str]
     number: int
@@ -71,12 +78,32 @@ class Evidence(BaseEvidence):
     share: float
     reason: str
     killed_by: str | None
+    cut_by: str | None = None
+    cut_at: str | None = None
 
     @property
     def arrives_as_zero(self) -> bool:
         """Gradients of exactly zero: they fell below the smallest number, or a loss without targets sends none."""
         return self.reason in ("killed", "zero")
 
+
+@dataclass(frozen=True)
+class TermEvidence(BaseEvidence):
+    """Of each term: the function that cut it, and the line of the caller's code."""
+
+    functions: Sequence[str]
+    lines: Sequence[str | None]
+
+    @property
+    def killed_by(self) -> str | None:
+        return None
+
+    @property
+    def arrives_as_zero(self) -> bool:
+        return False
+
+
+Evidence = ParameterEvidence | TermEvidence
 
 # reason: (cause, remedy)
 _REASONS = {
@@ -97,6 +124,10 @@ _REASONS = {
         "The gradient that arrives is exactly zero.",
         "Look at what its output is multiplied with, and at functions on their flat side.",
     ),
+    "aside": (
+        "Its module is left out of this step, as a generator is in its critic's step, or a target network.",
+        "Nothing to do where another step trains it, or it follows its twin; else let the gradient through.",
+    ),
     "reverse": (
         "The output at the last position alone is used, where the reverse direction has seen one element and its "
         "state is still zero.",
@@ -106,7 +137,7 @@ _REASONS = {
 }
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]]:
     trainable = [p for p in view.parameters if p.trainable]
     if not trainable:
         raise CannotJudge("no trainable parameter was measured")
@@ -116,30 +147,49 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     if not view.parameter_gradients:
         raise CannotJudge("no gradient was measured")
+    yield from _terms(view)
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for parameter in _without_gradient(view, trainable):
         groups[_reason(view, parameter)].append(parameter)
     for (reason, killer), members in groups.items():
         names = [p.name for p in members]
+        if (cut := cut_of(view, names)) is not None and cut.where in {
+            t.where for t in view.facts.gradients.terms
+        }:
+            continue  # the term of the loss that is theirs was cut, and is named
         share = sum(map(_size, members)) / sum(map(_size, trainable))
-        what = "no gradient" if reason in ("unused", "detached") else "a gradient of exactly zero"
+        what = "a gradient of exactly zero" if reason in ("killed", "zero", "reverse") else "no gradient"
         cause, remedy = (text.format(killer=killer) for text in _REASONS[reason])
+        cut = cut if reason in ("detached", "unused") else None
+        if cut is not None:
+            cause = f"It ran, and its result was cut from the loss by {in_words(cut)}."
+        severity = "error" if share > ERROR else "warning"
         yield ABOUT.found(
-            "error" if share > ERROR else "warning",
+            "info" if reason == "aside" else severity,
             members[0].name,
             f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
             f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
             f", {'less than 1%' if share < WORTH_SAYING else f'{share:.0%}'} of the numbers to be learnt"
             + (f": the way back ends at {killer}" if killer else ""),
-            evidence=Evidence(names[:MOST_KEPT], len(members), len(trainable), share, reason, killer or None),
+            evidence=ParameterEvidence(
+                names[:MOST_KEPT],
+                len(members),
+                len(trainable),
+                share,
+                reason,
+                killer or None,
+                None if cut is None else cut.function,
+                None if cut is None else cut.where,
+            ),
             cause=cause,
             remedy=remedy,
         )
 
 
-def _nothing_reached(view: View, trainable: list[Measured]) -> Found[Evidence]:
+def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEvidence]:
     """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
     names, number = [p.name for p in trainable], len(trainable)
+    cut: CutFacts | None = None
     if view.parameter_gradients:
         what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
         cause = (
@@ -148,17 +198,46 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[Evidence]:
         )
     else:
         what, reason = "a gradient", "detached"
+        cut = next(iter(view.facts.gradients.cuts), None)
         cause = (
             "The loss does not depend on the parameters in a way that can be differentiated: the outputs were "
             "detached, computed under torch.no_grad(), or turned into something without a slope (argmax, .item())."
         )
+        if cut is not None:
+            what += f": {in_words(cut)} cut it"
+            cause = f"The loss was cut from the parameters by {in_words(cut)}."
     return ABOUT.found(
         "error",
         None,
         f"none of the {plural(number, 'trainable parameter')} gets {what}",
-        evidence=Evidence(names[:MOST_KEPT], number, number, 1.0, reason, None),
+        evidence=ParameterEvidence(
+            names[:MOST_KEPT],
+            number,
+            number,
+            1.0,
+            reason,
+            None,
+            None if cut is None else cut.function,
+            None if cut is None else cut.where,
+        ),
         cause=cause,
         remedy="Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient.",
+    )
+
+
+def _terms(view: View) -> Iterator[Found[TermEvidence]]:
+    """Parts of the loss that depend on the outputs, and through which no gradient comes."""
+    terms = view.facts.gradients.terms
+    if not terms:
+        return
+    yield ABOUT.found(
+        "warning",
+        None,
+        f"a term of the loss sends no gradient: {listed([in_words(term) for term in terms])}",
+        evidence=TermEvidence([term.function for term in terms], [term.where for term in terms]),
+        cause="It depends on the outputs, and is added to the loss, but it was cut from them before.",
+        remedy="Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
+        "leave it out of the loss and log it.",
     )
 
 
@@ -188,7 +267,7 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
     return [
         p
         for p in found
-        if not (p.name in largest and (_cancels(view, p, missing) or _has_no_choice(view, p)))
+        if not (_cancels(view, p, missing) or (p.name in largest and _has_no_choice(view, p)))
     ]
 
 
@@ -201,7 +280,8 @@ def _has_no_choice(view: View, parameter: Measured) -> bool:
 
 
 def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
-    """A bias alone with a gradient of zero, beside a weight that has one."""
+    """A bias alone without a gradient, beside a weight that has one: of attention's keys, before a norm, or of an
+    energy whose derivative is the output."""
     if parameter.role != "bias":
         return False
     beside = [p for p in view.parameters if p.path == parameter.path and p.role != "bias"]
@@ -210,6 +290,8 @@ def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
 
 def _reason(view: View, parameter: Measured) -> tuple[str, str]:
     """(reason, name of the site where the way back ends)."""
+    if parameter.name in view.facts.gradients.aside:
+        return "aside", ""
     has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
     owner = view.tensor(parameter.owner)
     if not has_gradient:

@@ -18,6 +18,7 @@ from ._loss_curve import (
     ENDING,
     FAR,
     FIFTH,
+    GRADIENT,
     PROGRESS,
     REHEARSAL,
     course_of,
@@ -220,6 +221,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the first recorded loss is not finite")
     if view.rehearsal and any(gradient.broken for gradient in view.parameter_gradients):
         raise CannotJudge("gradients were not finite before the first step was rehearsed")
+    if view.facts.function.end.descent < GRADIENT:
+        raise CannotJudge(
+            "the gradient is not that of the loss, whose course so says nothing about the rate (UG110)"
+        )
     course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))
     first, lowest, last = course.levels[0], course.levels[best], course.levels[-1]

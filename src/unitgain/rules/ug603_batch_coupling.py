@@ -28,10 +28,10 @@ ABOUT = About(
     measured=(
         "One example goes twice through the model, at the second place of two or four, with other examples around "
         "it the second time, each pass from the same state; once in evaluation and once in training mode, random "
-        "numbers the same. The first module at whose output the example differs is named. Coupling by BatchNorm in "
-        "training mode is by design, and is only recorded; other coupling in training mode is for information. Not "
-        "judged: one example, examples that are all the same, compiled models, models that give another output each "
-        "time, inputs or outputs whose axis of examples is not known."
+        "numbers the same. The first module at whose output the example differs is named, and the first call of a "
+        "function. Coupling by BatchNorm in training mode is by design, and is only recorded; other coupling in "
+        "training mode is for information. Not judged: one example, examples that are all the same, compiled "
+        "models, models that give another output each time, inputs or outputs whose axis of examples is not known."
     ),
     action=(
         "Repair the named module: the axis of its mean, softmax or reshape; batch_first=True where the "
@@ -57,12 +57,16 @@ RELATIVE = Threshold(
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
     """mode: "eval" or "train"; difference: of the example's outputs, relative to the largest; site, module: the first
-    at whose output the example differs."""
+    at whose output the example differs; function, axis, where: the first call of a function at which it does, the axis
+    that it was given, and the line of the caller's code."""
 
     mode: str
     difference: float
     site: str | None
     module: str | None
+    function: str | None = None
+    axis: int | None = None
+    where: str | None = None
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -75,13 +79,18 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if not found.differs or (mode == "train" and found.batch_norm):
             continue
         where = f"; it begins at {found.site} ({found.module})" if found.site else ""
+        call = _call(found)
+        where += f", with {call}" if call else ""
         yield ABOUT.found(
             "warning" if mode == "eval" else "info",
             found.site,
             f"in {label} mode an example's output changes by {found.difference:.2%} when the other examples of its "
             f"batch are exchanged{where}",
-            evidence=Evidence(mode, found.difference, found.site, found.module),
+            evidence=Evidence(
+                mode, found.difference, found.site, found.module, found.function, found.axis, found.where
+            ),
             cause=_why(found),
+            remedy=_remedy(found),
         )
         return  # what is coupled in evaluation is so in training
 
@@ -105,7 +114,49 @@ def _why(found: CouplingInMode) -> str:
         )
     if module in _TIME_FIRST:
         return f"{module} takes time first unless batch_first=True: it runs over the examples, not the time steps."
+    if found.function in _RESHAPES:
+        return f"{found.function} puts values of different examples into one row."
+    if found.function is not None:
+        return f"{found.function} computes over the axis of the examples there."
     return "Something there computes over the axis of the examples: a wrong axis of a mean, softmax, norm or reshape."
+
+
+_RESHAPES = ("reshape", "view", "flatten")
+_OVER_AXES = (
+    "softmax",
+    "log_softmax",
+    "normalize",
+    "mean",
+    "std",
+    "var",
+    "sum",
+    "norm",
+    "cumsum",
+    "amax",
+    "amin",
+    "sort",
+)
+
+
+def _call(found: CouplingInMode) -> str:
+    """The call that couples the examples, as in "softmax over axis 0 (model.py:31 in Net.forward)"."""
+    if found.function is None or found.module in _TIME_FIRST:
+        return ""
+    axis = f" over axis {found.axis}" if found.axis is not None and found.function in _OVER_AXES else ""
+    return f"{found.function}{axis}" + (f" ({found.where})" if found.where else "")
+
+
+def _remedy(found: CouplingInMode) -> str:
+    if found.module in _TIME_FIRST:
+        return (
+            f"Give {found.site} batch_first=True, since the examples come first, or transpose its input and output "
+            "(x.transpose(0, 1))."
+        )
+    if found.function in _OVER_AXES:
+        return f"Let {found.function} compute over the features: dim=-1, or the axis of the channels, not {found.axis}."
+    if found.function in _RESHAPES:
+        return "Bring the axis of the examples to the front before the reshape: x.transpose(0, 1).reshape(len(x), -1)."
+    return ""
 
 
 EXPLAINED_BY = ()

@@ -10,10 +10,14 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from statistics import median
+from typing import TYPE_CHECKING
 
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import plural, show
+
+if TYPE_CHECKING:
+    from . import ug703_eval_differs as ug703
 
 ABOUT = About(
     code="UG604",
@@ -117,12 +121,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
+def _makes_the_difference(cause: Found[ug703.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return "Norm" in (cause.evidence.module or "")
+
+
 def _stands_out(value: float, others: list[float], limit: float) -> bool:
     """Beyond the limit, and far beyond what most other layers show of this batch's own noise."""
     return value > limit and len(others) >= OTHERS and value > APART * median(others)
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG703", _makes_the_difference),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 10))

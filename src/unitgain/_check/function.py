@@ -1,0 +1,58 @@
+"""What function a model computes, as typed facts: on which weights and inputs it depends, in which mode, and where a
+rehearsal leads. For rules UG110, UG114, UG703 and UG801 to UG803."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import nn
+
+from .._batch import Judged
+from .._run import Run
+from ..graph import Graph
+from ..record import (
+    BatchNormFacts,
+    EndFacts,
+    FunctionFacts,
+    FutureFacts,
+    LeafFacts,
+    LinearFacts,
+)
+from .ending import descent
+from .evaluation import evaluation_facts
+from .future import future_facts
+from .linear import linear_facts
+from .passes import Passes
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the passes of a check have shown already: the first one, the loss of a constant output (NaN if that is not
+    known), what the graph's leaves are, BatchNorm's statistics, the end of the rehearsal, and the random states before
+    the first pass."""
+
+    done: Judged
+    constant: float
+    leaves: tuple[LeafFacts, ...] | None
+    norms: Sequence[BatchNormFacts]
+    end: EndFacts | None
+    random: Any
+
+
+def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, known: Known) -> FunctionFacts:
+    """Tries what is worth trying, and rewinds: most models ask for no further pass."""
+    batch, done = passes.job.batch, known.done
+    own_step = passes.job.step is not None
+    run.rewind()
+    end = known.end or EndFacts()
+    if known.end is not None and done.loss is not None:
+        end = replace(end, descent=descent(passes, model, float(done.loss.detach()), end, known.random))
+    return FunctionFacts(
+        known.leaves,
+        LinearFacts() if own_step else linear_facts(model, graph, batch, run),
+        FutureFacts() if own_step else future_facts(model, batch, done, run),
+        evaluation_facts(passes, done, known.constant, known.norms),
+        end,
+    )

@@ -1,0 +1,233 @@
+"""Whether outputs depend on later steps of an input that the targets are shifted from. For rules UG802 and UG603.
+
+Where the targets are an input shifted by one step, each step is to be predicted from those before it. A few examples go
+through the model twice, in evaluation mode, with other values at the later steps the second time: outputs at earlier
+steps must be the same. Where the model is given its own input as labels and returns a loss, the same is asked if that
+loss compares each output with the next label.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._base import InputError
+from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
+from .._run import Run
+from ..graph import is_compiled, outputs_of, walk
+from ..record import FutureFacts
+from ..rules import CATALOGUE
+from ..stats import is_plain
+
+_ROWS = 2  # examples are enough, since all must be right
+_LEAST_STEPS = 3
+_ALIKE = 0.99  # of the steps: a corpus may be cut into rows that overlap badly at one place
+
+
+def shifted_input(batch: Batch, target: Any = None) -> tuple[str, int] | None:
+    """(the input, its axis of time) if the targets are that input shifted by one step along axis 1 or 0."""
+    target = batch.target if target is None else target
+    if not isinstance(target, Tensor) or not is_plain(target) or not target.numel():
+        return None
+    for name, x in batch.inputs().items():
+        if not is_plain(x) or x.dim() < 2:
+            continue
+        for axis in (1, 0):
+            if x.shape[axis] >= _LEAST_STEPS and _is_shifted(x, target, axis):
+                return name, axis
+    return None
+
+
+def _is_shifted(x: Tensor, target: Tensor, axis: int) -> bool:
+    if x.numel() != target.numel():
+        classes = x.shape[-1]  # one-hot rows against class indices
+        if x.dim() != 3 or classes * target.numel() != x.numel() or target.is_floating_point():
+            return False
+        if not bool(((x == 0) | (x == 1)).all()) or not bool((x.sum(-1) == 1).all()):
+            return False
+        x = x.argmax(-1)
+    if x.is_floating_point() != target.is_floating_point():
+        return False
+    x, target = x.movedim(axis, 0), target.to(x.device).reshape(x.shape).movedim(axis, 0)
+    if bool((x == x[:1]).all()):
+        return False
+    counted = target[:-1] != IGNORED_TARGET
+    if float(counted.double().mean()) < 0.5:
+        return False
+    return float((target[:-1] == x[1:])[counted].double().mean()) >= _ALIKE
+
+
+def _own_labels(batch: Batch, done: Judged) -> tuple[str, int] | None:
+    """The input that stands among the labels as it is, where the model's own loss compares outputs with the next."""
+    labels, logits = batch.labels, done.logits
+    if done.function is not None or done.kind != "cross_entropy" or not isinstance(labels, Tensor):
+        return None
+    if logits is None or logits.dim() != 3 or labels.dim() != 2 or logits.shape[:2] != labels.shape:
+        return None
+    own = (logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten())
+    loss = torch.nn.functional.cross_entropy(own[0].detach().float(), own[1])
+    if done.loss is None or not torch.isclose(loss, done.loss.detach().float(), rtol=1e-3):
+        return None
+    for name, x in batch.inputs().items():
+        if x is labels or x.is_floating_point() or x.shape != labels.shape or name.endswith("labels]"):
+            continue
+        if float((x == labels.to(x.device)).double().mean()) >= 0.5:  # the rest is padding that is ignored
+            return name, 1
+    return None
+
+
+def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> FutureFacts:
+    """done: the first pass. If the targets ask for it, two examples go through the model twice; `run` is rewound."""
+    found = shifted_input(batch) or _own_labels(batch, done)
+    if found is None:
+        return FutureFacts()
+    name, axis = found
+    if any(is_compiled(m) for m in model.modules()):
+        return FutureFacts(name, axis, reason="the model is compiled")
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return _Trial(model, batch, name, axis, run).facts()
+    except (_CannotTell, InputError) as reason:
+        return FutureFacts(name, axis, reason=str(reason).removeprefix("batch: "))
+    except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
+        return FutureFacts(
+            name, axis, reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"
+        )
+
+
+def _few(batch: Batch) -> Batch:
+    try:
+        return batch.first(_ROWS)
+    except InputError:  # flattened targets say another number of examples
+        return batch
+
+
+class _CannotTell(Exception):
+    """The reason why nothing can be said."""
+
+
+class _Trial:
+    def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run):
+        self.model, self.name, self.axis, self.run = model, name, axis, run
+        self.limit = CATALOGUE["UG802"].limit("relative")
+        self.batch = batch if axis == 0 else _few(batch)
+        self.given = self.batch.inputs()[name]
+        self.steps = int(self.given.shape[axis])
+        self.split = self.steps // 2  # earlier steps are those before it
+
+    def facts(self) -> FutureFacts:
+        first = self._forward(self.batch)
+        watch = _Watch(self)
+        second = self._forward(self._changed(), watch.reference(first.seen))
+        change = _change(first.output, second.output)
+        if change > self.limit:
+            again = self._forward(self.batch)
+            if _change(first.output, again.output) > self.limit:
+                raise _CannotTell("the model gives another output each time for the same input")
+            return FutureFacts(self.name, self.axis, change, second.first, second.first_module)
+        return FutureFacts(self.name, self.axis, change)
+
+    def _changed(self) -> Batch:
+        """Later steps are given those of other places, which differ and are valid."""
+        x = self.given.clone()
+        later = x.narrow(self.axis, self.split, self.steps - self.split)
+        pool = self.given.movedim(self.axis, 0).flatten(0, 1) if x.dim() > 2 else self.given.flatten()
+        new = later.clone().movedim(self.axis, 0)  # (later steps, examples, ...)
+        for step in range(len(new)):
+            for example in range(new.shape[1]):
+                other = next((v for v in pool if not torch.equal(v, new[step, example])), None)
+                if other is not None:
+                    new[step, example] = other
+        later.copy_(new.movedim(0, self.axis))
+        return self.batch.with_inputs({self.name: x})
+
+    def _forward(self, batch: Batch, watch: _Watch | None = None) -> _Watch:
+        watch = watch or _Watch(self)
+        given = batch.clone()
+        try:
+            self.model.eval()
+            with watch.hooked():
+                output = find_logits(self.model(*given.args, **given.kwargs))
+            found = None if output is None else self.earlier(output)
+            if found is None:
+                raise _CannotTell("which axis of the output is the time")
+            watch.output = found.clone()
+        finally:
+            self.run.rewind(quick=True)
+        return watch
+
+    def earlier(self, tensor: Tensor) -> Tensor | None:
+        """The part of a tensor that belongs to earlier steps; None where its axis of time is not known."""
+        sizes, (time, other) = tuple(tensor.shape), (self.axis, 1 - self.axis)
+        examples = int(self.given.shape[other])
+        if len(sizes) > 1 and sizes[time] == self.steps and sizes[other] == examples:
+            return tensor.narrow(time, 0, self.split)
+        if len(sizes) > 2 and sizes[0] == examples and sizes[-1] == self.steps and self.axis == 1:
+            return tensor.narrow(-1, 0, self.split)  # (examples, classes, time)
+        if sizes and sizes[0] == examples * self.steps:
+            shape = (self.steps, examples) if self.axis == 0 else (examples, self.steps)
+            return tensor.reshape(*shape, *sizes[1:]).narrow(self.axis, 0, self.split)
+        return None
+
+
+class _Watch:
+    """Earlier steps of every module's output, or the first module at which they differ from a reference."""
+
+    def __init__(self, trial: _Trial):
+        self.trial = trial
+        self.seen: dict[str, Tensor] = {}
+        self.before: dict[str, Tensor] | None = None
+        self.first: str | None = None
+        self.first_module: str | None = None
+        self.output: Tensor = torch.zeros(0)
+        self._calls: dict[str, int] = {}
+
+    def reference(self, seen: dict[str, Tensor]) -> _Watch:
+        self.before = seen
+        return self
+
+    @contextmanager
+    def hooked(self) -> Iterator[None]:
+        handles = []
+        try:
+            for path, module, _, _ in walk(self.trial.model):
+                if path and not isinstance(module, torch.jit.ScriptModule):
+                    handles.append(module.register_forward_hook(self._hook(path)))
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _hook(self, path: str) -> Any:
+        def hook(module: nn.Module, _args: Any, output: Any) -> None:
+            if self.first is not None:
+                return
+            call = self._calls[path] = self._calls.get(path, 0) + 1
+            for suffix, tensor in outputs_of(module, output):
+                part = self.trial.earlier(tensor) if tensor.is_floating_point() else None
+                if part is None:
+                    continue
+                name = path + (f"#{call}" if call > 1 else "") + suffix
+                if self.before is None:
+                    self.seen[name] = part.clone()
+                elif name in self.before and _change(self.before[name], part) > self.trial.limit:
+                    self.first, self.first_module = name, type(module).__name__
+                    return
+
+        return hook
+
+
+def _change(a: Tensor, b: Tensor) -> float:
+    """Largest difference, divided by the largest magnitude; half precision rounds a hundred times as coarsely."""
+    if a.shape != b.shape:
+        return float("inf")
+    coarse = 100.0 if a.dtype in (torch.float16, torch.bfloat16) else 1.0
+    a, b = a.double().nan_to_num(), b.double().nan_to_num()
+    scale = max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0
+    return float((a - b).abs().max()) / scale / coarse if scale else 0.0

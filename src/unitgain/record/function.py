@@ -1,0 +1,121 @@
+"""Facts about what function a model computes: on which weights and inputs its output depends, and in which mode."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+UNKNOWN = math.nan
+
+
+@dataclass(frozen=True)
+class CutFacts:
+    """Where a gradient was cut.
+
+    function   what cut it: "detach", "argmax", "no_grad", "item"
+    where      the line of the caller's code: "model.py:31 in Net.forward"; None where it is not known
+    hides      trainable parameters that lie behind it, at most 50 names
+    """
+
+    function: str = ""
+    where: str | None = None
+    hides: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class LeafFacts:
+    """A tensor that learns, in the outputs' graph, which is neither a parameter of the model nor an input.
+
+    name    the attribute that holds it ("layers[0].weight"), None where none was found
+    owner   path of the module with that attribute
+    """
+
+    name: str | None = None
+    owner: str | None = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class LinearFacts:
+    """Of models in whose graph no nonlinear function stands before a weight.
+
+    layers      the weights in series, in execution order; None where a nonlinear function stands between, or there are
+                fewer than two
+    deviation   |f(a) + f(b) - f(a+b) - f(0)| over the largest of these, at worst over three scales of the inputs, in
+                float64 and evaluation mode
+    change      |f(a) - f(0)| over the largest value: 0 for an output that is constant
+    narrow      whether a layer between is narrower than both ends: a factorization, which one layer is not
+    reason      why it could not be tested
+    """
+
+    layers: tuple[str, ...] | None = None
+    deviation: float = UNKNOWN
+    change: float = UNKNOWN
+    narrow: bool | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class FutureFacts:
+    """Of models whose targets are an input shifted by one step.
+
+    input       its name; axis: of the time
+    change      largest change of earlier outputs when later steps of that input are exchanged, over the largest output
+    site, module   the first module at whose output earlier steps change
+    reason      why it could not be tested
+    """
+
+    input: str | None = None
+    axis: int | None = None
+    change: float = UNKNOWN
+    site: str | None = None
+    module: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class EvaluationFacts:
+    """The loss of the given model on the batch in either mode.
+
+    untrained   the loss of outputs that are the same for all examples
+    module, number, site   what alone in evaluation mode makes most of the difference: type, how many, the first's path
+    reason      why it was not measured
+    """
+
+    train: float = UNKNOWN
+    eval: float = UNKNOWN
+    untrained: float = UNKNOWN
+    module: str | None = None
+    number: int | None = None
+    site: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class EndFacts:
+    """After a rehearsal on one batch, with the random numbers of the first pass.
+
+    loss       of the batch
+    spread     of the outputs, as in OutputFacts; deviation: its numerator, rms over examples of the deviation from the
+               mean example
+    constant   the loss if every example is given the mean output
+    descent    by how much a short step against the gradient, from where the rehearsal began, lowers the loss, over what
+               the gradient says; measured only where the rehearsal did not lower it
+    """
+
+    loss: float = UNKNOWN
+    spread: float = UNKNOWN
+    deviation: float = UNKNOWN
+    constant: float = UNKNOWN
+    descent: float = UNKNOWN
+
+
+@dataclass(frozen=True)
+class FunctionFacts:
+    """`check` only. leaves: None where they were not looked for."""
+
+    leaves: tuple[LeafFacts, ...] | None = None
+    linear: LinearFacts = LinearFacts()
+    future: FutureFacts = FutureFacts()
+    evaluation: EvaluationFacts = EvaluationFacts()
+    end: EndFacts = EndFacts()

@@ -1,0 +1,14 @@
+"""All cases of this folder: small networks for the rules about what function a network computes and where its gradient
+goes, sick ones and healthy ones that look like them; README.md has the figures of the first run."""
+
+from __future__ import annotations
+
+import cases_gradients  # noqa: F401
+import cases_order  # noqa: F401
+import cases_training  # noqa: F401
+import cases_weights  # noqa: F401
+from function_rows import ROWS, Row, held_out
+
+HELD_OUT = held_out()
+
+__all__ = ["HELD_OUT", "ROWS", "Row"]

@@ -1,0 +1,70 @@
+"""Every sick case is named by its rule, and what only looks like it gets no alarm."""
+
+from __future__ import annotations
+
+import warnings
+
+import function_cases as cases
+import pytest
+import torch
+
+import unitgain as ug
+from unitgain.report import Report
+
+# what names the same trouble as well, or is a second fault of the case
+ALSO = {
+    "dropout_of_everything": {"UG102"},  # which is its cause
+    "layers_in_a_list": {"UG304"},  # narrow layers at their random start
+    "statistics_of_the_last_batch_alone": {"UG602"},  # a momentum of one
+    "averages_of_ones_own_that_are_never_kept": {"UG201"},
+    "another_head_in_evaluation": {"UG403"},  # the second head is never trained
+    "an_optimizer_that_goes_uphill": {"UG504"},
+    "a_backward_pass_that_mixes_the_units": {"UG501"},
+    "one_answer_after_a_rate_too_high": {"UG501", "UG502", "UG504"},
+    "half_a_chance_after_the_units_died": {"UG501", "UG504"},
+    "images_with_one_answer": {"UG501", "UG504"},
+    # healthy in what is asked here
+    "list_of_layers_that_the_optimizer_holds": {"UG304"},
+    "a_model_trained_to_the_end": {"UG502"},
+    "fine_tuning_with_a_small_rate": {"UG502"},
+}
+NOT_NAMED = {  # the loss falls to a constant's at first, as it does in the healthy
+    "targets_in_another_order_at_each_step",
+    "inputs_that_forward_replaces_by_noise",
+}
+
+
+def checked(row: cases.Row) -> Report:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own, of what the sick do
+        model, batch, further = row.build()
+        return ug.check(model, batch, **further)
+
+
+def alarms(report: Report) -> set[str]:
+    return {f.code for f in report.findings if f.severity != "info"}
+
+
+@pytest.mark.parametrize("row", [r for r in cases.ROWS if r.sick], ids=lambda row: row.name)
+def test_a_sick_case_is_named_and_nothing_else_is(row: cases.Row) -> None:
+    report = checked(row)
+    below = {line.split()[0] for f in report.findings for line in f.consequences}
+    also = ALSO.get(row.name, set())
+    if row.name not in NOT_NAMED:
+        assert ({row.rule} & (alarms(report) | below)) or (also & alarms(report)), report
+    assert alarms(report) <= {row.rule} | also, report
+
+
+@pytest.mark.parametrize("row", [r for r in cases.ROWS if not r.sick], ids=lambda row: row.name)
+def test_a_healthy_look_alike_gets_no_alarm(row: cases.Row) -> None:
+    report = checked(row)
+    assert alarms(report) <= ALSO.get(row.name, set()), report
+
+
+def test_each_rule_has_at_least_six_of_either_kind_and_half_of_them_held_out() -> None:
+    for rule in {row.rule for row in cases.ROWS}:
+        for is_sick in (True, False):
+            names = [r.name for r in cases.ROWS if (r.rule, r.sick) == (rule, is_sick)]
+            assert len(names) >= 6
+            assert len(cases.HELD_OUT.intersection(names)) == len(names) // 2

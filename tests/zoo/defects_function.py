@@ -1,0 +1,183 @@
+"""Planted defects: what function a network computes, in which mode, and whether it learns. Networks of several families
+with weights that they do not hold, without nonlinear functions, without a mask, with lost statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from networks import (
+    Recurrent,
+    Then,
+    Transformer,
+    cnn,
+    images,
+    insert,
+    mlp,
+    numbers,
+    series,
+    tokens,
+    vectors,
+)
+from row import Case, sick
+from torch import Tensor, nn
+
+ADAM, SGD = torch.optim.Adam, torch.optim.SGD
+
+
+class Hidden(nn.Module):
+    """A network, and layers behind its first part in a list."""
+
+    def __init__(
+        self,
+        net: nn.Module,
+        layers: list[nn.Module],
+        head: nn.Module,
+        act: Callable[[Tensor], Tensor] = torch.relu,
+    ):
+        super().__init__()
+        self.net, self.layers, self.head, self.act = net, layers, head, act
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.act(self.net(x))
+        for layer in self.layers:
+            x = self.act(layer(x))
+        return self.head(x)
+
+
+def scaled_by(model: nn.Module, scale: Tensor) -> nn.Module:
+    """Its outputs times a tensor that learns and that only a closure holds."""
+    scale.requires_grad_()
+    return Then(model, lambda outputs: outputs * scale)
+
+
+def head(width: int) -> nn.Linear:
+    layer = nn.Linear(width, 10)
+    nn.init.normal_(layer.weight, 0, 0.3 / width**0.5)
+    return layer
+
+
+def straight(model: nn.Module) -> nn.Module:
+    """Every activation function replaced by nothing."""
+    for name, child in model.named_children():
+        if isinstance(child, (nn.ReLU, nn.Tanh, nn.GELU)):
+            setattr(model, name, nn.Identity())
+        else:
+            straight(child)
+    return model
+
+
+def narrow(model: nn.Sequential, after: str, width: int) -> nn.Sequential:
+    """One unit, and a layer back to the width, behind an activation function."""
+    layers = nn.Sequential(
+        nn.Linear(width, 1), nn.Tanh(), nn.Linear(1, width), nn.LayerNorm(width), nn.Tanh()
+    )
+    return insert(model, after, "narrow", layers)
+
+
+def trained(model: nn.Module, batch: tuple[Tensor, Tensor]) -> nn.Module:
+    optimizer = ADAM(model.parameters(), 1e-2)
+    for _ in range(80):
+        optimizer.zero_grad()
+        F.cross_entropy(model(batch[0]), batch[1]).backward()
+        optimizer.step()
+    return model
+
+
+def forgotten(model: nn.Module) -> nn.Module:
+    """Running statistics as they were at the start."""
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.reset_running_stats()
+    return model
+
+
+def lost(
+    make: Callable[[], nn.Module], batch: tuple[Tensor, Tensor], change: Callable[[nn.Module], nn.Module]
+) -> Case:
+    return Case(change(trained(make(), batch)), batch)
+
+
+class Both(nn.Module):
+    """A recurrent network of both directions, a word at each step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(50, 32), nn.GRU(32, 16, batch_first=True, bidirectional=True)
+        self.head = nn.Linear(32, 50)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(self.embed(x))[0])
+
+
+class Backwards(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: object, x: Tensor) -> Tensor:
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx: object, gradient: Tensor) -> Tensor:
+        return -gradient
+
+
+def uphill(model: nn.Module, batch: tuple[Tensor, Tensor], lr: float) -> Case:
+    model = Then(model, Backwards.apply)
+    return Case(model, batch, steps=24, optimizer=SGD(model.parameters(), lr))
+
+
+class Negated(nn.Module):
+    """Another sign in evaluation mode."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.training else -x
+
+
+def hardest(outputs: Tensor, labels: Tensor) -> Tensor:
+    """Hardest triplets of a batch, which pull all embeddings to one point."""
+    apart = torch.cdist(outputs, outputs)
+    same = labels[:, None] == labels[None]
+    return F.relu((apart * same).amax(1) - (apart + 1e6 * same).amin(1) + 0.3).mean()
+
+
+def collapsing(model: nn.Module, x: Tensor, lr: float, steps: int) -> Case:
+    labels = torch.randint(0, 8, (len(x),))
+    return Case(model, (x, labels), hardest, steps, SGD(model.parameters(), lr))
+
+
+ROWS = (
+    sick("mlp-layers-in-a-list", "UG801", lambda: Case(
+        Hidden(mlp(1), [nn.Linear(10, 64)], head(64), torch.tanh), vectors(),
+    )),
+    sick("cnn-scale-as-a-plain-tensor", "UG801", lambda: Case(scaled_by(cnn(), torch.ones(10)), images())),
+    sick("rnn-second-layer-in-a-list", "UG801", lambda: Case(
+        Hidden(Recurrent(), [nn.Linear(10, 10)], head(10)), series(),
+    )),
+    sick("transformer-without-its-mask", "UG802", lambda: Case(Transformer(causal=False), tokens())),
+    sick("transformer-mean-over-all-steps", "UG802", lambda: Case(
+        Then(Transformer(), lambda o: o - o.mean(1, keepdim=True)), tokens(),
+    )),
+    sick("rnn-both-directions-for-the-next-word", "UG802", lambda: Case(Both(), tokens())),
+    sick("mlp-one-unit-between", "UG804", lambda: Case(narrow(mlp(2, norm=nn.LayerNorm), "act1", 64), vectors())),
+    sick("mlp-one-unit-near-the-head", "UG804", lambda: Case(narrow(mlp(3, norm=nn.LayerNorm), "act2", 64), vectors())),
+    sick("mlp-one-unit-after-tanh", "UG804", lambda: Case(
+        narrow(mlp(2, act=nn.Tanh, norm=nn.LayerNorm), "act1", 64), vectors())),
+    sick("mlp-without-activations", "UG803", lambda: Case(straight(mlp(gain=1.0)), vectors())),
+    sick("cnn-without-activations", "UG803", lambda: Case(straight(cnn(gain=1.0)), images())),
+    sick("mlp-regression-without-activations", "UG803", lambda: Case(straight(mlp(3, out=1, gain=1.0)), numbers())),
+    sick("cnn-statistics-lost", "UG703", lambda: lost(cnn, images(), forgotten)),
+    sick("mlp-statistics-lost", "UG703", lambda: lost(
+        lambda: mlp(norm=nn.BatchNorm1d, bias=False), vectors(), forgotten,
+    )),
+    sick("rnn-other-sign-in-evaluation", "UG703", lambda: lost(
+        lambda: Then(Recurrent(), Negated()), series(), lambda m: m,
+    )),
+    sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.3)),
+    sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
+    sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),
+    sick("mlp-triplets-that-collapse", "UG114|UG501", lambda:
+         collapsing(mlp(1, act=nn.Tanh, gain=1.0), vectors()[0], 0.1, 100)),
+    sick("rnn-triplets-that-collapse", "UG114|UG501", lambda: collapsing(Recurrent(), series(64)[0], 0.1, 100)),
+    sick("cnn-triplets-that-collapse", "UG114|UG501", lambda:
+         collapsing(cnn((8, 8), norm=None, act=nn.Tanh, gain=1.0, strides=(2, 2)), images(32)[0], 0.3, 60)),
+)  # fmt: skip
