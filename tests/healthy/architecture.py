@@ -21,7 +21,7 @@ class Setup:
     model: nn.Module
     batch: Any
     loss: Any = "auto"
-    optimizer: Optimizer = partial(torch.optim.Adam, lr=1e-3)
+    optimizer: Optimizer = partial(torch.optim.Adam, lr=1e-3)  # noqa: RUF009
     step: Any = None
     clip: float | None = None
 
@@ -40,9 +40,14 @@ class Architecture:
 ALL: list[Architecture] = []
 
 
+def add(row: Architecture) -> None:
+    if row.name not in {other.name for other in ALL}:  # pytest imports these files more than once
+        ALL.append(row)
+
+
 def architecture(source: str, needs: str = "", slow: bool = False) -> Callable[..., Callable[[], Setup]]:
     def register(build: Callable[[], Setup]) -> Callable[[], Setup]:
-        ALL.append(Architecture(build.__name__.strip("_"), source, build, needs, slow))
+        add(Architecture(build.__name__.strip("_"), source, build, needs, slow))
         return build
 
     return register

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from architecture import ALL, Architecture, Setup, adam, adamw, kinds, photos, pixels, seasons, sgd, words
+from architecture import Architecture, Setup, adam, adamw, add, kinds, photos, pixels, seasons, sgd, words
 from torch import Tensor, nn
 
 
@@ -15,11 +15,11 @@ def _timm(name: str, optimizer: Any, **options: Any) -> Setup:
     import timm
 
     x = photos(16, size=options.get("img_size", 64))
-    model = timm.create_model(name, num_classes=10, **options)
+    model = timm.create_model(name, **options)  # with its 1000 classes, for which its head is initialized
     return Setup(model, (x, kinds(x, 10)), nn.CrossEntropyLoss(), optimizer)
 
 
-_CONVOLUTIONS = sgd(lr=0.05, momentum=0.9, weight_decay=1e-4)
+_CONVOLUTIONS = sgd(lr=0.01, momentum=0.9, weight_decay=1e-4)  # 0.1 to 0.2 for batches of 256, scaled to 16
 _MOBILE = partial(torch.optim.RMSprop, lr=1e-3, alpha=0.9, eps=1e-3, momentum=0.9)
 _TRANSFORMERS = adamw(lr=5e-4, weight_decay=0.05)
 
@@ -112,9 +112,7 @@ def video_resnet() -> Setup:
 def ssdlite() -> Setup:
     from torchvision import models
 
-    model = models.detection.ssdlite320_mobilenet_v3_large(
-        weights=None, weights_backbone=None, num_classes=3
-    )
+    model = models.detection.ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3)
     images = list(pixels(2, size=96))
     targets = [
         {"boxes": torch.tensor([[10.0, 12.0, 50.0, 60.0]]), "labels": torch.tensor([1])} for _ in images
@@ -130,10 +128,10 @@ _TORCHVISION: dict[str, Any] = {
     "alexnet": partial(_torchvision, "alexnet", sgd(lr=0.01, momentum=0.9)),
     "vgg11": partial(_torchvision, "vgg11", sgd(lr=0.01, momentum=0.9), 32),
     "squeezenet1_0": partial(_torchvision, "squeezenet1_0", adam(lr=1e-4)),
-    "mnasnet0_5": partial(_torchvision, "mnasnet0_5", sgd(lr=0.05, momentum=0.9)),
-    "shufflenet_v2_x0_5": partial(_torchvision, "shufflenet_v2_x0_5", sgd(lr=0.1, momentum=0.9)),
+    "mnasnet0_5": partial(_torchvision, "mnasnet0_5", sgd(lr=0.01, momentum=0.9)),
+    "shufflenet_v2_x0_5": partial(_torchvision, "shufflenet_v2_x0_5", sgd(lr=0.01, momentum=0.9)),
     "mobilenet_v3_small": partial(_torchvision, "mobilenet_v3_small", _MOBILE),
-    "resnet34": partial(_torchvision, "resnet34", sgd(lr=0.1, momentum=0.9)),
+    "resnet34": partial(_torchvision, "resnet34", sgd(lr=0.01, momentum=0.9)),
     "googlenet": googlenet,
     "lraspp": lraspp,
     "video_resnet": video_resnet,
@@ -152,7 +150,9 @@ def _causal(config: str, model: str, **options: Any) -> Setup:
 
     ids = _ids()
     made = getattr(transformers, model)(
-        getattr(transformers, config)(vocab_size=120, pad_token_id=0, bos_token_id=1, eos_token_id=2, **options)
+        getattr(transformers, config)(
+            vocab_size=120, pad_token_id=0, bos_token_id=1, eos_token_id=2, **options
+        )
     )
     return Setup(made, {"input_ids": ids, "labels": ids}, "auto", adamw(lr=3e-4), clip=1.0)
 
@@ -204,7 +204,9 @@ def _segformer() -> Setup:
     )  # fmt: skip
     x = photos(4, size=64)
     y = torch.bucketize(x.mean(1), torch.tensor([-1.0, 0.0, 1.0]))
-    return Setup(SegformerForSemanticSegmentation(config), {"pixel_values": x, "labels": y}, "auto", adamw(lr=6e-5))
+    return Setup(
+        SegformerForSemanticSegmentation(config), {"pixel_values": x, "labels": y}, "auto", adamw(lr=6e-5)
+    )
 
 
 def _mae() -> Setup:
@@ -239,7 +241,10 @@ def _patchtst() -> Setup:
     )  # fmt: skip
     x = seasons(16, 72, 3) * 4 + 10
     return Setup(
-        PatchTSTForPrediction(config), {"past_values": x[:, :64], "future_values": x[:, 64:]}, None, adamw(lr=1e-3)
+        PatchTSTForPrediction(config),
+        {"past_values": x[:, :64], "future_values": x[:, 64:]},
+        None,
+        adamw(lr=1e-3),
     )
 
 
@@ -286,15 +291,10 @@ _TRANSFORMERS_MODELS: dict[str, Any] = {
     "hf_clip": _clip,
 }  # fmt: skip
 
-ALL += [
-    Architecture(name, f"timm {name}", partial(_timm, name, optimizer, **options), "timm", slow=True)
-    for name, (optimizer, options) in _TIMM.items()
-]
-ALL += [
-    Architecture(f"torchvision_{name}", f"torchvision {name}", build, "torchvision", slow=True)
-    for name, build in _TORCHVISION.items()
-]
-ALL += [
-    Architecture(name, f"transformers {name[3:]}, a small configuration", build, "transformers")
-    for name, build in _TRANSFORMERS_MODELS.items()
-]
+for _name, (_optimizer, _options) in _TIMM.items():
+    build = partial(_timm, _name, _optimizer, **_options)
+    add(Architecture(_name, f"timm {_name}", build, "timm", slow=True))
+for _name, build in _TORCHVISION.items():
+    add(Architecture(f"torchvision_{_name}", f"torchvision {_name}", build, "torchvision", slow=True))
+for _name, build in _TRANSFORMERS_MODELS.items():
+    add(Architecture(_name, f"transformers {_name[3:]}, a small configuration", build, "transformers"))

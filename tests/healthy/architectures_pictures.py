@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from architecture import Setup, adam, architecture, digits, kinds, photos, pixels, sgd
-from functools import partial
 from torch import Tensor, nn
 
 
@@ -184,23 +185,28 @@ def dcgan_generator() -> Setup:
         judged = gan.discriminator(g(z))
         return F.binary_cross_entropy_with_logits(judged, torch.ones_like(judged))
 
-    return Setup(
-        gan.generator, torch.randn(32, 32, 1, 1), None, adam(lr=2e-4, betas=(0.5, 0.999)), step=step
-    )
+    return Setup(gan.generator, torch.randn(32, 32, 1, 1), None, adam(lr=2e-4, betas=(0.5, 0.999)), step=step)
 
 
-@architecture("the same discriminator trained on a generator's output given as the batch, labels of ones and zeros")
+@architecture(
+    "the same discriminator trained on a generator's output given as the batch, labels of ones and zeros"
+)
 def discriminator_on_generated() -> Setup:
     gan = Dcgan()
     fake = gan.generator(torch.randn(32, 32, 1, 1)).detach()
     real = pixels(32) * 2 - 1
     y = torch.cat([torch.ones(32, 1), torch.zeros(32, 1)])
     return Setup(
-        gan.discriminator, (torch.cat([real, fake]), y), nn.BCEWithLogitsLoss(), adam(lr=2e-4, betas=(0.5, 0.999))
+        gan.discriminator,
+        (torch.cat([real, fake]), y),
+        nn.BCEWithLogitsLoss(),
+        adam(lr=2e-4, betas=(0.5, 0.999)),
     )
 
 
-@architecture("eriklindernoren/PyTorch-GAN: MLP discriminator with a sigmoid, binary cross entropy, Adam 2e-4")
+@architecture(
+    "eriklindernoren/PyTorch-GAN: MLP discriminator with a sigmoid, binary cross entropy, Adam 2e-4"
+)
 def mlp_discriminator() -> Setup:
     model = nn.Sequential(
         nn.Flatten(), nn.Linear(784, 512), nn.LeakyReLU(0.2), nn.Linear(512, 256), nn.LeakyReLU(0.2),
@@ -248,7 +254,9 @@ class DiffusionUNet(nn.Module):
         return self.head(F.silu(self.norm(self.up1(torch.cat([u, h1], 1), t))))
 
 
-@architecture("Ho et al. 2020: DDPM's U-Net predicting the noise, pixels from 0 to 1 scaled inside, Adam 2e-4")
+@architecture(
+    "Ho et al. 2020: DDPM's U-Net predicting the noise, pixels from 0 to 1 scaled inside, Adam 2e-4"
+)
 def ddpm_unet() -> Setup:
     alphas = (1 - torch.linspace(1e-4, 0.02, 1000)).cumprod(0)
 
@@ -320,7 +328,9 @@ def inpainting() -> Setup:
     return Setup(Fill(), ((x, hole), x), F.l1_loss, adam(lr=1e-4))
 
 
-@architecture("pytorch/examples super_resolution: ESPCN, orthogonal weights, pixels from 0 to 1, Adam 1e-2 to 1e-3")
+@architecture(
+    "pytorch/examples super_resolution: ESPCN, orthogonal weights, pixels from 0 to 1, Adam 1e-2 to 1e-3"
+)
 def espcn() -> Setup:
     model = nn.Sequential(
         nn.Conv2d(1, 64, 5, 1, 2), nn.ReLU(), nn.Conv2d(64, 64, 3, 1, 1), nn.ReLU(), nn.Conv2d(64, 32, 3, 1, 1),
@@ -429,7 +439,12 @@ def fourier_features() -> Setup:
             super().__init__()
             self.register_buffer("b", 5 * torch.randn(2, 64))
             self.net = nn.Sequential(
-                nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU(), nn.Linear(128, 3), nn.Sigmoid()
+                nn.Linear(128, 128),
+                nn.ReLU(),
+                nn.Linear(128, 128),
+                nn.ReLU(),
+                nn.Linear(128, 3),
+                nn.Sigmoid(),
             )
 
         def forward(self, x: Tensor) -> Tensor:
@@ -492,7 +507,9 @@ def simclr() -> Setup:
     return Setup(model, views, None, adam(lr=3e-4), step=step)
 
 
-@architecture("pytorch/examples siamese_network: two pictures, a sigmoid, binary cross entropy, Adadelta at 1.0")
+@architecture(
+    "pytorch/examples siamese_network: two pictures, a sigmoid, binary cross entropy, Adadelta at 1.0"
+)
 def siamese() -> Setup:
     class Siamese(nn.Module):
         def __init__(self) -> None:
@@ -511,7 +528,9 @@ def siamese() -> Setup:
     return Setup(Siamese(), ((a, b), y), nn.BCELoss(), partial(torch.optim.Adadelta, lr=1.0))
 
 
-@architecture("Tolstikhin et al. 2021, in the lucidrains way: MLP-Mixer with torch's default initialization, Adam 1e-3")
+@architecture(
+    "Tolstikhin et al. 2021, in the lucidrains way: MLP-Mixer with torch's default initialization, Adam 1e-3"
+)
 def mixer() -> Setup:
     class Residual(nn.Module):
         def __init__(self, width: int, inner: nn.Module):

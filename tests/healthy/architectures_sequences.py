@@ -19,9 +19,7 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         b, t, c = x.shape
-        q, k, v = (
-            part.view(b, t, self.heads, -1).transpose(1, 2) for part in self.c_attn(x).split(c, dim=2)
-        )
+        q, k, v = (part.view(b, t, self.heads, -1).transpose(1, 2) for part in self.c_attn(x).split(c, dim=2))
         scores = q @ k.transpose(-2, -1) / math.sqrt(k.size(-1))
         scores = scores.masked_fill(self.bias[:, :, :t, :t] == 0, float("-inf"))
         return self.c_proj((F.softmax(scores, -1) @ v).transpose(1, 2).reshape(b, t, c))
@@ -43,7 +41,9 @@ class GptBlock(nn.Module):
 
 
 class Gpt(nn.Module):
-    def __init__(self, vocabulary: int = 65, width: int = 64, layers: int = 4, length: int = 32, tied: bool = False):
+    def __init__(
+        self, vocabulary: int = 65, width: int = 64, layers: int = 4, length: int = 32, tied: bool = False
+    ):
         super().__init__()
         self.wte, self.wpe = nn.Embedding(vocabulary, width), nn.Embedding(length, width)
         self.h = nn.ModuleList(GptBlock(width, 4, length) for _ in range(layers))
@@ -176,7 +176,9 @@ def word_lstm() -> Setup:
     return Setup(WordRnn(nn.LSTM), next_words(20, 35, 500), nll, sgd(lr=20.0), clip=0.25)
 
 
-@architecture("pytorch/examples word_language_model: RNN with tanh, SGD 20 and clipping at 0.25 as for the LSTM")
+@architecture(
+    "pytorch/examples word_language_model: RNN with tanh, SGD 20 and clipping at 0.25 as for the LSTM"
+)
 def word_rnn() -> Setup:
     return Setup(WordRnn(nn.RNN), next_words(20, 35, 500), nll, sgd(lr=20.0), clip=0.25)
 
@@ -283,7 +285,7 @@ def seq2seq() -> Setup:
             return self.out(torch.cat([out, weights @ memory], -1))
 
     source, target = words(32, 15, 200), words(32, 13, 200)
-    return Setup(Seq2Seq(), ((source, target[:, :-1]), target[:, 1:]), each_token, adam(lr=1e-3), clip=1.0)
+    return Setup(Seq2Seq(), (source, target[:, :-1], target[:, 1:]), each_token, adam(lr=1e-3), clip=1.0)
 
 
 @architecture("Mikolov et al. 2013: skip-gram with negative samples, small uniform vectors, Adam 1e-3")
@@ -330,7 +332,7 @@ def translation_transformer() -> Setup:
     source, target = words(32, 15, 150), words(32, 13, 150)
     return Setup(
         Translate(),
-        ((source, target[:, :-1]), target[:, 1:]),
+        (source, target[:, :-1], target[:, 1:]),
         each_token,
         adam(lr=1e-4, betas=(0.9, 0.98), eps=1e-9),
     )
@@ -380,9 +382,9 @@ class DLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         trend = self.average(x)
-        return (
-            self.seasonal((x - trend).transpose(1, 2)) + self.trend(trend.transpose(1, 2))
-        ).transpose(1, 2)
+        return (self.seasonal((x - trend).transpose(1, 2)) + self.trend(trend.transpose(1, 2))).transpose(
+            1, 2
+        )
 
 
 @architecture("cure-lab/LTSF-Linear: DLinear, Adam 5e-3")
@@ -390,7 +392,9 @@ def dlinear() -> Setup:
     return Setup(DLinear(96, 24), forecast(32, 96, 24, 7), nn.MSELoss(), adam(lr=5e-3))
 
 
-@architecture("cure-lab/LTSF-Linear: NLinear on series of a high level, whose last value it subtracts, Adam 5e-3")
+@architecture(
+    "cure-lab/LTSF-Linear: NLinear on series of a high level, whose last value it subtracts, Adam 5e-3"
+)
 def nlinear() -> Setup:
     class NLinear(nn.Module):
         def __init__(self) -> None:
@@ -430,7 +434,14 @@ def nbeats() -> Setup:
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            widths = [nn.Linear(48, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+            widths = [
+                nn.Linear(48, 64),
+                nn.ReLU(),
+                nn.Linear(64, 64),
+                nn.ReLU(),
+                nn.Linear(64, 64),
+                nn.ReLU(),
+            ]
             self.fc = nn.Sequential(*widths)
             self.backcast, self.forecast = nn.Linear(64, 48), nn.Linear(64, 12)
 

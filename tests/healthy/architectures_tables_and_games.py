@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from functools import partial
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 def mlp(*widths: int, act: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for a, b in zip(widths, widths[1:]):
+    for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), act()]
     return nn.Sequential(*layers[:-1])
 
@@ -38,7 +39,10 @@ def citations(nodes: int = 200, words: int = 300, classes: int = 7) -> tuple[Ten
 class GraphConvolution(nn.Module):
     def __init__(self, fan_in: int, fan_out: int):
         super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.empty(fan_in, fan_out)), nn.Parameter(torch.empty(fan_out))
+        self.weight, self.bias = (
+            nn.Parameter(torch.empty(fan_in, fan_out)),
+            nn.Parameter(torch.empty(fan_out)),
+        )
         bound = 1 / math.sqrt(fan_out)
         nn.init.uniform_(self.weight, -bound, bound)
         nn.init.uniform_(self.bias, -bound, bound)
@@ -211,9 +215,7 @@ def collaborative_filtering() -> Setup:
             return self.mlp(torch.cat([self.user(user), self.item(item)], 1)).squeeze(1)
 
     user, item = torch.randint(0, 100, (256,)), torch.randint(0, 200, (256,))
-    return Setup(
-        Ncf(), ((user, item), ((user + item) % 2).float()), nn.BCEWithLogitsLoss(), adam(lr=1e-3)
-    )
+    return Setup(Ncf(), ((user, item), ((user + item) % 2).float()), nn.BCEWithLogitsLoss(), adam(lr=1e-3))
 
 
 @architecture("matrix factorization of ratings from 1 to 5 about their mean, SGD with momentum")
@@ -320,7 +322,9 @@ def deep_sets() -> Setup:
     return Setup(Sets(), (x, numbers(x)), F.mse_loss, adam(lr=1e-3))
 
 
-@architecture("Raissi et al. 2019: a network that solves Burgers' equation, tanh and Glorot weights, Adam 1e-3")
+@architecture(
+    "Raissi et al. 2019: a network that solves Burgers' equation, tanh and Glorot weights, Adam 1e-3"
+)
 def pinn() -> Setup:
     model = mlp(2, 20, 20, 20, 20, 1, act=nn.Tanh)
     for m in model:
@@ -407,7 +411,7 @@ def dqn_atari() -> Setup:
             super().__init__()
             self.net = nn.Sequential(
                 nn.Conv2d(4, 32, 8, 4), nn.ReLU(), nn.Conv2d(32, 64, 4, 2), nn.ReLU(), nn.Conv2d(64, 64, 3), nn.ReLU(),
-                nn.Flatten(), nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 6),
+                nn.Flatten(), nn.Linear(576, 128), nn.ReLU(), nn.Linear(128, 6),
             )  # fmt: skip
 
         def forward(self, x: Tensor) -> Tensor:
@@ -434,7 +438,11 @@ def q_of_returns() -> Setup:
 
     states = cart_states(128)
     return Setup(
-        model, (states, torch.randint(0, 2, (128,)), 20 - 30 * states[:, 2].abs()), None, adam(lr=1e-3), step=step
+        model,
+        (states, torch.randint(0, 2, (128,)), 20 - 30 * states[:, 2].abs()),
+        None,
+        adam(lr=1e-3),
+        step=step,
     )
 
 
@@ -451,7 +459,9 @@ def reinforce() -> Setup:
     return Setup(model, batch, None, adam(lr=1e-2), step=step)
 
 
-@architecture("vwxyzjn/cleanrl: PPO with orthogonal weights and heads of 0.01 and 1, Adam 2.5e-4, clipping at 0.5")
+@architecture(
+    "vwxyzjn/cleanrl: PPO with orthogonal weights and heads of 0.01 and 1, Adam 2.5e-4, clipping at 0.5"
+)
 def ppo() -> Setup:
     class Agent(nn.Module):
         def __init__(self) -> None:
@@ -487,7 +497,7 @@ def ddpg_critic() -> Setup:
             return self.net(torch.cat([state, action], 1))
 
     state, action = torch.randn(128, 3) * torch.tensor([0.7, 0.7, 3.0]), torch.rand(128, 2) * 4 - 2
-    value = -(state[:, :1] - 1) ** 2 - 0.1 * action[:, :1] ** 2
+    value = -((state[:, :1] - 1) ** 2) - 0.1 * action[:, :1] ** 2
     return Setup(Critic(), ((state, action), value), F.mse_loss, adam(lr=1e-3))
 
 

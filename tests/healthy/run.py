@@ -10,20 +10,13 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "zoo")]
-
-import architectures_libraries
-import architectures_pictures
-import architectures_sequences
 import architectures_tables_and_games  # noqa: F401
+import torch
 from architecture import ALL, Architecture, held_out
 
 import unitgain as ug
@@ -38,7 +31,8 @@ def check(row: Architecture, steps: int) -> Report:
     rehearsed = {"optimizer": setup.optimizer, "clip": setup.clip} if steps else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own
-        return ug.check(setup.model, setup.batch, setup.loss, step=setup.step, steps=steps, **rehearsed)
+        given = {"loss": setup.loss} if setup.step is None else {"step": setup.step}
+        return ug.check(setup.model, setup.batch, steps=steps, **given, **rehearsed)
 
 
 def alarms(report: Report) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._loss_curve import diverged_from
+from ._loss_curve import QUARTER, diverged_from
 from ._rule import BaseEvidence, CannotJudge, Threshold
 from ._view import View
 
@@ -42,6 +42,8 @@ class Updates:
     target     log10(update:data) to aim at
     rates      learning rate of each parameter group
     optimizer  its name
+    least      the smallest ratio of any weight at any step
+    early      median over the weights of their median over the first quarter of the steps
     """
 
     ratios: Mapping[str, float]
@@ -49,6 +51,8 @@ class Updates:
     target: float
     rates: Sequence[float]
     optimizer: str
+    least: float
+    early: float
 
     @property
     def median(self) -> float:
@@ -83,7 +87,11 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
     if not medians:
         raise CannotJudge("no weight has an update ratio")
     granted = float(adaptive_granted) if repeated else 0.0
-    return Updates(medians, granted, target + granted, _rates(view), name or "the optimizer")
+    finite = [values[np.isfinite(values)] for values in series.values()]
+    least = min(float(values.min()) for values in finite if len(values))
+    first = [v[: max(1, len(v) // int(QUARTER))] for v in finite if len(v)]
+    early = float(np.median([np.median(v) for v in first]))
+    return Updates(medians, granted, target + granted, _rates(view), name or "the optimizer", least, early)
 
 
 def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:

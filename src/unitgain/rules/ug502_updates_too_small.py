@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._causes import came_with_divergence
+from ._loss_curve import loss_falls
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
@@ -22,12 +23,16 @@ ABOUT = About(
     seen="The optimizer changes the weights by less than a ten-thousandth of their size per step.",
     matters="Training is needlessly slow.",
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
-    measured="As for UG501.",
+    measured=(
+        "As for UG501. Updates that were larger in the first quarter of the steps became small because the loss "
+        "converged or a schedule lowered the rate, and are no finding; where the recorded loss falls clearly all the "
+        "same, it is for information."
+    ),
     action="Raise the learning rate.",
     effect="Updates near a thousandth of the weights.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
-    silent=("a learning rate of zero at the start of a warm-up",),
+    silent=("a learning rate of zero at the start of a warm-up", "a run that has converged"),
 )
 
 WARNING = Threshold(-4.0, "log10(update:data): a tenth of the rule of thumb of a thousandth")
@@ -37,11 +42,11 @@ Evidence = UpdateEvidence
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged >= WARNING:
+    if updates.judged >= WARNING or updates.early - updates.granted >= WARNING:
         return
     rates = updates.rates
     yield ABOUT.found(
-        "warning",
+        "info" if loss_falls(view) else "warning",
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
