@@ -87,7 +87,7 @@ NEAR = Threshold(
 )
 BESIDE_OUTPUT = Threshold(
     0.5,
-    "of the outputs' rms, below which the error lies (the loss, or its root if larger): diverging outputs are the error",
+    "of the outputs' rms, below which the error lies (the loss, or a larger root): diverging outputs are the error",
 )
 OUTPUT_GROWN = Threshold(2.0, "fold, by which the outputs grew at least where their targets moved")
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
