@@ -83,7 +83,8 @@ def shifted(shift: list[float], **more: Any) -> list[str]:
 def test_mean_that_the_blocks_build_up_is_a_warning_and_is_moot_before_a_norm() -> None:
     assert shifted([0.5, 1.2, 2.0, 3.0, 4.0]) == ["UG305"]
     assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="channel") == ["ug305"]
-    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="layer") == ["UG305"]
+    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="layer") == ["ug305"]
+    assert shifted([0.5, 3.0, 6.0, 9.0, 12.0], norm="layer") == ["UG305"]
 
 
 @pytest.mark.parametrize(

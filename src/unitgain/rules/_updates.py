@@ -22,6 +22,9 @@ ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is j
 # their update is the learning rate times something near one, whatever the gradient's size
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
 
+# what repeating one batch does to momentum it does not do to these
+_WITHOUT_MOMENTUM = ("rmsprop", "adagrad", "adadelta", "adafactor")
+
 
 @dataclass(frozen=True)
 class UpdateEvidence(BaseEvidence):
@@ -86,7 +89,8 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if np.isfinite(v).any()}
     if not medians:
         raise CannotJudge("no weight has an update ratio")
-    granted = float(adaptive_granted) if repeated else 0.0
+    momentum = not any(kind in name.lower() for kind in _WITHOUT_MOMENTUM)
+    granted = float(adaptive_granted) if repeated and momentum else 0.0
     finite = [values[np.isfinite(values)] for values in series.values()]
     least = min(float(values.min()) for values in finite if len(values))
     first = [v[: max(1, len(v) // int(QUARTER))] for v in finite if len(v)]

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._flow import followers, next_functions
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import show
@@ -93,7 +94,9 @@ BINARY = Threshold(
 
 # what a model takes as its target is no signal, though it comes in with the inputs; names as for batches
 _TARGETS = tuple(
-    f"input[{name}{end}" for name in ("labels", "label", "targets", "target", "y") for end in ".]"
+    f"input[{name}{end}"
+    for name in ("labels", "label", "targets", "target", "future_values", "y")
+    for end in ".]"
 )
 
 
@@ -179,9 +182,9 @@ def _is_normalized_inside(view: View, measured: Measured) -> bool:
     Of what goes into a layer with random weights, the mean square is that of its output, less that of its biases, over
     the number of inputs times the weights' mean square. Judged where no layer takes the input as it is.
     """
-    if view.feeds(measured):
+    if any(m.role in ("linear", "recurrent") for m in next_functions(view, measured)):
         return False
-    first = next((m for m in view.activations if measured.name in m.sources and m.role == "linear"), None)
+    first = next((m for m in followers(view, measured) if m.role == "linear"), None)
     if first is None:
         return False
     weights, biases = view.own_parameters(first, "weight"), view.own_parameters(first, "bias")

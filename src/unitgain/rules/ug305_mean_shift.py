@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ._flow import block_ends, has_residual_branches, mean_is_subtracted_later
+from ._flow import block_ends, has_residual_branches, mean_is_subtracted_later, norm_follows
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -58,6 +58,10 @@ BORNE = Threshold(
     3.0,
     "times the variance at the last block, where nothing is added up: five layers of sines reach 2.4, and train well",
 )
+NORMALIZED = Threshold(
+    10.0,
+    "times the variance before a norm of another kind, which keeps both in range: PiT's last stage begins at 3",
+)
 SHARE = Threshold(0.5, "of the block outputs: less is one stage, not the network")
 GROWN = Threshold(
     2.0,
@@ -88,6 +92,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     first = ends[over.index(True)]
     made_here = shift[-1] > GROWN * shift[0]
     limit = SHIFT if has_residual_branches(view) else BORNE
+    if norm_follows(view, ends[-1]):
+        limit = NORMALIZED
     subtracted = mean_is_subtracted_later(view, ends[-1])
     yield ABOUT.found(
         "warning" if made_here and not subtracted and shift[-1] > limit else "info",
