@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
+.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
         clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
         fix-pays init-flatness
 
@@ -50,6 +50,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/probe_overhead.py
+
+# public architectures at their own initialization, loss, optimizer and rate, each checked and rehearsed: some 15 minutes
+healthy: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python tests/healthy/run.py --out $(RESULTS)-healthy.md
 
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py

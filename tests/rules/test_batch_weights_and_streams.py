@@ -83,7 +83,8 @@ def shifted(shift: list[float], **more: Any) -> list[str]:
 def test_mean_that_the_blocks_build_up_is_a_warning_and_is_moot_before_a_norm() -> None:
     assert shifted([0.5, 1.2, 2.0, 3.0, 4.0]) == ["UG305"]
     assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="channel") == ["ug305"]
-    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="layer") == ["UG305"]
+    assert shifted([0.5, 1.2, 2.0, 3.0, 4.0], norm="layer") == ["ug305"]
+    assert shifted([0.5, 3.0, 6.0, 9.0, 12.0], norm="layer") == ["UG305"]
 
 
 @pytest.mark.parametrize(
@@ -180,17 +181,23 @@ def test_queries_and_gates_are_compared_with_their_own_kind() -> None:
     assert net.linear("head", output=True).codes(select=["UG404"]) == []
 
 
-def half_precision(underflow: float, dtype: str = "float16") -> list[str]:
-    net = plain(depth=4)
+def half_precision(underflow: float, dtype: str = "float16", kind: str = "gradient") -> list[str]:
+    net = plain(depth=4).classifier(10, loss=2.3)
     for i in range(4):
-        net.put("gradient", f"half{i}", {"underflow": underflow, "rms": 1.0}, shape=(8, 8), dtype=dtype)
+        net.put(kind, f"half{i}", {"underflow": underflow, "rms": 1.0}, shape=(8, 8), dtype=dtype)
     return net.codes(select=["UG406"])
 
 
 @pytest.mark.parametrize(("underflow", "codes"), [(0.0, []), (0.19, []), (0.3, ["UG406"]), (0.9, ["UG406"])])
-@pytest.mark.parametrize("dtype", ["float16", "float32"])
-def test_gradients_below_the_smallest_normal_number(underflow: float, codes: list[str], dtype: str) -> None:
-    assert half_precision(underflow, dtype) == codes
+@pytest.mark.parametrize(("dtype", "kind"), [("float16", "gradient"), ("float32", "parameter_gradient")])
+def test_gradients_below_the_smallest_normal_number(
+    underflow: float, codes: list[str], dtype: str, kind: str
+) -> None:
+    assert half_precision(underflow, dtype, kind) == codes
+
+
+def test_tiny_probabilities_of_a_confident_softmax_in_float32_are_harmless() -> None:
+    assert half_precision(0.9, "float32", "gradient") == []
 
 
 # ---- UG602 to UG604 ----------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ import defects_resnet
 import defects_rnn
 import defects_transformer
 import defects_unet
-import healthy
 import torch
 from row import Healthy, Sick
 
+import healthy
 from unitgain import check, fix
 from unitgain.report import FixReport
 from unitgain.rules import Finding

@@ -110,12 +110,21 @@ def fitting(outputs: torch.Size, target: torch.Size) -> str:
     return "; give targets.reshape(outputs.shape)"
 
 
-def check_targets(name: str, outputs: Any, target: Any, ignored: int = IGNORED_TARGET) -> None:
+def _is_known(name: str, loss: Loss | None) -> bool:
+    """Whether a loss of this name is torch's, or ours; people call functions of their own `nll` and `mse` too."""
+    ours = loss is None or LOSSES.get(name) is loss
+    return ours or any(str(getattr(one, "__module__", "")).startswith("torch.") for one in (loss, type(loss)))
+
+
+def check_targets(
+    name: str, outputs: Any, target: Any, ignored: int = IGNORED_TARGET, loss: Loss | None = None
+) -> None:
     """Raises InputError for targets that the named loss cannot take; torch's own messages name neither.
 
     ignored  the class index that the loss leaves out, its `ignore_index`
+    loss     the function of that name; one that is neither torch's nor ours takes what it takes
     """
-    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
+    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)) or not _is_known(name, loss):
         return
     if name in ("cross_entropy", "nll", "CrossEntropyLoss", "NLLLoss", "nll_loss"):
         if target.is_floating_point() and target.shape != outputs.shape:
@@ -161,11 +170,12 @@ def _is_broadcast(name: str, outputs: Tensor, target: Tensor) -> bool:
 
 def kind_of(name: str, loss: Loss | None, value: Tensor, outputs: Any, target: Any) -> str:
     """ "cross_entropy", "mse" or "other", found by comparing values where the callable does not tell."""
-    if name == "cross_entropy" or isinstance(loss, nn.CrossEntropyLoss):
+    known = _is_known(name, loss)
+    if (known and name == "cross_entropy") or isinstance(loss, nn.CrossEntropyLoss):
         return "cross_entropy"
-    if name in ("mse", "mse_loss") or isinstance(loss, nn.MSELoss):
+    if (known and name in ("mse", "mse_loss")) or isinstance(loss, nn.MSELoss):
         return "mse"
-    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)) or name in LOSSES:
+    if not (isinstance(outputs, Tensor) and isinstance(target, Tensor)) or (known and name in LOSSES):
         return "other"
     reshaped = target.reshape(outputs.shape) if outputs.numel() == target.numel() else target
     for kind, compared in (("cross_entropy", target), ("mse", reshaped), ("mse", target)):

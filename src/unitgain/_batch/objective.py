@@ -83,7 +83,7 @@ class Objective:
             value: Any = loss
             if chosen is not None and loss is None:
                 ignored = getattr(chosen.function, "ignore_index", losses.IGNORED_TARGET)
-                losses.check_targets(chosen.name, chosen.outputs, chosen.target, ignored)
+                losses.check_targets(chosen.name, chosen.outputs, chosen.target, ignored, chosen.function)
                 value = chosen.compute()
         except InputError:
             raise

@@ -69,6 +69,8 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
     """What a prescription for an input needs: its channels' scales, whether it is a mask, which examples are bad."""
     integer = not tensor.is_floating_point()
     found: dict[str, Any] = {"integer": integer}
+    if tensor.grad_fn is not None:  # another network made it
+        found["computed"] = True
     if integer:
         return found
     if not stats.is_plain(tensor):
@@ -86,6 +88,7 @@ def describe_input(tensor: Tensor, channel_axis: int | None) -> dict[str, Any]:
         of_example = bad.reshape(tensor.shape[0], -1).any(1).cpu()
         found["bad_examples"] = of_example.nonzero().flatten()[:_MOST_EXAMPLES].tolist()
         found["bad_count"] = int(of_example.sum())
+        found["minus_infinity"] = bool((tensor[bad] == -torch.inf).all())
     for name in ("channel_mean", "channel_std"):
         if name in fetched:
             found[name] = [round(v, 6) for v in fetched[name].tolist()]

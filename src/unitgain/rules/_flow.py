@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 
 from ._rule import Threshold
@@ -10,6 +11,19 @@ from ._view import Measured, View
 TRAINED = Threshold(0.7, "of the loss of the best constant output: a loss below it was learnt")
 
 _TRANSPARENT = ("dropout", "reshape", "pool")
+
+
+def is_additive_mask(view: View, measured: Measured) -> bool:
+    """Whether an input holds minus infinity on purpose: by its name, or because all that is not finite in it is minus
+    infinity and ends in a softmax, so that nothing computed from it is infinite or NaN."""
+    if measured.is_mask:
+        return True
+    harmless = view.output is not None and not math.isinf(view.loss) and not math.isnan(view.loss)
+    return (
+        bool(measured.site.attributes.get("minus_infinity"))
+        and harmless
+        and not any(m.broken for m in [*view.activations, *view.parameter_gradients])
+    )
 
 
 def followers(view: View, measured: Measured) -> Iterator[Measured]:

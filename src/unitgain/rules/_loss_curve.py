@@ -33,6 +33,13 @@ GRADIENT = Threshold(
     0.3,
     "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
 )
+FALLS = Threshold(0.05, "of the first loss: a fall by it within a rehearsal shows that steps lead down")
+WINDOWS = Threshold(40, "at most; enough to say when, with enough values in each")
+IN_WINDOW = Threshold(5, "losses at least in a window: fewer have no median that one outlier could not move")
+STEADY = Threshold(
+    0.1, "of all falls from one step to the next, which all rises stay below where each step leads down"
+)
+JUMP = Threshold(1.1, "times the first loss, which no later one exceeds where steps lead down")
 
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
@@ -141,6 +148,37 @@ def falls_steadily(view: View) -> bool:
         return False
     levels = [float(np.median(part)) for part in np.array_split(losses, int(QUARTER))]
     return levels[-1] <= min(FALLING * levels[0], LOWEST * min(levels))
+
+
+def loss_falls(view: View) -> bool:
+    """Whether the recorded losses show that training gets somewhere: the last ones lie clearly below the first, and
+    none (of a training run: no window's level) far above it."""
+    levels = _levels(view)
+    if levels is None:
+        return False
+    first, size = float(levels[0]), abs(float(levels[0]))
+    last = float(np.median(levels[-max(1, len(levels) // int(QUARTER)) :]))
+    return first - last > FALLS * size and bool(np.all(levels <= first + (JUMP - 1) * size))
+
+
+def steps_lead_down(view: View) -> bool:
+    """Whether steps of this size lower the loss: it falls clearly, or by little but at nearly every step."""
+    levels = _levels(view)
+    if levels is None:
+        return False
+    change = np.diff(levels)
+    return loss_falls(view) or float(change[change > 0].sum()) < -STEADY * float(change[change < 0].sum())
+
+
+def _levels(view: View) -> np.ndarray | None:
+    """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite."""
+    losses = view.losses[1]
+    if not (view.training or view.rehearsal) or len(losses) < REHEARSAL / 2 or not np.isfinite(losses).all():
+        return None
+    if view.rehearsal:
+        return losses
+    windows = min(int(WINDOWS), max(1, len(losses) // int(IN_WINDOW)))
+    return np.array([np.median(part) for part in np.array_split(losses, windows)])
 
 
 def no_progress(view: View) -> str | None:

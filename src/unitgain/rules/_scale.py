@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ._residual import Block, residual_blocks
 from ._rule import BaseEvidence, CannotJudge
@@ -31,11 +31,13 @@ class ScaleEvidence(BaseEvidence):
 
 @dataclass(frozen=True)
 class ScaleTrend:
-    """A change of scale that is worth a finding; blocks: those of the residual stream, where it is what changes."""
+    """A change of scale that is worth a finding; blocks: those of the residual stream, where it is what changes;
+    default: whether all weights have torch's default scale."""
 
     level: str
     evidence: ScaleEvidence
     blocks: Sequence[Block]
+    default: bool = False
 
     def __str__(self) -> str:
         e, what = self.evidence, "block" if self.blocks else "layer"
@@ -59,13 +61,19 @@ def scale_trend(view: View, direction: int, limits: Limits) -> ScaleTrend | None
     if not layers and not blocks:
         raise CannotJudge("fewer than three comparable layers")
     default = direction < 0 and has_default_weights(view, layers)
+    if default:  # a head that nobody scaled down is a layer like the others
+        last = [m for m in view.activations if m.role == "linear" and m.position > layers[-1].position]
+        layers = layers + [m for m in last[-1:] if m["rms"] > 0 and has_default_weights(view, [m])]
     for of_stream, sites in ((True, [b.stream for b in blocks]), (False, layers)):
         if not sites:
             continue
         trend = fit([m["rms"] for m in sites])
-        level = severity(trend, direction, limits, default_weights=default)
+        # growth towards unit scale, from a small first layer, is none that rates suffer from
+        judged = limits if sites[-1]["rms"] > limits.large else replace(limits, steep=None)
+        level = severity(trend, direction, judged, sites=len(sites))
         without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
-        if level is None or direction * without_pools.change <= math.log10(limits.warning):
+        least = limits.steep[1] if limits.steep and not of_stream else limits.warning
+        if level is None or direction * without_pools.change <= math.log10(least):
             continue
         per_site, number, first, last = 10 ** (trend.ends / (len(sites) - 1)), len(sites), sites[0], sites[-1]
         evidence = ScaleEvidence(
@@ -80,7 +88,7 @@ def scale_trend(view: View, direction: int, limits: Limits) -> ScaleTrend | None
             blocks=number if of_stream else None,
             layers=None if of_stream else number,
         )
-        return ScaleTrend(level, evidence, blocks if of_stream else ())
+        return ScaleTrend(level, evidence, blocks if of_stream else (), default)
     return None
 
 

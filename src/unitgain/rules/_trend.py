@@ -85,6 +85,8 @@ class Limits:
     sites           how many make a trend
     default         fold over the whole depth, up to which a warning is for information only where the weights are as
                     torch draws them by default
+    steep           (fold per layer, fold over the whole depth, layers at least) that are a warning together, in a trend
+                    that never turns and ends above `large`
     """
 
     warning: float
@@ -93,16 +95,28 @@ class Limits:
     gentle: float
     sites: float
     default: float = 0.0
+    steep: tuple[float, float, float] | None = None
+    large: float = 0.0
 
 
-def severity(trend: Trend, direction: int, limits: Limits, *, default_weights: bool = False) -> str | None:
+def severity(
+    trend: Trend, direction: int, limits: Limits, *, default_weights: bool = False, sites: int = 0
+) -> str | None:
     """ "error", "warning", "info" or None for a trend in one direction, 1 or -1.
 
     A drift of less than `gentle` per layer adds up to a warning in any network that is deep enough, and is harmless: it
     must reach the error's limit, and is a warning then.
     """
     change, rate = direction * trend.change, direction * trend.slope
-    if direction * trend.tau < limits.steadiness or change <= math.log10(limits.warning):
+    steep_enough = limits.steep is not None and (
+        sites >= limits.steep[2]
+        and trend.tau == direction
+        and rate > math.log10(limits.steep[0])
+        and change > math.log10(limits.steep[1])
+    )
+    if direction * trend.tau < limits.steadiness or (
+        change <= math.log10(limits.warning) and not steep_enough
+    ):
         return None
     far = change > math.log10(limits.error)
     steep = rate > math.log10(limits.gentle)

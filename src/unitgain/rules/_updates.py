@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._loss_curve import diverged_from
+from ._loss_curve import QUARTER, diverged_from
 from ._rule import BaseEvidence, CannotJudge, Threshold
 from ._view import View
 
@@ -27,6 +27,9 @@ KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
+
+# what repeating one batch does to momentum it does not do to these
+_WITHOUT_MOMENTUM = ("rmsprop", "adagrad", "adadelta", "adafactor")
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Updates:
     target     log10(update:data) to aim at
     rates      learning rate of each parameter group
     optimizer  its name
+    least      the smallest ratio of any weight at any step
+    early      median over the weights of their median over the first quarter of the steps
     """
 
     ratios: Mapping[str, float]
@@ -55,6 +60,8 @@ class Updates:
     target: float
     rates: Sequence[float]
     optimizer: str
+    least: float
+    early: float
 
     @property
     def median(self) -> float:
@@ -88,8 +95,13 @@ def settled_updates(view: View, target: float, adaptive_granted: float, adaptive
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if not np.isnan(v).all()}
     if not medians:
         raise CannotJudge("no weight has an update ratio")
-    granted = float(adaptive_granted) if repeated else 0.0
-    return Updates(medians, granted, target + granted, _rates(view), name or "the optimizer")
+    momentum = not any(kind in name.lower() for kind in _WITHOUT_MOMENTUM)
+    granted = float(adaptive_granted) if repeated and momentum else 0.0
+    finite = [values[np.isfinite(values)] for values in series.values()]
+    least = min((float(values.min()) for values in finite if len(values)), default=-np.inf)
+    first = [v[: max(1, len(v) // int(QUARTER))] for v in finite if len(v)]
+    early = float(np.median([np.median(v) for v in first])) if first else -np.inf
+    return Updates(medians, granted, target + granted, _rates(view), name or "the optimizer", least, early)
 
 
 def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:

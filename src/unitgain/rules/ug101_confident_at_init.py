@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG101",
     name="confident-at-init",
-    rank=40,
+    rank=400,
     seen=(
         "A classifier's loss is well above ln(C), the loss of one that gives all C classes the same "
         "probability."
@@ -83,12 +83,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the outputs are probabilities already")
     if view.facts.comparison.targets.several > 0:
         raise CannotJudge("targets hold several ones a row, of which the loss is a sum")
+    if view.facts.target.kind == "probabilities" and view.facts.comparison.targets.distributions is False:
+        raise CannotJudge("targets are no probabilities, so that ln(C) is not the loss of an even guess")
     expected, rms = math.log(classes), output.rms
     if loss <= WARNING * expected:
         return
     count = view.facts.target.count or output.examples or 1
     noise = NOISE * rms / math.sqrt(count) if math.isfinite(rms) else 0.0
-    if loss - noise <= expected:
+    if loss - noise <= expected or _is_chance(loss - noise, rms, expected):
         return
     head = _last_layer(view)
     entering = max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=None) if head else None
@@ -102,6 +104,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
         remedy=remedy,
     )
+
+
+def _is_chance(loss: float, rms: float, expected: float) -> bool:
+    """Whether logits this small cannot cost so much: their mean square, of which half is the loss expected of them, is
+    below what the limit allows, so that the labels of this batch were unlucky."""
+    return rms * rms < (WARNING - 1) * expected and loss <= WARNING * expected
 
 
 def _explain(view: View, head: Measured | None, rms: float, entering: float | None) -> tuple[str, str]:

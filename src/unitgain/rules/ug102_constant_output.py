@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG102",
     name="constant-output",
-    rank=14,
+    rank=140,
     seen="The output is the same for every example of the batch, although the examples differ.",
     matters=(
         "The loss then depends on nothing that was put in; the best that training can do is to fit the "
@@ -42,7 +42,7 @@ ABOUT = About(
     effect="Outputs differ from example to example and the loss can fall below that of a constant answer.",
     verify="Check again: the output's spread is above 0.01.",
     silent=(
-        "a zero-initialized head",
+        "a zero-initialized head, or a zero-initialized factor of the output that learns",
         "a batch whose examples are all the same",
     ),
 )
@@ -75,7 +75,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if inputs and max(inputs) < SPREAD:
         raise CannotJudge("all examples of the batch are the same")
     noise = _rounding_alone(view) if spread >= SPREAD else None
-    if (spread >= SPREAD and noise is None) or output.zero_head:
+    if (spread >= SPREAD and noise is None) or output.zero_head or _begins_at_zero(view):
         return
     if view.output is not None and view.output.broken:
         raise CannotJudge("the output is not finite")
@@ -95,6 +95,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         ),
         cause=_why(view, site),
     )
+
+
+def _begins_at_zero(view: View) -> bool:
+    """Whether the output is zero because one of its factors was initialized at zero and learns: one of the two tables
+    of skip-gram, say."""
+    learning = {m.name for m in view.parameter_gradients if m["rms"] > 0}
+    zero = [p for p in view.parameters if p["absmax"] == 0 and p.role in ("weight", "embedding")]
+    return view.facts.output.rms == 0 and any(p.name in learning for p in zero)
 
 
 def _where_examples_became_one(view: View) -> tuple[Measured | None, Measured | None]:

@@ -18,7 +18,7 @@ from ._view import View
 ABOUT = About(
     code="UG103",
     name="double-softmax",
-    rank=12,
+    rank=120,
     seen=(
         "The model's outputs are probabilities (not negative, rows sum to one) and go into cross entropy, "
         "which applies a softmax itself."

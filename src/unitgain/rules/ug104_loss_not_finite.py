@@ -17,7 +17,7 @@ from ._view import View
 ABOUT = About(
     code="UG104",
     name="loss-not-finite",
-    rank=4,
+    rank=40,
     seen="The loss is NaN or infinite.",
     matters="One optimizer step with it makes every weight NaN.",
     source="IEEE 754: NaN and infinity propagate through arithmetic.",

@@ -17,7 +17,7 @@ from ._words import show
 ABOUT = About(
     code="UG105",
     name="sigmoid-before-logits",
-    rank=11,
+    rank=110,
     seen=(
         "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
         "or a softmax itself."

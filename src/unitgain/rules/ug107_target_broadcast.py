@@ -16,7 +16,7 @@ from ._view import View
 ABOUT = About(
     code="UG107",
     name="target-broadcast",
-    rank=8,
+    rank=80,
     seen="Outputs and targets have different shapes, and the loss broadcasts them, (N, 1) with (N,) to (N, N) say.",
     matters=(
         "Every output is compared with every target, so the loss is lowest where all outputs are the mean of the "

@@ -18,7 +18,7 @@ from ._words import show
 ABOUT = About(
     code="UG108",
     name="target-out-of-reach",
-    rank=10,
+    rank=100,
     seen=(
         "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs "
         "lie where it is flat."

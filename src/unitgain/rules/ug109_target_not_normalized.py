@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG109",
     name="target-not-normalized",
-    rank=59,
+    rank=590,
     seen="The error of a regression is taken on targets far larger or far smaller than one.",
     matters=(
         "Layers are initialized for outputs of about one. Far larger targets make gradients as much larger, squared "

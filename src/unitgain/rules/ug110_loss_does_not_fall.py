@@ -23,7 +23,7 @@ from .ug114_loss_at_constant import COLLAPSED, ONE_POINT
 ABOUT = About(
     code="UG110",
     name="loss-does-not-fall",
-    rank=26,
+    rank=260,
     seen="Twenty or more steps on one batch do not lower the loss of that batch, and no other finding says why.",
     matters="A network that does not learn one batch by heart learns nothing from many.",
     source="Karpathy, A recipe for training neural networks, 2019.",

@@ -16,7 +16,7 @@ from ._words import listed
 ABOUT = About(
     code="UG112",
     name="softmax-over-one",
-    rank=5,
+    rank=50,
     seen="A softmax (or log-softmax, or the one in cross entropy) is taken over the only unit of a layer.",
     matters="Its result is one (its logarithm zero) whatever goes in, so that nothing before it gets a gradient.",
     source="Arithmetic: exp(x) / exp(x) is 1.",

@@ -14,7 +14,7 @@ from ._view import View
 ABOUT = About(
     code="UG113",
     name="one-class-batch",
-    rank=110,
+    rank=1100,
     seen="All labels of a batch are the same, although there are several classes.",
     matters=(
         "Data in files is often sorted by class. Without shuffling, a model learns one class after the other and "

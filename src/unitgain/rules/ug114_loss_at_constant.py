@@ -17,7 +17,7 @@ from ._words import show
 ABOUT = About(
     code="UG114",
     name="loss-at-constant",
-    rank=25,
+    rank=255,
     seen="While steps are made the outputs become the same for all examples, and the loss stays at a constant's.",
     matters=(
         "The margin of a triplet loss, the entropy of the class shares and the variance of the targets are where a "

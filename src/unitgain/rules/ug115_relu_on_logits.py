@@ -16,7 +16,7 @@ from ._words import show
 ABOUT = About(
     code="UG115",
     name="relu-on-logits",
-    rank=15,
+    rank=150,
     seen="The outputs pass a ReLU, or another function without negative values, right before a loss that takes logits.",
     matters=(
         "A class whose score is negative comes out as zero and gets no gradient; one whose scores all are never "

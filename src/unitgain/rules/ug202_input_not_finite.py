@@ -1,6 +1,7 @@
 """UG202 input-not-finite: the batch holds NaN or infinity.
 
-Source: IEEE 754. Additive masks, which hold minus infinity on purpose, are recognized by their name.
+Source: IEEE 754. Additive masks, which hold minus infinity on purpose, are recognized by their name, or by what comes
+out: a softmax turns minus infinity into zero, whereas a weight would turn it into infinity or NaN.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ._flow import is_additive_mask
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import listed
@@ -30,7 +32,7 @@ ABOUT = About(
     ),
     effect="NaN and infinity disappear from activations, loss and gradients too.",
     verify="Check again on the same examples.",
-    silent=("an additive mask that holds minus infinity",),
+    silent=("an additive mask that holds minus infinity: outputs and loss are finite",),
 )
 
 
@@ -46,7 +48,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if not view.inputs:
         raise CannotJudge("no input was measured")
     for measured in view.inputs:
-        if not measured.broken or measured.is_mask:
+        if not measured.broken or is_additive_mask(view, measured):
             continue
         bad = list(measured.site.attributes.get("bad_examples", ()))
         total = int(measured.site.attributes.get("bad_count", len(bad)))

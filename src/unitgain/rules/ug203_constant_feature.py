@@ -17,7 +17,7 @@ from ._words import listed, plural
 ABOUT = About(
     code="UG203",
     name="constant-feature",
-    rank=1,
+    rank=10,
     seen="A feature is NaN in all examples, the whole input is constant, or a feature has one value in all examples.",
     matters=(
         "A constant feature that is divided by its standard deviation of zero is NaN, and so is everything after it. "

@@ -18,7 +18,7 @@ from ._words import show
 ABOUT = About(
     code="UG301",
     name="vanishing-activations",
-    rank=22,
+    rank=220,
     seen="The scale of the activations falls steadily from layer to layer.",
     matters=(
         "Each layer has a gain below one, and so has the way back: early layers hardly learn, and in half "
@@ -34,7 +34,9 @@ ABOUT = About(
         "without the largest step, whichever is smallest; steadiness is Kendall's tau. Left out: the model's "
         "output, exact zeros, gates computed from pooled features. The change must exceed the limit also "
         "after what pooling layers multiplied the scale by is taken out: average pooling shrinks noise, "
-        "whatever the weights."
+        "whatever the weights. Where all weights have torch's default scale the head counts as a layer: nobody scaled "
+        "it down. Five such convolutions of stride 2 lose a factor of 20; after 300 steps of SGD their loss is 0.6, "
+        "and 0.2 with Kaiming's weights."
     ),
     action=(
         "Initialize for the activation function: Kaiming (variance 2/fan_in) for ReLU and functions like it, gain "
@@ -47,7 +49,7 @@ ABOUT = About(
         "normalization between layers",
         "zero-initialized residual branches",
         "a head scaled down",
-        "torch's default initialization over a few layers: it loses scale and trains (for information)",
+        "torch's default initialization over three or four linear layers, whose biases keep the scale",
         "embeddings of standard deviation 0.02",
     ),
 )
@@ -61,17 +63,11 @@ ERROR = Threshold(
     1000,
     "fold over the whole depth: beside a bias of unit scale half precision (11 bits) sees no signal",
 )
-DEFAULT = Threshold(
-    100,
-    "fold: up to it for information only where the weights have torch's default scale; six such layers "
-    "stay below it",
-)
-
 Evidence = ScaleEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    trend = scale_trend(view, -1, Limits(WARNING, ERROR, STEADINESS, GENTLE, SITES, DEFAULT))
+    trend = scale_trend(view, -1, Limits(WARNING, ERROR, STEADINESS, GENTLE, SITES))
     if trend is None:
         return
     cause, remedy = _explain(view, trend)
@@ -87,10 +83,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 def _explain(view: View, trend: ScaleTrend) -> tuple[str, str]:
     times = f"Each layer multiplies the scale by about {show(trend.per_site)}"
-    if trend.level == "info":
+    if trend.default:
         return (
-            f"{times}: torch's default initialization of linear and convolution layers has a gain below one. "
-            "Networks of a few layers train so all the same, if more slowly.",
+            f"{times}: torch's default initialization of linear and convolution layers has a gain below one.",
             ABOUT.action,
         )
     cause = f"{times}: the weights are too small for their fan-in and activation function."

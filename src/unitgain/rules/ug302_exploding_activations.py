@@ -25,7 +25,7 @@ _INITIALIZE = (
 ABOUT = About(
     code="UG302",
     name="exploding-activations",
-    rank=20,
+    rank=200,
     seen="The scale of the activations grows steadily from layer to layer.",
     matters=(
         "Logits become huge, bounded functions saturate, gradients grow likewise, and half precision "
@@ -51,6 +51,16 @@ ABOUT = About(
 )
 
 WARNING = Threshold(10, "fold over the whole depth: logits ten times too large cost several nats")
+STEEP = Threshold(
+    1.4, "fold per layer: the gradient grows by as much again, and with it the step that a rate makes"
+)
+STEEP_OVER_ALL = Threshold(
+    4, "fold over the whole depth, from which such growth is a warning where it never turns"
+)
+LARGE = Threshold(
+    3.0, "rms of the last layer: growth that ends at unit scale makes up for a small first layer"
+)
+STEEP_SITES = Threshold(4, "layers: between three there are two steps, and one of them may be the data's")
 ERROR = Threshold(
     1000, "fold over the whole depth: products of two such values leave float16's range (65504)"
 )
@@ -59,7 +69,13 @@ Evidence = ScaleEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    trend = scale_trend(view, 1, Limits(WARNING, ERROR, STEADINESS, GENTLE, SITES))
+    trend = scale_trend(
+        view,
+        1,
+        Limits(
+            WARNING, ERROR, STEADINESS, GENTLE, SITES, steep=(STEEP, STEEP_OVER_ALL, STEEP_SITES), large=LARGE
+        ),
+    )
     if trend is None:
         return
     cause, remedy = why_stream_grows(trend.blocks) if trend.blocks else _why_layers_grow(view, trend)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG303",
     name="saturated",
-    rank=50,
+    rank=500,
     seen="Many values of a bounded activation lie in its flat tails.",
     matters=(
         "The derivative there is almost zero: these values pass no gradient to their weights or to anything "
@@ -50,7 +50,8 @@ ABOUT = About(
     remedies=("lsuv", "init", "init-lsuv"),
     silent=(
         "softmax and attention probabilities",
-        "the model's output: a trained model may be confident, and whether an untrained one is UG101 says",
+        "the model's output, unless an untrained one ends in flat tails under squared or absolute error, whose "
+        "gradient they stop: under cross entropy a wrong answer gets its gradient all the same",
         (
             "gates: a sigmoid whose output goes into arithmetic and not into a layer is meant to open and close"
         ),
@@ -107,11 +108,20 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _can_saturate(view: View, measured: Measured) -> bool:
-    if measured.role != "activation" or None in measured.bounds or measured.is_output:
+    if measured.role != "activation" or None in measured.bounds:
         return False
+    if measured.is_output:
+        return _output_stops_gradient(view)
     if (measured.function or "").lower() in ("sigmoid", "hardsigmoid", "hard_sigmoid"):
         return bool(view.feeds(measured))  # otherwise a gate: it goes into arithmetic
     return True
+
+
+def _output_stops_gradient(view: View) -> bool:
+    """Whether the loss is a distance, and nothing was learnt yet: the error's gradient is then multiplied by the
+    function's slope, which is zero in its tails, right or wrong."""
+    distance = view.facts.loss.kind == "mse" or view.facts.comparison.asked.takes == "values"
+    return distance and not why_trained(view) and view.loss > view.facts.loss_of_a_constant
 
 
 def _judge_functions(view: View, judged: Mapping[str, float]) -> Iterator[Found[Evidence]]:
@@ -189,6 +199,10 @@ def _shrink(view: View, before: Measured | None, std: float) -> str:
     weight = next((p.name for p in view.own_parameters(before, "weight")), None)
     if before is None or before.role != "linear" or weight is None or not std > 1:
         return ""
+    if why_trained(view):  # its weights hold what was learnt
+        return (
+            "Leave trained weights as they are; for a new run, initialize so that pre-activations have std 1."
+        )
     return (
         f"Multiply {weight} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
         "and its bias likewise; or put a normalization layer in between."

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._causes import at_one_site, comes_before, weights_come_before
+from ._flow import leaders
+from ._loss_curve import loss_falls
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import rate_that_fits
 from ._view import Measured, View
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG304",
     name="dead-units",
-    rank=46,
+    rank=460,
     seen="Units of an activation layer are never active for any example, from the start or since they died.",
     matters=(
         "A dead unit passes no gradient, so its weights cannot learn their way back; the layer is narrower than "
@@ -34,13 +36,16 @@ ABOUT = About(
     ),
     source="Lu et al., Dying ReLU and initialization, 2020; Karpathy, makemore part 3, 2022.",
     measured=(
-        "Units (channels, or features) whose function was never active for any example since measuring began. What "
-        "chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a random unit "
-        "without bias is off for all with the probability that n equally correlated Gaussians are all negative (half "
-        "of the units if all examples are almost the same). The spread of the layer's biases, as far as they lie on "
-        "both sides of zero, counts as something the examples share. In a run, units died that were active in at "
-        "least half of the sampled steps up to their last activity, and in none of the steps at the end (at least "
-        "five, with 128 values per unit in them)."
+        "Units (channels, or features) whose function was never active for any example since measuring began. "
+        "What chance explains is subtracted: among n examples whose incoming vectors have mean cosine c, a "
+        "random unit without bias is off for all with the probability that n equally correlated Gaussians are "
+        "all negative (half of the units if all examples are almost the same). The spread of the layer's biases, as "
+        "far as they lie on both sides of zero, counts as something the examples share. Where the network is narrow "
+        "before the layer (one column of numbers goes in, say), the examples lie on a curve or a surface, and count as "
+        "five for each of its dimensions. Where what goes in was not measured (it comes from arithmetic), the means of "
+        "the layer's own units say how alike the examples are, if they lie on both sides of zero. In a run, units died "
+        "that were active in at least half of the sampled steps up to their last activity, and in none of the steps at "
+        "the end (at least five, with 128 values per unit in them)."
     ),
     action=(
         "Re-initialize the layer before (weights for the function, bias zero); if the units died during "
@@ -54,6 +59,8 @@ ABOUT = About(
         "small batches",
         "units off for all examples because the examples are nearly the same",
         "functions fed with exact zeros",
+        "less than half of the units in a run whose loss falls (for information)",
+        "networks of one or two input columns, graphs whose features are small beside the biases",
     ),
 )
 
@@ -71,6 +78,17 @@ FORMULA = Threshold(
 )
 WORTH_SAYING = Threshold(0.005, "of the units: what chance explains is named from there on")
 LARGE = Threshold(-2.0, "log10(update:data), as for UG501: such steps replace weights rather than tune them")
+NARROW = Threshold(
+    8, "inputs of the narrowest layer before, up to which they limit how different examples can be"
+)
+CORNERS = Threshold(
+    5, "different examples for each dimension: gives the 15% of torch's default layer on one column"
+)
+BALANCED = Threshold(
+    0.35,
+    "of the rms of the units' means, which their own mean stays below where they lie on both sides of zero: of few "
+    "units with a random mean, or with biases drawn about zero",
+)
 NEARLY_ONE = Threshold(0.9999, "largest correlation that the formula is used for: at 1 it divides by zero")
 
 
@@ -141,8 +159,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     also = f"; {plural(len(found), 'layer')} of {len(judged)} in all" if len(found) > 1 else ""
     measured = view.tensor(name)
     before = next(iter(view.fed_by(measured)), None) if measured else None
+    level = "error" if row.beyond > ERROR else "warning"
+    if level == "warning" and view.training and loss_falls(view):
+        level = "info"  # a share of the units died, and the others learn
     yield ABOUT.found(
-        "error" if row.beyond > ERROR else "warning",
+        level,
         name,
         f"{row.dead:g} of {row.units:g} units of {name} ({row.fraction:.0%}) were never active"
         f"{_by_chance(row.chance)}{also}",
@@ -237,26 +258,56 @@ def off_by_chance(view: View, measured: Measured, steps: int) -> float:
     if any(m.subtracts_channel_mean for m in view.fed_by(measured)):
         return 0.0
     samples = max(1.0, measured["count"] / measured["units"] * steps)
+    narrowest = _narrowest(view, measured)
+    if narrowest <= NARROW:
+        samples = min(samples, CORNERS * narrowest)
     shared = _share_of_bias(view, measured)
-    cosine = min(shared + (1 - shared) * max(_incoming_cosine(view, measured), 0.0), NEARLY_ONE)
+    known = _incoming_cosine(view, measured)
+    if known is None:
+        cosine = _likeness_of_units(view, measured)
+    else:
+        cosine = shared + (1 - shared) * max(known, 0.0)
+    cosine = min(cosine, NEARLY_ONE)
     t = np.linspace(-6, 6, 481)
     weight = np.exp(-t * t / 2)
     off = np.array([math.erfc(math.sqrt(cosine / (1 - cosine)) * v / math.sqrt(2)) / 2 for v in t])
     return float(np.sum(weight * off**samples) / np.sum(weight))
 
 
-def _incoming_cosine(view: View, measured: Measured) -> float:
+def _incoming_cosine(view: View, measured: Measured) -> float | None:
     """Cosine between examples of what went into the layer before this function, not of the layer's output:
-    that one would be near one in a layer killed by its bias, and excuse it."""
+    that one would be near one in a layer killed by its bias, and excuse it. None where that was not measured."""
     for layer in view.fed_by(measured):
         for source in view.fed_by(layer):
             if not math.isnan(source["cosine"]):
                 return source["cosine"]
+    return None
+
+
+def _likeness_of_units(view: View, measured: Measured) -> float:
+    """Share of the pre-activations' mean square that the units' own means make: for weights and biases drawn about zero
+    it is the correlation between two examples. Held down where the means lie to one side."""
+    for layer in view.fed_by(measured):
+        shared, varying = layer["sq_channel_mean"], layer["channel_var"]
+        if shared > 0 and varying >= 0 and abs(layer["mean"]) < BALANCED * math.sqrt(shared):
+            return shared / (shared + varying)
     earlier = [
         m for m in [*view.inputs, *view.activations]
         if m.position < measured.position and not math.isnan(m["cosine"]) and m not in view.fed_by(measured)
     ]  # fmt: skip
-    return earlier[-1]["cosine"] if earlier else 0.0
+    share = _share_of_bias(view, measured)
+    return share + (1 - share) * max(earlier[-1]["cosine"], 0.0) if earlier else share
+
+
+def _narrowest(view: View, measured: Measured) -> float:
+    """The smallest number of inputs of a layer from which this function's input is computed: so many dimensions, its
+    values have at most."""
+    found = math.inf
+    for layer in leaders(view, measured):
+        if layer.role == "linear":
+            widths = [p.site.attributes.get("fan_in") for p in view.own_parameters(layer, "weight")]
+            found = min([found, *(width for width in widths if width)])
+    return found
 
 
 def _share_of_bias(view: View, measured: Measured) -> float:

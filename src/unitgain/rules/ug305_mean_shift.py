@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ._flow import block_ends, mean_is_subtracted_later
+from ._flow import block_ends, has_residual_branches, mean_is_subtracted_later, norm_follows
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -18,7 +18,7 @@ from ._words import show
 ABOUT = About(
     code="UG305",
     name="mean-shift",
-    rank=66,
+    rank=660,
     seen="At most block outputs the squared mean of a channel is larger than its variance.",
     matters=(
         "What all examples share outweighs the differences between them: units of the next layer see almost the same "
@@ -33,8 +33,8 @@ ABOUT = About(
         "Average over channels of the squared channel mean, divided by the average channel variance, at the "
         "ends of blocks. It is judged over the whole depth: one stage behind a max pooling layer is no "
         "finding. A warning if the blocks themselves raised the ratio and no later norm subtracts it again "
-        "(BatchNorm; LayerNorm and GroupNorm scale both by the same factor); "
-        "else for information."
+        "(BatchNorm; LayerNorm and GroupNorm scale both by the same factor), and it is beyond what networks bear that "
+        "train well; else for information."
     ),
     action=(
         "Centre the weights (scaled weight standardization), use a shifted activation whose mean is zero, or "
@@ -53,6 +53,14 @@ ABOUT = About(
 SHIFT = Threshold(
     1.0,
     "times the variance; the output of one ReLU on centred input has 0.47, a ResNet's blocks 0.3 to 1",
+)
+BORNE = Threshold(
+    3.0,
+    "times the variance at the last block, where nothing is added up: five layers of sines reach 2.4, and train well",
+)
+NORMALIZED = Threshold(
+    10.0,
+    "times the variance before a norm of another kind, which keeps both in range: PiT's last stage begins at 3",
 )
 SHARE = Threshold(0.5, "of the block outputs: less is one stage, not the network")
 GROWN = Threshold(
@@ -83,9 +91,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     first = ends[over.index(True)]
     made_here = shift[-1] > GROWN * shift[0]
+    limit = SHIFT if has_residual_branches(view) else BORNE
+    if norm_follows(view, ends[-1]):
+        limit = NORMALIZED
     subtracted = mean_is_subtracted_later(view, ends[-1])
     yield ABOUT.found(
-        "warning" if made_here and not subtracted else "info",
+        "warning" if made_here and not subtracted and shift[-1] > limit else "info",
         first.name,
         f"the squared channel mean exceeds the channel variance at {sum(over)} of {len(ends)} block outputs "
         f"({show(shift[0])} times at {ends[0].name}, {show(shift[-1])} times at {ends[-1].name})",

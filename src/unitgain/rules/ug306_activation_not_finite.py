@@ -17,7 +17,7 @@ from ._words import listed, show
 ABOUT = About(
     code="UG306",
     name="activation-not-finite",
-    rank=2,
+    rank=20,
     seen="NaN or infinity in an activation, while what went in was finite.",
     matters="It spreads to the loss and to every weight.",
     source="IEEE 754: NaN and infinity propagate through arithmetic.",

@@ -18,7 +18,7 @@ from ._view import Measured, View
 ABOUT = About(
     code="UG307",
     name="collapsed-inputs",
-    rank=48,
+    rank=480,
     seen="From some layer on, different examples have almost the same features.",
     matters=(
         "The layers after it cannot tell the examples apart, and the gradient that could teach them to is the "
@@ -64,6 +64,7 @@ APART = Threshold(
 APPROACH = Threshold(0.9, "cosine before, where the shape of the stream changes")
 INPUTS = Threshold(0.95, "cosine of the inputs: above it the batch is at fault")
 SITES = Threshold(3, "layers: fewer show no course over depth")
+VALUES = Threshold(8, "values per example: the cosine of one number with another is 1 or -1 and says nothing")
 BIAS = Threshold(0.9, "of an output's rms, above which its bias makes nearly all of it")
 
 
@@ -81,7 +82,7 @@ class Evidence(BaseEvidence):
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    path = [m for m in _main_path(view) if not math.isnan(m["cosine"])]
+    path = [m for m in _main_path(view) if not math.isnan(m["cosine"]) and _values(m) >= VALUES]
     if len(path) < SITES:
         raise CannotJudge("fewer than three layers with more than one example")
     start = _cosine_of_inputs(view, path)
@@ -105,6 +106,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(last["cosine"], start, first.name, last.name, len(path), sudden),
         cause=_why(view, first, sudden),
     )
+
+
+def _values(measured: Measured) -> int:
+    return math.prod(measured.site.shape) // measured.examples
 
 
 def _main_path(view: View) -> list[Measured]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG401",
     name="vanishing-gradient",
-    rank=32,
+    rank=320,
     seen="The gradient falls steadily on its way back from the last layer to the first.",
     matters="The first layers learn orders of magnitude slower than the last.",
     source=(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ._flow import has_residual_branches
 from ._gradient_scale import GradientEvidence, gradient_trend
 from ._rule import About, Cause, Found, Threshold
-from ._trend import GENTLE, SITES, STEADINESS, Limits
+from ._trend import SITES, STEADINESS, Limits
 from ._view import View
 from ._words import show
 from .ug303_saturated import Evidence as Saturation
@@ -20,7 +20,7 @@ from .ug303_saturated import FunctionEvidence
 ABOUT = About(
     code="UG402",
     name="exploding-gradient",
-    rank=30,
+    rank=300,
     seen="The gradient grows steadily on its way back from the last layer to the first.",
     matters="Steps that suit the last layers move the first ones much too far; the loss jumps or becomes NaN.",
     source=(
@@ -40,6 +40,11 @@ ABOUT = About(
     remedies=("lsuv", "scale-branches", "init", "init-scale-branches", "init-lsuv", "zero-branch-ends"),
 )
 
+GENTLE = Threshold(
+    1.15,
+    "fold per layer: each BatchNorm multiplies the gradient by up to 1.2, and published networks of 60 such layers, "
+    "whose weights have only a direction, train at 1.13",
+)
 WARNING = Threshold(
     100, "fold over the whole depth: no single learning rate fits the first and the last layer"
 )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG403",
     name="no-gradient",
-    rank=24,
+    rank=240,
     seen="A trainable parameter gets no gradient, or one that is exactly zero.",
     matters="It never learns, but costs memory, optimizer state and, in data-parallel training, an error.",
     source="PyTorch documentation: autograd mechanics; DistributedDataParallel, find_unused_parameters.",

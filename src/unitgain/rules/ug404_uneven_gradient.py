@@ -21,7 +21,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG404",
     name="uneven-gradient",
-    rank=56,
+    rank=560,
     seen="A weight gets far more or far less gradient for its size than the weights of its kind.",
     matters=(
         "With one learning rate for all, it moves too fast or hardly at all. Optimizers that divide by the "
@@ -33,7 +33,8 @@ ABOUT = About(
     ),
     measured=(
         "log10 of the gradient's std over the weight's std, against the median of the weights at the same place "
-        "of repeated blocks (names that differ in numbers only, at least four). Different kinds are not compared: "
+        "of repeated blocks (names that differ in numbers only, at least four, with numbers of inputs within a factor "
+        "of eight). Different kinds are not compared: "
         "queries get a hundredth of what values get, gates less than what they gate. Embeddings, the head, frozen "
         "weights and zero ones are left out. Of several, one whose own scale differs from its peers' is named "
         "first."
@@ -58,6 +59,10 @@ WARNING = Threshold(
     "times: beyond what was seen in sixty healthy networks, and two decades as for updates (UG503)",
 )
 PEERS = Threshold(4, "fewer have no median that one odd weight could not move")
+INPUTS = Threshold(
+    8.0,
+    "fold of the median number of inputs: coordinates go into the first layer, hundreds of features into the next",
+)
 OWN_SCALE = Threshold(3.0, "times its peers' scale, from which a weight is named before others")
 
 
@@ -119,7 +124,13 @@ def _peers(view: View) -> list[list[tuple[Measured, float]]]:
             continue
         if parameter.role == "weight" and parameter.trainable and parameter["std"] > 0:
             groups[re.sub(r"\d+", "#", m.name), len(m.site.shape)].append((m, parameter["std"]))
-    return list(groups.values())
+    return [_of_similar_width(group) for group in groups.values()]
+
+
+def _of_similar_width(group: list[tuple[Measured, float]]) -> list[tuple[Measured, float]]:
+    widths = np.array([math.prod(m.site.shape[1:]) for m, _ in group])
+    typical = np.median(widths)
+    return [row for row, width in zip(group, widths) if typical / INPUTS <= width <= typical * INPUTS]
 
 
 EXPLAINED_BY = (

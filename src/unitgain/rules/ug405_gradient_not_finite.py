@@ -16,7 +16,7 @@ from ._words import MOST_KEPT, plural
 ABOUT = About(
     code="UG405",
     name="gradient-not-finite",
-    rank=6,
+    rank=60,
     seen="The loss is finite but a gradient is NaN or infinite.",
     matters="The next optimizer step destroys the weights.",
     source="PyTorch documentation: gradients of functions at points where they are not differentiable.",

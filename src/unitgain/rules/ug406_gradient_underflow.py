@@ -14,13 +14,13 @@ import numpy as np
 
 from ._causes import no_worse, units_died
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
-from ._view import View
+from ._view import Measured, View
 from ._words import MOST_KEPT, plural
 
 ABOUT = About(
     code="UG406",
     name="gradient-underflow",
-    rank=36,
+    rank=360,
     seen="Many gradient values are too small for the dtype that holds them.",
     matters=(
         "Below the smallest normal number digits are lost, and a little further down the value is zero: those "
@@ -30,7 +30,9 @@ ABOUT = About(
     measured=(
         "Fraction of non-zero magnitudes below the smallest normal number of the tensor's dtype (6.1e-5 in "
         "float16, 1.2e-38 in bfloat16 and float32): with autocast gradients of activations are in half "
-        "precision, in a half-precision model those of weights too. Gradients are judged as they are, so a "
+        "precision, in a half-precision model those of weights too. In float32 and bfloat16 gradients of activations "
+        "count only where gradients of weights underflow too: a confident softmax gives probabilities below 1e-38 to "
+        "wrong classes, which is harmless. Gradients are judged as they are, so a "
         "loss scale in use counts; check itself scales nothing."
     ),
     action=(
@@ -41,6 +43,7 @@ ABOUT = About(
     silent=(
         "small gradients that their dtype still holds",
         "exact zeros (ReLU, masks)",
+        "probabilities below float32's smallest normal number, of examples that are learnt",
     ),
 )
 
@@ -65,7 +68,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if not rows:
         raise CannotJudge("no gradient was measured that is not zero")
     low = {f"{m.site.kind} {m.name}": m["underflow"] for m in rows if m["underflow"] > WARNING}
-    if not low:
+    if not low or not (
+        any(_is_half_range(m) for m in rows if m["underflow"] > WARNING) or _reaches_weights(view)
+    ):
         return
     weights = np.array([math.prod(m.site.shape) for m in rows], dtype=float)
     overall = float(np.average([m["underflow"] for m in rows], weights=weights))
@@ -83,6 +88,15 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if half
         else "Look for a tiny factor on the loss or in the layers after the named one, and take it out.",
     )
+
+
+def _is_half_range(measured: Measured) -> bool:
+    return measured.site.dtype == "float16"
+
+
+def _reaches_weights(view: View) -> bool:
+    """Whether gradients of weights are too small for their type, in a model that has not learnt its batch yet."""
+    return view.loss != 0 and any(m["underflow"] > WARNING for m in view.parameter_gradients)
 
 
 EXPLAINED_BY = (

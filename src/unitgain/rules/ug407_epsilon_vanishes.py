@@ -16,7 +16,7 @@ from ._words import show
 ABOUT = About(
     code="UG407",
     name="epsilon-vanishes",
-    rank=3,
+    rank=30,
     seen="The optimizer's eps rounds to zero in the type of its state or weights.",
     matters=(
         "Adam and its kin divide by the root of the squared gradients plus eps. In half precision 1e-8 is zero, and "

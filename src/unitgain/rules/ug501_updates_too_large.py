@@ -2,7 +2,7 @@
 
 Source: Karpathy, makemore part 3 (2022), whose rule of thumb is a thousandth. Deviations: the update is what the
 optimizer really did, and Adam-like optimizers that repeat one batch are granted what noise would shorten
-(_updates.py).
+(_updates.py). A recorded loss that falls all the same lowers the severity: the rule of thumb is not what matters then.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._causes import units_died
-from ._loss_curve import falls_steadily
+from ._loss_curve import steps_lead_down
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
@@ -19,22 +19,24 @@ from ._words import plural, show
 ABOUT = About(
     code="UG501",
     name="updates-too-large",
-    rank=34,
+    rank=340,
     seen="The optimizer changes the weights by more than a hundredth of their size per step.",
     matters="Weights are replaced rather than tuned: the loss jumps, units die, and training may diverge.",
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
     measured=(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
-        "optimizer really did; the median over the later half of the sampled steps, then over the weights. Weights "
-        "that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps whatever the "
-        "gradient, so they are judged from ten steps on. Steps of a run after its loss diverged (UG504) do not "
-        "count. A run whose recorded loss falls and ends near its lowest bears its updates: what would be a warning "
-        "is for information then."
+        "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
+        "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
+        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
+        "(UG504) do not count. Where the recorded losses fall and never rise far above the first one, such steps "
+        "lead down: it is for information then, and a warning instead of an error. Small networks, models of words "
+        "with clipped gradients and Adadelta train well with updates beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
     needs="steps",
+    silent=("updates of more than a hundredth under which the loss falls smoothly (for information)",),
     wrecks=True,
 )
 
@@ -43,22 +45,31 @@ ERROR = Threshold(
     -1.0, "log10(update:data): a hundred times the rule of thumb, a tenth of the weights at every step"
 )
 
+BY_HEART = Threshold(
+    -1.1,
+    "log10(update:data): a batch that is repeated can be learnt by heart even with such steps, other batches cannot",
+)
+
 Evidence = UpdateEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged <= WARNING:
+    if updates.judged <= WARNING and updates.least <= WARNING:
         return
-    rates = updates.rates
-    severity = "error" if updates.judged > ERROR else "info" if falls_steadily(view) else "warning"
+    rates, far, falls = updates.rates, updates.judged > ERROR, steps_lead_down(view)
+    if falls and not view.training and updates.median > BY_HEART:
+        far = True
+    within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
     yield ABOUT.found(
-        severity,
+        ("warning" if far else "info") if falls or within else ("error" if far else "warning"),
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
         evidence=updates.evidence(),
-        cause="The learning rate is too large for these weights and gradients.",
+        cause="The learning rate is large for these weights and gradients, but the loss falls at it."
+        if falls
+        else "The learning rate is too large for these weights and gradients.",
         remedy=f"Lower the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates

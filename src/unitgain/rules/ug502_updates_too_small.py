@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 from ._causes import came_with_divergence, of_a_slow_group, units_died
+from ._loss_curve import loss_falls
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, has_converged, settled_updates
 from ._view import View
@@ -19,11 +20,15 @@ from ._words import plural, show
 ABOUT = About(
     code="UG502",
     name="updates-too-small",
-    rank=62,
+    rank=620,
     seen="The optimizer changes the weights by less than a ten-thousandth of their size per step.",
     matters="Training is needlessly slow.",
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
-    measured=("As for UG501. A weight with a gradient that is not changed at all counts as minus infinity."),
+    measured=(
+        "As for UG501. A weight with a gradient that is not changed at all counts as minus infinity. Updates that were "
+        "larger in the first quarter of the steps became small because the loss converged or a schedule lowered the "
+        "rate, and are no finding; where the recorded loss falls clearly all the same, it is for information."
+    ),
     action="Raise the learning rate.",
     effect="Updates near a thousandth of the weights.",
     verify="Check again with steps: the median log10(update:data) is near -3.",
@@ -41,11 +46,12 @@ Evidence = UpdateEvidence
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged >= WARNING or has_converged(view, updates.ratios):
+    small_before = updates.early - updates.granted < WARNING
+    if updates.judged >= WARNING or not small_before or has_converged(view, updates.ratios):
         return
     rates = updates.rates
     yield ABOUT.found(
-        "warning",
+        "info" if loss_falls(view) else "warning",
         None,
         f"{updates.optimizer} {_changes(updates.median)} (median of {plural(len(updates.ratios), 'weight')}); about "
         f"10^{updates.target:.1f} is right",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._flow import next_functions
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._updates import update_ratios
 from ._view import View
@@ -20,7 +21,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG503",
     name="uneven-updates",
-    rank=64,
+    rank=640,
     seen="Some weights are updated at a rate that is more than two decades away from the rest.",
     matters="No single learning rate fits: some weights move too far, or others hardly move.",
     source=(
@@ -29,8 +30,9 @@ ABOUT = About(
     measured=(
         "log10(std(update)/std(weight)) per weight against the median of all weights, at every sampled step. "
         "The last layer, embeddings and weights that began at zero are left out there: they differ for good "
-        "reasons. All of them count where a parameter group has a learning rate ten thousand times below or above that "
-        "of every other group."
+        "reasons. So are tables, scales and temperatures that are no weights of a layer. A weight that a norm follows "
+        "and that is faster than the others is for information: each step makes it longer, and so slower. All weights "
+        "count where a parameter group has a learning rate ten thousand times below or above that of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
@@ -86,7 +88,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield from groups
     if groups:
         return
-    series = update_ratios(view, peers_only=True)
+    series = {
+        name: values
+        for name, values in update_ratios(view, peers_only=True).items()
+        if _is_weight(view, name)
+    }
     if len(series) < WEIGHTS:
         raise CannotJudge("fewer than four weights with an update ratio")
     steps = min(len(values) for values in series.values())
@@ -106,7 +112,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     parameter = view.parameter(worst)
     std = parameter["std"] if parameter else math.nan
     yield ABOUT.found(
-        "warning",
+        "info"
+        if all(decades > 0 and _is_normalized(view, name) for name, decades in found.items())
+        else "warning",
         worst,
         f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
         f"({listed(found)}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
@@ -147,6 +155,23 @@ def _of_groups(view: View) -> Iterator[Found[OfGroup]]:
             remedy=f"Give this group a learning rate near the others' ({show(float(np.median(others)))})"
             + ("; if it is to stay as it is, freeze it by requires_grad_(False)." if slow else "."),
         )
+
+
+def _is_weight(view: View, name: str) -> bool:
+    """Whether a layer multiplies by it, so that it may be compared with others: more than one input, and no table of
+    positions, temperature or scale that a module without a site of its own holds."""
+    site = view.record.site("parameter", name) or view.record.site("update", name)
+    if site is None:
+        return True
+    return sum(size > 1 for size in site.shape) >= min(2, len(site.shape))
+
+
+def _is_normalized(view: View, name: str) -> bool:
+    """Whether nothing but norms follows the layer directly: then only the weight's direction matters."""
+    parameter = view.parameter(name)
+    layer = view.tensor(parameter.owner) if parameter is not None else None
+    after = next_functions(view, layer) if layer is not None else []
+    return bool(after) and all(m.role == "norm" for m in after)
 
 
 EXPLAINED_BY = ()

@@ -19,8 +19,10 @@ from ._loss_curve import (
     FAR,
     FIFTH,
     GRADIENT,
+    IN_WINDOW,
     PROGRESS,
     REHEARSAL,
+    WINDOWS,
     course_of,
     diverged_from,
     finite_until,
@@ -36,7 +38,7 @@ from ._words import show
 ABOUT = About(
     code="UG504",
     name="loss-diverging",
-    rank=28,
+    rank=280,
     seen=(
         "The recorded training loss, or that of rehearsed steps, ends higher than it has been, by more than its noise, "
         "or is NaN or infinite."
@@ -56,7 +58,9 @@ ABOUT = About(
         f"not finite or more than {FAR:g} times the first. An error where the loss is not finite or above where it "
         "began, otherwise a warning. Rehearsed steps repeat one batch, so that fewer of them show a course. A "
         f"rehearsal whose loss does not fall (by {PROGRESS:.1%} in {REHEARSAL:g} steps) is no finding, but never "
-        "healthy either: the verdict then is that it cannot be told."
+        "healthy either: the verdict then is that it cannot be told. Where the loss is not known to compare with fixed "
+        "targets, and outputs grew so far that the loss fell beside them, it is for information: targets that move "
+        "with the model (Q-learning) raise the loss while it learns."
     ),
     action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
     effect="The loss goes on falling, or stays where it is.",
@@ -66,6 +70,7 @@ ABOUT = About(
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
+        "Q-learning, whose loss grows with its returns (for information)",
     ),
 )
 
@@ -78,15 +83,18 @@ STEPS = Threshold(
     "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
 )
 REHEARSED = Threshold(10, "losses of a rehearsal, that take the place of those 40: they are all of one batch")
-WINDOWS = Threshold(40, "at most; enough to say when, with enough values in each")
 NOISE = Threshold(6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance")
 RISE = Threshold(0.1, "of the fall before it, or of the lowest level: less is no divergence")
 CHANGED = Threshold(3.0, "times its median before: growth that is named")
-IN_WINDOW = Threshold(5, "losses at least in a window: fewer have no median that one outlier could not move")
 TRENDLESS = Threshold(4, "windows at least, before their wandering is an estimate of noise")
 NEAR = Threshold(
     20, "one part in so many of the run, before and after where it began, is searched for changes"
 )
+BESIDE_OUTPUT = Threshold(
+    0.5,
+    "of the outputs' rms, below which the error lies (the loss, or a larger root): diverging outputs are the error",
+)
+OUTPUT_GROWN = Threshold(2.0, "fold, by which the outputs grew at least where their targets moved")
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 
 
@@ -253,8 +261,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     when = f"at step {steps[end]}" if not_finite and np.isfinite(losses[-1]) else "at the end"
     change = _changed(view, steps, losses, began)
     subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
+    level = "error" if diverged is not None or last > first + NOISE * course.error else "warning"
     yield ABOUT.found(
-        "error" if diverged is not None or last > first + NOISE * course.error else "warning",
+        "info" if not not_finite and _targets_move(view, float(last)) else level,
         change.grown.site if change.grown else None,
         f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
         f"{steps[began]}{change}",
@@ -269,6 +278,17 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=change.cause,
         remedy=change.remedy,
     )
+
+
+def _targets_move(view: View, last: float) -> bool:
+    """Whether the outputs grew and the loss fell beside them, so that they follow targets that grow with them."""
+    if view.facts.loss.kind in ("cross_entropy", "mse") or view.output is None:
+        return False
+    sizes = view.record.series("activation", view.output.name, "rms")[1]
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if len(sizes) < 2 or last < 0:
+        return False
+    return sizes[-1] > OUTPUT_GROWN * sizes[0] and max(last, math.sqrt(last)) < BESIDE_OUTPUT * sizes[-1]
 
 
 def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Found[Leap]:

@@ -18,7 +18,7 @@ from ._view import View
 ABOUT = About(
     code="UG505",
     name="hockey-stick",
-    rank=42,
+    rank=420,
     seen="Most of the loss's fall is in the first hundredth of the steps, from above ln(C).",
     matters=(
         "That part of the curve is spent on squashing logits that were too large from the start, which a better "

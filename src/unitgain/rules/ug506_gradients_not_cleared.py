@@ -15,7 +15,7 @@ from ._words import listed, plural
 ABOUT = About(
     code="UG506",
     name="gradients-not-cleared",
-    rank=16,
+    rank=160,
     seen="An optimizer step uses gradients that still contain what the step before used.",
     matters=(
         "backward adds to the gradients that are there. Without clearing, each step follows the sum of all gradients "

@@ -20,7 +20,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG507",
     name="decay-dominates",
-    rank=17,
+    rank=170,
     seen="The weights shrink to a fraction of what they were, and updates point straight against them.",
     matters=(
         "Weight decay pulls each weight towards zero. Where it pulls harder than the loss, the weights go to zero "

@@ -19,7 +19,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG508",
     name="stopped-learning",
-    rank=25,
+    rank=250,
     seen="Weights get gradients, but the optimizer's steps do not change them at all.",
     matters="Nothing is learnt from then on, however long training goes on.",
     source="None: an update of exactly zero is its own evidence.",

@@ -15,7 +15,7 @@ from ._words import listed, plural
 ABOUT = About(
     code="UG601",
     name="redundant-bias",
-    rank=80,
+    rank=800,
     seen="A bias right before a normalization layer that subtracts each channel's mean.",
     matters=(
         "The mean takes the bias out again: it has no effect and gets no gradient. Harmless, but wasted."

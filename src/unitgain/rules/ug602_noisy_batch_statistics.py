@@ -17,7 +17,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG602",
     name="noisy-batch-statistics",
-    rank=68,
+    rank=680,
     seen="BatchNorm takes statistics over very few values, or its running ones over very few batches.",
     matters=(
         "Means over n values are off by 1/sqrt(n) of a standard deviation: noise in training, and running "

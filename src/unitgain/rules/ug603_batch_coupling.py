@@ -16,7 +16,7 @@ from ._view import View
 ABOUT = About(
     code="UG603",
     name="batch-coupling",
-    rank=44,
+    rank=440,
     seen="In evaluation mode an example's output depends on the other examples of its batch.",
     matters=(
         "Predictions depend on what else is in the batch: results cannot be reproduced one by one, "

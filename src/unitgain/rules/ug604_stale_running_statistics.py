@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 ABOUT = About(
     code="UG604",
     name="stale-running-statistics",
-    rank=54,
+    rank=540,
     seen="BatchNorm's running statistics do not describe what goes into it.",
     matters=(
         "In evaluation mode the model normalizes with them: its outputs differ from those it was trained "

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ._flow import next_functions, norm_follows, previous, why_trained
+from ._flow import followers, next_functions, norm_follows, previous, why_trained
 from ._gains import GAINS
+from ._residual import residual_blocks
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import listed, plural, show
@@ -19,7 +20,7 @@ from ._words import listed, plural, show
 ABOUT = About(
     code="UG605",
     name="wrong-gain",
-    rank=58,
+    rank=580,
     seen=(
         "A weight's scale does not fit its fan-in and activation function, and nothing normalizes it later."
     ),
@@ -49,7 +50,8 @@ ABOUT = About(
         "layers with a normalization somewhere after them",
         "trained weights",
         "standardized weights, whose stored scale has no effect",
-        "the output layer",
+        "the output layer, and a small one right before it, which scales the logits down",
+        "small weights in a residual branch, which then adds little",
     ),
 )
 
@@ -58,6 +60,10 @@ HIGH = Threshold(1.4, "of the needed gain: the variance doubles in the layer")
 SMALL = Threshold(0.5, "rms of the output (above: 2): a layer whose output has unit scale is fine as it is")
 SEVERE = Threshold(
     5.0, "fold: twice as far off as PyTorch's default, with which networks of a few layers train well"
+)
+BEFORE_HEAD = Threshold(
+    10.0,
+    "fold: a layer right before the head that is smaller only scales the logits down, as 0.02 does over 64 inputs",
 )
 SUFFERS = Threshold(0.2, "rms of the output (above: 5): off by as much as the gain, from unit scale")
 
@@ -103,7 +109,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if LOW <= ratio <= HIGH or not _is_off(layer["rms"], ratio, SMALL):
             continue
         found[weight.name] = Gain(has, needed[0] if ratio < 1 else needed[1], layer["rms"])
-        if max(ratio, 1 / ratio) > SEVERE and _is_off(layer["rms"], ratio, SUFFERS):
+        far = max(ratio, 1 / ratio) > SEVERE and _is_off(layer["rms"], ratio, SUFFERS)
+        if far and not (ratio < 1 and _may_be_small(view, layer, ratio)):
             suffering.append(weight.name)
     if not judged:
         raise CannotJudge("no layer without a normalization after it whose activation is known")
@@ -123,6 +130,17 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause="The weights were not initialized for their fan-in and activation function.",
         remedy=f"{ABOUT.action} (Multiply {name} by {show(row.needed / row.gain)}.)",
     )
+
+
+def _may_be_small(view: View, layer: Measured, ratio: float) -> bool:
+    """Whether a small layer does no harm: in a residual branch, which then adds little, or right before the output's
+    layer, since small logits are a good start."""
+    if any(layer.path.startswith(f"{block.path}.") for block in residual_blocks(view)):
+        return True
+    if ratio <= 1 / BEFORE_HEAD:
+        return False
+    after = [m for m in followers(view, layer) if m.role == "linear"]
+    return bool(after) and all(m.is_output for m in after)
 
 
 def _is_off(rms: float, ratio: float, limit: float) -> bool:

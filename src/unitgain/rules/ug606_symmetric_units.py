@@ -18,7 +18,7 @@ from ._words import listed, plural
 ABOUT = About(
     code="UG606",
     name="symmetric-units",
-    rank=18,
+    rank=180,
     seen="Units of a layer have the same weights, or weights of zero keep one another at zero.",
     matters=(
         "Units that start the same and get the same gradient stay the same: the layer has the capacity of "

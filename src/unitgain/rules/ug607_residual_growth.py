@@ -22,7 +22,7 @@ from ._words import fold, show
 ABOUT = About(
     code="UG607",
     name="residual-growth",
-    rank=19,
+    rank=190,
     seen="The variance of a residual stream multiplies from block to block.",
     matters=(
         "Each branch adds a share of the whole stream's variance, so that it grows exponentially with depth: "

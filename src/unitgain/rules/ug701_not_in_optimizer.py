@@ -15,7 +15,7 @@ from ._words import MOST_KEPT, listed, plural
 ABOUT = About(
     code="UG701",
     name="not-in-optimizer",
-    rank=21,
+    rank=210,
     seen="Trainable parameters get gradients, but are in no optimizer and never change.",
     matters=(
         "They stay at their random start, and the rest of the model has to make do with them: training seems to work "

@@ -15,7 +15,7 @@ from ._view import View
 ABOUT = About(
     code="UG702",
     name="never-stepped",
-    rank=9,
+    rank=90,
     seen="Gradients were computed in many passes, and the optimizer never made a step.",
     matters="Nothing is trained, however long the loop runs.",
     source="PyTorch, documentation of torch.optim.Optimizer.step.",

@@ -17,7 +17,7 @@ from ._words import show
 ABOUT = About(
     code="UG703",
     name="eval-differs",
-    rank=23,
+    rank=230,
     seen="The loss of a trained model on one batch is far higher in evaluation mode than in training mode.",
     matters="What was trained is not what is used: accuracy is lost in validation and in production.",
     source=(

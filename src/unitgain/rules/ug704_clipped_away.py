@@ -17,7 +17,7 @@ from ._words import show
 ABOUT = About(
     code="UG704",
     name="clipped-away",
-    rank=61,
+    rank=610,
     seen="Clipping shrinks the gradients at nearly every step, and the weights hardly move.",
     matters=(
         "Clipping is there for rare large gradients. Where it cuts every one, it sets the size of all steps, and a "

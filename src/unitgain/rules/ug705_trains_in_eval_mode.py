@@ -15,7 +15,7 @@ from ._words import MOST_KEPT, listed
 ABOUT = About(
     code="UG705",
     name="trains-in-eval-mode",
-    rank=38,
+    rank=380,
     seen="The optimizer makes steps with the whole model in eval mode, after it had been in train mode.",
     matters=(
         "model.eval() for a validation lasts until model.train() is called. Until then dropout is off and BatchNorm "

@@ -17,7 +17,7 @@ from ._words import MOST_KEPT, listed, plural
 ABOUT = About(
     code="UG801",
     name="unregistered-weights",
-    rank=17,
+    rank=175,
     seen="The outputs depend on weights that are no parameters of the model: layers in a list, say.",
     matters=(
         "`model.parameters()` does not hold them, so the optimizer never moves them; `.to(device)`, `.state_dict()` "

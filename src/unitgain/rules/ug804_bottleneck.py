@@ -16,7 +16,7 @@ from ._view import Measured, View
 ABOUT = About(
     code="UG804",
     name="bottleneck",
-    rank=112,
+    rank=1120,
     seen="A layer of one unit stands between wide ones.",
     matters="All that the layers behind it learn of an example is one number.",
     source="Tishby and Zaslavsky, Deep learning and the information bottleneck principle, 2015.",
