@@ -172,7 +172,7 @@ ROWS = (
     sick("rnn-other-sign-in-evaluation", "UG703", lambda: lost(
         lambda: Then(Recurrent(), Negated()), series(), lambda m: m,
     )),
-    sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.3)),
+    sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.1)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),
     sick("mlp-triplets-that-collapse", "UG114|UG501", lambda:

@@ -77,7 +77,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if not updates > MOVED:
         raise CannotJudge("the steps are too small to show whether the loss falls")
     constant = view.facts.loss_of_a_constant
-    if first < TRAINED * constant or first < TRAINED * end.constant:
+    rises = not end.loss <= first * (1 + FALL)  # or is not finite
+    if first < TRAINED * constant or (not rises and first < TRAINED * end.constant):
         raise CannotJudge("the model is trained already: its loss need not fall further")
     if (
         end.spread < ONE_POINT
@@ -86,7 +87,6 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("the outputs became the same for all examples (UG114)")
     gradients = view.facts.gradients
     found = Evidence(first, end.loss, updates, end.descent, gradients.reached, gradients.of)
-    rises = not end.loss <= first * (1 + FALL)  # or is not finite
     if rises and not found.gradient_is_wrong:
         return  # along a right gradient: the rate, which UG504 says
     how = "rises" if rises else "stays"
