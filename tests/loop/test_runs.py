@@ -48,7 +48,7 @@ def test_what_came_with_a_divergence_does_not_stand_before_it(name: str) -> None
 def test_activations_that_explode_from_the_start_are_said_of_a_run_that_diverged() -> None:
     model = chain(12, 64, 64, 64, 64, 64, 64, 4)
     with torch.no_grad():
-        for layer in model[::2]:
+        for layer in model[::2]:  # type: ignore[attr-defined]
             layer.weight.mul_(12)
     diagnosis = train(model, sgd(model, 0.5), table(), CE)
     assert diagnosis.findings[0].code == "UG302"

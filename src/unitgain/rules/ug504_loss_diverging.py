@@ -371,7 +371,7 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
 
 def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
     """A loss that rises, and does not leave."""
-    return effect.severity == "warning" and units_died(cause, effect, view)
+    return effect.severity == "warning" and units_died(cause, effect, view)  # type: ignore[arg-type]
 
 
 EXPLAINED_BY = (
