@@ -30,6 +30,7 @@ from ._loss_curve import (
     is_sudden,
     loss_curve,
 )
+from ._moving_targets import targets_move
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import rate_that_fits
 from ._view import View
@@ -90,11 +91,6 @@ TRENDLESS = Threshold(4, "windows at least, before their wandering is an estimat
 NEAR = Threshold(
     20, "one part in so many of the run, before and after where it began, is searched for changes"
 )
-BESIDE_OUTPUT = Threshold(
-    0.5,
-    "of the outputs' rms, below which the error lies (the loss, or a larger root): diverging outputs are the error",
-)
-OUTPUT_GROWN = Threshold(2.0, "fold, by which the outputs grew at least where their targets moved")
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 
 
@@ -263,7 +259,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
     level = "error" if diverged is not None or last > first + NOISE * course.error else "warning"
     yield ABOUT.found(
-        "info" if not not_finite and _targets_move(view, float(last)) else level,
+        "info" if not not_finite and targets_move(view, float(last)) else level,
         change.grown.site if change.grown else None,
         f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
         f"{steps[began]}{change}",
@@ -278,17 +274,6 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=change.cause,
         remedy=change.remedy,
     )
-
-
-def _targets_move(view: View, last: float) -> bool:
-    """Whether the outputs grew and the loss fell beside them, so that they follow targets that grow with them."""
-    if view.facts.loss.kind in ("cross_entropy", "mse") or view.output is None:
-        return False
-    sizes = view.record.series("activation", view.output.name, "rms")[1]
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    if len(sizes) < 2 or last < 0:
-        return False
-    return sizes[-1] > OUTPUT_GROWN * sizes[0] and max(last, math.sqrt(last)) < BESIDE_OUTPUT * sizes[-1]
 
 
 def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Found[Leap]:
