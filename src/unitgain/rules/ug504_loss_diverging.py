@@ -9,11 +9,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ._causes import units_died
+from ._divergence import AT_ONCE, changed
 from ._loss_curve import (
     ENDING,
     FAR,
@@ -27,12 +27,10 @@ from ._loss_curve import (
     diverged_from,
     finite_until,
     first_diverged,
-    is_sudden,
     loss_curve,
 )
 from ._moving_targets import targets_move
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
-from ._updates import rate_that_fits
 from ._view import View
 from ._words import show
 
@@ -75,10 +73,6 @@ ABOUT = About(
     ),
 )
 
-AT_ONCE = Threshold(
-    2.0,
-    "times the first loss, that every later level lies above: the very first steps did it",
-)
 STEPS = Threshold(
     40,
     "recorded losses: fewer show no course, only a loss that is not finite or ends far above its first",
@@ -86,99 +80,7 @@ STEPS = Threshold(
 REHEARSED = Threshold(10, "losses of a rehearsal, that take the place of those 40: they are all of one batch")
 NOISE = Threshold(6.0, "standard errors: the lowest of 40 windows lies 2 below the rest by chance")
 RISE = Threshold(0.1, "of the fall before it, or of the lowest level: less is no divergence")
-CHANGED = Threshold(3.0, "times its median before: growth that is named")
 TRENDLESS = Threshold(4, "windows at least, before their wandering is an estimate of noise")
-NEAR = Threshold(
-    20, "one part in so many of the run, before and after where it began, is searched for changes"
-)
-RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """The learning rate where the loss began to diverge, and the one before that, if losses after steps at it were
-    good; rising: whether that had been raised itself, as a warm-up does."""
-
-    now: float
-    before: float | None = None
-    rising: bool = False
-
-
-@dataclass(frozen=True)
-class Grown:
-    """The site whose activations, gradients or updates grew most where the loss began to diverge."""
-
-    site: str
-    kind: str
-    before: float
-    after: float
-
-
-@dataclass(frozen=True)
-class Change:
-    """What was different where the loss began to diverge, as far as it was recorded; fits: the learning
-    rate that the first updates suggest, where it is lower; sudden: whether the loss was at its lowest right before it
-    was not finite, so that no step of the optimizer led there."""
-
-    rate: Rate | None
-    grown: Grown | None
-    fits: float | None = None
-    sudden: bool = False
-
-    @property
-    def good_rate(self) -> float | None:
-        """The learning rate before it was raised, if it was."""
-        rate = self.rate
-        raised = rate is not None and rate.before is not None and rate.now > RAISED * rate.before
-        return rate.before if rate is not None and raised else None
-
-    def evidence(self) -> dict[str, Any]:
-        """The fields that kinds of evidence have in common."""
-        found: dict[str, Any] = {}
-        if self.rate is not None:
-            found |= {"lr": self.rate.now, "lr_before": self.rate.before}
-        if (g := self.grown) is not None:
-            found |= {"site": g.site, "kind": g.kind, "site_before": g.before, "site_after": g.after}
-        return found
-
-    def __str__(self) -> str:
-        words = []
-        if self.rate is not None and self.good_rate is not None:
-            words.append(f"the learning rate went from {show(self.good_rate)} to {show(self.rate.now)}")
-        if (g := self.grown) is not None:
-            words.append(f"the {g.kind} of {g.site} grew from {show(g.before)} to {show(g.after)}")
-        return f", where {' and '.join(words)}" if words else ""
-
-    @property
-    def cause(self) -> str:
-        if self.sudden:
-            return (
-                "The loss was finite and at its lowest in the step before, so that no growing steps led there: "
-                "a function has no finite value or slope there: the logarithm of 0, a division by 0, a root at 0."
-            )
-        if self.good_rate is not None:
-            return "The learning rate was raised beyond what the model bears."
-        if self.grown is not None:
-            what = f"The {self.grown.kind} of {self.grown.site}"
-            return f"{what} is what grew most there; a step that it led to went too far."
-        return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
-
-    @property
-    def remedy(self) -> str:
-        if self.sudden:
-            return (
-                "Look at each logarithm, division and root in the loss and the model: clamp their arguments, add a "
-                "small eps inside, or use a form on logits (cross_entropy, binary_cross_entropy_with_logits)."
-            )
-        if self.rate is not None and self.good_rate is not None and not (self.rate.rising and self.fits):
-            return f"Keep the learning rate below {show(self.rate.now)}: {show(self.good_rate)} still worked."
-        if self.rate is not None and self.fits is not None:
-            return f"Lower the learning rate from {show(self.rate.now)} to about {show(self.fits)}."
-        if self.rate is not None and self.rate.before is None:
-            return (
-                f"Lower the learning rate well below {show(self.rate.now)}: at that rate the loss diverged."
-            )
-        return ""
 
 
 @dataclass(frozen=True)
@@ -255,7 +157,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     not_finite = end < len(losses)
     to = "is not finite" if not_finite else f"is {show(last)}"
     when = f"at step {steps[end]}" if not_finite and np.isfinite(losses[-1]) else "at the end"
-    change = _changed(view, steps, losses, began)
+    change = changed(view, steps, losses, began)
     subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
     level = "error" if diverged is not None or last > first + NOISE * course.error else "warning"
     yield ABOUT.found(
@@ -279,7 +181,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Found[Leap]:
     """Steps on one batch that first lead far up, and then perhaps down again: they were too large."""
     top, first = int(np.argmax(losses)), float(losses[0])
-    change = _changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
+    change = changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
     return ABOUT.found(
         "error" if last > first else "warning",
         change.grown.site if change.grown else None,
@@ -289,58 +191,6 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
         cause=change.cause,
         remedy=change.remedy,
     )
-
-
-def _changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
-    rate = _rate(view, steps, losses, began)
-    fits = None if rate is None else rate_that_fits(view, int(steps[began]), rate.now)
-    grown = None if (sudden := is_sudden(steps, losses)) else _most_grown(view, steps, began)
-    return Change(rate, grown, fits, sudden)
-
-
-def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
-    """First and last step of what is searched for changes."""
-    margin = max(1, len(steps) // int(NEAR))
-    return int(steps[max(0, began - margin)]), int(steps[min(len(steps) - 1, began + margin)])
-
-
-def _rate(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Rate | None:
-    before, after = _around(steps, began)
-    rate_steps, rates = view.record.metric("lr")
-    known = np.isfinite(rates)
-    rate_steps, rates = rate_steps[known], rates[known]
-    near = rates[(rate_steps >= before) & (rate_steps <= after)]
-    if not len(near):
-        return None
-    now, earlier = float(near.max()), rates[rate_steps <= before]
-    past = float(earlier[-1]) if len(earlier) else now
-    taken = int(rate_steps[rate_steps <= before][-1]) if len(earlier) else before
-    begin = int(np.searchsorted(steps, taken, "right"))  # the first loss after a step at that rate
-    later = losses[begin : max(began, begin) + 1]
-    high = losses[0] + (AT_ONCE - 1) * abs(losses[0])
-    good = np.isfinite(later).all() and np.median(later) <= high
-    rising = len(earlier) > 1 and bool(earlier[-2] < past)
-    return Rate(now, past, rising) if good else Rate(past)
-
-
-def _most_grown(view: View, steps: np.ndarray, began: int) -> Grown | None:
-    before, after = _around(steps, began)
-    most, strongest = None, float(CHANGED)
-    for kind in ("gradient", "activation", "update"):
-        statistic = "std" if kind == "update" else "rms"
-        for name, values in view.over_steps(kind, statistic).items():
-            sampled = view.record.series(kind, name, statistic)[0]
-            past = values[(sampled < int(steps[began])) & np.isfinite(values)]
-            now = values[(sampled >= before) & (sampled <= after)]
-            if not len(past) or not len(now) or not np.median(past) > 0:
-                continue
-            reached, typical = (
-                float(now.max()) if np.isfinite(now).all() else math.inf,
-                float(np.median(past)),
-            )
-            if reached / typical > strongest:
-                most, strongest = Grown(name, kind, typical, reached), reached / typical
-    return most
 
 
 def _still_trains(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
