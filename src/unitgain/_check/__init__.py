@@ -2,6 +2,21 @@
 
 from .check import check
 from .facts import target_facts
+from .rehearsal import Plan
 from .spp import spp
+from .trials import Change, Course, Trials, compare
+from .untrained import looks_untrained
+from .where import place_of
 
-__all__ = ["check", "spp", "target_facts"]
+__all__ = [
+    "Change",
+    "Course",
+    "Plan",
+    "Trials",
+    "check",
+    "compare",
+    "looks_untrained",
+    "place_of",
+    "spp",
+    "target_facts",
+]

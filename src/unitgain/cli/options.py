@@ -137,6 +137,14 @@ class Subject:
             note(f"--data {self.data}: {_images(given)}")
         return model, given
 
+    def further_batches(self, model: Any, loss: str = "auto") -> Any:
+        """Batches of --dataset for rehearsed steps, others than the one that is checked; None of a single batch."""
+        from ..targets import Batches
+
+        if self.dataset is None:
+            return None
+        return Batches(model, self.dataset, count=self.batch, seed=self.seed, normalize=self.normalize)
+
     def inputs(self, *targets: str | None) -> list[str | None]:
         """The files that are read, which no output may overwrite."""
         return [*(file_of(target) for target in targets if target), self.data, self.weights]

@@ -14,8 +14,8 @@ To add a rule: docs/contributing/add-a-rule.md.
 from ._baseline import Accepted, load_baseline, new_findings, save_baseline
 from ._compare import Comparison, compare
 from ._diagnosis import Diagnosis
-from ._engine import diagnose
-from ._finding import SEVERITIES, Finding
+from ._engine import diagnose, reconsider
+from ._finding import SEVERITIES, Finding, Prescription, Proof
 from ._registry import CATALOGUE, explain, resolve
 from ._rule import Rule, Threshold
 
@@ -26,6 +26,8 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Finding",
+    "Prescription",
+    "Proof",
     "Rule",
     "Threshold",
     "compare",
@@ -33,6 +35,7 @@ __all__ = [
     "explain",
     "load_baseline",
     "new_findings",
+    "reconsider",
     "resolve",
     "save_baseline",
 ]

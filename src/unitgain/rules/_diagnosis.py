@@ -20,6 +20,7 @@ class Diagnosis:
     first_action  the one action that matters most, or "" if there is nothing to do
     abstained     {code: reason} of the rules that could not judge this record
     unseen        parts of the model that no rule can see into, one line each
+    tried         which remedies were tried, and how, in one line; "" where none was
     """
 
     findings: tuple[Finding, ...]
@@ -28,6 +29,7 @@ class Diagnosis:
     first_action: str = ""
     abstained: Mapping[str, str] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    tried: str = ""
 
     @property
     def ok(self) -> bool:

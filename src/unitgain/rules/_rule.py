@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from ._finding import SEVERITIES, Finding
+from ._finding import SEVERITIES, Finding, Prescription
 
 if TYPE_CHECKING:
     from ._view import View
@@ -103,6 +103,7 @@ class Found(Generic[E]):
     evidence: E
     cause: str
     remedy: str
+    prescription: Prescription | None = None
 
     @property
     def code(self) -> str:
@@ -124,6 +125,7 @@ class Found(Generic[E]):
             verify=about.verify,
             auto=about.auto,
             consequences=consequences,
+            prescription=self.prescription,
         )
 
 
@@ -166,15 +168,24 @@ class About:
         return bool(self.remedies)
 
     def found(
-        self, severity: str, site: str | None, message: str, *, cause: str, evidence: E, remedy: str = ""
+        self,
+        severity: str,
+        site: str | None,
+        message: str,
+        *,
+        cause: str,
+        evidence: E,
+        remedy: str = "",
+        prescription: Prescription | None = None,
     ) -> Found[E]:
         """One finding of this rule; the remedy is `action` where the numbers say nothing better.
 
         message  one line with the measured numbers: what a person reads first
         cause    why it is so, one or two sentences
+        prescription  the remedy's numbers, where it has some: check(prove=True) tries them
         """
         assert severity in SEVERITIES, severity
-        return Found(self, severity, site, message, evidence, cause, remedy or self.action)
+        return Found(self, severity, site, message, evidence, cause, remedy or self.action, prescription)
 
 
 Condition = Callable[[Found[Any], Found[Any], "View"], bool]

@@ -9,8 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ._rule import About, Found, Threshold
-from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
+from ._finding import Prescription
+from ._rule import About, CannotJudge, Found, Threshold
+from ._updates import (
+    ADAPTIVE_GRANTED,
+    ADAPTIVE_STEPS,
+    TARGET,
+    UpdateEvidence,
+    free_of_norms,
+    settled_updates,
+)
 from ._view import View
 from ._words import plural, show
 
@@ -25,7 +33,8 @@ ABOUT = About(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
+        "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. Weights "
+        "that a normalization follows do not count: their scale does not matter. Steps of a run after its loss diverged "
         "(UG504) do not count."
     ),
     action="Lower the learning rate.",
@@ -43,8 +52,16 @@ Evidence = UpdateEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged <= WARNING:
+    try:
+        limit, updates = WARNING, settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
+    except CannotJudge:  # the first steps of Adam, which are full-sized: a rate far too large shows there too
+        updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS, full_sized_too=True)
+        limit = ERROR
+        if updates.judged <= limit:
+            raise
+    if updates.judged > limit:
+        updates = free_of_norms(view, updates)
+    if updates.judged <= limit:
         return
     rates = updates.rates
     yield ABOUT.found(
@@ -58,6 +75,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates
         else f"Lower the learning rate: multiply it by {show(updates.factor)}.",
+        prescription=Prescription(rate=updates.factor),
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._causes import came_with_divergence
+from ._finding import Prescription
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
 from ._view import View
@@ -51,6 +52,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates
         else f"Raise the learning rate: multiply it by {show(updates.factor)}.",
+        prescription=Prescription(rate=updates.factor),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ._finding import Prescription
 from ._loss_curve import (
     ENDING,
     FAR,
@@ -82,6 +83,7 @@ TRENDLESS = Threshold(4, "windows at least, before their wandering is an estimat
 NEAR = Threshold(
     20, "one part in so many of the run, before and after where it began, is searched for changes"
 )
+TENTH = Threshold(0.1, "of the rate, to be tried where none is known that worked")
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 
 
@@ -143,6 +145,12 @@ class Change:
             what = f"The {self.grown.kind} of {self.grown.site}"
             return f"{what} is what grew most there; a step that it led to went too far."
         return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
+
+    @property
+    def prescription(self) -> Prescription:
+        """The rate that still worked; where none is known, a tenth."""
+        good = self.good_rate
+        return Prescription(rate=float(TENTH) if good is None or self.rate is None else good / self.rate.now)
 
     @property
     def remedy(self) -> str:
@@ -242,6 +250,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         ),
         cause=change.cause,
         remedy=change.remedy,
+        prescription=change.prescription,
     )
 
 
@@ -257,6 +266,7 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
         evidence=Leap(first, float(losses[top]), last, **change.evidence()),
         cause=change.cause,
         remedy=change.remedy,
+        prescription=change.prescription,
     )
 
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ._finding import Prescription
 from ._flow import next_functions, norm_follows, previous, why_trained
-from ._gains import GAINS
+from ._gains import GAINS, initialization_for
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import listed, plural, show
@@ -121,7 +122,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             found, judged, suffering, max(found[w].gain / found[w].needed for w in suffering or found)
         ),
         cause="The weights were not initialized for their fan-in and activation function.",
-        remedy=f"{ABOUT.action} (Multiply {name} by {show(row.needed / row.gain)}.)",
+        remedy=f"{initialization_for(view)}. (Multiply {name} by {show(row.needed / row.gain)}.)",
+        prescription=Prescription(scale={n: g.needed / g.gain for n, g in found.items()}),
     )
 
 
