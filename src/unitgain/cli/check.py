@@ -97,7 +97,8 @@ def check(
     if graph:
         refuse_beside_graph(
             {
-                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove, "--select": select, "--ignore": ignore,
+                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove,
+                "--select": select, "--ignore": ignore,
                 "--baseline": baseline, "--write-baseline": write_baseline, "--html": judging.html,
                 "--record": record,
             },

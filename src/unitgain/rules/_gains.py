@@ -51,6 +51,6 @@ def initialization_for(view: View) -> str:
         return "Scale each layer until its output has unit variance (LSUV)"
     gains = listed([f"{show(GAINS[name])} for {name}" for name in found if name])
     return (
-        f"Initialize for the activation function: standard deviation gain/sqrt(fan_in), with gain {gains}; or scale each "
-        "layer until its output has unit variance (LSUV)"
+        f"Initialize for the activation function: standard deviation gain/sqrt(fan_in), with gain {gains}; or scale "
+        "each layer until its output has unit variance (LSUV)"
     )

@@ -81,7 +81,7 @@ def settled_updates(
     adaptive = any(kind in name.lower() for kind in _ADAPTIVE)
     repeated = adaptive and not view.training
     few = adaptive and max(len(values) for values in series.values()) < adaptive_steps
-    if few and not full_sized_too and diverged_from(view) is not None:
+    if few and diverged_from(view) is not None:
         raise CannotJudge(f"the first steps of {name} are full-sized, and the loss diverged within them")
     if few and not full_sized_too and repeated:
         raise CannotJudge(f"the first steps of {name} are full-sized; give {adaptive_steps:g} steps or more")

@@ -133,8 +133,8 @@ def _explain(view: View, head: Measured | None, rms: float, entering: float | No
     if (shared := _shared_with(view, head)) is not None:
         return (
             cause,
-            f"{first}{'Then d' if first else 'D'}ivide the logits by {show(1 / factor)}: the last layer's weight is also "
-            f"{shared}, which scaling it would change too (or initialize both with standard deviation 0.02).",
+            f"{first}{'Then d' if first else 'D'}ivide the logits by {show(1 / factor)}: the last layer's weight is "
+            f"also {shared}, which scaling it would change too (or initialize both with standard deviation 0.02).",
         )
     scale = f"ultiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero."
     return cause, f"{first}{'Then m' if first else 'M'}{scale}"
