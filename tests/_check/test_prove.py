@@ -232,7 +232,9 @@ SICK: dict[str, Callable[[], tuple[nn.Module, Any]]] = {
     "rate too large": lambda: (mlp(), lambda p: torch.optim.SGD(p, lr=30.0)),
     "rate too small": lambda: (mlp(), lambda p: torch.optim.SGD(p, lr=1e-5)),
     "shifted": lambda: (shifted(mlp(nn.Tanh())), lambda p: torch.optim.SGD(p, lr=0.1)),
-    "Gaussian weights": lambda: (normal(mlp(nn.Tanh(), nn.Linear(64, 64), nn.Tanh()), 1.0), lambda p: torch.optim.Adam(p, 1e-3)),
+    "Gaussian weights": lambda: (
+        normal(mlp(nn.Tanh(), nn.Linear(64, 64), nn.Tanh()), 1.0), lambda p: torch.optim.Adam(p, 1e-3)
+    ),
 }  # fmt: skip
 
 
@@ -295,10 +297,10 @@ def test_an_iterator_of_batches_serves_all_trials() -> None:
 
 
 def test_differences_within_the_noise_are_none() -> None:
-    flat = Course(tuple(2.0 + 0.1 * (-1) ** i for i in range(40)), True)
-    near = Course(tuple(2.0 + 0.1 * (-1) ** (i // 2) for i in range(40)), True)
-    low = Course(tuple(1.0 + 0.1 * (-1) ** i for i in range(40)), True)
-    lost = Course((2.0, 3.0, float("inf")), True)
+    flat = Course(tuple(2.0 + 0.1 * (-1) ** i for i in range(40)), "fresh batches")
+    near = Course(tuple(2.0 + 0.1 * (-1) ** (i // 2) for i in range(40)), "fresh batches")
+    low = Course(tuple(1.0 + 0.1 * (-1) ** i for i in range(40)), "fresh batches")
+    lost = Course((2.0, 3.0, float("inf")), "fresh batches")
     assert [compare(flat, c).outcome for c in (near, low, lost)] == ["same", "better", "worse"]
     assert [compare(lost, c).outcome for c in (flat, lost)] == ["better", "same"]
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import unitgain as ug
 from unitgain import InputError
+from unitgain._check import looks_untrained
 from unitgain._fix import loop, plan
 from unitgain.remedies import REMEDIES, Change, Remedy, RemedyReport
 from unitgain.rules import CATALOGUE
@@ -339,7 +340,7 @@ def test_a_trained_regression_model_is_known_by_its_loss() -> None:
         knows[0].bias.zero_()
         fresh[0].weight.fill_(-2.8)
     for model, untrained in ((knows, False), (fresh, True)):
-        assert loop.looks_untrained(model, ug.check(model, batch, "mse")) is untrained
+        assert looks_untrained(model, ug.check(model, batch, "mse")) is untrained
 
 
 def test_a_normalization_that_is_undone_leaves_no_shift_behind(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,13 +4,14 @@ from .check import check
 from .facts import target_facts
 from .rehearsal import Plan
 from .spp import spp
-from .trials import Change, Course, Trials, compare
+from .trials import Change, Course, Difference, Trials, compare
 from .untrained import looks_untrained
 from .where import place_of
 
 __all__ = [
     "Change",
     "Course",
+    "Difference",
     "Plan",
     "Trials",
     "check",

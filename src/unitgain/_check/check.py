@@ -13,7 +13,7 @@ from torch import nn
 
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
-from .._run import OptimizerLike, Run, in_place, loaders_kept
+from .._run import OptimizerLike, Replayed, Run, in_place, loaders_kept
 from ..probe import Probe, model_facts, optimizer_facts
 from ..record import (
     BatchNormFacts,
@@ -37,7 +37,7 @@ from .gradients import gradient_facts, unblocked
 from .job import Job, Step
 from .passes import Passes
 from .proof import prove as tried_out
-from .rehearsal import Plan, Rehearsal, Replayed, Schedule
+from .rehearsal import Plan, Rehearsal, Schedule
 from .symmetry import same_units
 from .where import place_of
 

@@ -65,11 +65,10 @@ def prove(
         )
         tried += best is not None
         findings.append(finding if best is None else _judged(finding, *best, base))
-    where = "fresh batches" if base.fresh else "the one batch"
     level = f"{base.level:.4g}" if base.finite else "not finite"
     line = (
-        f"{tried} of the findings' remedies, each by {steps} steps of {trials.optimizer_name} on {where}; without any "
-        f"the loss goes from {base.losses[0]:.4g} to {level}"
+        f"{tried} of the findings' remedies, each by {steps} steps of {trials.optimizer_name} on {base.on}; without "
+        f"any the loss goes from {base.losses[0]:.4g} to {level}"
     )
     diagnosis = reconsider(
         report.record, report.diagnosis, findings, tried=line, doubt=base.doubt, select=select, ignore=ignore
@@ -89,7 +88,8 @@ def _best(finding: Finding, trials: Trials, base: Course, may_redraw: bool) -> t
             continue  # it does not apply to this model
         found = compare(base, course)
         steps = trials.plan.steps
-        proof = Proof(change.words, steps, base.fresh, base.level, course.level, found.noise, found.outcome)
+        on = f"{base.on}, judged by the other half" if found.held else base.on
+        proof = Proof(change.words, steps, on, found.without, found.with_it, found.noise, found.outcome)
         tried.append((change, proof))
         if change.apply is not None and found.outcome == "better":
             break

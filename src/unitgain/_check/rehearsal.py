@@ -224,24 +224,6 @@ def _over_and_over(data: Iterable[Any]) -> Iterator[Any]:
             )
 
 
-class Replayed:
-    """Batches of an iterator, which can be read once, kept so that they can be read again from the beginning."""
-
-    def __init__(self, batches: Iterator[Any]):
-        self._batches, self._seen = batches, []
-
-    def __iter__(self) -> Iterator[Any]:
-        number = 0
-        while True:
-            if number == len(self._seen):
-                try:
-                    self._seen.append(next(self._batches))
-                except StopIteration:
-                    return
-            yield self._seen[number]
-            number += 1
-
-
 def _form(batch: Batch) -> tuple[Any, ...]:
     return len(batch.args), tuple(sorted(batch.kwargs)), batch.target is not None
 

@@ -2,14 +2,19 @@
 
 A trial changes the model in place, trains it, and puts everything back, so that the next one begins where this one did:
 with the same weights, the same random numbers and the same batches. Losses of two trials can therefore be compared
-batch by batch.
+step by step.
+
+Where there is only one batch, half of its examples train and the loss on the other half is what counts: one batch is
+learnt by heart fastest at rates and with weights that no training bears. (Measured: a head of standard deviation 1 on
+64 features brings the loss of its 128 examples from 3.5 to 0.04 in 200 steps of Adam, a scaled-down one to 0.19; on
+examples that were held out, the first comes down to 2.52, the second to 1.74.)
 """
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -19,7 +24,7 @@ import torch
 from torch import nn
 
 from .._base import InputError
-from .._batch import Loss
+from .._batch import Batch, Loss
 from .._run import in_place, loaders_kept, random_states
 from ..remedies import Subject
 from ..rules import Prescription
@@ -28,6 +33,10 @@ from .passes import Passes
 from .rehearsal import Plan, Rehearsal
 
 STEPS = 100
+FRESH, HALF, ONE = "fresh batches", "half of the batch", "the one batch"
+_HELD_OUT = 32  # examples at least that a batch has, before half of them judge what the other half trains
+_HELD_EVERY = 4  # steps
+_NEIGHBOURS = 3
 _END = 4  # losses are compared over the last of so many equal parts of the steps
 _LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
 _ERRORS = 2  # standard errors
@@ -50,29 +59,36 @@ class Change:
 
 @dataclass(frozen=True)
 class Course:
-    """The losses of a trial, one before each step; the last one is NaN or infinite where the trial ended early.
+    """How a model trained in a trial.
 
-    fresh  whether its batches differed
-    error  what the model raised, where that ended the trial
+    losses   one before each step; the last one is NaN or infinite where the trial ended early
+    on       "fresh batches", "the one batch", or "half of the batch"
+    held     in that last case the loss on the other half, before every fourth step; else empty
+    error    what the model raised, where that ended the trial
     """
 
     losses: tuple[float, ...]
-    fresh: bool
+    on: str
+    held: tuple[float, ...] = ()
     error: str = ""
 
     @property
-    def finite(self) -> bool:
-        return not self.error and all(map(math.isfinite, self.losses))
+    def fresh(self) -> bool:
+        return self.on == FRESH
 
     @property
-    def end(self) -> np.ndarray:
-        """The losses of the last quarter."""
-        return np.array(self.losses[-max(1, len(self.losses) // _END) :])
+    def finite(self) -> bool:
+        return not self.error and all(map(math.isfinite, (*self.losses, *self.held)))
 
     @property
     def level(self) -> float:
-        """Mean loss over the last quarter; NaN where the losses did not stay finite."""
-        return float(self.end.mean()) if self.finite else math.nan
+        """Mean loss over the last quarter of the steps; NaN where the losses did not stay finite."""
+        return float(_end(self.losses).mean()) if self.finite else math.nan
+
+    @property
+    def held_level(self) -> float:
+        """The lowest loss on what was held out, as a mean over three."""
+        return float(_smooth(self.held).min())
 
     @property
     def falls(self) -> bool:
@@ -87,30 +103,71 @@ class Course:
             return f"a training of {steps} steps was tried and ended with an error: {self.error}"
         if not self.finite:
             return f"a training was tried, and its loss was not finite after {steps - 1} steps"
-        if self.level > first + 2 * _error_of(self.end) and self.level > 1.02 * first:
+        rose = self.level > first + 2 * _error_of(_end(self.losses)) and self.level > first + _LEAST * abs(
+            first
+        )
+        if rose:
             return f"a training of {steps} steps was tried, and its loss rose from {first:.4g} to {self.level:.4g}"
         return ""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """What one trial says beside another: "better", "worse" or "same", and the standard error of the difference."""
+    """What one trial says beside another: "better", "worse" or "same", by the losses without and with a change, and the
+    standard error of their difference. held: whether these are the losses on what was held out."""
 
     outcome: str
+    without: float
+    with_it: float
     noise: float
+    held: bool = False
 
 
 def compare(before: Course, after: Course) -> Difference:
-    """Whether `after` ends lower than `before`: by more than the noise of their difference, batch by batch, and by
-    more than half a per cent of the loss that they began with."""
+    """Whether `after` is lower than `before`: by more than the noise of their difference, step by step, and by more
+    than half a per cent of the loss that they began with.
+
+    Where a half of the batch was held out, the loss on it decides; the other half may be learnt by heart, at which
+    large weights and large rates excel. Where it shows no difference (labels that nothing predicts), a change that lowers the
+    loss of the training half is better still, and none is worse.
+    """
     if not before.finite or not after.finite:
         outcome = "same" if before.finite == after.finite else "better" if after.finite else "worse"
-        return Difference(outcome, 0.0)
-    gap = after.end - before.end
-    noise = _error_of(gap)
-    least = max(_ERRORS * noise, _LEAST * min(abs(before.losses[0]), abs(after.losses[0])))
-    mean = float(gap.mean())
-    return Difference("better" if mean < -least else "worse" if mean > least else "same", noise)
+        return Difference(outcome, before.level, after.level, 0.0)
+    trained = _difference(_end(before.losses), _end(after.losses), before.losses[0], after.losses[0])
+    if not before.held or not after.held:
+        return trained
+    gap = _smooth(after.held) - _smooth(before.held)
+    noise, lows = _error_of(gap), (before.held_level, after.held_level)
+    held = _outcome(lows[1] - lows[0], noise, before.held[0], after.held[0])
+    if held == "same" and trained.outcome == "better":
+        return trained
+    return Difference(held, *lows, noise, held=True)
+
+
+def _difference(before: np.ndarray, after: np.ndarray, *firsts: float) -> Difference:
+    noise = _error_of(after - before)
+    ends = float(before.mean()), float(after.mean())
+    return Difference(_outcome(ends[1] - ends[0], noise, *firsts), *ends, noise)
+
+
+def _outcome(gap: float, noise: float, *firsts: float) -> str:
+    least = max(_ERRORS * noise, _LEAST * min(map(abs, firsts)))
+    return "better" if gap < -least else "worse" if gap > least else "same"
+
+
+def _end(losses: tuple[float, ...]) -> np.ndarray:
+    return np.array(losses[-max(1, len(losses) // _END) :])
+
+
+def _smooth(losses: tuple[float, ...]) -> np.ndarray:
+    """Means over three neighbours."""
+    values = np.array(losses)
+    return (
+        values
+        if len(values) < _NEIGHBOURS
+        else np.convolve(values, np.ones(_NEIGHBOURS) / _NEIGHBOURS, "valid")
+    )
 
 
 def _error_of(values: np.ndarray) -> float:
@@ -164,30 +221,53 @@ class Trials:
                 _tune(change.prescription, rehearsal)
             passes = Passes(self.model, job, run)
             passes.train()
+            trains, judges = _halves(job) if plan.data is None else (job.batch, None)
+            on = FRESH if plan.data is not None else ONE if judges is None else HALF
             losses: list[float] = []
+            held: list[float] = []
             with contextlib.closing(plan.batches(job, self.model)) as batches:
                 try:
-                    for loss in self._losses(passes, rehearsal, subject, batches):
-                        losses.append(loss)
-                        if not math.isfinite(loss):
+                    for number, batch in enumerate(islice(batches, plan.steps)):
+                        if judges is not None and number % _HELD_EVERY == 0:
+                            held.append(_loss(passes, judges, backward=False))
+                        if plan.data is None:
+                            batch = trains
+                        elif number and step is None:
+                            batch = subject.as_input(batch)
+                        done = passes.run(batch)
+                        if done.loss is None:
+                            raise InputError("there is no loss to train on")
+                        losses.append(float(done.loss.detach()))
+                        if not math.isfinite(losses[-1]):
                             break
+                        rehearsal.step(done, lambda batch=batch: passes.run(batch))
                 except InputError as error:
                     if not losses:
                         raise
-                    return Course(tuple(losses), plan.data is not None, str(error))
-            return Course(tuple(losses), plan.data is not None)
+                    return Course(tuple(losses), on, tuple(held), str(error))
+            return Course(tuple(losses), on, tuple(held))
 
-    def _losses(
-        self, passes: Passes, rehearsal: Rehearsal, subject: Subject, batches: Iterator[Any]
-    ) -> Iterator[float]:
-        for number, batch in enumerate(islice(batches, self.plan.steps)):
-            fresh = batch if number == 0 or self.step is not None else subject.as_input(batch)
-            fresh = passes.job.batch if self.plan.data is None else fresh
-            done = passes.run(fresh)
-            if done.loss is None:
-                raise InputError("there is no loss to train on")
-            yield float(done.loss.detach())
-            rehearsal.step(done, lambda fresh=fresh: passes.run(fresh))
+
+def _loss(passes: Passes, batch: Batch, *, backward: bool) -> float:
+    with random_states.kept():
+        done = passes.run(batch, backward=backward)
+    if done.loss is None:
+        raise InputError("there is no loss to train on")
+    return float(done.loss.detach())
+
+
+def _halves(job: Job) -> tuple[Batch, Batch | None]:
+    """Every second example, and the others; the whole and None where the batch is small or cannot be divided."""
+    batch, examples = job.batch, job.batch.examples
+    if job.step is not None or examples is None or examples < _HELD_OUT:
+        return batch, None
+    parts = tuple(batch.select(range(start, examples, 2)) for start in (0, 1))
+    divided = all(
+        part.target is batch.target is None
+        or getattr(part.target, "shape", (0,))[:1] == (len(range(start, examples, 2)),)
+        for start, part in enumerate(parts)
+    )
+    return parts if divided else (batch, None)
 
 
 def _adam(parameters: Any) -> torch.optim.Optimizer:

@@ -13,7 +13,7 @@ _LIBRARIES = ("torch.",)
 
 
 def place_of(model: nn.Module, site: str | None) -> str | None:
-    """ "net.py:12 (self.fc1 in class Net)": of the innermost module that holds the site (a module's or a parameter's name)
+    """ "net.py:12 (self.fc1 in class Net)": of the innermost module that holds a site (a module's or parameter's name)
     and whose class is not torch's; None where its source is not to be found."""
     for module, inside in _holders(model, site or ""):
         if type(module).__module__.startswith(_LIBRARIES) or type(module).__module__ == "torch":

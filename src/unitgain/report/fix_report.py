@@ -66,6 +66,7 @@ class FixReport:
                     those of the first, None if there is none
     dry_run         True if the model was left as it was
     skipped         remedies that did not apply, with the reason
+    rehearsed       how the model trains afterwards beside before, one line; "" where nothing was changed or trained
 
     >>> from ..rules import Diagnosis
     >>> from ..record import Record
@@ -81,6 +82,7 @@ class FixReport:
     inputs: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     dry_run: bool = False
     skipped: tuple[Skipped, ...] = ()
+    rehearsed: str = ""
 
     @property
     def ok(self) -> bool:
@@ -132,6 +134,7 @@ class FixReport:
             "actions": [vars(action) for action in self.actions],
             "skipped": [vars(skipped) for skipped in self.skipped],
             "advice": self.advice,
+            "rehearsed": self.rehearsed,
             "input": None
             if self.input_scale is None
             else {"shift": self.input_shift, "scale": self.input_scale},
@@ -178,6 +181,8 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         line = Text.assemble((f"{sign} {printable(one.verdict)}", f"bold {color}"))
         line.append("".join(f"  · {part}" for part in loss), style="dim")
         yield hanging(Text(name, style="dim"), line, 8)
+    if report.rehearsed:
+        yield hanging(Text("trained", style="dim"), Text(printable(report.rehearsed)), 8)
     for place, action in enumerate(report.actions, start=1):
         yield Text()
         done = "kept" if action.kept else "undone"

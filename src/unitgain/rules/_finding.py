@@ -31,8 +31,10 @@ class Proof:
     """What came of trying a remedy: two trainings from the same state on the same batches.
 
     tried    what was changed, in words
-    steps    how many steps either training made; fresh: whether on different batches (else on the one)
-    without, with_it   mean loss over the last quarter of the steps; NaN where it did not stay finite
+    steps    how many steps either training made
+    on       "fresh batches", "the one batch", "half of the batch", or "half of the batch, judged by the other half"
+    without, with_it   mean loss over the last quarter of the steps, or the lowest on the half that was held out; NaN
+             where it did not stay finite
     noise    standard error of the difference
     outcome  "better", "worse" or "same": a difference below the noise, or too small to matter
     others   what else was tried and did not help, one line each
@@ -40,7 +42,7 @@ class Proof:
 
     tried: str
     steps: int
-    fresh: bool
+    on: str
     without: float
     with_it: float
     noise: float
@@ -49,15 +51,14 @@ class Proof:
 
     def __str__(self) -> str:
         """
-        >>> print(Proof("multiply the learning rate by 0.1", 100, False, 2.4, 2.1, 0.01, "better"))
+        >>> print(Proof("multiply the learning rate by 0.1", 100, "the one batch", 2.4, 2.1, 0.01, "better"))
         Multiply the learning rate by 0.1: loss 2.1 after 100 steps on the one batch, instead of 2.4 (noise 0.01)
         """
-        where = "fresh batches" if self.fresh else "the one batch"
         now = f"loss {self.with_it:.4g}" if math.isfinite(self.with_it) else "a loss that is not finite"
         old = f"{self.without:.4g}" if math.isfinite(self.without) else "one that is not finite"
         noise = f" (noise {self.noise:.1g})" if self.noise > 0 else ""
         tried = self.tried[:1].upper() + self.tried[1:]
-        return f"{tried}: {now} after {self.steps} steps on {where}, instead of {old}{noise}"
+        return f"{tried}: {now} after {self.steps} steps on {self.on}, instead of {old}{noise}"
 
 
 @dataclass(frozen=True)
@@ -78,6 +79,7 @@ class Finding:
     prescription  the remedy's numbers, where it has some
     proof         what came of trying the remedy; None: it was not tried
     where         file and line of the class that holds the site, where they are known
+    size          how far it is from healthy, in decades or as a share: larger is worse, among findings of one code
     """
 
     code: str
@@ -95,11 +97,12 @@ class Finding:
     prescription: Prescription | None = None
     proof: Proof | None = None
     where: str | None = None
+    size: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Of the last three only those that are known."""
+        """Of the last four only those that are known."""
         body = {**asdict(self), "evidence": dict(self.evidence), "consequences": list(self.consequences)}
-        for name in ("prescription", "proof", "where"):
+        for name in ("prescription", "proof", "where", "size"):
             if body[name] is None:
                 del body[name]
         return body

@@ -73,6 +73,12 @@ class BaseEvidence:
     A field without a default is always there; one whose default is None is left out where it is None.
     """
 
+    @property
+    def size(self) -> float | None:
+        """How far this is from healthy, in decades or as a share: larger is worse, and comparable within one rule. None
+        where it is or is not."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, texts and numbers only."""
         return _plain(self)
@@ -126,6 +132,7 @@ class Found(Generic[E]):
             auto=about.auto,
             consequences=consequences,
             prescription=self.prescription,
+            size=self.evidence.size,
         )
 
 

@@ -72,6 +72,11 @@ class Evidence(BaseEvidence):
     logits_rms: float
     head_input_rms: float | None = None
 
+    @property
+    def size(self) -> float:
+        """Decades of the loss above that of a guess."""
+        return math.log10(max(self.loss / self.expected, 1.0))
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     classes, loss, output = view.facts.classes, view.loss, view.facts.output

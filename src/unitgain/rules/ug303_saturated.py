@@ -84,6 +84,11 @@ class FunctionEvidence(BaseEvidence):
     preactivation_site: str | None
     preactivation_std: float
 
+    @property
+    def size(self) -> float:
+        """The largest share of values in flat tails."""
+        return self.worst
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentEvidence(BaseEvidence):
@@ -94,6 +99,11 @@ class RecurrentEvidence(BaseEvidence):
     gate_std: float | None = None
     gates_flat: float | None = None
     sites: Mapping[str, float]
+
+    @property
+    def size(self) -> float:
+        """The largest share of values in flat tails."""
+        return max(self.sites.values())
 
 
 Evidence = FunctionEvidence | RecurrentEvidence

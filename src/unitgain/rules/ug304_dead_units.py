@@ -89,6 +89,11 @@ class Evidence(BaseEvidence):
     sites: Mapping[str, DeadUnits]
     preactivation_mean: float
 
+    @property
+    def size(self) -> float:
+        """The largest share of dead units beyond chance."""
+        return self.worst
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     steps = len(view.steps) if view.training else 1

@@ -33,9 +33,9 @@ ABOUT = About(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. Weights "
-        "that a normalization follows do not count: their scale does not matter. Steps of a run after its loss diverged "
-        "(UG504) do not count."
+        "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. "
+        "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
+        "run after its loss diverged (UG504)."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",

@@ -86,6 +86,11 @@ class Evidence(BaseEvidence):
     suffering: Sequence[str]
     per_layer: float
 
+    @property
+    def size(self) -> float:
+        """Decades of the gain that is furthest off."""
+        return max(abs(math.log10(g.gain / g.needed)) for g in self.weights.values())
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     if trained := why_trained(view):

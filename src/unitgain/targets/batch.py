@@ -68,8 +68,8 @@ def load_batch(
 
 
 class Batches:
-    """Batches of a data set that follow `load_batch`'s, which had the same seed: an iterable that begins anew whenever it
-    is read."""
+    """Batches of a data set that follow `load_batch`'s, which had the same seed: an iterable that begins anew
+    whenever it is read."""
 
     def __init__(
         self,
