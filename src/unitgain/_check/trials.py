@@ -128,8 +128,8 @@ def compare(before: Course, after: Course) -> Difference:
     than half a per cent of the loss that they began with.
 
     Where a half of the batch was held out, the loss on it decides; the other half may be learnt by heart, at which
-    large weights and large rates excel. Where it shows no difference (labels that nothing predicts), a change that lowers the
-    loss of the training half is better still, and none is worse.
+    large weights and large rates excel. Where it shows no difference (labels that nothing predicts), a change that
+    lowers the loss of the training half is better still, and none is worse.
     """
     if not before.finite or not after.finite:
         outcome = "same" if before.finite == after.finite else "better" if after.finite else "worse"
@@ -262,10 +262,9 @@ def _halves(job: Job) -> tuple[Batch, Batch | None]:
     if job.step is not None or examples is None or examples < _HELD_OUT:
         return batch, None
     parts = tuple(batch.select(range(start, examples, 2)) for start in (0, 1))
-    divided = all(
-        part.target is batch.target is None
-        or getattr(part.target, "shape", (0,))[:1] == (len(range(start, examples, 2)),)
-        for start, part in enumerate(parts)
+    wanted = (examples + 1) // 2, examples // 2
+    divided = batch.target is None or all(
+        getattr(part.target, "shape", (0,))[:1] == (count,) for part, count in zip(parts, wanted)
     )
     return parts if divided else (batch, None)
 
