@@ -195,6 +195,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             mode="check",
             model=described,
             rehearsed_steps=plan.steps,
+            fresh_batches=plan.data is not None if plan.steps else None,
             loss=loss,
             target=target,
             output=output,

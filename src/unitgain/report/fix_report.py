@@ -144,6 +144,18 @@ class FixReport:
         }
         return dumps(plain(body), indent)
 
+    def to_markdown(self) -> str:
+        """What was changed and kept, one line each, then the report afterwards as Markdown."""
+        lines = [f"# unitgain fix: {printable(self.summary)}", ""]
+        for action in self.actions:
+            done = "kept" if action.kept else "undone"
+            lines.append(f"- {done}: {action.code} {printable(action.remedy)}: {printable(action.outcome)}")
+            lines += [f"    - {printable(change)}" for change in action.changes if action.kept]
+        lines += [f"- left: {printable(line)}" for line in self.advice]
+        if self.rehearsed:
+            lines += ["", f"Trained: {printable(self.rehearsed)}."]
+        return "\n".join([*lines, "", self.after.to_markdown()])
+
     def to_html(self) -> str:
         """The page of the report afterwards, opened by what was changed, with charts of before and after."""
         from .html import to_html
@@ -151,8 +163,14 @@ class FixReport:
         return to_html(self.after.record, self.after.diagnosis, repair=self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json or .txt by the suffix; raises InputError as Report.save does."""
-        save_text(path, {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text})
+        """Writes .html, .json, .md or .txt by the suffix; raises InputError as Report.save does."""
+        writers = {
+            ".html": self.to_html,
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".txt": self.to_text,
+        }
+        save_text(path, writers)
 
     def __str__(self) -> str:
         return self.to_text()

@@ -16,7 +16,7 @@ from ._compare import Comparison, compare
 from ._diagnosis import Diagnosis
 from ._engine import diagnose, reconsider
 from ._finding import SEVERITIES, Finding, Prescription, Proof
-from ._registry import CATALOGUE, explain, resolve
+from ._registry import CATALOGUE, as_data, explain, resolve
 from ._rule import Rule, Threshold
 
 __all__ = [
@@ -30,6 +30,7 @@ __all__ = [
     "Proof",
     "Rule",
     "Threshold",
+    "as_data",
     "compare",
     "diagnose",
     "explain",

@@ -21,6 +21,7 @@ class Diagnosis:
     abstained     {code: reason} of the rules that could not judge this record
     unseen        parts of the model that no rule can see into, one line each
     tried         which remedies were tried, and how, in one line; "" where none was
+    asked         codes of the rules that were asked; empty where that is not known
     """
 
     findings: tuple[Finding, ...]
@@ -30,6 +31,7 @@ class Diagnosis:
     abstained: Mapping[str, str] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
     tried: str = ""
+    asked: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

@@ -81,7 +81,8 @@ def _concluded(
     status, verdict = _verdict(view, ordered, codes, abstained)
     first = _most_worth_doing(ordered) if status == "sick" else None
     action = first.remedy if first else ""
-    return Diagnosis(tuple(ordered), verdict, status, action, abstained, _unseen(view))
+    unseen, asked = _unseen(view), tuple(sorted(codes))
+    return Diagnosis(tuple(ordered), verdict, status, action, abstained, unseen, asked=asked)
 
 
 def _most_worth_doing(findings: Sequence[Finding]) -> Finding | None:

@@ -226,6 +226,17 @@ class Rule(About):
         """The value of one threshold."""
         return float(self.thresholds[threshold])
 
+    def to_dict(self) -> dict[str, Any]:
+        """What is written about the rule, its thresholds with their reasons, the rules that explain its findings, and
+        its examples."""
+        return {
+            **{f.name: _plain(getattr(self, f.name)) for f in fields(About)},
+            "auto": self.auto,
+            "thresholds": {name: {"value": float(t), "why": t.why} for name, t in self.thresholds.items()},
+            "explained_by": sorted({cause.code for cause in self.explained_by}),
+            "examples": {"bad": self.bad.strip(), "good": self.good.strip()},
+        }
+
     def page(self) -> str:
         """Markdown: one page of docs/reference/rules, and what `unitgain rules CODE` prints."""
         parts = [f"# {self.code} {self.name}", self.seen, "## Why it matters", self.matters]

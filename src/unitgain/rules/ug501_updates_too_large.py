@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._finding import Prescription
+from ._loss_curve import falls_on_fresh_batches
 from ._rule import About, CannotJudge, Found, Threshold
 from ._updates import (
     ADAPTIVE_GRANTED,
@@ -35,7 +36,8 @@ ABOUT = About(
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
         "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. "
         "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
-        "run after its loss diverged (UG504)."
+        "run after its loss diverged (UG504). A "
+        "rehearsal on different batches (data=) whose loss falls and never leaps up decides against the rule of thumb."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
@@ -64,14 +66,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged <= limit:
         return
     rates = updates.rates
+    works = falls_on_fresh_batches(view)
     yield ABOUT.found(
-        "error" if updates.judged > ERROR else "warning",
+        "info" if works else "error" if updates.judged > ERROR else "warning",
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
         evidence=updates.evidence(),
-        cause="The learning rate is too large for these weights and gradients.",
-        remedy=f"Lower the learning rate from {', '.join(map(show, rates))} to about "
+        cause="The learning rate is large for these weights and gradients, and the loss falls at it on every batch."
+        if works
+        else "The learning rate is too large for these weights and gradients.",
+        remedy="Nothing: the rehearsal on different batches shows that this rate works. (prove=True tries lower ones.)"
+        if works
+        else f"Lower the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates
         else f"Lower the learning rate: multiply it by {show(updates.factor)}.",
