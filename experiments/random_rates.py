@@ -6,8 +6,8 @@ and a rate, log-uniform over six decades. A plain loop trains it for 200 steps o
 it. Then `ug.check(steps=20, data=...)` gives its verdict on the untrained network.
 
     diverged      a loss that is not finite, or at the end above the first one and above that of a constant
-    trained well  at the end below 0.7 of the first loss and of a constant's, no higher than in the middle, and at no third
-                  or tenth of the rate lower by more than a tenth of a constant's loss
+    trained well  at the end below 0.7 of the first loss and of a constant's, no higher than in the middle, and at no
+                  third or tenth of the rate lower by more than a tenth of a constant's loss
     between       the rest: slow, stuck, or at a rate that is clearly too large
 
     python experiments/random_rates.py [--pairs 1000] [--first 0] [--out FILE]

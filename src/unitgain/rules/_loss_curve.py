@@ -30,8 +30,8 @@ FRESH = Threshold(
 FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on different batches that works")
 LEAP = Threshold(
     1.25,
-    "times the first loss, that none of them exceeds: of 110 random networks and rates all that diverged later had leapt "
-    "threefold within 20 steps",
+    "times the first loss, that none of them exceeds: of 110 random networks and rates all that diverged later had "
+    "leapt threefold within 20 steps",
 )
 QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
 
