@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
         clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
-        fix-pays init-flatness
+        fix-pays init-flatness random-rates
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -112,6 +112,10 @@ fix-pays: $(VENV)/.demo
 # how flat init_ keeps deep stacks of nine activations
 init-flatness: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/init_flatness.py 512 3
+
+# verdicts on random pairs of a network and a rate, a third of which diverge: some 40 minutes
+random-rates: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/random_rates.py --out $(RESULTS)-random-rates.md
 
 docs: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python scripts/draw_architecture.py

@@ -29,7 +29,7 @@ ALLOWED: dict[str, set[str]] = {
     "probe": {"stats", "record", "graph", "optim", "_batch", "_run"},
     "rules": {"record"},
     "report": {"record", "rules"},
-    "_check": {"stats", "graph", "probe", "record", "rules", "report", "_batch", "_run", "optim"},
+    "_check": {"stats", "graph", "probe", "record", "rules", "report", "remedies", "_batch", "_run", "optim"},
     "remedies": {"stats", "graph", "rules", "nn", "theory", "_batch", "_run"},
     "_fix": {"_run", "_check", "graph", "rules", "report", "remedies", "nn", "_batch"},
     "normfree": {"nn", "theory", "graph", "probe", "remedies"},

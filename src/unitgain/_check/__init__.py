@@ -2,6 +2,22 @@
 
 from .check import check
 from .facts import target_facts
+from .rehearsal import Plan
 from .spp import spp
+from .trials import Change, Course, Difference, Trials, compare
+from .untrained import looks_untrained
+from .where import place_of
 
-__all__ = ["check", "spp", "target_facts"]
+__all__ = [
+    "Change",
+    "Course",
+    "Difference",
+    "Plan",
+    "Trials",
+    "check",
+    "compare",
+    "looks_untrained",
+    "place_of",
+    "spp",
+    "target_facts",
+]

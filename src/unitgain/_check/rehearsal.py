@@ -31,6 +31,7 @@ class Plan:
     data: Iterable[Any] | None = None
     clip: float | None = None
     schedule: Schedule | None = None
+    prove: bool = False
 
     def __post_init__(self) -> None:
         steps, optimizer, data = self.steps, self.optimizer, self.data
@@ -44,7 +45,7 @@ class Plan:
                 "optimizer: expected a torch optimizer or a function from parameters to one, got "
                 f"{type(optimizer).__name__}"
             )
-        if not steps:
+        if not steps and not self.prove:
             for name in ("data", "clip", "schedule"):
                 if getattr(self, name) is not None:
                     raise InputError(f"{name}: it matters only when steps are rehearsed; add steps=20")
@@ -100,6 +101,10 @@ class Rehearsal:
         run.keep(self.optimizer, "optimizer")  # a function may have given one that was there before
         self.schedule = _schedule_over(self.optimizer, schedule)
         self.needs_closure = _needs_closure(self.optimizer)
+        if callable(
+            getattr(self.optimizer, "train", None)
+        ):  # schedule-free optimizers hold two sets of weights
+            self.optimizer.train()  # type: ignore[attr-defined]
         self.clipped = 0  # steps
 
     def step(self, done: Judged, again: Callable[[], Judged]) -> None:
@@ -131,8 +136,9 @@ class Rehearsal:
             self.clipped += bool(norm > self.plan.clip)
 
     def _step_with_closure(self, loss: Tensor, again: Callable[[], Judged]) -> None:
-        """The pass that has been made is what the closure's first call gives."""
-        waiting = [loss]
+        """The pass that has been made is what the closure's first call gives; of an optimizer that has moved the
+        weights before it calls its closure (SAM), every call is a pass of its own."""
+        waiting = [] if _moves_first(self.optimizer) else [loss]
 
         def closure() -> Tensor:
             if waiting:
@@ -170,7 +176,12 @@ def _schedule_over(optimizer: Optimizer, schedule: Schedule | None) -> Any:
 def _needs_closure(optimizer: Optimizer) -> bool:
     """Whether its step must be given a function that computes the loss, as LBFGS's."""
     closure = inspect.signature(type(optimizer).step).parameters.get("closure")
-    return closure is not None and closure.default is inspect.Parameter.empty
+    return closure is not None and (closure.default is inspect.Parameter.empty or _moves_first(optimizer))
+
+
+def _moves_first(optimizer: Optimizer) -> bool:
+    """Whether it climbs before it descends, as sharpness-aware minimization does, from gradients that are there."""
+    return callable(getattr(optimizer, "first_step", None))
 
 
 def _configured(model: Any, schedule: Schedule | None) -> tuple[OptimizerLike, Schedule | None]:

@@ -1,26 +1,27 @@
-"""fix(): check, apply the remedy with the best expected effect, check again, keep it only if it helped."""
+"""fix(): check, apply the remedy with the best expected effect, check and train a little again, keep what helped."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
 from .._base import InputError
-from .._check import check
-from .._run import Snapshot, in_place, random_states
+from .._check import Change, Course, Difference, Plan, Trials, check, compare, looks_untrained
+from .._run import OptimizerLike, Replayed, Snapshot, in_place, random_states
 from ..remedies import Remedy, State, Subject
 from ..report import Action, FixReport, Report, Skipped
 from ..rules import Finding, resolve
 from .plan import PLANS
 
+STEPS = 40
+_GROWN = 1.1  # times the size before (and a little, for what is near zero): a finding that grew
+_LITTLE = 0.05
+_SMALLER = 0.9  # times the size before: a finding that is still there and shrank
 _COST = {"error": 100, "warning": 10, "info": 0}
-# a loss below this part of that of a constant is that of a model that has learned something; the rules take 0.7, but
-# what is drawn anew by mistake cannot be had back
-_LEARNED = 0.9
 
 
 def fix(
@@ -31,13 +32,18 @@ def fix(
     only: Sequence[str] | None = None,
     dry_run: bool = False,
     reinitialize: bool | None = None,
+    prove: bool = True,
+    optimizer: OptimizerLike | None = None,
+    data: Iterable[Any] | None = None,
     max_actions: int = 24,
 ) -> FixReport:
     """Repairs what can be repaired, in place, and proves every change by measuring again.
 
     Of the findings of `check`, the most important one is taken first and its remedies are tried in the order of
-    their expected effect. One is kept if the finding that it was for is gone and nothing worse appeared; else it
-    is undone, bit for bit. This goes on until nothing is left that has a remedy.
+    their expected effect. After each the model is checked again, and trained for 40 steps, which are taken back. A
+    remedy is kept if the state after it is better than the one right before: the finding that it was for is gone (or
+    smaller, and the loss ends lower), no other grew, and the loss of the 40 steps does not end higher than without
+    it by more than its noise. Else it is undone, bit for bit. This goes on until nothing is left that has a remedy.
 
     model, batch, loss   as for `check`
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
@@ -48,12 +54,14 @@ def fix(
                   it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
                   cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
                   give reinitialize=False for a trained model with a loss of your own)
+    prove         whether to train those 40 steps too; without them findings alone decide
+    optimizer, data   for these, as for `check`; Adam with learning rate 0.001, on the one batch
     max_actions   how many changes are tried at most
 
     The training flag, gradients and random state of the model stay as they are (random weights are drawn from
     torch's generator, as in torch.nn.init). A remedy may reveal what was hidden: a finding that appears only
     after a change is repaired too, or that change is undone. So `after` has no error and no warning of a kind that
-    `before` had not.
+    `before` had not, none that is larger, and trains no worse.
 
     Raises InputError as `check` does, and for an unknown code in `only`.
 
@@ -70,7 +78,10 @@ def fix(
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     wanted = resolve(only, "only") if only is not None else None
-    repair = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run)
+    if data is not None and hasattr(data, "__next__"):
+        data = Replayed(data)  # type: ignore[arg-type]
+    trials = Trials(model, batch, loss, None, Plan(0, optimizer, data, prove=True), STEPS) if prove else None
+    repair = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run, trials)
     if dry_run:
         with in_place(model, batch=batch, loss=loss):
             return repair.run()
@@ -90,6 +101,7 @@ class _Best:
     state: State
     report: Report
     actions: int
+    course: Course | None
 
 
 @dataclass
@@ -99,6 +111,8 @@ class _Repair:
     reinitialize: bool | None
     max_actions: int
     dry_run: bool
+    trials: Trials | None
+    course: Course | None = None  # how the model trains now
     actions: list[Action] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     tried: set[tuple[str, str | None, str]] = field(default_factory=set)
@@ -114,6 +128,7 @@ class _Repair:
             if self.reinitialize is not None
             else looks_untrained(self.subject.model, before)
         )
+        self.course = first = self._trained() if self._plans_anything(report) else None
         best = self._mark(report)
         while len(self.actions) < self.max_actions:
             chosen = next(self._candidates(report), None)
@@ -142,6 +157,32 @@ class _Repair:
             self.subject.input.normalized,
             self.dry_run,
             tuple(self.skipped),
+            self._rehearsed(first, best.course),
+        )
+
+    def _plans_anything(self, report: Report) -> bool:
+        return self.trials is not None and next(self._candidates(report), None) is not None
+
+    def _trained(self) -> Course | None:
+        """How the model trains as it is now, its input normalized as it is now; None where it cannot be trained."""
+        if self.trials is None:
+            return None
+        try:
+            return self.trials.run(Change("", lambda subject: setattr(subject, "input", self.subject.input)))
+        except InputError:
+            self.trials = None
+            return None
+
+    def _rehearsed(self, first: Course | None, last: Course | None) -> str:
+        """How the model trains before and after, one line."""
+        if self.trials is None or first is None or last is None or last is first:
+            return ""
+        found = compare(first, last)
+        ends, noise = _ends(found), found.noise
+        where = f"{first.on}, judged by the other half," if found.held else first.on
+        return (
+            f"after {STEPS} steps of {self.trials.optimizer_name} on {where} the loss is {ends[1]} instead of {ends[0]}"
+            + (f" (noise {noise:.1g})" if noise else "")
         )
 
     # ---- one remedy ----------------------------------------------------------------------------------------
@@ -158,6 +199,10 @@ class _Repair:
             better, outcome, after = False, f"undone: {error}", report
         else:
             better, outcome = self._judge(finding, report, after)
+        if better and self.course is not None:
+            course = self._trained()
+            better, outcome = self._judge_training(course, outcome, _needs_proof(finding, report, after))
+            self.course = course if better else self.course
         self.actions.append(
             Action(
                 finding.code,
@@ -175,27 +220,36 @@ class _Repair:
         return report
 
     def _judge(self, finding: Finding, before: Report, after: Report) -> tuple[bool, str]:
-        """(whether to keep it, one line): the finding is gone, and nothing worse appeared that cannot be repaired."""
+        """(whether to keep it, one line), by findings: kind, severity and size."""
         was, now = _worst(before), _worst(after)
         numbers = _losses(before, after)
         left = _same_code(after, finding)
-        if len(left) >= len(_same_code(before, finding)):
+        if len(left) >= len(_same_code(before, finding)) and not (self.trials and _is_smaller(left, before)):
             return False, f"undone: {finding.code} is still there ({left[0].message})"
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
         worse += [f for f in new if not self._plan(f) and f not in worse]
         if worse:
             return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in worse[:2])
-        raised = [
-            f for code, f in now.items() if code in was and _COST[f.severity] > _COST[was[code].severity]
-        ]
+        raised = [f for code, f in now.items() if code in was and _is_worse(was[code], f)]
         if raised:
-            return False, "undone: " + "; ".join(f"{f.code} became an {f.severity}" for f in raised[:2])
+            return False, "undone: " + "; ".join(f"{f.code} became worse: {f.message}" for f in raised[:2])
         if _cost(after) > _cost(before):
             return False, "undone: " + ", ".join(f"{f.code} appeared" for f in new) + ": more than it cured"
         gone = [code for code in was if code not in now]
-        line = f"gone: {', '.join(gone)}{numbers}"
+        line = f"gone: {', '.join(gone)}{numbers}" if gone else f"smaller: {finding.code}{numbers}"
         return True, line + (f"; revealed: {', '.join(f.code for f in new)}" if new else "")
+
+    def _judge_training(self, course: Course | None, outcome: str, must_help: bool) -> tuple[bool, str]:
+        """The same by the short training: it must not end higher; lower where the findings alone do not decide."""
+        assert self.course is not None
+        if course is None:
+            return False, "undone: the model cannot be trained any more"
+        found = compare(self.course, course)
+        line = f"trained for {STEPS} steps: {' -> '.join(_ends(found))}"
+        if found.outcome == "worse" or (must_help and found.outcome != "better"):
+            return False, f"undone: it does not train better; {line}"
+        return True, f"{outcome}; {line}"
 
     # ---- what to do next -----------------------------------------------------------------------------------
 
@@ -229,6 +283,7 @@ class _Repair:
         for finding in after.findings:
             if finding.severity == "info":
                 continue
+            at = f" (At {finding.where}.)" if finding.where else ""
             plan = PLANS.get(finding.code, ())
             unasked = self.wanted is None or finding.code not in self.wanted
             if plan and unasked and all(remedy.when_asked for remedy in plan):
@@ -242,22 +297,19 @@ class _Repair:
                     "allow it with reinitialize=True (--reinitialize)"
                 )
             else:
-                yield f"{finding.code} {finding.name}: {finding.remedy}"
+                yield f"{finding.code} {finding.name}: {finding.remedy}{at}"
 
     def _check(self) -> Report:
         return check(self.subject.model, self.subject.batch, self.subject.loss)
 
     def _mark(self, report: Report) -> _Best:
-        return _Best(self.subject.state(), report, len(self.actions))
+        return _Best(self.subject.state(), report, len(self.actions), self.course)
 
 
-def looks_untrained(model: nn.Module, report: Report) -> bool:
-    """Whether nothing would be lost by drawing weights anew, as far as it can be seen from outside."""
-    for name, buffer in model.named_buffers():
-        if name.endswith("num_batches_tracked") and bool(buffer > 0):
-            return False
-    facts = report.record.facts
-    return facts.loss.value is None or not facts.loss.value < _LEARNED * facts.loss_of_a_constant
+def _ends(found: Difference) -> list[str]:
+    return [
+        f"{level:.4g}" if math.isfinite(level) else "not finite" for level in (found.without, found.with_it)
+    ]
 
 
 def _named(finding: Finding, remedy: Remedy) -> str:
@@ -277,6 +329,31 @@ def _same_code(report: Report, finding: Finding) -> list[Finding]:
     """Findings of its code; for an error or a warning those that are not for information only."""
     found = [f for f in report.findings if f.code == finding.code]
     return found if finding.severity == "info" else [f for f in found if f.severity != "info"]
+
+
+def _is_worse(was: Finding, now: Finding) -> bool:
+    """More severe, or as severe and larger."""
+    if was.severity != now.severity:
+        return _COST[now.severity] > _COST[was.severity]
+    if was.size is None or now.size is None or now.severity == "info":
+        return False
+    return now.size > max(_GROWN * was.size, was.size + _LITTLE)
+
+
+def _is_smaller(left: Sequence[Finding], before: Report) -> bool:
+    """Whether the findings that are left are all smaller than the one that was there, and no more severe."""
+    was = next((f for f in before.findings if f.code == left[0].code), None)
+    if was is None or was.size is None:
+        return False
+    return all(
+        f.size is not None and f.size < _SMALLER * was.size and _COST[f.severity] <= _COST[was.severity]
+        for f in left
+    )
+
+
+def _needs_proof(finding: Finding, before: Report, after: Report) -> bool:
+    """Whether findings alone do not decide: as many are left, as severe as before."""
+    return bool(_same_code(after, finding)) or _cost(after) >= _cost(before)
 
 
 def _cost(report: Report) -> int:

@@ -14,6 +14,7 @@ optimizer.py      the optimizer of a rehearsal
 from . import random_states
 from .in_place import NotPutBackError, Run, in_place, leaves_of, run_of
 from .loaders import (
+    Replayed,
     generator_states,
     is_stateful,
     loader_state,
@@ -27,6 +28,7 @@ from .snapshot import Snapshot
 __all__ = [
     "NotPutBackError",
     "OptimizerLike",
+    "Replayed",
     "Run",
     "Snapshot",
     "generator_states",

@@ -56,6 +56,24 @@ def loaders_kept(*loaders: Any) -> Iterator[None]:
             set_loader_state(loader, state)
 
 
+class Replayed:
+    """Batches of an iterator, which can be read once, kept so that they can be read again from the beginning."""
+
+    def __init__(self, batches: Iterator[Any]):
+        self._batches, self._seen = batches, []
+
+    def __iter__(self) -> Iterator[Any]:
+        number = 0
+        while True:
+            if number == len(self._seen):
+                try:
+                    self._seen.append(next(self._batches))
+                except StopIteration:
+                    return
+            yield self._seen[number]
+            number += 1
+
+
 def _generators(loader: Any) -> list[torch.Generator]:
     sampler, batch_sampler = getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)
     holders = [

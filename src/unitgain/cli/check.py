@@ -42,6 +42,10 @@ def check(
         float | None,
         typer.Option(metavar="RATE", help="Learning rate for --steps. [default: sgd 0.01, else 0.001]"),
     ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Try what findings prescribe by short trainings; report what helps."),
+    ] = False,
     select: Annotated[
         list[str] | None,
         typer.Option(metavar="CODES", help="Only these rules: UG101,UG3 (a prefix) or names."),
@@ -73,6 +77,7 @@ def check(
       unitgain check char_mlp_original --dataset names
       unitgain check my_model.py:make_model --data batch.npz --html report.html
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
+      unitgain check my_model.py:make_model --data batch.npz --optimizer adam --lr 3e-3 --prove
       unitgain check runs/tanh                       the record of unitgain train --run
       unitgain check timm:resnet50 --shape 2,3,64,64 --graph        what runs after what; nothing is checked
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
@@ -81,7 +86,8 @@ def check(
 
     judged = is_run(target)
     if judged:
-        extra = {"--steps": steps, "--optimizer": optimizer, "--lr": lr, "--record": record, "--graph": graph}
+        extra = {"--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove, "--record": record,
+                 "--graph": graph}  # fmt: skip
         refuse_model_options(target, {**subject.chosen(), **extra, "--loss": judging.loss != "auto"})
     else:
         refuse_folder(target)
@@ -91,7 +97,8 @@ def check(
     if graph:
         refuse_beside_graph(
             {
-                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--select": select, "--ignore": ignore,
+                "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove,
+                "--select": select, "--ignore": ignore,
                 "--baseline": baseline, "--write-baseline": write_baseline, "--html": judging.html,
                 "--record": record,
             },
@@ -100,7 +107,7 @@ def check(
             found = traced(*subject.load(target, judging.loss))
         show_graph(found, judging.json)
         return
-    make_optimizer = _optimizer(optimizer, lr, steps)
+    make_optimizer = _optimizer(optimizer, lr, bool(steps) or prove)
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None
     with judging.working("checking"):
@@ -110,9 +117,10 @@ def check(
             from .._check import check as run_check
 
             model, given = subject.load(target, judging.loss)
+            fresh = subject.further_batches(model, judging.loss) if steps or prove else None
             report = run_check(
-                model, given, judging.loss, steps=steps, optimizer=make_optimizer, select=selected,
-                ignore=ignored,
+                model, given, judging.loss, steps=steps, optimizer=make_optimizer, data=fresh, prove=prove,
+                select=selected, ignore=ignored,
             )  # fmt: skip
     report.page = judging.html  # written next
     judging.show(report)
@@ -139,7 +147,7 @@ def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:
         note(f"{', '.join(codes)}: {command} and --dry-run (or --out FILE) tries remedies and measures again")
 
 
-def _optimizer(name: OptimizerName | None, lr: float | None, steps: int) -> Callable[[Any], Any] | None:
+def _optimizer(name: OptimizerName | None, lr: float | None, steps: bool) -> Callable[[Any], Any] | None:
     """A function from parameters to the optimizer, None if no option names one."""
     if name is None and lr is None:
         return None

@@ -37,6 +37,9 @@ def fix(
             show_default=False,
         ),
     ] = None,
+    prove: Annotated[
+        bool, typer.Option(help="Keep only what also trains no worse for 40 steps.", show_default=True)
+    ] = True,
     debug: Debug = False,
 ) -> None:
     """Repair what can be repaired, measure again, and keep only what helped.
@@ -60,7 +63,10 @@ def fix(
         from .._fix import fix as run_fix
 
         model, given = subject.load(target, judging.loss)
-        report = run_fix(model, given, judging.loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize)
+        report = run_fix(
+            model, given, judging.loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize, prove=prove,
+            data=subject.further_batches(model, judging.loss) if prove else None,
+        )  # fmt: skip
     judging.show(report)
     if out is not None:
         from ..targets import save_weights

@@ -13,6 +13,7 @@ from .errors import Debug
 
 def rules(
     code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="A rule's code or name.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="All rules, or this one, as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
     """List the rules, or explain one.
@@ -21,7 +22,15 @@ def rules(
     Example:
       unitgain rules UG101
     """
-    from ..rules import CATALOGUE, explain
+    from ..rules import CATALOGUE, as_data, explain
+
+    if json:
+        import json as codec
+
+        wanted = None if code is None else explain(code).split()[1]
+        rows = [row for row in as_data() if wanted in (None, row["code"])]
+        say(codec.dumps(rows if code is None else rows[0], indent=2, ensure_ascii=False), most=sys.maxsize)
+        return
 
     if code is not None:
         text = explain(code)

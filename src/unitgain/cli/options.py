@@ -57,6 +57,12 @@ def with_shared_options(command: _Command) -> _Command:
     return with_fields  # type: ignore[return-value]
 
 
+class Format(str, Enum):
+    text = "text"
+    json = "json"
+    markdown = "markdown"
+
+
 class FailOn(str, Enum):
     error = "error"
     warning = "warning"
@@ -137,6 +143,14 @@ class Subject:
             note(f"--data {self.data}: {_images(given)}")
         return model, given
 
+    def further_batches(self, model: Any, loss: str = "auto") -> Any:
+        """Batches of --dataset for rehearsed steps, others than the one that is checked; None of a single batch."""
+        from ..targets import Batches
+
+        if self.dataset is None:
+            return None
+        return Batches(model, self.dataset, count=self.batch, seed=self.seed, normalize=self.normalize)
+
     def inputs(self, *targets: str | None) -> list[str | None]:
         """The files that are read, which no output may overwrite."""
         return [*(file_of(target) for target in targets if target), self.data, self.weights]
@@ -153,6 +167,7 @@ class Subject:
 
 class _Report(Protocol):
     def to_json(self) -> str: ...
+    def to_markdown(self) -> str: ...
     def save(self, path: str, /) -> None: ...
 
 
@@ -177,6 +192,16 @@ class Judging:
         str | None,
         typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text."),
     ] = None
+    format: Annotated[
+        Format,
+        typer.Option(
+            "--format", help="What is printed; markdown: short evidence to act on.", show_default=True
+        ),
+    ] = Format.text
+
+    @property
+    def printed(self) -> Format:
+        return Format.json if self.json == "-" else self.format
 
     def check_outputs(
         self,
@@ -190,15 +215,17 @@ class Judging:
 
     @contextlib.contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Around the work: a spinner, and with --json - nothing that a model prints goes into the JSON."""
-        printed = contextlib.redirect_stdout(sys.stderr) if self.json == "-" else contextlib.nullcontext()
-        with printed, busy(what):
+        """Around the work: a spinner, and nothing that a model prints goes into JSON or Markdown."""
+        plain = self.printed == Format.text
+        with contextlib.nullcontext() if plain else contextlib.redirect_stdout(sys.stderr), busy(what):
             yield
 
     def show(self, report: _Report) -> None:
-        """Prints the report, or its JSON, and writes the files that the options name."""
-        if self.json == "-":
+        """Prints the report, its JSON or its Markdown, and writes the files that the options name."""
+        if self.printed == Format.json:
             say(report.to_json(), most=sys.maxsize)
+        elif self.printed == Format.markdown:
+            say(report.to_markdown(), most=sys.maxsize)
         else:
             console().print(report)
         for option, path in (("html", self.html), ("json", self.json)):

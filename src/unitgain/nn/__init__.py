@@ -21,11 +21,12 @@ from .fan_in import fan_in
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
-from .parametrize import remove_scaled_std_, scaled_std_
+from .parametrize import ScaledStandardization, remove_scaled_std_, scaled_std_
 from .resblocks import BasicBlock, Bottleneck, Norm, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
     EpsMode,
+    ScaledStd,
     ScaledStdConv1d,
     ScaledStdConv2d,
     ScaledStdConv3d,
@@ -54,6 +55,8 @@ __all__ = [
     "NFBlock",
     "PooledResBlock",
     "PreActBlock",
+    "ScaledStandardization",
+    "ScaledStd",
     "ScaledStdConv1d",
     "ScaledStdConv2d",
     "ScaledStdConv3d",

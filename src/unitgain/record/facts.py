@@ -189,6 +189,7 @@ class Facts:
 
     mode             "check" (a look at a model) or "training" (a run that was watched)
     rehearsed_steps  optimizer steps that `check` took
+    fresh_batches    whether these were made on different batches
     gradient_source  "loss", or "random" where a random direction stood in for the loss's gradient
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
@@ -205,6 +206,7 @@ class Facts:
     mode: str | None = None
     model: ModelFacts = ModelFacts()
     rehearsed_steps: int | None = None
+    fresh_batches: bool | None = None
     loss: LossFacts = LossFacts()
     target: TargetFacts = TargetFacts()
     output: OutputFacts = OutputFacts()

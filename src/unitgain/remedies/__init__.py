@@ -4,7 +4,8 @@ init_                                                                 weights th
 lsuv_                                                                 every layer to std 1 on data
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
-remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_    small repairs
+remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_, standardize_weights_    small repairs
+drop_last_function_, sigmoid_for_softmax_                             last functions that the loss does not want
 Snapshot                                                              taking any of them back, exactly (from _run)
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
 """
@@ -13,10 +14,18 @@ from .._run import Snapshot
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
+from .outputs import ReturnsInput, drop_last_function_, sigmoid_for_softmax_
 from .registry import REMEDIES, Remedy
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
-from .structure import NormalizeInput, break_symmetry_, normalize_input_, recalibrate_, remove_redundant_bias_
+from .structure import (
+    NormalizeInput,
+    break_symmetry_,
+    normalize_input_,
+    recalibrate_,
+    remove_redundant_bias_,
+    standardize_weights_,
+)
 from .subject import State, Subject
 
 __all__ = [
@@ -26,10 +35,12 @@ __all__ = [
     "NormalizeInput",
     "Remedy",
     "RemedyReport",
+    "ReturnsInput",
     "Snapshot",
     "State",
     "Subject",
     "break_symmetry_",
+    "drop_last_function_",
     "fixup_",
     "init_",
     "lsuv_",
@@ -38,6 +49,8 @@ __all__ = [
     "remove_redundant_bias_",
     "scale_head_",
     "scale_residual_branches_",
+    "sigmoid_for_softmax_",
     "skip_init_",
+    "standardize_weights_",
     "zero_residual_ends_",
 ]

@@ -59,8 +59,8 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
         mean, std = float(logits.mean()), float(logits.std(correction=0))
         classes = logits.shape[lever.channel_axis] if lever.channel_axis is not None else 2
         wanted = target_std or math.sqrt(2 * _SHARE * math.log(max(classes, 2)))
-        assert isinstance(lever.weight, nn.Parameter)
-        weight, bias = lever.weight, lever.bias
+        assert lever.scales is not None
+        weight, bias = lever.scales, lever.bias
         if bias is not None and bias.requires_grad:
             with report.changing(named[id(bias)], bias, "zero"):
                 bias.zero_()
@@ -87,9 +87,13 @@ def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -
 
 
 def _untouchable(graph: Graph, node: Node, lever: Lever) -> str | None:
-    if not isinstance(lever.weight, nn.Parameter):
-        return "its weight is no plain parameter"
-    if not lever.weight.requires_grad:
+    if lever.scales is None:
+        return (
+            "its weight is standardized without a gain"
+            if lever.standardized
+            else "its weight is no plain parameter"
+        )
+    if not lever.scales.requires_grad:
         return "its weight is frozen"
     users = [n for n in graph if n is not node and set(n.parameters) & set(node.parameters[:1])]
     if users:

@@ -31,6 +31,7 @@ from . import fill
 from .chains import depths, noise_like, trial_input
 from .fill import Distribution, Mode, Scheme, Style
 from .gains import Recipe, backward_gain, forward_gain, stable
+from .lever import Lever
 from .report import Change, RemedyReport, rms
 
 _DEEP = 5  # layers in a plain row from which an unstable activation is given a stable recipe: 1.17^5 is 2.2
@@ -88,7 +89,7 @@ def init_(
     report = RemedyReport(f"init_: {scheme}, {mode}, {distribution}")
     graph, read = _traced(model, batch, report)
     flat = flat and mode == "fan_in" and scheme != "glorot"
-    plan = _Plan(graph, style, given, flat, readout)
+    plan = _Plan(model, graph, style, given, flat, readout)
     before = {n: rms(p) for n, p in model.named_parameters(remove_duplicate=False)}
     done: set[int] = set()
     uses = [w.node for w in graph.weights()]
@@ -130,8 +131,8 @@ def _traced(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Graph, 
         try:
             with graphs.undisturbed(model, trial):
                 graph = graphs.follow(model, trial)
-        except InputError:
-            pass
+        except InputError as error:
+            report.notes.append(f"made-up inputs of shape {trial.describe()} did not run: {error}")
         else:
             report.notes.append(
                 f"no batch given: followed a pass on made-up inputs of shape {trial.describe()}"
@@ -147,7 +148,16 @@ def _traced(model: nn.Module, batch: Any, report: RemedyReport) -> tuple[Graph, 
 class _Plan:
     """Which recipe each weight gets."""
 
-    def __init__(self, graph: Graph, style: Style, given: Elementwise | None, flat: bool, readout: float):
+    def __init__(
+        self,
+        model: nn.Module,
+        graph: Graph,
+        style: Style,
+        given: Elementwise | None,
+        flat: bool,
+        readout: float,
+    ):
+        self.model = model
         self.graph, self.style, self.given, self.flat, self.readout = graph, style, given, flat, readout
         self.weights = [w.node for w in graph.weights()]
         self.depth = depths(graph)
@@ -241,7 +251,8 @@ class _Setter:
 
     @torch.no_grad()
     def _linear(self) -> None:
-        weight = self._mine("weight")
+        lever = None if self.node is None else Lever(self.plan.model, self.node)
+        weight = None if lever is not None and lever.standardized else self._mine("weight")
         bias = self.module._parameters.get("bias")
         recipe = self.plan.recipe(self.node, bias is not None and bias.requires_grad)
         why, factor = f"gain {recipe.gain:.4g}", 1.0
@@ -253,6 +264,8 @@ class _Setter:
                 recipe = Recipe(recipe.gain, why=f"{recipe.why}; moot, as {norm.label} follows")
         if recipe.centring < 1:
             why += f", {1 - math.sqrt(recipe.centring):.0%} of each row's mean taken out"
+        if lever is not None and lever.standardized:
+            self._gain(lever, recipe.gain * factor, why)
         if weight is not None:
             for matrix in fill.matrices(self.module, weight):
                 std = fill.std_of(self.plan.style, matrix, recipe.gain, self.plan.backward(self.node))
@@ -263,6 +276,18 @@ class _Setter:
             self._note("bias", f"std {math.sqrt(recipe.bias_variance):.3g}, which makes variance 1 stable")
         else:
             self._zero("bias")
+
+    def _gain(self, lever: Lever, wanted: float, why: str) -> None:
+        """Of a standardized layer only the gain has a scale; its weight stays as it is."""
+        gain = lever.gain
+        if gain is None or not gain.requires_grad:
+            self.report.notes.append(
+                f"{self.path}.weight is standardized without a trainable gain and stays as it is"
+            )
+            return
+        gain.fill_(wanted / lever.constant)
+        name = next(n for n, p in self.module.named_parameters() if p is gain)
+        self._note(name, f"{why}, of a standardized weight")
 
     @torch.no_grad()
     def _embedding(self) -> None:
@@ -363,6 +388,8 @@ def _take_out_the_draw(
     def visit(node: Node, tensor: Tensor, _: Any) -> Tensor | None:
         weight = node.module._parameters.get("weight") if node.module is not None else None
         if node.name not in wanted or weight is None or not weight.requires_grad:
+            return None
+        if Lever(model, node).standardized:
             return None
         square = float(tensor.float().square().mean())
         if not _DRAW[0] ** 2 < square < _DRAW[1] ** 2:

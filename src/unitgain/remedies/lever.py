@@ -10,6 +10,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
 
 from ..graph import Node, outputs_of
+from ..nn import ScaledStandardization, ScaledStd
 
 
 class Lever:
@@ -36,7 +37,8 @@ class Lever:
             tensors = [named[n] for n in node.parameters]
             self.weight = next((t for t in tensors if t.dim() >= 2), None)
             self.bias = next((t for t in tensors if t.dim() == 1), None)
-        self.parametrized = (
+        self.standardized, self.gain = _standardization(self.owner)
+        self.parametrized = not self.standardized and (
             self.owner is not None
             and not isinstance(self.weight, nn.Parameter)
             and parametrize.is_parametrized(self.owner, "weight")
@@ -48,6 +50,17 @@ class Lever:
             return "recurrent: its output is bounded and its gates are inside; init_ sets them"
         if self.weight is None or self.weight.dim() < 2:
             return "no weight matrix of its own"
+        if self.standardized and self.gain is None:
+            return "its weight is standardized and has no gain, so that nothing sets its scale"
+        if self.standardized:
+            assert self.gain is not None
+            return (
+                "frozen"
+                if not self.gain.requires_grad
+                else None
+                if self.gain.any()
+                else "its gain is all zero"
+            )
         if self.parametrized:
             originals = self.owner.parametrizations.weight.parameters()  # type: ignore[union-attr]
             return None if all(p.requires_grad for p in originals) else "frozen"
@@ -61,13 +74,27 @@ class Lever:
         return None if bool((self.weight != 0).any()) else "its weight is all zero"
 
     @property
+    def constant(self) -> float:
+        """What a standardized layer multiplies its weight by beside the gain: its output's scale for a gain of one."""
+        if isinstance(self.owner, ScaledStd):
+            return float(self.owner.gamma)
+        steps: Any = getattr(self.owner, "parametrizations", {})
+        return next((s.scale for s in steps["weight"] if isinstance(s, ScaledStandardization)), 1.0)
+
+    @property
+    def scales(self) -> nn.Parameter | None:
+        """The parameter that sets the output's scale: the weight, or the gain of a standardized one."""
+        found = self.gain if self.standardized else self.weight
+        return found if isinstance(found, nn.Parameter) else None
+
+    @property
     def linear(self) -> bool:
         """Whether the class promises an output linear in weight and bias; a class of someone's own may standardize."""
         kind = type(self.owner)
         return kind.__module__.startswith("torch.nn.") or kind.__name__ == "Conv1D"
 
     def tensors(self) -> list[Tensor]:
-        return [t for t in (self.weight, self.bias) if isinstance(t, nn.Parameter)]
+        return [t for t in (self.weight, self.bias, self.gain) if isinstance(t, nn.Parameter)]
 
     @property
     def can_shift(self) -> bool:
@@ -88,6 +115,12 @@ class Lever:
     def scale(self, factor: Tensor, *, bias: bool) -> None:
         """Multiplies the weight (and the bias) by a number, or by one per output channel."""
         assert self.weight is not None
+        if self.standardized:
+            assert self.gain is not None
+            self.gain.mul_(factor.to(self.gain.dtype).view(-1, *(1,) * (self.gain.dim() - 1)))
+            if bias and self.bias is not None:
+                self.bias.mul_(factor.to(self.bias.dtype))
+            return
         spread = self._spread(factor)
         if self.parametrized:
             assert self.owner is not None
@@ -149,3 +182,14 @@ class Lever:
             squares.index_add_(0, owner.flatten(), step.square().flatten())
             ratio = torch.where(squares > 0, (means - target) / squares.clamp_min(1e-30), 0 * ones)
             self.weight.sub_((step * self._spread(ratio)).to(self.weight.dtype))
+
+
+def _standardization(owner: nn.Module | None) -> tuple[bool, nn.Parameter | None]:
+    """Whether a layer standardizes its weight whenever it is used, so that the stored one has no scale; its gain."""
+    if isinstance(owner, ScaledStd):
+        return True, owner.gain  # type: ignore[return-value]
+    steps: Any = getattr(owner, "parametrizations", {})
+    for step in [*steps["weight"]] if "weight" in steps else []:
+        if isinstance(step, ScaledStandardization):
+            return True, step.gain
+    return False, None

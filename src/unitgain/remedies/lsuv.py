@@ -241,8 +241,8 @@ class _Run:
     def _shift_by_weight(self, use: Use, y: Tensor, inputs: Any) -> Tensor:
         """The output with its mean set by a change of the weight; as it was, if next to nothing else would be left."""
         weight = use.lever.weight
-        if not isinstance(weight, nn.Parameter) or use.mean is None:
-            return y
+        if not isinstance(weight, nn.Parameter) or use.mean is None or use.lever.standardized:
+            return y  # standardized rows sum to zero, so that no change of them shifts the mean
         if not self.target.channels and abs(float(y.float().mean()) - use.mean) < 1e-6:
             return y
         before = weight.detach().clone()

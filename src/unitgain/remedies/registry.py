@@ -19,9 +19,10 @@ from ..rules import Finding
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
+from .outputs import drop_last_function_, sigmoid_for_softmax_
 from .report import RemedyReport
 from .residual import scale_residual_branches_, zero_residual_ends_
-from .structure import break_symmetry_, recalibrate_, remove_redundant_bias_
+from .structure import break_symmetry_, recalibrate_, remove_redundant_bias_, standardize_weights_
 from .subject import State, Subject
 
 Work = Callable[[Subject, Finding], RemedyReport]
@@ -175,6 +176,11 @@ def _break_symmetry(subject: Subject, finding: Finding) -> RemedyReport:
     return break_symmetry_(subject.model, subject.batch)
 
 
+@register("standardize-weights", "standardize the weights (scaled_std_)", cures=("UG305",), redraws=True)
+def _standardize_weights(subject: Subject, finding: Finding) -> RemedyReport:
+    return standardize_weights_(subject.model, subject.batch)
+
+
 def _drawn(subject: Subject) -> RemedyReport:
     return init_(subject.model, batch=subject.batch)
 
@@ -207,6 +213,23 @@ def _joined(*reports: RemedyReport) -> RemedyReport:
         [change for report in reports for change in report.changes],
         problems=[problem for report in reports for problem in report.problems],
     )
+
+
+# ---- last functions ------------------------------------------------------------------------------------------
+
+
+@register(
+    "drop-last-function",
+    "return what goes into the last function (drop_last_function_)",
+    cures=("UG103", "UG105", "UG115"),
+)
+def _drop_last_function(subject: Subject, finding: Finding) -> RemedyReport:
+    return drop_last_function_(subject.model, subject.batch)
+
+
+@register("sigmoid-for-softmax", "take a sigmoid in place of the last softmax", cures=("UG112",))
+def _sigmoid_for_softmax(subject: Subject, finding: Finding) -> RemedyReport:
+    return sigmoid_for_softmax_(subject.model, subject.batch)
 
 
 # ---- input, structure, statistics ----------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def _parameters_of(model: nn.Module, node: Node) -> list[Tensor]:
         assert node.module is not None
         return list(node.module.parameters(recurse=False))
     lever = Lever(model, node)
-    return [t for t in (lever.weight, lever.bias) if isinstance(t, nn.Parameter)]
+    return [t for t in (lever.scales, lever.bias) if t is not None]
 
 
 # ---- factors of their own ----------------------------------------------------------------------------------
@@ -199,13 +199,14 @@ def fixup_(model: nn.Module, batch: Any) -> RemedyReport:
         factor = len(branches) ** (-1 / (2 * len(weights) - 2)) if len(weights) > 1 else 1.0
         for node in weights:
             lever, last = Lever(model, node), node is weights[-1]
-            if lever.weight is None or id(lever.weight) in done or not lever.weight.requires_grad:
+            weight = lever.scales
+            if weight is None or id(weight) in done or not weight.requires_grad:
                 continue
-            done.add(id(lever.weight))
+            done.add(id(weight))
             with report.changing(
-                names[id(lever.weight)], lever.weight, "last of its branch" if last else f"x {factor:.3g}"
+                names[id(weight)], weight, "last of its branch" if last else f"x {factor:.3g}"
             ):
-                lever.weight.mul_(0.0 if last else factor)
+                weight.mul_(0.0 if last else factor)
             if last and lever.can_shift and lever.bias is not None:
                 with report.changing(names[id(lever.bias)], lever.bias, "last of its branch"):
                     lever.bias.zero_()
@@ -213,11 +214,11 @@ def fixup_(model: nn.Module, batch: Any) -> RemedyReport:
             assert module is not None
             if "fixup_bias_in" not in module._parameters:
                 if node.role == "linear":
-                    _scalar(module, "fixup_bias_in", 0.0, like=lever.weight)
+                    _scalar(module, "fixup_bias_in", 0.0, like=weight)
                     module.register_forward_pre_hook(_add_before)
                 if last:
-                    _scalar(module, "fixup_scale", 1.0, like=lever.weight)
-                    _scalar(module, "fixup_bias_out", 0.0, like=lever.weight)
+                    _scalar(module, "fixup_scale", 1.0, like=weight)
+                    _scalar(module, "fixup_bias_out", 0.0, like=weight)
                     module.register_forward_hook(_multiply_and_add)
     heads = [w.node for w in graph.weights() if w.node.role == "linear" and w.after.kind == "output"]
     for node in heads:

@@ -12,7 +12,7 @@ from .. import graph as graphs
 from .._base import InputError
 from .._batch import Batch
 from ..graph import Graph
-from ..nn import calibrate_
+from ..nn import calibrate_, scaled_std_
 from ..stats import is_plain
 from . import fill
 from .gains import forward_gain
@@ -200,6 +200,39 @@ def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
                     fresh = matrix.rows.clone()
                     fill.draw_(fresh, recipe.gain / matrix.fan_in**0.5, fill.Style())
                     matrix.rows[copies] = fresh[copies]
+    return report
+
+
+@torch.no_grad()
+def standardize_weights_(model: nn.Module, batch: Any) -> RemedyReport:
+    """Scaled weight standardization for every convolution and linear layer that no norm follows, but the last one: rows
+    that sum to zero pass no mean on. Each becomes `ug.nn.scaled_std_`, with the gain for the function before it.
+
+    The state dict changes (`parametrizations.weight.original` and `.0.gain` in the place of `weight`), and optimizers
+    have to be made afterwards. Raises InputError if the batch does not fit.
+    """
+    found = graphs.read("standardize_weights_", model, batch)
+    with graphs.undisturbed(model, found):
+        graph = graphs.follow(model, found)
+    report, head, done = RemedyReport("standardize_weights_"), graph.head(), set()
+    for use in graph.weights():
+        module = use.node.module
+        if module is None or use.node is head or use.norm is not None or id(module) in done:
+            continue
+        done.add(id(module))
+        weight = module._parameters.get("weight")
+        if weight is None or not weight.requires_grad:
+            continue
+        before = rms(weight)
+        try:
+            scaled_std_(module, gamma=forward_gain(use.before.function, use.before.label).gain)
+        except InputError as error:
+            report.notes.append(f"{use.node.path}: {error}")
+            continue
+        after = rms(module.weight)  # type: ignore[arg-type]
+        report.changes.append(
+            Change(f"{use.node.path}.weight", before, after, "standardized (nn.scaled_std_)")
+        )
     return report
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch import map_tensors, read_batch
+from .._batch import Batch, map_tensors, read_batch
 from .._run import Snapshot
 from .report import Change, rms
 from .structure import NormalizeInput
@@ -17,10 +17,15 @@ from .structure import NormalizeInput
 
 @dataclass(frozen=True)
 class Input:
-    """The batch as the model gets it, and {input: (shift, scale)} of those that were normalized."""
+    """The batch as the model gets it, and {input: its transform} of those that were normalized."""
 
     batch: Any
-    normalized: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
+    transforms: Mapping[str, NormalizeInput] = field(default_factory=dict)
+
+    @property
+    def normalized(self) -> dict[str, tuple[tuple[float, ...], tuple[float, ...]]]:
+        """{input: (shift, scale)}"""
+        return {name: (_values(t.mean), _values(t.std)) for name, t in self.transforms.items()}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,13 @@ class Subject:
     def state(self) -> State:
         return State(self, Snapshot(self.model), self.input)
 
+    def as_input(self, batch: Batch) -> Batch:
+        """A further batch, normalized as this one is."""
+        floating = batch.floating()
+        return batch.with_inputs(
+            {name: t(floating[name]) for name, t in self.input.transforms.items() if name in floating}
+        )
+
     def normalize_input(self, name: str | None) -> Change:
         """Gives an input of the batch mean 0 and standard deviation 1, by channel where it has channels. name: as the
         finding calls it; where the batch has none of that name, its only floating input.
@@ -72,8 +84,7 @@ class Subject:
         transform = NormalizeInput.of(tensor)
         normalized = transform(tensor)
         batch = map_tensors(self.batch, lambda t: normalized if t is tensor else t)
-        done = {**self.input.normalized, name: (_values(transform.mean), _values(transform.std))}
-        self.input = Input(batch, done)
+        self.input = Input(batch, {**self.input.transforms, name: transform})
         return Change(name, rms(tensor), rms(normalized), "mean 0 and standard deviation 1")
 
 

@@ -66,6 +66,7 @@ class FixReport:
                     those of the first, None if there is none
     dry_run         True if the model was left as it was
     skipped         remedies that did not apply, with the reason
+    rehearsed       how the model trains afterwards beside before, one line; "" where nothing was changed or trained
 
     >>> from ..rules import Diagnosis
     >>> from ..record import Record
@@ -81,6 +82,7 @@ class FixReport:
     inputs: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]] = field(default_factory=dict)
     dry_run: bool = False
     skipped: tuple[Skipped, ...] = ()
+    rehearsed: str = ""
 
     @property
     def ok(self) -> bool:
@@ -132,6 +134,7 @@ class FixReport:
             "actions": [vars(action) for action in self.actions],
             "skipped": [vars(skipped) for skipped in self.skipped],
             "advice": self.advice,
+            "rehearsed": self.rehearsed,
             "input": None
             if self.input_scale is None
             else {"shift": self.input_shift, "scale": self.input_scale},
@@ -141,6 +144,18 @@ class FixReport:
         }
         return dumps(plain(body), indent)
 
+    def to_markdown(self) -> str:
+        """What was changed and kept, one line each, then the report afterwards as Markdown."""
+        lines = [f"# unitgain fix: {printable(self.summary)}", ""]
+        for action in self.actions:
+            done = "kept" if action.kept else "undone"
+            lines.append(f"- {done}: {action.code} {printable(action.remedy)}: {printable(action.outcome)}")
+            lines += [f"    - {printable(change)}" for change in action.changes if action.kept]
+        lines += [f"- left: {printable(line)}" for line in self.advice]
+        if self.rehearsed:
+            lines += ["", f"Trained: {printable(self.rehearsed)}."]
+        return "\n".join([*lines, "", self.after.to_markdown()])
+
     def to_html(self) -> str:
         """The page of the report afterwards, opened by what was changed, with charts of before and after."""
         from .html import to_html
@@ -148,8 +163,14 @@ class FixReport:
         return to_html(self.after.record, self.after.diagnosis, repair=self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json or .txt by the suffix; raises InputError as Report.save does."""
-        save_text(path, {".html": self.to_html, ".json": self.to_json, ".txt": self.to_text})
+        """Writes .html, .json, .md or .txt by the suffix; raises InputError as Report.save does."""
+        writers = {
+            ".html": self.to_html,
+            ".json": self.to_json,
+            ".md": self.to_markdown,
+            ".txt": self.to_text,
+        }
+        save_text(path, writers)
 
     def __str__(self) -> str:
         return self.to_text()
@@ -178,6 +199,8 @@ def _parts(report: FixReport, width: int) -> Iterator[RenderableType]:
         line = Text.assemble((f"{sign} {printable(one.verdict)}", f"bold {color}"))
         line.append("".join(f"  · {part}" for part in loss), style="dim")
         yield hanging(Text(name, style="dim"), line, 8)
+    if report.rehearsed:
+        yield hanging(Text("trained", style="dim"), Text(printable(report.rehearsed)), 8)
     for place, action in enumerate(report.actions, start=1):
         yield Text()
         done = "kept" if action.kept else "undone"

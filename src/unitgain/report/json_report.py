@@ -56,6 +56,7 @@ def report_data(record: Record, diagnosis: Diagnosis) -> dict[str, Any]:
                 "verdict": diagnosis.verdict,
                 "first_action": diagnosis.first_action,
                 "abstained": diagnosis.abstained,
+                "tried": diagnosis.tried,
                 "unseen": diagnosis.unseen,
                 "step": reported_step(record),
                 "steps": {"count": len(steps), "first": min(steps, default=0), "last": max(steps, default=0)},

@@ -20,7 +20,8 @@ class Report:
     print(report)               plain text, 80 columns (in colour: rich.print(report))
     report.ok                   True if there is no error and no warning
     report.findings             most important first
-    report.save("report.html")  one interactive page; .json and .txt by the same call
+    report.save("report.html")  one interactive page; .json, .md and .txt by the same call
+    report.to_markdown()        short evidence to act on, for a person or a language model
     report.to_json()            JSON text, schema in docs/reference/report.schema.json
     report.page                 where the .html report is, or None: the text points to it
 
@@ -58,6 +59,12 @@ class Report:
 
         return to_json(self.record, self.diagnosis, indent)
 
+    def to_markdown(self) -> str:
+        """Short evidence to act on: what was measured, what to change and where, what was tried and what ruled out."""
+        from .markdown import to_markdown
+
+        return to_markdown(self.record, self.diagnosis)
+
     def to_html(self) -> str:
         """One self-contained page (about 5 MB: it carries its charting library and needs no network)."""
         from .html import to_html
@@ -65,11 +72,14 @@ class Report:
         return to_html(self.record, self.diagnosis)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json or .txt by the suffix: either the whole file or, on an error, nothing.
+        """Writes .html, .json, .md or .txt by the suffix: either the whole file or, on an error, nothing.
 
         Raises InputError for another suffix, and for a folder that does not exist or cannot be written.
         """
-        writers = {".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".txt": self.to_text}
+        writers: dict[str, Callable[[], str]] = {
+            ".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".md": self.to_markdown,
+            ".txt": self.to_text,
+        }  # fmt: skip
         save_text(path, writers)
         if os.fspath(path).lower().endswith((".html", ".htm")):
             self.page = os.fspath(path)
@@ -101,7 +111,8 @@ def save_text(path: str | os.PathLike[str], writers: Mapping[str, Callable[[], s
     path = os.fspath(path)
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in writers:
-        raise InputError(f"report {path}: the name must end in .html, .json or .txt")
+        *most, last = [name for name in writers if name != ".htm"]
+        raise InputError(f"report {path}: the name must end in {', '.join(most)} or {last}")
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
         raise InputError(f"report {path}: there is no folder {folder}; create it first")

@@ -69,6 +69,9 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
     if diagnosis.abstained:
         yield Text()
         yield _not_judged(diagnosis.abstained, width, page)
+    if diagnosis.tried:
+        yield Text()
+        yield Text.assemble(("Tried  ", "bold"), (printable(diagnosis.tried), "dim"))
     for line in diagnosis.unseen:
         yield Text()
         yield Text.assemble(("Not seen  ", "bold"), (printable(line), "dim"))
@@ -150,6 +153,8 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
     ):
         if text:
             yield _field(name, printable(text), style="bold" if name == "Do" else "")
+    if finding.where:
+        yield _field("Where", printable(finding.where))
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", printable(consequence), style="dim")
 

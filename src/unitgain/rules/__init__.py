@@ -14,9 +14,9 @@ To add a rule: docs/contributing/add-a-rule.md.
 from ._baseline import Accepted, load_baseline, new_findings, save_baseline
 from ._compare import Comparison, compare
 from ._diagnosis import Diagnosis
-from ._engine import diagnose
-from ._finding import SEVERITIES, Finding
-from ._registry import CATALOGUE, explain, resolve
+from ._engine import diagnose, reconsider
+from ._finding import SEVERITIES, Finding, Prescription, Proof
+from ._registry import CATALOGUE, as_data, explain, resolve
 from ._rule import Rule, Threshold
 
 __all__ = [
@@ -26,13 +26,17 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Finding",
+    "Prescription",
+    "Proof",
     "Rule",
     "Threshold",
+    "as_data",
     "compare",
     "diagnose",
     "explain",
     "load_baseline",
     "new_findings",
+    "reconsider",
     "resolve",
     "save_baseline",
 ]

@@ -20,6 +20,8 @@ class Diagnosis:
     first_action  the one action that matters most, or "" if there is nothing to do
     abstained     {code: reason} of the rules that could not judge this record
     unseen        parts of the model that no rule can see into, one line each
+    tried         which remedies were tried, and how, in one line; "" where none was
+    asked         codes of the rules that were asked; empty where that is not known
     """
 
     findings: tuple[Finding, ...]
@@ -28,6 +30,8 @@ class Diagnosis:
     first_action: str = ""
     abstained: Mapping[str, str] = field(default_factory=dict)
     unseen: tuple[str, ...] = ()
+    tried: str = ""
+    asked: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:

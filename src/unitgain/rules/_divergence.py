@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ._finding import Prescription
 from ._loss_curve import is_sudden
 from ._rule import Threshold
 from ._updates import rate_that_fits
@@ -22,6 +23,7 @@ CHANGED = Threshold(3.0, "times its median before: growth that is named")
 NEAR = Threshold(
     20, "one part in so many of the run, before and after where it began, is searched for changes"
 )
+TENTH = Threshold(0.1, "of the rate, to be tried where none is known that worked")
 RAISED = Threshold(1.5, "fold, by which a learning rate that rose is named")
 
 
@@ -93,6 +95,16 @@ class Change:
             what = f"The {self.grown.kind} of {self.grown.site}"
             return f"{what} is what grew most there; a step that it led to went too far."
         return "Steps went too far: at this learning rate the weights moved to where the loss is higher."
+
+    @property
+    def prescription(self) -> Prescription | None:
+        """The rate that still worked, or that the first updates suggest; where none is known, a tenth."""
+        if self.sudden:
+            return None
+        right = self.good_rate or self.fits
+        return Prescription(
+            rate=float(TENTH) if right is None or self.rate is None else right / self.rate.now
+        )
 
     @property
     def remedy(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ..record import Record
@@ -46,11 +47,56 @@ def diagnose(
         except CannotJudge as reason:
             abstained[code] = str(reason)
     found += had_from_the_start(found, view, {code: CATALOGUE[code] for code in codes})
-    findings = sorted(fold(found, view, CATALOGUE), key=_importance)
-    status, verdict = _verdict(view, findings, codes, abstained)
-    first = findings[0] if status == "sick" else None
+    return _concluded(view, fold(found, view, CATALOGUE), codes, abstained)
+
+
+def reconsider(
+    record: Record,
+    diagnosis: Diagnosis,
+    findings: Sequence[Finding],
+    *,
+    tried: str = "",
+    doubt: str = "",
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+) -> Diagnosis:
+    """The diagnosis after remedies were tried: with these findings in place of its own.
+
+    tried  what was tried, one line
+    doubt  what the trials showed that keeps a model without findings from being called healthy
+    """
+    codes = (set(CATALOGUE) if select is None else resolve(select, "select")) - (
+        resolve(ignore, "ignore") if ignore else set()
+    )
+    view = View(record)
+    new = _concluded(view, findings, codes, diagnosis.abstained)
+    if doubt and new.status == "healthy":
+        new = replace(new, status="unknown", verdict=f"cannot tell: {doubt}")
+    return replace(new, tried=tried)
+
+
+def _concluded(
+    view: View, findings: Sequence[Finding], codes: set[str], abstained: Mapping[str, str]
+) -> Diagnosis:
+    ordered = sorted(findings, key=_importance)
+    status, verdict = _verdict(view, ordered, codes, abstained)
+    first = _most_worth_doing(ordered) if status == "sick" else None
     action = first.remedy if first else ""
-    return Diagnosis(tuple(findings), verdict, status, action, abstained, _unseen(view))
+    unseen, asked = _unseen(view), tuple(sorted(codes))
+    return Diagnosis(tuple(ordered), verdict, status, action, abstained, unseen, asked=asked)
+
+
+def _most_worth_doing(findings: Sequence[Finding]) -> Finding | None:
+    """Of the errors and warnings the first one; where their remedies were tried, what ended at the lowest loss. An
+    error whose remedy cannot be tried, a line of code say, keeps its place."""
+    judged = [f for f in findings if f.severity != "info"]
+    if not judged:
+        return None
+    helped = [f for f in judged if f.proof is not None and f.proof.outcome == "better"]
+    untried = judged[0].severity == "error" and judged[0].proof is None
+    if not helped or untried:
+        return next((f for f in judged if f.proof is None or f.proof.outcome != "worse"), judged[0])
+    return min(helped, key=lambda f: f.proof.with_it if f.proof else 0.0)
 
 
 def _importance(finding: Finding) -> tuple[int, int]:

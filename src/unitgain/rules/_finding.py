@@ -2,11 +2,63 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 SEVERITIES = ("info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Prescription:
+    """The numbers of a remedy, so that it can be tried.
+
+    rate     factor of every learning rate
+    options  what every group of the optimizer is to hold: {"weight_decay": 0.01}
+    scale    {parameter: factor}
+    shift    {parameter: what to add to it}
+    """
+
+    rate: float = 1.0
+    options: Mapping[str, float] = field(default_factory=dict)
+    scale: Mapping[str, float] = field(default_factory=dict)
+    shift: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What came of trying a remedy: two trainings from the same state on the same batches.
+
+    tried    what was changed, in words
+    steps    how many steps either training made
+    on       "fresh batches", "the one batch", "half of the batch", or "half of the batch, judged by the other half"
+    without, with_it   mean loss over the last quarter of the steps, or the lowest on the half that was held out; NaN
+             where it did not stay finite
+    noise    standard error of the difference
+    outcome  "better", "worse" or "same": a difference below the noise, or too small to matter
+    others   what else was tried and did not help, one line each
+    """
+
+    tried: str
+    steps: int
+    on: str
+    without: float
+    with_it: float
+    noise: float
+    outcome: str
+    others: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """
+        >>> print(Proof("multiply the learning rate by 0.1", 100, "the one batch", 2.4, 2.1, 0.01, "better"))
+        Multiply the learning rate by 0.1: loss 2.1 after 100 steps on the one batch, instead of 2.4 (noise 0.01)
+        """
+        now = f"loss {self.with_it:.4g}" if math.isfinite(self.with_it) else "a loss that is not finite"
+        old = f"{self.without:.4g}" if math.isfinite(self.without) else "one that is not finite"
+        noise = f" (noise {self.noise:.1g})" if self.noise > 0 else ""
+        tried = self.tried[:1].upper() + self.tried[1:]
+        return f"{tried}: {now} after {self.steps} steps on {self.on}, instead of {old}{noise}"
 
 
 @dataclass(frozen=True)
@@ -24,6 +76,10 @@ class Finding:
     verify        how to see that it worked
     auto          True if the remedy is a change to the model that can be made mechanically
     consequences  other symptoms that this finding explains, one line each
+    prescription  the remedy's numbers, where it has some
+    proof         what came of trying the remedy; None: it was not tried
+    where         file and line of the class that holds the site, where they are known
+    size          how far it is from healthy, in decades or as a share: larger is worse, among findings of one code
     """
 
     code: str
@@ -38,12 +94,34 @@ class Finding:
     verify: str = ""
     auto: bool = False
     consequences: tuple[str, ...] = ()
+    prescription: Prescription | None = None
+    proof: Proof | None = None
+    where: str | None = None
+    size: float | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        return {**asdict(self), "evidence": dict(self.evidence), "consequences": list(self.consequences)}
+        """Of the last four only those that are known."""
+        body = {**asdict(self), "evidence": dict(self.evidence), "consequences": list(self.consequences)}
+        for name in ("prescription", "proof", "where", "size"):
+            if body[name] is None:
+                del body[name]
+        return body
 
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> Finding:
         known = {f.name for f in fields(cls)}
         values = {k: v for k, v in body.items() if k in known}
-        return cls(**{**values, "consequences": tuple(values.get("consequences", ()))})
+        values["consequences"] = tuple(values.get("consequences", ()))
+        for name, kind in (("prescription", Prescription), ("proof", Proof)):
+            given = values.get(name)
+            values[name] = _read(kind, given) if isinstance(given, Mapping) else None
+        return cls(**values)
+
+
+def _read(kind: type, body: Mapping[str, Any]) -> Any:
+    """What can be read of a part; None where something that it must have is missing."""
+    known = {f.name for f in fields(kind)}
+    try:
+        return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in body.items() if k in known})
+    except TypeError:
+        return None

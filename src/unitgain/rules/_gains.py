@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ._view import View
+from ._words import listed, show
+
 GAINS: Mapping[str, float] = {
     "identity": 1.0,
     "linear": 1.0,
@@ -32,3 +35,22 @@ GAINS: Mapping[str, float] = {
     "hardshrink": 1.015796,
 }
 """1 / rms(f(z)) of a unit Gaussian z: the factor that keeps the scale. Sigmoids are left out: they are gates."""
+
+
+def initialization_for(view: View) -> str:
+    """How to initialize for the functions that a network has, as a sentence without its full stop."""
+    found = dict.fromkeys(
+        m.function for m in view.activations if m.role == "activation" and m.function in GAINS
+    )
+    if not any(m.role == "activation" for m in view.activations):
+        return (
+            "No function lies between the layers: initialize with gain 1 (standard deviation 1/sqrt(fan_in), or "
+            "orthogonal), and put an activation function between them"
+        )
+    if not found:
+        return "Scale each layer until its output has unit variance (LSUV)"
+    gains = listed([f"{show(GAINS[name])} for {name}" for name in found if name])
+    return (
+        f"Initialize for the activation function: standard deviation gain/sqrt(fan_in), with gain {gains}; or scale "
+        "each layer until its output has unit variance (LSUV)"
+    )

@@ -28,6 +28,11 @@ class GradientEvidence(BaseEvidence):
     last_site: str
     last_norm: float
 
+    @property
+    def size(self) -> float:
+        """Decades over the whole depth."""
+        return abs(math.log10(self.change)) if 0 < self.change < math.inf else math.inf
+
 
 @dataclass(frozen=True)
 class GradientTrend:

@@ -61,6 +61,15 @@ def explain(code: str) -> str:
     return rule.page()
 
 
+def as_data() -> list[dict[str, Any]]:
+    """All rules as plain dictionaries, lists, texts and numbers, for JSON and for programs.
+
+    >>> [rule["code"] for rule in as_data()][:2], as_data()[0]["thresholds"]["warning"]["value"]
+    (['UG101', 'UG102'], 1.2)
+    """
+    return [rule.to_dict() for rule in CATALOGUE.values()]
+
+
 def resolve(words: Sequence[str], option: str) -> set[str]:
     """The codes meant by codes ("UG101"), prefixes ("UG1") and names ("saturated").
 

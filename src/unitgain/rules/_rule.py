@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
-from ._finding import SEVERITIES, Finding
+from ._finding import SEVERITIES, Finding, Prescription
 
 if TYPE_CHECKING:
     from ._view import View
@@ -73,6 +73,12 @@ class BaseEvidence:
     A field without a default is always there; one whose default is None is left out where it is None.
     """
 
+    @property
+    def size(self) -> float | None:
+        """How far this is from healthy, in decades or as a share: larger is worse, and comparable within one rule. None
+        where it is or is not."""
+        return None
+
     def to_dict(self) -> dict[str, Any]:
         """Dictionaries, lists, texts and numbers only."""
         return _plain(self)
@@ -103,6 +109,7 @@ class Found(Generic[E]):
     evidence: E
     cause: str
     remedy: str
+    prescription: Prescription | None = None
 
     @property
     def code(self) -> str:
@@ -124,6 +131,8 @@ class Found(Generic[E]):
             verify=about.verify,
             auto=about.auto,
             consequences=consequences,
+            prescription=self.prescription,
+            size=self.evidence.size,
         )
 
 
@@ -169,15 +178,24 @@ class About:
         return bool(self.remedies)
 
     def found(
-        self, severity: str, site: str | None, message: str, *, cause: str, evidence: E, remedy: str = ""
+        self,
+        severity: str,
+        site: str | None,
+        message: str,
+        *,
+        cause: str,
+        evidence: E,
+        remedy: str = "",
+        prescription: Prescription | None = None,
     ) -> Found[E]:
         """One finding of this rule; the remedy is `action` where the numbers say nothing better.
 
         message  one line with the measured numbers: what a person reads first
         cause    why it is so, one or two sentences
+        prescription  the remedy's numbers, where it has some: check(prove=True) tries them
         """
         assert severity in SEVERITIES, severity
-        return Found(self, severity, site, message, evidence, cause, remedy or self.action)
+        return Found(self, severity, site, message, evidence, cause, remedy or self.action, prescription)
 
 
 Condition = Callable[[Found[Any], Found[Any], "View"], bool]
@@ -216,6 +234,17 @@ class Rule(About):
     def limit(self, threshold: str) -> float:
         """The value of one threshold."""
         return float(self.thresholds[threshold])
+
+    def to_dict(self) -> dict[str, Any]:
+        """What is written about the rule, its thresholds with their reasons, the rules that explain its findings, and
+        its examples."""
+        return {
+            **{f.name: _plain(getattr(self, f.name)) for f in fields(About)},
+            "auto": self.auto,
+            "thresholds": {name: {"value": float(t), "why": t.why} for name, t in self.thresholds.items()},
+            "explained_by": sorted({cause.code for cause in self.explained_by}),
+            "examples": {"bad": self.bad.strip(), "good": self.good.strip()},
+        }
 
     def page(self) -> str:
         """Markdown: one page of docs/reference/rules, and what `unitgain rules CODE` prints."""

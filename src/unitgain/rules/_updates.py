@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ._flow import next_functions
 from ._loss_curve import QUARTER, diverged_from
 from ._rule import BaseEvidence, CannotJudge, Threshold
 from ._view import View
@@ -27,6 +28,7 @@ KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
 _ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
+_STANDARDIZED = ("ScaledStd", "StdConv")  # their weights are normalized whenever they are used
 
 # what repeating one batch does to momentum it does not do to these
 _WITHOUT_MOMENTUM = ("rmsprop", "adagrad", "adadelta", "adafactor")
@@ -81,15 +83,20 @@ class Updates:
         return UpdateEvidence(self.median, min(ratios), max(ratios), self.rates)
 
 
-def settled_updates(view: View, target: float, adaptive_granted: float, adaptive_steps: float) -> Updates:
-    """The updates of the later half of the steps, less those after the loss diverged."""
+def settled_updates(
+    view: View, target: float, adaptive_granted: float, adaptive_steps: float, *, full_sized_too: bool = False
+) -> Updates:
+    """The updates of the later half of the steps, less those after the loss diverged.
+
+    full_sized_too  judge an Adam-like optimizer by its first steps where there are no others
+    """
     series, name = update_ratios(view), view.facts.optimizer.name or ""
     adaptive = is_adaptive(view)
     repeated = adaptive and not view.training
     few = adaptive and max(len(values) for values in series.values()) < adaptive_steps
     if few and diverged_from(view) is not None:
         raise CannotJudge(f"the first steps of {name} are full-sized, and the loss diverged within them")
-    if few and repeated:
+    if few and not full_sized_too and repeated:
         raise CannotJudge(f"the first steps of {name} are full-sized; give {adaptive_steps:g} steps or more")
     late = {name: values[len(values) // 2 :] for name, values in series.items()}
     medians = {name: float(np.nanmedian(v)) for name, v in late.items() if not np.isnan(v).all()}
@@ -200,6 +207,28 @@ def is_adaptive(view: View) -> bool:
     """Whether the optimizer's update is the learning rate times something near one, whatever the gradient's size."""
     name = (view.facts.optimizer.name or "").lower()
     return any(kind in name for kind in _ADAPTIVE)
+
+
+def free_of_norms(view: View, updates: Updates) -> Updates:
+    """Without the weights that a normalization follows: what they give does not depend on their scale, so that a large
+    update:data says that they are small, not that the rate is too large. Raises CannotJudge if no other is left."""
+    ratios = {name: ratio for name, ratio in updates.ratios.items() if not is_normalized(view, name)}
+    if not ratios:
+        raise CannotJudge(
+            "every weight is normalized, so that its scale does not matter; prove=True tries rates"
+        )
+    return replace(updates, ratios=ratios)
+
+
+def is_normalized(view: View, name: str) -> bool:
+    site = view.parameter(name)
+    owner = view.tensor(site.owner) if site is not None else None
+    if owner is None:
+        return False
+    after = next_functions(view, owner)
+    return owner.site.module.startswith(_STANDARDIZED) or (
+        bool(after) and all(m.role == "norm" for m in after)
+    )
 
 
 def _rates(view: View) -> list[float]:

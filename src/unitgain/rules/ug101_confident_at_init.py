@@ -15,7 +15,7 @@ from ._causes import weights_come_before
 from ._logits import OWN_GAIN, input_is_large, rows_sum_to_one
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import show
+from ._words import listed, show
 
 if TYPE_CHECKING:
     from . import ug201_input_not_normalized as ug201
@@ -71,6 +71,11 @@ class Evidence(BaseEvidence):
     classes: int
     logits_rms: float
     head_input_rms: float | None = None
+
+    @property
+    def size(self) -> float:
+        """Decades of the loss above that of a guess."""
+        return math.log10(max(self.loss / self.expected, 1.0))
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -138,8 +143,25 @@ def _explain(view: View, head: Measured | None, rms: float, entering: float | No
             f"{show(rms / entering)}."
         )
     factor = min(HEAD_SCALE, HEAD_SCALE / size) if size > 0 else HEAD_SCALE
+    if (shared := _shared_with(view, head)) is not None:
+        return (
+            cause,
+            f"{first}{'Then d' if first else 'D'}ivide the logits by {show(1 / factor)}: the last layer's weight is "
+            f"also {shared}, which scaling it would change too (or initialize both with standard deviation 0.02).",
+        )
     scale = f"ultiply the weights of {_layer(view, head)} by {show(factor)} and set its bias to zero."
     return cause, f"{first}{'Then m' if first else 'M'}{scale}"
+
+
+def _shared_with(view: View, head: Measured | None) -> str | None:
+    """What else has the last layer's weight, an embedding say."""
+    for weight in (p for p in view.own_parameters(head) if len(p.site.shape) > 1):
+        aliases = weight.site.attributes.get("aliases") or ()
+        others = [m.name for m in view.activations if m is not head and m.role != "block"
+                  and weight.name in m.site.attributes.get("parameters", ())]  # fmt: skip
+        if others or aliases:
+            return f"that of {listed(others or aliases)}"
+    return None
 
 
 def _last_layer(view: View) -> Measured | None:

@@ -38,6 +38,7 @@ ABOUT = About(
     action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
     effect="The loss can reach zero, and gradients are C times larger at the start.",
     verify="Check again: the output holds negative values and its rows no longer sum to one.",
+    remedies=("drop-last-function",),
     silent=(
         "log-softmax before cross entropy, which changes nothing",
         "a softmax inside the model",

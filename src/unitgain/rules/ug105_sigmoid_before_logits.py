@@ -35,6 +35,7 @@ ABOUT = About(
     action="Drop the last function and return logits; apply it only where probabilities are shown.",
     effect="The loss can reach zero, and gradients are several times larger.",
     verify="Check again: nothing limits the outputs.",
+    remedies=("drop-last-function",),
     silent=(
         "sigmoid outputs under binary cross entropy or squared error, autoencoders and discriminators among them",
         "logits that happen to lie between 0 and 1",

@@ -27,6 +27,7 @@ ABOUT = About(
     action="For one probability take a sigmoid; for attention take the softmax over the positions, not the units.",
     effect="The value depends on the input, and the layer before it learns.",
     verify="Check again.",
+    remedies=("sigmoid-for-softmax",),
     silent=("attention over one key, one time step or one pixel in this batch",),
 )
 

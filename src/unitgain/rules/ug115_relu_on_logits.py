@@ -30,6 +30,7 @@ ABOUT = About(
     action="Drop the last function and return the last layer's output.",
     effect="Scores of either sign, and a gradient for each class.",
     verify="Check again.",
+    remedies=("drop-last-function",),
     silent=(
         "ReLU and softplus outputs for counts and amounts",
         "log-softmax, leaky ReLU, and differences of rectified features",

@@ -112,6 +112,11 @@ class Evidence(BaseEvidence):
     channel_mean: Sequence[float] | None
     channel_std: Sequence[float] | None
 
+    @property
+    def size(self) -> float:
+        """Standard deviations off zero, and decades off one."""
+        return abs(self.mean) / self.std + abs(math.log10(self.std)) if self.std > 0 else math.inf
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     candidates = [m for m in view.inputs if _is_signal(view, m)]

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._flow import has_residual_branches
+from ._gains import initialization_for
 from ._rule import About, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits
@@ -86,15 +87,18 @@ def _explain(view: View, trend: ScaleTrend) -> tuple[str, str]:
     if trend.default:
         return (
             f"{times}: torch's default initialization of linear and convolution layers has a gain below one.",
-            ABOUT.action,
+            f"{initialization_for(view)}.",
         )
     cause = f"{times}: the weights are too small for their fan-in and activation function."
     if has_residual_branches(
         view
     ):  # a branch's gain is not the stream's, so that no factor for each layer is right
-        return cause, ABOUT.action
+        return cause, f"{initialization_for(view)}."
     factor = show(1 / trend.per_site)
-    return cause, f"{ABOUT.action} (Multiplying each layer's weights by {factor} gives a gain of one.)"
+    return (
+        cause,
+        f"{initialization_for(view)}. (Multiplying each layer's weights by {factor} gives a gain of one.)",
+    )
 
 
 EXPLAINED_BY = ()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from ._gains import initialization_for
 from ._rule import About, Cause, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits
@@ -97,7 +98,10 @@ def _why_layers_grow(view: View, trend: ScaleTrend) -> tuple[str, str]:
     branches = sum(m.ends_branch for m in view.activations)
     if not branches:
         factor = show(1 / trend.per_site)
-        return cause, f"{_INITIALIZE}. (Multiplying each layer's weights by {factor} gives a gain of one.)"
+        return (
+            cause,
+            f"{initialization_for(view)}. (Multiplying each layer's weights by {factor} gives a gain of one.)",
+        )
     # a branch's gain is not the stream's, so that no factor for each layer is right
     scale = f"1/sqrt({branches}) = {show(1 / math.sqrt(branches))}"
     return (

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ._causes import comes_before, weights_come_before
+from ._finding import Prescription
 from ._flow import why_trained
 from ._logits import input_is_large
 from ._recurrent import TAIL, Recurrent, recurrent_layers
@@ -69,6 +70,8 @@ WARNING = Threshold(
 ERROR = Threshold(
     0.5, "of all values (in a trained model a warning): most of the layer passes hardly any gradient"
 )
+SHIFTED = Threshold(2.0, "standard deviations (or, if more, so many units), by which the mean lies off zero: the shift "
+                         "alone puts most values into a tail")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,11 @@ class FunctionEvidence(BaseEvidence):
     preactivation_site: str | None
     preactivation_std: float
 
+    @property
+    def size(self) -> float:
+        """The largest share of values in flat tails."""
+        return self.worst
+
 
 @dataclass(frozen=True, kw_only=True)
 class RecurrentEvidence(BaseEvidence):
@@ -92,6 +100,11 @@ class RecurrentEvidence(BaseEvidence):
     gate_std: float | None = None
     gates_flat: float | None = None
     sites: Mapping[str, float]
+
+    @property
+    def size(self) -> float:
+        """The largest share of values in flat tails."""
+        return max(self.sites.values())
 
 
 Evidence = FunctionEvidence | RecurrentEvidence
@@ -138,15 +151,25 @@ def _judge_functions(view: View, judged: Mapping[str, float]) -> Iterator[Found[
         f"; {plural(len(high), 'layer')} of {len(judged)} in all, up to {worst:.0%}" if len(high) > 1 else ""
     )
     incoming = before["std"] if before else math.nan
-    fed = f" (its input has std {show(incoming)})" if math.isfinite(incoming) else ""
+    mean = before["mean"] if before else math.nan
+    shifted = abs(mean) > SHIFTED * max(incoming, 1.0)
+    remedy, prescription = _centre(view, before) if shifted else _shrink(view, before, incoming)
+    fed = (
+        f" (its input has std {show(incoming)}{f', mean {show(mean)}' if shifted else ''})"
+        if math.isfinite(incoming)
+        else ""
+    )
     yield ABOUT.found(
         _level(view, worst > ERROR) if worst > WARNING else "info",
         first.name,
         f"{high[first.name]:.0%} of {first.name}'s values lie in the flat tails of {function}{fed}{also}",
         evidence=FunctionEvidence(high[first.name], worst, high, before.name if before else None, incoming),
-        cause=f"What goes into {function} is too large"
+        cause=_off_centre(function, mean)
+        if shifted
+        else f"What goes into {function} is too large"
         + (f": standard deviation {show(incoming)} where about 1 is right." if incoming > 1 else "."),
-        remedy=_shrink(view, before, incoming),
+        remedy=remedy,
+        prescription=prescription,
     )
 
 
@@ -194,18 +217,43 @@ def _judge_recurrent(view: View, layers: list[Recurrent]) -> Iterator[Found[Evid
     )
 
 
-def _shrink(view: View, before: Measured | None, std: float) -> str:
+def _off_centre(function: str, mean: float) -> str:
+    return f"What goes into {function} lies to one side: its mean is {show(mean)} where about 0 is right."
+
+
+def _centre(view: View, before: Measured | None) -> tuple[str, Prescription | None]:
+    """The prescription where a common shift puts the values into the tails, which no factor takes out."""
+    bias = next((p.name for p in view.own_parameters(before, "bias")), None)
+    if before is None or before.role != "linear":
+        return "", None
+    if bias is None:
+        return (
+            f"Centre what goes into the function: {before.name} has no bias that would, so subtract the mean of its "
+            "input, or put a normalization layer in between.",
+            None,
+        )
+    return (
+        f"Subtract {show(before['mean'])} from {bias}, so that the pre-activation has mean 0, and find what put it "
+        "there: the input's mean, or the bias's initial value.",
+        Prescription(shift={bias: -before["mean"]}),
+    )
+
+
+def _shrink(view: View, before: Measured | None, std: float) -> tuple[str, Prescription | None]:
     """The prescription with its factor, where the layer before is a linear one and too large."""
     weight = next((p.name for p in view.own_parameters(before, "weight")), None)
     if before is None or before.role != "linear" or weight is None or not std > 1:
-        return ""
+        return "", None
     if why_trained(view):  # its weights hold what was learnt
         return (
-            "Leave trained weights as they are; for a new run, initialize so that pre-activations have std 1."
+            "Leave trained weights as they are; for a new run, initialize so that pre-activations have std 1.",
+            None,
         )
+    bias = [p.name for p in view.own_parameters(before, "bias")]
     return (
         f"Multiply {weight} by {show(1 / std)}, so that the pre-activation has standard deviation 1, "
-        "and its bias likewise; or put a normalization layer in between."
+        "and its bias likewise; or put a normalization layer in between.",
+        Prescription(scale=dict.fromkeys((weight, *bias), 1 / std)),
     )
 
 

@@ -111,6 +111,11 @@ class AtOnce(BaseEvidence):
     sites: Mapping[str, DeadUnits]
     preactivation_mean: float
 
+    @property
+    def size(self) -> float:
+        """The largest share of dead units beyond chance."""
+        return self.worst
+
 
 @dataclass(frozen=True)
 class DiedUnits:

@@ -42,7 +42,7 @@ ABOUT = About(
     ),
     effect="The squared channel mean stays below the channel variance at every block.",
     verify="Check again: signal propagation plot, squared channel mean below variance.",
-    remedies=("lsuv", "init"),
+    remedies=("lsuv", "init", "standardize-weights"),
     silent=(
         "ReLU outputs",
         "noise images behind max pooling",
@@ -78,6 +78,11 @@ class Evidence(BaseEvidence):
     first: float
     last: float
     normalized_later: bool
+
+    @property
+    def size(self) -> float:
+        """Decades of the squared mean above the variance, at the last block."""
+        return math.log10(self.last) if self.last > 0 else -math.inf
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:

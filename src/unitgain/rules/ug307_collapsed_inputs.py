@@ -80,6 +80,11 @@ class Evidence(BaseEvidence):
     layers: int
     sudden: bool
 
+    @property
+    def size(self) -> float:
+        """The cosine itself."""
+        return self.cosine
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     path = [m for m in _main_path(view) if not math.isnan(m["cosine"]) and _values(m) >= VALUES]

@@ -74,6 +74,11 @@ class Evidence(BaseEvidence):
     decades: Mapping[str, float]
     std: float
 
+    @property
+    def size(self) -> float:
+        """Decades from its peers."""
+        return max(map(abs, self.decades.values()))
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     if not view.parameter_gradients:

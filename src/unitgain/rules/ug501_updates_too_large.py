@@ -10,9 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ._causes import units_died
-from ._loss_curve import steps_lead_down
-from ._rule import About, Cause, Found, Threshold
-from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, settled_updates
+from ._finding import Prescription
+from ._loss_curve import falls_on_fresh_batches, steps_lead_down
+from ._rule import About, CannotJudge, Cause, Found, Threshold
+from ._updates import (
+    ADAPTIVE_GRANTED,
+    ADAPTIVE_STEPS,
+    TARGET,
+    UpdateEvidence,
+    free_of_norms,
+    settled_updates,
+)
 from ._view import View
 from ._words import plural, show
 
@@ -27,10 +35,12 @@ ABOUT = About(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
         "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
         "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on. Steps of a run after its loss diverged "
-        "(UG504) do not count. Where the recorded losses fall and never rise far above the first one, such steps "
-        "lead down: it is for information then, and a warning instead of an error. Small networks, models of words "
-        "with clipped gradients and Adadelta train well with updates beyond a hundredth."
+        "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. "
+        "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
+        "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
+        "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
+        "batches (data=) decides that. Small networks, models of words with clipped gradients and Adadelta train well "
+        "with updates beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
@@ -54,26 +64,40 @@ Evidence = UpdateEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged <= WARNING and updates.least <= WARNING:
+    try:
+        limit, updates = WARNING, settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
+    except CannotJudge:  # the first steps of Adam, which are full-sized: a rate far too large shows there too
+        updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS, full_sized_too=True)
+        limit = ERROR
+        if updates.judged <= limit:
+            raise
+    every = limit is WARNING and updates.least > WARNING  # every weight at every step
+    if updates.judged > limit or every:
+        updates = free_of_norms(view, updates)
+    if updates.judged <= limit and not every:
         return
-    rates, far, falls = updates.rates, updates.judged > ERROR, steps_lead_down(view)
-    if falls and not view.training and updates.median > BY_HEART:
-        far = True
+    fresh = view.rehearsal and bool(view.facts.fresh_batches)
+    falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
+    far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > BY_HEART)
     within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
+    rates = updates.rates
     yield ABOUT.found(
         ("warning" if far else "info") if falls or within else ("error" if far else "warning"),
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
         evidence=updates.evidence(),
-        cause="The learning rate is large for these weights and gradients, but the loss falls at it."
+        cause="The learning rate is large for these weights and gradients, but the loss falls at it"
+        + (" on every batch." if fresh else ".")
         if falls
         else "The learning rate is too large for these weights and gradients.",
-        remedy=f"Lower the learning rate from {', '.join(map(show, rates))} to about "
+        remedy="Nothing: the rehearsal on different batches shows that this rate works. (prove=True tries lower ones.)"
+        if falls and fresh
+        else f"Lower the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates
         else f"Lower the learning rate: multiply it by {show(updates.factor)}.",
+        prescription=Prescription(rate=updates.factor),
     )
 
 

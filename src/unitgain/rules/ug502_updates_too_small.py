@@ -11,6 +11,7 @@ import math
 from collections.abc import Iterator
 
 from ._causes import came_with_divergence, of_a_slow_group, units_died
+from ._finding import Prescription
 from ._loss_curve import loss_falls
 from ._rule import About, Cause, Found, Threshold
 from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, UpdateEvidence, has_converged, settled_updates
@@ -63,6 +64,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         else f"Raise the learning rate: multiply it by {show(updates.factor)}."
         if math.isfinite(updates.factor)
         else "",
+        prescription=Prescription(rate=updates.factor) if math.isfinite(updates.factor) else None,
     )
 
 

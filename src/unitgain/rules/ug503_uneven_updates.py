@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._flow import next_functions
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
-from ._updates import update_ratios
+from ._updates import is_normalized, update_ratios
 from ._view import View
 from ._words import listed, plural, show
 
@@ -113,7 +112,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     std = parameter["std"] if parameter else math.nan
     yield ABOUT.found(
         "info"
-        if all(decades > 0 and _is_normalized(view, name) for name, decades in found.items())
+        if all(decades > 0 and is_normalized(view, name) for name, decades in found.items())
         else "warning",
         worst,
         f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
@@ -164,14 +163,6 @@ def _is_weight(view: View, name: str) -> bool:
     if site is None:
         return True
     return sum(size > 1 for size in site.shape) >= min(2, len(site.shape))
-
-
-def _is_normalized(view: View, name: str) -> bool:
-    """Whether nothing but norms follows the layer directly: then only the weight's direction matters."""
-    parameter = view.parameter(name)
-    layer = view.tensor(parameter.owner) if parameter is not None else None
-    after = next_functions(view, layer) if layer is not None else []
-    return bool(after) and all(m.role == "norm" for m in after)
 
 
 EXPLAINED_BY = ()

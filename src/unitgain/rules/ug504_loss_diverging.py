@@ -175,6 +175,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         ),
         cause=change.cause,
         remedy=change.remedy,
+        prescription=change.prescription,
     )
 
 
@@ -190,6 +191,7 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
         evidence=Leap(first, float(losses[top]), last, **change.evidence()),
         cause=change.cause,
         remedy=change.remedy,
+        prescription=change.prescription,
     )
 
 

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from ._finding import Prescription
 from ._flow import followers, next_functions, norm_follows, previous, why_trained
-from ._gains import GAINS
+from ._gains import GAINS, initialization_for
 from ._residual import residual_blocks
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -91,6 +92,11 @@ class Evidence(BaseEvidence):
     suffering: Sequence[str]
     per_layer: float
 
+    @property
+    def size(self) -> float:
+        """Decades of the gain that is furthest off."""
+        return max(abs(math.log10(g.gain / g.needed)) for g in self.weights.values())
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     if trained := why_trained(view):
@@ -128,7 +134,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             found, judged, suffering, max(found[w].gain / found[w].needed for w in suffering or found)
         ),
         cause="The weights were not initialized for their fan-in and activation function.",
-        remedy=f"{ABOUT.action} (Multiply {name} by {show(row.needed / row.gain)}.)",
+        remedy=f"{initialization_for(view)}. (Multiply {name} by {show(row.needed / row.gain)}.)",
+        prescription=Prescription(scale={n: g.needed / g.gain for n, g in found.items()}),
     )
 
 

@@ -63,12 +63,22 @@ class Copies(BaseEvidence):
     weights: Mapping[str, Share]
     worst: float
 
+    @property
+    def size(self) -> float:
+        """The largest share of copies."""
+        return max(share.share for share in self.weights.values())
+
 
 @dataclass(frozen=True)
 class StuckAtZero(BaseEvidence):
     """weights: that are zero and get a gradient of exactly zero."""
 
     weights: Sequence[str]
+
+    @property
+    def size(self) -> float:
+        """How many weights."""
+        return float(len(self.weights))
 
 
 Evidence = Copies | StuckAtZero

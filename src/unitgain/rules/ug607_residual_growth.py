@@ -74,6 +74,11 @@ class Evidence(BaseEvidence):
     first_site: str
     last_site: str
 
+    @property
+    def size(self) -> float:
+        """Decades of variance over all blocks."""
+        return math.log10(self.change)
+
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     ends = [m for m in block_ends(view) if m["rms"] > 0 and math.isfinite(m["rms"])]

@@ -1,6 +1,6 @@
 """From what a user types (TARGET, --data, --dataset, --shape) to a model and a batch."""
 
-from .batch import load_batch
+from .batch import Batches, load_batch
 from .model import load_model
 from .settings import WRONG, fit, in_words, literal, parse_settings, read
 from .synthetic import parse_shape
@@ -8,6 +8,7 @@ from .weights import load_weights, save_weights
 
 __all__ = [
     "WRONG",
+    "Batches",
     "fit",
     "in_words",
     "literal",

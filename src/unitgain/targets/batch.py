@@ -12,6 +12,7 @@ A file's arrays become a batch like this:
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -58,12 +59,46 @@ def load_batch(
     elif data is not None:
         batch = _from_file(model, data, count)
     elif dataset is not None:
-        batch = _from_dataset(dataset, count or DEFAULT_BATCH, generator, normalize)
+        batch = next(_drawn_from(dataset, count or DEFAULT_BATCH, generator, normalize))
     else:
         assert shape is not None
         inputs = random_input(parse_shape(shape), tokens, dtype, generator).to(device)
         return with_targets(model, inputs, loss, generator)
-    return _fit(batch, dtype, device, embeds=any(isinstance(m, nn.Embedding) for m in model.modules()))
+    return _fit(batch, dtype, device, embeds=_embeds(model))
+
+
+class Batches:
+    """Batches of a data set that follow `load_batch`'s, which had the same seed: an iterable that begins anew
+    whenever it is read."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        dataset: str,
+        *,
+        count: int | None = None,
+        seed: int = 0,
+        normalize: bool = True,
+    ):
+        self._dataset, self._count, self._seed, self._normalize = (
+            dataset,
+            count or DEFAULT_BATCH,
+            seed,
+            normalize,
+        )
+        self._dtype, self._device = _floating_type(model), _device(model)
+        self._embeds = _embeds(model)
+
+    def __iter__(self) -> Iterator[Any]:
+        generator = torch.Generator().manual_seed(self._seed)
+        draw = _drawn_from(self._dataset, self._count, generator, self._normalize)
+        next(draw)  # the one that is checked
+        for batch in draw:
+            yield _fit(batch, self._dtype, self._device, self._embeds)
+
+
+def _embeds(model: nn.Module) -> bool:
+    return any(isinstance(m, nn.Embedding) for m in model.modules())
 
 
 def _check_combination(
@@ -145,18 +180,21 @@ def _from_images(folder: str, shape: str | None, count: int, normalize: bool) ->
     return images if labels is None else (images, labels)
 
 
-def _from_dataset(
+def _drawn_from(
     name: str, count: int, generator: torch.Generator, normalize: bool
-) -> tuple[Tensor, Tensor]:
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Batch after batch of a known data set, without end."""
     from .. import data
 
     if name == "names":
-        return next(data.load_names().train.batches(count, generator))
-    if name == "fashion-mnist":
+        yield from data.load_names().train.batches(count, generator)
+    elif name == "fashion-mnist":
         split = data.load_fashion_mnist(normalize=normalize).train
-        rows = torch.randint(0, len(split), (count,), generator=generator)
-        return split.images[rows], split.labels[rows]
-    raise InputError(f"--dataset {name}: unknown{did_you_mean(name, _DATASETS)}")
+        while True:
+            rows = torch.randint(0, len(split), (count,), generator=generator)
+            yield split.images[rows], split.labels[rows]
+    else:
+        raise InputError(f"--dataset {name}: unknown{did_you_mean(name, _DATASETS)}")
 
 
 # ---- making the tensors fit the model ----------------------------------------------------------------------

@@ -1,0 +1,169 @@
+"""Advice is a hypothesis until it is tried: check(prove=True).
+
+The model is trained for some steps as it is, and again from the same state on the same batches with each remedy that a
+finding prescribes: numbers for the optimizer, factors for weights, or a registered remedy. What ends lower is kept and
+says so; what does not is withheld. A finding is made less severe where its remedies do not help and the network trains
+well without them: what it measured is true, but training does not suffer from it.
+
+A repeated batch is weaker evidence than fresh ones, since learning it by heart bears rates that training does not:
+there a refuted finding goes down by one level only, and one about the learning rate no further than to a warning.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from .._base import InputError
+from .._batch import Loss
+from ..remedies import REMEDIES, Remedy, Subject
+from ..report import Report
+from ..rules import CATALOGUE, SEVERITIES, Finding, Prescription, Proof, reconsider
+from .job import Step
+from .rehearsal import Plan
+from .trials import STEPS, Change, Course, Trials, compare
+from .untrained import looks_untrained
+
+_SECONDS = 20.0  # further remedies are not tried after that
+_MOST_FOR_A_FINDING = 3
+_DECAY = 0.01  # factor of a weight decay that is tried in the place of a lower learning rate
+
+
+def prove(
+    report: Report,
+    model: nn.Module,
+    batch: Any,
+    loss: str | Loss | None,
+    step: Step | None,
+    plan: Plan,
+    *,
+    steps: int = STEPS,
+    select: Sequence[str] | None = None,
+    ignore: Sequence[str] | None = None,
+) -> Report:
+    """The report after its remedies were tried; where nothing can be trained, the same with the reason."""
+    trials = Trials(model, batch, loss, step, plan, steps)
+    begin = time.perf_counter()
+    try:
+        base = trials.run()
+    except InputError as error:
+        diagnosis = replace(report.diagnosis, tried=f"nothing could be tried: {error}")
+        return Report(report.record, diagnosis)
+    may_redraw = looks_untrained(model, report)
+    findings, tried = [], 0
+    for finding in report.findings:
+        worth = finding.severity != "info" or finding.prescription is not None
+        best = (
+            _best(finding, trials, base, may_redraw)
+            if worth and time.perf_counter() - begin < _SECONDS
+            else None
+        )
+        tried += best is not None
+        findings.append(finding if best is None else _judged(finding, *best, base))
+    level = f"{base.level:.4g}" if base.finite else "not finite"
+    line = (
+        f"{tried} of the findings' remedies, each by {steps} steps of {trials.optimizer_name} on {base.on}; without "
+        f"any the loss goes from {base.losses[0]:.4g} to {level}"
+    )
+    diagnosis = reconsider(
+        report.record, report.diagnosis, findings, tried=line, doubt=base.doubt, select=select, ignore=ignore
+    )
+    return Report(report.record, diagnosis)
+
+
+def _best(finding: Finding, trials: Trials, base: Course, may_redraw: bool) -> tuple[Change, Proof] | None:
+    """Of the finding's remedies the one that ends lowest, with the others in its proof; None if none could be tried."""
+    tried: list[tuple[Change, Proof]] = []
+    for change in changes_for(finding, trials, may_redraw):
+        if len(tried) == _MOST_FOR_A_FINDING:
+            break
+        try:
+            course = trials.run(change)
+        except InputError:
+            continue  # it does not apply to this model
+        found = compare(base, course)
+        steps = trials.plan.steps
+        on = f"{base.on}, judged by the other half" if found.held else base.on
+        proof = Proof(change.words, steps, on, found.without, found.with_it, found.noise, found.outcome)
+        tried.append((change, proof))
+        if change.apply is not None and found.outcome == "better":
+            break
+    if not tried:
+        return None
+    best = tried[0]
+    for one in tried[1:]:
+        if _is_lower(one[1], best[1]):
+            best = one
+    others = tuple(str(proof) for change, proof in tried if change is not best[0])
+    return best[0], replace(best[1], others=others)
+
+
+def _is_lower(one: Proof, other: Proof) -> bool:
+    rank = ("better", "same", "worse")
+    if one.outcome != other.outcome:
+        return rank.index(one.outcome) < rank.index(other.outcome)
+    return one.with_it < other.with_it
+
+
+def changes_for(finding: Finding, trials: Trials, may_redraw: bool) -> Iterator[Change]:
+    """What a finding prescribes, as something to try: its numbers, halfway to them, then its registered remedies."""
+    prescription = finding.prescription
+    if prescription is not None:
+        yield Change(_words(prescription, trials), prescription=prescription)
+        if prescription.rate != 1:
+            half = replace(prescription, rate=math.sqrt(prescription.rate))
+            yield Change(_words(half, trials), prescription=half)
+        decay = _weight_decay(trials)
+        if prescription.rate < 1 and decay > 0:
+            less = Prescription(options={"weight_decay": _DECAY * decay})
+            yield Change(_words(less, trials), prescription=less)
+    for name in CATALOGUE[finding.code].remedies if finding.code in CATALOGUE else ():
+        remedy = REMEDIES[name]
+        if not remedy.when_asked and (may_redraw or not remedy.redraws):
+            yield Change(remedy.title, lambda subject, remedy=remedy: _work(remedy, subject, finding))
+
+
+def _work(remedy: Remedy, subject: Subject, finding: Finding) -> None:
+    done = remedy.apply(subject, finding)
+    if not done.changes:
+        raise InputError(done.reason)
+
+
+def _weight_decay(trials: Trials) -> float:
+    groups = getattr(trials.plan.optimizer, "param_groups", ())
+    return max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0)
+
+
+def _words(prescription: Prescription, trials: Trials) -> str:
+    """What a prescription does, as an order."""
+    parts = []
+    if prescription.rate != 1:
+        groups = getattr(trials.plan.optimizer, "param_groups", ())
+        rates = dict.fromkeys(f"{float(g['lr']) * prescription.rate:.2g}" for g in groups if "lr" in g)
+        to = f" (to {', '.join(rates)})" if rates else ""
+        parts.append(f"multiply the learning rate by {prescription.rate:.2g}{to}")
+    parts += [f"set {name} to {value:.2g}" for name, value in prescription.options.items()]
+    parts += [f"multiply {name} by {factor:.3g}" for name, factor in prescription.scale.items()]
+    parts += [f"add {amount:.3g} to {name}" for name, amount in prescription.shift.items()]
+    return ", ".join(parts)
+
+
+def _judged(finding: Finding, change: Change, proof: Proof, base: Course) -> Finding:
+    """The finding with what was tried in its remedy, and less severe where training does not suffer from it."""
+    if proof.outcome == "better":
+        own = change.apply is not None or change.prescription == finding.prescription
+        remedy = f"{finding.remedy} Tried. {proof}." if own else f"Tried. {proof}."
+        prescription = finding.prescription if change.apply is not None else change.prescription
+        return replace(finding, remedy=remedy, proof=proof, prescription=prescription)
+    remedy = f"Withheld, since it did not help when it was tried: {finding.remedy} {proof}."
+    level = SEVERITIES.index(finding.severity)
+    if base.falls:
+        only_rate = finding.prescription is not None and finding.prescription.rate != 1
+        least = SEVERITIES.index("warning") if only_rate else 0
+        level = 0 if base.fresh else max(min(level, least), level - 1)
+    return replace(finding, severity=SEVERITIES[level], remedy=remedy, proof=proof)

@@ -1,0 +1,313 @@
+"""Short trainings from one state of a model, each with something changed, and what two of them say.
+
+A trial changes the model in place, trains it, and puts everything back, so that the next one begins where this one did:
+with the same weights, the same random numbers and the same batches. Losses of two trials can therefore be compared
+step by step.
+
+Where there is only one batch, half of its examples train and the loss on the other half is what counts: one batch is
+learnt by heart fastest at rates and with weights that no training bears. (Measured: a head of standard deviation 1 on
+64 features brings the loss of its 128 examples from 3.5 to 0.04 in 200 steps of Adam, a scaled-down one to 0.19; on
+examples that were held out, the first comes down to 2.52, the second to 1.74.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .._base import InputError
+from .._batch import Batch, Loss
+from .._run import in_place, loaders_kept, random_states
+from ..remedies import Subject
+from ..rules import Prescription
+from .job import Job, Step, is_lightning
+from .passes import Passes
+from .rehearsal import Plan, Rehearsal
+
+STEPS = 100
+FRESH, HALF, ONE = "fresh batches", "half of the batch", "the one batch"
+_HELD_OUT = 32  # examples at least that a batch has, before half of them judge what the other half trains
+_HELD_EVERY = 4  # steps
+_NEIGHBOURS = 3
+_END = 4  # losses are compared over the last of so many equal parts of the steps
+_LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
+_ERRORS = 2  # standard errors
+_FALLS = 0.05  # of the first loss: a training that works brings it down by that much at least
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that is different in a trial.
+
+    words         what, for people
+    apply         changes the subject before the training begins; raises InputError where it cannot
+    prescription  numbers for the optimizer and for parameters
+    """
+
+    words: str
+    apply: Callable[[Subject], object] | None = None
+    prescription: Prescription = Prescription()  # noqa: RUF009 (it is frozen)
+
+
+@dataclass(frozen=True)
+class Course:
+    """How a model trained in a trial.
+
+    losses   one before each step; the last one is NaN or infinite where the trial ended early
+    on       "fresh batches", "the one batch", or "half of the batch"
+    held     in that last case the loss on the other half, before every fourth step; else empty
+    error    what the model raised, where that ended the trial
+    """
+
+    losses: tuple[float, ...]
+    on: str
+    held: tuple[float, ...] = ()
+    error: str = ""
+
+    @property
+    def fresh(self) -> bool:
+        return self.on == FRESH
+
+    @property
+    def finite(self) -> bool:
+        return not self.error and all(map(math.isfinite, (*self.losses, *self.held)))
+
+    @property
+    def level(self) -> float:
+        """Mean loss over the last quarter of the steps; NaN where the losses did not stay finite."""
+        return float(_end(self.losses).mean()) if self.finite else math.nan
+
+    @property
+    def held_level(self) -> float:
+        """The lowest loss on what was held out, as a mean over three."""
+        return float(_smooth(self.held).min())
+
+    @property
+    def falls(self) -> bool:
+        first = self.losses[0]
+        return self.finite and self.level < first - _FALLS * abs(first)
+
+    @property
+    def doubt(self) -> str:
+        """Why this is no training that works, "" if it may be one."""
+        steps, first = len(self.losses), self.losses[0]
+        if self.error:
+            return f"a training of {steps} steps was tried and ended with an error: {self.error}"
+        if not self.finite:
+            return f"a training was tried, and its loss was not finite after {steps - 1} steps"
+        rose = self.level > first + 2 * _error_of(_end(self.losses)) and self.level > first + _LEAST * abs(
+            first
+        )
+        if rose:
+            return f"a training of {steps} steps was tried, and its loss rose from {first:.4g} to {self.level:.4g}"
+        return ""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What one trial says beside another: "better", "worse" or "same", by the losses without and with a change, and the
+    standard error of their difference. held: whether these are the losses on what was held out."""
+
+    outcome: str
+    without: float
+    with_it: float
+    noise: float
+    held: bool = False
+
+
+def compare(before: Course, after: Course) -> Difference:
+    """Whether `after` is lower than `before`: by more than the noise of their difference, step by step, and by more
+    than half a per cent of the loss that they began with.
+
+    Where a half of the batch was held out, the loss on it decides; the other half may be learnt by heart, at which
+    large weights and large rates excel. Where it shows no difference (labels that nothing predicts), a change that
+    lowers the loss of the training half is better still, and none is worse.
+    """
+    if not before.finite or not after.finite:
+        outcome = "same" if before.finite == after.finite else "better" if after.finite else "worse"
+        return Difference(outcome, before.level, after.level, 0.0)
+    trained = _difference(_end(before.losses), _end(after.losses), before.losses[0], after.losses[0])
+    if not before.held or not after.held:
+        return trained
+    gap = _smooth(after.held) - _smooth(before.held)
+    noise, lows = _error_of(gap), (before.held_level, after.held_level)
+    held = _outcome(lows[1] - lows[0], noise, before.held[0], after.held[0])
+    if held == "same" and trained.outcome == "better":
+        return trained
+    return Difference(held, *lows, noise, held=True)
+
+
+def _difference(before: np.ndarray, after: np.ndarray, *firsts: float) -> Difference:
+    noise = _error_of(after - before)
+    ends = float(before.mean()), float(after.mean())
+    return Difference(_outcome(ends[1] - ends[0], noise, *firsts), *ends, noise)
+
+
+def _outcome(gap: float, noise: float, *firsts: float) -> str:
+    least = max(_ERRORS * noise, _LEAST * min(map(abs, firsts)))
+    return "better" if gap < -least else "worse" if gap > least else "same"
+
+
+def _end(losses: tuple[float, ...]) -> np.ndarray:
+    return np.array(losses[-max(1, len(losses) // _END) :])
+
+
+def _smooth(losses: tuple[float, ...]) -> np.ndarray:
+    """Means over three neighbours."""
+    values = np.array(losses)
+    return (
+        values
+        if len(values) < _NEIGHBOURS
+        else np.convolve(values, np.ones(_NEIGHBOURS) / _NEIGHBOURS, "valid")
+    )
+
+
+def _error_of(values: np.ndarray) -> float:
+    """Standard error of a mean. From differences between neighbours, so that a trend is no noise."""
+    if len(values) < 2:
+        return 0.0
+    return float(np.sqrt(np.square(np.diff(values)).mean() / 2 / len(values)))
+
+
+class Trials:
+    """Trains a model for some steps and takes them back, as often as asked.
+
+    plan   optimizer, data, clipping and schedule. Without an optimizer: the rehearsal's (SGD with learning rate 0.01)
+           where steps are rehearsed, else Adam with learning rate 0.001, which depends least on the gradient's scale
+    """
+
+    def __init__(
+        self, model: nn.Module, batch: Any, loss: str | Loss | None, step: Step | None, plan: Plan, steps: int
+    ):
+        self.model, self.batch, self.loss, self.step = model, batch, loss, step
+        if plan.optimizer is None and not plan.steps and not is_lightning(model):
+            plan = replace(plan, optimizer=_adam, prove=True)
+        self.plan = replace(plan, steps=steps)
+
+    @property
+    def optimizer_name(self) -> str:
+        made = self.plan.optimizer
+        if isinstance(made, torch.optim.Optimizer):
+            return type(made).__name__
+        return "Adam" if made is _adam else "SGD" if made is None else "the optimizer"
+
+    def run(self, change: Change | None = None) -> Course:
+        """Raises InputError where the change does not apply, and where there is no loss to train on."""
+        plan, step = self.plan, self.step
+        given = plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None
+        extra = [one for one in (step, plan.schedule) if one is not None]
+        with (
+            loaders_kept(*([] if plan.data is None else [plan.data])),
+            in_place(self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=extra) as run,
+        ):
+            known = {id(p) for p in self.model.parameters()}
+            subject = Subject(self.model, self.batch, self.loss)
+            random = random_states.take()
+            if change is not None:
+                _apply(change, subject)
+            random_states.put(random)
+            job = Job.of(self.model, subject.batch, self.loss, step)
+            rehearsal = Rehearsal(plan, self.model, run)
+            _hold_new_parameters(self.model, known, rehearsal.optimizer)
+            if change is not None:
+                _tune(change.prescription, rehearsal)
+            passes = Passes(self.model, job, run)
+            passes.train()
+            trains, judges = _halves(job) if plan.data is None else (job.batch, None)
+            on = FRESH if plan.data is not None else ONE if judges is None else HALF
+            losses: list[float] = []
+            held: list[float] = []
+            with contextlib.closing(plan.batches(job, self.model)) as batches:
+                try:
+                    for number, batch in enumerate(islice(batches, plan.steps)):
+                        if judges is not None and number % _HELD_EVERY == 0:
+                            held.append(_loss(passes, judges, backward=False))
+                        if plan.data is None:
+                            batch = trains
+                        elif number and step is None:
+                            batch = subject.as_input(batch)
+                        done = passes.run(batch)
+                        if done.loss is None:
+                            raise InputError("there is no loss to train on")
+                        losses.append(float(done.loss.detach()))
+                        if not math.isfinite(losses[-1]):
+                            break
+                        rehearsal.step(done, lambda batch=batch: passes.run(batch))
+                except InputError as error:
+                    if not losses:
+                        raise
+                    return Course(tuple(losses), on, tuple(held), str(error))
+            return Course(tuple(losses), on, tuple(held))
+
+
+def _loss(passes: Passes, batch: Batch, *, backward: bool) -> float:
+    with random_states.kept():
+        done = passes.run(batch, backward=backward)
+    if done.loss is None:
+        raise InputError("there is no loss to train on")
+    return float(done.loss.detach())
+
+
+def _halves(job: Job) -> tuple[Batch, Batch | None]:
+    """Every second example, and the others; the whole and None where the batch is small or cannot be divided."""
+    batch, examples = job.batch, job.batch.examples
+    if job.step is not None or examples is None or examples < _HELD_OUT:
+        return batch, None
+    parts = tuple(batch.select(range(start, examples, 2)) for start in (0, 1))
+    wanted = (examples + 1) // 2, examples // 2
+    divided = batch.target is None or all(
+        getattr(part.target, "shape", (0,))[:1] == (count,) for part, count in zip(parts, wanted)
+    )
+    return parts if divided else (batch, None)
+
+
+def _adam(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=1e-3)
+
+
+def _apply(change: Change, subject: Subject) -> None:
+    if change.apply is not None:
+        change.apply(subject)
+    named = dict(subject.model.named_parameters())
+    with torch.no_grad():
+        for name, factor in change.prescription.scale.items():
+            _parameter(named, name).mul_(factor)
+        for name, amount in change.prescription.shift.items():
+            _parameter(named, name).add_(amount)
+
+
+def _parameter(named: dict[str, nn.Parameter], name: str) -> nn.Parameter:
+    if name not in named:
+        raise InputError(f"model: it has no parameter {name}")
+    return named[name]
+
+
+def _hold_new_parameters(model: nn.Module, known: set[int], optimizer: torch.optim.Optimizer) -> None:
+    """What a remedy has added is trained too."""
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    new = [p for p in model.parameters() if p.requires_grad and id(p) not in known and id(p) not in held]
+    if new:
+        optimizer.add_param_group({"params": new})
+
+
+def _tune(prescription: Prescription, rehearsal: Rehearsal) -> None:
+    """Learning rates and other settings of the optimizer, and the rates that its schedule began with."""
+    for group in rehearsal.optimizer.param_groups:
+        for key in ("lr", "initial_lr", "max_lr", "min_lr"):
+            if key in group and prescription.rate != 1:
+                group[key] = group[key] * prescription.rate
+        for key, value in prescription.options.items():
+            if key not in group:
+                raise InputError(f"optimizer: {type(rehearsal.optimizer).__name__} has no {key}")
+            group[key] = value
+    bases = getattr(rehearsal.schedule, "base_lrs", None)
+    if bases is not None and prescription.rate != 1:
+        rehearsal.schedule.base_lrs = [rate * prescription.rate for rate in bases]

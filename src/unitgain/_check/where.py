@@ -1,0 +1,55 @@
+"""Which line of the user's code a finding is about: where the class that holds its site makes it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterator
+
+from torch import nn
+
+_LIBRARIES = ("torch.",)
+
+
+def place_of(model: nn.Module, site: str | None) -> str | None:
+    """ "net.py:12 (self.fc1 in class Net)": of the innermost module that holds a site (a module's or parameter's name)
+    and whose class is not torch's; None where its source is not to be found."""
+    for module, inside in _holders(model, site or ""):
+        if type(module).__module__.startswith(_LIBRARIES) or type(module).__module__ == "torch":
+            continue
+        found = _place(type(module), inside)
+        if found is not None:
+            return found
+    return None
+
+
+def _holders(model: nn.Module, site: str) -> Iterator[tuple[nn.Module, str]]:
+    """The modules on the way to a site, innermost first, each with the name of what leads on to it."""
+    chain, inside, module = [], site.split("."), model
+    for number, name in enumerate(inside):
+        chain.append((module, name))
+        child = module._modules.get(name)
+        if child is None:
+            break
+        module = child
+        if number == len(inside) - 1:
+            chain.append((module, ""))
+    yield from reversed(chain or [(model, "")])
+
+
+def _place(kind: type, name: str) -> str | None:
+    try:
+        lines, first = inspect.getsourcelines(kind)
+        file = inspect.getsourcefile(kind)
+    except (OSError, TypeError, IndexError):
+        return None
+    if file is None:
+        return None
+    shown = os.path.relpath(file)
+    shown = file if shown.startswith("..") else shown
+    making = re.compile(rf"self\.{re.escape(name)}\s*(:[^=]+)?=") if name else None
+    for number, line in enumerate(lines):
+        if making is not None and making.search(line):
+            return f"{shown}:{first + number} (self.{name} in class {kind.__name__})"
+    return f"{shown}:{first} (class {kind.__name__})"
