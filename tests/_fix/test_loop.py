@@ -464,21 +464,22 @@ def test_a_softmax_over_one_unit_becomes_a_sigmoid() -> None:
     assert isinstance(model[3], nn.Sigmoid)
 
 
-def test_remedies_act_on_the_gains_of_standardized_layers() -> None:
+@pytest.mark.parametrize(
+    "layer",
+    [lambda: ug.nn.scaled_std_(nn.Linear(32, 32), gain=3.0), lambda: ug.nn.ScaledStdLinear(32, 32, gain=3.0)],
+)
+@pytest.mark.parametrize("remedy", [ug.lsuv_, lambda model, x: ug.init_(model, batch=x)])
+def test_remedies_act_on_the_gains_of_standardized_layers(layer, remedy) -> None:
     """Scaling a weight that is standardized when it is used changes nothing; five remedies reported success."""
-    for standardize in (
-        lambda: nn.Sequential(*[m for _ in range(8) for m in (ug.nn.scaled_std_(nn.Linear(32, 32), gain=3.0), nn.ReLU())], nn.Linear(32, 10)),
-        lambda: nn.Sequential(*[m for _ in range(8) for m in (ug.nn.ScaledStdLinear(32, 32, gain=3.0), nn.ReLU())], nn.Linear(32, 10)),
-    ):  # fmt: skip
-        for remedy in (ug.lsuv_, lambda model, x: ug.init_(model, batch=x)):
-            torch.manual_seed(0)
-            model, x = standardize(), vectors()[0]
-            before = model[:-1](x).std()
-            report = remedy(model, x)
-            after = model[:-1](x).std()
-            assert any("gain" in change.name for change in report.changes)
-            assert after < 0.1 * before
-            assert 0.1 < after < 3
+    torch.manual_seed(0)
+    layers = [m for _ in range(8) for m in (layer(), nn.ReLU())]
+    model, x = nn.Sequential(*layers, nn.Linear(32, 10)), vectors()[0]
+    before = model[:-1](x).std()
+    report = remedy(model, x)
+    after = model[:-1](x).std()
+    assert any("gain" in change.name for change in report.changes)
+    assert after < 0.1 * before
+    assert 0.1 < after < 3
 
 
 def test_standardized_weights_pass_no_mean_on() -> None:
