@@ -357,6 +357,9 @@ def dncnn() -> Setup:
 @architecture("Redmon et al.: a small YOLO-like detector that divides its own pixels by 255, SGD 1e-3")
 def yolo_like() -> Setup:
     class Detector(nn.Module):
+        mean: Tensor
+        std: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             layers: list[nn.Module] = []
@@ -435,6 +438,8 @@ def siren() -> Setup:
 @architecture("Tancik et al. 2020: Fourier features and a ReLU network fit a picture, Adam 1e-3")
 def fourier_features() -> Setup:
     class Fourier(nn.Module):
+        b: Tensor
+
         def __init__(self) -> None:
             super().__init__()
             self.register_buffer("b", 5 * torch.randn(2, 64))

@@ -25,5 +25,5 @@ def test_a_public_architecture_gets_no_alarm(row: Architecture, torchvision_oper
     if row.needs and importlib.util.find_spec(row.needs) is None:
         pytest.skip(f"{row.needs} is not installed")
     result = run.examine(row)
-    assert "failed" not in result, result
+    assert "failed" not in dict(result), result
     assert {alarm["code"] for alarm in result["alarms"]} <= RIGHTLY.get(row.name, set()), result

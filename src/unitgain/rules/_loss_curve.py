@@ -179,6 +179,16 @@ def steps_lead_down(view: View) -> bool:
     return loss_falls(view) or float(change[change > 0].sum()) < -STEADY * float(change[change < 0].sum())
 
 
+def leaps(view: View) -> bool:
+    """Whether a rehearsed step led far above the first loss of the batch that is repeated: it went too far."""
+    losses = view.losses[1]
+    return (
+        view.rehearsal
+        and len(losses) > 1
+        and bool(np.nanmax(losses) > losses[0] + (JUMP - 1) * abs(losses[0]))
+    )
+
+
 def _levels(view: View) -> np.ndarray | None:
     """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite."""
     losses = view.losses[1]

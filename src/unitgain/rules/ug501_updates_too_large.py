@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from ._causes import units_died
 from ._finding import Prescription
-from ._loss_curve import falls_on_fresh_batches, steps_lead_down
+from ._loss_curve import falls_on_fresh_batches, leaps, steps_lead_down
 from ._rule import About, CannotJudge, Cause, Found, Threshold
 from ._updates import (
     ADAPTIVE_GRANTED,
@@ -39,8 +39,9 @@ ABOUT = About(
         "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
         "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
         "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
-        "batches (data=) decides that. Small networks, models of words with clipped gradients and Adadelta train well "
-        "with updates beyond a hundredth."
+        "batches (data=) decides that. The grant to adaptive optimizers ends where the loss of the repeated batch leaps "
+        "up. Small networks, models of words with clipped gradients and Adadelta train well with updates beyond a "
+        "hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
@@ -72,11 +73,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if updates.judged <= limit:
             raise
     every = limit is WARNING and updates.least > WARNING  # every weight at every step
-    if updates.judged > limit or every:
-        updates = free_of_norms(view, updates)
-    if updates.judged <= limit and not every:
-        return
     fresh = view.rehearsal and bool(view.facts.fresh_batches)
+    granted = updates.median > WARNING >= updates.judged
+    leapt = limit is WARNING and granted and not fresh and leaps(view)
+    if updates.judged > limit or every or leapt:
+        updates = free_of_norms(view, updates)
+    if updates.judged <= limit and not every and not (leapt and updates.median > WARNING):
+        return
     falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
     far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > BY_HEART)
     within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
