@@ -39,9 +39,9 @@ ABOUT = About(
         "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
         "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
         "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
-        "batches (data=) decides that. The grant to adaptive optimizers ends where the loss of the repeated batch leaps "
-        "up. Small networks, models of words with clipped gradients and Adadelta train well with updates beyond a "
-        "hundredth."
+        "batches (data=) decides that. The grant to adaptive optimizers ends where the loss of the repeated batch "
+        "leaps up. Small networks, models of words with clipped gradients and Adadelta train well with updates beyond "
+        "a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
