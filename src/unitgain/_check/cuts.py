@@ -36,12 +36,20 @@ class _Cut:
     hides: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True)
+class _Use:
+    """cuts: those that the other inputs come from; leaves: where there are none, what these send a gradient to."""
+
+    cuts: frozenset[int]
+    leaves: frozenset[int]
+
+
 class Cuts(TorchFunctionMode):
     """Follows what is computed while it is active.
 
     cuts    in the order in which they were made
     terms   numbers added to a loss that come from a cut, as (cut, what was added in Python or None)
-    fed     {parameter: {whether what it was multiplied with came from a cut}}
+    fed     {parameter: what it was multiplied with, at each use}
     """
 
     def __init__(self, parameters: Iterable[Tensor] = ()):
@@ -49,7 +57,7 @@ class Cuts(TorchFunctionMode):
         self.cuts: list[_Cut] = []
         self.terms: list[int] = []
         self.numbers: list[tuple[float, str | None]] = []
-        self.fed: dict[int, list[frozenset[int]]] = {}
+        self.fed: dict[int, list[_Use]] = {}
         self._parameters = {id(p) for p in parameters}
         self._known: dict[int, tuple[weakref.ref[Tensor], frozenset[int]]] = {}
         self._mixed: dict[int, weakref.ref[Tensor]] = {}
@@ -77,10 +85,12 @@ class Cuts(TorchFunctionMode):
         inputs = list(tensors_in(given))
         learns = any(t.requires_grad for t in inputs)
         for p in inputs:
-            if id(p) in self._parameters:
-                rest = [t for t in inputs if t is not p]
-                both = any(self._is_mixed(t) for t in rest)
-                self.fed.setdefault(id(p), []).extend([before, frozenset()] if both else [before])
+            rest = [t for t in inputs if t is not p and id(t) not in self._parameters]
+            if id(p) in self._parameters and rest:  # else a question: its type, its device
+                uses = self.fed.setdefault(id(p), [])
+                uses.append(_Use(before, frozenset() if before else _leaves(rest)))
+                if any(self._is_mixed(t) for t in rest):
+                    uses.append(_Use(frozenset(), frozenset()))
         if getattr(func, "__name__", "") in _TO_PYTHON:
             if learns or before:
                 self._in_python |= before or {self._cut(name, inputs)}
@@ -125,6 +135,10 @@ class Cuts(TorchFunctionMode):
                 self.numbers.append((float(value), calling_line()))
 
 
+def _leaves(tensors: Iterable[Tensor]) -> frozenset[int]:
+    return frozenset(id(leaf) for t in tensors if t.requires_grad for leaf in leaves_of(t))
+
+
 def _name_of(func: Any) -> str:
     name = getattr(func, "__name__", "")
     if name == "__get__":  # an attribute of a tensor
@@ -164,12 +178,15 @@ def cuts_hide(cuts: Cuts, model: nn.Module) -> set[str]:
 
 
 def use_of(cuts: Cuts, model: nn.Module, hidden: set[str]) -> tuple[bool, bool]:
-    """(whether another parameter is used on what comes from a cut that hides these and on what does not, as a critic is
-    on made and on real examples; whether one is used on what comes from such a cut at all)."""
+    """(whether another parameter is used on what comes from a cut that hides these, and on what does not depend on
+    them, as a critic is on made and on real examples; whether one is used on what comes from such a cut at all)."""
     ids = {id(p) for n, p in model.named_parameters() if n in hidden}
     hiding = {i for i, cut in enumerate(cuts.cuts) if cut.hides & ids}
-    uses = [[bool(hiding & before) for before in seen] for p, seen in cuts.fed.items() if p not in ids]
-    return any(any(one) and not all(one) for one in uses), any(any(one) for one in uses)
+    others = [uses for p, uses in cuts.fed.items() if p not in ids]
+    behind = [[use for use in uses if use.cuts & hiding] for uses in others]
+    # what still has a gradient for these parameters is no other example: a book of codes, compared with them and read
+    beside = [[use for use in uses if not use.cuts & hiding and not use.leaves & ids] for uses in others]
+    return any(a and b for a, b in zip(behind, beside)), any(behind)
 
 
 def term_facts(done: Judged) -> tuple[CutFacts, ...]:

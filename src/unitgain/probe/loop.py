@@ -58,6 +58,7 @@ class _Watched:
     suspect: Tensor | None = None
     reused: Tensor | None = None
     got: Tensor | None = None
+    arrived: bool = False  # whether a gradient has come in this sampled step; an older one may still be there
 
     def gradient(self) -> Tensor | None:
         """The whole gradient, where it is an ordinary tensor."""
@@ -144,6 +145,7 @@ class Loop:
         for w in self._watched:
             w.held = w.state() if w.in_optimizer else None
             w.suspect = None
+            w.arrived = False
 
     def entered(self, root: nn.Module) -> None:
         """A forward pass with gradients begins."""
@@ -156,7 +158,7 @@ class Loop:
 
     def _arriving(self, w: _Watched, _: Tensor) -> None:
         """A gradient is about to be added to what there is."""
-        self._arrived = True
+        self._arrived = w.arrived = True
         if w.held is None:
             return
         if w.state() != w.held:
@@ -189,7 +191,7 @@ class Loop:
             if len(self._samples) > _MOST:
                 self._samples, self._kept = self._samples[::2], 2 * self._kept
         for w in self._outside:
-            nonzero = self._is_nonzero(w)
+            nonzero = self._is_nonzero(w) if w.arrived else None
             if nonzero is not None:
                 w.got = nonzero if w.got is None else w.got | nonzero
 

@@ -121,7 +121,7 @@ def _why(found: Evidence) -> tuple[str, str]:
 
 
 def _rate_is_at_fault(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
-    return not effect.evidence.gradient_is_wrong
+    return not effect.evidence.gradient_is_wrong and cause.severity != "info"
 
 
 EXPLAINED_BY = (

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ._causes import no_worse
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -104,7 +105,7 @@ def _collapse(view: View) -> Evidence | None:
     return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
 
 
-EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501"), Cause("UG504"), Cause("UG507"))
+EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501", no_worse), Cause("UG504"), Cause("UG507"))
 
 _START = """
 def hardest(outputs, labels):
