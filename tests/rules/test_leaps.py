@@ -27,9 +27,7 @@ class Encoder(nn.Module):
 def test_a_leap_of_the_repeated_loss_ends_the_grant(lr: float, sick: bool) -> None:
     torch.manual_seed(0)
     x = torch.randint(30, (32, 12))
-    report = ug.check(
-        Encoder(), (x, x[:, 2] % 6), steps=20, optimizer=lambda p: torch.optim.AdamW(p, lr=lr)
-    )
+    report = ug.check(Encoder(), (x, x[:, 2] % 6), steps=20, optimizer=lambda p: torch.optim.AdamW(p, lr=lr))
     alarms = {f.code for f in report.findings if f.severity != "info"}
     assert bool(alarms & {"UG501", "UG504"}) is sick, report
     assert alarms <= {"UG501", "UG504"}

@@ -54,7 +54,11 @@ def _constant(done: Judged) -> float:
 def descent(passes: Passes, model: nn.Module, first: float, end: EndFacts, random: Any) -> float:
     """What a short step against the gradient lowers the loss by, over what the gradient says; UNKNOWN where the
     rehearsal lowered the loss, or this cannot be measured. Rewinds; one pass with backward and one without."""
-    if not math.isfinite(first) or first <= 0 or first - end.loss >= CATALOGUE["UG110"].limit("fall") * first:
+    if (
+        not math.isfinite(first)
+        or first <= 0
+        or first - end.loss >= CATALOGUE["UG110"].limit("progress") * first
+    ):
         return UNKNOWN
     passes.rewind()
     try:

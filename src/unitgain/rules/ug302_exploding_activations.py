@@ -49,6 +49,7 @@ ABOUT = About(
         "residual streams that grow like the square root of depth",
         "the jump from a small embedding to a normalized one",
     ),
+    judges="scale over depth",
 )
 
 WARNING = Threshold(10, "fold over the whole depth: logits ten times too large cost several nats")
