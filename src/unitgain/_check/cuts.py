@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from .._batch import Judged, map_tensors, tensors_in
 from .._run import leaves_of, random_states
 from ..record import CutFacts
-from .place import calling_line
+from .where import calling_line
 
 _TO_PYTHON = {"item", "tolist", "numpy", "__float__", "__int__", "__array__", "__index__"}
 _MAKERS = {"tensor", "as_tensor", "from_numpy", "asarray", "FloatTensor"}

@@ -101,13 +101,6 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
         )
 
 
-def _few(batch: Batch) -> Batch:
-    try:
-        return batch.first(_ROWS)
-    except InputError:  # flattened targets say another number of examples
-        return batch
-
-
 class _CannotTell(Exception):
     """The reason why nothing can be said."""
 
@@ -116,7 +109,7 @@ class _Trial:
     def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run):
         self.model, self.name, self.axis, self.run = model, name, axis, run
         self.limit = CATALOGUE["UG802"].limit("relative")
-        self.batch = batch if axis == 0 else _few(batch)
+        self.batch = batch if axis == 0 else batch.few(_ROWS)
         self.given = self.batch.inputs()[name]
         self.steps = int(self.given.shape[axis])
         self.split = self.steps // 2  # earlier steps are those before it

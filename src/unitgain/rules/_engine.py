@@ -129,7 +129,7 @@ def _verdict(
 
 
 def _left_out(view: View, codes: set[str], abstained: Mapping[str, str]) -> Iterator[str]:
-    """What the verdict does not cover: what only rules judge of which none could. Steps are missed only in a rehearsal."""
+    """What the verdict does not cover: what only rules judge of which none could. Steps matter only in a rehearsal."""
     for what in dict.fromkeys(rule.judges for rule in CATALOGUE.values() if rule.judges):
         rules = [rule for rule in CATALOGUE.values() if rule.judges == what]
         asked_for = view.rehearsal or all(rule.needs == "batch" for rule in rules)

@@ -156,8 +156,8 @@ class About:
     silent      healthy things that look like it and keep the rule silent
     wrecks      whether training with it leads to what other rules then find in the network: as an error it explains all
                 that one batch shows at the end of a run and did not show at its first sampled step
-    judges      what no other rule judges, if it is so much that a healthy verdict must say when it was left out; the same
-                words in several rules: what only these judge
+    judges      what no other rule judges, where a healthy verdict must say that it was left out; the same words in
+                several rules: what only these judge
     """
 
     code: str
