@@ -30,12 +30,12 @@ class GroupFacts:
 @dataclass(frozen=True)
 class OptimizerFacts:
     """name: the optimizer's class; lr: the learning rate of each parameter group, as it was last; groups: all of them,
-    likewise; strangers: tensors in them that are not the model's and had no gradient at any step."""
+    likewise; foreign: tensors in them that are not the model's and had no gradient at any step."""
 
     name: str | None = None
     lr: tuple[float, ...] = ()
     groups: tuple[GroupFacts, ...] | None = None
-    strangers: int | None = None
+    foreign: int | None = None
 
     @property
     def held(self) -> frozenset[str] | None:

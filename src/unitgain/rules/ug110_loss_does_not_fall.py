@@ -25,7 +25,7 @@ ABOUT = About(
     name="loss-does-not-fall",
     rank=260,
     seen="Twenty or more steps on one batch do not lower the loss of that batch, and no other finding says why.",
-    matters="A network that does not learn one batch by heart learns nothing from many.",
+    matters="A network that cannot memorize one batch learns nothing from many.",
     source="Karpathy, A recipe for training neural networks, 2019.",
     measured=(
         "The loss of the batch before the first and after the last step, with the same random numbers for both "

@@ -19,9 +19,9 @@ ABOUT = About(
     rank=30,
     seen="The optimizer's eps rounds to zero in the type of its state or weights.",
     matters=(
-        "Adam and its kin divide by the root of the squared gradients plus eps. In half precision 1e-8 is zero, and "
-        "the squares of small gradients are zero too, so that a weight with a small gradient is divided by zero and "
-        "becomes NaN or infinite."
+        "Adam and optimizers like it divide by the root of the squared gradients plus eps. In half precision 1e-8 is "
+        "zero, and the squares of small gradients are zero too, so that a weight with a small gradient is divided by "
+        "zero and becomes NaN or infinite."
     ),
     source="Kingma and Ba, Adam, 2015; Micikevicius et al., Mixed precision training, 2018.",
     measured=(

@@ -1,7 +1,7 @@
 """UG804 bottleneck: a layer of one unit between wide ones.
 
 Source: Tishby and Zaslavsky, Deep learning and the information bottleneck principle (2015), for the idea; that one
-number is a likely slip of the pen is ours.
+unit is rarely meant is ours.
 """
 
 from __future__ import annotations
