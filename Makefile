@@ -53,7 +53,7 @@ bench: $(VENV)/.bench
 
 # public architectures at their own initialization, loss, optimizer and rate, each checked and rehearsed: some 15 minutes
 healthy: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python tests/healthy/run.py --out $(RESULTS)-healthy.md
+	OMP_NUM_THREADS=1 $(BIN)/python tests/healthy/examine.py --out $(RESULTS)-healthy.md
 
 zoo: $(VENV)/.dev
 	$(BIN)/python tests/zoo/run.py

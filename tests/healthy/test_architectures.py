@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 
+import examine
 import pytest
-import run
 from architecture import ALL, Architecture, held_out
 
 # rightly told, as trying it shows: a tanh RNN at rate 20 whose loss rises, and seven convolutions with torch's default
@@ -24,6 +24,6 @@ def test_there_are_sixty_and_half_of_them_were_held_out() -> None:
 def test_a_public_architecture_gets_no_alarm(row: Architecture, torchvision_operators: None) -> None:
     if row.needs and importlib.util.find_spec(row.needs) is None:
         pytest.skip(f"{row.needs} is not installed")
-    result = run.examine(row)
+    result = examine.examine(row)
     assert "failed" not in dict(result), result
     assert {alarm["code"] for alarm in result["alarms"]} <= RIGHTLY.get(row.name, set()), result

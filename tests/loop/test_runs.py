@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
-import cases
+import loop_cases as cases
 import pytest
 import torch
-from cases import CE, MSE, adam, chain, conv_net, lstm_net, numbers, pictures, series, sgd, table, train
+from loop_cases import CE, MSE, adam, chain, conv_net, lstm_net, numbers, pictures, series, sgd, table, train
 from torch import nn
 
 import unitgain as ug

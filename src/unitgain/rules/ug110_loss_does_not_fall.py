@@ -129,7 +129,7 @@ EXPLAINED_BY = (
         for code in (
             "UG102", "UG103", "UG104", "UG105", "UG106", "UG107", "UG108", "UG109", "UG111", "UG112", "UG115",
             "UG203", "UG301", "UG302", "UG303", "UG304", "UG306", "UG307", "UG401", "UG402", "UG403", "UG405", "UG406",
-            "UG606",
+            "UG506", "UG507", "UG508", "UG606", "UG701", "UG702",
         )
     ),
     Cause("UG501", _rate_is_at_fault),

@@ -104,7 +104,7 @@ def _collapse(view: View) -> Evidence | None:
     return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
 
 
-EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501"), Cause("UG504"))
+EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501"), Cause("UG504"), Cause("UG507"))
 
 _START = """
 def hardest(outputs, labels):

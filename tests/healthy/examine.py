@@ -1,6 +1,6 @@
 """Every architecture, checked as it is and with 20 rehearsed steps: each finding at warning or above.
 
-    python tests/healthy/run.py [--half first|held-out] [--only NAME ...] [--out FILE.md] [--json FILE]
+    python tests/healthy/examine.py [--half first|held-out] [--only NAME ...] [--out FILE.md] [--json FILE]
 
 The half that was held out was drawn by chance (architecture.held_out).
 """

@@ -6,7 +6,7 @@ import random
 import warnings
 from collections import Counter
 
-import cases
+import loop_cases as cases
 import pytest
 import torch
 
