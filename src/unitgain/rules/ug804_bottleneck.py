@@ -92,15 +92,28 @@ EXPLAINED_BY = ()
 
 BAD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 64), nn.LayerNorm(64),
-    nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 1),
+    nn.Tanh(),
+    nn.Linear(1, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 10),
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
 
 GOOD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 10),
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
