@@ -26,7 +26,7 @@ from ..stats import is_plain
 
 _ROWS = 2  # examples are enough, since all must be right
 _LEAST_STEPS = 3
-_ALIKE = 0.99  # of the steps: a corpus may be cut into rows that overlap badly at one place
+_EQUAL = 0.99  # of the steps: a corpus may be cut into rows that overlap badly at one place
 
 
 def shifted_input(batch: Batch, target: Any = None) -> tuple[str, int] | None:
@@ -59,7 +59,7 @@ def _is_shifted(x: Tensor, target: Tensor, axis: int) -> bool:
     counted = target[:-1] != IGNORED_TARGET
     if float(counted.double().mean()) < 0.5:
         return False
-    return float((target[:-1] == x[1:])[counted].double().mean()) >= _ALIKE
+    return float((target[:-1] == x[1:])[counted].double().mean()) >= _EQUAL
 
 
 def _own_labels(batch: Batch, done: Judged) -> tuple[str, int] | None:

@@ -66,7 +66,7 @@ def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any], names: dict[
         decoupled=bool(group.get("decoupled_weight_decay")) or name.lower().endswith("w") or name == "Lion",
         momentum=_number(group.get("momentum"), 0.0),
         eps=_number(group.get("eps")),
-        eps_lost=_type_without_eps(optimizer, group),
+        eps_zero_in=_type_without_eps(optimizer, group),
         parameters=tuple(names[id(p)] for p in group["params"] if id(p) in names),
     )
 

@@ -53,7 +53,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     optimizer = view.facts.optimizer
     if optimizer.groups is None:
         raise CannotJudge("no optimizer was given")
-    without = [group for group in optimizer.groups if group.eps_lost is not None]
+    without = [group for group in optimizer.groups if group.eps_zero_in is not None]
     if not without:
         return
     group = without[0]
@@ -61,9 +61,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "error",
         None,
         f"{optimizer.name} divides by roots of squared gradients plus eps={show(group.eps)}, which is zero in "
-        f"{group.eps_lost}",
-        evidence=Evidence(group.eps, group.eps_lost or "", sum(len(g.parameters) for g in without)),
-        cause=f"The weights or the optimizer's state are {group.eps_lost}, whose smallest number is larger than eps.",
+        f"{group.eps_zero_in}",
+        evidence=Evidence(group.eps, group.eps_zero_in or "", sum(len(g.parameters) for g in without)),
+        cause=f"The weights or the optimizer's state are {group.eps_zero_in}, whose smallest number is larger than eps.",
     )
 
 
