@@ -83,7 +83,7 @@ def _why(view: View) -> str:
     if view.facts.loss.kind in ("cross_entropy", "mse"):
         return "Updates too large killed the units or saturated them, so that only biases still learn."
     return (
-        "Updates too large, or a loss that is lower for one point than for points that are not separated yet: the hardest "
+        "Updates too large, or a loss that is lower for one point than for points not yet separated: the hardest "
         "triplets, pairs that only attract each other."
     )
 

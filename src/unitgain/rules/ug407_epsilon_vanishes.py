@@ -56,14 +56,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     without = [group for group in optimizer.groups if group.eps_zero_in is not None]
     if not without:
         return
-    group = without[0]
+    group, dtype = without[0], without[0].eps_zero_in or ""
     yield ABOUT.found(
         "error",
         None,
         f"{optimizer.name} divides by roots of squared gradients plus eps={show(group.eps)}, which is zero in "
-        f"{group.eps_zero_in}",
-        evidence=Evidence(group.eps, group.eps_zero_in or "", sum(len(g.parameters) for g in without)),
-        cause=f"The weights or the optimizer's state are {group.eps_zero_in}, whose smallest number is larger than eps.",
+        f"{dtype}",
+        evidence=Evidence(group.eps, dtype, sum(len(g.parameters) for g in without)),
+        cause=f"The weights or the optimizer's state are {dtype}, whose smallest number is larger than eps.",
     )
 
 
