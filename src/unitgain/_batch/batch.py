@@ -145,6 +145,13 @@ class Batch:
         """The first `count` examples, or all if there are fewer."""
         return self.select(range(min(count, self.examples or 0)))
 
+    def few(self, count: int) -> Batch:
+        """The first `count` examples; all where they cannot be taken apart, as flattened targets cannot."""
+        try:
+            return self.first(count)
+        except InputError:
+            return self
+
 
 def describe_tensor(tensor: Tensor) -> str:
     """ "(32, 3) int64"; what is sparse or nested is called so."""

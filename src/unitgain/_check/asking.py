@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._batch import Loss, class_axis
+from .._batch import Judged, Loss, class_axis, find_logits
 from .._run import random_states
 from ..record import AskedFacts, ReachFacts
 
@@ -88,6 +88,16 @@ def question(loss: Loss, outputs: Any, logits: Tensor | None, target: Any) -> Qu
         return None
     some = whole[:n]
     return Question(loss, some, some, target[:n])
+
+
+def loss_of_mean_output(done: Judged) -> float:
+    """The loss if every example is given the mean output; NaN where the loss cannot be asked for it."""
+    if done.function is None:
+        return math.nan
+    ask = question(done.function, done.compared, find_logits(done.compared), done.target)
+    if ask is None or len(ask.logits) < 2:
+        return math.nan
+    return ask(ask.logits.detach().mean(0, keepdim=True).expand_as(ask.logits))
 
 
 def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:

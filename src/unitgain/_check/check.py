@@ -14,7 +14,7 @@ from torch import nn
 from .._base import InputError
 from .._batch import Batch, Judged, Loss, find_logits
 from .._run import OptimizerLike, Replayed, Run, in_place, loaders_kept, random_states
-from ..probe import Probe, holds_any, model_facts, optimizer_facts, strangers, without_optimizer
+from ..probe import Probe, count_foreign, holds_any, model_facts, optimizer_facts, without_optimizer
 from ..record import (
     BatchNormFacts,
     ClipFacts,
@@ -134,14 +134,14 @@ def check(
 class _FirstPass:
     """What is read off the model right after its first pass; silent: trainable parameters with a gradient that is there
     but exactly zero; missing: those with none; outside: those with a gradient that the given optimizer does not hold;
-    strangers: how many of its tensors are not the model's."""
+    foreign: how many of its tensors are not the model's."""
 
     done: Judged
     gradients: GradientFacts
     silent: list[str]
     missing: list[str]
     outside: tuple[str, ...] | None
-    strangers: int | None
+    foreign: int | None
     batch_norms: tuple[BatchNormFacts, ...]
     same_units: dict[str, UnitFacts]
     leaves: tuple[LeafFacts, ...] | None
@@ -195,7 +195,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 held = (
                     (None, None)
                     if given is None
-                    else (without_optimizer(given, model), strangers(given, model))
+                    else (without_optimizer(given, model), count_foreign(given, model))
                 )
                 first = _FirstPass(done, *gradient_facts(model), *held, norms, units, leaves)
             if rehearsal is not None:
@@ -213,7 +213,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     output = output_facts(done.logits, done.target, probe.record)
     watched = probe.record.facts
     loop = replace(watched.loop, missing=first.outside)
-    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.strangers)
+    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.foreign)
     comparison = comparison_facts(model, job, done)
     passes = Passes(model, job, run)
     gradients, opened = first.gradients, ()

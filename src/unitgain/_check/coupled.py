@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from .._batch import tensors_in
-from .place import calling_line
+from .where import calling_line
 
 Part = Callable[[Tensor], "Tensor | None"]
 Differ = Callable[[Tensor, Tensor], bool]

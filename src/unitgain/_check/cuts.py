@@ -2,7 +2,7 @@
 
 A function mode follows one pass. A cut is a call that is given something with a gradient and returns something without
 one (detach, argmax, .long(), anything under no_grad), or a number that is read into Python (.item(), .numpy()). What is
-computed from such a result is known to come from that cut, so that those can be told that lead to the loss.
+computed from such a result is known to come from that cut, so that the cuts that lead to the loss are found.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.overrides import TorchFunctionMode
 from .._batch import Judged, map_tensors, tensors_in
 from .._run import leaves_of, random_states
 from ..record import CutFacts
-from .place import calling_line
+from .where import calling_line
 
 _TO_PYTHON = {"item", "tolist", "numpy", "__float__", "__int__", "__array__", "__index__"}
 _MAKERS = {"tensor", "as_tensor", "from_numpy", "asarray", "FloatTensor"}

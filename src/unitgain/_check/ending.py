@@ -15,12 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch import Judged, find_logits
 from .._run import random_states
 from ..record import UNKNOWN, EndFacts
 from ..rules import CATALOGUE
-from .asking import question
-from .evaluation import mean_output
+from .asking import loss_of_mean_output
 from .facts import spread_of
 from .passes import Passes
 
@@ -33,7 +31,7 @@ def end_facts(passes: Passes, random: Any) -> EndFacts:
         with torch.no_grad(), random_states.kept():
             random_states.put(random)
             done = passes.run(backward=False)
-    except InputError:  # the model does not bear what the steps made of its weights
+    except InputError:  # with the weights that the steps led to the model raises
         return EndFacts()
     if done.loss is None:
         return EndFacts()
@@ -42,19 +40,17 @@ def end_facts(passes: Passes, random: Any) -> EndFacts:
         outputs = done.logits.detach().double().nan_to_num()
         spread = spread_of(outputs)
         deviation = spread * float(outputs.square().mean().sqrt())
-    return EndFacts(float(done.loss), spread, deviation, _constant(done))
-
-
-def _constant(done: Judged) -> float:
-    logits = find_logits(done.compared) if done.function is not None else None
-    ask = None if done.function is None else question(done.function, done.compared, logits, done.target)
-    return UNKNOWN if ask is None or len(ask.logits) < 2 else ask(mean_output(ask.logits))
+    return EndFacts(float(done.loss), spread, deviation, loss_of_mean_output(done))
 
 
 def descent(passes: Passes, model: nn.Module, first: float, end: EndFacts, random: Any) -> float:
     """What a short step against the gradient lowers the loss by, over what the gradient says; UNKNOWN where the
     rehearsal lowered the loss, or this cannot be measured. Rewinds; one pass with backward and one without."""
-    if not math.isfinite(first) or first <= 0 or first - end.loss >= CATALOGUE["UG110"].limit("fall") * first:
+    if (
+        not math.isfinite(first)
+        or first <= 0
+        or first - end.loss >= CATALOGUE["UG110"].limit("progress") * first
+    ):
         return UNKNOWN
     passes.rewind()
     try:

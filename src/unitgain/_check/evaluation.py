@@ -10,16 +10,16 @@ import math
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .._base import InputError
-from .._batch import Judged, find_logits
+from .._batch import Judged
 from ..record import BatchNormFacts, EvaluationFacts
 from ..rules import CATALOGUE
-from .asking import question
+from .asking import loss_of_mean_output
 from .passes import Passes
 
-_MINDLESS = (
+_SAME_IN_BOTH_MODES = (
     nn.Linear,
     nn.Embedding,
     nn.Identity,
@@ -28,7 +28,7 @@ _MINDLESS = (
     nn.LayerNorm,
     nn.GroupNorm,
 )
-_MOST_TYPES = 8
+_MOST_TYPES = 8  # of modules that are tried, one pass each
 
 
 def evaluation_facts(
@@ -41,7 +41,9 @@ def evaluation_facts(
     rule = CATALOGUE["UG703"]
     if passes.job.step is not None or done.loss is None:
         return EvaluationFacts(reason="only a loss of outputs and targets, or the model's own, is compared")
-    train, untrained = float(done.loss.detach()), _untrained(done, known)
+    train, untrained = float(done.loss.detach()), known
+    if math.isnan(untrained):
+        untrained = loss_of_mean_output(done)
     if not math.isfinite(train) or math.isnan(untrained):
         return EvaluationFacts(reason="the loss of an untrained model is not known")
     if train < 0:
@@ -60,22 +62,6 @@ def evaluation_facts(
     if evaluated <= rule.limit("factor") * train or evaluated - train <= rule.limit("share") * untrained:
         return facts
     return _whose(passes, facts)
-
-
-def _untrained(done: Judged, known: float) -> float:
-    """The loss where every example gets the mean output."""
-    if not math.isnan(known):
-        return known
-    logits = find_logits(done.compared) if done.function is not None else None
-    ask = None if done.function is None else question(done.function, done.compared, logits, done.target)
-    if ask is None or len(ask.logits) < 2:
-        return math.nan
-    return ask(mean_output(ask.logits))
-
-
-def mean_output(outputs: Tensor) -> Tensor:
-    """The mean over examples, in the place of each."""
-    return outputs.detach().mean(0, keepdim=True).expand_as(outputs)
 
 
 def _loss(passes: Passes, alone: type[nn.Module] | None) -> float:
@@ -97,7 +83,7 @@ def _loss(passes: Passes, alone: type[nn.Module] | None) -> float:
 
 
 def _whose(passes: Passes, facts: EvaluationFacts) -> EvaluationFacts:
-    types = dict.fromkeys(type(m) for m in passes.model.modules() if not isinstance(m, _MINDLESS))
+    types = dict.fromkeys(type(m) for m in passes.model.modules() if not isinstance(m, _SAME_IN_BOTH_MODES))
     found = []
     for kind in list(types)[:_MOST_TYPES]:
         loss = _loss(passes, kind)

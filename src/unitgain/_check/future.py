@@ -26,7 +26,7 @@ from ..stats import is_plain
 
 _ROWS = 2  # examples are enough, since all must be right
 _LEAST_STEPS = 3
-_ALIKE = 0.99  # of the steps: a corpus may be cut into rows that overlap badly at one place
+_EQUAL = 0.99  # of the steps: a corpus may be cut into rows that overlap badly at one place
 
 
 def shifted_input(batch: Batch, target: Any = None) -> tuple[str, int] | None:
@@ -59,7 +59,7 @@ def _is_shifted(x: Tensor, target: Tensor, axis: int) -> bool:
     counted = target[:-1] != IGNORED_TARGET
     if float(counted.double().mean()) < 0.5:
         return False
-    return float((target[:-1] == x[1:])[counted].double().mean()) >= _ALIKE
+    return float((target[:-1] == x[1:])[counted].double().mean()) >= _EQUAL
 
 
 def _own_labels(batch: Batch, done: Judged) -> tuple[str, int] | None:
@@ -101,13 +101,6 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
         )
 
 
-def _few(batch: Batch) -> Batch:
-    try:
-        return batch.first(_ROWS)
-    except InputError:  # flattened targets say another number of examples
-        return batch
-
-
 class _CannotTell(Exception):
     """The reason why nothing can be said."""
 
@@ -116,7 +109,7 @@ class _Trial:
     def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run):
         self.model, self.name, self.axis, self.run = model, name, axis, run
         self.limit = CATALOGUE["UG802"].limit("relative")
-        self.batch = batch if axis == 0 else _few(batch)
+        self.batch = batch if axis == 0 else batch.few(_ROWS)
         self.given = self.batch.inputs()[name]
         self.steps = int(self.given.shape[axis])
         self.split = self.steps // 2  # earlier steps are those before it

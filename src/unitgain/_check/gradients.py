@@ -40,9 +40,9 @@ def explained(
     if missing:
         cuts = _watched(passes)
         found = cut_facts(passes.model, cuts, missing)
-        aside = _left_aside(passes.model, cuts, missing)
-        facts = replace(facts, cuts=found, aside=aside)
-        left = [n for n in left if n not in aside]
+        left_out = _left_out(passes.model, cuts, missing)
+        facts = replace(facts, cuts=found, left_out=left_out)
+        left = [n for n in left if n not in left_out]
     if left and facts.reached:
         opened += _by_chance(passes, left)
     passes.rewind()
@@ -60,15 +60,15 @@ def _watched(passes: Passes) -> Cuts:
     return cuts
 
 
-def _left_aside(model: nn.Module, cuts: Cuts, missing: list[str]) -> tuple[str, ...]:
+def _left_out(model: nn.Module, cuts: Cuts, missing: list[str]) -> tuple[str, ...]:
     """Parameters of whole modules that ran, and that this pass does not train by design: those of a generator, where
-    a critic gets real examples beside the made ones, and of a target network, which has a twin that learns."""
+    a critic gets real examples beside the made ones, and of a target network, which copies one that learns."""
     hidden = {n for n in missing if n in cuts_hide(cuts, model)}
     found: list[str] = []
     for path, module in _whole_modules(model, hidden):
         names = [f"{path}.{n}" for n, p in module.named_parameters() if p.requires_grad]
         both, feeds = use_of(cuts, model, set(names))
-        if both or (not feeds and _has_twin(model, module, set(missing))):
+        if both or (not feeds and _has_trained_copy(model, module, set(missing))):
             found += names
     return tuple(found)
 
@@ -85,7 +85,8 @@ def _whole_modules(model: nn.Module, hidden: set[str]) -> Iterator[tuple[str, nn
             yield path, module
 
 
-def _has_twin(model: nn.Module, module: nn.Module, missing: set[str]) -> bool:
+def _has_trained_copy(model: nn.Module, module: nn.Module, missing: set[str]) -> bool:
+    """Whether another module with parameters of the same shapes has gradients."""
     shapes = [p.shape for p in module.parameters()]
     for path, other in model.named_modules():
         names = {f"{path}.{n}" for n, _ in other.named_parameters()}

@@ -2,8 +2,9 @@
 
 The graph decides whether it is worth asking: no function that is known to be nonlinear may stand before any weight.
 Then f(a) + f(b) - f(a + b) - f(0) is computed at the last weight's output, in float64 and evaluation mode, for inputs
-of the batch's scale, ten and a hundred times as large: zero but for rounding for an affine f. float32 would take a
-deep affine network for a curved one, and one scale alone a Hardtanh inside its range for a straight one.
+of the batch's scale, ten and a hundred times as large. For an affine f it is zero but for rounding. In float32 the
+rounding of a deep affine network looks like a nonlinear function, and at one scale alone a Hardtanh inside its range
+looks like a linear one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._base import InputError
 from .._batch import Batch
 from .._run import Run, random_states
 from ..graph import Graph, Node
@@ -38,16 +38,16 @@ def linear_facts(model: nn.Module, graph: Graph, batch: Batch, run: Run) -> Line
     try:
         with torch.no_grad(), random_states.kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            deviation, change = _measure(model, last.path, _few(batch), run)
+            deviation, change = _measure(model, last.path, batch.few(_ROWS), run)
     except _Untestable as reason:
         return LinearFacts(**facts, reason=str(reason))
-    except Exception as error:  # a model that does not bear float64, part of the batch or evaluation mode
+    except Exception as error:  # it does not run in float64, on part of the batch, or in evaluation mode
         return LinearFacts(**facts, reason=f"in float64 and eval mode it raised {type(error).__name__}")
     return LinearFacts(**facts, deviation=deviation, change=change)
 
 
 class _Untestable(Exception):
-    """The reason."""
+    """The reason why the model cannot be tested."""
 
 
 # ---- the graph's part ------------------------------------------------------------------------------------------
@@ -56,21 +56,21 @@ class _Untestable(Exception):
 def _in_series(graph: Graph) -> tuple[list[str], Node | None]:
     """(the weights that follow each other, the last of them); none where something nonlinear stands before a weight."""
     weights_before: dict[str, frozenset[str]] = {}
-    bent: set[str] = set()
+    after_nonlinear: set[str] = set()
     series: dict[str, None] = {}
     last = None
     for node in graph:
         before = frozenset().union(*(weights_before.get(s, frozenset()) for s in node.sources))
-        curved = any(s in bent for s in node.sources)
+        nonlinear = any(s in after_nonlinear for s in node.sources)
         if node.weighted and node.role == "linear":
-            if curved:
+            if nonlinear:
                 return [], None
             if before and node.module is not None:
                 series.update(dict.fromkeys([*sorted(before, key=lambda n: graph[n].position), node.name]))
                 last = node
             before |= {node.name}
-        if curved or _is_nonlinear(node):
-            bent.add(node.name)
+        if nonlinear or _is_nonlinear(node):
+            after_nonlinear.add(node.name)
         weights_before[node.name] = before
     return list(series), last
 
@@ -93,13 +93,6 @@ def _is_narrow(series: list[Node], last: Node) -> bool | None:
 
 
 # ---- the test --------------------------------------------------------------------------------------------------
-
-
-def _few(batch: Batch) -> Batch:
-    try:
-        return batch.first(_ROWS)
-    except InputError:
-        return batch
 
 
 def _measure(model: nn.Module, path: str, batch: Batch, run: Run) -> tuple[float, float]:

@@ -5,8 +5,8 @@ finding prescribes: numbers for the optimizer, factors for weights, or a registe
 says so; what does not is withheld. A finding is made less severe where its remedies do not help and the network trains
 well without them: what it measured is true, but training does not suffer from it.
 
-A repeated batch is weaker evidence than fresh ones, since learning it by heart bears rates that training does not:
-there a refuted finding goes down by one level only, and one about the learning rate no further than to a warning.
+A repeated batch is weaker evidence than fresh ones, since it can be memorized at rates at which training fails: there
+a refuted finding goes down by one level only, and one about the learning rate no further than to a warning.
 """
 
 from __future__ import annotations

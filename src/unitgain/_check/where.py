@@ -1,22 +1,26 @@
-"""Which line of the user's code a finding is about: where the class that holds its site makes it."""
+"""Which line of the caller's code: the one that makes the module a finding is about, or that calls a torch function."""
 
 from __future__ import annotations
 
 import inspect
 import os
 import re
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
 
+import torch
 from torch import nn
 
-_LIBRARIES = ("torch.",)
+_FOLDERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # of torch and of this package
 
 
 def place_of(model: nn.Module, site: str | None) -> str | None:
     """ "net.py:12 (self.fc1 in class Net)": of the innermost module that holds a site (a module's or parameter's name)
     and whose class is not torch's; None where its source is not to be found."""
     for module, inside in _holders(model, site or ""):
-        if type(module).__module__.startswith(_LIBRARIES) or type(module).__module__ == "torch":
+        if type(module).__module__.partition(".")[0] == "torch":
             continue
         found = _place(type(module), inside)
         if found is not None:
@@ -53,3 +57,15 @@ def _place(kind: type, name: str) -> str | None:
         if making is not None and making.search(line):
             return f"{shown}:{first + number} (self.{name} in class {kind.__name__})"
     return f"{shown}:{first} (class {kind.__name__})"
+
+
+def calling_line() -> str | None:
+    """ "model.py:31 in Net.forward": the innermost frame that is neither torch's nor ours; None if there is none."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        code = frame.f_code
+        if not code.co_filename.startswith((*_FOLDERS, "<frozen")):
+            name = getattr(code, "co_qualname", code.co_name).replace("<locals>.", "")
+            return f"{Path(code.co_filename).name}:{frame.f_lineno} in {name}"
+        frame = frame.f_back
+    return None

@@ -17,7 +17,7 @@ from ..report import Action, FixReport, Report, Skipped
 from ..rules import Finding, resolve
 from .plan import PLANS
 
-STEPS = 40
+STEPS = 40  # fewer than the 100 of check(prove=True): every remedy that is tried costs one such training
 _GROWN = 1.1  # times the size before (and a little, for what is near zero): a finding that grew
 _LITTLE = 0.05
 _SMALLER = 0.9  # times the size before: a finding that is still there and shrank

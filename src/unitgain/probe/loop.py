@@ -255,7 +255,7 @@ class Loop:
             shrink=self._shrink(),
         )
 
-    def strangers(self) -> int:
+    def count_foreign(self) -> int:
         """How many of the optimizer's tensors are not the model's and had no gradient at any sampled step."""
         return sum(id(p) not in self._with_gradient for p in self._foreign)
 

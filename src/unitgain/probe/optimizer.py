@@ -13,19 +13,18 @@ from .parameters import list_parameters
 
 # keys under which optimizers keep the running square of the gradient, that eps is added to the root of
 _SQUARES = re.compile(r"sq|sum|inf|var|second|nu$|^v$")
-_ADAPTIVE = re.compile(
-    r"ada|rms|lamb|yogi|novograd", re.I
-)  # before its first step it has no state to look at
+# names of optimizers that will keep it: before the first step there is no state to look at
+_WILL_KEEP_SQUARES = re.compile(r"ada|rms|lamb|yogi|novograd", re.I)
 
 
 def optimizer_facts(
-    optimizer: torch.optim.Optimizer, model: nn.Module | None = None, strangers: int | None = None
+    optimizer: torch.optim.Optimizer, model: nn.Module | None = None, foreign: int | None = None
 ) -> OptimizerFacts:
     """The numbers of all groups are those of now. model: gives the parameters' names."""
     names = {} if model is None else {id(p.tensor): p.name for p in list_parameters(model)}
     groups = tuple(_group(optimizer, group, names) for group in optimizer.param_groups)
     rates = tuple(_number(group["lr"]) for group in optimizer.param_groups if "lr" in group)
-    return OptimizerFacts(type(optimizer).__name__, rates, groups, strangers)
+    return OptimizerFacts(type(optimizer).__name__, rates, groups, foreign)
 
 
 def holds_any(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
@@ -44,7 +43,7 @@ def without_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> tup
     )
 
 
-def strangers(optimizer: torch.optim.Optimizer, model: nn.Module) -> int:
+def count_foreign(optimizer: torch.optim.Optimizer, model: nn.Module) -> int:
     """How many of the optimizer's tensors are not the model's and have no gradient now."""
     owned = {id(p) for p in model.parameters()}
     return sum(
@@ -67,7 +66,7 @@ def _group(optimizer: torch.optim.Optimizer, group: dict[str, Any], names: dict[
         decoupled=bool(group.get("decoupled_weight_decay")) or name.lower().endswith("w") or name == "Lion",
         momentum=_number(group.get("momentum"), 0.0),
         eps=_number(group.get("eps")),
-        eps_lost=_type_without_eps(optimizer, group),
+        eps_zero_in=_type_without_eps(optimizer, group),
         parameters=tuple(names[id(p)] for p in group["params"] if id(p) in names),
     )
 
@@ -89,7 +88,7 @@ def _type_without_eps(optimizer: torch.optim.Optimizer, group: dict[str, Any]) -
         kept = {key: value for key, value in optimizer.state.get(p, {}).items() if isinstance(value, Tensor)}
         squares = [v for key, v in kept.items() if _SQUARES.search(key) and v.is_floating_point() and v.dim()]
         types = {v.dtype for v in squares}
-        if not optimizer.state.get(p) and _ADAPTIVE.search(type(optimizer).__name__):
+        if not optimizer.state.get(p) and _WILL_KEEP_SQUARES.search(type(optimizer).__name__):
             types = {p.dtype}
         for dtype in types:
             if torch.tensor(eps, dtype=dtype).item() == 0:

@@ -317,7 +317,7 @@ class Probe:
         if died := self._writer.died():
             facts = replace(facts, died=died)
         if self._loop is not None:
-            optimizer = replace(facts.optimizer, strangers=self._loop.strangers())
+            optimizer = replace(facts.optimizer, foreign=self._loop.count_foreign())
             facts = replace(facts, loop=self._loop.facts(), optimizer=optimizer)
         self._record.set_facts(facts)
 

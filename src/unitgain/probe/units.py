@@ -19,8 +19,8 @@ _USUALLY = (
 _TAILS = (5, 95)  # percent: between them nine tenths died
 
 
-class Life:
-    """Of one layer. Memory does not grow with the number of steps.
+class Activity:
+    """Of the units of one layer. Memory does not grow with the number of steps.
 
     active  in how many steps each unit was active; last: the latest of them, as (number of the step, how many steps
             had been seen by then)

@@ -21,7 +21,7 @@ from .options import SELDOM
 from .parameters import Parameter
 from .sites import Attributes, Place
 from .step import Step
-from .units import Life
+from .units import Activity
 
 _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
@@ -61,7 +61,7 @@ class StepWriter:
         self._tops: dict[int, float] = {}
         self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
-        self._lives: dict[str, Life] = {}
+        self._activity: dict[str, Activity] = {}
         self._waiting: list[_Row] = []
         self._rates: dict[int, Tensor] = {}  # of the steps that wait
         self._steps_waiting = 0
@@ -180,9 +180,9 @@ class StepWriter:
             if row.site.kind != "activation" or row.partial is None or row.partial.alive is None:
                 continue
             alive = row.partial.alive.cpu().numpy()
-            life = self._lives.setdefault(row.site.name, Life(alive.size))
-            if life.last.size == alive.size:
-                life.saw(row.step, alive, columns["count"][i] / alive.size)
+            activity = self._activity.setdefault(row.site.name, Activity(alive.size))
+            if activity.last.size == alive.size:
+                activity.saw(row.step, alive, columns["count"][i] / alive.size)
             before = self._alive.get(row.site.name)
             if before is not None and before.shape == alive.shape:
                 alive = alive | before
@@ -191,7 +191,7 @@ class StepWriter:
 
     def died(self) -> dict[str, DiedFacts]:
         """{layer: its units that died}, of what has been written."""
-        found = {name: life.facts() for name, life in self._lives.items()}
+        found = {name: activity.facts() for name, activity in self._activity.items()}
         return {name: facts for name, facts in found.items() if facts is not None}
 
     def _add_ratios(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:

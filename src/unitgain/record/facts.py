@@ -102,17 +102,17 @@ class OutputFacts:
 class GradientFacts:
     """How many trainable parameters there are (of), and how many of them got a gradient that is not zero (reached).
 
-    cuts    where gradients of parameters that got none were cut
-    terms   where terms of the loss were cut that depend on the outputs and send no gradient
-    aside   parameters of whole modules that this pass leaves out by design: a generator whose output the critic gets
-            detached beside real examples, a target network beside its twin
+    cuts       where gradients of parameters that got none were cut
+    terms      where terms of the loss were cut that depend on the outputs and send no gradient
+    left_out   parameters of whole modules that this pass does not train by design: a generator whose output the critic
+               gets detached beside real examples, a target network beside the network that it copies
     """
 
     reached: int | None = None
     of: int | None = None
     cuts: tuple[CutFacts, ...] = ()
     terms: tuple[CutFacts, ...] = ()
-    aside: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ class GroupFacts:
 
     decoupled   whether the decay is taken off the weights and not added to the gradient
     momentum    of SGD's kind, which multiplies a step by 1 / (1 - momentum) in the long run
-    eps_lost    the type of its state, or weights, in which eps rounds to zero; None: there is none
+    eps_zero_in the type of its state, or weights, in which eps rounds to zero; None: there is none
     parameters  names of the model's parameters that it holds
     """
 
@@ -23,19 +23,19 @@ class GroupFacts:
     decoupled: bool = False
     momentum: float = 0.0
     eps: float = UNKNOWN
-    eps_lost: str | None = None
+    eps_zero_in: str | None = None
     parameters: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class OptimizerFacts:
     """name: the optimizer's class; lr: the learning rate of each parameter group, as it was last; groups: all of them,
-    likewise; strangers: tensors in them that are not the model's and had no gradient at any step."""
+    likewise; foreign: tensors in them that are not the model's and had no gradient at any step."""
 
     name: str | None = None
     lr: tuple[float, ...] = ()
     groups: tuple[GroupFacts, ...] | None = None
-    strangers: int | None = None
+    foreign: int | None = None
 
     @property
     def held(self) -> frozenset[str] | None:

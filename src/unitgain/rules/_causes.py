@@ -172,8 +172,8 @@ def units_died(cause: Found[ug304.Evidence], effect: Found[BaseEvidence], view: 
     return hasattr(cause.evidence, "updates") and no_worse(cause, effect, view)
 
 
-def of_a_slow_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
-    """The cause names a parameter group whose learning rate is far below the others', which says why weights rest."""
+def names_a_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """The cause names a parameter group whose learning rate is far from the others', not single weights."""
     return hasattr(cause.evidence, "others")
 
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from ._finding import Finding
 
-STATUSES = ("healthy", "sick", "unknown")
-
 
 @dataclass(frozen=True)
 class Diagnosis:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,6 @@ from ..record import Record
 from ._causes import fold, had_from_the_start
 from ._diagnosis import Diagnosis
 from ._finding import SEVERITIES, Finding
-from ._loss_curve import no_progress
 from ._registry import CATALOGUE, resolve
 from ._rule import CannotJudge, Found
 from ._view import View
@@ -113,9 +112,9 @@ def _verdict(
         return "sick", f"sick: {', '.join(parts)}"
     if not view.activations:
         return "unknown", f"cannot tell: {_missing(view, abstained)}"
-    stalled = no_progress(view) if "UG504" in codes else None
-    if stalled is not None:
-        return "unknown", f"cannot tell: {stalled}"
+    doubts = (rule.doubt(view) for code, rule in CATALOGUE.items() if code in codes and rule.doubt)
+    if doubt := next(filter(None, doubts), None):
+        return "unknown", f"cannot tell: {doubt}"
     if len(codes) == len(abstained):
         return "unknown", "cannot tell: none of the rules that were asked could judge this record"
     notes = [f"{count['info']} for information"] if count["info"] else []
@@ -123,19 +122,26 @@ def _verdict(
         notes.append(f"{len(codes)} of {len(CATALOGUE)} rules were asked")
     if not view.parameter_gradients and not view.gradients:
         notes.append("no gradient was measured")
-    if {"UG301", "UG302"} <= codes & set(abstained):
-        notes.append(f"scale over depth not judged: {abstained['UG302']}")
-    if view.rehearsal and "UG504" in abstained:
-        notes.append(f"the rehearsed loss not judged: {abstained['UG504']}")
+    notes += _left_out(view, codes, abstained)
     if _unseen(view):
         notes.append("the inside of recurrent layers is not seen")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")
 
 
+def _left_out(view: View, codes: set[str], abstained: Mapping[str, str]) -> Iterator[str]:
+    """What the verdict does not cover: what only rules judge of which none could. Steps matter only in a rehearsal."""
+    for what in dict.fromkeys(rule.judges for rule in CATALOGUE.values() if rule.judges):
+        rules = [rule for rule in CATALOGUE.values() if rule.judges == what]
+        asked_for = view.rehearsal or all(rule.needs == "batch" for rule in rules)
+        if asked_for and {rule.code for rule in rules} <= codes & set(abstained):
+            yield f"{what} not judged: {abstained[rules[-1].code]}"
+
+
 def _missing(view: View, abstained: Mapping[str, str]) -> str:
     """What a record without activations lacks."""
     if view.training and len(view.losses[1]):
-        return abstained.get("UG504", "only the loss was judged")
+        reasons = (abstained[code] for code, rule in CATALOGUE.items() if rule.doubt and code in abstained)
+        return next(reasons, "only the loss was judged")
     return "no activation was measured" if view.steps else "nothing was measured"
 
 

@@ -24,20 +24,17 @@ ENDING = Threshold(
 )
 REHEARSAL = Threshold(20, "rehearsed steps in which the loss of the batch that is repeated falls")
 PROGRESS = Threshold(0.005, "of the first loss: the least fall in so many rehearsed steps")
-FRESH = Threshold(
+FRESH_LOSSES = Threshold(
     10, "losses on different batches at least, before their fall says that the learning rate works"
 )
-FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on different batches that works")
-LEAP = Threshold(
+FRESH_FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on different batches that works")
+FRESH_LEAP = Threshold(
     1.25,
     "times the first loss, that none of them exceeds: of 110 random networks and rates all that diverged later had "
     "leapt threefold within 20 steps",
 )
-QUARTER = Threshold(4, "a rehearsal's end is the last of so many equal parts")
+QUARTER = Threshold(4, "the end of a rehearsal, or of a series, is the last of so many equal parts")
 BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
-LOWEST = Threshold(1.05, "times the lowest quarter: what noise makes of a loss that has arrived")
-FALLING = Threshold(0.9, "of a run's first quarter, below which its last one must lie: a loss that falls")
-
 GRADIENT = Threshold(
     0.3,
     "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
@@ -48,8 +45,10 @@ IN_WINDOW = Threshold(5, "losses at least in a window: fewer have no median that
 STEADY = Threshold(
     0.1, "of all falls from one step to the next, which all rises stay below where each step leads down"
 )
-JUMP = Threshold(1.1, "times the first loss, which no later one exceeds where steps lead down")
-
+LEAP = Threshold(
+    1.1,
+    "times the first loss, which no later one exceeds where steps lead down; of one batch, or of a run's windows",
+)
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
@@ -150,13 +149,9 @@ def is_sudden(steps: np.ndarray, losses: np.ndarray) -> bool:
     return bool(past[-int(ENDING) :].max() <= np.median(past) and np.median(past) < past[0])
 
 
-def falls_steadily(view: View) -> bool:
-    """Whether the recorded loss of a run is lower in its last quarter than in its first, and near its lowest."""
-    losses = view.losses[1]
-    if not view.training or len(losses) < ENDING * QUARTER or not np.isfinite(losses).all():
-        return False
-    levels = [float(np.median(part)) for part in np.array_split(losses, int(QUARTER))]
-    return levels[-1] <= min(FALLING * levels[0], LOWEST * min(levels))
+def last_quarter(values: np.ndarray) -> float:
+    """Median of the last quarter of a series."""
+    return float(np.median(values[-max(1, len(values) // int(QUARTER)) :]))
 
 
 def loss_falls(view: View) -> bool:
@@ -166,8 +161,7 @@ def loss_falls(view: View) -> bool:
     if levels is None:
         return False
     first, size = float(levels[0]), abs(float(levels[0]))
-    last = float(np.median(levels[-max(1, len(levels) // int(QUARTER)) :]))
-    return first - last > FALLS * size and bool(np.all(levels <= first + (JUMP - 1) * size))
+    return first - last_quarter(levels) > FALLS * size and bool(np.all(levels <= first + (LEAP - 1) * size))
 
 
 def steps_lead_down(view: View) -> bool:
@@ -185,7 +179,7 @@ def leaps(view: View) -> bool:
     return (
         view.rehearsal
         and len(losses) > 1
-        and bool(np.nanmax(losses) > losses[0] + (JUMP - 1) * abs(losses[0]))
+        and bool(np.nanmax(losses) > losses[0] + (LEAP - 1) * abs(losses[0]))
     )
 
 
@@ -203,10 +197,11 @@ def _levels(view: View) -> np.ndarray | None:
 def falls_on_fresh_batches(view: View) -> bool:
     """Whether a rehearsal on different batches shows that training works: the loss falls, and never leapt up."""
     losses = view.losses[1]
-    if not view.rehearsal or not view.facts.fresh_batches or len(losses) < FRESH:
+    if not view.rehearsal or not view.facts.fresh_batches or len(losses) < FRESH_LOSSES:
         return False
-    last = float(np.median(losses[-max(1, len(losses) // int(QUARTER)) :]))
-    return bool(np.isfinite(losses).all()) and losses.max() <= LEAP * losses[0] and last <= FALL * losses[0]
+    if not np.isfinite(losses).all() or losses.max() > FRESH_LEAP * losses[0]:
+        return False
+    return last_quarter(losses) <= FRESH_FALL * losses[0]
 
 
 def no_progress(view: View) -> str | None:
@@ -215,7 +210,7 @@ def no_progress(view: View) -> str | None:
     if not view.rehearsal or len(losses) < 2 or losses[0] == 0:
         return None
     steps = len(losses) - 1
-    last = float(np.median(losses[-max(1, len(losses) // int(QUARTER)) :]))
+    last = last_quarter(losses)
     enough = steps >= REHEARSAL
     if losses[0] - last > (PROGRESS * abs(losses[0]) if enough else 0):
         return None

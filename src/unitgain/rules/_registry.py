@@ -38,6 +38,7 @@ def assemble(module: ModuleType) -> Rule:
         judge=held["judge"],
         evidence=get_args(held["Evidence"]) or (held["Evidence"],),
         explained_by=held["EXPLAINED_BY"],
+        doubt=held.get("doubt"),
         bad=held["BAD"],
         good=held["GOOD"],
     )

@@ -6,6 +6,7 @@
     Evidence        a frozen dataclass: what was measured (or a union of several, one for each kind of finding)
     judge           (view) -> what was found; raises CannotJudge where it lacks what it needs
     EXPLAINED_BY    which findings of other rules explain this one, and when: `Cause` after `Cause`
+    doubt           optional: (view) -> why a record in which nothing was found is not healthy for all that, or None
     BAD, GOOD       two small programs that end with `report = ...`: in the first exactly this rule fires, in the
                     second none does. They stand on the rule's page, and a test runs them
 
@@ -155,6 +156,8 @@ class About:
     silent      healthy things that look like it and keep the rule silent
     wrecks      whether training with it leads to what other rules then find in the network: as an error it explains all
                 that one batch shows at the end of a run and did not show at its first sampled step
+    judges      what no other rule judges, where a healthy verdict must say that it was left out; the same words in
+                several rules: what only these judge
     """
 
     code: str
@@ -171,6 +174,7 @@ class About:
     remedies: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     wrecks: bool = False
+    judges: str = ""
 
     @property
     def auto(self) -> bool:
@@ -228,6 +232,7 @@ class Rule(About):
     judge: Callable[[View], Iterator[Found[Any]]] = field(repr=False)
     evidence: tuple[type[BaseEvidence], ...] = field(repr=False)
     explained_by: tuple[Cause, ...] = field(repr=False)
+    doubt: Callable[[View], str | None] | None = field(repr=False, default=None)
     bad: str = field(repr=False)
     good: str = field(repr=False)
 

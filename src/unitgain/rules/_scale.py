@@ -77,7 +77,7 @@ def scale_trend(view: View, direction: int, limits: Limits) -> ScaleTrend | None
         judged = limits if sites[-1]["rms"] > limits.large else replace(limits, steep=None)
         level = severity(trend, direction, judged, sites=len(sites))
         without_pools = fit([m["rms"] / _pooled_away(view, m.position) for m in sites])
-        least = limits.steep[1] if limits.steep and not of_stream else limits.warning
+        least = limits.steep.change if limits.steep and not of_stream else limits.warning
         if level is None or direction * without_pools.change <= math.log10(least):
             continue
         per_site, number, first, last = 10 ** (trend.ends / (len(sites) - 1)), len(sites), sites[0], sites[-1]

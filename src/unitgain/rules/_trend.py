@@ -76,6 +76,20 @@ def _smaller(a: float, b: float) -> float:
 
 
 @dataclass(frozen=True)
+class Steep:
+    """What a trend of few layers must exceed, all three, and never turn.
+
+    per_layer  fold per layer
+    change     fold over the whole depth
+    sites      layers at least
+    """
+
+    per_layer: float
+    change: float
+    sites: float
+
+
+@dataclass(frozen=True)
 class Limits:
     """What a trend is judged by.
 
@@ -85,8 +99,7 @@ class Limits:
     sites           how many make a trend
     default         fold over the whole depth, up to which a warning is for information only where the weights are as
                     torch draws them by default
-    steep           (fold per layer, fold over the whole depth, layers at least) that are a warning together, in a trend
-                    that never turns and ends above `large`
+    steep           what is a warning below the warning's limit, in a trend that ends above `large` (rms)
     """
 
     warning: float
@@ -95,7 +108,7 @@ class Limits:
     gentle: float
     sites: float
     default: float = 0.0
-    steep: tuple[float, float, float] | None = None
+    steep: Steep | None = None
     large: float = 0.0
 
 
@@ -108,11 +121,12 @@ def severity(
     must reach the error's limit, and is a warning then.
     """
     change, rate = direction * trend.change, direction * trend.slope
-    steep_enough = limits.steep is not None and (
-        sites >= limits.steep[2]
+    least = limits.steep
+    steep_enough = least is not None and (
+        sites >= least.sites
         and trend.tau == direction
-        and rate > math.log10(limits.steep[0])
-        and change > math.log10(limits.steep[1])
+        and rate > math.log10(least.per_layer)
+        and change > math.log10(least.change)
     )
     if direction * trend.tau < limits.steadiness or (
         change <= math.log10(limits.warning) and not steep_enough

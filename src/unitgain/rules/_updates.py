@@ -27,10 +27,11 @@ FALLEN = Threshold(
 KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered by a schedule")
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
-_ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor", "nadam", "radam")
+# in lower case; "adam" is also in AdamW, NAdam and RAdam
+_ADAPTIVE = ("adam", "rmsprop", "adagrad", "lion", "lamb", "adafactor")
 _STANDARDIZED = ("ScaledStd", "StdConv")  # their weights are normalized whenever they are used
 
-# what repeating one batch does to momentum it does not do to these
+# of the adaptive ones those without momentum, whose steps repeating one batch does not lengthen
 _WITHOUT_MOMENTUM = ("rmsprop", "adagrad", "adadelta", "adafactor")
 
 
@@ -138,9 +139,8 @@ def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]
         if role not in ("weight", "embedding") or (peers_only and (role == "embedding" or name in head)):
             continue
         known = np.where(np.isfinite(values), values, np.nan)
-        if (
-            role != "embedding" and name in none
-        ):  # the rows of an embedding that were sampled may all have rested
+        # (of an embedding the sampled rows may not have occurred in the batch)
+        if role != "embedding" and name in none:
             known = np.where(none[name], -np.inf, known)
         if not np.isnan(known).all():
             chosen[name] = known

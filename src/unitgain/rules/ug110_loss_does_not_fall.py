@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ._flow import TRAINED
-from ._loss_curve import GRADIENT
+from ._loss_curve import GRADIENT, PROGRESS
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import update_ratios
 from ._view import View
@@ -25,7 +25,7 @@ ABOUT = About(
     name="loss-does-not-fall",
     rank=260,
     seen="Twenty or more steps on one batch do not lower the loss of that batch, and no other finding says why.",
-    matters="A network that does not learn one batch by heart learns nothing from many.",
+    matters="A network that cannot memorize one batch learns nothing from many.",
     source="Karpathy, A recipe for training neural networks, 2019.",
     measured=(
         "The loss of the batch before the first and after the last step, with the same random numbers for both "
@@ -41,7 +41,6 @@ ABOUT = About(
 )
 
 STEPS = Threshold(20, "rehearsed steps: fewer may be a warm-up")
-FALL = Threshold(0.005, "of the first loss: the least fall in so many steps on one batch")
 MOVED = Threshold(
     -3.5, "log10 of update:data: at it the weights move by half a percent in 20 steps, and the loss need not"
 )
@@ -71,13 +70,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge(f"needs a rehearsal of {STEPS:g} steps on one batch")
     if not first > 0:
         raise CannotJudge("the loss is zero or negative at first")
-    if first - end.loss >= FALL * first:
+    if first - end.loss >= PROGRESS * first:
         return
     updates = float(np.median([np.nanmedian(values) for values in update_ratios(view).values()]))
     if not updates > MOVED:
         raise CannotJudge("the steps are too small to show whether the loss falls")
     constant = view.facts.loss_of_a_constant
-    rises = not end.loss <= first * (1 + FALL)  # or is not finite
+    rises = not end.loss <= first * (1 + PROGRESS)  # or is not finite
     if first < TRAINED * constant or (not rises and first < TRAINED * end.constant):
         raise CannotJudge("the model is trained already: its loss need not fall further")
     if (

@@ -21,8 +21,8 @@ ABOUT = About(
     rank=255,
     seen="While steps are made the outputs become the same for all examples, and the loss stays at a constant's.",
     matters=(
-        "The margin of a triplet loss, the entropy of the class shares and the variance of the targets are where a "
-        "network ends that no longer looks at its input; it seldom comes back."
+        "A network whose outputs no longer depend on its input has the loss of a constant: the margin of a triplet "
+        "loss, the entropy of the class shares, the variance of the targets. It seldom recovers."
     ),
     source="Schroff, Kalenichenko and Philbin, FaceNet, 2015, section 3.2.",
     measured=(
@@ -54,8 +54,8 @@ NEAR = Threshold(0.02, "of the loss: by so much it may lie below that of the mea
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """loss: at the end; constant: with the mean output for every example; first, last:
-    deviation of the outputs; spread: the last over rms."""
+    """loss: at the end; constant: with the mean output for every example; first, last: deviation of the outputs;
+    spread: the last over rms."""
 
     loss: float
     constant: float
@@ -84,7 +84,7 @@ def _why(view: View) -> str:
     if view.facts.loss.kind in ("cross_entropy", "mse"):
         return "Updates too large killed the units or saturated them, so that only biases still learn."
     return (
-        "Updates too large, or a loss that is lower for one point than for points not told apart yet: the hardest "
+        "Updates too large, or a loss that is lower for one point than for points not yet separated: the hardest "
         "triplets, pairs that only attract each other."
     )
 

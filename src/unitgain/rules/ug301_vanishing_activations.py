@@ -53,6 +53,7 @@ ABOUT = About(
         "torch's default initialization over three or four linear layers, whose biases keep the scale",
         "embeddings of standard deviation 0.02",
     ),
+    judges="scale over depth",
 )
 
 WARNING = Threshold(

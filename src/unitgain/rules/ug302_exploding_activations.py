@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ._gains import initialization_for
 from ._rule import About, Cause, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
-from ._trend import GENTLE, SITES, STEADINESS, Limits
+from ._trend import GENTLE, SITES, STEADINESS, Limits, Steep
 from ._view import View
 from ._words import show
 from .ug607_residual_growth import why_stream_grows
@@ -49,6 +49,7 @@ ABOUT = About(
         "residual streams that grow like the square root of depth",
         "the jump from a small embedding to a normalized one",
     ),
+    judges="scale over depth",
 )
 
 WARNING = Threshold(10, "fold over the whole depth: logits ten times too large cost several nats")
@@ -70,13 +71,8 @@ Evidence = ScaleEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    trend = scale_trend(
-        view,
-        1,
-        Limits(
-            WARNING, ERROR, STEADINESS, GENTLE, SITES, steep=(STEEP, STEEP_OVER_ALL, STEEP_SITES), large=LARGE
-        ),
-    )
+    steep = Steep(STEEP, STEEP_OVER_ALL, STEEP_SITES)
+    trend = scale_trend(view, 1, Limits(WARNING, ERROR, STEADINESS, GENTLE, SITES, steep=steep, large=LARGE))
     if trend is None:
         return
     cause, remedy = why_stream_grows(trend.blocks) if trend.blocks else _why_layers_grow(view, trend)

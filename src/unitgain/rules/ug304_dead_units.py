@@ -43,7 +43,7 @@ ABOUT = About(
         "far as they lie on both sides of zero, counts as something the examples share. Where the network is narrow "
         "before the layer (one column of numbers goes in, say), the examples lie on a curve or a surface, and count as "
         "five for each of its dimensions. Where what goes in was not measured (it comes from arithmetic), the means of "
-        "the layer's own units say how alike the examples are, if they lie on both sides of zero. In a run, units died "
+        "the layer's own units show how similar examples are, if they lie on both sides of zero. In a run, units died "
         "that were active in at least half of the sampled steps up to their last activity, and in none of the steps at "
         "the end (at least five, with 128 values per unit in them)."
     ),

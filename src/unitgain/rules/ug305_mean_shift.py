@@ -33,7 +33,7 @@ ABOUT = About(
         "Average over channels of the squared channel mean, divided by the average channel variance, at the "
         "ends of blocks. It is judged over the whole depth: one stage behind a max pooling layer is no "
         "finding. A warning if the blocks themselves raised the ratio and no later norm subtracts it again "
-        "(BatchNorm; LayerNorm and GroupNorm scale both by the same factor), and it is beyond what networks bear that "
+        "(BatchNorm; LayerNorm and GroupNorm scale both by the same factor), and it is larger than in networks that "
         "train well; else for information."
     ),
     action=(

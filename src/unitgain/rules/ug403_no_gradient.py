@@ -124,9 +124,10 @@ _REASONS = {
         "The gradient that arrives is exactly zero.",
         "Look at what its output is multiplied with, and at functions on their flat side.",
     ),
-    "aside": (
+    "left_out": (
         "Its module is left out of this step, as a generator is in its critic's step, or a target network.",
-        "Nothing to do where another step trains it, or it follows its twin; else let the gradient through.",
+        "Nothing to do where another step trains it, or where it copies a network that is trained; else let the "
+        "gradient through.",
     ),
     "reverse": (
         "The output at the last position alone is used, where the reverse direction has seen one element and its "
@@ -165,7 +166,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
             cause = f"It ran, and its result was cut from the loss by {in_words(cut)}."
         severity = "error" if share > ERROR else "warning"
         yield ABOUT.found(
-            "info" if reason == "aside" else severity,
+            "info" if reason == "left_out" else severity,
             members[0].name,
             f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
             f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
@@ -290,8 +291,8 @@ def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
 
 def _reason(view: View, parameter: Measured) -> tuple[str, str]:
     """(reason, name of the site where the way back ends)."""
-    if parameter.name in view.facts.gradients.aside:
-        return "aside", ""
+    if parameter.name in view.facts.gradients.left_out:
+        return "left_out", ""
     has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
     owner = view.tensor(parameter.owner)
     if not has_gradient:

@@ -19,9 +19,9 @@ ABOUT = About(
     rank=30,
     seen="The optimizer's eps rounds to zero in the type of its state or weights.",
     matters=(
-        "Adam and its kin divide by the root of the squared gradients plus eps. In half precision 1e-8 is zero, and "
-        "the squares of small gradients are zero too, so that a weight with a small gradient is divided by zero and "
-        "becomes NaN or infinite."
+        "Adam and optimizers like it divide by the root of the squared gradients plus eps. In half precision 1e-8 is "
+        "zero, and the squares of small gradients are zero too, so that a weight with a small gradient is divided by "
+        "zero and becomes NaN or infinite."
     ),
     source="Kingma and Ba, Adam, 2015; Micikevicius et al., Mixed precision training, 2018.",
     measured=(
@@ -53,17 +53,17 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     optimizer = view.facts.optimizer
     if optimizer.groups is None:
         raise CannotJudge("no optimizer was given")
-    without = [group for group in optimizer.groups if group.eps_lost is not None]
+    without = [group for group in optimizer.groups if group.eps_zero_in is not None]
     if not without:
         return
-    group = without[0]
+    group, dtype = without[0], without[0].eps_zero_in or ""
     yield ABOUT.found(
         "error",
         None,
         f"{optimizer.name} divides by roots of squared gradients plus eps={show(group.eps)}, which is zero in "
-        f"{group.eps_lost}",
-        evidence=Evidence(group.eps, group.eps_lost or "", sum(len(g.parameters) for g in without)),
-        cause=f"The weights or the optimizer's state are {group.eps_lost}, whose smallest number is larger than eps.",
+        f"{dtype}",
+        evidence=Evidence(group.eps, dtype, sum(len(g.parameters) for g in without)),
+        cause=f"The weights or the optimizer's state are {dtype}, whose smallest number is larger than eps.",
     )
 
 

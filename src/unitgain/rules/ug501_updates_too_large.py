@@ -39,9 +39,9 @@ ABOUT = About(
         "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
         "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
         "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
-        "batches (data=) decides that. The grant to adaptive optimizers ends where the loss of the repeated batch "
-        "leaps up. Small networks, models of words with clipped gradients and Adadelta train well with updates beyond "
-        "a hundredth."
+        "batches (data=) decides that. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted "
+        "more, unless the loss of that batch rises far above the first one. Small networks, language models with "
+        "clipped gradients and Adadelta train well with updates beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
@@ -56,9 +56,9 @@ ERROR = Threshold(
     -1.0, "log10(update:data): a hundred times the rule of thumb, a tenth of the weights at every step"
 )
 
-BY_HEART = Threshold(
+MEMORIZED = Threshold(
     -1.1,
-    "log10(update:data): a batch that is repeated can be learnt by heart even with such steps, other batches cannot",
+    "log10(update:data): a batch that is repeated can be memorized even with such steps; other batches are not learnt",
 )
 
 Evidence = UpdateEvidence
@@ -81,7 +81,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged <= limit and not every and not (leapt and updates.median > WARNING):
         return
     falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
-    far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > BY_HEART)
+    far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > MEMORIZED)
     within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
     rates = updates.rates
     yield ABOUT.found(

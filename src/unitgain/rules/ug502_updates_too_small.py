@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ._causes import came_with_divergence, of_a_slow_group, units_died
+from ._causes import came_with_divergence, names_a_group, units_died
 from ._finding import Prescription
 from ._loss_curve import loss_falls
 from ._rule import About, Cause, Found, Threshold
@@ -79,7 +79,7 @@ EXPLAINED_BY = (
     Cause("UG704"),
     Cause("UG507"),
     Cause("UG304", units_died),
-    Cause("UG503", of_a_slow_group),
+    Cause("UG503", names_a_group),
     Cause("UG504", came_with_divergence),
 )
 

@@ -28,6 +28,7 @@ from ._loss_curve import (
     finite_until,
     first_diverged,
     loss_curve,
+    no_progress,
 )
 from ._moving_targets import targets_move
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
@@ -66,6 +67,7 @@ ABOUT = About(
     verify="Train again from there and check the record.",
     needs="steps",
     wrecks=True,
+    judges="the rehearsed loss",
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
@@ -119,6 +121,9 @@ class Leap(BaseEvidence):
 Evidence = Rise | Leap
 
 
+doubt = no_progress
+
+
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
     steps, losses = loss_curve(view, least_losses if diverged is None else 0)
@@ -129,7 +134,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("gradients were not finite before the first step was rehearsed")
     if view.facts.function.end.descent < GRADIENT:
         raise CannotJudge(
-            "the gradient is not that of the loss, whose course so says nothing about the rate (UG110)"
+            "the gradient is not that of the loss (UG110), so that the loss's course says nothing about the rate"
         )
     course = course_of(losses[:end], WINDOWS, IN_WINDOW, TRENDLESS)
     best = int(np.argmin(course.levels))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._loss_curve import QUARTER
+from ._loss_curve import last_quarter
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import View
 from ._words import listed, plural, show
@@ -179,7 +179,7 @@ def _held_down(view: View, name: str, sizes: np.ndarray, angles: np.ndarray) -> 
 def _shrinking(sizes: np.ndarray, angles: np.ndarray) -> _Shrinking | None:
     """Of a weight that shrank to a tenth: how far, and along which direction until it was there. Momentum lets it swing
     through zero, so that it need not be as small at every later step."""
-    end = float(np.median(sizes[-max(1, len(sizes) // int(QUARTER)) :]))
+    end = last_quarter(sizes)
     if not sizes[0] > 0 or not sizes.min() < SHRUNK * sizes[0] or not end < LASTING * sizes[0]:
         return None
     until = int(np.argmax(sizes < SHRUNK * sizes[0]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._causes import of_a_slow_group
+from ._causes import names_a_group
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import has_converged, no_update
 from ._view import View
@@ -135,7 +135,7 @@ def _remedy(view: View, name: str, highest: float, lowered: bool, deliberate: bo
     return ""
 
 
-EXPLAINED_BY = (Cause("UG704"), Cause("UG503", of_a_slow_group))
+EXPLAINED_BY = (Cause("UG704"), Cause("UG503", names_a_group))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))

@@ -5,6 +5,7 @@ Source: the documentation of torch.optim (parameters are given when the optimize
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -50,13 +51,13 @@ STEPS = Threshold(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """missing: names, at most 50; count: of all; share: of the model's trainable numbers; strangers: tensors in the
+    """missing: names, at most 50; count: of all; share: of the model's trainable numbers; foreign: tensors in the
     optimizer that are not the model's."""
 
     missing: tuple[str, ...]
     count: int
     share: float
-    strangers: int
+    foreign: int
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -67,10 +68,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("fewer than ten optimizer steps: another optimizer may step later")
     if not loop.missing:
         return
-    strangers = optimizer.strangers or 0
+    foreign = optimizer.foreign or 0
     share = _share(view, loop.missing)
     held = sum(len(group.parameters) for group in optimizer.groups)
-    stale = strangers > 0 and (not held or strangers >= len(loop.missing))
+    stale = foreign > 0 and (not held or foreign >= len(loop.missing))
     yield ABOUT.found(
         "error" if share > WHOLE or not held else "warning",
         loop.missing[0],
@@ -78,11 +79,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{'gets' if len(loop.missing) == 1 else 'get'} gradients, but {optimizer.name} does not hold "
         f"{'it' if len(loop.missing) == 1 else 'them'} ({listed(loop.missing)})"
         + (
-            f"; it holds {plural(strangers, 'tensor')} that {'is' if strangers == 1 else 'are'} not the model's"
+            f"; it holds {plural(foreign, 'tensor')} that {'is' if foreign == 1 else 'are'} not the model's"
             if stale
             else ""
         ),
-        evidence=Evidence(loop.missing[:MOST_KEPT], len(loop.missing), share, strangers),
+        evidence=Evidence(loop.missing[:MOST_KEPT], len(loop.missing), share, foreign),
         cause="The optimizer was made before the model, or this part of it, was copied or replaced."
         if stale
         else "The optimizer was made from a part of the model's parameters.",
@@ -90,16 +91,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _share(view: View, names: tuple[str, ...]) -> float:
-    counts = {site.name: _number(site.shape) for site in view.record.sites("parameter")}
+    counts = {site.name: math.prod(site.shape) for site in view.record.sites("parameter")}
     trainable = view.facts.model.parameters.trainable or sum(counts.values())
     return min(1.0, sum(counts.get(name, 0) for name in names) / max(1, trainable))
-
-
-def _number(shape: tuple[int, ...]) -> int:
-    number = 1
-    for length in shape:
-        number *= length
-    return number
 
 
 EXPLAINED_BY = ()

@@ -109,8 +109,13 @@ EXPLAINED_BY = ()
 _TRAINED = """
 batch = torch.randn(256, 20) + 1, torch.randint(4, (256,))
 model = nn.Sequential(
-    nn.Linear(20, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(),
-    nn.Linear(64, 64, bias=False), nn.BatchNorm1d(64), nn.ReLU(), nn.Linear(64, 4),
+    nn.Linear(20, 64, bias=False),
+    nn.BatchNorm1d(64),
+    nn.ReLU(),
+    nn.Linear(64, 64, bias=False),
+    nn.BatchNorm1d(64),
+    nn.ReLU(),
+    nn.Linear(64, 4),
 )
 optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
 for _ in range(100):

@@ -6,6 +6,7 @@ High-performance large-scale image recognition without normalization (2021). The
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -81,7 +82,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged >= SLOW or has_converged(view, updates.ratios):
         return
     factor = min(1 / shrink.factor, updates.factor)
-    agc = shrink.agc if shrink.agc == shrink.agc else None
+    agc = None if math.isnan(shrink.agc) else shrink.agc
     known = f" from {show(agc)} to about {show(agc * factor)}" if agc else ""
     limit = f"clipping={show(agc)} of AGC" if agc else "The limit of clipping"
     yield ABOUT.found(

@@ -34,7 +34,7 @@ ABOUT = About(
         "is_causal=True, one direction for a recurrent layer, padding on the left alone for a convolution; no mean "
         "or norm over the steps."
     ),
-    effect="The loss is higher than before, and honest: it is what the model reaches when it writes.",
+    effect="The loss is higher than before: it is now that of predicting, as in use, and not of copying.",
     verify="Check again.",
     silent=(
         "masked words and tags, where the targets are no shift of the input",

@@ -1,7 +1,7 @@
 """UG804 bottleneck: a layer of one unit between wide ones.
 
 Source: Tishby and Zaslavsky, Deep learning and the information bottleneck principle (2015), for the idea; that one
-number is a likely slip of the pen is ours.
+unit is rarely meant is ours.
 """
 
 from __future__ import annotations
@@ -92,15 +92,28 @@ EXPLAINED_BY = ()
 
 BAD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 1), nn.Tanh(), nn.Linear(1, 64), nn.LayerNorm(64),
-    nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 1),
+    nn.Tanh(),
+    nn.Linear(1, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 10),
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
 
 GOOD = """
 model = nn.Sequential(
-    nn.Linear(20, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 64), nn.LayerNorm(64), nn.Tanh(), nn.Linear(64, 10)
+    nn.Linear(20, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 64),
+    nn.LayerNorm(64),
+    nn.Tanh(),
+    nn.Linear(64, 10),
 )
 report = ug.check(model, (torch.randn(256, 20), torch.randint(10, (256,))))
 """
