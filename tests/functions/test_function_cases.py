@@ -13,6 +13,7 @@ from unitgain.report import Report
 
 # what names the same trouble as well, or is a second fault of the case
 ALSO = {
+    "weights_drawn_anew_in_forward": {"UG501"},  # the loss leaps about as it would at too high a rate
     "dropout_of_everything": {"UG102"},  # which is its cause
     "layers_in_a_list": {"UG304"},  # narrow layers at their random start
     "statistics_of_the_last_batch_alone": {"UG602"},  # a momentum of one

@@ -175,9 +175,7 @@ ROWS = (
     sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.1)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),
-    sick("mlp-triplets-that-collapse", "UG114|UG501", lambda:
-         collapsing(mlp(1, act=nn.Tanh, gain=1.0), vectors()[0], 0.1, 100)),
-    sick("rnn-triplets-that-collapse", "UG114|UG501", lambda: collapsing(Recurrent(), series(64)[0], 0.1, 100)),
-    sick("cnn-triplets-that-collapse", "UG114|UG501", lambda:
-         collapsing(cnn((8, 8), norm=None, act=nn.Tanh, gain=1.0, strides=(2, 2)), images(32)[0], 0.3, 60)),
+    sick("rnn-triplets-that-collapse", "UG114", lambda: collapsing(Recurrent(), series(64)[0], 0.1, 100)),
+    sick("rnn-triplets-that-collapse-fast", "UG114", lambda: collapsing(Recurrent(), series(64)[0], 0.3, 60)),
+    sick("rnn-triplets-that-collapse-at-once", "UG114", lambda: collapsing(Recurrent(), series(64)[0], 1.0, 60)),
 )  # fmt: skip

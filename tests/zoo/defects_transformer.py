@@ -152,10 +152,10 @@ ROWS = (
     ), may="UG307"),
     sick("transformer-exp-overflows", "UG306", lambda:
         language(times(hand_made(), "blocks.1.attention.qkv.weight", 3))),
-    sick("transformer-positions-dominate", "UG307", lambda: language(positions_dominate()), may="UG305 UG802"),
-    sick("transformer-plain-ordered", "UG307", lambda: language(
+    sick("transformer-positions-dominate", "UG307 UG802", lambda: language(positions_dominate()), may="UG305"),
+    sick("transformer-plain-ordered", "UG307 UG802", lambda: language(
         normal(bare(16, residual=False, causal=False), "blocks.*.bias", 1.0)
-    ), may="UG305 UG802"),
+    ), may="UG305"),
     sick("transformer-spare-token", "UG403", lambda: Case(SpareToken(), texts())),
     sick("transformer-gradient-multiplied-by-300", "UG404", lambda: language(multiplied(Transformer(4), 2, 300.0))),
     sick("transformer-gradient-multiplied-by-0.001", "UG404", lambda: language(multiplied(Transformer(4), 1, 0.001))),
