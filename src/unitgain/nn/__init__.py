@@ -3,6 +3,7 @@
 GeneralReLU, GainCorrected, gamma_of                     activations
 ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
 scaled_std_, remove_scaled_std_                          the same on any layer, as a parametrization
+ChannelAffine, FrozenScale, NormalizedRows, BranchScale  what stands where a BatchNorm was
 StdConv2d                                                plain weight standardization, for GroupNorm
 SqueezeExcite, ECA                                       channel attention with its gain
 NFBlock, SkipInit, StochasticDepth                       residual branches without normalization
@@ -18,14 +19,16 @@ from .batchnorm import BatchNorm
 from .calibrate import calibrate_
 from .evaluating import evaluating
 from .fan_in import fan_in
+from .frozen import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, scaled_outputs
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
-from .parametrize import remove_scaled_std_, scaled_std_
+from .parametrize import ScaledStandardization, remove_scaled_std_, scaled_std_
 from .resblocks import BasicBlock, Bottleneck, Norm, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
     EpsMode,
+    ScaledStd,
     ScaledStdConv1d,
     ScaledStdConv2d,
     ScaledStdConv3d,
@@ -44,7 +47,10 @@ __all__ = [
     "BasicBlock",
     "BatchNorm",
     "Bottleneck",
+    "BranchScale",
+    "ChannelAffine",
     "Conv2dSame",
+    "FrozenScale",
     "GainCorrected",
     "GeneralReLU",
     "GroupNorm",
@@ -52,6 +58,7 @@ __all__ = [
     "LayerNorm",
     "MaxPool2dSame",
     "NFBlock",
+    "NormalizedRows",
     "PooledResBlock",
     "PreActBlock",
     "ScaledStdConv1d",
