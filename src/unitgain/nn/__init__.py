@@ -9,6 +9,7 @@ SqueezeExcite, ECA                                       channel attention with 
 NFBlock, SkipInit, StochasticDepth                       residual branches without normalization
 BasicBlock, Bottleneck, PreActBlock, PooledResBlock      residual blocks with any normalization
 BatchNorm, LayerNorm, InstanceNorm, GroupNorm            equal to torch's, for any number of positions
+RMSNorm; DynamicTanh, DynamicErf, DynamicISRU            and pointwise functions in the place of LayerNorm
 WholeLayerNorm                                           one gain and one bias for the whole layer
 calibrate_                                               exact statistics for BatchNorm, over data
 """
@@ -17,6 +18,7 @@ from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
 from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
+from .dynamic import DynamicErf, DynamicISRU, DynamicTanh, RMSNorm
 from .evaluating import evaluating
 from .fan_in import fan_in
 from .frozen import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, scaled_outputs
@@ -50,6 +52,9 @@ __all__ = [
     "BranchScale",
     "ChannelAffine",
     "Conv2dSame",
+    "DynamicErf",
+    "DynamicISRU",
+    "DynamicTanh",
     "FrozenScale",
     "GainCorrected",
     "GeneralReLU",
@@ -61,6 +66,7 @@ __all__ = [
     "NormalizedRows",
     "PooledResBlock",
     "PreActBlock",
+    "RMSNorm",
     "ScaledStdConv1d",
     "ScaledStdConv2d",
     "ScaledStdConv3d",

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .._batch import Batch
-from ..graph import Branch, Graph, Node
+from ..graph import Graph, Node
 from .measuring import channel_variance, variances
 
 _ROUNDS = 4  # of measuring the streams; each is a pass
@@ -84,33 +84,50 @@ def _pass(
 
 
 def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str, ...]]:
-    """{node at which a residual stream begins: the layers whose scale sets its variance}."""
+    """{node at which a stream begins: the layers whose scale sets its variance}: the start of a first block, the block
+    of a transition, and sums of parallel layers that are no residual sums."""
     found: dict[str, tuple[str, ...]] = {}
     outer = [b for b in graph.branches if b.inside is None]
     ends = {b.block for b in outer} | {b.sum for b in outer}
+    sums = {b.sum for b in graph.branches}
     for branch in outer:
         if branch.transition:
-            layers = _layer_of(graph, branch.skip_end, steps) + _ends(graph, branch, steps)
+            layers = _layers_of(graph, branch.skip_end, steps, sums) + _layers_of(graph, branch.end, steps, sums)
             found[branch.block] = tuple(dict.fromkeys((*found.get(branch.block, ()), *layers)))
         elif branch.start not in ends and branch.start in graph.nodes and branch.start not in found:
-            layers = _layer_of(graph, branch.start, steps)
-            if layers:
-                found[branch.start] = layers
+            found[branch.start] = _layers_of(graph, branch.start, steps, sums)
+    for node in graph:
+        inner = any(taker.kind == "sum" for taker in graph.consumers(node))  # a sum of three is two sums
+        if node.kind == "sum" and node.name not in sums and not inner:
+            layers = _terms(graph, node, steps, sums)
+            if len(layers) > 1:
+                found.setdefault(node.name, layers)
     return {name: layers for name, layers in found.items() if layers}
 
 
-def _ends(graph: Graph, branch: Branch, steps: Mapping[str, nn.Module]) -> tuple[str, ...]:
-    return _layer_of(graph, branch.end, steps)
+def _terms(graph: Graph, node: Node, steps: Mapping[str, nn.Module], sums: set[str]) -> tuple[str, ...]:
+    """The layers whose outputs are added in a sum."""
+    found: list[str] = []
+    for source in graph.producers(node):
+        nested = source.kind == "sum" and source.name not in sums
+        found += _terms(graph, source, steps, sums) if nested else _layers_of(graph, source.name, steps, sums)
+    return tuple(dict.fromkeys(found))
 
 
-def _layer_of(graph: Graph, name: str | None, steps: Mapping[str, nn.Module]) -> tuple[str, ...]:
-    """The standardized layer that made a node, seen through activations, pools and the like."""
+def _layers_of(
+    graph: Graph, name: str | None, steps: Mapping[str, nn.Module], sums: set[str]
+) -> tuple[str, ...]:
+    """The standardized layers that made a node, seen through activations, pools, concatenations and plain sums."""
     node = graph.nodes.get(name or "")
-    while node is not None:
-        if node.path in steps and node.module is not None:
-            return (node.path,)
-        passes = node.transparent or node.role in ("activation", "pool")
-        if not passes or len(node.sources) != 1:
-            return ()
-        node = graph.nodes.get(node.sources[0])
-    return ()
+    if node is None:
+        return ()
+    if node.path in steps and node.module is not None:
+        return (node.path,)
+    if node.kind == "sum" and node.name not in sums:
+        return _terms(graph, node, steps, sums)
+    many = node.role == "concat"
+    passes = node.transparent or node.role in ("activation", "pool")
+    if not many and not (passes and len(node.sources) == 1):
+        return ()
+    found = [path for source in node.sources for path in _layers_of(graph, source, steps, sums)]
+    return tuple(dict.fromkeys(found))

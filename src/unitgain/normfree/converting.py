@@ -189,7 +189,8 @@ def _before(report: ConversionReport, model: nn.Module, batch: Batch, timed: boo
     report.batch_norms = (_batch_norms(model, batch), 0)
     report.coupling = (measuring.coupling(model, batch, training=True), None)
     if report.mode == "train":
-        report.blocks = [Block(n, v, v) for n, v in measuring.variances(model, batch).items()]
+        every = measuring.variances(model, batch, measuring.EVERY)
+        report.blocks = [Block(n, v, v) for n, v in every.items()]
     if timed:
         report.seconds = (measuring.step_cost(model, batch)[0], 0.0)
 
@@ -205,8 +206,9 @@ def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool
     if report.mode == "train":
         before = {b.name: b.before for b in report.blocks}
         noise = noise_like(batch)
-        on_noise = measuring.variances(model, noise) if noise is not None else {}
-        after = measuring.variances(model, batch)
+        names = measuring.blocks(model, batch, report.places)
+        on_noise = measuring.variances(model, noise, names) if noise is not None else {}
+        after = measuring.variances(model, batch, names)
         report.blocks = [Block(n, before.get(n), v, on_noise.get(n)) for n, v in after.items()]
     if report.batch_norms[1] and not report.refused:
         report.notes.append(

@@ -11,6 +11,7 @@ standardized its weight becomes scaled-standardized, with the gain `value` and a
 normalized   its weight becomes NormalizedRows, likewise
 plain        its parametrizations and standardization are worked out: the plain layer of the same outputs
 branch_ends  the factors of our residual blocks are in their weights
+out_of_place an activation works in place no more: what it would overwrite is used elsewhere
 """
 
 from __future__ import annotations
@@ -96,6 +97,9 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
         made.training = module.training
         _put(model, edit.paths, whole)
         return made
+    if edit.kind == "out_of_place":
+        module.inplace = False  # type: ignore[assignment]
+        return module
     if edit.kind == "bias":
         weight = weight_of(module)
         bias = nn.Parameter(torch.zeros(edit.channels, dtype=weight.dtype, device=weight.device))
@@ -108,9 +112,9 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight as it is stored, under its parametrizations if it has some."""
+    """The weight as it is stored, under its parametrizations; as it is computed where it is stored in parts (weight norm)."""
     stack: Any = getattr(module, "parametrizations", None)
-    if stack is not None and "weight" in stack:
+    if stack is not None and "weight" in stack and hasattr(stack.weight, "original"):
         return stack.weight.original
     weight: Any = module.weight
     return weight

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from .. import graph as graphs
 from .._batch import Batch, tensors_in
 from .._run import in_place, random_states
-from ..graph import Graph, Node
 from .proving import distance, outputs_of
 
 
@@ -22,47 +21,36 @@ def channel_variance(tensor: Tensor, axis: int | None) -> float:
     return float(rows.var(1, correction=0).mean()) if rows.shape[1] > 1 else float("nan")
 
 
-def blocks_of(graph: Graph) -> list[str]:
-    """Where the signal's size is looked at: the ends of residual blocks; without any, the outputs of layers."""
-    ends = dict.fromkeys(b.block for b in graph.branches if b.inside is None)
-    if ends:
-        return list(ends)
-    return [w.name for w in graph.weights() if w.node.role == "linear" and w.after.kind != "output"]
+EVERY = ("*",)
 
 
-def variances(model: nn.Module, batch: Batch, names: Sequence[str] | None = None) -> dict[str, float]:
-    """{node: channel variance} at the ends of blocks, or at these nodes, as in training but without dropout."""
-    found: dict[str, float] = {}
-
-    def visit(node: Node, tensor: Tensor, given: object) -> None:
-        found[node.name] = channel_variance(tensor, node.channel_axis)
-
-    sums: dict[str, float] = {}
+def blocks(model: nn.Module, batch: Batch, layers: Sequence[str]) -> list[str]:
+    """Where the signal's size is looked at: the ends of residual blocks; without any, the outputs of these layers."""
     with graphs.undisturbed(model, batch):
-        graph = _followed(model, batch, visit, sums)
-    wanted = blocks_of(graph) if names is None else names
-    every = {**sums, **found}
-    return {name: every[name] for name in wanted if name in every}
+        graph = graphs.follow(model, batch)
+    ends = dict.fromkeys(b.block for b in graph.branches if b.inside is None)
+    return list(ends) or [n.name for n in graph if n.path in set(layers) and n.role == "linear"]
+
+
+def variances(model: nn.Module, batch: Batch, names: Sequence[str]) -> dict[str, float]:
+    """{node: channel variance} of these nodes, or of EVERY one, as in training but without dropout."""
+    sees = _Sees()
+    with graphs.undisturbed(model, batch):
+        graphs.run(graphs.Tracer(model, sees, theory=True), batch)
+    if names is EVERY:
+        return sees.variance
+    return {name: sees.variance[name] for name in names if name in sees.variance}
 
 
 class _Sees(graphs.Listener):
     """Listener: channel variances of every node, sums and functions too."""
 
     def __init__(self) -> None:
-        self.found: dict[str, Tensor] = {}
         self.variance: dict[str, float] = {}
 
     def value(self, value: graphs.Value, tensor: Tensor, call: graphs.Call) -> None:
         if value.node is not None and tensor.is_floating_point() and tensor.dim() > 1:
             self.variance[value.node] = channel_variance(tensor, value.axis)
-
-
-def _followed(model: nn.Module, batch: Batch, visit: object, sums: dict[str, float]) -> Graph:
-    sees = _Sees()
-    tracer = graphs.Tracer(model, sees, theory=True)
-    graphs.run(tracer, batch)
-    sums.update(sees.variance)
-    return tracer.graph()
 
 
 def coupling(model: nn.Module, batch: Batch, *, training: bool) -> float | None:
@@ -139,5 +127,5 @@ def parameters_of(model: nn.Module) -> int:
 
 
 __all__ = [
-    "blocks_of", "channel_variance", "coupling", "outputs_of", "parameters_of", "step_cost", "variances",
+    "EVERY", "blocks", "channel_variance", "coupling", "outputs_of", "parameters_of", "step_cost", "variances",
 ]  # fmt: skip

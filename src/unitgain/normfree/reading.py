@@ -76,6 +76,7 @@ class Place:
     rank       number of axes of its input
     producers  layers that its scale can go into; () where there are none, and then `why` says why
     following  the layer without padding that alone takes its output, if there is one
+    alone      whether nothing but the norm takes its input
     """
 
     path: str
@@ -85,6 +86,7 @@ class Place:
     producers: tuple[Producer, ...] = ()
     why: str = ""
     following: Node | None = None
+    alone: bool = True
 
 
 @dataclass
@@ -160,7 +162,8 @@ def _place(
         return Place(node.path, node, channels, len(value.shape), (), "its input is not (N, C, ...)")
     producers, why = _producers(graph, values, given, channels)
     following = _following(graph, children, value)
-    return Place(node.path, node, channels, len(value.shape), producers, why, following)
+    alone = bool(producers) or _back(graph, given)[1] == ""
+    return Place(node.path, node, channels, len(value.shape), producers, why, following, alone)
 
 
 def _producers(

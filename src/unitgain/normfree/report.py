@@ -60,6 +60,7 @@ class ConversionReport:
                  where that cannot be asked
     parameters   (before, after)
     seconds      (before, after) of a forward and backward pass; None if it was not measured
+    standardized number of layers; places: their paths
     classes_left names of unitgain's classes that are still in the model
     notes        what one should know, one line each
     """
@@ -77,6 +78,7 @@ class ConversionReport:
     seconds: tuple[float, float] | None = None
     classes_left: list[str] = field(default_factory=list)
     standardized: int = 0
+    places: list[str] = field(default_factory=list, repr=False)
     notes: list[str] = field(default_factory=list)
 
     @property

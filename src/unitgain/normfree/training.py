@@ -50,7 +50,16 @@ def convert_for_training(model: nn.Module, batch: Batch, report: ConversionRepor
         norm = model.get_submodule(path)
         parts = tuple(n for n in _PARTS if isinstance(getattr(norm, n, None), nn.Module))
         kind, alpha = ("branch", ends[path]) if path in ends else ("identity", 1.0)
-        edits.append(Edit(kind, paths_of(model, norm), parts=parts, value=alpha))
+        places = [p for reading in readings for p in reading.places.get(path, ())]
+        if kind == "identity" and not all(p.producers for p in places):
+            # the norm made a new tensor; an activation that works in place would now overwrite what others read, or
+            # what the function before it has kept for the backward pass
+            for module in _in_place_behind(readings, path, norm):
+                edits.append(Edit("out_of_place", paths_of(model, module)))
+            if _function_behind(readings, path):
+                kind = "affine"
+        channels, rank = (places[0].channels, places[0].rank) if kind == "affine" else (0, 0)
+        edits.append(Edit(kind, paths_of(model, norm), channels, rank, parts, alpha))
     steps: dict[str, nn.Module] = {}
     for edit in edits:
         made = apply(model, edit)
@@ -61,6 +70,7 @@ def convert_for_training(model: nn.Module, batch: Batch, report: ConversionRepor
     if not edits:
         return
     targets = {path: ends[path] for path in steps if path in ends}
+    report.places = [*steps]
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
         "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at BatchNorm's learning rate; without it at about a "
@@ -90,16 +100,54 @@ def _decide(model: nn.Module, readings: list[Reading]) -> list[Change]:
 
 
 def _branch_ends(readings: list[Reading], gone: set[str]) -> dict[str, float]:
-    """{path of the norm or layer at a branch's end: alpha}. Branches that the code scales already are left."""
+    """{path of the norm or layer at a branch's end: alpha}; of each of them where several are concatenated there.
+    Branches that the code scales already are left."""
     found: dict[str, float] = {}
     for reading in readings:
-        for branches in reading.graph.residual_sums():
+        graph = reading.graph
+        for branches in graph.residual_sums():
             alpha = ALPHA / len(branches) ** 0.5
             for branch in branches:
-                node = reading.graph.nodes.get(branch.end or "")
-                if node is not None and branch.scale == 1.0 and (node.path in gone or node.role == "linear"):
-                    found.setdefault(node.path, alpha)
+                if branch.scale not in (1.0, None):
+                    continue
+                end = branch.end or (branch.nodes[-1] if branch.nodes else "")
+                for path in _makers(graph, end, gone, set(branch.nodes)):
+                    found.setdefault(path, alpha)
     return found
+
+
+def _makers(graph: Graph, name: str, gone: set[str], inside: set[str]) -> list[str]:
+    """Paths of the norms that go, or the layers, that made a node of a branch, seen through concatenations."""
+    node = graph.nodes.get(name)
+    if node is None or node.name not in inside:
+        return []
+    if node.path in gone or node.role == "linear":
+        return [node.path]
+    if node.role == "concat" or node.transparent or node.role == "product":
+        return [path for source in node.sources for path in _makers(graph, source, gone, inside)]
+    return []
+
+
+def _behind(readings: list[Reading], path: str) -> list[Node]:
+    """The activations that take a norm's output."""
+    return [
+        taker
+        for reading in readings
+        for place in reading.places.get(path, ())
+        for taker in reading.graph.consumers(place.node)
+        if taker.role == "activation"
+    ]
+
+
+def _in_place_behind(readings: list[Reading], path: str, norm: nn.Module) -> list[nn.Module]:
+    behind = [node.module for node in _behind(readings, path) if node.module is not None]
+    found = dict.fromkeys([*norm.children(), *behind])
+    return [m for m in found if getattr(m, "inplace", False) is True]
+
+
+def _function_behind(readings: list[Reading], path: str) -> bool:
+    """Whether a function is called on the norm's output, which may work in place."""
+    return any(node.module is None for node in _behind(readings, path))
 
 
 def _layers(model: nn.Module, readings: list[Reading], gone: set[str]) -> dict[nn.Module, Node]:
@@ -153,8 +201,7 @@ def _is_fed_by(reading: Reading, node: Node, gone: set[str]) -> bool:
                 continue
             seen.add(source.name)
             if source.path in gone and source.role == "norm":
-                pooled = _positions(source.shape) > 1 >= _positions(given)
-                return not pooled
+                return len(given) <= 2 >= len(source.shape) or _positions(given) > 1
             if source.role in ("activation", "concat", "sum", "pool", "dropout", "reshape", "block", "product"):
                 waiting.append(source)
     return False
