@@ -7,6 +7,7 @@ import torch
 from networks import Dense, PreActivation, conv
 from torch import Tensor, nn
 
+import unitgain as ug
 from unitgain import InputError
 from unitgain._batch import Batch
 from unitgain.normfree import convert, rebuild
@@ -80,6 +81,27 @@ def parallel() -> nn.Module:
     return nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), *(Parallel(8) for _ in range(4)))
 
 
+class Overparameterized(nn.Module):
+    """MobileOne's: several convolutions in parallel, and the identity where there is one, added one after the other."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(conv(cin, cout) for _ in range(4))
+        self.norms = nn.ModuleList(nn.BatchNorm2d(cout) for _ in range(4))
+        self.identity = nn.BatchNorm2d(cin) if cin == cout else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norms[0](self.convs[0](x))
+        for layer, norm in zip(self.convs[1:], self.norms[1:]):
+            y = y + norm(layer(x))
+        return (y if self.identity is None else y + self.identity(x)).relu()
+
+
+def overparameterized() -> nn.Module:
+    sizes = [3, 8, 8, 8, 16, 16, 16]
+    return nn.Sequential(*(Overparameterized(a, b) for a, b in zip(sizes, sizes[1:])))
+
+
 class Ghost(nn.Module):
     """A branch that ends in a concatenation."""
 
@@ -137,7 +159,7 @@ def summed() -> nn.Module:
     return nn.Sequential(Stem(False), Block(8, 8), Block(8, 8))
 
 
-MODELS = [resnet, mobile, parallel, ghost, in_place, Dense, PreActivation, joined, summed]
+MODELS = [resnet, mobile, parallel, overparameterized, ghost, in_place, Dense, PreActivation, joined, summed]
 
 
 @pytest.mark.parametrize("make", MODELS)
@@ -237,8 +259,9 @@ def test_it_learns_where_the_stripped_network_does_not() -> None:
             convert(model, x)
         else:
             model = nn.Sequential(*(m for m in model if not isinstance(m, nn.BatchNorm2d)))
-        optimizer = torch.optim.SGD(model.parameters(), 0.03, momentum=0.9)
-        for _ in range(40):
+        optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
+        ug.optim.AGC(optimizer, model, clipping=0.02)
+        for _ in range(60):
             loss = nn.functional.cross_entropy(model(x), y)
             optimizer.zero_grad()
             loss.backward()

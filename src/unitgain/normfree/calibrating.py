@@ -20,6 +20,7 @@ from .. import graph as graphs
 from .._batch import Batch
 from ..graph import Graph, Node
 from .measuring import channel_variance, variances
+from .residual import residual_sums
 
 _ROUNDS = 4  # of measuring the streams; each is a pass
 _NEAR = 1.1  # a variance of 1/1.1 to 1.1 is near enough
@@ -87,9 +88,10 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
     """{node at which a stream begins: the layers whose scale sets its variance}: the start of a first block, the block
     of a transition, and sums of parallel layers that are no residual sums."""
     found: dict[str, tuple[str, ...]] = {}
-    outer = [b for b in graph.branches if b.inside is None]
-    ends = {b.block for b in outer} | {b.sum for b in outer}
-    sums = {b.sum for b in graph.branches}
+    every = [b for branches in residual_sums(graph) for b in branches]
+    sums = {b.sum for b in every}
+    outer = [b for b in every if b.inside not in sums]
+    ends = {b.block for b in outer} | sums
     for branch in outer:
         if branch.transition:
             layers = _layers_of(graph, branch.skip_end, steps, sums) + _layers_of(graph, branch.end, steps, sums)
@@ -100,7 +102,8 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
         inner = any(taker.kind == "sum" for taker in graph.consumers(node))  # a sum of three is two sums
         if node.kind == "sum" and node.name not in sums and not inner:
             layers = _terms(graph, node, steps, sums)
-            if len(layers) > 1:
+            set_already = {path for paths in found.values() for path in paths}  # behind the activation, say
+            if len(layers) > 1 and not set_already & set(layers):
                 found.setdefault(node.name, layers)
     return {name: layers for name, layers in found.items() if layers}
 

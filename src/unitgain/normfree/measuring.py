@@ -12,6 +12,7 @@ from .. import graph as graphs
 from .._batch import Batch, tensors_in
 from .._run import in_place, random_states
 from .proving import distance, outputs_of
+from .residual import residual_sums
 
 
 def channel_variance(tensor: Tensor, axis: int | None) -> float:
@@ -28,7 +29,9 @@ def blocks(model: nn.Module, batch: Batch, layers: Sequence[str]) -> list[str]:
     """Where the signal's size is looked at: the ends of residual blocks; without any, the outputs of these layers."""
     with graphs.undisturbed(model, batch):
         graph = graphs.follow(model, batch)
-    ends = dict.fromkeys(b.block for b in graph.branches if b.inside is None)
+    every = [b for branches in residual_sums(graph) for b in branches]
+    sums = {b.sum for b in every}
+    ends = dict.fromkeys(b.block for b in every if b.inside not in sums)
     return list(ends) or [n.name for n in graph if n.path in set(layers) and n.role == "linear"]
 
 

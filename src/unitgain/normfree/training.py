@@ -28,6 +28,7 @@ from .edits import Edit, apply, paths_of
 from .folding import _PARTS
 from .reading import Reading, is_batch_norm, read
 from .report import Change, ConversionReport
+from .residual import ends_of, residual_sums
 
 ALPHA = 0.2
 
@@ -100,32 +101,14 @@ def _decide(model: nn.Module, readings: list[Reading]) -> list[Change]:
 
 
 def _branch_ends(readings: list[Reading], gone: set[str]) -> dict[str, float]:
-    """{path of the norm or layer at a branch's end: alpha}; of each of them where several are concatenated there.
-    Branches that the code scales already are left."""
+    """{path of a norm or layer at the end of a residual branch: alpha}."""
     found: dict[str, float] = {}
     for reading in readings:
-        graph = reading.graph
-        for branches in graph.residual_sums():
-            alpha = ALPHA / len(branches) ** 0.5
-            for branch in branches:
-                if branch.scale not in (1.0, None):
-                    continue
-                end = branch.end or (branch.nodes[-1] if branch.nodes else "")
-                for path in _makers(graph, end, gone, set(branch.nodes)):
-                    found.setdefault(path, alpha)
+        for branches in residual_sums(reading.graph):
+            terms = ends_of(reading.graph, branches, gone)
+            for path in (path for makers in terms for path in makers):
+                found.setdefault(path, ALPHA / len(terms) ** 0.5)
     return found
-
-
-def _makers(graph: Graph, name: str, gone: set[str], inside: set[str]) -> list[str]:
-    """Paths of the norms that go, or the layers, that made a node of a branch, seen through concatenations."""
-    node = graph.nodes.get(name)
-    if node is None or node.name not in inside:
-        return []
-    if node.path in gone or node.role == "linear":
-        return [node.path]
-    if node.role == "concat" or node.transparent or node.role == "product":
-        return [path for source in node.sources for path in _makers(graph, source, gone, inside)]
-    return []
 
 
 def _behind(readings: list[Reading], path: str) -> list[Node]:
