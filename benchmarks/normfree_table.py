@@ -2,12 +2,12 @@
 
     python benchmarks/normfree_table.py --out results.md [--only NAME ...]
 
-For each network of timm and torchvision: batch norms, counted where torch computes them; what `preserve` made of them,
-the distance of its outputs from the original's (rms, relative, in float64 and evaluation mode), in float32 the distance
-from the original's float64 output over the original's own; the same for `fold`, and whether a class of unitgain is left;
-for `train` the standardized layers, the least and largest channel variance at the end of a block, on Fashion-MNIST images
-enlarged and repeated to three channels, and how far one example's output depends on the others. Weights are drawn anew,
-with gains of both signs and running statistics of two batches. Where a figure is not what it should be the row says so.
+For each network of timm and torchvision: batch norms, counted where torch computes them; what `preserve` made of
+them, the distance of its outputs from the original's (rms, relative, in float64 and evaluation mode), in float32 the
+distance from the original's float64 output over the original's own; the same for `fold`; for `train` the standardized
+layers and the range of the channel variance at the ends of blocks, on Fashion-MNIST images, enlarged and repeated to
+three channels. Weights are drawn anew, with gains of both signs and running statistics of two batches. Where a figure
+is not what it should be the row says so.
 """
 
 from __future__ import annotations
@@ -28,16 +28,20 @@ from unitgain.normfree import convert
 from unitgain.normfree.proving import distance
 from unitgain.targets import load_model
 
-SMALL = """timm:resnet18 torchvision:resnet18 timm:resnet50 timm:resnext26ts timm:seresnet18 timm:ecaresnet26t timm:wide_resnet50_2
-timm:resnetv2_50 timm:densenet121 torchvision:densenet121 timm:dpn68 timm:mixnet_s timm:repvgg_a0 timm:mobileone_s0
-timm:mobilenetv2_050 timm:mobilenetv3_small_100 torchvision:mobilenet_v3_small timm:efficientnet_b0 timm:tf_efficientnet_b0
-torchvision:efficientnet_b0 timm:ghostnet_100 timm:regnety_002 timm:regnetx_002 torchvision:regnet_y_400mf timm:skresnet18
-timm:res2net50_26w_4s timm:resnest14d timm:hrnet_w18_small timm:dla34 torchvision:shufflenet_v2_x0_5 torchvision:googlenet
-torchvision:mnasnet0_5 timm:vovnet39a timm:ese_vovnet19b_dw timm:cspresnet50 timm:cspdarknet53 timm:gernet_s timm:rexnet_100
-timm:hardcorenas_a timm:lcnet_050 timm:tinynet_e timm:fbnetc_100 timm:selecsls42b timm:fastvit_t8 timm:mobilevit_xxs
-timm:nf_resnet26 timm:convnext_atto timm:resnetv2_50d_gn timm:xception41 torchvision:vgg11_bn""".split()
-LARGE = """timm:botnet26t_256@256 timm:levit_128s@224 timm:efficientformer_l1@224 torchvision:inception_v3@128
-timm:inception_resnet_v2@96 timm:vit_tiny_patch16_224@224""".split()
+SMALL = """
+resnet18 torchvision:resnet18 resnet50 resnext26ts seresnet18 ecaresnet26t wide_resnet50_2 resnetv2_50 densenet121
+torchvision:densenet121 dpn68 mixnet_s repvgg_a0 mobileone_s0 mobilenetv2_050 mobilenetv3_small_100
+torchvision:mobilenet_v3_small efficientnet_b0 tf_efficientnet_b0 torchvision:efficientnet_b0 ghostnet_100 regnety_002
+regnetx_002 torchvision:regnet_y_400mf skresnet18 res2net50_26w_4s resnest14d hrnet_w18_small dla34
+torchvision:shufflenet_v2_x0_5 torchvision:googlenet torchvision:mnasnet0_5 vovnet39a ese_vovnet19b_dw cspresnet50
+cspdarknet53 gernet_s rexnet_100 hardcorenas_a lcnet_050 tinynet_e fbnetc_100 selecsls42b fastvit_t8 mobilevit_xxs
+nf_resnet26 convnext_atto resnetv2_50d_gn xception41 torchvision:vgg11_bn
+"""
+LARGE = """
+botnet26t_256@256 levit_128s@224 efficientformer_l1@224 torchvision:inception_v3@128 inception_resnet_v2@96
+vit_tiny_patch16_224@224
+"""
+NETWORKS = [n if ":" in n else f"timm:{n}" for n in (SMALL + LARGE).split()]
 
 
 def images(count: int, size: int) -> Tensor:
@@ -72,36 +76,37 @@ def outputs(model: nn.Module, x: Tensor) -> list[Tensor]:
         return [t.double() for t in tensors_in(model.eval()(x))]
 
 
-def exactly(name: str, x: Tensor, mode: str) -> tuple[str, list[str]]:
+def exactly(name: str, x: Tensor) -> tuple[str, list[str]]:
+    """preserve and fold of a trained network."""
     model = trained(network(name), x)
-    truth = outputs(copy.deepcopy(model).double(), x.double())
-    own = distance(outputs(model, x), truth)
     wide = copy.deepcopy(model).double()
-    convert(wide, x.double(), mode)
-    off = distance(outputs(wide, x.double()), truth)
-    report = convert(model, x, mode)
-    here = distance(outputs(report.model, x), truth)
-    counts = Counter(c.how for c in report.changes)
-    text = " ".join(f"{n} {how}" for how, n in counts.items()) or "nothing"
-    wrong = []
-    if off > 1e-9:
-        wrong.append(f"{mode}: {off:.0e} off in float64")
+    truth, own_classes = outputs(wide, x.double()), classes(model)
+    own = distance(outputs(model, x), truth)
+    cells, wrong = [], []
+    for mode in ("preserve", "fold"):
+        report = convert(wide, x.double(), mode, copy=mode == "preserve")
+        off = distance(outputs(report.model, x.double()), truth)
+        counts = Counter(c.how for c in report.changes)
+        cells += [" ".join(f"{n} {how}" for how, n in counts.items()) or "nothing", f"{off:.0e}"]
+        if off > 1e-9:
+            wrong.append(f"{mode}: {off:.0e} off in float64")
+        if report.batch_norms[1] and not report.refused:
+            wrong.append(f"{mode}: {report.batch_norms[1]} batch norms left in silence")
+        if mode == "fold" and (ours := {*report.classes_left} - own_classes):
+            wrong.append(f"fold: left {', '.join(ours)}")
+    report = convert(model, x, "preserve")
+    here = distance(outputs(model, x), truth)
     if here > 2 * own:
-        wrong.append(f"{mode}: in float32 {here / own:.1f}x the original's error")
-    if report.batch_norms[1] and not report.refused:
-        wrong.append(f"{mode}: {report.batch_norms[1]} batch norms left in silence")
-    ours = [c for c in report.classes_left if c not in network_classes(name)]
-    if mode == "fold" and ours:
-        wrong.append(f"fold: left {', '.join(ours)}")
-    if mode == "preserve":
-        wrong += learns(report.model, x[:1], mode)
-    if convert(report.model, x, mode).edits:
-        wrong.append(f"{mode}: a second conversion changed something")
-    return f"{report.batch_norms[0]} | {text} | {off:.0e} | {here / max(own, 1e-12):.2f}", wrong
+        wrong.append(f"preserve: in float32 {here / own:.1f}x the original's error")
+    if convert(model, x, "preserve").edits:
+        wrong.append("preserve: a second conversion changed something")
+    wrong += learns(model, x[:1], "preserve")
+    cells.insert(2, f"{here / max(own, 1e-12):.2f}")
+    return " | ".join([str(report.batch_norms[0]), *cells]), wrong
 
 
-def network_classes(name: str) -> set[str]:
-    return {type(m).__name__ for m in network(name).modules() if type(m).__module__.startswith("unitgain")}
+def classes(model: nn.Module) -> set[str]:
+    return {type(m).__name__ for m in model.modules() if type(m).__module__.startswith("unitgain")}
 
 
 def learns(model: nn.Module, x: Tensor, mode: str) -> list[str]:
@@ -131,37 +136,42 @@ def to_train(name: str, x: Tensor) -> tuple[str, list[str]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description="convert and fold over whole architectures")
     parser.add_argument("--out")
     parser.add_argument("--only", nargs="*")
     arguments = parser.parse_args()
     rows = []
-    names = arguments.only or [*SMALL, *LARGE]
+    names = arguments.only or NETWORKS
     started = time.time()
     for entry in names:
         name, _, size = entry.partition("@")
         x = images(4, int(size or 64))
         try:
-            preserve, wrong = exactly(name, x, "preserve")
-            fold, more = exactly(name, x, "fold")
-            train, last = to_train(name, x)
-            fold = " | ".join(fold.split(" | ")[1:])
-            found = "; ".join([*wrong, *more, *last][:3]) or "right"
-            rows.append(f"| {name} | {preserve} | {fold} | {train} | {found} |")
+            kept, wrong = exactly(name, x)
+            train, more = to_train(name, x)
+            found = "; ".join([*wrong, *more][:3]) or "right"
+            rows.append(f"| {name} | {kept} | {train} | {found} |")
         except Exception as error:
-            rows.append(f"| {name} | | | | | | | | | | {type(error).__name__}: {str(error)[:120]} |")
+            rows.append(f"| {name} | | | | | | | | | {type(error).__name__}: {str(error)[:120]} |")
         print(rows[-1], f"{time.time() - started:.0f} s", flush=True)
     versions = ", ".join(f"{n} {importlib.import_module(n).__version__}" for n in ("torch", "timm"))
     right = sum(row.endswith("| right |") for row in rows)
-    text = "\n".join([
-        "# convert and fold over whole architectures", "",
+    head = (
         f"`python benchmarks/normfree_table.py`: {len(rows)} networks, {right} right in every point. {versions}, Python "
-        f"{platform.python_version()}, CPU; 4 images of 64 x 64 pixels where the table of the script says nothing else; one "
-        "draw (seed 0). Columns: batch norms; preserve: what became of them, distance in float64, float32 error over the "
-        "original's; fold: likewise; train: standardized layers, blocks, the range of their variances.", "",
-        "| network | norms | preserve | float64 | float32 | fold | float64 | float32 | layers | blocks | variances | found |",
-        "|---|---|---|---|---|---|---|---|---|---|---|---|", *rows, "",
-    ])  # fmt: skip
+        f"{platform.python_version()}, CPU; four images of 64 x 64 pixels, or as large as the script says; one draw "
+        "(seed 0). Columns: batch norms; preserve: what became of them, distance in float64, float32 error over the "
+        "original's; fold: likewise; train: standardized layers, blocks, the range of their variances."
+    )
+    columns = "network | norms | preserve | float64 | float32 | fold | float64 | layers | blocks | variances"
+    lines = [
+        "# convert and fold over whole architectures",
+        "",
+        head,
+        "",
+        f"| {columns} | found |",
+        "|---" * 11 + "|",
+    ]
+    text = "\n".join([*lines, *rows, ""])
     if arguments.out:
         with open(arguments.out, "w", encoding="utf-8") as file:
             file.write(text)

@@ -38,7 +38,12 @@ class PreActivation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem, self.norm, self.conv, self.norm2 = conv(3, 6), nn.BatchNorm2d(6), conv(6, 6), nn.BatchNorm2d(6)
+        self.stem, self.norm, self.conv, self.norm2 = (
+            conv(3, 6),
+            nn.BatchNorm2d(6),
+            conv(6, 6),
+            nn.BatchNorm2d(6),
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -315,7 +320,8 @@ NETWORKS: dict[str, Row] = {
         lambda: nn.Sequential(nn.ConvTranspose2d(3, 6, 4, 2, 1, groups=1), nn.BatchNorm2d(6), nn.ReLU(),
                               nn.ConvTranspose2d(6, 4, 3, 2, groups=2), nn.BatchNorm2d(4)), IMAGES, f"{A} {A}"),
     "sequences and volumes": Row(
-        lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 4, 3), nn.SyncBatchNorm(4)),
+        lambda: nn.Sequential(nn.Conv1d(3, 4, 3), nn.BatchNorm1d(4), nn.ReLU(), nn.Conv1d(4, 4, 3),
+                              nn.SyncBatchNorm(4)),
         (4, 3, 16), f"{A} {A}"),
     "a 3-D convolution": Row(
         lambda: nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4)), (2, 2, 4, 4, 4), A),

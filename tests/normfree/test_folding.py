@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from networks import NETWORKS, IMAGES, Row, conv, drawn
+from networks import IMAGES, NETWORKS, Row, conv, drawn
 from torch import nn
 
 import unitgain as ug
@@ -95,7 +95,11 @@ def test_preserve_has_the_gradients_of_the_frozen_norm() -> None:
     x = torch.randn(IMAGES, dtype=torch.float64)
     mean = model[1].running_mean.clone()
     model.eval()(x).square().sum().backward()
-    weight, gain, shift = model[0].weight.grad.clone(), model[1].weight.grad.clone(), model[1].bias.grad.clone()
+    weight, gain, shift = (
+        model[0].weight.grad.clone(),
+        model[1].weight.grad.clone(),
+        model[1].bias.grad.clone(),
+    )
     model.zero_grad()
     convert(model, x, "preserve")
     model.train()(x).square().sum().backward()
@@ -128,7 +132,9 @@ def test_a_frozen_gain_stays_frozen() -> None:
     model = drawn(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4)))
     model[1].requires_grad_(False)
     convert(model, torch.randn(IMAGES), "preserve")
-    assert [n for n, p in model.named_parameters() if p.requires_grad] == ["0.parametrizations.weight.original"]
+    assert [n for n, p in model.named_parameters() if p.requires_grad] == [
+        "0.parametrizations.weight.original"
+    ]
 
 
 def test_the_optimizer_keeps_the_weights_that_it_had() -> None:
@@ -246,7 +252,9 @@ def test_dead_channels_are_named() -> None:
 
 
 def test_what_is_folded_can_be_scripted_traced_exported_and_followed_by_fx() -> None:
-    model = drawn(nn.Sequential(conv(3, 4, stride=2), nn.BatchNorm2d(4), nn.ReLU(), conv(4, 4), nn.BatchNorm2d(4)))
+    model = drawn(
+        nn.Sequential(conv(3, 4, stride=2), nn.BatchNorm2d(4), nn.ReLU(), conv(4, 4), nn.BatchNorm2d(4))
+    )
     x = torch.randn(IMAGES)
     fold(model, x)
     wanted = out(model, x)[0]

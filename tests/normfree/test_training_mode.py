@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from networks import Dense, PreActivation, conv
@@ -17,7 +19,9 @@ from unitgain.normfree.reading import count_batch_norms
 def images(count: int = 8, side: int = 16) -> Tensor:
     """Smooth ones, as photographs are: neighbouring pixels are alike."""
     small = torch.randn(count, 3, side // 4, side // 4)
-    return nn.functional.interpolate(small, size=side, mode="bilinear") + 0.1 * torch.randn(count, 3, side, side)
+    return nn.functional.interpolate(small, size=side, mode="bilinear") + 0.1 * torch.randn(
+        count, 3, side, side
+    )
 
 
 class Block(nn.Module):
@@ -99,7 +103,7 @@ class Overparameterized(nn.Module):
 
 def overparameterized() -> nn.Module:
     sizes = [3, 8, 8, 8, 16, 16, 16]
-    return nn.Sequential(*(Overparameterized(a, b) for a, b in zip(sizes, sizes[1:])))
+    return nn.Sequential(*(Overparameterized(a, b) for a, b in pairwise(sizes)))
 
 
 class Ghost(nn.Module):
@@ -134,7 +138,9 @@ class InPlaceOnStream(nn.Module):
 
 
 def in_place() -> nn.Module:
-    return nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), InPlaceOnStream(), InPlaceOnStream(True), InPlaceOnStream())
+    return nn.Sequential(
+        conv(3, 8), nn.BatchNorm2d(8), InPlaceOnStream(), InPlaceOnStream(True), InPlaceOnStream()
+    )
 
 
 class Stem(nn.Module):
@@ -177,7 +183,9 @@ def test_blocks_have_a_variance_near_one_and_examples_are_independent(make: type
 
 
 @pytest.mark.parametrize("make", MODELS)
-def test_a_second_conversion_is_nothing_and_the_state_dict_loads_into_a_rebuilt_model(make: type[nn.Module]) -> None:
+def test_a_second_conversion_is_nothing_and_the_state_dict_loads_into_a_rebuilt_model(
+    make: type[nn.Module],
+) -> None:
     model, x = make(), images()
     report = convert(model, x)
     assert convert(model, x).edits == []
@@ -244,7 +252,13 @@ def plain() -> nn.Module:
     """Depthwise-separable layers one after the other: no residual stream that would carry the signal."""
     layers: list[nn.Module] = []
     for cin in (3, *[16] * 7):
-        layers += [conv(cin, 16, 1), nn.BatchNorm2d(16), conv(16, 16, groups=16), nn.BatchNorm2d(16), nn.ReLU()]
+        layers += [
+            conv(cin, 16, 1),
+            nn.BatchNorm2d(16),
+            conv(16, 16, groups=16),
+            nn.BatchNorm2d(16),
+            nn.ReLU(),
+        ]
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
 
 
@@ -254,11 +268,11 @@ def test_it_learns_where_the_stripped_network_does_not() -> None:
     losses = {}
     for name in ("stripped", "converted"):
         torch.manual_seed(0)
-        model = plain()
+        model: nn.Module = plain()
         if name == "converted":
             convert(model, x)
         else:
-            model = nn.Sequential(*(m for m in model if not isinstance(m, nn.BatchNorm2d)))
+            model = nn.Sequential(*(m for m in model.children() if not isinstance(m, nn.BatchNorm2d)))
         optimizer = torch.optim.SGD(model.parameters(), 0.05, momentum=0.9)
         ug.optim.AGC(optimizer, model, clipping=0.02)
         for _ in range(60):

@@ -22,7 +22,9 @@ normfree_app = typer.Typer(
 
 Out = Annotated[
     str | None,
-    typer.Option(metavar="DIR", help="A new folder for weights.safetensors, report.json, report.txt and model.py."),
+    typer.Option(
+        metavar="DIR", help="A new folder for weights.safetensors, report.json, report.txt and model.py."
+    ),
 ]
 
 
@@ -40,7 +42,8 @@ def audit(
         str | None, typer.Option(metavar="N,N,...", help="Batch sizes to measure as well: 4,32,256.")
     ] = None,
     json: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text.")
+        str | None,
+        typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text."),
     ] = None,
     debug: Debug = False,
 ) -> None:
@@ -73,7 +76,10 @@ def convert(
     target: options.Target,
     subject: options.Subject,
     mode: Annotated[
-        Mode, typer.Option(help="train: from scratch; preserve: the same function, to fine-tune.", show_default=True)
+        Mode,
+        typer.Option(
+            help="train: from scratch; preserve: the same function, to fine-tune.", show_default=True
+        ),
     ] = Mode.train,
     out: Out = None,
     debug: Debug = False,
@@ -83,7 +89,7 @@ def convert(
     \b
     Examples:
       unitgain normfree convert torchvision:resnet18 --data photos/ --out resnet18-nf
-      unitgain normfree convert my_model.py:Net --weights trained.safetensors --data batch.npz --mode preserve --out tuned
+      unitgain normfree convert net.py:Net --weights trained.safetensors --data batch.npz --mode preserve --out tuned
     """
     _run(target, subject, mode.value, out)
 
@@ -123,10 +129,16 @@ def _write(target: str, subject: options.Subject, report: ConversionReport, out:
         os.makedirs(out, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be created: {error.strerror or error}") from error
-    save_weights(report.model, os.path.join(out, "weights.safetensors"), {"target": target, "mode": report.mode})
+    save_weights(
+        report.model, os.path.join(out, "weights.safetensors"), {"target": target, "mode": report.mode}
+    )
     write_text("--out", os.path.join(out, "report.json"), report.to_json())
     write_text("--out", os.path.join(out, "report.txt"), f"{report}\n")
-    write_text("--out", os.path.join(out, "model.py"), _PROGRAM.format(target=target, settings=subject.settings or []))
+    write_text(
+        "--out",
+        os.path.join(out, "model.py"),
+        _PROGRAM.format(target=target, settings=subject.settings or []),
+    )
     note(f"written: weights.safetensors, report.json, report.txt and model.py in {out}")
 
 
@@ -158,5 +170,6 @@ def _sizes(text: str | None) -> tuple[int, ...]:
     try:
         return tuple(int(word) for word in text.split(","))
     except ValueError as error:
-        raise InputError(f"--batches {text}: expected batch sizes with commas between them: 4,32,256") from error
-
+        raise InputError(
+            f"--batches {text}: expected batch sizes with commas between them: 4,32,256"
+        ) from error

@@ -5,8 +5,8 @@
     DynamicISRU    weight * u / sqrt(1 + u^2) + bias, u = alpha x    (arXiv 2503.21708)
 
 They normalize nothing: alpha x has to have a std of some 0.3 to 0.7 for them to act as a LayerNorm does, so that the
-published alpha of 0.5 needs a stream of std near 1. Keys are those of the authors' code (alpha, weight, bias, shift; alpha
-of shape (1,)); state dicts of x-transformers (gamma, beta, pre_tanh_scale or alpha, s; 0-dim) load too.
+published alpha of 0.5 needs a stream of std near 1. Keys are those of the authors' code (alpha, weight, bias, shift;
+alpha of shape (1,)); state dicts of x-transformers (gamma, beta, pre_tanh_scale or alpha, s; 0-dim) load too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ class _Dynamic(nn.Module):
     def __init__(self, channels: int, alpha: float = 0.5, bias: bool = True, channels_first: bool = False):
         super().__init__()
         if not isinstance(channels, int) or channels < 1:
-            raise InputError(f"{type(self).__name__}: channels is {channels!r}; expected a whole number of at least 1")
+            raise InputError(
+                f"{type(self).__name__}: channels is {channels!r}; expected a whole number of at least 1"
+            )
         self.channels, self.channels_first = channels, channels_first
         self.alpha = nn.Parameter(torch.full((1,), float(alpha)))
         self.weight = nn.Parameter(torch.ones(channels))

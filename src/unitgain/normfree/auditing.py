@@ -62,7 +62,8 @@ class AuditReport:
     norms           one NormAudit each; left: other norms, by path
     seconds         of a forward and backward pass, and with each norm replaced by its frozen scale and shift
     saved_bytes     what is kept for the backward pass, likewise
-    coupling        how far one example's output in training depends on the others (rms, relative); None: not to be asked
+    coupling        how far one example's output in training depends on the others (rms, relative); None where that
+                    cannot be asked
     coupling_eval   the same in evaluation mode
     train_eval_gap  rms of the outputs' difference between training without dropout and evaluation, relative
     sizes           the batch-size study
@@ -99,15 +100,19 @@ class AuditReport:
         bytes_share = 1 - self.saved_bytes[1] / self.saved_bytes[0] if self.saved_bytes[0] else 0.0
         lines = [
             f"{self.model}: batch normalization runs {self.batch_norms} times",
-            f"  time    {self.seconds[0]:.3g} s a step, {self.seconds[1]:.3g} s with fixed scales: {self.time_share:.0%} of it",
+            f"  time    {self.seconds[0]:.3g} s a step, {self.time_share:.0%} less with fixed scales and shifts",
             f"  memory  {self.saved_bytes[0] / 1e6:.1f} MB kept for backward, {bytes_share:.0%} less with fixed scales",
         ]
         if self.coupling is not None:
-            lines.append(f"  one example's output moves by {self.coupling:.2g} (relative) with the others in training")
+            lines.append(
+                f"  one example's output moves by {self.coupling:.2g} (relative) with the others in training"
+            )
         if self.coupling_eval is not None and self.coupling_eval > 1e-4:
             lines.append(f"  and by {self.coupling_eval:.2g} in evaluation, where it should not")
         if self.train_eval_gap is not None:
-            lines.append(f"  outputs in training and evaluation differ by {self.train_eval_gap:.2g} (relative)")
+            lines.append(
+                f"  outputs in training and evaluation differ by {self.train_eval_gap:.2g} (relative)"
+            )
         lines.append("  norm                           values  mean noise  var noise  fold")
         for n in self.norms[:_MOST]:
             lines.append(
@@ -129,8 +134,8 @@ def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> Audit
     """Measures what normalization by batch statistics does and costs; the model is left as it was.
 
     batch    as for `ug.check`, at least four examples for the noise of the statistics
-    batches  further batch sizes to measure: examples are taken from the batch, again and again where it is smaller (then
-             the noise of the statistics is too small, and the report says nothing of it)
+    batches  further batch sizes to measure: examples are taken from the batch, again and again where it is smaller
+             (then the noise of the statistics would be too small, and is left out)
 
     Returns an AuditReport. Raises InputError for a batch that does not fit.
 
@@ -155,7 +160,9 @@ def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> Audit
             decision = decisions[path]
             values, of_mean, of_variance = noise.get(path, (0, float("nan"), float("nan")))
             report.norms.append(
-                NormAudit(path, type(module).__name__, values, of_mean, of_variance, decision.how, decision.why)
+                NormAudit(
+                    path, type(module).__name__, values, of_mean, of_variance, decision.how, decision.why
+                )
             )
     fixed = [d for d in decisions.values() if d.how != "refused"]
     report.seconds, report.saved_bytes = _cost(model, found, fixed)
@@ -166,7 +173,7 @@ def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> Audit
     for size in batches if count else ():
         some = found.select([i % count for i in range(size)])
         seconds, _ = _cost(model, some, fixed)
-        each = [v for v in _noise(model, some).values()] if size <= count else []
+        each = list(_noise(model, some).values()) if size <= count else []
         medians = [
             float(torch.tensor([v[i] for v in each]).nanmedian()) if each else float("nan") for i in (1, 2)
         ]
@@ -183,7 +190,9 @@ def _cost(
         for decision in fixed:
             norm = model.get_submodule(decision.path)
             parts = tuple(n for n, _ in norm.named_children())
-            made = apply(model, Edit("affine", paths_of(model, norm), decision.channels, decision.rank, parts))
+            made = apply(
+                model, Edit("affine", paths_of(model, norm), decision.channels, decision.rank, parts)
+            )
             assert made is not None
             affine = folding.affine_of(norm, decision.channels)
             made.get_parameter("weight").copy_(affine.scale)
@@ -208,7 +217,9 @@ def _noise(model: nn.Module, batch: Batch) -> dict[str, tuple[int, float, float]
             std = (x.movedim(1, 0).flatten(1).var(1, correction=0)).sqrt().clamp_min(1e-12)
             # the mean of both halves is half as far off as they differ
             of_mean = (means[0] - means[1]).abs() / 2 / std
-            of_variance = (variances[0].clamp_min(1e-12).log() - variances[1].clamp_min(1e-12).log()).abs() / 2
+            of_variance = (
+                variances[0].clamp_min(1e-12).log() - variances[1].clamp_min(1e-12).log()
+            ).abs() / 2
             found[path] = (x.numel() // x.shape[1], float(of_mean.mean()), float(of_variance.mean()))
 
         return see

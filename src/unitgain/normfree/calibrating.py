@@ -94,7 +94,9 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
     ends = {b.block for b in outer} | sums
     for branch in outer:
         if branch.transition:
-            layers = _layers_of(graph, branch.skip_end, steps, sums) + _layers_of(graph, branch.end, steps, sums)
+            layers = _layers_of(graph, branch.skip_end, steps, sums) + _layers_of(
+                graph, branch.end, steps, sums
+            )
             found[branch.block] = tuple(dict.fromkeys((*found.get(branch.block, ()), *layers)))
         elif branch.start not in ends and branch.start in graph.nodes and branch.start not in found:
             found[branch.start] = _layers_of(graph, branch.start, steps, sums)

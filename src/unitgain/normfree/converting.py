@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from .. import graph as graphs
@@ -30,8 +29,8 @@ def convert(
     """Takes BatchNorm out of a network.
 
     model  any nn.Module; its own modules are changed, in place
-    batch  as for `ug.check`, with at least two examples. What runs on it is what is converted; in mode "train" it should
-           be real data, as layers are scaled to it
+    batch  as for `ug.check`, with at least two examples. What runs on it is what is converted; in mode "train" it
+           should be real data, as layers are scaled to it
     mode   "train": for training from scratch without BatchNorm. Convolutions and linear layers around a norm get
                 scaled weight standardization with the gain of the activation before them and a constant that gives
                 outputs of variance 1 on the batch; depthwise kernels are scaled by their norm; residual branches are
@@ -64,11 +63,15 @@ def convert(
     Sources: Brock et al. 2021 (arXiv 2101.08692 and 2102.06171); for "preserve" arXiv 2305.11624.
     """
     if mode not in MODES:
-        raise InputError(f"convert: mode is {mode!r}{did_you_mean(str(mode), MODES) or '; it is ' + ', '.join(MODES)}")
+        raise InputError(
+            f"convert: mode is {mode!r}{did_you_mean(str(mode), MODES) or '; it is ' + ', '.join(MODES)}"
+        )
     model = copying.deepcopy(model) if copy else model
     found = graphs.read("convert", model, batch)
     if found.examples is not None and found.examples < 2:
-        raise InputError("convert: batch: it has one example; batch statistics and dependence need at least two")
+        raise InputError(
+            "convert: batch: it has one example; batch statistics and dependence need at least two"
+        )
     report = ConversionReport(mode, model)
     _before(report, model, found, timed)
     if mode == "train":
@@ -112,7 +115,7 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
             f"fold: batch: needed to find out what runs before {waiting[0]}; give one as for ug.check, of two examples"
         )
     report = ConversionReport("fold", model)
-    report.parameters = (measuring.parameters_of(model),) * 2
+    report.parameters = (measuring.parameters_of(model), 0)
     with in_float64(model):
         report.model = _make_plain(model, report)
     report.parameters = (report.parameters[0], measuring.parameters_of(report.model))
@@ -164,7 +167,9 @@ def _exactly(model: nn.Module, batch: Batch, report: ConversionReport) -> None:
             "in half precision it may overflow"
         )
     if report.mode == "preserve" and report.converted:
-        report.notes.append("train it with ug.optim.AGC(optimizer, model, clipping=0.02), at BatchNorm's learning rate")
+        report.notes.append(
+            "train it with ug.optim.AGC(optimizer, model, clipping=0.02), at BatchNorm's learning rate"
+        )
 
 
 def _make_plain(model: nn.Module, report: ConversionReport) -> nn.Module:
@@ -217,7 +222,7 @@ def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool
 
 
 def _batch_norms(model: nn.Module, batch: Batch) -> int:
-    """In evaluation mode, where one value per channel is enough, or in training, whichever has more (auxiliary heads)."""
+    """In evaluation, where one value per channel is enough, or in training, whichever has more (auxiliary heads)."""
     found = []
     for training_mode in (False, True):
         try:
@@ -228,7 +233,9 @@ def _batch_norms(model: nn.Module, batch: Batch) -> int:
 
 
 def _classes_left(model: nn.Module) -> list[str]:
-    return sorted({type(m).__name__ for m in model.modules() if type(m).__module__.split(".")[0] == "unitgain"})
+    return sorted(
+        {type(m).__name__ for m in model.modules() if type(m).__module__.split(".")[0] == "unitgain"}
+    )
 
 
 __all__ = ["MODES", "convert", "fold"]

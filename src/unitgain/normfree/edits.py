@@ -51,7 +51,8 @@ class Edit:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Edit:
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()})
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}
+        return cls(**given)
 
 
 def paths_of(model: nn.Module, module: nn.Module) -> tuple[str, ...]:
@@ -82,7 +83,9 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
     try:
         module = model.get_submodule(edit.paths[0])
     except AttributeError as error:
-        raise InputError(f"rebuild: model: it has no module {edit.paths[0]!r}; is it of the same class?") from error
+        raise InputError(
+            f"rebuild: model: it has no module {edit.paths[0]!r}; is it of the same class?"
+        ) from error
     if edit.kind in ("identity", "affine", "depthwise", "branch"):
         made = _in_its_place(edit, module)
         parts = [(name, getattr(module, name)) for name in edit.parts]
@@ -112,7 +115,7 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight as it is stored, under its parametrizations; as it is computed where it is stored in parts (weight norm)."""
+    """The weight as it is stored, under its parametrizations; as it is computed where it is stored in parts."""
     stack: Any = getattr(module, "parametrizations", None)
     if stack is not None and "weight" in stack and hasattr(stack.weight, "original"):
         return stack.weight.original
@@ -128,7 +131,9 @@ def outputs_axis(layer: nn.Module) -> tuple[int, int]:
 
 
 def _in_its_place(edit: Edit, module: nn.Module) -> nn.Module:
-    like = next((t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(()))
+    like = next(
+        (t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()), torch.zeros(())
+    )
     if edit.kind == "identity":
         return nn.Identity()
     if edit.kind == "affine":
@@ -136,15 +141,15 @@ def _in_its_place(edit: Edit, module: nn.Module) -> nn.Module:
     if edit.kind == "branch":
         return BranchScale(edit.value).to(like)
     c = edit.channels
+    made: Any
     if edit.rank == 2:
-        made: nn.Module = nn.Linear(c, c)
-        with torch.no_grad():
-            made.weight.copy_(torch.eye(c))  # type: ignore[operator]
+        made = nn.Linear(c, c)
+        nn.init.eye_(made.weight)
     else:
         kinds = {3: nn.Conv1d, 4: nn.Conv2d, 5: nn.Conv3d}
         made = kinds[edit.rank](c, c, 1, groups=c)
-        nn.init.ones_(made.weight)  # type: ignore[arg-type]
-    nn.init.zeros_(made.bias)  # type: ignore[arg-type]
+        nn.init.ones_(made.weight)
+    nn.init.zeros_(made.bias)
     return made.to(like)
 
 
@@ -184,7 +189,9 @@ def _plain(model: nn.Module, edit: Edit, module: nn.Module) -> nn.Module:
 
 def needs_plain(module: nn.Module) -> bool:
     """Whether its weights are computed anew in each pass: standardized layers, parametrizations, weight norms."""
-    hooks = any(type(h).__name__ in ("WeightNorm", "SpectralNorm") for h in module._forward_pre_hooks.values())
+    hooks = any(
+        type(h).__name__ in ("WeightNorm", "SpectralNorm") for h in module._forward_pre_hooks.values()
+    )
     return isinstance(module, ScaledStd) or parametrize.is_parametrized(module) or hooks
 
 

@@ -2,12 +2,12 @@
 
 A BatchNorm in evaluation mode is s x + t per channel, s = weight / sqrt(var + eps), t = bias - s mean.
 
-    layer -> norm           W <- s W, b <- s b + t, whatever the layer's padding, stride, dilation and groups, as the norm
-                            acts behind it. Where several layers are concatenated before the norm, each takes its part.
-    norm -> layer           W <- W s by input channel, b <- b + sum W t, exact only without zero padding: a padded pixel
-                            is 0 behind the norm, which is -t/s before it. "fold" only
-    anything else           s x + t stays as a layer of its own: before zero-padded convolutions, before activations
-                            (s may be negative or zero, and few activations are scale-free), behind sums and pools
+    layer -> norm   W <- s W, b <- s b + t, whatever the layer's padding, stride, dilation and groups, as the norm acts
+                    behind it. Where several layers are concatenated before the norm, each takes its part.
+    norm -> layer   W <- W s by input channel, b <- b + sum W t, exact only without zero padding: a padded pixel is 0
+                    behind the norm, which is -t/s before it. "fold" only
+    anything else   s x + t stays as a layer of its own: before zero-padded convolutions, before activations (s may be
+                    negative or zero, and few activations are scale-free), behind sums and pools
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Affine:
         return self.bias - self.scale * self.mean
 
     def part(self, start: int, count: int) -> Affine:
-        return Affine(*(t[start : start + count] for t in (self.gain, self.inverse_std, self.mean, self.bias)))
+        return Affine(
+            *(t[start : start + count] for t in (self.gain, self.inverse_std, self.mean, self.bias))
+        )
 
 
 def affine_of(module: nn.Module, channels: int) -> Affine:
@@ -179,7 +181,9 @@ class _Taken:
         for reading in self._readings:
             if sum(n.module is layer for n in reading.graph) > 1:
                 return f"{node.path} runs more than once"
-            used = [n for n in reading.graph if n.module is not layer and set(node.parameters) & set(n.parameters)]
+            used = [
+                n for n in reading.graph if n.module is not layer and set(node.parameters) & set(n.parameters)
+            ]
             if any(n.kind != "block" for n in used):
                 return f"the weight of {node.path} is used by {used[0].name} too"
         return ""
@@ -248,7 +252,9 @@ def _set_affine(layer: nn.Module, found: Affine, learns: bool) -> None:
 def _scaled_inputs(layer: nn.Module, scale: Tensor) -> Tensor:
     weight = weight_of(layer)
     groups = int(getattr(layer, "groups", 1))
-    each = scale.view(groups, 1, -1).expand(groups, len(weight) // groups, -1).flatten(0, 1)  # (O, I / groups)
+    each = (
+        scale.view(groups, 1, -1).expand(groups, len(weight) // groups, -1).flatten(0, 1)
+    )  # (O, I / groups)
     return weight * each.view(*each.shape, *[1] * (weight.dim() - 2))
 
 

@@ -1,13 +1,13 @@
 """LayerNorm in a transformer: made an RMSNorm exactly, or a pointwise function by least squares.
 
 Exactly: a LayerNorm subtracts each token's mean over channels. Where every layer that writes into the residual stream
-writes with mean 0, there is nothing to subtract, and LayerNorm is RMSNorm. So the mean over channels is taken out of the
-writers: embeddings, positions, and the weights and biases of the layers whose outputs are added to the stream.
+writes with mean 0, there is nothing to subtract, and LayerNorm is RMSNorm. So the mean over channels is taken out of
+the writers: embeddings, positions, and the weights and biases of the layers whose outputs are added to the stream.
 
-Fitted: no pointwise function can know a token's std, so that the fit is the better the less the tokens' stds differ: 3% of
-the variance is left unexplained where they vary by 0.2, 12% at 0.5. For a given alpha the weight and bias of each channel
-are a linear regression; alpha is searched on a grid. One norm after the other in execution order: inputs come from the
-network as converted so far, targets from the original.
+Fitted: no pointwise function can know a token's std, so that the fit is the better the less the tokens' stds differ: 3%
+of the variance is left unexplained where they vary by 0.2, 12% at 0.5. For a given alpha the weight and bias of each
+channel are a linear regression; alpha is searched on a grid. One norm after the other in execution order: inputs come
+from the network as converted so far, targets from the original.
 """
 
 from __future__ import annotations
@@ -104,9 +104,13 @@ def convert_layer_norms(
     """
     if to != "rms" and to not in _POINTWISE:
         known = ("rms", *_POINTWISE)
-        raise InputError(f"convert_layer_norms: to is {to!r}{did_you_mean(to, known) or '; it is ' + ', '.join(known)}")
+        raise InputError(
+            f"convert_layer_norms: to is {to!r}{did_you_mean(to, known) or '; it is ' + ', '.join(known)}"
+        )
     found = graphs.read("convert_layer_norms", model, batch)
-    norms = [(p, m) for p, m in model.named_modules() if type(m) is nn.LayerNorm and len(m.normalized_shape) == 1]
+    norms = [
+        (p, m) for p, m in model.named_modules() if type(m) is nn.LayerNorm and len(m.normalized_shape) == 1
+    ]
     if not norms:
         raise InputError("convert_layer_norms: model: it has no torch.nn.LayerNorm over one axis")
     report = LayerNormReport(to, model)
@@ -130,9 +134,7 @@ class _Stream:
 
 
 @torch.no_grad()
-def _exactly(
-    model: nn.Module, batch: Batch, norms: dict[str, nn.LayerNorm], report: LayerNormReport
-) -> None:
+def _exactly(model: nn.Module, batch: Batch, norms: dict[str, nn.LayerNorm], report: LayerNormReport) -> None:
     with in_float64(model):
         wide = widened(batch)
         proof = Proof(model, wide)
@@ -170,7 +172,7 @@ def _exactly(
         report.changed = [p for stream in streams if stream not in bad for p in stream.norms]
         report.distance = off
     if any(graphs.role_of(m) == "dropout" and getattr(m, "p", 0) for m in model.modules()):
-        report.notes.append("with dropout on what is added to the stream, training differs: dropout leaves a mean behind")
+        report.notes.append("with dropout before a sum training differs: it leaves a mean behind")
 
 
 def _streams(
@@ -193,7 +195,7 @@ def _streams(
         merged = ({path}, modules, parameters)
         for group in same:
             groups.remove(group)
-            merged = tuple(a | b for a, b in zip(merged, group))  # type: ignore[assignment]
+            merged = (merged[0] | group[0], merged[1] | group[1], merged[2] | group[2])
         groups.append(merged)
     order = list(norms)
     return [
@@ -220,7 +222,11 @@ def _writers(graph: Graph, value: Value, modules: set[str], parameters: set[str]
             return f"{node.path} writes into its stream, and its weight is not known"
         modules.add(node.path)
         return ""
-    joined = value.kind == "other" and value.name in ("cat", "concat", "concatenate")  # with a parameter: a class token
+    joined = value.kind == "other" and value.name in (
+        "cat",
+        "concat",
+        "concatenate",
+    )  # with a parameter: a class token
     moves = value.kind in ("view", "part", "sum", "shift", "concat", "scale")
     passes = moves or joined or (node is not None and node.transparent)
     if not passes or not value.parents:
@@ -279,7 +285,9 @@ def _fitted(
         report.changed.append(path)
     report.notes.append("fine-tune it: some 300 steps bring back most of what the fit leaves open")
     if any(f.unexplained > 0.2 for f in report.fits):
-        report.notes.append("more than a fifth of a norm's output is unexplained: its tokens' stds differ much")
+        report.notes.append(
+            "more than a fifth of a norm's output is unexplained: its tokens' stds differ much"
+        )
 
 
 def _seen(model: nn.Module, batch: Batch, paths: Sequence[str]) -> dict[str, tuple[Tensor, Tensor]]:
@@ -304,9 +312,7 @@ def _seen(model: nn.Module, batch: Batch, paths: Sequence[str]) -> dict[str, tup
     return found
 
 
-def _fit(
-    path: str, to: str, old: nn.LayerNorm, x: Tensor, target: Tensor
-) -> tuple[nn.Module, NormFit]:
+def _fit(path: str, to: str, old: nn.LayerNorm, x: Tensor, target: Tensor) -> tuple[nn.Module, NormFit]:
     layer = _POINTWISE[to](old.normalized_shape[0])
     std = float(x.std(correction=0).clamp_min(1e-12))
     best, alpha = None, 1.0

@@ -116,7 +116,9 @@ def step_cost(model: nn.Module, batch: Batch, repeats: int = 3) -> tuple[float, 
 
 
 def _number(output: object) -> Tensor:
-    found = [t.float().square().mean() for t in tensors_in(output) if t.is_floating_point() and t.requires_grad]
+    found = [
+        t.float().square().mean() for t in tensors_in(output) if t.is_floating_point() and t.requires_grad
+    ]
     return torch.stack(found).sum()
 
 

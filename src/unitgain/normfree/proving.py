@@ -56,7 +56,8 @@ def noise_like(batch: Batch) -> Batch | None:
         return None
     generator = torch.Generator().manual_seed(0)
     made = {
-        name: torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t) for name, t in floats.items()
+        name: torch.randn(t.shape, generator=generator, dtype=torch.float64).to(t)
+        for name, t in floats.items()
     }
     return batch.with_inputs(made)
 
@@ -111,7 +112,9 @@ class Proof:
     def distance(self, model: nn.Module) -> float:
         """How far the model's outputs are from what was kept; infinite if it raises or an output is not finite."""
         try:
-            return max(distance(outputs_of(model, b), wanted) for b, wanted in zip(self._batches, self._wanted))
+            return max(
+                distance(outputs_of(model, b), wanted) for b, wanted in zip(self._batches, self._wanted)
+            )
         except Exception:
             return float("inf")
 

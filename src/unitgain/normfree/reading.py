@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import graph as graphs
 from .._batch import Batch
@@ -22,11 +23,12 @@ from ..graph import Call, Graph, Listener, Node, Tracer, Value
 from ..nn import BatchNorm, BranchScale, ChannelAffine, SkipInit
 
 # views that leave channels whole and in their order
-_VIEWS = frozenset(
-    """view reshape flatten permute transpose swapaxes swapdims squeeze unsqueeze contiguous view_as reshape_as clone to
-    type type_as float double half bfloat16 unflatten positive alias""".split()
-)
-_FROZEN = ("FrozenBatchNorm2d", "FrozenBatchNormAct2d")  # of torchvision and timm: all four tensors are buffers
+_VIEWS = frozenset("""view reshape flatten permute transpose swapaxes swapdims squeeze unsqueeze contiguous view_as
+    reshape_as clone to type type_as float double half bfloat16 unflatten positive alias""".split())  # noqa: SIM905  # fmt: skip
+_FROZEN = (
+    "FrozenBatchNorm2d",
+    "FrozenBatchNormAct2d",
+)  # of torchvision and timm: all four tensors are buffers
 
 
 def is_batch_norm(module: nn.Module) -> bool:
@@ -114,7 +116,7 @@ def read(model: nn.Module, batch: Batch, *, training: bool) -> Reading:
         graphs.run(tracer, batch)
     graph = tracer.graph()
     found = Reading(graph, values)
-    owners = {path: module for path, module in model.named_modules()}
+    owners = dict(model.named_modules())
     children: dict[int, list[Value]] = {}
     for value in values.all:
         for parent in value.parents:
@@ -154,7 +156,9 @@ def _place(
     value = values.of_node[node.name]
     own = channels_of(owner)
     given = next((p for p in value.parents if p.signal), None)
-    if own is None and given is not None and given.axis is not None:  # one number for all channels, on whichever axis
+    if (
+        own is None and given is not None and given.axis is not None
+    ):  # one number for all channels, on whichever axis
         producers, why = _producers(graph, values, given, given.shape[given.axis], axis=given.axis)
         return Place(node.path, node, given.shape[given.axis], len(value.shape), producers, why)
     channels = own or (value.shape[1] if len(value.shape) > 1 else 0)
@@ -184,7 +188,10 @@ def _producers(
         return tuple(found), ""
     if not _is_layer(graph, start):
         made = graph.nodes.get(start.node or "")
-        return (), f"its input is made by {made.label if made is not None else start.name or start.kind}, not by a layer"
+        return (
+            (),
+            f"its input is made by {made.label if made is not None else start.name or start.kind}, not by a layer",
+        )
     if given.axis != axis or start.axis is None or start.shape[start.axis] != channels:
         return (), "its channels are not those of the layer before it"
     return (Producer(graph[start.node or ""], 0, channels),), ""
@@ -199,7 +206,9 @@ def _back(graph: Graph, value: Value) -> tuple[Value, str]:
             return value, "what it is given is an output of the model too"
         node = graph.nodes.get(value.node or "")
         view = value.kind == "view" and value.name in _VIEWS
-        block = value.kind == "node" and node is not None and node.kind == "block" and not _is_layer(graph, value)
+        block = (
+            value.kind == "node" and node is not None and node.kind == "block" and not _is_layer(graph, value)
+        )
         if not (view or (block and len(value.parents) == 1)):
             return value, ""
         value = value.parents[0]
@@ -242,7 +251,7 @@ def count_batch_norms(model: nn.Module, batch: Batch, *, training: bool) -> int:
     return counter.count
 
 
-class _Counter(torch.utils._python_dispatch.TorchDispatchMode):
+class _Counter(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.count = 0
@@ -258,6 +267,6 @@ class _Counter(torch.utils._python_dispatch.TorchDispatchMode):
 def other_norms(model: nn.Module) -> Iterator[tuple[str, str]]:
     """(path, class) of the norms that are left alone: they treat each example by itself."""
     for path, module in model.named_modules():
-        if graphs.role_of(module) == "norm" and not is_batch_norm(module) and not is_affine(module):
-            if not any(True for _ in module.children()) or graphs.subtracts_mean(module) is not None:
-                yield path, type(module).__name__
+        alone = graphs.role_of(module) == "norm" and not is_batch_norm(module) and not is_affine(module)
+        if alone and (graphs.subtracts_mean(module) is not None or not any(True for _ in module.children())):
+            yield path, type(module).__name__

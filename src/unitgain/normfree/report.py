@@ -20,8 +20,8 @@ class Change:
     """What became of one norm.
 
     path, kind  of the norm: "layer1.0.bn1", "BatchNorm2d"
-    how         absorbed: in the layers `into`; forward: in the layer behind it; affine: a scale and a shift per channel
-                stay; removed: gone, the layers around it take its part; refused: it stays as it was
+    how         absorbed: in the layers `into`; forward: in the layer behind it; affine: a scale and a shift per
+                channel stay; removed: gone, the layers around it take its part; refused: it stays as it was
     why         of affine and refused: the reason
     """
 
@@ -52,8 +52,8 @@ class ConversionReport:
     refused      those of them that could not be converted, and stay as they were
     left         {path: class} of other norms, which treat each example by itself and are left alone
     edits        the changes of structure as data: `rebuild(another_model, report.edits)`, then load the state dict
-    distance     preserve, fold: rms of the outputs' difference over their rms, in float64 in evaluation mode, the larger
-                 one of the batch's and of noise's
+    distance     preserve, fold: rms of the outputs' difference over their rms, in float64 in evaluation mode, the
+                 larger one of the batch's and of noise's
     blocks       channel variances; see Block
     batch_norms  (before, after): how often batch normalization runs in a pass, counted in torch itself
     coupling     (before, after): how far one example's output in training depends on the others (rms, relative); None
@@ -134,7 +134,8 @@ class ConversionReport:
         if self.blocks:
             lines.append("  channel variance          before      after   on noise")
             rows = [
-                f"    {b.name:22} {_number(b.before)} {_number(b.after)} {_number(b.noise)}" for b in self.blocks
+                f"    {b.name:22} {_number(b.before)} {_number(b.after)} {_number(b.noise)}"
+                for b in self.blocks
             ]
             lines += _shortened(rows)
         lines += [f"  note: {note}" for note in self.notes]
@@ -143,13 +144,19 @@ class ConversionReport:
     def _headline(self) -> str:
         if not self.changes and not self.edits:
             return "nothing to convert"
-        counts = {how: sum(c.how == how for c in self.changes) for how in dict.fromkeys(c.how for c in self.changes)}
+        counts = {
+            how: sum(c.how == how for c in self.changes) for how in dict.fromkeys(c.how for c in self.changes)
+        }
         words = {
             "absorbed": "absorbed by layers before them", "forward": "absorbed by layers behind them",
             "affine": "kept as a scale and a shift", "removed": "removed", "refused": "refused",
         }  # fmt: skip
         said = ", ".join(f"{n} {words[how]}" for how, n in counts.items())
-        return f"{len(self.changes)} batch norms: {said}" if self.changes else f"{len(self.edits)} layers made plain"
+        return (
+            f"{len(self.changes)} batch norms: {said}"
+            if self.changes
+            else f"{len(self.edits)} layers made plain"
+        )
 
     def _facts(self) -> list[str]:
         before, after = self.batch_norms
@@ -160,12 +167,14 @@ class ConversionReport:
             lines.append(f"outputs differ by {self.distance:.1e} (rms, relative, float64, evaluation mode)")
         if self.coupling[0] is not None and self.coupling[1] is not None:
             a, b = self.coupling
-            lines.append(f"one example's output depends on the others by {a:.1e} before, {b:.1e} after (in training)")
+            lines.append(
+                f"one example's output depends on the others by {a:.1e} before, {b:.1e} after (in training)"
+            )
         lines.append(f"parameters {self.parameters[0]:,} before, {self.parameters[1]:,} after")
         if self.seconds is not None:
             ratio = self.seconds[1] / self.seconds[0]
             lines.append(
-                f"step (forward and backward) {self.seconds[0]:.3g} s before, {self.seconds[1]:.3g} s after: {ratio:.2f}x"
+                f"forward and backward pass {self.seconds[0]:.3g} s before, {self.seconds[1]:.3g} s after: {ratio:.2f}x"
             )
         if self.classes_left:
             lines.append(f"classes of unitgain left: {', '.join(self.classes_left)}")

@@ -25,7 +25,9 @@ def ends_of(graph: Graph, branches: Iterable[Branch], norms: set[str]) -> list[l
         makers
         for branch in branches
         if branch.scale in (1.0, None)  # others the code scales already
-        for makers in _terms(graph, branch.end or (branch.nodes[-1] if branch.nodes else ""), norms, {*branch.nodes})
+        for makers in _terms(
+            graph, branch.end or (branch.nodes[-1] if branch.nodes else ""), norms, {*branch.nodes}
+        )
     ]
 
 

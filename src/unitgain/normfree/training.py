@@ -7,13 +7,12 @@
     residual branches          times alpha and a learnable scalar; alpha^2 of all branches of one sum together is 0.04
     constants                  measured on the batch, layer by layer in execution order: see calibrating.py
 
-The learnable scalar starts at 1 and not, as SkipInit's, at 0: alpha bounds what a branch adds already, and a branch that
-starts at zero gives its layers no gradient in the first step.
+The learnable scalar starts at 1 and not, as SkipInit's, at 0: alpha bounds what a branch adds already, and a branch
+that starts at zero gives its layers no gradient in the first step.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
@@ -74,8 +73,8 @@ def convert_for_training(model: nn.Module, batch: Batch, report: ConversionRepor
     report.places = [*steps]
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
-        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at BatchNorm's learning rate; without it at about a "
-        "fifteenth of that. The constants are for data scaled like this batch"
+        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at BatchNorm's learning rate; without it at about "
+        "a fifteenth of that. The constants are for data scaled like this batch"
     )
 
 
@@ -144,7 +143,12 @@ def _layers(model: nn.Module, readings: list[Reading], gone: set[str]) -> dict[n
     for reading in readings:
         for node in reading.graph:
             layer = node.module
-            if layer is None or layer in found or node.role != "linear" or not isinstance(layer, (_ConvNd, nn.Linear)):
+            if (
+                layer is None
+                or layer in found
+                or node.role != "linear"
+                or not isinstance(layer, (_ConvNd, nn.Linear))
+            ):
                 continue
             own = layer._parameters.get("weight")
             if own is None or homes.get(id(own), 1) > 1 or isinstance(layer, ScaledStd):
@@ -185,7 +189,16 @@ def _is_fed_by(reading: Reading, node: Node, gone: set[str]) -> bool:
             seen.add(source.name)
             if source.path in gone and source.role == "norm":
                 return len(given) <= 2 >= len(source.shape) or _positions(given) > 1
-            if source.role in ("activation", "concat", "sum", "pool", "dropout", "reshape", "block", "product"):
+            if source.role in (
+                "activation",
+                "concat",
+                "sum",
+                "pool",
+                "dropout",
+                "reshape",
+                "block",
+                "product",
+            ):
                 waiting.append(source)
     return False
 
@@ -210,7 +223,9 @@ def _gain(graph: Graph, node: Node) -> float:
 
 def _is_depthwise(layer: nn.Module) -> bool:
     groups = int(getattr(layer, "groups", 1))
-    return groups > 1 and groups == getattr(layer, "in_channels", 0) and not getattr(layer, "transposed", False)
+    return (
+        groups > 1 and groups == getattr(layer, "in_channels", 0) and not getattr(layer, "transposed", False)
+    )
 
 
 def _outputs(layer: nn.Module) -> int:
