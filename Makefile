@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
+.PHONY: venv demo test test-anywhere no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix wheel bench zoo \
         clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
         fix-pays init-flatness
 
@@ -42,6 +42,10 @@ kill: $(VENV)/.dev
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow tests/models tests/nn
+
+# convert and fold over 56 architectures of timm and torchvision: about an hour of one core
+normfree-table: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/normfree_table.py --out $(RESULTS)-normfree-table.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -38,7 +38,7 @@ cspdarknet53 gernet_s rexnet_100 hardcorenas_a lcnet_050 tinynet_e fbnetc_100 se
 nf_resnet26 convnext_atto resnetv2_50d_gn xception41 torchvision:vgg11_bn
 """
 LARGE = """
-botnet26t_256@256 levit_128s@224 efficientformer_l1@224 torchvision:inception_v3@128 inception_resnet_v2@96
+botnet26t_256@256 levit_128s@224 efficientformer_l1@224 torchvision:inception_v3@299 inception_resnet_v2@96
 vit_tiny_patch16_224@224
 """
 NETWORKS = [n if ":" in n else f"timm:{n}" for n in (SMALL + LARGE).split()]
@@ -124,7 +124,8 @@ def learns(model: nn.Module, x: Tensor, mode: str) -> list[str]:
 def to_train(name: str, x: Tensor) -> tuple[str, list[str]]:
     report = convert(network(name), x)
     after = [b.after for b in report.blocks]
-    wrong = [f"train: variance {b.after:.2f} at {b.name}" for b in report.blocks if not 0.5 <= b.after <= 2]
+    judged = report.blocks if report.standardized else []
+    wrong = [f"train: variance {b.after:.2f} at {b.name}" for b in judged if not 0.5 <= b.after <= 2]
     coupled = report.coupling[1]
     if coupled is not None and coupled > 1e-4 and not report.refused:
         wrong.append(f"train: examples depend on each other by {coupled:.0e}")
@@ -157,8 +158,8 @@ def main() -> None:
     versions = ", ".join(f"{n} {importlib.import_module(n).__version__}" for n in ("torch", "timm"))
     right = sum(row.endswith("| right |") for row in rows)
     head = (
-        f"`python benchmarks/normfree_table.py`: {len(rows)} networks, {right} right in every point. {versions}, Python "
-        f"{platform.python_version()}, CPU; four images of 64 x 64 pixels, or as large as the script says; one draw "
+        f"`python benchmarks/normfree_table.py`: {len(rows)} networks, {right} right in every point. {versions}, "
+        f"Python {platform.python_version()}, CPU; four images of 64 x 64 pixels, or as large as the script says; one draw "
         "(seed 0). Columns: batch norms; preserve: what became of them, distance in float64, float32 error over the "
         "original's; fold: likewise; train: standardized layers, blocks, the range of their variances."
     )

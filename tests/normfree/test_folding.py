@@ -175,6 +175,7 @@ def test_modes_and_flags_stay() -> None:
     model[2].eval()
     model[0].weight.grad = torch.ones_like(model[0].weight)
     convert(model, torch.randn(IMAGES), "fold")
+    assert torch.equal(model[0].weight.grad, torch.ones_like(model[0].weight))
     assert [m.training for m in model.modules()] == [True, True, True, False]
 
 

@@ -283,3 +283,10 @@ def test_it_learns_where_the_stripped_network_does_not() -> None:
         losses[name] = loss.item()
     assert losses["stripped"] > 0.6
     assert losses["converted"] < 0.3
+
+
+def test_check_finds_no_batch_coupling_and_no_noisy_statistics_in_the_result() -> None:
+    model, x = resnet(), images(16)
+    convert(model, x)
+    report = ug.check(model, (x, torch.arange(16) % 10))
+    assert not {"UG602", "UG603", "UG607"} & {finding.code for finding in report.findings}

@@ -99,7 +99,10 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
             )
             found[branch.block] = tuple(dict.fromkeys((*found.get(branch.block, ()), *layers)))
         elif branch.start not in ends and branch.start in graph.nodes and branch.start not in found:
-            found[branch.start] = _layers_of(graph, branch.start, steps, sums)
+            # of a stream that an activation ends each block of, and that did not begin with one: the first block's end
+            bent = graph[branch.start].role == "activation" or graph.before(branch.start).kind == "activation"
+            node = branch.block if branch.after and not bent else branch.start
+            found[node] = _layers_of(graph, branch.start, steps, sums)
     for node in graph:
         inner = any(taker.kind == "sum" for taker in graph.consumers(node))  # a sum of three is two sums
         if node.kind == "sum" and node.name not in sums and not inner:

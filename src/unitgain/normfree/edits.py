@@ -166,9 +166,9 @@ def _parametrization(edit: Edit, module: nn.Module) -> nn.Module:
     assert edit.kind == "standardized", edit.kind
     scaled_std_(module, gamma=edit.value)
     stack: Any = module.parametrizations
-    step = stack.weight[-1]
-    step.scale_as_buffer()
-    return step
+    standardization: Any = stack.weight[-1]
+    standardization.scale_as_buffer()
+    return standardization
 
 
 def _plain(model: nn.Module, edit: Edit, module: nn.Module) -> nn.Module:

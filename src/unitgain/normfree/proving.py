@@ -26,13 +26,16 @@ def in_float64(model: nn.Module) -> Iterator[None]:
     kinds = list(known.values())
     usual = max(set(kinds), key=kinds.count) if kinds else torch.get_default_dtype()
     flags = {id(m): m.training for m in model.modules()}
+    gradients = {id(p): p.grad for p in model.parameters()}
     try:
         for tensor in _numbers(model):
-            tensor.data = tensor.data.double()
             tensor.grad = None
+            tensor.data = tensor.data.double()
         yield
         for tensor in _numbers(model):
             tensor.data = tensor.data.to(known.get(id(tensor), usual))
+        for parameter in model.parameters():
+            parameter.grad = gradients.get(id(parameter))
         for module in model.modules():
             module.training = flags.get(id(module), module.training)
     except BaseException:
