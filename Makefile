@@ -41,7 +41,7 @@ kill: $(VENV)/.dev
 
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow tests/models tests/nn
+	$(BIN)/python -m pytest -m slow tests/models tests/nn tests/normfree
 
 # convert and fold over 56 architectures of timm and torchvision: about an hour of one core
 normfree-table: $(VENV)/.dev

@@ -159,9 +159,9 @@ def main() -> None:
     right = sum(row.endswith("| right |") for row in rows)
     head = (
         f"`python benchmarks/normfree_table.py`: {len(rows)} networks, {right} right in every point. {versions}, "
-        f"Python {platform.python_version()}, CPU; four images of 64 x 64 pixels, or as large as the script says; one draw "
-        "(seed 0). Columns: batch norms; preserve: what became of them, distance in float64, float32 error over the "
-        "original's; fold: likewise; train: standardized layers, blocks, the range of their variances."
+        f"Python {platform.python_version()}, CPU; four images of 64 x 64 pixels, or as large as the script says; one "
+        "draw (seed 0). Columns: batch norms; preserve: what became of them, distance in float64, float32 error over "
+        "the original's; fold: likewise; train: standardized layers, blocks, the range of their variances."
     )
     columns = "network | norms | preserve | float64 | float32 | fold | float64 | layers | blocks | variances"
     lines = [

@@ -1,8 +1,8 @@
 """Architectures with BatchNorm, stripped of it, and converted: trained side by side for a short while.
 
-    python experiments/normfree_training.py --out results.md [--steps 150] [--seeds 0 1]
+    python experiments/normfree_training.py --out results.md [--steps 150] [--batch 32] [--seeds 0 1]
 
-Fashion-MNIST, enlarged to 32x32 and repeated to three channels, batch 32, SGD with Nesterov momentum 0.9, cosine
+Fashion-MNIST, enlarged to 32x32 and repeated to three channels, SGD with Nesterov momentum 0.9, cosine
 schedule, the best of two learning rates for each arm by 1,000 held-out training images, then accuracy on 1,000 test
 images. "stripped" is the network with its BatchNorms removed, biases and AGC; "converted" is `ug.normfree.convert` and
 AGC. Short runs: they show what trains, not what is best.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import math
 import time
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -23,8 +22,8 @@ from unitgain.data import load_fashion_mnist
 from unitgain.normfree import convert
 from unitgain.targets import load_model
 
+NETWORKS = ["timm:mobilenetv2_050", "timm:resnet10t", "timm:regnety_002"]
 RATES = (0.05, 0.01)
-BATCH = 32
 
 
 def network(name: str) -> nn.Module:
@@ -43,7 +42,9 @@ def stripped(model: nn.Module) -> nn.Module:
     return model
 
 
-def train(model: nn.Module, data: tuple[Tensor, Tensor], steps: int, rate: float, agc: bool) -> None:
+def train(
+    model: nn.Module, data: tuple[Tensor, Tensor], steps: int, size: int, rate: float, agc: bool
+) -> None:
     optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, nesterov=True)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps))
@@ -53,7 +54,7 @@ def train(model: nn.Module, data: tuple[Tensor, Tensor], steps: int, rate: float
     model.train()
     order = torch.randperm(len(data[0]))
     for step in range(steps):
-        chosen = order[torch.arange(step * BATCH, (step + 1) * BATCH) % len(order)]
+        chosen = order[torch.arange(step * size, (step + 1) * size) % len(order)]
         loss = nn.functional.cross_entropy(model(data[0][chosen]), data[1][chosen])
         optimizer.zero_grad()
         loss.backward()
@@ -77,13 +78,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="BatchNorm, stripped and converted, side by side")
     parser.add_argument("--out")
     parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument(
         "--networks", nargs="*", default=["timm:mobilenetv2_050", "timm:resnet10t", "timm:regnety_002"]
     )
     arguments = parser.parse_args()
     found = load_fashion_mnist()
-    count = arguments.steps * BATCH
+    count = max(arguments.steps * arguments.batch, 64)
     training = images(found.train.images[:count]), found.train.labels[:count].long()
     held_out = images(found.train.images[-1000:]), found.train.labels[-1000:].long()
     test = images(found.test.images[:1000]), found.test.labels[:1000].long()
@@ -103,7 +105,7 @@ def main() -> None:
                     model = change(network(name))
                     torch.manual_seed(seed)
                     started = time.perf_counter()
-                    partial(train, model, training, arguments.steps, rate, agc)()
+                    train(model, training, arguments.steps, arguments.batch, rate, agc)
                     seconds = time.perf_counter() - started
                     tried.append((accuracy(model, held_out), rate, accuracy(model, test)))
                 scores.append(max(tried))
@@ -113,8 +115,8 @@ def main() -> None:
     if arguments.out:
         head = (
             f"`python experiments/normfree_training.py --steps {arguments.steps}`: Fashion-MNIST at 32 x 32, batch "
-            f"{BATCH}, seeds {arguments.seeds}, rates {RATES} chosen on held-out images. torch {torch.__version__}, one "
-            "core of a busy machine: step times are rough."
+            f"{arguments.batch}, seeds {arguments.seeds}, rates {RATES} chosen on held-out images. torch {torch.__version__}, "
+            "one core of a busy machine: step times are rough."
         )
         table = ["| network | arm | test accuracy by seed | a step |", "|---|---|---|---|", *rows]
         lines = ["# BatchNorm, stripped and converted", "", head, "", *table, ""]

@@ -11,7 +11,7 @@ another target, found by repeating the pass.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -88,29 +88,40 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
     """{node at which a stream begins: the layers whose scale sets its variance}: the start of a first block, the block
     of a transition, and sums of parallel layers that are no residual sums."""
     found: dict[str, tuple[str, ...]] = {}
+    taken: set[str] = set()  # each layer has one place whose variance it sets
+
+    def add(name: str, layers: Iterable[str]) -> None:
+        own = tuple(dict.fromkeys(path for path in layers if path not in taken))
+        if own and name not in found:
+            found[name] = own
+            taken.update(own)
+
     every = [b for branches in residual_sums(graph) for b in branches]
     sums = {b.sum for b in every}
     outer = [b for b in every if b.inside not in sums]
     ends = {b.block for b in outer} | sums
     for branch in outer:
         if branch.transition:
-            layers = _layers_of(graph, branch.skip_end, steps, sums) + _layers_of(
-                graph, branch.end, steps, sums
-            )
-            found[branch.block] = tuple(dict.fromkeys((*found.get(branch.block, ()), *layers)))
-        elif branch.start not in ends and branch.start in graph.nodes and branch.start not in found:
+            sides = (branch.skip_end or _last(branch.skip), branch.end or _last(branch.nodes))
+            add(branch.block, [path for side in sides for path in _layers_of(graph, side, steps, sums)])
+        elif branch.start not in ends and branch.start in graph.nodes:
             # of a stream that an activation ends each block of, and that did not begin with one: the first block's end
             bent = graph[branch.start].role == "activation" or graph.before(branch.start).kind == "activation"
             node = branch.block if branch.after and not bent else branch.start
-            found[node] = _layers_of(graph, branch.start, steps, sums)
+            add(node, _layers_of(graph, branch.start, steps, sums))
     for node in graph:
         inner = any(taker.kind == "sum" for taker in graph.consumers(node))  # a sum of three is two sums
         if node.kind == "sum" and node.name not in sums and not inner:
             layers = _terms(graph, node, steps, sums)
-            set_already = {path for paths in found.values() for path in paths}  # behind the activation, say
-            if len(layers) > 1 and not set_already & set(layers):
-                found.setdefault(node.name, layers)
-    return {name: layers for name, layers in found.items() if layers}
+            if len(layers) > 1 and not taken & set(
+                layers
+            ):  # behind the activation, say, it has been set already
+                add(node.name, layers)
+    return found
+
+
+def _last(names: Sequence[str]) -> str | None:
+    return names[-1] if names else None
 
 
 def _terms(graph: Graph, node: Node, steps: Mapping[str, nn.Module], sums: set[str]) -> tuple[str, ...]:
