@@ -114,9 +114,9 @@ def main() -> None:
             print(rows[-1], flush=True)
     if arguments.out:
         head = (
-            f"`python experiments/normfree_training.py --steps {arguments.steps}`: Fashion-MNIST at 32 x 32, batch "
-            f"{arguments.batch}, seeds {arguments.seeds}, rates {RATES} chosen on held-out images. torch {torch.__version__}, "
-            "one core of a busy machine: step times are rough."
+            f"`python experiments/normfree_training.py --steps {arguments.steps} --batch {arguments.batch}`: "
+            f"Fashion-MNIST at 32 x 32, seeds {arguments.seeds}, rates {RATES} chosen on held-out images. torch "
+            f"{torch.__version__}, one core of a busy machine: step times are rough."
         )
         table = ["| network | arm | test accuracy by seed | a step |", "|---|---|---|---|", *rows]
         lines = ["# BatchNorm, stripped and converted", "", head, "", *table, ""]

@@ -266,3 +266,9 @@ def test_what_is_folded_can_be_scripted_traced_exported_and_followed_by_fx() -> 
     followed = torch.fx.symbolic_trace(model)
     for other in (traced, exported, followed):
         assert torch.allclose(other(x), wanted, atol=1e-6)
+
+
+def test_hooks_that_go_with_a_norm_are_named() -> None:
+    model = drawn(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4)))
+    model[1].register_forward_hook(lambda *_: None)
+    assert "1: it has hooks, which go with it" in fold(model, torch.randn(IMAGES)).notes

@@ -171,3 +171,35 @@ def test_channels_first_is_the_convnext_layout() -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.arange(4.0))
     assert torch.allclose(layer(x)[:, 2], 2 * torch.tanh(0.5 * x[:, 2]))
+
+
+@pytest.mark.reference
+def test_gpt2_of_transformers_has_the_same_logits_with_rms_norms() -> None:
+    transformers = pytest.importorskip("transformers")
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 20, "n_positions": 8}
+    config = transformers.GPT2Config(**sizes, bos_token_id=0, eos_token_id=0)
+    model = drawn(transformers.GPT2LMHeadModel(config)).eval()
+    with torch.no_grad():
+        wanted = model(input_ids=TOKENS).logits
+    report = convert_layer_norms(model, {"input_ids": TOKENS})
+    with torch.no_grad():
+        assert torch.allclose(model(input_ids=TOKENS).logits, wanted, atol=1e-5)
+    assert len(report.changed) == 5
+
+
+@pytest.mark.reference
+@pytest.mark.usefixtures("torchvision_operators")
+def test_timm_s_vit_has_the_same_logits_with_rms_norms() -> None:
+    pytest.importorskip("timm")
+    from timm.models.vision_transformer import VisionTransformer
+
+    model = drawn(
+        VisionTransformer(img_size=32, patch_size=8, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+    ).eval()
+    x = torch.randn(4, 3, 32, 32)
+    with torch.no_grad():
+        wanted = model(x)
+    report = convert_layer_norms(model, x)
+    with torch.no_grad():
+        assert torch.allclose(model(x), wanted, atol=1e-5)
+    assert len(report.changed) == 5

@@ -190,6 +190,9 @@ def _make_plain(model: nn.Module, report: ConversionReport) -> nn.Module:
 
 def _before(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool) -> None:
     report.left = dict(other_norms(model))
+    for path, module in model.named_modules():
+        if is_batch_norm(module) and (module._forward_hooks or module._forward_pre_hooks):
+            report.notes.append(f"{path}: it has hooks, which go with it")
     report.parameters = (measuring.parameters_of(model), 0)
     report.batch_norms = (_batch_norms(model, batch), 0)
     report.coupling = (measuring.coupling(model, batch, training=True), None)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +119,12 @@ def convert_layer_norms(
     else:
         _fitted(model, found, dict(norms), report, keep_last)
     return report
+
+
+def _is_layer_norm(module: nn.Module) -> TypeGuard[nn.LayerNorm]:
+    """torch's over one axis, the last; subclasses too (timm's), but not those over channels first."""
+    over_last = isinstance(module, nn.LayerNorm) and "2d" not in type(module).__name__.lower()
+    return over_last and len(module.normalized_shape) == 1  # type: ignore[union-attr, arg-type]
 
 
 # ---- exactly -----------------------------------------------------------------------------------------------
@@ -283,6 +289,12 @@ def _fitted(
         _put(model, paths_of(model, old), new)
         report.fits.append(fit)
         report.changed.append(path)
+    with graphs.undisturbed(model, batch):
+        graph = graphs.follow(model, batch)
+    if any(branch.order == "post" for branch in graph.branches):
+        report.notes.append(
+            "it has norms behind its sums: each function squashes the stream itself, block after block"
+        )
     report.notes.append("fine-tune it: some 300 steps bring back most of what the fit leaves open")
     if any(f.unexplained > 0.2 for f in report.fits):
         report.notes.append(
