@@ -174,6 +174,7 @@ def test_channels_first_is_the_convnext_layout() -> None:
 
 
 @pytest.mark.reference
+@pytest.mark.usefixtures("torchvision_operators")
 def test_gpt2_of_transformers_has_the_same_logits_with_rms_norms() -> None:
     transformers = pytest.importorskip("transformers")
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "vocab_size": 20, "n_positions": 8}

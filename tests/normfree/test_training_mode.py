@@ -263,6 +263,25 @@ def test_depthwise_kernels_keep_their_mean_and_gates_and_heads_stay_plain() -> N
     assert float(kernels.flatten(1).mean(1).abs().max().detach()) > 1e-3
 
 
+def test_a_gate_over_channels_stays_plain() -> None:
+    """ECA's convolution runs over the channels of the pooled map: another arrangement of axes."""
+
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm, self.gate = conv(3, 8), nn.BatchNorm2d(8), nn.Conv1d(1, 1, 3, padding=1)
+            self.last, self.last_norm = conv(8, 8), nn.BatchNorm2d(8)
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.norm(self.conv(x)).relu()
+            gate = self.gate(x.mean((2, 3)).unsqueeze(1)).squeeze(1).sigmoid()
+            return self.last_norm(self.last(x * gate[:, :, None, None]))
+
+    report = convert(Gated(), images())
+    assert "gate" not in {path for edit in report.edits for path in edit.paths}
+    assert report.standardized == 2
+
+
 def test_the_stream_of_a_pre_activation_network_is_not_overwritten_in_place() -> None:
     model, x = in_place(), images()
     convert(model, x)

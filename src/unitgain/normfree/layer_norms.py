@@ -108,9 +108,7 @@ def convert_layer_norms(
             f"convert_layer_norms: to is {to!r}{did_you_mean(to, known) or '; it is ' + ', '.join(known)}"
         )
     found = graphs.read("convert_layer_norms", model, batch)
-    norms = [
-        (p, m) for p, m in model.named_modules() if type(m) is nn.LayerNorm and len(m.normalized_shape) == 1
-    ]
+    norms = [(path, module) for path, module in model.named_modules() if _is_layer_norm(module)]
     if not norms:
         raise InputError("convert_layer_norms: model: it has no torch.nn.LayerNorm over one axis")
     report = LayerNormReport(to, model)

@@ -174,8 +174,8 @@ def _feeds(graph: Graph, node: Node, gone: set[str]) -> bool:
 
 
 def _is_fed_by(reading: Reading, node: Node, gone: set[str]) -> bool:
-    """Whether a norm that goes, and no other layer, stands before it. Behind a pool over all positions there are
-    gates and heads, which stay plain."""
+    """Whether a norm that goes, and no other layer, stands before it. Behind a pool over all positions, or in
+    another arrangement of axes, there are gates and heads, which stay plain."""
     graph = reading.graph
     if graph.after(node).kind == "output":
         return False
@@ -188,7 +188,7 @@ def _is_fed_by(reading: Reading, node: Node, gone: set[str]) -> bool:
                 continue
             seen.add(source.name)
             if source.path in gone and source.role == "norm":
-                return len(given) <= 2 >= len(source.shape) or _positions(given) > 1
+                return len(given) == len(source.shape) and (len(given) == 2 or _positions(given) > 1)
             if source.role in (
                 "activation",
                 "concat",
