@@ -191,7 +191,7 @@ class DualPath(nn.Module):
 
 
 def cross_stage() -> nn.Module:
-    return nn.Sequential(conv(3, 3), nn.BatchNorm2d(3), CrossStage())
+    return nn.Sequential(conv(3, 3), nn.BatchNorm2d(3), nn.ReLU(), CrossStage())
 
 
 def dual_path() -> nn.Module:
