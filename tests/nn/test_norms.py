@@ -201,7 +201,51 @@ def test_second_derivatives_exist() -> None:
 def test_channels_last_images_are_normalized_alike() -> None:
     x = torch.randn(2, 4, 5, 5, generator=torch.Generator().manual_seed(0))
     for norm in (ug.nn.BatchNorm(4), ug.nn.GroupNorm(2, 4), ug.nn.InstanceNorm(4), ug.nn.WholeLayerNorm()):
-        torch.testing.assert_close(norm(x.to(memory_format=torch.channels_last)), norm(x))
+        y = norm(x.to(memory_format=torch.channels_last))
+        torch.testing.assert_close(y, norm(x))
+        assert y.is_contiguous(memory_format=torch.channels_last), f"{norm}: the memory format was lost"
+
+
+def test_an_empty_batch_passes_through_as_through_torchs() -> None:
+    for norm in (
+        ug.nn.GroupNorm(2, 4),
+        ug.nn.LayerNorm(5),
+        ug.nn.BatchNorm(4).eval(),
+        ug.nn.InstanceNorm(4).eval(),
+    ):
+        assert norm(torch.zeros(0, 4, 5)).shape == (0, 4, 5)
+
+
+def test_weight_averaging_recomputes_the_statistics_of_our_batchnorm() -> None:
+    """torch's update_bn finds norms by torch's base class; before, it left ours at mean 0."""
+    data = [3 + 2 * torch.randn(64, 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
+    ours, theirs = nn.Sequential(ug.nn.BatchNorm(3)), nn.Sequential(nn.BatchNorm1d(3))
+    for model in (ours, theirs):
+        torch.optim.swa_utils.update_bn(data, model)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    assert ours[0].running_mean.mean() > 2.5
+
+
+def test_torchs_tools_replace_our_batchnorm() -> None:
+    synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(nn.Sequential(ug.nn.BatchNorm(3, momentum=0.3)))
+    assert type(synchronized[0]) is nn.SyncBatchNorm
+    assert synchronized[0].momentum == 0.3
+    model = nn.Sequential(ug.nn.BatchNorm(3))
+    torch.func.replace_all_batch_norm_modules_(model)
+    assert model[0].running_mean is None
+    y = torch.vmap(model.eval())(torch.randn(2, 8, 3))
+    torch.testing.assert_close(y.mean(1), torch.zeros(2, 3), atol=1e-6, rtol=0)
+
+
+def test_statistics_that_are_no_longer_tracked_stay_as_they_are() -> None:
+    ours, theirs = ug.nn.BatchNorm(3), nn.BatchNorm1d(3)
+    x = 5 + torch.randn(16, 3, generator=torch.Generator().manual_seed(0))
+    for norm in (ours, theirs):
+        norm(x)
+        norm.track_running_stats = False
+        norm(x)
+    torch.testing.assert_close(ours.state_dict(), theirs.state_dict())
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
 
 
 def test_norms_say_whose_mean_they_subtract() -> None:
@@ -235,6 +279,7 @@ def test_a_probe_takes_them_for_norms_and_finds_their_channels() -> None:
         (lambda: ug.nn.LayerNorm(4), (8, 3), r"last sizes should be \(4,\)"),
         (lambda: ug.nn.GroupNorm(2, 4), (8, 6, 2), r"\(N, 4, \*\)"),
         (lambda: ug.nn.WholeLayerNorm(), (8,), r"\(N, \*\)"),
+        (lambda: ug.nn.GroupNorm(4, 4), (8, 4, 1), "one value per group"),
         (lambda: ug.nn.GroupNorm(3, 4), (), "do not split"),
         (lambda: ug.nn.BatchNorm(0), (), "num_features is 0"),
         (lambda: ug.nn.BatchNorm(4, momentum=2.0), (), "momentum is 2.0"),

@@ -290,3 +290,74 @@ def test_adam_is_torchs_adamw_where_eps_does_not_matter() -> None:
     run(torch.optim.AdamW(theirs, lr=0.1, betas=(0.9, 0.99), eps=1e-30, weight_decay=0.1), theirs, 5)
     for a, b in zip(ours, theirs):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@EACH
+def test_maximize_is_the_same_with_the_opposite_gradient(name) -> None:
+    make, _, options, lr = TABLE[name]
+    ours, negated = parameters(), parameters()
+    run(make(ours, lr=lr, **options, maximize=True), ours, 3)
+    optimizer = make(negated, lr=lr, **options)
+
+    def negate(*_: object) -> None:
+        for p in negated:
+            p.grad.neg_()
+
+    optimizer.register_step_pre_hook(negate)
+    run(optimizer, negated, 3)
+    for a, b in zip(ours, negated):
+        assert torch.equal(a, b)
+    with pytest.raises(InputError, match="maximize='yes'"):
+        make(parameters(), lr=lr, **options, maximize="yes")
+
+
+@EACH
+@pytest.mark.parametrize("foreign", [torch.optim.Adam, torch.optim.AdamW, torch.optim.RMSprop])
+def test_another_optimizers_state_is_refused_instead_of_started_from_zero(name, foreign) -> None:
+    make, _, options, lr = TABLE[name]
+    theirs = parameters()
+    other = foreign(theirs, lr=lr)
+    run(other, theirs, 2)
+    ours = make(parameters(), lr=lr, **options)
+    with pytest.raises(InputError, match="another optimizer's"):
+        ours.load_state_dict(other.state_dict())
+    assert not ours.state
+
+
+def test_a_state_from_before_a_setting_existed_loads() -> None:
+    ps = parameters()
+    optimizer = Momentum(ps, lr=0.1)
+    run(optimizer, ps, 2)
+    state = optimizer.state_dict()
+    for group in state["param_groups"]:
+        del group["maximize"]
+    other = Momentum(parameters(), lr=0.1)
+    other.load_state_dict(state)
+    run(other, other.param_groups[0]["params"], 1)
+
+
+@pytest.mark.parametrize("m", [0.0, 0.9])
+def test_sgd_with_momentum_is_torchs(m: float) -> None:
+    ours, theirs = parameters(), parameters()
+    run(SGD(ours, lr=0.1, momentum=m), ours, 5)
+    run(torch.optim.SGD(theirs, lr=0.1, momentum=m), theirs, 5)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("schedule", ["one cycle", "cyclic"])
+@pytest.mark.parametrize("make", [SGD, Momentum, Adam])
+def test_torchs_cycles_turn_rate_and_momentum(make, schedule: str) -> None:
+    ps = parameters()
+    optimizer = make(ps, lr=0.1)
+    if schedule == "one cycle":
+        scheduler = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.2, total_steps=5)
+    else:
+        scheduler = torch.optim.lr_scheduler.CyclicLR(optimizer, 0.01, 0.2, step_size_up=2)
+    seen = set()
+    for step in range(4):
+        run(optimizer, ps, 1, first=step)
+        scheduler.step()
+        group = optimizer.param_groups[0]
+        seen.add(round(group["betas"][0] if "betas" in group else group["momentum"], 6))
+    assert len(seen) > 2
+    assert all(torch.isfinite(p).all() for p in ps)

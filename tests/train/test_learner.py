@@ -25,6 +25,7 @@ from unitgain.train import (
     SingleBatch,
 )
 from unitgain.train.clock import Clock
+from unitgain.train.summary import summarize
 
 EVENTS = ("fit", "epoch", "pass", "batch", "predict", "loss", "backward", "step")
 
@@ -323,3 +324,19 @@ def test_summary_counts_and_leaves_no_trace() -> None:
     assert all(torch.equal(before[n], t) for n, t in net.state_dict().items())
     assert torch.equal(random, torch.get_rng_state())
     assert net.training
+
+
+@pytest.mark.parametrize(
+    ("layer", "weights"),
+    [
+        (nn.LSTM(5, 7, num_layers=2, bidirectional=True), 2 * 4 * 7 * ((5 + 7) + (14 + 7))),
+        (nn.GRU(5, 7), 3 * 7 * (5 + 7)),
+        (nn.RNN(5, 7, batch_first=True), 7 * (5 + 7)),
+        (nn.LSTM(5, 7, proj_size=3), 4 * 7 * (5 + 3) + 3 * 7),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:LSTM with projections:UserWarning")
+def test_recurrent_layers_cost_what_their_matrices_cost_fused_or_not(layer: nn.Module, weights: int) -> None:
+    for model in (layer, nn.Sequential(layer)):
+        summary = summarize(model, torch.zeros(4, 6, 5))
+        assert summary.flops == 2 * weights * 24

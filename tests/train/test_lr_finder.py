@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from unitgain.train import (
     EMA,
     Accumulate,
     Callback,
+    CancelBatch,
+    CancelEpoch,
+    CancelFit,
     Checkpoint,
     Clip,
     InMemoryLoader,
@@ -27,7 +31,8 @@ from unitgain.train import (
     Recorder,
     StopOnNonFinite,
 )
-from unitgain.train.lr_finder import read
+from unitgain.train.lr_finder import LRFound, read
+from unitgain.train.lr_trials import find_cliff
 
 
 class Net(nn.Module):
@@ -203,6 +208,199 @@ def test_wrong_arguments() -> None:
     learn = Learner(
         Net(), InMemoryLoader(xy(256), 16), "auto", lambda p: torch.optim.SGD(p, lr=0.1), [StopOnNonFinite()]
     )
-    for wrong in ({"start": 0.0}, {"start": 1.0, "end": 0.1}, {"steps": 3}, {"stop_at": 1.0}):
+    for wrong in (
+        {"start": 0.0},
+        {"start": 1.0, "end": 0.1},
+        {"steps": 3},
+        {"stop_at": 1.0},
+        {"step_mode": "log"},
+        {"trials": -1},
+    ):
         with pytest.raises(InputError, match="lr_find"):
             learn.lr_find(**wrong)
+
+
+class Deep(nn.Module):
+    """Ten narrow layers without a norm: a rate some times too high kills its ReLUs for good."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        layers: list[nn.Module] = []
+        for i in range(6):
+            linear = nn.Linear(6 if i == 0 else 24, 24)
+            nn.init.kaiming_normal_(linear.weight)
+            layers += [linear, nn.ReLU()]
+        self.body = nn.Sequential(*layers, nn.Linear(24, 4))
+
+    def forward(self, x):
+        return self.body(x)
+
+
+def deep(rate: float = 0.1, callbacks: Any = (), data: Any = None) -> Learner:
+    data = InMemoryLoader(xy(2048), 64, shuffle=True) if data is None else data
+    return Learner(Deep(), data, "auto", lambda p: torch.optim.SGD(p, lr=rate, momentum=0.9), callbacks)
+
+
+def test_the_rate_survives_where_the_sweeps_own_would_kill_the_network() -> None:
+    found = deep().lr_find(steps=200)
+    assert found.suggestion is not None
+    assert found.range is not None
+    assert found.range[0] <= found.suggestion <= found.range[1]
+    survivors = [t for t in found.trials if t.rate == found.suggestion]
+    assert len(survivors) in (3, 6), "six near the cliff"
+    assert all(t.outcome != "died" for t in survivors)
+    if found.cliff is not None:
+        assert found.suggestion < found.cliff
+        assert "died" in found.reason
+    for seed in range(3):
+        learn = deep(found.suggestion, [Metrics()], InMemoryLoader(xy(2048), 64, shuffle=True, seed=seed))
+        learn.fit(6)
+        assert learn.metrics["train_loss"] < 0.9 * math.log(4), "the network died at the suggested rate"
+
+
+def curve(*ends: tuple[float, float, float]) -> Any:
+    """A network that ends at a loss by its rate: (up to this rate, lowest, last)."""
+
+    def train(rate: float, order: int) -> tuple[list[float], bool]:
+        low, last = next((low, last) for most, low, last in ends if rate <= most)
+        half = np.linspace(2.3, low, 50)
+        return [*half, *np.linspace(low, last, 10), *[last] * 40], False
+
+    return train
+
+
+@pytest.mark.parametrize(
+    ("ends", "safe", "word"),
+    [
+        (((0.02, 1.0, 1.0), (9, 1.9, 2.3)), 0.02, "went back"),
+        (((0.02, 1.0, 1.0), (9, 2.3, 2.31)), 0.02, "stayed where it began"),
+        (((0.02, 1.0, 1.0), (9, 2.0, 9.0)), 0.02, "above"),
+        (((0.02, 1.0, 1.0), (9, 2.0, math.nan)), 0.02, "NaN"),
+        (((9, 1.0, 1.0),), 0.08, ""),
+    ],
+)
+def test_each_way_to_die_is_seen(ends: Any, safe: float, word: str) -> None:
+    found = find_cliff(curve(*ends), 0.08, np.full(20, 2.3), 2)
+    assert found.suggestion == pytest.approx(safe)
+    assert (found.lowest_deadly is None) is (not word)
+    assert word in found.describe(found.suggestion)
+    died = {t.rate for t in found.trials if t.outcome == "died"}
+    assert all(rate > safe for rate in died)
+
+
+def test_a_higher_rate_that_learns_more_is_taken_if_it_survives_as_often() -> None:
+    def train(rate: float, order: int) -> tuple[list[float], bool]:
+        end = 2.0 - 10 * rate if order == 0 or rate < 0.07 else math.nan
+        return np.linspace(2.3, end, 100).tolist(), False
+
+    found = find_cliff(train, 0.02, np.full(20, 2.3), 3)
+    assert found.suggestion == pytest.approx(0.02)
+    assert found.lowest_deadly == pytest.approx(0.08)
+    assert find_cliff(train, 0.01, np.full(20, 2.3), 3).suggestion == pytest.approx(0.04)
+
+
+def test_a_network_that_dies_at_every_rate_gets_no_suggestion() -> None:
+    def train(rate: float, order: int) -> tuple[list[float], bool]:
+        return [2.3, 2.2, 1.0, *[2.3] * 97], True
+
+    found = find_cliff(train, 0.1, np.full(20, 2.3), 2)
+    assert found.suggestion is None
+    assert found.lowest_deadly == pytest.approx(0.1 / 2**7)
+
+
+def test_a_loss_that_becomes_nan_in_a_trial_is_a_death() -> None:
+    class Breaks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            torch.manual_seed(0)
+            self.layer = nn.Linear(6, 4)
+
+        def forward(self, x):
+            return self.layer(x) / (
+                self.layer.weight.detach().norm() < 4
+            )  # beyond this size: a division by zero
+
+    learn = Learner(Breaks(), InMemoryLoader(xy(2048), 64), "auto", lambda p: torch.optim.SGD(p, lr=0.1))
+    found = learn.lr_find(steps=100, check=False)
+    died = [t for t in found.trials if t.outcome == "died"]
+    assert died
+    assert all("NaN" in t.detail for t in died)
+    assert found.cliff == min(t.rate for t in died)
+
+
+def test_a_sick_network_gets_the_finding_to_cure_instead_of_a_rate() -> None:
+    learn = deep()
+    with torch.no_grad():
+        for p in learn.model.parameters():
+            p.mul_(100)
+    found = learn.lr_find(steps=20)
+    assert found.suggestion is None
+    assert "UG" in found.reason
+    assert "first" in found.reason
+    assert learn.lr_find(steps=20, check=False, trials=0).reason != found.reason
+
+
+def test_lists_in_callbacks_are_as_long_as_before() -> None:
+    class Keeps(Callback):
+        def __init__(self) -> None:
+            self.losses: list[float] = []
+            self.nested = {"seen": [[0]]}
+
+        def after_loss(self, learn):
+            self.losses.append(learn.loss.item())
+            self.nested["seen"][0].append(1)
+
+    keeps = Keeps()
+    deep(callbacks=[keeps]).lr_find(steps=20)
+    assert keeps.losses == []
+    assert keeps.nested == {"seen": [[0]]}
+
+
+@pytest.mark.parametrize("cancels", ["fit", "epoch", "every batch"])
+def test_a_callback_that_ends_its_own_fits_does_not_end_the_sweep(cancels: str) -> None:
+    class Stops(Callback):
+        def before_batch(self, learn):
+            if cancels == "every batch":
+                raise CancelBatch
+            if learn.batch_index == 4:
+                raise (CancelFit if cancels == "fit" else CancelEpoch)
+
+    learn = deep(callbacks=[Stops()])
+    if cancels == "every batch":
+        with pytest.raises(InputError, match="not one step"):
+            learn.lr_find(steps=30)
+    else:
+        assert len(learn.lr_find(end=0.01, steps=30, trials=0).rates) == 30
+
+
+def test_validation_loss_and_linear_steps() -> None:
+    x, y = xy(512)
+    learn = Learner(
+        Deep(), (InMemoryLoader((x[:256], y[:256]), 32), InMemoryLoader((x[256:], y[256:]), 64)), "auto",
+        lambda p: torch.optim.SGD(p, lr=0.1),
+    )  # fmt: skip
+    with torch.no_grad():
+        expected = float(F.cross_entropy(learn.model(x[256:]), y[256:]))
+    found = learn.lr_find(1e-3, 1.0, steps=20, valid=True, step_mode="linear", trials=0)
+    assert found.losses[0] == pytest.approx(expected, rel=1e-5)
+    assert np.allclose(np.diff(found.rates), 0.999 / 19)
+    assert learn.model.training
+    with pytest.raises(InputError, match="no validation data"):
+        deep().lr_find(valid=True)
+
+
+def test_the_plot_shows_the_lowest_loss_and_takes_axes() -> None:
+    from matplotlib.figure import Figure
+
+    rates = np.geomspace(1e-6, 1, 100)
+    losses = 2.3 - 2.0 * np.exp(-(((np.log10(rates) + 1) / 0.02) ** 2))
+    found = LRFound(rates, losses, np.full(100, 2.3), None, None, 0.01, "", cliff=0.2)
+    figure = found.plot()
+    assert figure.axes[0].get_ylim()[0] < losses.min()
+    own = Figure()
+    axes = own.subplots()
+    assert found.plot(axes, skip_start=10, skip_end=5) is own
+    assert len(axes.lines[0].get_xdata()) == 85  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="skip_start=99"):
+        found.plot(skip_start=99)

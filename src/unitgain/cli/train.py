@@ -103,9 +103,27 @@ def lr_find(
     steps: Annotated[
         int, typer.Option(metavar="N", min=10, help="Steps of the sweep.", show_default=True)
     ] = 400,
+    linear: Annotated[
+        bool, typer.Option("--linear", help="Raise the rate by the same amount at every step.")
+    ] = False,
+    valid: Annotated[
+        bool, typer.Option("--valid", help="Read the loss off the validation data, at every step.")
+    ] = False,
+    trials: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Short trainings in which the rate has to survive; 0: none.",
+            show_default=True,
+        ),
+    ] = 3,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Suggest a rate for a sick network too.")
+    ] = False,
     debug: Debug = False,
 ) -> None:
-    """Sweep the learning rate over a recipe's untrained model and read a good one off.
+    """Sweep the learning rate over a recipe's untrained model, read a good one off and try it out.
 
     \b
     Example:
@@ -118,8 +136,18 @@ def lr_find(
     chosen = recipes.get(recipe)
     config = configure(chosen, settings or [])
     with busy("sweeping"):
-        found = chosen.learner(config).lr_find(start, end, steps)
+        found = chosen.learner(config).lr_find(
+            start,
+            end,
+            steps,
+            step_mode="linear" if linear else "exp",
+            valid=valid,
+            trials=trials,
+            check=not no_check,
+        )
     say(found)
+    if found.range is not None:
+        say(f"worth a training: {found.range[0]:.1e} to {found.range[1]:.1e}")
     if out is not None:
         from ..report import save_figure
 

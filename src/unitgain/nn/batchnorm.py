@@ -6,12 +6,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError
 from .norms import _Norm, check_arguments, check_channels, per_channel, standardize, wide
 
 
-class BatchNorm(_Norm):
+class BatchNorm(_Norm, _BatchNorm):
     """Normalizes every channel over the batch and all positions: (N, C, *) in and out.
 
         training:  y = (x - mean) / sqrt(var + eps) * weight + bias     mean and biased var of this batch, per channel
@@ -23,10 +24,13 @@ class BatchNorm(_Norm):
     eps                  added to the variance, inside the root
     momentum             weight of the newest batch in the running averages; None: plain averages of all batches so far
     affine               False: no gain `weight` and no `bias`
-    track_running_stats  False: no buffers, and batch statistics in eval mode too
+    track_running_stats  False: no buffers, and batch statistics in eval mode too. Set to False later, the buffers stay
+                         as they are, and eval mode goes on using them
 
     Raises InputError in training mode if a channel has a single value: its variance is 0.
-    `calibrate_` replaces the running averages by the exact statistics of a data set.
+    `calibrate_` replaces the running averages by the exact statistics of a data set. torch's own tools find this class
+    by torch's base class: `swa_utils.update_bn`, `SyncBatchNorm.convert_sync_batchnorm`,
+    `torch.func.replace_all_batch_norm_modules_`.
     Source: Ioffe and Szegedy 2015 (arXiv 1502.03167); output, gradients, buffers and state-dict keys as torch's.
 
     >>> norm = BatchNorm(4)
@@ -47,30 +51,18 @@ class BatchNorm(_Norm):
         affine: bool = True,
         track_running_stats: bool = True,
     ):
-        super().__init__()
         check_arguments("BatchNorm", eps, num_features=num_features)
         if momentum is not None and not 0 <= momentum <= 1:
             raise InputError(
                 f"BatchNorm: momentum is {momentum}; it is the newest batch's weight, from 0 to 1, or None"
             )
-        self.num_features, self.eps, self.momentum = num_features, eps, momentum
-        self.track_running_stats = track_running_stats
-        self._parameters_of((num_features,), affine)
-        self._running_statistics(num_features, track_running_stats)
+        _BatchNorm.__init__(self, num_features, eps, momentum, affine, track_running_stats)
 
     @property
     def subtracts_mean(self) -> str | None:
         """None in eval mode with running statistics: then a constant is subtracted, and a bias before the layer has
         an effect."""
         return "channel" if self.training or self.running_mean is None else None
-
-    def reset_running_stats(self) -> None:
-        """Running mean 0, variance 1, no batch seen."""
-        if self.running_mean is not None and self.running_var is not None:
-            self.running_mean.zero_()
-            self.running_var.fill_(1)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels("BatchNorm", x, self.num_features)
@@ -84,7 +76,7 @@ class BatchNorm(_Norm):
                 "use a larger batch, or .eval()"
             )
         y, mean, variance = standardize(wide(x), [0, *range(2, x.dim())], self.eps)  # over N and positions
-        if self.training:
+        if self.training and self.track_running_stats:
             self._average(mean.detach().flatten(), variance.detach().flatten() * (values / (values - 1)))
         return self._scaled(y, x.dtype, channels=True)
 

@@ -29,7 +29,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError
 from .._batch import read_batch
-from .batchnorm import BatchNorm
 from .evaluating import evaluating
 
 _CHUNK = 1 << 20  # values converted to float64 at a time
@@ -99,7 +98,7 @@ def calibrate_(
     layers: dict[nn.Module, str] = {
         module: name
         for name, module in model.named_modules()
-        if isinstance(module, (_BatchNorm, BatchNorm)) and module.running_mean is not None
+        if isinstance(module, _BatchNorm) and module.running_mean is not None
     }
     if not layers:
         return model

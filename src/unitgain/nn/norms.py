@@ -196,8 +196,13 @@ class GroupNorm(_Norm):
 
     def forward(self, x: Tensor) -> Tensor:
         check_channels("GroupNorm", x, self.num_channels)
-        grouped = wide(x).reshape(x.shape[0], self.num_groups, -1)  # (N, G, C/G * positions)
-        y, _, _ = standardize(grouped, (2,), self.eps)
+        grouped = wide(x).reshape(len(x), self.num_groups, self.num_channels // self.num_groups, *x.shape[2:])
+        if grouped[:1, :1].numel() == 1:
+            raise InputError(
+                f"GroupNorm: the input has shape {tuple(x.shape)}, one value per group, whose variance is 0; expected "
+                "more positions or fewer groups"
+            )
+        y, _, _ = standardize(grouped, range(2, grouped.dim()), self.eps)  # over C/G and positions
         return self._scaled(y.reshape(x.shape), x.dtype, channels=True)
 
     def extra_repr(self) -> str:

@@ -21,10 +21,33 @@ class Optimizer(torch.optim.Optimizer):
     same bits.
 
     State lies in each parameter's own dtype, as in torch. Complex parameters are updated as pairs of real ones.
+    With maximize=True the objective grows instead of falling: gradients count with the opposite sign.
     """
+
+    state_keys: tuple[str, ...] = ()  # what `_move` keeps of each parameter
 
     def __init__(self, params: Any, defaults: dict[str, Any]):
         super().__init__(params, defaults)
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Takes what state_dict of the same class returned.
+
+        Raises InputError for another optimizer's state (torch's Adam, say), which would be kept and not used: all
+        averages would start from zero.
+        """
+        foreign = {key for state in state_dict["state"].values() for key in state} - set(self.state_keys)
+        if foreign:
+            name = type(self).__name__
+            raise InputError(
+                f"{name}.load_state_dict: the state holds {', '.join(sorted(foreign))}, which is another optimizer's; "
+                f"{name} keeps {', '.join(self.state_keys) or 'nothing'}. Load it into the optimizer that wrote it, or "
+                "start with fresh averages"
+            )
+        super().load_state_dict(state_dict)
+        for group in self.param_groups:
+            for key, value in self.defaults.items():
+                group.setdefault(key, value)  # written by a version that did not have it
+            self._check(group)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         super().add_param_group(param_group)
@@ -41,6 +64,8 @@ class Optimizer(torch.optim.Optimizer):
             raise InputError(f"{name}(lr=...): a tensor of shape {tuple(lr.shape)}; expected one number")
         self._check_number(group, "lr", lambda v: v >= 0, "at least 0")
         self._check_number(group, "weight_decay", lambda v: v >= 0, "at least 0")
+        if not isinstance(group["maximize"], bool):
+            raise InputError(f"{name}(maximize={group['maximize']!r}): expected True or False")
 
     def _check_number(self, group: dict[str, Any], key: str, right: Callable[[Any], Any], words: str) -> None:
         value = group[key]
@@ -75,6 +100,8 @@ class Optimizer(torch.optim.Optimizer):
 
     def _update(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
         gradients = [p.grad for p in parameters if p.grad is not None]
+        if group["maximize"]:
+            gradients = list(torch._foreach_neg(gradients))
         if group["weight_decay"] != 0:
             decay = 1 - group["lr"] * group["weight_decay"]
             torch._foreach_mul_(

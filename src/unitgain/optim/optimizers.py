@@ -19,13 +19,16 @@ from .base import Optimizer, subtract
 
 
 class SGD(Optimizer):
-    """w <- w - lr wd w - lr g
+    """w <- w - lr wd w - lr g;    with momentum m: a <- m a + g from a = 0, and a in the place of g
 
     torch.optim.SGD adds wd w to the gradient. Without momentum that is the same number; with it, it is not.
+    `Momentum` averages the gradients instead of adding them up.
 
     lr            learning rate, a number or a tensor of one
     weight_decay  wd
+    momentum      m, in 0 <= m < 1, as torch.optim.SGD's, so that torch's OneCycleLR and CyclicLR can set it
     foreach       all tensors at once (True), one by one (False), or whichever is faster (None)
+    maximize      True: the objective is to grow, w <- w - lr wd w + lr g
 
     >>> w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
     >>> optimizer = SGD([w], lr=0.1, weight_decay=0.5)
@@ -35,14 +38,33 @@ class SGD(Optimizer):
     tensor([0.8500, 1.8000])
     """
 
+    state_keys = ("sum",)
+
     def __init__(
-        self, params: Any, lr: float | Tensor, weight_decay: float = 0.0, *, foreach: bool | None = None
+        self,
+        params: Any,
+        lr: float | Tensor,
+        weight_decay: float = 0.0,
+        *,
+        momentum: float = 0.0,
+        foreach: bool | None = None,
+        maximize: bool = False,
     ):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "foreach": foreach})
+        defaults = {"lr": lr, "weight_decay": weight_decay, "momentum": momentum}
+        super().__init__(params, {**defaults, "foreach": foreach, "maximize": maximize})
+
+    def _check(self, group: dict[str, Any]) -> None:
+        super()._check(group)
+        self._check_number(group, "momentum", _is_share, "in 0 <= m < 1")
 
     def _move(
         self, params: list[Tensor], grads: list[Tensor], states: list[dict[str, Any]], group: dict[str, Any]
     ) -> None:
+        if group["momentum"] != 0:
+            total = _state(states, "sum", grads)
+            torch._foreach_mul_(total, group["momentum"])
+            torch._foreach_add_(total, grads)
+            grads = total
         subtract(params, group["lr"], grads)
 
 
@@ -64,6 +86,8 @@ class Momentum(Optimizer):
     0.3125
     """
 
+    state_keys = ("average",)
+
     def __init__(
         self,
         params: Any,
@@ -72,10 +96,10 @@ class Momentum(Optimizer):
         weight_decay: float = 0.0,
         *,
         foreach: bool | None = None,
+        maximize: bool = False,
     ):
-        super().__init__(
-            params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "foreach": foreach}
-        )
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "foreach": foreach, "maximize": maximize})
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
@@ -107,6 +131,8 @@ class RMSProp(Optimizer):
     [0.75, 0.75]
     """
 
+    state_keys = ("square",)
+
     def __init__(
         self,
         params: Any,
@@ -116,9 +142,10 @@ class RMSProp(Optimizer):
         weight_decay: float = 0.0,
         *,
         foreach: bool | None = None,
+        maximize: bool = False,
     ):
         defaults = {"lr": lr, "square_momentum": square_momentum, "eps": eps, "weight_decay": weight_decay}
-        super().__init__(params, {**defaults, "foreach": foreach})
+        super().__init__(params, {**defaults, "foreach": foreach, "maximize": maximize})
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)
@@ -158,6 +185,8 @@ class Adam(Optimizer):
     0.75
     """
 
+    state_keys = ("average", "square", "step")
+
     def __init__(
         self,
         params: Any,
@@ -167,9 +196,10 @@ class Adam(Optimizer):
         weight_decay: float = 0.0,
         *,
         foreach: bool | None = None,
+        maximize: bool = False,
     ):
-        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay, "foreach": foreach}
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay}
+        super().__init__(params, {**defaults, "foreach": foreach, "maximize": maximize})
 
     def _check(self, group: dict[str, Any]) -> None:
         super()._check(group)

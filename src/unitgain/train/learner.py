@@ -6,6 +6,7 @@ The loop is `fit`, `_epoch`, `_pass` and `_batch`, and computes the same bits as
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -161,19 +162,18 @@ class Learner:
 
     def _batch(self) -> None:
         events = self._events
-        found = self._reader(self.batch)
-        self.inputs, self.kwargs, self.target, self._passed = (
-            found.args,
-            found.kwargs,
-            found.target,
-            found.passed,
-        )
+        self._read_batch()
         self._do(events["predict"], self._predict)
         self._do(events["loss"], self._compute_loss)
         if self.training:
             self.objective = self.loss
             self._do(events["backward"], self._backward)
             self.take_step()
+
+    def _read_batch(self) -> None:
+        found = self._reader(self.batch)
+        self.inputs, self.kwargs, self.target = found.args, found.kwargs, found.target
+        self._passed = found.passed
 
     def take_step(self) -> None:
         """The optimizer's step with the events around it, and no gradients afterwards; unless it is cancelled."""
@@ -316,10 +316,12 @@ class Learner:
 
     def first_batch(self) -> Any:
         """The batch that the next training pass begins with, prepared by callbacks (device, transforms). Random
-        states and the order of the data are as before."""
+        states and the order of the data are as before. Raises InputError where the data give no batch."""
         with resume.untouched(self):
-            batch, before = next(iter(self.data.train)), self.batch
-            self.batch = batch
+            given: list[Any] = list(itertools.islice(self.data.train, 1))
+            if not given:
+                raise no_batch(True)
+            before, self.batch = self.batch, given[0]
             for callback in sorted(self.callbacks, key=lambda c: c.order):
                 if getattr(callback, "prepares", False):
                     callback.before_batch(self)  # type: ignore[attr-defined]
@@ -350,23 +352,48 @@ class Learner:
         steps: int = 400,
         *,
         stop_at: float = 4.0,
+        step_mode: str = "exp",
+        valid: bool = False,
+        trials: int = 3,
+        check: bool = True,
     ) -> LRFound:
-        """Trains with a learning rate that grows from step to step, to find the rate at which the loss is lowest.
+        """Trains with a learning rate that grows from step to step, to find the rate at which the loss is lowest, and
+        tries out what that gives.
 
-        The learning rate grows by the same factor at each of `steps` optimizer steps, and the sweep ends early when
-        the loss exceeds stop_at times its lowest. Afterwards weights, buffers, gradients, optimizer, random states,
-        callbacks and the order of the data are the same as before, bit for bit. With several parameter groups, the
-        rates are those of the group with the highest one; the others keep their proportion.
+        The learning rate grows by the same factor at each of `steps` optimizer steps (step_mode="linear": by the same
+        amount), and the sweep ends early when the loss exceeds stop_at times its lowest. Then the network is trained
+        from where it is for steps / 4 steps at the rate that the sweep gives, `trials` times with the data in another
+        order, and at half of the rate as long as one of these trainings dies; if none does, at twice and four times the
+        rate, once each. A training dies when its loss becomes NaN or infinite, ends above where it began, returns to
+        there, or stays there while a lower rate has learned. trials=0 leaves all that out. Before everything the model
+        is checked on the first batch; if that gives an error, no rate is suggested, and the finding is named that
+        should be cured first (check=False: no check).
+
+        valid  reads the loss off the validation data, all of them at every step, instead of the training batch
+
+        Afterwards weights, buffers, gradients, optimizer, random states, callbacks and the order of the data are the
+        same as before, bit for bit. With several parameter groups, the rates are those of the group with the highest
+        one; the others keep their proportion. Callbacks that are not `essential` are left out.
 
         With few steps the network has hardly been trained when the rates become high, and the rates that it can take
         then are not those of a trained one: with 100 steps instead of 400, two of four rungs of the Fashion-MNIST
         ladder get rates that cost them more than a point of accuracy.
 
-        Raises InputError if the loss is not finite at the lowest rate.
+        Raises InputError for arguments that cannot be used, and if the loss is not finite at the lowest rate.
         """
         from .lr_finder import find
 
-        return find(self, start, end, steps, stop_at)
+        return find(
+            self,
+            start,
+            end,
+            steps,
+            stop_at=stop_at,
+            step_mode=step_mode,
+            valid=valid,
+            trials=trials,
+            check=check,
+        )
 
     def summary(self, batch: Any = None) -> Summary:
         """Modules, output shapes, parameters and FLOPs of one forward pass of the batch (None: the first one)."""

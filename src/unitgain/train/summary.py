@@ -31,7 +31,8 @@ class Summary:
     """All modules in the order in which they first ended, and the numbers of the whole model.
 
     FLOPs are those of torch.utils.flop_counter: a multiplication and an addition are two; matrix products,
-    convolutions and attention are counted, elementwise work is not. One forward pass of the batch.
+    convolutions, attention and the matrix products inside recurrent layers are counted, elementwise work is not. One
+    forward pass of the batch.
     """
 
     rows: tuple[Row, ...]
@@ -67,22 +68,29 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
         raise InputError("summary: torch counts no FLOPs of nested tensors; give a padded batch")
     names = {module: name for name, module in model.named_modules()}
     shapes: dict[str, tuple[int, ...] | None] = {}
+    recurrent: dict[str, int] = {}
     counter = FlopCounterMode(display=False)
     with in_place(model, batch=batch), torch.no_grad():
         model.eval()
         for module, name in names.items():
             if not isinstance(module, torch.jit.ScriptModule):  # takes no hooks
                 module.register_forward_hook(_note(name, shapes))
+            if isinstance(module, nn.RNNBase):
+                module.register_forward_hook(_count_recurrent(name, recurrent))
         with counter:
             model(*found.args, **found.kwargs)
     counts = counter.get_flop_counts()
     root = type(model).__name__
+    for name in recurrent:  # some of these layers run as plain products, which were counted
+        counted = sum(counts.get(f"{root}.{name}" if name else root, {}).values())
+        recurrent[name] = max(0, recurrent[name] - counted)
     rows = []
     for name, shape in shapes.items():
         if not name:
             continue
         module = model.get_submodule(name)
         flops = sum(counts.get(f"{root}.{name}", {}).values())
+        flops += sum(n for inner, n in recurrent.items() if inner == name or inner.startswith(f"{name}."))
         count = sum(p.numel() for p in module.parameters())
         rows.append(
             Row(name, type(module).__name__, shape, count, flops, not any(True for _ in module.children()))
@@ -92,7 +100,7 @@ def summarize(model: nn.Module, batch: Any) -> Summary:
         tuple(rows),
         sum(p.numel() for p in everything),
         sum(p.numel() for p in everything if p.requires_grad),
-        counter.get_total_flops(),
+        counter.get_total_flops() + sum(recurrent.values()),
     )
 
 
@@ -102,6 +110,22 @@ def _note(name: str, shapes: dict[str, tuple[int, ...] | None]) -> Any:
         if tensor is None and isinstance(output, (tuple, list)):
             tensor = next((t for t in output if isinstance(t, Tensor)), None)
         shapes.setdefault(name, None if tensor is None else shape_of(tensor))
+
+    return hook
+
+
+def _count_recurrent(name: str, counts: dict[str, int]) -> Any:
+    """torch's counter does not see into fused recurrent layers. They take two operations for each number of a weight
+    matrix, at every position of every sequence."""
+
+    def hook(module: nn.Module, args: Any, output: Any) -> None:
+        given = args[0]
+        if isinstance(given, nn.utils.rnn.PackedSequence):
+            positions = len(given.data)
+        else:
+            positions = given.shape[:-1].numel()
+        weights = sum(p.numel() for n, p in module.named_parameters() if n.startswith("weight_"))
+        counts[name] = counts.get(name, 0) + 2 * weights * positions
 
     return hook
 

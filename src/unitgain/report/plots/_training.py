@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -58,23 +58,46 @@ def training(record: Record) -> Figure:
 
 
 def lr_sweep(
-    rates: np.ndarray, losses: np.ndarray, smooth: np.ndarray, steepest: float | None, valley: float | None
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smooth: np.ndarray,
+    steepest: float | None,
+    valley: float | None,
+    *,
+    suggestion: float | None = None,
+    cliff: float | None = None,
+    ax: Axes | None = None,
 ) -> Figure:
-    """Loss over learning rate, with the points that were read off. Losses that exploded are cut off above."""
-    figure = new_figure(7.5, 4.2, "Loss over learning rate")
-    axes = figure.subplots()
+    """Loss over learning rate, with the rates that were read off; from the cliff on, where the network died, the ground
+    is shaded. The lowest loss is always shown; losses that exploded are cut off above.
+
+    ax  draws into these axes instead of a new figure
+    """
+    if ax is None:
+        figure = new_figure(7.5, 4.2, "Loss over learning rate")
+        axes = figure.subplots()
+    else:
+        axes = ax
+        figure = cast("Figure", axes.get_figure(root=True))
+    finite = losses[np.isfinite(losses)]
     axes.plot(rates, losses, color=COLORS[4], lw=1, alpha=0.7, label="loss")
     axes.plot(rates, smooth, color=COLORS[0], lw=1.8, label="smoothed")
-    low, high = float(np.min(smooth)), float(np.max(smooth))
-    axes.set_ylim(low - 0.15 * (high - low) - 1e-9, high + 0.25 * (high - low) + 1e-9)
+    low, high = float(min(smooth.min(), finite.min())), float(np.max(smooth))
+    axes.set_ylim(low - 0.08 * (high - low) - 1e-9, high + 0.25 * (high - low) + 1e-9)
+    tried = None if suggestion == valley else suggestion
     for name, at, color, marker in (
         ("steepest", steepest, COLORS[5], "v"),
         ("valley", valley, COLORS[1], "o"),
+        ("suggestion", tried, COLORS[2], "*"),
     ):
-        if at is not None:
+        if at is not None and rates[0] <= at <= rates[-1]:
             level = float(np.interp(np.log10(at), np.log10(rates), smooth))
-            axes.plot([at], [level], marker=marker, ms=8, color=color, ls="", label=f"{name} {at:.1e}")
+            axes.plot([at], [level], marker=marker, ms=9, color=color, ls="", label=f"{name} {at:.1e}")
     axes.set_xscale("log")
+    if cliff is not None and cliff >= rates[0]:
+        right = max(axes.get_xlim()[1], 3 * cliff)
+        axes.axvspan(cliff, right, color=COLORS[3], alpha=0.2, lw=0, label=f"died in a trial at {cliff:.1e}")
+        axes.set_xlim(right=right)
     axes.legend(fontsize=8, frameon=False)
     label_axes(axes, x="learning rate", y="loss")
     return figure

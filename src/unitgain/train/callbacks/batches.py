@@ -131,6 +131,9 @@ class Normalize(Callback):
         self._copies.clear()
 
     def before_batch(self, learn: Learner) -> None:
+        if self.mean is None:  # outside of a fit: Learner.first_batch
+            with resume.untouched(learn):
+                self._measure(learn)
         assert self.mean is not None
         assert self.std is not None
         x = _first_floating(learn.batch)
