@@ -52,6 +52,7 @@ def convert(
     Raises InputError for an unknown mode, a batch that does not fit or has one example, and models that cannot be
     followed; the model is then as it was.
 
+    >>> import torch
     >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
     >>> x = torch.randn(4, 3, 8, 8)
     >>> _ = net(x)  # a step's statistics
