@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix wheel bench zoo \
         clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
-        fix-pays init-flatness
+        fix-pays normfree-training normfree-gpt init-flatness
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -104,6 +104,14 @@ bench-fashion-mnist: $(VENV)/.dev
 # the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some hours of one core
 nf-vs-bn: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/nf_vs_bn.py --out $(RESULTS)-nf-vs-bn.md
+
+# BatchNorm, stripped and converted, trained side by side: some twenty minutes of one core
+normfree-training: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_training.py --out $(RESULTS)-normfree-training.md
+
+# a small GPT without its LayerNorms: some three minutes
+normfree-gpt: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_gpt.py --out $(RESULTS)-normfree-gpt.md
 
 # networks that cannot start, trained as they are and after fix(): some minutes
 fix-pays: $(VENV)/.demo

@@ -110,7 +110,9 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:The epoch parameter in:UserWarning")  # of SequentialLR itself, in older torch
+@pytest.mark.filterwarnings(
+    "ignore:The epoch parameter in:UserWarning"
+)  # of SequentialLR itself, in older torch
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("given", ["a function", "a scheduler"])
 def test_the_learning_rate_moves_as_in_a_loop_and_the_caller_s_schedule_stays(name: str, given: str) -> None:

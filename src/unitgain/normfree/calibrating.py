@@ -107,7 +107,9 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
         elif branch.start not in ends and branch.start in graph.nodes:
             # of a stream that an activation ends each block of, and that did not begin with one: the first block's end
             start = graph[branch.start]
-            bent = start.role == "activation" or (start.transparent and graph.before(start).kind == "activation")
+            bent = start.role == "activation" or (
+                start.transparent and graph.before(start).kind == "activation"
+            )
             node = branch.block if branch.after and not bent else branch.start
             add(node, _layers_of(graph, branch.start, steps, sums))
     for node in graph:
