@@ -3,8 +3,8 @@
     python experiments/normfree_gpt.py --out results.md [--steps 1500] [--tune 300]
 
 Characters of the documentation that comes with Python (pydoc's topics), four layers of width 48, context 32, batch 16,
-AdamW. Each arm starts from the same trained network: left as it is, RMSNorm exactly, fitted pointwise functions with the
-last norm kept and without, and the naive swap: DynamicTanh(0.5) with weight and bias copied.
+AdamW. Each arm starts from the same trained network: left as it is, RMSNorm exactly, fitted pointwise functions with
+the last norm kept and without, and the naive swap: DynamicTanh(0.5) with weight and bias copied.
 """
 
 from __future__ import annotations
