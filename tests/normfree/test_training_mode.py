@@ -190,6 +190,22 @@ class DualPath(nn.Module):
         return stream + y[:, :8], torch.cat([dense, y[:, 8:]], 1)
 
 
+class Dark(nn.Module):
+    """DarkNet's: the branch ends in an activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = conv(8, 8, 1), conv(8, 8)
+        self.norm1, self.norm2, self.act = nn.BatchNorm2d(8), nn.BatchNorm2d(8), nn.LeakyReLU(0.1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.act(self.norm2(self.two(self.act(self.norm1(self.one(x))))))
+
+
+def dark() -> nn.Module:
+    return nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.LeakyReLU(0.1), *(Dark() for _ in range(8)))
+
+
 def cross_stage() -> nn.Module:
     return nn.Sequential(conv(3, 3), nn.BatchNorm2d(3), nn.ReLU(), CrossStage())
 

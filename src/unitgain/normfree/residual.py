@@ -44,7 +44,7 @@ def _makers(graph: Graph, node: Node | None, norms: set[str], inside: set[str]) 
         return []
     if node.path in norms or node.role == "linear":
         return [node.path]
-    if node.role in ("concat", "product") or node.transparent:
+    if node.role in ("concat", "product", "activation") or node.transparent:
         return [p for s in node.sources for p in _makers(graph, graph.nodes.get(s), norms, inside)]
     return []
 
