@@ -224,19 +224,9 @@ def summed() -> nn.Module:
 
 
 MODELS = [
-    resnet,
-    mobile,
-    parallel,
-    overparameterized,
-    ghost,
-    in_place,
-    Dense,
-    PreActivation,
-    joined,
-    summed,
-    cross_stage,
-    dual_path,
-]
+    resnet, mobile, parallel, overparameterized, ghost, in_place, Dense, PreActivation,
+    joined, summed, cross_stage, dual_path, dark,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("make", MODELS)
