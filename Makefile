@@ -8,9 +8,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree lint check docs coverage test-matrix wheel bench zoo \
-        clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates bench-fashion-mnist nf-vs-bn \
-        fix-pays init-flatness random-rates
+.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
+        wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
+        bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -41,7 +41,11 @@ kill: $(VENV)/.dev
 
 # whole NF-ResNets, NF-RegNets and NFNets against timm: some minutes
 normfree: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow tests/models tests/nn
+	$(BIN)/python -m pytest -m slow tests/models tests/nn tests/normfree
+
+# convert and fold over 56 architectures of timm and torchvision: about an hour of one core
+normfree-table: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/normfree_table.py --out $(RESULTS)-normfree-table.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -104,6 +108,14 @@ bench-fashion-mnist: $(VENV)/.dev
 # the same ResNet with BatchNorm and normalizer-free, three batch sizes, three seeds: some hours of one core
 nf-vs-bn: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/nf_vs_bn.py --out $(RESULTS)-nf-vs-bn.md
+
+# BatchNorm, stripped and converted, trained side by side: some twenty minutes of one core
+normfree-training: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_training.py --out $(RESULTS)-normfree-training.md
+
+# a small GPT without its LayerNorms: some three minutes
+normfree-gpt: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_gpt.py --out $(RESULTS)-normfree-gpt.md
 
 # networks that cannot start, trained as they are and after fix(): some minutes
 fix-pays: $(VENV)/.demo

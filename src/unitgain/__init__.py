@@ -11,6 +11,7 @@ remedies  these and further changes to a model, each with a report and a way bac
 theory    activation function -> gain, maps, predictions
 nn        activations, norms, BatchNorm calibration
 models    networks to start with
+normfree  BatchNorm taken out of any network
 optim     adaptive gradient clipping, optimizers, parameter groups
 data      names, Fashion-MNIST
 train     Learner, callbacks, learning-rate finder, checkpoints
@@ -27,7 +28,7 @@ from ._base import InputError, RecordError, UnitgainError
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from . import data, models, nn, optim, remedies, theory, train
+    from . import data, models, nn, normfree, optim, remedies, theory, train
     from ._check import check, spp
     from ._fix import fix
     from .probe import Probe
@@ -54,6 +55,7 @@ __all__ = [
     "lsuv_",
     "models",
     "nn",
+    "normfree",
     "optim",
     "plots",
     "remedies",

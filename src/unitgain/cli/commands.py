@@ -17,6 +17,7 @@ from .errors import Debug, exit_code_of
 from .fix import fix
 from .ladder import ladder, list_recipes
 from .lists import models, rules
+from .normfree import normfree_app
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
@@ -79,3 +80,4 @@ app.command()(rules)
 app.command()(models)
 app.command(short_help="Show a network that cannot train well, the repair, and its effect.")(demo)
 app.add_typer(data_app, name="data")
+app.add_typer(normfree_app, name="normfree")

@@ -3,11 +3,13 @@
 GeneralReLU, GainCorrected, gamma_of                     activations
 ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
 scaled_std_, remove_scaled_std_                          the same on any layer, as a parametrization
+ChannelAffine, FrozenScale, NormalizedRows, BranchScale  what stands where a BatchNorm was
 StdConv2d                                                plain weight standardization, for GroupNorm
 SqueezeExcite, ECA                                       channel attention with its gain
 NFBlock, SkipInit, StochasticDepth                       residual branches without normalization
 BasicBlock, Bottleneck, PreActBlock, PooledResBlock      residual blocks with any normalization
 BatchNorm, LayerNorm, InstanceNorm, GroupNorm            equal to torch's, for any number of positions
+RMSNorm; DynamicTanh, DynamicErf, DynamicISRU            and pointwise functions in the place of LayerNorm
 WholeLayerNorm                                           one gain and one bias for the whole layer
 calibrate_                                               exact statistics for BatchNorm, over data
 """
@@ -16,8 +18,10 @@ from .activations import GAMMA, GainCorrected, GeneralReLU, gamma_of
 from .attention import ECA, SqueezeExcite
 from .batchnorm import BatchNorm
 from .calibrate import calibrate_
+from .dynamic import DynamicErf, DynamicISRU, DynamicTanh, RMSNorm
 from .evaluating import evaluating
 from .fan_in import fan_in
+from .frozen import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, scaled_outputs
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
@@ -45,7 +49,13 @@ __all__ = [
     "BasicBlock",
     "BatchNorm",
     "Bottleneck",
+    "BranchScale",
+    "ChannelAffine",
     "Conv2dSame",
+    "DynamicErf",
+    "DynamicISRU",
+    "DynamicTanh",
+    "FrozenScale",
     "GainCorrected",
     "GeneralReLU",
     "GroupNorm",
@@ -53,8 +63,10 @@ __all__ = [
     "LayerNorm",
     "MaxPool2dSame",
     "NFBlock",
+    "NormalizedRows",
     "PooledResBlock",
     "PreActBlock",
+    "RMSNorm",
     "ScaledStandardization",
     "ScaledStd",
     "ScaledStdConv1d",

@@ -19,7 +19,12 @@ _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 class ScaledStandardization(nn.Module):
-    """weight -> standardized weight; what scaled_std_ registers. Holds the gain, if there is one."""
+    """weight -> standardized weight; what scaled_std_ registers. Holds the gain, if there is one.
+
+    scale  a constant; after `scale_as_buffer` a 0-dim buffer, so that a measured value is saved with the weights
+    """
+
+    scale: float | Tensor
 
     def __init__(self, scale: float, eps: float, eps_mode: str, groups: int, gain: Tensor | None):
         super().__init__()
@@ -30,14 +35,23 @@ class ScaledStandardization(nn.Module):
         gain = 1.0
         if self.gain is not None:
             gain = self.gain.to(torch.promote_types(weight.dtype, torch.float32))
+        if isinstance(self.scale, Tensor):
+            return standardized(weight, gain * self.scale, self.eps, self.eps_mode, self.groups)
         return standardized(weight, gain, self.eps, self.eps_mode, self.groups, self.scale)
+
+    def scale_as_buffer(self) -> None:
+        """scale becomes a persistent 0-dim buffer."""
+        if not isinstance(self.scale, Tensor):
+            value = torch.tensor(self.scale, device=None if self.gain is None else self.gain.device)
+            del self.scale
+            self.register_buffer("scale", value)
 
     def right_inverse(self, weight: Tensor) -> Tensor:
         """A weight that is assigned is the one to be standardized."""
         return weight
 
     def extra_repr(self) -> str:
-        return f"scale={self.scale:.6g}, {self.eps_mode} eps={self.eps:g}"
+        return f"scale={float(self.scale):.6g}, {self.eps_mode} eps={self.eps:g}"
 
 
 def scaled_std_(

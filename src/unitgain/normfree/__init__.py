@@ -1,0 +1,32 @@
+"""BatchNorm taken out of any network, and what it does there.
+
+audit                what normalization does and costs in this very model
+convert              a network with BatchNorm -> one without: to train from scratch, to fine-tune, or to deploy
+fold                 everything that inference does not need worked into plain layers
+rebuild              the structure of a converted model on a new one, for its state dict
+convert_layer_norms  a transformer's LayerNorms -> RMSNorm exactly, or fitted pointwise functions
+"""
+
+from .auditing import AuditReport, NormAudit, SizeAudit, audit
+from .converting import MODES, convert, fold
+from .edits import Edit, rebuild
+from .layer_norms import LayerNormReport, NormFit, convert_layer_norms
+from .report import Block, Change, ConversionReport
+
+__all__ = [
+    "MODES",
+    "AuditReport",
+    "Block",
+    "Change",
+    "ConversionReport",
+    "Edit",
+    "LayerNormReport",
+    "NormAudit",
+    "NormFit",
+    "SizeAudit",
+    "audit",
+    "convert",
+    "convert_layer_norms",
+    "fold",
+    "rebuild",
+]

@@ -1,0 +1,244 @@
+"""audit(): what BatchNorm does and costs in this very model, on this batch and this device."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import graph as graphs
+from .._base import InputError
+from .._batch import Batch
+from .._run import in_place
+from . import folding, measuring
+from .edits import Edit, apply, paths_of
+from .folding import Decision
+from .proving import distance, outputs_of
+from .reading import count_batch_norms, is_batch_norm, other_norms, read
+
+_MOST = 15
+
+
+@dataclass(frozen=True)
+class NormAudit:
+    """One BatchNorm.
+
+    values      per channel in this batch, of which its statistics are made
+    mean_noise  standard error of the batch's mean over the std, averaged over channels: from the difference of the
+                batch's two halves
+    var_noise   likewise of the logarithm of the variance
+    fold        what fold would do: absorbed, forward, affine, refused; why: of the last two
+    """
+
+    path: str
+    kind: str
+    values: int
+    mean_noise: float
+    var_noise: float
+    fold: str
+    why: str
+
+
+@dataclass(frozen=True)
+class SizeAudit:
+    """One batch size: noise over all norms (the median), seconds of a step, seconds with frozen norms."""
+
+    size: int
+    mean_noise: float
+    var_noise: float
+    seconds: float
+    frozen_seconds: float
+
+
+@dataclass
+class AuditReport:
+    """What normalization does and costs.
+
+    batch_norms     how often batch normalization runs in a pass, counted in torch
+    norms           one NormAudit each; left: other norms, by path
+    seconds         of a forward and backward pass, and with each norm replaced by its frozen scale and shift
+    saved_bytes     what is kept for the backward pass, likewise
+    coupling        how far one example's output in training depends on the others (rms, relative); None where that
+                    cannot be asked
+    coupling_eval   the same in evaluation mode
+    train_eval_gap  rms of the outputs' difference between training without dropout and evaluation, relative
+    sizes           the batch-size study
+    """
+
+    model: str
+    examples: int | None
+    batch_norms: int
+    norms: list[NormAudit] = field(default_factory=list)
+    left: dict[str, str] = field(default_factory=dict)
+    seconds: tuple[float, float] = (0.0, 0.0)
+    saved_bytes: tuple[int, int] = (0, 0)
+    coupling: float | None = None
+    coupling_eval: float | None = None
+    train_eval_gap: float | None = None
+    sizes: list[SizeAudit] = field(default_factory=list)
+
+    @property
+    def time_share(self) -> float:
+        """The share of a step that normalizing by batch statistics takes, beside a fixed scale and shift."""
+        return max(0.0, 1 - self.seconds[1] / self.seconds[0]) if self.seconds[0] else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {**asdict(self), "time_share": self.time_share}
+
+    def to_json(self) -> str:
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        if not self.batch_norms:
+            others = f"; {len(self.left)} other norms treat each example by itself" if self.left else ""
+            return f"{self.model}: no BatchNorm runs{others}"
+        bytes_share = 1 - self.saved_bytes[1] / self.saved_bytes[0] if self.saved_bytes[0] else 0.0
+        lines = [
+            f"{self.model}: batch normalization runs {self.batch_norms} times",
+            f"  time    {self.seconds[0]:.3g} s a step, {self.time_share:.0%} less with fixed scales and shifts",
+            f"  memory  {self.saved_bytes[0] / 1e6:.1f} MB kept for backward, {bytes_share:.0%} less with fixed scales",
+        ]
+        if self.coupling is not None:
+            lines.append(
+                f"  one example's output moves by {self.coupling:.2g} (relative) with the others in training"
+            )
+        if self.coupling_eval is not None and self.coupling_eval > 1e-4:
+            lines.append(f"  and by {self.coupling_eval:.2g} in evaluation, where it should not")
+        if self.train_eval_gap is not None:
+            lines.append(
+                f"  outputs in training and evaluation differ by {self.train_eval_gap:.2g} (relative)"
+            )
+        lines.append("  norm                           values  mean noise  var noise  fold")
+        for n in self.norms[:_MOST]:
+            lines.append(
+                f"  {n.path:30} {n.values:6d}  {n.mean_noise:10.3f} {n.var_noise:10.3f}  {n.fold}"
+                + (f": {n.why}" if n.why else "")
+            )
+        if len(self.norms) > _MOST:
+            lines.append(f"  and {len(self.norms) - _MOST} more")
+        if self.sizes:
+            lines.append("  batch size   mean noise  var noise   s a step   with fixed scales")
+            lines += [
+                f"  {s.size:10d}   {s.mean_noise:10.3f} {s.var_noise:10.3f} {s.seconds:10.3g} {s.frozen_seconds:19.3g}"
+                for s in self.sizes
+            ]
+        return "\n".join(lines)
+
+
+def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> AuditReport:
+    """Measures what normalization by batch statistics does and costs; the model is left as it was.
+
+    batch    as for `ug.check`, at least four examples for the noise of the statistics
+    batches  further batch sizes to measure: examples are taken from the batch, again and again where it is smaller
+             (then the noise of the statistics would be too small, and is left out)
+
+    Returns an AuditReport. Raises InputError for a batch that does not fit.
+
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    >>> report = audit(net, torch.randn(8, 3, 8, 8))
+    >>> [(n.path, n.values, n.fold) for n in report.norms], report.coupling > 0
+    ([('1', 288, 'absorbed')], True)
+    """
+    found = graphs.read("audit", model, batch)
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 2 for size in batches):
+        raise InputError(f"audit: batches is {list(batches)!r}; expected batch sizes of at least 2")
+    report = AuditReport(type(model).__name__, found.examples, 0, left=dict(other_norms(model)))
+    try:
+        report.batch_norms = count_batch_norms(model, found, training=True)
+    except Exception as error:
+        raise InputError(f"audit: the model raised in training mode: {error}") from error
+    readings = [read(model, found, training=training) for training in (False, True)]
+    decisions = {d.path: d for d in folding.decide(model, readings, plain=True)}
+    noise = _noise(model, found)
+    for path, module in model.named_modules():
+        if is_batch_norm(module):
+            decision = decisions[path]
+            values, of_mean, of_variance = noise.get(path, (0, float("nan"), float("nan")))
+            report.norms.append(
+                NormAudit(
+                    path, type(module).__name__, values, of_mean, of_variance, decision.how, decision.why
+                )
+            )
+    fixed = [d for d in decisions.values() if d.how != "refused"]
+    report.seconds, report.saved_bytes = _cost(model, found, fixed)
+    report.coupling = measuring.coupling(model, found, training=True)
+    report.coupling_eval = measuring.coupling(model, found, training=False)
+    report.train_eval_gap = _gap(model, found)
+    count = found.examples or 0
+    for size in batches if count else ():
+        some = found.select([i % count for i in range(size)])
+        seconds, _ = _cost(model, some, fixed)
+        each = list(_noise(model, some).values()) if size <= count else []
+        medians = [
+            float(torch.tensor([v[i] for v in each]).nanmedian()) if each else float("nan") for i in (1, 2)
+        ]
+        report.sizes.append(SizeAudit(size, medians[0], medians[1], *seconds))
+    return report
+
+
+def _cost(
+    model: nn.Module, batch: Batch, fixed: Sequence[Decision]
+) -> tuple[tuple[float, float], tuple[int, int]]:
+    """((seconds as it is, with fixed scales), (bytes kept, likewise))."""
+    seconds, kept = measuring.step_cost(model, batch)
+    with in_place(model, batch=batch), torch.no_grad():
+        for decision in fixed:
+            norm = model.get_submodule(decision.path)
+            parts = tuple(n for n, _ in norm.named_children())
+            made = apply(
+                model, Edit("affine", paths_of(model, norm), decision.channels, decision.rank, parts)
+            )
+            assert made is not None
+            affine = folding.affine_of(norm, decision.channels)
+            made.get_parameter("weight").copy_(affine.scale)
+            made.get_parameter("bias").copy_(affine.shift)
+        with torch.enable_grad():
+            other, other_kept = measuring.step_cost(model, batch)
+    return (seconds, other), (kept, other_kept)
+
+
+def _noise(model: nn.Module, batch: Batch) -> dict[str, tuple[int, float, float]]:
+    """{path: (values per channel, noise of the mean, noise of the log variance)}, from the batch's halves."""
+    found: dict[str, tuple[int, float, float]] = {}
+
+    def hook(path: str) -> Any:
+        def see(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+            x = given[0].detach().double()
+            if path in found or x.dim() < 2 or len(x) < 4:
+                return
+            half = len(x) // 2
+            rows = [part.movedim(1, 0).flatten(1) for part in (x[:half], x[half : 2 * half])]
+            means, variances = [r.mean(1) for r in rows], [r.var(1, correction=0) for r in rows]
+            std = (x.movedim(1, 0).flatten(1).var(1, correction=0)).sqrt().clamp_min(1e-12)
+            # the mean of both halves is half as far off as they differ
+            of_mean = (means[0] - means[1]).abs() / 2 / std
+            of_variance = (
+                variances[0].clamp_min(1e-12).log() - variances[1].clamp_min(1e-12).log()
+            ).abs() / 2
+            found[path] = (x.numel() // x.shape[1], float(of_mean.mean()), float(of_variance.mean()))
+
+        return see
+
+    with in_place(model, batch=batch), torch.no_grad():
+        model.train()
+        for path, module in model.named_modules():
+            if is_batch_norm(module):
+                module.register_forward_pre_hook(hook(path))
+        given = batch.clone()
+        model(*given.args, **given.kwargs)
+    return found
+
+
+def _gap(model: nn.Module, batch: Batch) -> float | None:
+    with in_place(model, batch=batch):
+        for module in model.modules():
+            if graphs.role_of(module) == "dropout" and isinstance(getattr(module, "p", None), float):
+                module.p = 0.0  # type: ignore[assignment]
+        trained, evaluated = (outputs_of(model, batch, training=t) for t in (True, False))
+    off = distance(trained[:1], evaluated[:1]) if evaluated and trained else float("inf")
+    return off if off < float("inf") else None

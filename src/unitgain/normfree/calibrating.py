@@ -1,0 +1,155 @@
+"""The constants of a network without normalization, measured on data in execution order.
+
+Where the analytic value is not exact (pooling, concatenation, squeeze-and-excite, depthwise kernels, data that is no
+noise) only measuring is right, so every standardized layer is measured: its scale is divided by the std of its output
+(channel variance over examples and positions, averaged over channels), and the pass goes on with the corrected output.
+
+A residual stream is to have variance 1 too, at the ends of its blocks. Behind an activation that takes more than the
+layers' variance of 1: the layers that begin a stream (the one before its first block; both sides of a transition) get
+another target, found by repeating the pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import graph as graphs
+from .._batch import Batch
+from ..graph import Graph, Node
+from .measuring import channel_variance, variances
+from .residual import residual_sums
+
+_ROUNDS = 4  # of measuring the streams; each is a pass
+_NEAR = 1.1  # a variance of 1/1.1 to 1.1 is near enough
+_TINY = 1e-12
+
+
+def calibrate(
+    model: nn.Module, batch: Batch, steps: Mapping[str, nn.Module], targets: Mapping[str, float]
+) -> list[str]:
+    """Sets the `scale` of the parametrizations `steps`, by the layers' paths; in place. Returns notes.
+
+    targets  {path: std that a layer's output is to have}, where it is not 1
+    """
+    wanted = {path: targets.get(path, 1.0) for path in steps}
+    notes, graph = _pass(model, batch, steps, wanted)
+    starts = _starts(graph, steps)
+    for _ in range(_ROUNDS):
+        seen = variances(model, batch, list(starts))
+        off = {n: v for n, v in seen.items() if v > _TINY and not 1 / _NEAR < v < _NEAR}
+        if not off:
+            break
+        for name, variance in off.items():
+            for path in starts[name]:
+                wanted[path] = min(max(wanted[path] * variance**-0.5, 0.02), 20.0)
+        notes, graph = _pass(model, batch, steps, wanted)
+    return notes
+
+
+def _pass(
+    model: nn.Module, batch: Batch, steps: Mapping[str, nn.Module], wanted: Mapping[str, float]
+) -> tuple[list[str], Graph]:
+    notes: list[str] = []
+    scales: dict[str, Tensor] = {}
+
+    def visit(node: Node, tensor: Tensor, given: object) -> Tensor | None:
+        path = node.path
+        if node.module is None or path not in steps or path in scales or not node.leaf:
+            return None
+        scale = steps[path].get_buffer("scale")
+        bias = node.module._parameters.get("bias")
+        axis = node.channel_axis
+        shift: Tensor | float = 0.0
+        if bias is not None and axis is not None:
+            shift = bias.detach().view(*[-1 if i == axis else 1 for i in range(tensor.dim())])
+        y = tensor - shift
+        variance = channel_variance(y, axis)
+        if not variance > _TINY or variance == float("inf"):
+            notes.append(f"{path}: its output does not vary on this batch, so that it could not be scaled")
+            scales[path] = scale.clone()
+            return None
+        factor = wanted[path] * variance**-0.5
+        scale.mul_(factor)
+        scales[path] = scale.clone()
+        return y * factor + shift
+
+    with graphs.undisturbed(model, batch):
+        graph = graphs.follow(model, batch, visit)
+    with torch.no_grad():
+        for path, scale in scales.items():
+            steps[path].get_buffer("scale").copy_(scale)
+    return notes, graph
+
+
+def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str, ...]]:
+    """{node at which a stream begins: the layers whose scale sets its variance}: the start of a first block, the block
+    of a transition, and sums of parallel layers that are no residual sums."""
+    found: dict[str, tuple[str, ...]] = {}
+    taken: set[str] = set()  # each layer has one place whose variance it sets
+
+    def add(name: str, layers: Iterable[str]) -> None:
+        own = tuple(dict.fromkeys(path for path in layers if path not in taken))
+        if own and name not in found:
+            found[name] = own
+            taken.update(own)
+
+    every = [b for branches in residual_sums(graph) for b in branches]
+    sums = {b.sum for b in every}
+    outer = [b for b in every if b.inside not in sums]
+    ends = {b.block for b in outer} | sums
+    for branch in outer:
+        if branch.transition:
+            sides = (branch.skip_end or _last(branch.skip), branch.end or _last(branch.nodes))
+            add(branch.block, [path for side in sides for path in _layers_of(graph, side, steps, sums)])
+        elif branch.start not in ends and branch.start in graph.nodes:
+            # of a stream that an activation ends each block of, and that did not begin with one: the first block's end
+            start = graph[branch.start]
+            bent = start.role == "activation" or (
+                start.transparent and graph.before(start).kind == "activation"
+            )
+            node = branch.block if branch.after and not bent else branch.start
+            add(node, _layers_of(graph, branch.start, steps, sums))
+    for node in graph:
+        inner = any(taker.kind == "sum" for taker in graph.consumers(node))  # a sum of three is two sums
+        if node.kind == "sum" and node.name not in sums and not inner:
+            layers = _terms(graph, node, steps, sums)
+            if len(layers) > 1 and not taken & set(
+                layers
+            ):  # behind the activation, say, it has been set already
+                add(node.name, layers)
+    return found
+
+
+def _last(names: Sequence[str]) -> str | None:
+    return names[-1] if names else None
+
+
+def _terms(graph: Graph, node: Node, steps: Mapping[str, nn.Module], sums: set[str]) -> tuple[str, ...]:
+    """The layers whose outputs are added in a sum."""
+    found: list[str] = []
+    for source in graph.producers(node):
+        nested = source.kind == "sum" and source.name not in sums
+        found += _terms(graph, source, steps, sums) if nested else _layers_of(graph, source.name, steps, sums)
+    return tuple(dict.fromkeys(found))
+
+
+def _layers_of(
+    graph: Graph, name: str | None, steps: Mapping[str, nn.Module], sums: set[str]
+) -> tuple[str, ...]:
+    """The standardized layers that made a node, seen through activations, pools, concatenations and plain sums."""
+    node = graph.nodes.get(name or "")
+    if node is None:
+        return ()
+    if node.path in steps and node.module is not None:
+        return (node.path,)
+    if node.kind == "sum" and node.name not in sums:
+        return _terms(graph, node, steps, sums)
+    many = node.role == "concat"
+    passes = node.transparent or node.role in ("activation", "pool")
+    if not many and not (passes and len(node.sources) == 1):
+        return ()
+    found = [path for source in node.sources for path in _layers_of(graph, source, steps, sums)]
+    return tuple(dict.fromkeys(found))

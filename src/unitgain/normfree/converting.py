@@ -1,0 +1,245 @@
+"""convert() and fold(): a network with BatchNorm in, the same network without out."""
+
+from __future__ import annotations
+
+import copy as copying
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from .. import graph as graphs
+from .._base import InputError, did_you_mean
+from .._batch import Batch
+from .._run import Snapshot
+from . import folding, measuring, ours, training
+from .edits import Edit, apply, needs_plain, paths_of
+from .folding import Decision
+from .proving import TOLERANCE, Proof, in_float64, noise_like, settle, widened
+from .reading import count_batch_norms, is_affine, is_batch_norm, other_norms, read
+from .report import Block, Change, ConversionReport
+
+MODES = ("train", "preserve", "fold")
+
+
+def convert(
+    model: nn.Module, batch: Any, mode: str = "train", *, copy: bool = False, timed: bool = False
+) -> ConversionReport:
+    """Takes BatchNorm out of a network.
+
+    model  any nn.Module; its own modules are changed, in place
+    batch  as for `ug.check`, with at least two examples. What runs on it is what is converted; in mode "train" it
+           should be real data, as layers are scaled to it
+    mode   "train": for training from scratch without BatchNorm. Convolutions and linear layers around a norm get
+                scaled weight standardization with the gain of the activation before them and a constant that gives
+                outputs of variance 1 on the batch; depthwise kernels are scaled by their norm; residual branches are
+                multiplied by 0.2 and a learnable scalar. What the model computes is another function.
+           "preserve": for a trained network. The same function in evaluation mode; each norm's scale stays a trainable
+                factor of the weight before it. Trains at any batch size; use `ug.optim.AGC`.
+           "fold": for inference and export. The same function in plain layers of torch.
+    copy   convert a deep copy, and leave the model as it is
+    timed  measure a training step before and after
+
+    Returns a ConversionReport; its `model` is what was converted. A norm that cannot be converted is left as it was and
+    is listed in `report.refused` with the reason. In "preserve" and "fold" outputs before and after are compared in
+    float64, on the batch and on noise, and whatever changes them by more than 1e-9 (rms, relative) is taken back.
+
+    GroupNorm, LayerNorm and InstanceNorm treat each example by itself and are left alone. Optimizers made before hold
+    parameters that are gone: make them anew. Of a model that is sent to another process, send the state dict: torch
+    does not pickle parametrized modules.
+
+    Raises InputError for an unknown mode, a batch that does not fit or has one example, and models that cannot be
+    followed; the model is then as it was.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(288, 2))
+    >>> x = torch.randn(4, 3, 8, 8)
+    >>> _ = net(x)  # a step's statistics
+    >>> wanted = net.eval()(x)
+    >>> report = convert(net, x, "preserve")
+    >>> [(c.path, c.how, c.into) for c in report.changes], bool(torch.allclose(net(x), wanted, atol=1e-6))
+    ([('1', 'absorbed', ('0',))], True)
+
+    Sources: Brock et al. 2021 (arXiv 2101.08692 and 2102.06171); for "preserve" arXiv 2305.11624.
+    """
+    if mode not in MODES:
+        raise InputError(
+            f"convert: mode is {mode!r}{did_you_mean(str(mode), MODES) or '; it is ' + ', '.join(MODES)}"
+        )
+    model = copying.deepcopy(model) if copy else model
+    found = graphs.read("convert", model, batch)
+    if found.examples is not None and found.examples < 2:
+        raise InputError(
+            "convert: batch: it has one example; batch statistics and dependence need at least two"
+        )
+    report = ConversionReport(mode, model)
+    _before(report, model, found, timed)
+    if mode == "train":
+        before = Snapshot(model)
+        try:
+            training.convert_for_training(model, found, report)
+        except BaseException:
+            before.restore()
+            raise
+    else:
+        _exactly(model, found, report)
+    _after(report, model, found, timed)
+    return report
+
+
+def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> ConversionReport:
+    """Works everything that inference does not need into plain layers of torch: for deployment and export.
+
+    Standardized layers (ours, and `scaled_std_`'s), every parametrization, weight and spectral norm, BatchNorm and what
+    `convert` put in its place, and the alpha and skip gains of our residual blocks. The model computes the same in
+    evaluation mode, which is verified in float64 if there is a batch; it is not meant to be trained any further.
+
+    batch  as for `ug.check`, at least two examples. May be left out where nothing has to be known of the order in
+           which modules run: where there are no BatchNorms and no affine layers
+
+    Returns a ConversionReport. Raises InputError as `convert` does, and where a batch is needed and there is none.
+
+    >>> from unitgain.nn import ScaledStdLinear
+    >>> net = nn.Sequential(ScaledStdLinear(4, 4), nn.ReLU())
+    >>> report = fold(net)
+    >>> type(report.model[0]).__name__, report.classes_left
+    ('Linear', [])
+    """
+    if batch is not None:
+        return convert(model, batch, "fold", copy=copy)
+    graphs.check_model("fold", model)
+    model = copying.deepcopy(model) if copy else model
+    waiting = [p for p, m in model.named_modules() if is_batch_norm(m) or is_affine(m)]
+    if waiting:
+        raise InputError(
+            f"fold: batch: needed to find out what runs before {waiting[0]}; give one as for ug.check, of two examples"
+        )
+    report = ConversionReport("fold", model)
+    report.parameters = (measuring.parameters_of(model), 0)
+    with in_float64(model):
+        report.model = _make_plain(model, report)
+    report.parameters = (report.parameters[0], measuring.parameters_of(report.model))
+    report.classes_left = _classes_left(report.model)
+    return report
+
+
+def _exactly(model: nn.Module, batch: Batch, report: ConversionReport) -> None:
+    plain = report.mode == "fold"
+    wide = widened(batch)
+    dead = folding.dead_channels(model)
+    with in_float64(model):
+        proof = Proof(model, wide)
+        if plain:
+            report.model = model = _make_plain(model, report)
+        readings = [read(model, wide, training=training) for training in (False, True)]
+        decisions = folding.decide(model, readings, plain=plain)
+        steps = [d for d in decisions if d.how != "refused"]
+        if not plain:  # what convert put in before stays
+            steps = [d for d in steps if is_batch_norm(model.get_submodule(d.path))]
+
+        def carry_out(some: Sequence[Decision]) -> list[Edit]:
+            return folding.carry_out(model, some, plain=plain)
+
+        edits, bad, off = settle(model, proof, steps, carry_out)
+        if bad:
+            # as a scale and a shift where they stand they need nothing of the layers around them
+            why = "absorbed by {} the outputs changed; there its weight is not used as it is"
+            again = [
+                replace(d, how="affine", into=(), starts=(), counts=(), why=why.format(", ".join(d.into)))
+                for d in bad
+                if d.how != "affine"
+            ]
+            more, worse, off = settle(model, proof, again, carry_out)
+            edits = [*(edits or []), *(more or [])]
+            changed = {d.path: d for d in again}
+            decisions = [changed.get(d.path, d) for d in decisions]
+            lost = {d.path for d in worse} | {d.path for d in bad if d.path not in changed}
+            why = f"replaced by its scale and shift the outputs changed by more than {TOLERANCE:g}"
+            decisions = [
+                replace(d, how="refused", into=(), why=why) if d.path in lost else d for d in decisions
+            ]
+        report.edits += edits or []
+        report.distance = off
+    report.changes = [Change(d.path, d.kind, d.how, d.into, d.why) for d in decisions]
+    for path, count in dead.items():
+        report.notes.append(
+            f"{path}: {count} channels have a running variance far below eps: what passes them is rounding, amplified; "
+            "in half precision it may overflow"
+        )
+    if report.mode == "preserve" and report.converted:
+        report.notes.append(
+            "train it with ug.optim.AGC(optimizer, model, clipping=0.02), at BatchNorm's learning rate"
+        )
+
+
+def _make_plain(model: nn.Module, report: ConversionReport) -> nn.Module:
+    """Standardized and parametrized layers become plain. Returns the model, or its plain layer if it is one itself."""
+    for module in [m for m in model.modules() if needs_plain(m)]:
+        edit = Edit("plain", paths_of(model, module))
+        made = apply(model, edit)
+        report.edits.append(edit)
+        if edit.paths[0] == "" and made is not None:
+            model = made
+    if ours.merge_branch_ends(model):
+        report.edits.append(Edit("branch_ends", ("",)))
+    return model
+
+
+# ---- before and after ------------------------------------------------------------------------------------------
+
+
+def _before(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool) -> None:
+    report.left = dict(other_norms(model))
+    for path, module in model.named_modules():
+        if is_batch_norm(module) and (module._forward_hooks or module._forward_pre_hooks):
+            report.notes.append(f"{path}: it has hooks, which go with it")
+    report.parameters = (measuring.parameters_of(model), 0)
+    report.batch_norms = (_batch_norms(model, batch), 0)
+    report.coupling = (measuring.coupling(model, batch, training=True), None)
+    if report.mode == "train":
+        every = measuring.variances(model, batch, measuring.EVERY)
+        report.blocks = [Block(n, v, v) for n, v in every.items()]
+    if timed:
+        report.seconds = (measuring.step_cost(model, batch)[0], 0.0)
+
+
+def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool) -> None:
+    model = report.model
+    report.parameters = (report.parameters[0], measuring.parameters_of(model))
+    report.batch_norms = (report.batch_norms[0], _batch_norms(model, batch))
+    report.coupling = (report.coupling[0], measuring.coupling(model, batch, training=True))
+    report.classes_left = _classes_left(model)
+    if timed and report.seconds is not None:
+        report.seconds = (report.seconds[0], measuring.step_cost(model, batch)[0])
+    if report.mode == "train":
+        before = {b.name: b.before for b in report.blocks}
+        noise = noise_like(batch)
+        names = measuring.blocks(model, batch, report.places)
+        on_noise = measuring.variances(model, noise, names) if noise is not None else {}
+        after = measuring.variances(model, batch, names)
+        report.blocks = [Block(n, before.get(n), v, on_noise.get(n)) for n, v in after.items()]
+    if report.batch_norms[1] and not report.refused:
+        report.notes.append(
+            f"batch normalization still runs {report.batch_norms[1]} times, at places that are no modules of the model"
+        )
+
+
+def _batch_norms(model: nn.Module, batch: Batch) -> int:
+    """In evaluation, where one value per channel is enough, or in training, whichever has more (auxiliary heads)."""
+    found = []
+    for training_mode in (False, True):
+        try:
+            found.append(count_batch_norms(model, batch, training=training_mode))
+        except Exception:  # too few values per channel in training
+            found.append(0)
+    return max(found)
+
+
+def _classes_left(model: nn.Module) -> list[str]:
+    return sorted(
+        {type(m).__name__ for m in model.modules() if type(m).__module__.split(".")[0] == "unitgain"}
+    )
+
+
+__all__ = ["MODES", "convert", "fold"]
