@@ -189,6 +189,8 @@ class Loop:
             if len(self._samples) > _MOST:
                 self._samples, self._kept = self._samples[::2], 2 * self._kept
         for w in self._outside:
+            if not w.parameter.tensor.requires_grad:
+                continue  # frozen: what is in .grad was left there by an earlier training
             nonzero = self._is_nonzero(w)
             if nonzero is not None:
                 w.got = nonzero if w.got is None else w.got | nonzero
