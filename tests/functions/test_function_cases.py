@@ -68,3 +68,21 @@ def test_each_rule_has_at_least_six_of_either_kind_and_half_of_them_held_out() -
             names = [r.name for r in cases.ROWS if (r.rule, r.sick) == (rule, is_sick)]
             assert len(names) >= 6
             assert len(cases.HELD_OUT.intersection(names)) == len(names) // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("outputs_detached_in_the_loss", "Take away .detach() at cases_gradients.py:"),
+        ("features_detached_before_the_head", "Take away .detach() at cases_gradients.py:"),
+        ("error_of_the_predicted_class", "Put something with a slope in the place of .argmax() at cases_gradients.py:"),
+        ("a_new_tensor_of_the_features", "Compute with tensors throughout, without .tolist() at cases_gradients.py:"),
+    ],
+)
+def test_the_first_action_is_to_mend_the_line_that_cuts_the_gradient(name: str, words: str) -> None:
+    """It used to be to look for such a line, although the cause named it."""
+    (row,) = [row for row in cases.ROWS if row.name == name]
+    report = checked(row)
+    (finding,) = [f for f in report.findings if f.code == "UG403"]
+    assert finding.remedy.startswith(words)
+    assert report.diagnosis.first_action == finding.remedy
