@@ -81,7 +81,9 @@ def test_the_check_of_the_wheel_sees_what_is_missing_and_what_does_not_belong(tm
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=lambda p: p.relative_to(ROOT).as_posix()
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
 )
 def test_rows_of_a_table_have_the_cells_of_its_head(page: Path) -> None:
     """A merge had mixed the rows of two tables."""

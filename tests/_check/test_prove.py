@@ -340,7 +340,11 @@ def test_prove_needs_nothing_but_a_loss() -> None:
 
 def test_what_was_tried_is_said_in_words_where_nothing_was() -> None:
     report = ug.check(
-        nn.Sequential(nn.Linear(20, 32), nn.Linear(32, 10)), stream()[0], data=stream(), select=["UG803"], prove=True
+        nn.Sequential(nn.Linear(20, 32), nn.Linear(32, 10)),
+        stream()[0],
+        data=stream(),
+        select=["UG803"],
+        prove=True,
     )
     assert "nothing, since no finding has a remedy that a short training can try; in 100 steps" in str(
         report.diagnosis.tried

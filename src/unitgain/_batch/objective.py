@@ -259,8 +259,8 @@ def _no_loss(value: Any) -> str:
         return "gave None, not a tensor of one number; does the function return the loss?"
     if isinstance(value, int | float):
         return (
-            f"gave a Python {type(value).__name__}, through which no gradient can come; return the tensor itself, without "
-            ".item() or float()"
+            f"gave a Python {type(value).__name__}, through which no gradient can come; return the tensor itself, "
+            "without .item() or float()"
         )
     return f"gave {type(value).__name__}, not a tensor of one number; return the loss alone"
 

@@ -75,8 +75,8 @@ class Passes:
             got = (
                 f"a tensor of shape {tuple(result.shape)}"
                 if isinstance(result, Tensor)
-                else f"a Python {got}, through which no gradient can come; return the tensor itself, without .item() or "
-                "float()"
+                else f"a Python {got}, through which no gradient can come; return the tensor itself, without .item() "
+                "or float()"
                 if isinstance(result, int | float)
                 else "None"
                 if result is None

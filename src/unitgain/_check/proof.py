@@ -163,7 +163,11 @@ def _judged(finding: Finding, change: Change, proof: Proof, base: Course) -> Fin
     idle = finding.remedy.startswith("Nothing")  # the rule itself says that all is well
     if proof.outcome == "better":
         own = change.apply is not None or change.prescription == finding.prescription
-        tried = f"{finding.remedy} Tried. {proof}." if own and not idle else f"{proof.order}. Tried: {proof.result}."
+        tried = (
+            f"{finding.remedy} Tried. {proof}."
+            if own and not idle
+            else f"{proof.order}. Tried: {proof.result}."
+        )
         prescription = finding.prescription if change.apply is not None else change.prescription
         decay = prescription is not None and "weight_decay" in prescription.options
         return replace(

@@ -32,4 +32,6 @@ def without(cut: CutFacts) -> str:
         return f"Take away {in_words(cut)}."
     if cut.function in _LEAVE_TORCH:
         return f"Compute with tensors throughout, without {in_words(cut)}."
-    return f"Put something with a slope in the place of {in_words(cut)}, probabilities in that of classes say."
+    return (
+        f"Put something with a slope in the place of {in_words(cut)}, probabilities in that of classes say."
+    )

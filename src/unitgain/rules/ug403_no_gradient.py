@@ -163,7 +163,9 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         cut = cut if reason in ("detached", "unused") else None
         if cut is not None:
             cause = f"It ran, and its result was cut from the loss by {in_words(cut)}."
-            remedy = f"{without(cut)} If the cut is meant, freeze {_them(len(members))} (requires_grad=False)."
+            remedy = (
+                f"{without(cut)} If the cut is meant, freeze {_them(len(members))} (requires_grad=False)."
+            )
         severity = "error" if share > ERROR else "warning"
         yield ABOUT.found(
             "info" if reason == "aside" else severity,
@@ -191,7 +193,9 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEv
     """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
     names, number = [p.name for p in trainable], len(trainable)
     cut: CutFacts | None = None
-    remedy = "Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient."
+    remedy = (
+        "Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient."
+    )
     if view.parameter_gradients:
         what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
         cause = (
