@@ -144,6 +144,7 @@ WRONG = [
     (*GOOD, "--lr", "0.1"),
     (*GOOD, "--optimizer", "adam"),
     (*GOOD, "--steps", "2", "--optimizer", "adm"),
+    ("check", "m.py:Net", "--shape", "8,4", "--loss", "cross_entropy", "--prove"),
     # outputs
     (*GOOD, "--html", "nowhere/report.html"),
     (*GOOD, "--html", "folder"),

@@ -117,3 +117,12 @@ def test_the_weights_that_are_read_are_not_written_over(here: Path, capsys) -> N
     assert cli.main(command) == 2
     assert "w.safetensors" in capsys.readouterr().err
     assert (here / "w.safetensors").read_bytes() == kept
+
+
+def test_random_targets_prove_nothing(here: Path, capsys) -> None:
+    """Judged by the other half of them, whatever learns fastest looks worst."""
+    shape = ("--shape", "64,4", "--loss", "cross_entropy")
+    assert cli.main(["fix", "m.py:sick", *shape, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert "kept" in shown
+    assert "trained for" not in shown

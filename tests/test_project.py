@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import subprocess
 import sys
 import zipfile
@@ -77,3 +78,17 @@ def test_the_check_of_the_wheel_sees_what_is_missing_and_what_does_not_belong(tm
         "missing: unitgain/models/costs.json",
         "does not belong there: experiments/makemore.py",
     ]
+
+
+@pytest.mark.parametrize(
+    "page",
+    [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))],
+    ids=lambda p: p.relative_to(ROOT).as_posix(),
+)
+def test_rows_of_a_table_have_the_cells_of_its_head(page: Path) -> None:
+    """A merge had mixed the rows of two tables."""
+    cells = 0
+    for line in page.read_text(encoding="utf-8").splitlines():
+        found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        assert not (cells and found) or found == cells, line
+        cells = found

@@ -50,7 +50,14 @@ REFUSED = {
     "loss that is not one number": (
         mlp(), (X, CLASSES), {"loss": nn.CrossEntropyLoss(reduction="none")}, r"\(8,\), not one number"
     ),
-    "loss that gives no tensor": (mlp(), (X, CLASSES), {"loss": lambda o, t: 1.0}, "not one number"),
+    "loss after .item()": (
+        mlp(), (X, CLASSES), {"loss": lambda o, t: o.mean().item()}, r"a Python float, .* without \.item\(\)"
+    ),
+    "loss of None": (mlp(), (X, CLASSES), {"loss": lambda o, t: None}, "gave None, .* does the function return"),
+    "loss of two parts": (mlp(), (X, CLASSES), {"loss": lambda o, t: (o.mean(), 1)}, "gave tuple, .* the loss alone"),
+    "step after .item()": (
+        mlp(), (X, CLASSES), {"step": lambda m, b: m(b[0]).mean().item()}, r"a Python float, .* without \.item\(\)"
+    ),
     "loss that raises": (mlp(), (X, CLASSES), {"loss": lambda o, t: o.nothing}, "raised AttributeError"),
     "output without tensors": (Gives(lambda y: "text"), (X, CLASSES), {}, "no floating-point tensor"),
     "output of integers": (Gives(lambda y: y.argmax(1)), (X, CLASSES), {}, "no floating-point tensor"),

@@ -57,7 +57,8 @@ def test_weight_decay_that_dominates_is_not_answered_by_a_lower_learning_rate() 
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, weight_decay=0.5)
     report = ug.check(model, stream()[0], optimizer=optimizer, data=stream(), prove=True)
-    assert "weight_decay to 0.005" in report.diagnosis.first_action
+    assert report.diagnosis.first_action.startswith("Set weight_decay to 0.005. Tried: loss ")
+    assert report.findings[0].cause.startswith("The weight decay is too large")
     assert "Lower the learning rate" not in report.diagnosis.first_action
 
 
@@ -102,7 +103,9 @@ def test_a_rate_that_trains_better_than_the_prescribed_one_is_no_finding() -> No
     )
     assert report.ok, report.verdict
     assert proven(report, "UG501").proof.outcome != "better"  # type: ignore[union-attr]
-    assert proven(report, "UG501").remedy.startswith("Withheld")
+    finding = proven(report, "UG501")
+    assert finding.remedy.startswith("Nothing. Tried, and of no help: Multiply the learning rate by ")
+    assert "too large" not in finding.cause
 
 
 class Words(nn.Module):
@@ -330,3 +333,16 @@ def test_prove_needs_nothing_but_a_loss() -> None:
     assert any(f.proof is not None for f in report.findings)
     with pytest.raises(InputError, match="data"):
         ug.check(model, stream()[0], data=stream())
+
+
+def test_what_was_tried_is_said_in_words_where_nothing_was() -> None:
+    report = ug.check(
+        nn.Sequential(nn.Linear(20, 32), nn.Linear(32, 10)),
+        stream()[0],
+        data=stream(),
+        select=["UG803"],
+        prove=True,
+    )
+    assert "nothing, since no finding has a remedy that a short training can try; in 100 steps" in str(
+        report.diagnosis.tried
+    )

@@ -69,3 +69,58 @@ def test_each_rule_has_at_least_six_of_either_kind_and_half_of_them_held_out() -
             names = [r.name for r in cases.ROWS if (r.rule, r.sick) == (rule, is_sick)]
             assert len(names) >= 6
             assert len(cases.HELD_OUT.intersection(names)) == len(names) // 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("outputs_detached_in_the_loss", "Take away .detach() at cases_gradients.py:"),
+        ("features_detached_before_the_head", "Take away .detach() at cases_gradients.py:"),
+        (
+            "error_of_the_predicted_class",
+            "Put something with a slope in the place of .argmax() at cases_gradients.py:",
+        ),
+        (
+            "a_new_tensor_of_the_features",
+            "Compute with tensors throughout, without .tolist() at cases_gradients.py:",
+        ),
+    ],
+)
+def test_the_first_action_is_to_mend_the_line_that_cuts_the_gradient(name: str, words: str) -> None:
+    """It used to be to look for such a line, although the cause named it."""
+    (row,) = [row for row in cases.ROWS if row.name == name]
+    report = checked(row)
+    (finding,) = [f for f in report.findings if f.code == "UG403"]
+    assert finding.remedy.startswith(words)
+    assert report.diagnosis.first_action == finding.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("transformer_without_a_mask", "Give block.self_attn a causal mask"),
+        ("lstm_of_both_directions", "Build rnn with bidirectional=False."),
+        ("convolution_centred_on_the_token", "Pad the input of conv on the left alone: padding=0, and F.pad"),
+        ("mean_of_all_tokens_added", "Mask the named module"),
+    ],
+)
+def test_the_first_action_is_the_one_for_the_layer_that_sees_the_future(name: str, words: str) -> None:
+    """All of them used to stand in one sentence, for whatever layer."""
+    (row,) = [row for row in cases.ROWS if row.name == name]
+    assert checked(row).diagnosis.first_action.startswith(words)
+
+
+def test_zeros_in_the_outputs_of_a_loss_that_is_not_finite_are_named() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.Linear(8, 16), torch.nn.ReLU())
+    report = ug.check(model, (torch.randn(64, 8), torch.rand(64, 16)), lambda o, t: -(t * o.log()).mean())
+    (finding,) = [f for f in report.findings if f.code == "UG104"]
+    assert "of the outputs are zero: if it takes their logarithm or divides by them" in finding.cause
+
+
+def test_negative_outputs_of_a_loss_that_is_nan_are_named() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 16)
+    report = ug.check(model, (torch.randn(64, 8), torch.rand(64, 16)), lambda o, t: -(t * o.log()).mean())
+    (finding,) = [f for f in report.findings if f.code == "UG104"]
+    assert "if it takes their logarithm or root, that is NaN" in finding.cause

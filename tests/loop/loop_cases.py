@@ -458,6 +458,16 @@ def a_frozen_body() -> Diagnosis:
 
 
 @healthy("UG701")
+def a_body_that_was_trained_before_it_was_frozen() -> Diagnosis:
+    m, batch = conv_net(), pictures()
+    x, y = batch
+    CE(m(x), y).backward()  # leaves gradients in .grad
+    for p in m[:-1].parameters():
+        p.requires_grad_(False)
+    return train(m, torch.optim.Adam(m[-1].parameters(), 5e-3), batch, CE)
+
+
+@healthy("UG701")
 def two_optimizers_for_two_parts() -> Diagnosis:
     m = Net(lambda net, x: net.dec(net.enc(x)), enc=chain(12, 24, 6), dec=chain(6, 24, 12))
     one, two = torch.optim.Adam(m.enc.parameters(), 1e-3), torch.optim.SGD(m.dec.parameters(), 0.05)

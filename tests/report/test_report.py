@@ -18,7 +18,7 @@ from unitgain import InputError
 from unitgain.record import Record, RecordError, pack_map, unpack_map
 from unitgain.report import Report
 from unitgain.report.layers import Peers, layers_of, reported_step
-from unitgain.report.terminal import choose, heading_parts
+from unitgain.report.terminal import choose, heading_parts, tails
 from unitgain.rules import Diagnosis, Finding, diagnose
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "reference" / "report.schema.json"
@@ -173,6 +173,13 @@ def test_a_zero_residual_end_is_not_alarming():
     record.add_scalars(0, {site.id: {"mean": 0.0, "std": 0.0, "rms": 0.0, "zero": 1.0}})
     layer = layers_of(record)[0]
     assert max(layer.concerns(Peers.of([layer])).values()) == 0
+
+
+def test_a_layer_of_zeros_does_not_show_the_few_units_that_were_never_active():
+    record = Record()
+    site = record.add_site("activation", "relu", module="ReLU", shape=(64, 64), channel_axis=1)
+    record.add_scalars(0, {site.id: {"units": 64.0, "dead": 2.0, "zero": 1.0}})
+    assert tails(layers_of(record)[0]) == "zero 100%"
 
 
 def test_a_finding_about_a_parameter_marks_the_layer_that_uses_it(make):

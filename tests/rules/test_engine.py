@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,13 @@ from unitgain.record import Record
 from unitgain.rules import (
     CATALOGUE,
     Finding,
+    Proof,
     compare,
     diagnose,
     explain,
     load_baseline,
     new_findings,
+    reconsider,
     save_baseline,
 )
 
@@ -47,6 +50,17 @@ def test_errors_come_first_and_the_first_finding_gives_the_action() -> None:
     assert diagnosis.status == "sick"
     assert not diagnosis.ok
     assert diagnosis.first_action == diagnosis.findings[0].remedy
+
+
+def test_a_remedy_that_did_not_help_is_no_first_action() -> None:
+    net = sick()
+    before = net.diagnose()
+    vain = Proof("scale the last layer down", 100, "fresh batches", 2.0, 2.5, 0.1, "worse")
+    first, second, *others = before.findings
+    one = reconsider(net.record, before, [replace(first, proof=vain), second, *others])
+    assert one.first_action == second.remedy
+    both = reconsider(net.record, before, [replace(first, proof=vain), replace(second, proof=vain), *others])
+    assert both.first_action.startswith("None of the remedies below helped")
 
 
 def test_healthy_and_unknown() -> None:

@@ -101,9 +101,7 @@ class Objective:
                 raise InputError(f"model: {no_tensor(outputs)}")
             return Judged(None, None, logits, target)
         if not isinstance(value, Tensor) or value.numel() != 1:
-            raise InputError(
-                f"loss {chosen.name}: gave {_shape(value)}, not one number; reduce it, with reduction='mean' say"
-            )
+            raise InputError(f"loss {chosen.name}: {_no_loss(value)}")
         if chosen.own is logits:  # the loss is all that the model returned
             logits = None
         value = value.reshape(())
@@ -251,6 +249,20 @@ def _as_compared(logits: Tensor | None, target: Any, own: Tensor) -> tuple[Any, 
         if pair[1].numel() and losses.kind_of("", None, own, *pair) == "cross_entropy":
             return pair
     return logits, target
+
+
+def _no_loss(value: Any) -> str:
+    """What is wrong with this value as a loss, and what would be right."""
+    if isinstance(value, Tensor):
+        return f"gave {_shape(value)}, not one number; reduce it, with reduction='mean' say"
+    if value is None:
+        return "gave None, not a tensor of one number; does the function return the loss?"
+    if isinstance(value, int | float):
+        return (
+            f"gave a Python {type(value).__name__}, through which no gradient can come; return the tensor itself, "
+            "without .item() or float()"
+        )
+    return f"gave {type(value).__name__}, not a tensor of one number; return the loss alone"
 
 
 def _shape(value: Any) -> str:

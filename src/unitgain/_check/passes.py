@@ -72,7 +72,16 @@ class Passes:
         loss = own_loss(result)
         if loss is None:
             got = type(result).__name__
-            got = f"a tensor of shape {tuple(result.shape)}" if isinstance(result, Tensor) else f"a {got}"
+            got = (
+                f"a tensor of shape {tuple(result.shape)}"
+                if isinstance(result, Tensor)
+                else f"a Python {got}, through which no gradient can come; return the tensor itself, without .item() "
+                "or float()"
+                if isinstance(result, int | float)
+                else "None"
+                if result is None
+                else f"a {got}"
+            )
             raise InputError(
                 f'step {name}: expected a loss (one number), or a mapping with "loss" and, where there are such, '
                 f'"outputs" and "targets"; it returned {got}'

@@ -32,6 +32,8 @@ from .untrained import looks_untrained
 _SECONDS = 20.0  # further remedies are not tried after that
 _MOST_FOR_A_FINDING = 3
 _DECAY = 0.01  # factor of a weight decay that is tried in the place of a lower learning rate
+_DECAY_IS_IT = "The weight decay is too large: with less of it the same learning rate trains better."
+_HARMLESS = "Training does not suffer from it: the network trains well as it is."
 
 
 def prove(
@@ -66,9 +68,12 @@ def prove(
         tried += best is not None
         findings.append(finding if best is None else _judged(finding, *best, base))
     level = f"{base.level:.4g}" if base.finite else "not finite"
+    course = f"the loss goes from {base.losses[0]:.4g} to {level}"
+    by = f"{steps} steps of {trials.optimizer_name} on {base.on}"
     line = (
-        f"{tried} of the findings' remedies, each by {steps} steps of {trials.optimizer_name} on {base.on}; without "
-        f"any the loss goes from {base.losses[0]:.4g} to {level}"
+        f"{tried} of the findings' remedies, each by {by}; without any {course}"
+        if tried
+        else f"nothing, since no finding has a remedy that a short training can try; in {by} {course}"
     )
     diagnosis = reconsider(
         report.record, report.diagnosis, findings, tried=line, doubt=base.doubt, select=select, ignore=ignore
@@ -155,15 +160,34 @@ def _words(prescription: Prescription, trials: Trials) -> str:
 
 def _judged(finding: Finding, change: Change, proof: Proof, base: Course) -> Finding:
     """The finding with what was tried in its remedy, and less severe where training does not suffer from it."""
+    idle = finding.remedy.startswith("Nothing")  # the rule itself says that all is well
     if proof.outcome == "better":
         own = change.apply is not None or change.prescription == finding.prescription
-        remedy = f"{finding.remedy} Tried. {proof}." if own else f"Tried. {proof}."
+        tried = (
+            f"{finding.remedy} Tried. {proof}."
+            if own and not idle
+            else f"{proof.order}. Tried: {proof.result}."
+        )
         prescription = finding.prescription if change.apply is not None else change.prescription
-        return replace(finding, remedy=remedy, proof=proof, prescription=prescription)
-    remedy = f"Withheld, since it did not help when it was tried: {finding.remedy} {proof}."
+        decay = prescription is not None and "weight_decay" in prescription.options
+        return replace(
+            finding,
+            cause=_DECAY_IS_IT if decay and not own else finding.cause,
+            remedy=tried,
+            proof=proof,
+            prescription=prescription,
+        )
     level = SEVERITIES.index(finding.severity)
     if base.falls:
         only_rate = finding.prescription is not None and finding.prescription.rate != 1
         least = SEVERITIES.index("warning") if only_rate else 0
         level = 0 if base.fresh else max(min(level, least), level - 1)
-    return replace(finding, severity=SEVERITIES[level], remedy=remedy, proof=proof)
+    return replace(
+        finding,
+        severity=SEVERITIES[level],
+        cause=_HARMLESS if base.falls and level == 0 else finding.cause,
+        remedy=f"Nothing. Tried, and of no help: {proof}."
+        if idle
+        else f"Withheld, since it did not help when it was tried: {finding.remedy} {proof}.",
+        proof=proof,
+    )

@@ -107,6 +107,10 @@ def check(
             found = traced(*subject.load(target, judging.loss))
         show_graph(found, judging.json)
         return
+    if prove and subject.shape is not None:
+        raise InputError(
+            "--prove: random input has nothing to learn, so no training can show what helps; give --data or --dataset"
+        )
     make_optimizer = _optimizer(optimizer, lr, bool(steps) or prove)
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None

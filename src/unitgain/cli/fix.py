@@ -63,6 +63,7 @@ def fix(
         from .._fix import fix as run_fix
 
         model, given = subject.load(target, judging.loss)
+        prove = prove and subject.shape is None  # random input has nothing to learn
         report = run_fix(
             model, given, judging.loss, only=wanted, dry_run=dry_run, reinitialize=reinitialize, prove=prove,
             data=subject.further_batches(model, judging.loss) if prove else None,

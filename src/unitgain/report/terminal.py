@@ -368,7 +368,10 @@ def bar(value: float | None, width: int, decades: int) -> str:
 
 
 def tails(layer: Layer) -> str:
-    """The most telling fraction of a layer: non-finite, saturated, dead units, zeros."""
+    """The most telling fraction of a layer: non-finite, all zeros, saturated, dead units, zeros.
+
+    A unit that died in training does not count as dead, since it was active before; a layer of zeros shows as zeros.
+    """
     bad = layer.values.get("nonfinite", 0.0)
     if bad > 0:
         return f"NaN {percent(bad)}"
@@ -377,6 +380,8 @@ def tails(layer: Layer) -> str:
         layer.dead_fraction,
         layer.values.get("zero", 0.0),
     )
+    if dead < zero == 1:
+        return f"zero {percent(zero)}"
     if saturated > 0:
         return f"sat {percent(saturated)}"
     if dead > 0:

@@ -80,21 +80,24 @@ def _concluded(
     ordered = sorted(findings, key=_importance)
     status, verdict = _verdict(view, ordered, codes, abstained)
     first = _most_worth_doing(ordered) if status == "sick" else None
-    action = first.remedy if first else ""
+    action = "" if status != "sick" else first.remedy if first else _NOTHING_HELPED
     unseen, asked = _unseen(view), tuple(sorted(codes))
     return Diagnosis(tuple(ordered), verdict, status, action, abstained, unseen, asked=asked)
 
 
+_NOTHING_HELPED = "None of the remedies below helped when it was tried: start from the findings' causes."
+
+
 def _most_worth_doing(findings: Sequence[Finding]) -> Finding | None:
     """Of the errors and warnings the first one; where their remedies were tried, what ended at the lowest loss. An
-    error whose remedy cannot be tried, a line of code say, keeps its place."""
+    error whose remedy cannot be tried, a line of code say, keeps its place. None where all were tried in vain."""
     judged = [f for f in findings if f.severity != "info"]
     if not judged:
         return None
     helped = [f for f in judged if f.proof is not None and f.proof.outcome == "better"]
     untried = judged[0].severity == "error" and judged[0].proof is None
     if not helped or untried:
-        return next((f for f in judged if f.proof is None or f.proof.outcome != "worse"), judged[0])
+        return next((f for f in judged if f.proof is None), None)
     return min(helped, key=lambda f: f.proof.with_it if f.proof else 0.0)
 
 

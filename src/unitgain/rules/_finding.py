@@ -54,11 +54,20 @@ class Proof:
         >>> print(Proof("multiply the learning rate by 0.1", 100, "the one batch", 2.4, 2.1, 0.01, "better"))
         Multiply the learning rate by 0.1: loss 2.1 after 100 steps on the one batch, instead of 2.4 (noise 0.01)
         """
+        return f"{self.order}: {self.result}"
+
+    @property
+    def order(self) -> str:
+        """What was changed, as the beginning of a sentence."""
+        return self.tried[:1].upper() + self.tried[1:]
+
+    @property
+    def result(self) -> str:
+        """What came of it."""
         now = f"loss {self.with_it:.4g}" if math.isfinite(self.with_it) else "a loss that is not finite"
         old = f"{self.without:.4g}" if math.isfinite(self.without) else "one that is not finite"
         noise = f" (noise {self.noise:.1g})" if self.noise > 0 else ""
-        tried = self.tried[:1].upper() + self.tried[1:]
-        return f"{tried}: {now} after {self.steps} steps on {self.on}, instead of {old}{noise}"
+        return f"{now} after {self.steps} steps on {self.on}, instead of {old}{noise}"
 
 
 @dataclass(frozen=True)

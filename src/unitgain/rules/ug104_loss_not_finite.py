@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ._causes import is_error
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
+from ._words import show
 
 ABOUT = About(
     code="UG104",
@@ -56,8 +57,21 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(view.loss, view.facts.output.absmax, first.name if first else None),
         cause=f"{first.name} is the first tensor that is not finite."
         if first
-        else "The loss function itself makes it, from finite outputs and the targets.",
+        else f"The loss function itself makes it, from finite outputs and the targets.{_outputs(view)}",
     )
+
+
+def _outputs(view: View) -> str:
+    """What a loss of the caller's own may stumble over in finite outputs."""
+    if view.facts.loss.kind != "other":
+        return ""
+    site, least = view.output, view.facts.output.min
+    if least < 0 and math.isnan(view.loss):
+        return f" The outputs go down to {show(least)}: if it takes their logarithm or root, that is NaN."
+    if site is not None and site["zero"] > 0:
+        zeros = f"{max(site['zero'], 0.01):.0%} of the outputs are zero"
+        return f" {zeros}: if it takes their logarithm or divides by them, that is not finite."
+    return ""
 
 
 EXPLAINED_BY = (Cause("UG202"), Cause("UG306", is_error), Cause("UG302"))

@@ -94,7 +94,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         + (" on every batch." if fresh else ".")
         if falls
         else "The learning rate is too large for these weights and gradients.",
-        remedy="Nothing: the rehearsal on different batches shows that this rate works. (prove=True tries lower ones.)"
+        remedy="Nothing: the rehearsal on different batches shows that this rate works (prove=True tries lower ones)."
         if falls and fresh
         else f"Lower the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."

@@ -75,11 +75,33 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"later steps of it change{where}",
         evidence=Evidence(future.change, future.input, future.axis, future.site, future.module),
         cause=_why(future.module or ""),
+        remedy=_cure(future.site or "", future.module or ""),
     )
 
 
+def _is_attention(module: str) -> bool:
+    return "Attention" in module or "Transformer" in module
+
+
+def _cure(site: str, module: str) -> str:
+    if _is_attention(module):
+        return (
+            f"Give {site} a causal mask, nn.Transformer.generate_square_subsequent_mask(steps) with is_causal=True: "
+            "attn_mask= of nn.MultiheadAttention, src_mask= of nn.TransformerEncoderLayer, mask= of "
+            "nn.TransformerEncoder; scaled_dot_product_attention takes is_causal=True alone."
+        )
+    if module in ("LSTM", "GRU", "RNN"):
+        return f"Build {site} with bidirectional=False."
+    if "Conv" in module:
+        return (
+            f"Pad the input of {site} on the left alone: padding=0, and F.pad(x, (dilation * (kernel_size - 1), 0)) "
+            "before it."
+        )
+    return ABOUT.action
+
+
 def _why(module: str) -> str:
-    if "Attention" in module or "Transformer" in module:
+    if _is_attention(module):
         return f"{module} looks at all steps: it is given no mask, or one that leaves a later step open."
     if module in ("LSTM", "GRU", "RNN"):
         return f"{module} runs in both directions: the backward one has read the later steps."
