@@ -69,7 +69,7 @@ def _outputs(view: View) -> str:
     if least < 0 and math.isnan(view.loss):
         return f" The outputs go down to {show(least)}: if it takes their logarithm or root, that is NaN."
     if site is not None and site["zero"] > 0:
-        zeros = f"{max(site['zero'], 0.01):.0%} of the outputs are zero"
+        zeros = f"{site['zero']:.2%} of the outputs are zero"
         return f" {zeros}: if it takes their logarithm or divides by them, that is not finite."
     return ""
 

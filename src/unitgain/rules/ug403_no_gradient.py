@@ -164,9 +164,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         cut = cut if reason in ("detached", "unused") else None
         if cut is not None:
             cause = f"It ran, and its result was cut from the loss by {in_words(cut)}."
-            remedy = (
-                f"{without(cut)} If the cut is meant, freeze {_them(len(members))} (requires_grad=False)."
-            )
+            remedy = f"{without(cut)} If the cut is meant, freeze what lies before it (requires_grad=False)."
         severity = "error" if share > ERROR else "warning"
         yield ABOUT.found(
             "info" if reason == "left_out" else severity,
@@ -194,9 +192,6 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEv
     """Not one parameter gets a gradient, because of the loss or of what comes between it and the model."""
     names, number = [p.name for p in trainable], len(trainable)
     cut: CutFacts | None = None
-    remedy = (
-        "Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient."
-    )
     if view.parameter_gradients:
         what, reason = "a gradient that is not zero: the loss is exactly zero", "zero"
         cause = (
@@ -213,7 +208,6 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEv
         if cut is not None:
             what += f": {in_words(cut)} cut it"
             cause = f"The loss was cut from the parameters by {in_words(cut)}."
-            remedy = without(cut)
     return ABOUT.found(
         "error",
         None,
@@ -229,7 +223,9 @@ def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEv
             None if cut is None else cut.where,
         ),
         cause=cause,
-        remedy=remedy,
+        remedy=without(cut)
+        if cut is not None
+        else "Compute the loss from the model's own outputs, and see that nothing on the way cuts the gradient.",
     )
 
 
@@ -247,10 +243,6 @@ def _terms(view: View) -> Iterator[Found[TermEvidence]]:
         remedy="Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
         "leave it out of the loss and log it.",
     )
-
-
-def _them(number: int) -> str:
-    return "the parameter" if number == 1 else "these parameters"
 
 
 def _size(parameter: Measured) -> int:
