@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 import torch
-from networks import drawn
+from normfree_networks import drawn
 from torch import nn
 
 from unitgain._batch import tensors_in

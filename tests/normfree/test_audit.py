@@ -7,7 +7,7 @@ import json
 
 import pytest
 import torch
-from networks import NETWORKS, conv
+from normfree_networks import NETWORKS, conv
 from torch import nn
 
 from unitgain import InputError

@@ -7,7 +7,7 @@ import warnings
 
 import pytest
 import torch
-from networks import IMAGES, NETWORKS, Row, conv, drawn
+from normfree_networks import IMAGES, NETWORKS, Row, conv, drawn
 from torch import nn
 
 import unitgain as ug

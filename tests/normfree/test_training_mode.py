@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from networks import Dense, PreActivation, conv
+from normfree_networks import Dense, PreActivation, conv
 from torch import Tensor, nn
 
 import unitgain as ug
