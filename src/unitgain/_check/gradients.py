@@ -101,10 +101,12 @@ def _has_trained_copy(model: nn.Module, module: nn.Module, missing: set[str]) ->
 
 
 def _by_chance(passes: Passes, left: list[str]) -> tuple[str, ...]:
-    """Which of these get a gradient where other random numbers decide what runs (stochastic depth). In evaluation mode
-    nothing is left out: only what gets one there is worth trying."""
+    """Which of these get a gradient where other random numbers decide what runs (stochastic depth), and all-zero
+    parameters have moved a little: a branch may be left out and end in zeros. In evaluation mode nothing is left out:
+    only what gets one there is worth trying."""
     passes.rewind()
     passes.model.eval()
+    _move_zeros(passes.model)
     wanted = set(_reached_now(passes, left))
     found: set[str] = set()
     for seed in range(_TRIES if wanted else 0):
@@ -112,6 +114,7 @@ def _by_chance(passes: Passes, left: list[str]) -> tuple[str, ...]:
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (models may draw from it)
+        _move_zeros(passes.model)
         found.update(_reached_now(passes, wanted - found))
         if found == wanted:
             break
@@ -135,12 +138,8 @@ def unblocked(passes: Passes, silent: list[str]) -> tuple[str, ...]:
     """
     passes.rewind()
     model = passes.model
-    zeros = [p for p in model.parameters() if _is_zero(p)]
-    if not zeros:
+    if not _move_zeros(model):
         return ()
-    with torch.no_grad():
-        for p in zeros:
-            p.normal_(0, _NUDGE)
     try:
         passes.run()
     except InputError:
@@ -148,6 +147,15 @@ def unblocked(passes: Passes, silent: list[str]) -> tuple[str, ...]:
     by_name = dict(model.named_parameters())
     gradients = {name: by_name[name].grad for name in silent}
     return tuple(n for n, gradient in gradients.items() if gradient is not None and _has_values(gradient))
+
+
+def _move_zeros(model: nn.Module) -> bool:
+    """Whether there were all-zero parameters to move."""
+    zeros = [p for p in model.parameters() if _is_zero(p)]
+    with torch.no_grad():
+        for p in zeros:
+            p.normal_(0, _NUDGE)
+    return bool(zeros)
 
 
 def _is_zero(p: Tensor) -> bool:

@@ -79,7 +79,7 @@ class Lever:
         if isinstance(self.owner, ScaledStd):
             return float(self.owner.gamma)
         steps: Any = getattr(self.owner, "parametrizations", {})
-        return next((s.scale for s in steps["weight"] if isinstance(s, ScaledStandardization)), 1.0)
+        return next((float(s.scale) for s in steps["weight"] if isinstance(s, ScaledStandardization)), 1.0)
 
     @property
     def scales(self) -> nn.Parameter | None:

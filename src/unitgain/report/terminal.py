@@ -209,14 +209,23 @@ def _not_judged(abstained: Mapping[str, str], width: int, page: str | None) -> T
         f"(see {shorten(printable(os.path.basename(page)), 40)})" if page else "(why: --html or report.save)"
     )
     for given in range(len(ordered), -1, -1):
-        parts = [f"{' '.join(codes)}: {reason}" for reason, codes in ordered[:given]]
+        parts = [f"{_numbers(codes)}: {reason}" for reason, codes in ordered[:given]]
         rest = sorted(code for _, codes in ordered[given:] for code in codes)
         if rest:
-            parts.append(f"{'also ' if given else ''}{' '.join(rest)} {why}")
+            parts.append(f"{'also ' if given else ''}{_numbers(rest)} {why}")
         text = " · ".join(parts)
         if len(textwrap.wrap(title + text, width)) <= 2:
             break
     return Text.assemble((title, "bold"), (text, "dim"))
+
+
+def _numbers(codes: list[str]) -> str:
+    """Codes with their common letters once.
+
+    >>> _numbers(["UG101", "UG302", "UG305"])
+    'UG101 302 305'
+    """
+    return " ".join([codes[0], *(code.removeprefix("UG") for code in codes[1:])])
 
 
 # ---- the table over depth ----------------------------------------------------------------------------------
