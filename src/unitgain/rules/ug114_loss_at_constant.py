@@ -10,7 +10,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._causes import no_worse
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -105,7 +104,11 @@ def _collapse(view: View) -> Evidence | None:
     return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
 
 
-EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501", no_worse), Cause("UG504"), Cause("UG507"))
+def _matters(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    return cause.severity != "info"
+
+
+EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501", _matters), Cause("UG504"), Cause("UG507"))
 
 _START = """
 def hardest(outputs, labels):
