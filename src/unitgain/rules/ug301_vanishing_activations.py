@@ -6,6 +6,7 @@ alternation and pooling is in _trend.py.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from ._flow import has_residual_branches
@@ -65,6 +66,10 @@ ERROR = Threshold(
     1000,
     "fold over the whole depth: beside a bias of unit scale half precision (11 bits) sees no signal",
 )
+DEFAULT = Threshold(
+    100,
+    "fold, up to which linear layers of torch's default scale, as everybody trains them, are for information",
+)
 Evidence = ScaleEvidence
 
 
@@ -74,7 +79,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     cause, remedy = _explain(view, trend)
     yield ABOUT.found(
-        "info" if trend.default and not _convolves(view) else trend.level,
+        "info"
+        if trend.default and trend.evidence.size <= math.log10(DEFAULT) and not _convolves(view)
+        else trend.level,
         trend.evidence.first_site,
         f"the scale falls {trend}",
         evidence=trend.evidence,
