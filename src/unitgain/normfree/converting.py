@@ -21,6 +21,7 @@ from .reading import count_batch_norms, is_affine, is_batch_norm, other_norms, r
 from .report import Block, Change, ConversionReport
 
 MODES = ("train", "preserve", "fold")
+"""What `convert` can make of a network: one to train from scratch, one to fine-tune, or plain layers for inference."""
 
 
 def convert(
