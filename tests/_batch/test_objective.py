@@ -6,11 +6,13 @@ from collections import namedtuple
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import unitgain as ug
 from unitgain import InputError, check
 from unitgain._batch import OWN, Batch, Objective, find_logits, own_loss, read_batch
 from unitgain.train import Learner
@@ -331,3 +333,8 @@ def test_float_targets_that_a_model_takes_are_no_input_to_normalize() -> None:
     batch = {"x": X.repeat(8, 1), "labels": torch.full((256, 1), 300.0) + torch.randn(256, 1)}
     assert "UG201" not in {f.code for f in check(Regresses(), batch).findings}
     assert list(read_batch(batch, Regresses()).floating()) == ["input[x]"]
+
+
+def test_a_pair_of_arrays_is_told_how_it_becomes_tensors() -> None:
+    with pytest.raises(InputError, match=r"found no tensor in a tuple.*torch\.from_numpy"):
+        ug.check(nn.Linear(4, 3), (np.zeros((8, 4), np.float32), np.zeros(8, np.int64)))

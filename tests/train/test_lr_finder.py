@@ -309,6 +309,42 @@ def test_a_network_that_dies_at_every_rate_gets_no_suggestion() -> None:
     assert found.lowest_deadly == pytest.approx(0.1 / 2**7)
 
 
+def test_a_rate_that_dies_only_in_later_orders_is_halved_until_one_survives() -> None:
+    """It ended in an AssertionError where the half died too."""
+
+    def train(rate: float, order: int) -> tuple[list[float], bool]:
+        dies = rate > 0.15 or (rate > 0.03 and order >= 3)
+        return [*np.linspace(2.3, 1.0, 50), *[math.nan if dies else 1.0] * 50], False
+
+    found = find_cliff(train, 0.1, np.full(20, 2.3), 3)
+    assert found.suggestion == pytest.approx(0.05) or found.suggestion == pytest.approx(0.025)
+    assert found.suggestion is not None
+    assert found.suggestion < (found.lowest_deadly or 0)
+    assert found.highest_safe is not None
+    assert found.highest_safe < (found.lowest_deadly or 0)
+
+    def fatal(rate: float, order: int) -> tuple[list[float], bool]:
+        return [2.3, *[math.nan if order >= 3 or rate < 0.09 or rate > 0.15 else 1.0] * 99], False
+
+    nowhere = find_cliff(fatal, 0.1, np.full(20, 2.3), 3)
+    assert nowhere.suggestion is None
+    assert nowhere.highest_safe is None
+
+
+def test_trials_on_data_in_a_fixed_order_begin_at_other_batches() -> None:
+    seen: list[float] = []
+
+    class First(Callback):
+        def before_loss(self, learn):
+            if not seen or learn.steps == 0:
+                seen.append(float(learn.inputs[0][0, 0]))
+
+    x, y = xy(512)
+    data = [(x[i : i + 32], y[i : i + 32]) for i in range(0, 512, 32)]
+    deep(callbacks=[First()], data=data).lr_find(steps=200, check=False)
+    assert len(set(seen)) > 1, "three trials of the same batches are one trial"
+
+
 def test_a_loss_that_becomes_nan_in_a_trial_is_a_death() -> None:
     class Breaks(nn.Module):
         def __init__(self) -> None:

@@ -111,7 +111,7 @@ class Reader:
             if not found.inputs():
                 raise InputError(
                     f"batch: found no tensor in a {type(batch).__name__}; give a tensor, an (inputs, targets) pair or "
-                    "a mapping of keyword arguments"
+                    "a mapping of keyword arguments (of arrays: torch.from_numpy)"
                 )
             inner = [
                 part

@@ -19,7 +19,7 @@ from .._base import InputError
 from .._batch import tensors_in
 from .._run import Snapshot, in_place, loader_state, set_loader_state
 from . import resume
-from .callback import Callback, CancelFit
+from .callback import Callback, CancelBatch, CancelFit
 from .lr_trials import Cliff, Trial, find_cliff
 
 if TYPE_CHECKING:
@@ -108,12 +108,14 @@ class _Rate(Callback):
         self.planned, self.stop_at, self.data_order, self.valid = rates, stop_at, order, valid
         self.rates: list[float] = []
         self.losses: list[float] = []
+        self.not_finite = False
         self.constant = False  # whether the last outputs are the same for every example
         self.done = False
         self._parts: list[float] = []
         self._group: list[torch.Tensor] = []
         self._batch: Snapshot | None = None
         self._seen = self._idle = 0
+        self._skip: int | None = None
 
     def before_fit(self, learn: Learner) -> None:
         if not self._parts:
@@ -128,6 +130,11 @@ class _Rate(Callback):
             self._end()
 
     def before_batch(self, learn: Learner) -> None:
+        if self._skip is None:
+            self._skip = 3 * self.data_order % max(1, learn.batches or 1)
+        if self._skip:  # data in a fixed order begin elsewhere
+            self._skip -= 1
+            raise CancelBatch
         rate = self.planned[len(self.rates)]
         for group, part in zip(learn.optimizer.param_groups, self._parts):
             if isinstance(group["lr"], torch.Tensor):
@@ -155,7 +162,8 @@ class _Rate(Callback):
         self._group, loss = [], float(mean)
         if self.valid:
             loss = _validation_loss(learn)
-        if not math.isfinite(loss) and self.losses:
+        self.not_finite = not math.isfinite(loss)
+        if self.not_finite and self.losses:
             self._end()
         self.rates.append(self._rate)
         self.losses.append(loss)
@@ -234,7 +242,7 @@ def _train(learn: Learner, run: _Rate) -> _Rate:
 
 
 def _reorder(loader: Any, order: int) -> None:
-    """Another order of the data, where a generator draws it; else only other random numbers (dropout, augmentation)."""
+    """Another order of the data, where a generator draws it, and other random numbers (dropout, augmentation)."""
     torch.manual_seed(order)
     state = loader_state(loader)
     generators = state.get("generators") or [state.get("state", {}).get("generator")]
@@ -263,7 +271,7 @@ def _tried(learn: Learner, found: LRFound, trials: int, steps: int) -> LRFound:
 
     def trial(rate: float, order: int) -> tuple[list[float], bool]:
         run = _train(learn, _Rate([rate] * steps, order=order))
-        cut = [] if len(run.losses) == steps else [math.nan]  # a loss that is not finite ends the run
+        cut = [math.nan] if run.not_finite else []  # which ends the run
         return [*run.losses, *cut], run.constant
 
     assert found.valley is not None
@@ -274,14 +282,13 @@ def _tried(learn: Learner, found: LRFound, trials: int, steps: int) -> LRFound:
 
 def _with_cliff(found: LRFound, cliff: Cliff) -> LRFound:
     found = replace(found, trials=cliff.trials, cliff=cliff.lowest_deadly)
-    if cliff.highest_safe is None:
+    if cliff.suggestion is None or cliff.highest_safe is None:
         return replace(
             found,
             suggestion=None,
             reason=f"no rate can be suggested: {cliff.describe(None)}; look at it with ug.check",
         )
     rate = cliff.suggestion
-    assert rate is not None
     assert found.steepest is not None
     assert found.valley is not None
     near = cliff.lowest_deadly is not None and cliff.lowest_deadly <= 4 * rate

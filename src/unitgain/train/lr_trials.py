@@ -91,47 +91,44 @@ def find_cliff(train: Train, rate: float, begin: np.ndarray, trials: int) -> Cli
         done[:] = _stuck(done)
         return done[-1].outcome != "died"
 
-    def survives(rate: float, count: int) -> bool:
-        return all(survives_in(rate, order) for order in range(count))
+    def survives(rate: float, count: int, first: int = 0) -> bool:
+        return all(survives_in(rate, order) for order in range(first, first + count))
 
     def never_began(rate: float) -> bool:
         """Whether a trial stayed where it began, although a much lower rate learns."""
         if all(t.outcome == "learned" for t in done if t.rate == rate):
             return False
         survives(rate * _LOWER, 1)
-        return any(t.outcome == "died" for t in done if t.rate == rate)
+        return rate in _deadly(done)
 
-    deadly: list[float] = []
-    chosen: float | None = None
-    for _ in range(_HALVINGS + 1):
-        if survives(rate, trials) and not never_began(rate):
-            chosen = rate
-            break
-        deadly.append(rate)
-        rate /= 2
-    if chosen is not None and not deadly:
+    def highest_that_survives(rate: float) -> float | None:
+        """Of the rate, its half, its quarter, ..."""
+        for _ in range(_HALVINGS + 1):
+            if survives(rate, trials) and not never_began(rate):
+                return rate
+            rate /= 2
+        return None
+
+    chosen = highest_that_survives(rate)
+    if chosen is not None and not _deadly(done):
         for factor in range(1, _DOUBLINGS + 1):
             if not survives_in(rate * 2**factor, 0):
-                deadly.append(rate * 2**factor)
                 break
-        chosen = _best(done, rate)
-        if chosen != rate and not all(survives_in(chosen, order) for order in range(1, trials)):
-            deadly, chosen = [*deadly, chosen], rate
-    lowest = min(deadly, default=None)
-    near = (
-        chosen is not None and lowest is not None and lowest <= 2 * chosen
-    )  # then in more orders of the data
+        better = _best(done, rate)
+        if better == rate or survives(better, trials - 1, first=1):
+            chosen = better
+    lowest = min(_deadly(done), default=math.inf)
     if (
-        chosen is not None
-        and near
-        and not all(survives_in(chosen, order) for order in range(trials, 2 * trials))
-    ):
-        deadly, chosen = [*deadly, chosen], chosen / 2
-        survives(chosen, trials)
-    safe = max((t.rate for t in done if t.rate < min(deadly, default=math.inf)), default=None)
-    if any(t.outcome == "died" for t in done if t.rate == chosen):
-        chosen = None
-    return Cliff(tuple(done), chosen, safe, min(deadly, default=None))
+        chosen is not None and lowest <= 2 * chosen and not survives(chosen, trials, first=trials)
+    ):  # near the cliff
+        chosen = highest_that_survives(chosen / 2)
+    lowest = min(_deadly(done), default=None)
+    safe = None if chosen is None else max(t.rate for t in done if lowest is None or t.rate < lowest)
+    return Cliff(tuple(done), chosen, safe, lowest)
+
+
+def _deadly(trials: list[Trial]) -> set[float]:
+    return {t.rate for t in trials if t.outcome == "died"}
 
 
 def _best(trials: list[Trial], rate: float) -> float:
