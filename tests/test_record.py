@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import sqlite3
 from pathlib import Path
@@ -11,12 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import unitgain as ug
 from unitgain import InputError, Record, RecordError
 from unitgain.record import (
     APPLICATION_ID,
     SCHEMA_VERSION,
     STATISTICS,
     Facts,
+    Histogram,
     LossFacts,
     pack_map,
     unpack_map,
@@ -37,7 +40,7 @@ def filled(path: Path | None = None) -> Record:
         record.add_scalars(
             step, {fc.id: {"mean": 0.5 * step, "std": 1.0, "absmax": math.nan}, weight.id: {"std": 2.0}}
         )
-        record.add_histograms([(step, fc.id, "linear", 0.0, 2.0, np.arange(64))])
+        record.add_histograms([(step, fc.id, "signed", 0.0, 2.0, np.arange(131))])
         record.log(step, loss=1.0 / (step + 1))
     record.set_meta("facts", {"mode": "training", "loss": {"value": math.inf}, "list": [1, math.nan]})
     record.add_finding("UG303", "warning", "fc", {"code": "UG303"})
@@ -57,7 +60,9 @@ def assert_filled(record: Record) -> None:
     steps, means = record.series("activation", "fc", "mean")
     assert (steps.tolist(), means.tolist()) == ([0, 10, 20], [0.0, 5.0, 10.0])
     histogram = record.histograms("activation", "fc", step=10)[0]
-    assert histogram.counts.tolist() == list(range(64))
+    assert histogram.counts.tolist() == list(range(128))
+    assert histogram.atoms == (128, 129, 130)
+    assert histogram.total == sum(range(131))
     assert histogram.edges[[0, -1]].tolist() == [0.0, 2.0]
     assert record.metric("loss")[1].tolist() == pytest.approx([1, 1 / 11, 1 / 21])
     assert record.metric_names() == ["loss"]
@@ -247,7 +252,7 @@ def test_a_loaded_record_is_not_written_to(tmp_path: Path) -> None:
         lambda: loaded.set_meta("x", 1),
         lambda: loaded.add_site("gradient", "new"),
         lambda: loaded.add_scalars(1, {1: {"std": 1.0}}),
-        lambda: loaded.add_histograms([(1, 1, "linear", 0.0, 1.0, np.zeros(64))]),
+        lambda: loaded.add_histograms([(1, 1, "signed", 0.0, 1.0, np.zeros(131))]),
         lambda: loaded.add_finding("UG101", "error", None, {}),
     ):
         with pytest.raises(InputError, match=r"run\.sqlite: it was opened for reading"):
@@ -318,3 +323,42 @@ def test_a_file_that_is_refused_is_closed_again(tmp_path: Path, monkeypatch) -> 
     assert len(opened) == 1
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         opened[0].execute("SELECT 1")
+
+
+def test_a_record_of_the_first_schema_is_read_and_continued(tmp_path: Path) -> None:
+    """It holds histograms of magnitudes where later ones are signed."""
+    path = tmp_path / "old.sqlite"
+    record = Record(path)
+    site = record.add_site("activation", "fc", module="Linear", shape=(4, 3))
+    for step in (0, 10):
+        record.add_scalars(step, {site.id: {"std": 1.0}})
+        record.add_histograms([(step, site.id, "linear", 0.0, 2.5, np.arange(64))])
+    record.close()
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=1")
+        connection.commit()
+    old = Record.load(path).histograms("activation", "fc")
+    assert [(h.step, h.scale, h.high, h.total) for h in old] == [
+        (0, "linear", 2.5, 2016),
+        (10, "linear", 2.5, 2016),
+    ]
+    assert ug.plots.color_dim(Record.load(path)).axes
+    continued = Record.reopen(path, before=10)
+    continued.add_scalars(10, {site.id: {"std": 1.0}})
+    continued.add_histograms([(10, site.id, "signed", -1.0, 1.0, np.arange(131))])
+    continued.close()
+    assert [h.scale for h in Record.load(path).histograms("activation", "fc")] == ["linear", "signed"]
+    assert Record.load(path).meta["schema_version"] == SCHEMA_VERSION
+
+
+def test_histograms_of_an_unknown_scale_are_refused_by_name() -> None:
+    with pytest.raises(InputError, match="scale 'log10' is unknown"):
+        Record().histograms("activation", scale="log10")
+
+
+def test_counts_drawn_on_other_bins_are_all_there() -> None:
+    histogram = Histogram(0, "fc", "signed", -2.0, 2.0, np.full(128, 2), (3, 5, 7))
+    for edges in (np.linspace(-2, 2, 65), np.linspace(-1, 8, 11), np.array([-0.5, 0.25, 0.3])):
+        assert histogram.onto(edges).sum() == pytest.approx(256 + 15)
+    assert histogram.onto(np.array([-2.0, -1.0, 0.0, 1.0, 2.0])).tolist() == [64, 67, 69, 71]
+    assert histogram.onto(np.array([-2.0, 0.0, 2.0]), atoms=False).tolist() == [128, 128]

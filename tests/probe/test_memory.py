@@ -113,5 +113,5 @@ def test_a_record_is_readable_while_it_is_written_and_after_kill_9(tmp_path: Pat
     assert len(dead.steps()) >= seen
     assert len(steps) >= seen
     assert (losses >= 0).all()
-    assert dead.histograms("activation", "1")[0].counts.sum() == 128
+    assert dead.histograms("activation", "1")[0].total == 128
     assert dead.frame("update", step=dead.steps()[-1])["absmax"].min() > 0

@@ -7,20 +7,24 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from unitgain.record import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Record, pack_map
+from unitgain.record import ATOMS, LOG2_HIGH, LOG2_LOW, SIGNED_BINS, Record, pack_map
 from unitgain.rules import Diagnosis, Finding
 
 HOSTILE = "<script>alert(1)</script>"
 VERY_LONG = "encoder." + ".".join(f"stage{i}" for i in range(40)) + ".conv"
 
 
-def histograms(values: np.ndarray, high: float | None = None) -> list[tuple[str, float, float, np.ndarray]]:
+def histograms(values: np.ndarray) -> list[tuple[str, float, float, np.ndarray]]:
+    atoms = [int((values == atom).sum()) for atom in ATOMS]
+    others = values[~np.isin(values, ATOMS)]
+    high = 2.0 ** np.ceil(np.log2(max(float(np.abs(values).max()), 1e-12)))
+    low = -high if (values < 0).any() else 0.0
+    signed, _ = np.histogram(others, bins=SIGNED_BINS, range=(low, high))
     magnitudes = np.abs(values)
-    high = high or max(float(magnitudes.max()), 1e-12) * 1.25
-    linear, _ = np.histogram(np.minimum(magnitudes, high), bins=HISTOGRAM_BINS, range=(0, high))
     logs = np.log2(magnitudes[magnitudes > 0])
     log2, _ = np.histogram(np.clip(logs, LOG2_LOW, LOG2_HIGH - 1e-3), bins=64, range=(LOG2_LOW, LOG2_HIGH))
-    return [("linear", 0.0, high, linear), ("log2", float(LOG2_LOW), float(LOG2_HIGH), log2)]
+    both = np.concatenate([signed, atoms])
+    return [("signed", low, high, both), ("log2", float(LOG2_LOW), float(LOG2_HIGH), log2)]
 
 
 def statistics(values: np.ndarray, **more: float) -> dict[str, float]:
@@ -49,15 +53,13 @@ class Builder:
 
     def tensor(self, kind, name, draw, stats=None, hist=True, **site):
         added = self.record.add_site(kind, name, position=self.position, **site)
-        high = None  # of the linear range: the first sample sets it, as the Probe does
         for step in range(self.steps):
             values = draw(step)
             self.record.add_scalars(
                 step, {added.id: statistics(values, **(stats(values, step) if stats else {}))}
             )
             if hist:
-                self.record.add_histograms([(step, added.id, *h) for h in histograms(values, high)])
-            high = high or histograms(values)[0][2]
+                self.record.add_histograms([(step, added.id, *h) for h in histograms(values)])
 
     def normal(self, scale):
         return lambda step: self.random.normal(0, scale(step) if callable(scale) else scale, self.samples)

@@ -12,6 +12,7 @@ import pytest
 
 from unitgain import InputError, plots
 from unitgain.record import Record
+from unitgain.report import draw_all
 
 
 def rendered(figure):
@@ -81,7 +82,7 @@ def test_curves_that_end_in_nan_say_so(make):
     for site in build.record.sites():
         build.record.add_scalars(20, {site.id: {"nonfinite": 1.0}})
         if site.kind == "activation":
-            build.record.add_histograms([(20, site.id, "linear", 0.0, 1.0, np.zeros(64, dtype=int))])
+            build.record.add_histograms([(20, site.id, "signed", 0.0, 1.0, np.zeros(131, dtype=int))])
     for draw in (plots.stats_over_time, plots.update_ratio, plots.dead_chart):
         for axes in rendered(draw(build.record)).axes:
             assert [t.xy[0] for t in axes.texts if t.get_text() == "not finite"] == [20], draw
@@ -175,3 +176,68 @@ def test_drawing_libraries_load_only_when_they_are_used():
         [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True
     )
     assert out.stdout.strip() == "[]"
+
+
+def test_the_lecture_shows_what_tanh_does_to_a_gain_that_is_too_large(make):
+    """Magnitudes alone cannot show the spikes at -1 and 1, nor on which side of zero a layer lies."""
+    random = np.random.default_rng(0)
+    build = make.Builder(steps=2, mode="train", samples=5000)
+    build.tensor("activation", "0", lambda step: random.normal(0.5, 3.0, 5000), module="Linear", shape=(50, 100),
+                 attributes={"role": "linear"})  # fmt: skip
+    build.tensor("activation", "1", lambda step: np.tanh(random.normal(0.5, 3.0, 5000)),
+                 stats=lambda values, step: {"saturated": float((np.abs(values) > 0.97).mean())}, module="Tanh",
+                 shape=(50, 100), attributes={"role": "activation", "function": "tanh", "inputs": ["0"]})  # fmt: skip
+    (axes,) = rendered(plots.lecture(build.record)).axes
+    measured, predicted = axes.lines[0], axes.lines[1]
+    assert axes.get_xlim() == (-1, 1)
+    y = measured.get_ydata()
+    assert min(y[0], y[-1]) > 10 * np.median(y), "both tails"
+    assert y[-1] > y[0], "the mean is above zero"
+    assert np.abs(y[10:-10] - predicted.get_ydata()[10:-10]).max() < 0.2
+    label = axes.get_legend().get_texts()[0].get_text()
+    assert "saturated 5" in label
+    assert "mean +0.2" in label or "mean +0.1" in label
+
+
+def test_the_lecture_draws_what_was_measured_and_leaves_out_the_rest(make):
+    panels = {"activations", "gradients of the loss with respect to them", "gradients of the weights"}
+    titles = {a.get_title("left") for a in rendered(plots.lecture(make.tanh_mlp(3))).axes}
+    assert titles <= panels
+    assert "activations" in titles
+    with pytest.raises(InputError, match="no histograms at step"):
+        plots.lecture(Record())
+
+
+def test_exact_zeros_of_a_relu_do_not_flatten_its_density(make):
+    random = np.random.default_rng(0)
+    build = make.Builder(samples=5000)
+    build.tensor("activation", "relu", lambda step: np.maximum(random.normal(0, 1, 5000), 0), module="ReLU",
+                 shape=(50, 100), attributes={"role": "activation", "function": "relu"})  # fmt: skip
+    (axes,) = rendered(plots.lecture(build.record)).axes
+    assert "exactly 0: 51%" in axes.get_legend().get_texts()[0].get_text()
+    assert axes.get_ylim()[1] < 1.0
+    ridge = rendered(plots.ridges(build.record)).axes[0]
+    assert [t.get_text() for t in ridge.texts] == ["zero 51%"]
+
+
+def test_the_peak_of_a_crash_is_inside_the_colourful_dimension(make):
+    """The range was fixed by the first step: the head's panel went blind, and peaks were cut."""
+    random = np.random.default_rng(0)
+    build = make.Builder(steps=5, mode="train")
+    build.tensor("activation", "fc", lambda step: random.normal(0, 100.0 if step == 3 else 1.0, 400), module="Linear",
+                 shape=(4, 100), attributes={"role": "linear"})  # fmt: skip
+    axes = rendered(plots.color_dim(build.record)).axes[0]
+    low, high = axes.get_ylim()
+    assert -low == high >= 256
+    colours = axes.collections[0].get_array().reshape(-1, 5)
+    assert (colours[:, 3] > 0).sum() > 30, "the crash fills its column"
+    assert (colours[:, 2] > 0).sum() <= 4
+
+
+def test_all_pictures_of_a_run_are_written(make, tmp_path):
+    written = draw_all(make.tanh_mlp(3), tmp_path / "new")
+    assert {"lecture.png", "ridges.png", "depth.png"} <= {p.name for p in written}
+    assert all(p.stat().st_size > 1000 for p in written)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="the folder cannot be made"):
+        draw_all(make.tanh_mlp(3), tmp_path / "file" / "plots")

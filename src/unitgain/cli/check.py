@@ -68,6 +68,9 @@ def check(
     record: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write what was measured as an SQLite file.")
     ] = None,
+    plots: Annotated[
+        str | None, typer.Option(metavar="DIR", help="Write the pictures of what was measured, as PNG files.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure a model on one batch and say what is wrong with it, and why.
@@ -78,6 +81,7 @@ def check(
       unitgain check my_model.py:make_model --data batch.npz --html report.html
       unitgain check timm:resnet50 --shape 4,3,160,160 --loss cross_entropy
       unitgain check my_model.py:make_model --data batch.npz --optimizer adam --lr 3e-3 --prove
+      unitgain check char_mlp_original --dataset names --steps 20 --plots pictures
       unitgain check runs/tanh                       the record of unitgain train --run
       unitgain check timm:resnet50 --shape 2,3,64,64 --graph        what runs after what; nothing is checked
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
@@ -100,7 +104,7 @@ def check(
                 "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove,
                 "--select": select, "--ignore": ignore,
                 "--baseline": baseline, "--write-baseline": write_baseline, "--html": judging.html,
-                "--record": record,
+                "--record": record, "--plots": plots,
             },
         )  # fmt: skip
         with judging.working("following one pass"):
@@ -131,6 +135,10 @@ def check(
     if record is not None:
         report.record.save(record)
         note(f"record written: {record}")
+    if plots is not None:
+        from ..report import draw_all
+
+        note(f"{len(draw_all(report.record, plots))} pictures written: {plots}")
     if write_baseline is not None:
         save_baseline(write_baseline, report.findings)
         note(f"baseline written: {write_baseline}")

@@ -65,7 +65,7 @@ def plots(
     Example:
       unitgain plots runs/tanh
     """
-    from ..recipes import draw
+    from ..report import draw_all
 
     record = open_record(run)
     folder = (
@@ -73,7 +73,7 @@ def plots(
     )
     try:
         with busy("drawing"):
-            written = draw(record, folder)
+            written = draw_all(record, folder)
     except OSError as error:
         raise InputError(f"--out {folder}: cannot be written: {error.strerror or error}") from error
     if not written:

@@ -25,7 +25,6 @@ from .units import Activity
 
 _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
-_HEADROOM = 1.25  # the linear histogram's range over the first sample's largest magnitude
 
 
 @dataclass
@@ -49,7 +48,7 @@ class _Row:
 
 
 class StepWriter:
-    """Adds sites when they first appear, keeps histogram ranges and the units that have ever been alive.
+    """Adds sites when they first appear, and keeps the units that have ever been alive.
 
     Steps are turned into numbers a few at a time: the fixed cost of each array operation is then shared. A step
     waits for seven others, or for the next one that is finished more than a second after the last time; there is
@@ -58,7 +57,6 @@ class StepWriter:
 
     def __init__(self, record: Record, sample: int, limited: bool):
         self._record, self._sample, self._limited = record, sample, limited
-        self._tops: dict[int, float] = {}
         self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
         self._activity: dict[str, Activity] = {}
@@ -212,13 +210,16 @@ class StepWriter:
         taken = [(i, r, r.sample) for i, r in enumerate(rows) if r.sample is not None and r.sample.numel()]
         if not taken:
             return
-        tops = [self._top(row.site.id, columns["absmax"][i]) for i, row, _ in taken]
-        linear, log2 = histograms([sample for _, _, sample in taken], tops)
-        nonzero, kept = log2.sum(1), linear.sum(1)
+        counts = histograms([sample for _, _, sample in taken])
+        signed = np.concatenate([counts.signed, counts.atoms], axis=1)
+        log2 = counts.log2
+        nonzero, kept = log2.sum(1), signed.sum(1)
         found = []
         for k, (i, row, sample) in enumerate(taken):
             site = row.site
-            found.append((row.step, site.id, "linear", 0.0, tops[k], linear[k]))
+            found.append(
+                (row.step, site.id, "signed", float(counts.low[k]), float(counts.high[k]), signed[k])
+            )
             found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[k]))
             if columns["zero"][i] != columns["zero"][i] and kept[k]:
                 columns["zero"][i] = 1 - nonzero[k] / kept[k]
@@ -227,16 +228,6 @@ class StepWriter:
                 smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
                 columns["underflow"][i] = underflow(sample, smallest) if reaches else 0.0
         self._record.add_histograms(found)
-
-    def _top(self, site: int, largest: float) -> float:
-        known = self._tops.get(site)
-        if known is not None:
-            return known
-        if not (math.isfinite(largest) and largest > 0):
-            return 1.0  # nothing to go by yet
-        # a magnitude so small that 64 / top would overflow float32 is drawn in the first bin
-        top = self._tops[site] = max(largest * _HEADROOM, 1e-30)
-        return top
 
 
 def _cosine(change: Tensor, before: Tensor | None) -> float:

@@ -11,7 +11,7 @@ _fused.py     makemore's training step, written out by hand
 
 from ._ladder import LadderOptions, LadderResult, Table
 from ._registry import Recipe, get, ladder, ladders, names
-from ._runs import Outcome, RunFolder, draw, processor, read_config
+from ._runs import Outcome, RunFolder, processor, read_config
 from ._settings import as_json, from_json, from_text
 
 __all__ = [

@@ -160,7 +160,9 @@ class RunFolder:
         self.write_weights(outcome.model, self.weights.name)
         if outcome.record is not None:
             outcome.record.commit()
-            draw(outcome.record, self.path / "plots")
+            from ..report import draw_all
+
+            draw_all(outcome.record, self.path / "plots")
         numbers = {**outcome.metrics, "seconds": outcome.seconds}
         # JSON has no NaN
         finite = {name: value if math.isfinite(value) else None for name, value in numbers.items()}
@@ -208,25 +210,3 @@ def processor() -> str:
     except OSError:
         pass
     return f"{name}, {os.cpu_count()} cores"
-
-
-def draw(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
-    """Writes the plots that the record has the numbers for, as PNG; returns their paths."""
-    from ..report import plots, save_figure
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    wanted = {
-        "loss": plots.training, "updates": plots.update_ratio, "activations": plots.stats_over_time,
-        "depth": plots.stats_over_depth, "gradients": plots.gradient_ratio, "histograms": plots.histograms,
-        "dead": plots.dead_chart,
-    }  # fmt: skip
-    written = []
-    for name, make in wanted.items():
-        try:
-            figure = make(record)
-        except InputError:
-            continue  # not measured in this run
-        save_figure(figure, folder / f"{name}.png", dpi=110)
-        written.append(folder / f"{name}.png")
-    return written

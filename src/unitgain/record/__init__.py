@@ -5,7 +5,7 @@ statistics and up to two histograms; beside them named metrics (the loss, the le
 the model, the batch and the loss, and findings. Nothing here imports torch: a Record can be read where there is
 no model and no training code.
 
-File layout (schema version 1), documented in docs/reference/record.md:
+File layout (schema version 2), documented in docs/reference/record.md:
 
     meta(key, value)                              JSON values
     site(id, kind, name, position, module, shape, channel_axis, dtype, attributes)
@@ -47,7 +47,15 @@ from .function import (
     LeafFacts,
     LinearFacts,
 )
-from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
+from .histogram import (
+    ATOMS,
+    HISTOGRAM_BINS,
+    LOG2_HIGH,
+    LOG2_LOW,
+    SIGNED_BINS,
+    Histogram,
+    common_edges,
+)
 from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
 from .maps import pack_map, unpack_map
 from .record import Record
@@ -55,11 +63,13 @@ from .site import KINDS, STATISTICS, Site
 
 __all__ = [
     "APPLICATION_ID",
+    "ATOMS",
     "HISTOGRAM_BINS",
     "KINDS",
     "LOG2_HIGH",
     "LOG2_LOW",
     "SCHEMA_VERSION",
+    "SIGNED_BINS",
     "STATISTICS",
     "UNKNOWN",
     "AskedFacts",
@@ -100,6 +110,7 @@ __all__ = [
     "TargetFacts",
     "TargetValueFacts",
     "UnitFacts",
+    "common_edges",
     "pack_map",
     "unpack_map",
 ]

@@ -17,8 +17,9 @@ import numpy as np
 from .._base import FileLock, InputError, RecordError, UnitgainError
 from .site import STATISTICS
 
-SCHEMA_VERSION = 1
-"""Of the file's layout; a file with a higher one is refused."""
+SCHEMA_VERSION = 2
+"""Of the file's layout; a file with a higher one is refused. Version 1 had "linear" histograms, of magnitudes, in place
+of the signed ones."""
 APPLICATION_ID = 0x75676E31
 """ "ugn1", stored in the SQLite header so that a foreign file is recognised."""
 

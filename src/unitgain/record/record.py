@@ -28,7 +28,7 @@ from .database import (
 )
 from .facts import Break, Facts
 from .frame import Frame
-from .histogram import Histogram
+from .histogram import Histogram, unpack_histogram
 from .site import STATISTICS, Site, check_kind, check_statistic
 
 
@@ -95,6 +95,7 @@ class Record:
                 for table in ("scalar", "histogram", "metric"):
                     record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
             record._read_sites()
+            record.set_meta("schema_version", SCHEMA_VERSION)
             record.commit()
         except BaseException:
             record._release()
@@ -184,7 +185,10 @@ class Record:
         )
 
     def add_histograms(self, rows: Iterable[tuple[int, int, str, float, float, np.ndarray]]) -> None:
-        """Rows of (step, site id, "linear" or "log2", low, high, counts)."""
+        """Rows of (step, site id, scale, low, high, counts); see `Histogram`.
+
+        The 128 counts of a "signed" one are followed by those of its three atoms.
+        """
         self._write(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
             [(*row, counts.astype("<u4").tobytes()) for *row, counts in rows],
@@ -387,24 +391,27 @@ class Record:
 
     @reading
     def histograms(
-        self, kind: str, name: str | None = None, scale: str = "linear", step: int | None = None
+        self, kind: str, name: str | None = None, scale: str = "signed", step: int | None = None
     ) -> list[Histogram]:
-        """Histograms of one kind, of one site and step if given, by step and execution order."""
+        """Histograms of one kind, of one site and step if given, by step and execution order.
+
+        scale: "signed" or "log2". What schema version 1 wrote are histograms of magnitudes, "linear"; they come where
+        signed ones are asked for. Raises InputError for an unknown kind or scale.
+        """
         check_kind(kind)
+        if scale not in ("signed", "log2"):
+            raise InputError(f'histograms: scale {scale!r} is unknown; there are "signed" and "log2"')
         query = (
             "SELECT h.step, site.name, h.scale, h.low, h.high, h.counts FROM histogram h "
-            "JOIN site ON site.id = h.site WHERE site.kind = ? AND h.scale = ?"
+            "JOIN site ON site.id = h.site WHERE site.kind = ? AND h.scale IN (?, ?)"
         )
-        arguments: list[Any] = [kind, scale]
+        arguments: list[Any] = [kind, scale, "linear" if scale == "signed" else scale]
         for column, value in (("site.name", name), ("h.step", step)):
             if value is not None:
                 query += f" AND {column} = ?"
                 arguments.append(value)
         rows = self._query(query + " ORDER BY h.step, site.position, site.id", arguments)
-        return [
-            Histogram(at, site, scale, low, high, np.frombuffer(counts, dtype="<u4"))
-            for at, site, scale, low, high, counts in rows
-        ]
+        return [unpack_histogram(*row) for row in rows]
 
     @reading
     def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,8 +2,9 @@
 
 from . import plots
 from .fix_report import Action, FixReport, Skipped
+from .plots._all import draw_all
 from .plots._style import save_figure
 from .report import Report
 from .spp import Curve, spp_curve
 
-__all__ = ["Action", "FixReport", "Report", "Skipped", "plots"]
+__all__ = ["Action", "FixReport", "Report", "Skipped", "draw_all", "plots"]

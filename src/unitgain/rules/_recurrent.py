@@ -54,16 +54,13 @@ def recurrent_layers(view: View) -> list[Recurrent]:
 
 
 def _share_near_bounds(view: View, site: Measured) -> float:
-    """Share of the magnitudes in the tails of -1 to 1, from the linear histogram; 0 without one."""
+    """Share of the values in the tails of -1 to 1, from the signed histogram; 0 without one."""
     histograms = view.record.histograms("activation", site.name, step=view.step)
-    if not histograms or not histograms[0].counts.sum():
+    if not histograms or not histograms[0].total:
         return 0.0
-    edges, counts = histograms[0].edges, histograms[0].counts
-    top = max(edges[-1], site["absmax"])  # the last bin is open
-    upper = np.append(edges[1:-1], top)
-    width = np.maximum(upper - edges[:-1], np.finfo(float).tiny)
-    above = np.clip((upper - (1 - 2 * TAIL)) / width, 0.0, 1.0)
-    return float((counts * above).sum() / counts.sum())
+    tail, top = 1 - 2 * TAIL, 2.0
+    low, _, high = histograms[0].onto(np.array([-top, -tail, tail, top]))
+    return float((low + high) / histograms[0].total)
 
 
 def _gate_std(view: View, site: Measured) -> float:

@@ -8,7 +8,8 @@ matplotlib loads when the first one is called.
 
 from ._agc import agc
 from ._depth import gradient_ratio, stats_over_depth
-from ._distribution import color_dim, dead_chart, histograms, saturation_map
+from ._distribution import color_dim, dead_chart, histograms, ridges, saturation_map
+from ._lecture import lecture
 from ._spp import spp
 from ._theory import theory_over_depth
 from ._time import stats_over_time, update_ratio
@@ -20,6 +21,8 @@ __all__ = [
     "dead_chart",
     "gradient_ratio",
     "histograms",
+    "lecture",
+    "ridges",
     "saturation_map",
     "spp",
     "stats_over_depth",

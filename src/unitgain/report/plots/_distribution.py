@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..._base import InputError
-from ...record import Histogram, Record, Site, unpack_map
+from ...record import Histogram, Record, Site, common_edges, unpack_map
 from ..layers import reported_step, thin
 from ._style import (
     COUNT_MAP,
     FEW,
+    GUIDE,
     MAX_STEPS,
     choose_sites,
     depth_axis,
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MAX_PANELS = 16
-NEAR_ZERO_BINS = 2  # of 64: magnitudes below a 32nd of the range that the first sample set
+MAX_RIDGES = 24
+_MANY_VALUES = 4096  # a histogram that counts fewer is drawn with half as many bins
+NEAR_ZERO = 1 / 32  # of the largest magnitude that the layer reaches in the whole run
+_ROWS = 64  # of pixels, in a picture over time
 
 
 def histograms(
@@ -117,12 +121,79 @@ def _heat_over_depth(
     figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25).set_label("% of values per power of two", fontsize=8)
 
 
+def ridges(
+    record: Record,
+    *,
+    kind: str = "activation",
+    sites: str | Sequence[str] | None = None,
+    step: int | None = None,
+) -> Figure:
+    """Signed densities over depth, one ridge a layer, the first layer on top.
+
+    Each ridge is as high as its densest bin. Values that are exactly zero are left out, and their share is given at
+    the right. At most 24 layers, evenly chosen; by default those of role "activation" if there are any. Raises
+    InputError if the record has no histograms at that step.
+    """
+    step = reported_step(record) if step is None else step
+    chosen = choose_sites(record, kind, sites, "ridges")
+    if sites is None:
+        chosen = [s for s in chosen if s.attributes.get("role") == "activation"] or chosen
+    known = {h.site: h for h in record.histograms(kind, step=step) if h.total}
+    kept = [known[s.name] for s in chosen if s.name in known]
+    if not kept:
+        raise InputError(f"ridges: the record has no histograms of {kind}s at step {step}")
+    shown = thin(kept, MAX_RIDGES)
+    some = "" if len(shown) == len(kept) else f", {len(shown)} of {len(kept)} layers"
+    figure = new_figure(
+        8.5, 1.2 + 0.42 * max(len(shown), 4), f"Densities of {kind}s over depth, step {step}{some}"
+    )
+    axes = figure.subplots()
+    edges = _reach(shown)
+    middle = (edges[1:] + edges[:-1]) / 2
+    ends = 2 * max(max(h.high for h in shown), float(edges[-1]))
+    outer = np.concatenate([[-ends], edges, [ends]])
+    for i, (h, color) in enumerate(zip(shown, line_colors(max(len(shown), FEW + 1)))):
+        counts = h.onto(outer, atoms=False)[1:-1]
+        base = -float(i)
+        ridge = base + 1.6 * counts / max(counts.max(), 1e-9)
+        axes.fill_between(middle, base, ridge, color=color, alpha=0.75, lw=0, zorder=2 * i)
+        axes.plot(middle, ridge, color="white", lw=0.9, zorder=2 * i + 1)
+        zeros = h.atoms[1] / h.total
+        if zeros >= 0.005:
+            axes.annotate(f"zero {100 * zeros:.0f}%", (1.01, base + 0.15), xycoords=("axes fraction", "data"),
+                          fontsize=8, color=GUIDE)  # fmt: skip
+    axes.set_yticks([-float(i) for i in range(len(shown))], [plot_name(h.site, 26) for h in shown])
+    axes.set_xlim(edges[0], edges[-1])
+    label_axes(axes, x="value", y="layer")
+    axes.grid(False)
+    return figure
+
+
+def _reach(found: Sequence[Histogram]) -> np.ndarray:
+    """Bins of one axis on which every layer can be seen: it holds 99% of the values of the widest one."""
+    full = common_edges(found, 4 * _ROWS)
+    high = full[-1]
+    for part in np.linspace(1, 0, 64, endpoint=False)[1:]:
+        if any(_between(h, part * full[-1]) < 0.99 * h.total for h in found):
+            break
+        high = part * full[-1]
+    low = -high if full[0] < 0 else 0.0
+    few = min(h.total for h in found) < _MANY_VALUES
+    return np.linspace(low, high, (_ROWS if low < 0 else _ROWS // 2) * (1 if few else 2) + 1)
+
+
 def color_dim(
-    record: Record, *, kind: str = "activation", sites: str | Sequence[str] | None = None
+    record: Record,
+    *,
+    kind: str = "activation",
+    sites: str | Sequence[str] | None = None,
+    shared: bool = False,
 ) -> Figure:
     """The colourful dimension: one picture per layer, a column per step, colour is log1p of the histogram.
 
-    A healthy layer fills its picture evenly; one that explodes and collapses shows as flames and black.
+    A healthy layer fills its picture evenly; one that explodes and collapses shows as flames and black. The vertical
+    axis holds every value that the layer had at any step, signed where it has negative ones.
+    shared: one axis for all layers, as large as the largest needs; by default each has its own.
     At most 16 layers, evenly chosen. Raises InputError for fewer than two steps or no histograms.
     """
     need_steps(record, "color_dim")
@@ -135,22 +206,25 @@ def color_dim(
         max(6.5, 3.1 * columns), 1.1 + 2.1 * rows, f"Colourful dimension: {kind}s over time{some}"
     )
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True)
+    series = [thin(record.histograms(kind, site.name), MAX_STEPS) for site in shown]
+    together = common_edges([h for found in series for h in found], _ROWS) if shared else None
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
     mesh = None
     for i, (axes, site) in enumerate(zip(grid.flat, shown)):
-        found = thin(record.histograms(kind, site.name, "linear"), MAX_STEPS)
-        counts = np.stack([h.counts for h in found], axis=1)  # (64, steps)
+        found = series[i]
+        edges = common_edges(found, _ROWS) if together is None else together
+        counts = np.stack([h.onto(edges) for h in found], axis=1)  # (_ROWS, steps)
         steps = _edges([h.step for h in found])
         top = max(np.log1p(counts).max(), 1e-9)
         mesh = axes.pcolormesh(
-            steps, found[0].edges, np.log1p(counts) / top, cmap="magma", vmin=0, vmax=1, rasterized=True
+            steps, edges, np.log1p(counts) / top, cmap="magma", vmin=0, vmax=1, rasterized=True
         )
         label_axes(
             axes,
             title=plot_name(site.name, 30),
             x="step" if i >= len(shown) - columns else "",
-            y="magnitude" if i % columns == 0 else "",
+            y="value" if i % columns == 0 else "",
         )
         axes.tick_params(labelbottom=i >= len(shown) - columns)
         axes.grid(False)
@@ -163,7 +237,7 @@ def color_dim(
 def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> Figure:
     """Share of the activations near zero over time, one line per layer.
 
-    Near zero: the lowest 2 of 64 bins, whose range the first sample set. Without `sites`, activation
+    Near zero: at most a 32nd of the largest magnitude that the layer has in the whole run. Without `sites`, activation
     functions if the record has any. Raises InputError for fewer than two steps or no histograms.
     """
     need_steps(record, "dead_chart")
@@ -173,10 +247,10 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
     figure = new_figure(9, 4.5, "Activations near zero over time")
     axes = figure.subplots()
     for site, color in zip(chosen, line_colors(len(chosen))):
-        found = thin(record.histograms("activation", site.name, "linear"), MAX_STEPS)
-        counted = [(h.counts[:NEAR_ZERO_BINS].sum(), h.counts.sum()) for h in found]
+        found = thin(record.histograms("activation", site.name), MAX_STEPS)
+        near = NEAR_ZERO * max(h.high for h in found)
         share = [
-            100 * low / total if total else np.nan for low, total in counted
+            100 * _between(h, near) / h.total if h.total else np.nan for h in found
         ]  # none where none is finite
         axes.plot(
             [h.step for h in found],
@@ -188,7 +262,7 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
         )
     mark_not_finite(axes, first_not_finite(record, "activation", chosen))
     axes.set_ylim(-2, 102)
-    label_axes(axes, x="step", y=f"% of values in the lowest {NEAR_ZERO_BINS} of 64 bins")
+    label_axes(axes, x="step", y="% of values within a 32nd of the layer's largest")
     name_lines(figure, [axes], [s.name for s in chosen])
     return figure
 
@@ -229,17 +303,19 @@ def saturation_map(record: Record, site: str | None = None) -> Figure:
 
 def _with_histograms(record: Record, kind: str, sites: str | Sequence[str] | None, what: str) -> list[Site]:
     chosen = choose_sites(record, kind, sites, what)
-    first = {
-        h.site for step in record.steps()[:1] for h in record.histograms(kind, scale="linear", step=step)
-    }
-    kept = [s for s in chosen if s.name in first] or [
-        s for s in chosen if record.histograms(kind, s.name, "linear")
-    ]
+    first = {h.site for step in record.steps()[:1] for h in record.histograms(kind, step=step)}
+    kept = [s for s in chosen if s.name in first] or [s for s in chosen if record.histograms(kind, s.name)]
     if not kept:
         raise InputError(
             f"{what}: the record has no histograms of {kind}s; measure with histograms switched on"
         )
     return kept
+
+
+def _between(h: Histogram, near: float) -> float:
+    """How many values have a magnitude of at most near."""
+    ends = max(abs(h.low), h.high, near) * 2
+    return h.onto(np.array([-ends, -near, near, ends]))[1]
 
 
 def _edges(steps: Sequence[int]) -> np.ndarray:

@@ -12,6 +12,8 @@ from ...record import STATISTICS, Record, Site
 from ..layers import thin
 from ._style import (
     GUIDE,
+    HEALTHY,
+    HEALTHY_UPDATES,
     MAX_STEPS,
     choose_sites,
     first_not_finite,
@@ -22,6 +24,7 @@ from ._style import (
     name_lines,
     need_steps,
     new_figure,
+    plot_name,
     whole_numbers,
 )
 
@@ -75,31 +78,34 @@ def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) ->
     About -3 means that a step changes a weight by a thousandth of its size. Far above it the training is
     unstable, far below it slow. Raises InputError if no updates were measured.
     """
+    figure = new_figure(9, 4.5, "update:data of the weights over time")
+    axes = figure.subplots()
+    chosen = draw_update_ratio(record, axes, sites)
+    label_axes(axes, x="step", y="log10( std(update) / std(data) )")
+    name_lines(figure, [axes], [s.name for s in chosen])
+    return figure
+
+
+def draw_update_ratio(
+    record: Record, axes: Axes, sites: str | Sequence[str] | None = None, most: int | None = None
+) -> list[Site]:
+    """Draws the lines of `update_ratio` with the healthy band about -3, labelled for a legend of the axes; returns
+    their sites, of many `most` evenly chosen ones. Raises InputError if no updates were measured."""
     chosen = choose_sites(record, "update", sites, "update_ratio")
     if sites is None:  # biases and gains start constant, so that their ratio says nothing
         chosen = [s for s in chosen if len(s.shape) > 1] or chosen
-    figure = new_figure(9, 4.5, "update:data of the weights over time")
-    axes = figure.subplots()
+    chosen = chosen if most is None else thin(chosen, most)
     seen = _lines(record, axes, chosen, "update", "ratio")
     if not len(seen):
         raise InputError(
             "update_ratio: no update:data ratio is defined; did the optimizer change any weight?"
         )
+    axes.axhspan(*HEALTHY_UPDATES, color=HEALTHY, lw=0, zorder=0)
     axes.axhline(-3, color=GUIDE, lw=1.2, ls="--")
-    axes.annotate(
-        "1e-3",
-        (1, -3),
-        xycoords=("axes fraction", "data"),
-        xytext=(-2, 3),
-        textcoords="offset points",
-        ha="right",
-        fontsize=8,
-        color=GUIDE,
-    )
+    axes.annotate("a thousandth", (1, -3), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                  textcoords="offset points", ha="right", fontsize=8, color=GUIDE)  # fmt: skip
     axes.set_ylim(min(seen.min(), -3.5) - 0.3, max(seen.max(), -2.5) + 0.3)
-    label_axes(axes, x="step", y="log10( std(update) / std(data) )")
-    name_lines(figure, [axes], [s.name for s in chosen])
-    return figure
+    return chosen
 
 
 def _lines(
@@ -113,6 +119,6 @@ def _lines(
         values = np.where(np.isfinite(values), values * factor, np.nan)[rows]
         seen.append(values[np.isfinite(values)])
         marker = "o" if len(seen[-1]) <= 15 else None
-        axes.plot(steps[rows], values, color=color, lw=1.3, marker=marker, ms=3)
+        axes.plot(steps[rows], values, color=color, lw=1.3, marker=marker, ms=3, label=plot_name(site.name))
     mark_not_finite(axes, first_not_finite(record, kind, sites))
     return np.concatenate(seen) if seen else np.array([])
