@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base import FileLock, InputError, RecordError, printable
+from .._base import FileLock, InputError, RecordError, card, paragraph, printable, table
 from .database import (
     SCHEMA_VERSION,
     STEPS,
@@ -29,7 +29,7 @@ from .database import (
 from .facts import Break, Facts
 from .frame import Frame
 from .histogram import Histogram, unpack_histogram
-from .site import STATISTICS, Site, check_kind, check_statistic
+from .site import KINDS, STATISTICS, Site, check_kind, check_statistic
 
 
 class Record:
@@ -435,6 +435,19 @@ class Record:
             return self._connection.execute(sql, arguments).fetchall()
         except sqlite3.DatabaseError as error:
             raise RecordError(f"record {self.path}: cannot be read: {error}") from error
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: how many sites of each kind, which steps, which metrics."""
+        steps = self.steps()
+        kinds = [(kind, len(self.sites(kind))) for kind in KINDS if self.sites(kind)]
+span = f"sampled steps: {len(steps)}, from {steps[0]} to {steps[-1]}" if steps else "no sampled step"
+        metrics = ", ".join(self.metric_names())
+        parts = [
+            paragraph(span),
+            paragraph(metrics, "Metrics:"),
+            table(("kind", "sites"), kinds) if kinds else "",
+        ]
+        return card(f"Record {self.path or '(temporary)'}", "", parts)
 
     def __repr__(self) -> str:
         path = printable(self.path or "temporary")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from .._base import plain_console, printable
+from .._base import card, fold, paragraph, plain_console, printable
 from .json_report import SCHEMA_VERSION, dumps, plain, report_data
 from .report import Report, save_text
 
@@ -171,6 +171,20 @@ class FixReport:
             ".txt": self.to_text,
         }
         save_text(path, writers)
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: what was done, what is left, and the report afterwards, which unfolds."""
+        done = [
+            fold(f"{'kept' if a.kept else 'undone'}: {a.code} {a.remedy}", [
+                paragraph(a.outcome), *(paragraph(change) for change in a.changes), *(paragraph(p) for p in a.problems),
+            ], status="healthy" if a.kept else "")
+            for a in self.actions
+        ]  # fmt: skip
+        left = [paragraph(line, "Left:") for line in self.advice]
+        trained = paragraph(self.rehearsed, "Trained:")
+        after = fold(f"afterwards: {self.after.verdict}", [self.after._repr_html_()])
+        status = self.after.diagnosis.status if self.actions or not self.ok else "healthy"
+        return card(self.summary, status, [*done, *left, trained, after])
 
     def __str__(self) -> str:
         return self.to_text()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from .._base import InputError, write_atomically
+from .._base import InputError, card, fold, paragraph, write_atomically
 from ..record import Record
 from ..rules import Diagnosis, Finding
 
@@ -91,6 +91,20 @@ class Report:
         count = len(self.findings)
         findings = f"{count} finding" + ("" if count == 1 else "s")
         return f"<Report {self.diagnosis.status}: {findings}, {len(self.record.sites())} sites>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: the verdict, what to do first, and the findings, which unfold."""
+        from .terminal import heading_parts
+
+        opened = next((f for f in self.findings if f.severity != "info"), None)
+        parts = [paragraph(", ".join(heading_parts(self.record)))]
+        if self.diagnosis.first_action:
+            parts.append(paragraph(self.diagnosis.first_action, "Do this first:"))
+        for finding in self.findings:
+            at = f" at {finding.site}" if finding.site else ""
+            title = f"{finding.severity}: {finding.code} {finding.name}{at}"
+            parts.append(fold(title, finding.card_parts(), finding is opened, finding.severity))
+        return card(self.verdict, self.diagnosis.status, parts)
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.text import Text

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from .._base import card, paragraph
+
 SEVERITIES = ("info", "warning", "error")
 
 
@@ -107,6 +109,22 @@ class Finding:
     proof: Proof | None = None
     where: str | None = None
     size: float | None = None
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: what a report says about it."""
+        at = f" at {self.site}" if self.site else ""
+        return card(f"{self.severity}: {self.code} {self.name}{at}", self.severity, self.card_parts())
+
+    def card_parts(self) -> list[str]:
+        """The lines of its card below the title, as HTML."""
+        lines = [
+            ("", self.message), ("Cause", self.cause), ("Do", self.remedy), ("Where", self.where or ""),
+            ("Tried", str(self.proof) if self.proof is not None else ""), ("Expect", self.effect),
+            ("Verify", self.verify),
+        ]  # fmt: skip
+        return [paragraph(text, label) for label, text in lines] + [
+            paragraph(line, "Explains") for line in self.consequences
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Of the last four only those that are known."""

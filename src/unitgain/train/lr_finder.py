@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from .._base import InputError
+from .._base import InputError, card, paragraph
 from .._batch import tensors_in
 from .._run import Snapshot, in_place, loader_state, set_loader_state
 from . import resume
@@ -70,6 +70,17 @@ class LRFound:
     cliff: float | None = None
     trials: tuple[Trial, ...] = ()
     confidence: str = ""
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: the rate, its range, how sure it is and why."""
+        if self.suggestion is None:
+            return card("No learning rate can be named", "warning", [paragraph(self.reason)])
+        span = f"{self.range[0]:.2g} to {self.range[1]:.2g}" if self.range is not None else ""
+        cliff = f"{self.cliff:.2g}" if self.cliff is not None else ""
+        parts = [paragraph(span, "Worth a training:"), paragraph(cliff, "A trial died at:"),
+                 paragraph(self.confidence, "Confidence:"), paragraph(self.reason)]  # fmt: skip
+        status = {"high": "healthy", "low": "warning"}.get(self.confidence, "info")
+        return card(f"Learning rate {self.suggestion:.2g}", status, parts)
 
     def plot(self, ax: Axes | None = None, *, skip_start: int = 0, skip_end: int = 0) -> Figure:
         """Loss over learning rate with the rates that were read off, and where the network died.
