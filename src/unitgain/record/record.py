@@ -440,7 +440,7 @@ class Record:
         """A notebook's card: how many sites of each kind, which steps, which metrics."""
         steps = self.steps()
         kinds = [(kind, len(self.sites(kind))) for kind in KINDS if self.sites(kind)]
-span = f"sampled steps: {len(steps)}, from {steps[0]} to {steps[-1]}" if steps else "no sampled step"
+        span = f"sampled steps: {len(steps)}, from {steps[0]} to {steps[-1]}" if steps else "no sampled step"
         metrics = ", ".join(self.metric_names())
         parts = [
             paragraph(span),
