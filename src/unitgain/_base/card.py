@@ -54,4 +54,5 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     body = "".join(
         "<tr>" + "".join(f"<td {cell}>{escape(value)}</td>" for value in row) + "</tr>" for row in rows
     )
-    return f'<table style="border-collapse:collapse;font-size:inherit"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    opening = '<table style="border-collapse:collapse;font-size:inherit">'
+    return f"{opening}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
