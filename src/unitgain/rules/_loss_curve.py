@@ -50,6 +50,10 @@ LEAP = Threshold(
     "times the first loss, which no later one exceeds where steps lead down; of one batch, or of a run's windows",
 )
 
+HUMP = Threshold(
+    0.5, "of the first loss, that the end of a run lies below: a hump on the way there is forgiven"
+)
+
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
 
@@ -156,12 +160,13 @@ def last_quarter(values: np.ndarray) -> float:
 
 def loss_falls(view: View) -> bool:
     """Whether the recorded losses show that training gets somewhere: the last ones lie clearly below the first, and
-    none (of a training run: no window's level) far above it."""
+    none (of a training run: no window's level, unless it ends at half of the first) far above it."""
     levels = _levels(view)
     if levels is None:
         return False
-    first, size = float(levels[0]), abs(float(levels[0]))
-    return first - last_quarter(levels) > FALLS * size and bool(np.all(levels <= first + (LEAP - 1) * size))
+    first, size, last = float(levels[0]), abs(float(levels[0])), last_quarter(levels)
+    far_down = view.training and last <= first - HUMP * size
+    return first - last > FALLS * size and (far_down or bool(np.all(levels <= first + (LEAP - 1) * size)))
 
 
 def steps_lead_down(view: View) -> bool:

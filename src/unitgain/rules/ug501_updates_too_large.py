@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from ._causes import units_died
 from ._finding import Prescription
 from ._loss_curve import falls_on_fresh_batches, leaps, steps_lead_down
+from ._moving_targets import why_no_objective
 from ._rule import About, CannotJudge, Cause, Found, Threshold
 from ._updates import (
     ADAPTIVE_GRANTED,
@@ -82,10 +83,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
     far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > MEMORIZED)
+    other = None if falls else why_no_objective(view)
     within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
     rates = updates.rates
     yield ABOUT.found(
-        ("warning" if far else "info") if falls or within else ("error" if far else "warning"),
+        ("warning" if far else "info") if falls or within or other else ("error" if far else "warning"),
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
@@ -93,6 +95,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause="The learning rate is large for these weights and gradients, but the loss falls at it"
         + (" on every batch." if fresh else ".")
         if falls
+        else f"The learning rate is large for these weights. Whether too large, the loss does not say: {other}."
+        if other
         else "The learning rate is too large for these weights and gradients.",
         remedy="Nothing: the rehearsal on different batches shows that this rate works (prove=True tries lower ones)."
         if falls and fresh
