@@ -60,4 +60,4 @@ def steps_are_small(view: View) -> bool:
     for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"]):
         if name in roles and math.isfinite(ratio):
             found.setdefault(step, []).append(ratio)
-    return view.training and bool(found) and max(map(np.median, found.values())) < SMALL_STEPS
+    return view.training and bool(found) and bool(max(map(np.median, found.values())) < SMALL_STEPS)

@@ -40,7 +40,8 @@ ABOUT = About(
         "The loss on the batch, against the loss that it has for outputs of zero (ln(C), unless the loss weighs or "
         "adds up in its own way). Where labels are few, or nearly all of one class, an untrained network's loss is "
         "above or below that by chance: so the cross entropy of the same logits, averaged over all classes as the "
-        "right one, must be above the limit too; the smaller of the two is judged. The rms of the logits is the evidence."
+        "right one, must be above the limit too; the smaller of the two is judged. The rms of the logits is the "
+        "evidence."
     ),
     action="Scale the last layer's weights down (times 0.1 or less) and set its bias to zero.",
     effect="The loss starts at ln(C) and falls from the first step.",

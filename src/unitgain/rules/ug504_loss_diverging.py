@@ -25,6 +25,7 @@ from ._loss_curve import (
     WINDOWS,
     course_of,
     diverged_from,
+    falls_on_fresh_batches,
     finite_until,
     first_diverged,
     loss_curve,
@@ -212,7 +213,7 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
     top, first = int(np.argmax(losses)), float(losses[0])
     change = changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
     return ABOUT.found(
-        "error" if last > first else "warning",
+        "error" if last > first else "info" if falls_on_fresh_batches(view) else "warning",
         change.grown.site if change.grown else None,
         f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
         f"{show(last)} in the end{change}",
