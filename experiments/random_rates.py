@@ -63,7 +63,7 @@ class Residual(nn.Module):
 class Recurrent(nn.Module):
     """A series of eight steps of eight numbers, and what its last state says."""
 
-    def __init__(self, cell: type[nn.RNNBase], width: int, outputs: int) -> None:
+    def __init__(self, cell: Callable[..., nn.Module], width: int, outputs: int) -> None:
         super().__init__()
         self.rnn, self.head = cell(8, width, batch_first=True), nn.Linear(width, outputs)
 
