@@ -125,7 +125,7 @@ fix-pays: $(VENV)/.demo
 init-flatness: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/init_flatness.py 512 3
 
-# verdicts on random pairs of a network and a rate, a third of which diverge: some 40 minutes
+# verdicts on random pairs of a network and a rate, half of which diverge: some ten minutes
 random-rates: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/random_rates.py --out $(RESULTS)-random-rates.md
 

@@ -43,9 +43,18 @@ def test_large_logits_of_a_large_input_are_blamed_on_what_is_before_the_head() -
     assert own.remedy.startswith("Multiply the weights")
 
 
-def test_four_unlucky_targets_of_two_classes_are_no_finding() -> None:
-    assert net(examples=4).classifier(2, loss=1.0, rms=0.6).codes() == []
-    assert net(examples=1024).classifier(2, loss=1.0, rms=0.6).codes() == ["UG101"]
+def test_unlucky_or_one_sided_labels_are_no_finding() -> None:
+    """Four targets, or a thousand of which nearly all are of the class that the random weights happen not to prefer."""
+    for examples in (4, 1024):
+        unlucky = net(examples=examples).classifier(2, loss=1.0, rms=0.6)
+        assert unlucky.fact(output={"even_loss": 0.78}).codes() == []
+        confident = net(examples=examples).classifier(2, loss=1.0, rms=1.6)
+        assert confident.fact(output={"even_loss": 1.1}).codes() == ["UG101"]
+
+
+def test_an_even_guess_costs_what_the_users_loss_says() -> None:
+    summed = net().classifier(10, loss=23.5, rms=0.3).fact(output={"even_loss": 2.35})
+    assert summed.fact(comparison={"asked": {"of_zeros": 23.03}}).codes() == []
 
 
 def test_first_makemore_network_has_two_causes_and_two_findings() -> None:

@@ -117,7 +117,8 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
     negative, backwards = math.nan, None
     if takes in ("scores", "logits", "probabilities") and right is not None:
         negative, backwards = _in_vain(ask, takes)
-    return AskedFacts(takes, power, constant, lowest, within, negative, backwards, _minds_row_sums(ask, made))
+    row_sum, of_zeros = _minds_row_sums(ask, made), ask(torch.zeros_like(made))
+    return AskedFacts(takes, power, constant, lowest, within, negative, backwards, row_sum, of_zeros)
 
 
 # ---- right answers ---------------------------------------------------------------------------------------------

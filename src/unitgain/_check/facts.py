@@ -50,8 +50,9 @@ def output_facts(logits: Tensor | None, target: Any, record: Record) -> OutputFa
     finite = torch.where(torch.isfinite(x), x, 0.0)
     axis = _axis(logits, target) if logits.dim() > 1 else None
     examples = int(logits.shape[0]) if logits.dim() else 1
-    sums = exponentials = UNKNOWN
+    sums = exponentials = even = UNKNOWN
     if axis is not None:
+        even = float((finite.logsumexp(axis) - finite.mean(axis)).mean())
         exponentials = float((finite.clamp(max=50).exp().sum(axis) - 1).abs().max())
         if float(finite.min()) >= 0:
             sums = float((finite.sum(axis) - 1).abs().max())
@@ -70,6 +71,7 @@ def output_facts(logits: Tensor | None, target: Any, record: Record) -> OutputFa
         spread=spread_of(finite) if examples > 1 else UNKNOWN,
         examples=examples,
         zero_head=_is_zero_head(record, site) if site else None,
+        even_loss=even,
     )
 
 

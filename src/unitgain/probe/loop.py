@@ -9,6 +9,8 @@ A gradient is used again  if, when the next gradient is about to be added to it,
     before the discriminator's own. So each further pass is followed up to the step.
 A parameter is missing    if it got a gradient, is in no group of the optimizer, and has the very values that it had
     when measuring began: what another optimizer moves is not missing.
+A pass is another's       if the gradient that it gave the largest parameter was cleared before the next pass of the
+    same step, or if the parameters were frozen in it: a discriminator's, when its generator trains.
 A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
 
 Nothing waits for an accelerator before `facts` is called.
@@ -91,6 +93,13 @@ class Loop:
         self._passes = 0
         self.steps = 0  # of the optimizer so far
         self._judged = self._reused_steps = 0
+        self._given_up: list[Tensor | bool] = []  # of the sampled steps
+        self._came: tuple[int, int] | None = (
+            None  # address and version of the largest one's gradient after a pass
+        )
+        self._others: Tensor | bool = (
+            False  # whether a pass of this sampled step was for another model's loss
+        )
         self._reused: list[Tensor] = []
         self._modes = ModeFacts()
         self._foreign: list[Tensor] = []  # tensors of the optimizer that are not the model's
@@ -142,6 +151,7 @@ class Loop:
     def begin(self) -> None:
         """A sampled step follows; the gradients that the one before it used are still there."""
         self._after_backward.clear()
+        self._came, self._others = None, False
         for w in self._watched:
             w.held = w.state() if w.in_optimizer else None
             w.suspect = None
@@ -151,6 +161,8 @@ class Loop:
         """A forward pass with gradients begins."""
         self._count_pass()
         self._eval = not root.training and not any(module.training for module in root.modules())
+        if self._largest and not any(w.parameter.tensor.requires_grad for w in self._largest):
+            self._others = True
 
     def _count_pass(self) -> None:
         self._passes += self._arrived
@@ -159,6 +171,8 @@ class Loop:
     def _arriving(self, w: _Watched, _: Tensor) -> None:
         """A gradient is about to be added to what there is."""
         self._arrived = w.arrived = True
+        if self._largest and w is self._largest[0] and self._came is not None:
+            self._note_given_up(w, self._came)
         if w.held is None:
             return
         if w.state() != w.held:
@@ -172,6 +186,18 @@ class Loop:
     def _added(self, w: _Watched, tensor: Tensor) -> None:
         if tensor.grad is not None and tensor.grad.layout is torch.strided and not tensor.grad.is_nested:
             self._after_backward[id(w)] = stats.take_sample(tensor.grad, _SAMPLE)
+            if w is self._largest[0]:
+                self._came = w.state()
+
+    def _note_given_up(self, w: _Watched, came: tuple[int, int]) -> None:
+        """Whether what an earlier pass of this step gave was cleared before the next one, and so was not for the
+        optimizer that is watched."""
+        state = w.state()
+        if state is None or state[0] != came[0]:
+            self._others = True
+        elif state != came and self._others is False:
+            nonzero = self._is_nonzero(w)
+            self._others = False if nonzero is None else ~nonzero
 
     def _is_nonzero(self, w: _Watched) -> Tensor | None:
         g = w.gradient()
@@ -216,6 +242,7 @@ class Loop:
             self._reused.append(torch.stack([flag.to(flags[0].device) for flag in flags]).any())
             if len(self._reused) > _MOST:
                 self._read_reused()
+        self._given_up.append(self._others)
         self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
         self._note_mode(number)
         if self._lazy or self._number_held() != self._size:
@@ -233,6 +260,7 @@ class Loop:
     def _read_reused(self) -> None:
         self._reused_steps += sum(bool(flag) for flag in self._reused)
         self._reused.clear()
+        self._given_up = [True] * sum(bool(flag) for flag in self._given_up)
 
     def facts(self) -> LoopFacts:
         self._count_pass()
@@ -250,6 +278,7 @@ class Loop:
             steps=self.steps,
             moved=any(w.moved() for w in self._watched),
             missing=tuple(missing),
+            given_up=len(self._given_up),
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
             mode=ModeFacts(self._modes.train, self._modes.eval, self._modes.since, self._changing()),
             shrink=self._shrink(),

@@ -38,6 +38,7 @@ class AskedFacts:
     negative    the lowest loss that it gave for these targets, if below zero and not so with targets clipped to 0..1
     backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
     row_sum     whether dividing each row of targets by its sum changes it
+    of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
     """
 
     takes: str | None = None
@@ -48,6 +49,7 @@ class AskedFacts:
     negative: float = UNKNOWN
     backwards: bool | None = None
     row_sum: bool | None = None
+    of_zeros: float = UNKNOWN
 
 
 @dataclass(frozen=True)

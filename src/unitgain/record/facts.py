@@ -81,6 +81,7 @@ class OutputFacts:
     nonfinite          how many values are NaN or infinite
     spread             rms over examples of the deviation from the mean example, divided by rms
     zero_head          whether the weights of the module that gives the output are all zero
+    even_loss          cross entropy of these logits if every class were the right one equally often
     """
 
     site: str | None = None
@@ -96,6 +97,7 @@ class OutputFacts:
     spread: float = UNKNOWN
     examples: int | None = None
     zero_head: bool | None = None
+    even_loss: float = UNKNOWN
 
 
 @dataclass(frozen=True)

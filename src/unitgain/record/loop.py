@@ -121,12 +121,15 @@ class LoopFacts:
     moved    whether any parameter has changed since measuring began
     missing  trainable parameters that got a gradient, are in no parameter group, and still have the values that they
              began with
+    given_up sampled steps in which the parameters got a gradient that was cleared before the optimizer could use it,
+             or were frozen for a pass: that of another model's loss, an adversary's
     """
 
     passes: int | None = None
     steps: int | None = None
     moved: bool | None = None
     missing: tuple[str, ...] | None = None
+    given_up: int | None = None
     reused: ReusedFacts = field(default=ReusedFacts())
     mode: ModeFacts = field(default=ModeFacts())
     shrink: ShrinkFacts = field(default=ShrinkFacts())

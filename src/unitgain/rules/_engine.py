@@ -143,7 +143,8 @@ def _left_out(view: View, codes: set[str], abstained: Mapping[str, str]) -> Iter
 def _missing(view: View, abstained: Mapping[str, str]) -> str:
     """What a record without activations lacks."""
     if view.training and len(view.losses[1]):
-        reasons = (abstained[code] for code, rule in CATALOGUE.items() if rule.doubt and code in abstained)
+        judges = (code for code, rule in CATALOGUE.items() if rule.doubt and rule.judges)
+        reasons = (abstained[code] for code in judges if code in abstained)
         return next(reasons, "only the loss was judged")
     return "no activation was measured" if view.steps else "nothing was measured"
 

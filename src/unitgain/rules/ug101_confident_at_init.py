@@ -1,7 +1,7 @@
 """UG101 confident-at-init: the loss of an untrained classifier is well above ln(C).
 
 Source: Karpathy, Neural Networks: Zero to Hero, makemore part 3 (2022), which compares the first loss with ln(C)
-by eye. The limits, and the allowance for batches of few targets, are ours.
+by eye. The limits are ours, and so is what makes labels that are few or mostly of one class no finding.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ ABOUT = About(
     rank=400,
     seen=(
         "A classifier's loss is well above ln(C), the loss of one that gives all C classes the same "
-        "probability."
+        "probability, and would be so whichever classes were right."
     ),
     matters=(
         "An untrained classifier cannot know anything, so every nat above ln(C) is confidence in wrong "
@@ -37,8 +37,11 @@ ABOUT = About(
     ),
     source="Karpathy, Neural Networks: Zero to Hero, makemore part 3, 2022.",
     measured=(
-        "The loss on the batch, against ln(C). The rms of the logits is the evidence. With few targets the "
-        "loss itself is uncertain by rms/sqrt(targets); two of these are granted."
+        "The loss on the batch, against the loss that it has for outputs of zero (ln(C), unless the loss weighs or "
+        "adds up in its own way). Where labels are few, or nearly all of one class, an untrained network's loss is "
+        "above or below that by chance: so the cross entropy of the same logits, averaged over all classes as the "
+        "right one, must be above the limit too; the smaller of the two is judged. The rms of the logits is the "
+        "evidence."
     ),
     action="Scale the last layer's weights down (times 0.1 or less) and set its bias to zero.",
     effect="The loss starts at ln(C) and falls from the first step.",
@@ -47,7 +50,7 @@ ABOUT = About(
     silent=(
         "probabilities or log-probabilities as output",
         "regression",
-        "a loss above ln(C) by chance",
+        "a loss above ln(C) by chance: few labels, or a rare class that an untrained network happens to prefer",
     ),
 )
 
@@ -56,7 +59,7 @@ WARNING = Threshold(
     "times ln(C): logits of standard deviation 1 cost about half a nat, which default heads stay below",
 )
 ERROR = Threshold(2.0, "times ln(C): worse than guessing by a whole ln(C)")
-NOISE = Threshold(2.0, "standard errors of the mean loss, so that four unlucky targets are no finding")
+LN_C = Threshold(0.01, "relative: the loss of an even guess is called ln(C) where it is so near")
 HEAD_SCALE = Threshold(
     0.1, "rms of the logits that the prescribed factor aims at, and the largest factor prescribed"
 )
@@ -64,18 +67,21 @@ HEAD_SCALE = Threshold(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """expected: ln(classes); logits_rms: of the model's output; head_input_rms: of what goes into the last layer."""
+    """expected: the loss of an even guess; even: the loss if each class were right equally often; logits_rms: of the
+    model's output; head_input_rms: of what goes into the last layer."""
 
     loss: float
     expected: float
     classes: int
     logits_rms: float
     head_input_rms: float | None = None
+    even: float | None = None
 
     @property
     def size(self) -> float:
         """Decades of the loss above that of a guess."""
-        return math.log10(max(self.loss / self.expected, 1.0))
+        above = self.loss if self.even is None else min(self.loss, self.even)
+        return math.log10(max(above / self.expected, 1.0))
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -90,31 +96,35 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("targets hold several ones a row, of which the loss is a sum")
     if view.facts.target.kind == "probabilities" and view.facts.comparison.targets.distributions is False:
         raise CannotJudge("targets are no probabilities, so that ln(C) is not the loss of an even guess")
-    expected, rms = math.log(classes), output.rms
-    if loss <= WARNING * expected:
-        return
-    count = view.facts.target.count or output.examples or 1
-    noise = NOISE * rms / math.sqrt(count) if math.isfinite(rms) else 0.0
-    if loss - noise <= expected or _is_chance(loss - noise, rms, expected):
+    expected, rms = _even_guess(view), output.rms
+    even = output.even_loss * expected / math.log(classes)
+    even = even if math.isfinite(even) else None
+    judged = loss if even is None else min(loss, even)
+    if judged <= WARNING * expected:
         return
     head = _last_layer(view)
     entering = max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=None) if head else None
     cause, remedy = _explain(view, head, rms, entering)
     yield ABOUT.found(
-        "error" if loss > ERROR * expected else "warning",
+        "error" if judged > ERROR * expected else "warning",
         head.name if head else output.site,
-        f"loss {loss:.2f} at initialization, expected ln({classes}) = {expected:.2f}: the model is confident, and wrong"
+        f"loss {loss:.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, and wrong"
         + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
-        evidence=Evidence(loss, expected, classes, rms, entering),
+        evidence=Evidence(loss, expected, classes, rms, entering, even),
         cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
         remedy=remedy,
     )
 
 
-def _is_chance(loss: float, rms: float, expected: float) -> bool:
-    """Whether logits this small cannot cost so much: their mean square, of which half is the loss expected of them, is
-    below what the limit allows, so that the labels of this batch were unlucky."""
-    return rms * rms < (WARNING - 1) * expected and loss <= WARNING * expected
+def _even_guess(view: View) -> float:
+    """The loss of outputs of zero; ln(C) where the loss could not be asked."""
+    asked = view.facts.comparison.asked.of_zeros
+    return asked if 0 < asked < math.inf else math.log(view.facts.classes)
+
+
+def _in_words(classes: int, expected: float) -> str:
+    usual = math.isclose(expected, math.log(classes), rel_tol=LN_C)
+    return f"ln({classes}) = {expected:.2f}" if usual else f"{show(expected)}, the loss of an even guess"
 
 
 def _explain(view: View, head: Measured | None, rms: float, entering: float | None) -> tuple[str, str]:
@@ -207,6 +217,7 @@ def _large_weight_before(cause: Found[ug605.Evidence], effect: Found[Evidence], 
 
 EXPLAINED_BY = (
     Cause("UG106"),
+    Cause("UG112"),
     Cause("UG302", _features_are_large),
     Cause("UG201", _large_input),
     Cause("UG606", weights_come_before),

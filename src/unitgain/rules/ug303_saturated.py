@@ -53,9 +53,9 @@ ABOUT = About(
         "softmax and attention probabilities",
         "the model's output, unless an untrained one ends in flat tails under squared or absolute error, whose "
         "gradient they stop: under cross entropy a wrong answer gets its gradient all the same",
-        (
-            "gates: a sigmoid whose output goes into arithmetic and not into a layer is meant to open and close"
-        ),
+        "gates and limits: a function whose output goes into arithmetic and not into a layer (a sigmoid that opens and "
+        "closes, the tanh of a flow's scale or of an action) is meant to reach its ends; the end of a residual branch "
+        "is judged",
         "the lower bound of ReLU6",
     ),
 )
@@ -125,9 +125,8 @@ def _can_saturate(view: View, measured: Measured) -> bool:
         return False
     if measured.is_output:
         return _output_stops_gradient(view)
-    if (measured.function or "").lower() in ("sigmoid", "hardsigmoid", "hard_sigmoid"):
-        return bool(view.feeds(measured))  # otherwise a gate: it goes into arithmetic
-    return True
+    # otherwise a gate, or the bounds of a scale or an action: it goes into arithmetic
+    return bool(view.feeds(measured)) or measured.ends_branch
 
 
 def _output_stops_gradient(view: View) -> bool:

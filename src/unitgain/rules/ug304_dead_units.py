@@ -59,13 +59,16 @@ ABOUT = About(
         "small batches",
         "units off for all examples because the examples are nearly the same",
         "functions fed with exact zeros",
-        "less than half of the units in a run whose loss falls (for information)",
+        "less than half of the units in a run whose loss falls, or a third that died in its course (for information)",
         "networks of one or two input columns, graphs whose features are small beside the biases",
     ),
 )
 
 WARNING = Threshold(0.1, "of the units, beyond chance: a tenth of the layer's width is lost")
 ERROR = Threshold(0.5, "of the units, beyond chance: most of the layer cannot learn")
+FEW = Threshold(
+    1 / 3, "of the units: fewer that die in the first updates of a run whose loss falls are for information"
+)
 SAMPLES = Threshold(
     32,
     "values seen per unit: a unit active one time in ten is missed by 3% of such samples",
@@ -198,8 +201,10 @@ def _died(view: View) -> Iterator[Found[Died]]:
     when = f"at step {row.last}" if row.first == row.last else f"at steps {row.first} to {row.last}"
     after = "" if updates is None else f", after updates of up to 10^{updates:.1f} of the weights per step"
     also = f"; {plural(len(rows), 'layer')} in all" if len(rows) > 1 else ""
+    share = row.died / row.units
+    level = "error" if share > ERROR else "info" if share < FEW and loss_falls(view) else "warning"
     yield ABOUT.found(
-        "error" if row.died / row.units > ERROR else "warning",
+        level,
         name,
         f"{row.died} of {row.units} units of {name} died {when}{after}{also}",
         evidence=Died(row.died / row.units, rows, updates),

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 
 from ._causes import units_died
 from ._finding import Prescription
-from ._loss_curve import falls_on_fresh_batches, leaps, steps_lead_down
+from ._loss_curve import falls_on_fresh_batches, leaps, leapt_on_fresh_batches, steps_lead_down
+from ._moving_targets import why_no_objective
 from ._rule import About, CannotJudge, Cause, Found, Threshold
 from ._updates import (
     ADAPTIVE_GRANTED,
@@ -39,7 +40,8 @@ ABOUT = About(
         "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
         "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
         "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
-        "batches (data=) decides that. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted "
+        "batches (data=) decides that, and where its loss first leapt up and then fell, the verdict is that it cannot "
+        "be told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted "
         "more, unless the loss of that batch rises far above the first one. Small networks, language models with "
         "clipped gradients and Adadelta train well with updates beyond a hundredth."
     ),
@@ -81,11 +83,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if updates.judged <= limit and not every and not (leapt and updates.median > WARNING):
         return
     falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
-    far = updates.judged > ERROR or (falls and view.rehearsal and not fresh and updates.median > MEMORIZED)
+    far = updates.judged > ERROR or (falls and view.rehearsal and updates.median > MEMORIZED)
+    far = far and not (falls and fresh)
+    other = None if falls else why_no_objective(view)
     within = updates.judged <= WARNING and not len(view.losses[1])  # granted, and no loss says otherwise
     rates = updates.rates
     yield ABOUT.found(
-        ("warning" if far else "info") if falls or within else ("error" if far else "warning"),
+        ("warning" if far else "info") if falls or within or other else ("error" if far else "warning"),
         None,
         f"{updates.optimizer} changes the weights by 10^{updates.median:.1f} of their size per step (median of "
         f"{plural(len(updates.ratios), 'weight')}); about 10^{updates.target:.1f} is right",
@@ -93,14 +97,33 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause="The learning rate is large for these weights and gradients, but the loss falls at it"
         + (" on every batch." if fresh else ".")
         if falls
+        else f"The learning rate is large for these weights. Whether too large, the loss does not say: {other}."
+        if other
         else "The learning rate is too large for these weights and gradients.",
-        remedy="Nothing: the rehearsal on different batches shows that this rate works (prove=True tries lower ones)."
+        remedy="Raise the learning rate from a tenth of it over the first steps (a warm-up), or lower it."
+        if falls and leapt_on_fresh_batches(view) > 1
+        else "Nothing: the rehearsal on different batches shows that this rate works (prove=True tries lower ones)."
         if falls and fresh
         else f"Lower the learning rate from {', '.join(map(show, rates))} to about "
         f"{', '.join(show(rate * updates.factor) for rate in rates)}."
         if rates
         else f"Lower the learning rate: multiply it by {show(updates.factor)}.",
         prescription=Prescription(rate=updates.factor),
+    )
+
+
+def doubt(view: View) -> str | None:
+    """First steps that went far up: of the trainings whose loss then falls, some go well and some do not."""
+    times = leapt_on_fresh_batches(view)
+    try:
+        large = times > 1 and any(judge(view))
+    except CannotJudge:
+        return None
+    return (
+        f"with large steps the loss rose to {show(times)} times the first one before it fell; rehearse more steps, or "
+        "try a warm-up"
+        if large
+        else None
     )
 
 

@@ -25,12 +25,13 @@ from ._loss_curve import (
     WINDOWS,
     course_of,
     diverged_from,
+    falls_on_fresh_batches,
     finite_until,
     first_diverged,
     loss_curve,
     no_progress,
 )
-from ._moving_targets import targets_move
+from ._moving_targets import steps_are_small, targets_move, why_no_objective
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -60,7 +61,10 @@ ABOUT = About(
         f"rehearsal whose loss does not fall (by {PROGRESS:.1%} in {REHEARSAL:g} steps) is no finding, but never "
         "healthy either: the verdict then is that it cannot be told. Where the loss is not known to compare with fixed "
         "targets, and outputs grew so far that the loss fell beside them, it is for information: targets that move "
-        "with the model (Q-learning) raise the loss while it learns."
+        "with the model (Q-learning) raise the loss while it learns. So it is, and the verdict that it cannot be told, "
+        "where the loss has been below zero (a policy gradient, a critic) and stays within ten times what it was, "
+        "where the model takes part in another model's loss too (a GAN), and where no step moved the weights by a "
+        "hundredth and nothing grew."
     ),
     action="Lower the learning rate, or clip gradients; go on from a checkpoint before that step.",
     effect="The loss goes on falling, or stays where it is.",
@@ -71,7 +75,7 @@ ABOUT = About(
     silent=(
         "a hump in the middle of a run, as a large learning rate makes that is lowered later",
         "noise of small batches",
-        "Q-learning, whose loss grows with its returns (for information)",
+        "Q-learning, whose loss grows with its returns; GANs and policy gradients (for information)",
     ),
 )
 
@@ -121,7 +125,21 @@ class Leap(BaseEvidence):
 Evidence = Rise | Leap
 
 
-doubt = no_progress
+def doubt(view: View) -> str | None:
+    """A rehearsal that does not fall, or a loss that rises and may do so by right."""
+    if why := no_progress(view):
+        return why
+    try:
+        rises = next(
+            (f for f in judge(view) if f.severity == "info" and not targets_move(view, _last(view))), None
+        )
+    except CannotJudge:
+        return None
+    return None if rises is None else f"{rises.message}. {rises.cause}"
+
+
+def _last(view: View) -> float:
+    return float(view.losses[1][-1])
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -165,8 +183,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     change = changed(view, steps, losses, began)
     subject = "in the rehearsal the loss" if view.rehearsal else "the loss"
     level = "error" if diverged is not None or last > first + NOISE * course.error else "warning"
+    other = None if not_finite else why_no_objective(view)
+    if not other and not not_finite and not any((change.grown, change.good_rate)) and steps_are_small(view):
+        other = "no step moved the weights far, and nothing that was measured grew: what moved is the data or a target"
+    moves = other or (not not_finite and targets_move(view, float(last)))
     yield ABOUT.found(
-        "info" if not not_finite and targets_move(view, float(last)) else level,
+        "info" if moves else level,
         change.grown.site if change.grown else None,
         f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
         f"{steps[began]}{change}",
@@ -178,9 +200,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             noise=course.error,
             **change.evidence(),
         ),
-        cause=change.cause,
-        remedy=change.remedy,
-        prescription=change.prescription,
+        cause=f"This may be right: {other}." if other else change.cause,
+        remedy=f"Judge the training by what it is for, not by this loss. If the loss is to fall: {change.remedy}"
+        if other
+        else change.remedy,
+        prescription=None if other else change.prescription,
     )
 
 
@@ -189,7 +213,7 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
     top, first = int(np.argmax(losses)), float(losses[0])
     change = changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
     return ABOUT.found(
-        "error" if last > first else "warning",
+        "error" if last > first else "info" if falls_on_fresh_batches(view) else "warning",
         change.grown.site if change.grown else None,
         f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
         f"{show(last)} in the end{change}",
