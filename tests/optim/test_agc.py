@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -415,3 +417,105 @@ def test_four_times_the_stable_rate_diverges_without_and_trains_with_agc() -> No
     assert stable[-1] < 0.1 * stable[0]
     assert not train(4 * 1.6, clip=False)[-1] < 10 * stable[0]  # or NaN
     assert train(4 * 1.6, clip=True)[-1] < 0.3 * stable[0]
+
+
+# ---- before the first step, and wrappers -------------------------------------------------------------------
+
+
+def test_a_model_can_be_copied_pickled_exported_and_traced_before_its_first_step() -> None:
+    """The hooks that look for the output layer were local functions, and looked at fake tensors' memory."""
+    model = net()
+    agc = AGC(torch.optim.SGD(model.parameters(), lr=0.1), model)
+    x = torch.randn(2, 4)
+    copied = copy.deepcopy(model)
+    again = pickle.loads(pickle.dumps(model))
+    for other in (copied, again):
+        assert torch.equal(other(x), model.eval()(x))
+    assert torch.equal(torch.export.export(model, (x,)).module()(x), model(x))
+    fresh = net()
+    agc = AGC(torch.optim.SGD(fresh.parameters(), lr=0.1), fresh)
+    torch.export.export(fresh, (x,))
+    torch.fx.symbolic_trace(fresh)
+    torch._dynamo.reset()
+    torch.compile(fresh, backend="eager", fullgraph=True)(x)
+    copy.deepcopy(fresh)(x)
+    assert agc._finder is not None
+    assert agc._finder._found is None  # none of these was the model's own first pass
+    fresh(x)
+    assert agc.excluded == ["2.weight"]
+
+
+class SAM(torch.optim.Optimizer):
+    """The widely used one: two half steps, the second of which steps the inner optimizer."""
+
+    def __init__(self, params: Any, base: Any, rho: float = 0.05, **options: Any):
+        super().__init__(params, {"rho": rho, **options})
+        self.base_optimizer = base(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def first_step(self) -> None:
+        grads = [p.grad.norm() for group in self.param_groups for p in group["params"]]
+        for group in self.param_groups:
+            for p in group["params"]:
+                self.state[p]["old"] = p.clone()
+                p.add_(p.grad * (group["rho"] / torch.stack(grads).norm()))
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self) -> None:
+        for group in self.param_groups:
+            for p in group["params"]:
+                p.copy_(self.state[p]["old"])
+        self.base_optimizer.step()
+        self.zero_grad()
+
+    def step(self, closure: Any = None) -> None:
+        self.first_step()
+        with torch.enable_grad():
+            closure()
+        self.second_step()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_the_step_that_sam_makes_is_clipped(whole: bool) -> None:
+    model = net()
+    sam = SAM(model.parameters(), torch.optim.SGD, lr=1.0)
+    agc = AGC(sam, model)
+    for _ in range(12):  # more than enough for a warning, which would be an error
+        grads(model)
+        before = model[0].weight.detach().clone()
+        if whole:
+            sam.step(lambda: grads(model))
+        else:
+            sam.first_step()
+            grads(model)
+            sam.second_step()
+        change = (model[0].weight - before).norm(dim=1) / before.norm(dim=1)
+        assert (change <= 0.0101).all()
+    assert agc.metrics()["agc"] > 0.5
+
+
+def test_an_optimizer_whose_step_is_never_called_is_named_once() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    AGC(optimizer, model)
+    with pytest.warns(
+        UserWarning, match=r"AGC: the weights have changed 10 times and SGD\.step was not called"
+    ) as seen:
+        for _ in range(30):
+            grads(model, 1.0)
+            with torch.no_grad():
+                for p in model.parameters():
+                    p.sub_(0.01 * p.grad)
+            optimizer.zero_grad()
+    assert len(seen) == 1
+
+
+def test_accumulated_gradients_are_no_changes_of_the_weights() -> None:
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    AGC(optimizer, model)
+    for _ in range(40):
+        grads(model, 1e-3)
+    optimizer.step()

@@ -21,6 +21,7 @@ from .calibrate import calibrate_
 from .dynamic import DynamicErf, DynamicISRU, DynamicTanh, RMSNorm
 from .evaluating import evaluating
 from .fan_in import fan_in
+from .fold import fold_, merge_branch_ends
 from .frozen import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, scaled_outputs
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
@@ -38,7 +39,6 @@ from .scaled_std import (
     ScaledStdConvTranspose2d,
     ScaledStdConvTranspose3d,
     ScaledStdLinear,
-    fold_,
     standardized,
 )
 from .std_conv import StdConv2d
@@ -85,6 +85,7 @@ __all__ = [
     "expected_stds",
     "fold_",
     "gamma_of",
+    "merge_branch_ends",
     "remove_scaled_std_",
     "scaled_std_",
 ]

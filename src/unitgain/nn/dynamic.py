@@ -44,9 +44,9 @@ class _Dynamic(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = self.alpha * x
         y = self.squash(u + self.shift if self.shifted else u)
-        shape = (-1, *[1] * (x.dim() - 2)) if self.channels_first else (-1,)
-        y = y * self.weight.view(shape)
-        return y if self.bias is None else y + self.bias.view(shape)
+        y = (y.movedim(1, -1) if self.channels_first else y) * self.weight
+        y = y if self.bias is None else y + self.bias
+        return y.movedim(-1, 1) if self.channels_first else y
 
     def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
         for theirs, ours in _OTHER_KEYS.items():

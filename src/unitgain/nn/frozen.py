@@ -36,9 +36,9 @@ class ChannelAffine(nn.Module):
         self.register_buffer("inverse_std", torch.ones(channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        shape = (1, -1, *[1] * (x.dim() - 2))
-        scale = (self.weight * self.inverse_std).view(shape).to(x.dtype)
-        return torch.addcmul(self.bias.view(shape).to(x.dtype), x, scale)
+        # channels last: the number of axes, unknown while torch.fx traces, is not needed, and the memory format stays
+        scale = (self.weight * self.inverse_std).to(x.dtype)
+        return torch.addcmul(self.bias.to(x.dtype), x.movedim(1, -1), scale).movedim(-1, 1)
 
     def extra_repr(self) -> str:
         return f"{self.channels}"

@@ -31,13 +31,21 @@ def same_padding(
     [1, 1, 0, 1]
     """
     pads: list[Any] = []
-    for size, k, s, d in zip(reversed(sizes), reversed(kernel), reversed(stride), reversed(dilation)):
-        needed = (-(-size // s) - 1) * s + (k - 1) * d + 1 - size
-        total = (
-            max(needed, 0) if isinstance(needed, int) else torch.sym_max(needed, 0)
-        )  # torch 2.6 exports only max
+    for axis in reversed(range(len(kernel))):  # by number, as the sizes of a traced tensor have no length
+        s, reach = stride[axis], (kernel[axis] - 1) * dilation[axis]
+        needed = reach - (sizes[axis] - 1) % s  # below 0 only for a stride longer than the kernel
+        total = 0 if reach == 0 else needed if reach >= s - 1 else _at_least_zero(needed)
         pads += [total // 2, total - total // 2]
     return pads
+
+
+def _at_least_zero(needed: Any) -> Any:
+    """max(needed, 0) of a number, and of what stands for one where sizes are recorded."""
+    if isinstance(needed, int):
+        return max(needed, 0)
+    if isinstance(needed, Tensor):  # torch.jit.trace
+        return needed.clamp(min=0)
+    return torch.sym_max(needed, 0)  # torch.export, torch.fx
 
 
 def resolve_padding(
@@ -73,7 +81,11 @@ def set_padding(layer: nn.Module, padding: Padding) -> None:
 def padded(layer: nn.Module, input: Tensor) -> Tensor:
     """The input of a convolution with "same" padding, padded for the input's size."""
     conv: Any = layer
-    return F.pad(input, same_padding(input.shape[2:], conv.kernel_size, conv.stride, conv.dilation))
+    return F.pad(input, same_padding(_positions(input, conv), conv.kernel_size, conv.stride, conv.dilation))
+
+
+def _positions(input: Tensor, conv: Any) -> list[int]:
+    return [input.shape[2 + axis] for axis in range(len(conv.kernel_size))]
 
 
 class Conv2dSame(nn.Conv2d):
@@ -125,7 +137,7 @@ class MaxPool2dSame(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         kernel, stride = (self.kernel_size,) * 2, (self.stride,) * 2
-        pads = same_padding(x.shape[2:], kernel, stride, (1, 1))
+        pads = same_padding((x.shape[2], x.shape[3]), kernel, stride, (1, 1))
         return F.max_pool2d(F.pad(x, pads, value=float("-inf")), kernel, stride)
 
     def extra_repr(self) -> str:

@@ -32,11 +32,7 @@ class ScaledStandardization(nn.Module):
         self.gain = None if gain is None else nn.Parameter(gain)
 
     def forward(self, weight: Tensor) -> Tensor:
-        gain = 1.0
-        if self.gain is not None:
-            gain = self.gain.to(torch.promote_types(weight.dtype, torch.float32))
-        if isinstance(self.scale, Tensor):
-            return standardized(weight, gain * self.scale, self.eps, self.eps_mode, self.groups)
+        gain = 1.0 if self.gain is None else self.gain
         return standardized(weight, gain, self.eps, self.eps_mode, self.groups, self.scale)
 
     def scale_as_buffer(self) -> None:

@@ -28,6 +28,7 @@ import math
 from typing import Any, Literal
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -62,14 +63,14 @@ def standardized(
     eps: float,
     eps_mode: str = "clamp",
     groups: int = 0,
-    constant: float = 1.0,
+    constant: float | Tensor = 1.0,
 ) -> Tensor:
     """constant * scale * (W - mean) / (sqrt(N) std) over all axes but the first, in weight's shape, type and memory
     format.
 
     weight    (O, ...); or, with groups >= 1, a transposed convolution's (C_in, O/groups, ...)
     scale     a number, or a tensor of one or O numbers, of any shape
-    constant  a further number, which costs nothing
+    constant  a further number, which costs nothing; or a 0-dim tensor
 
     >>> w = standardized(torch.randn(4, 8, 3, 3), scale=2.0, eps=1e-4)
     >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1).round(decimals=4)
@@ -79,22 +80,46 @@ def standardized(
         units = weight.unflatten(0, (groups, -1)).transpose(1, 2)
         flat = standardized(units.flatten(0, 1), scale, eps, eps_mode, constant=constant)
         return flat.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    if torch.jit.is_tracing():
+        return _standardized_traced(weight, scale, eps, eps_mode == "clamp", constant)
     # rows as they lie in memory: statistics do not depend on the order, and a view is free
     channels_last = not weight.is_contiguous() and weight.dim() > 2 and weight.movedim(1, -1).is_contiguous()
     rows = weight.movedim(1, -1) if channels_last else weight
     if rows.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
     count = rows.shape[0]
-    constant /= math.sqrt(rows.numel() / max(count, 1))  # of a row of norm 1 the standard deviation
+    constant = constant.to(rows.dtype) if isinstance(constant, Tensor) else constant
+    constant = constant / math.sqrt(rows.numel() / max(count, 1))  # of a row of norm 1 the standard deviation
     if isinstance(scale, Tensor):
         scale = scale if scale.dtype == rows.dtype else scale.to(rows.dtype)
         factor = scale.flatten() * constant
         factor = factor if len(factor) == count else factor.expand(count).contiguous()
     else:
-        factor = rows.new_full((count,), scale * constant)
+        constant = scale * constant
+        plain = not isinstance(constant, Tensor)
+        factor = rows.new_full((count,), constant) if plain else constant.expand(count).contiguous()
     result = standardize_rows(rows, factor, eps, eps_mode == "clamp")
     result = result if result.dtype == weight.dtype else result.to(weight.dtype)
     return result.movedim(-1, 1) if channels_last else result
+
+
+def _standardized_traced(
+    weight: Tensor, scale: Tensor | float, eps: float, clamp: bool, constant: float | Tensor
+) -> Tensor:
+    """The same while torch.jit.trace records, where sizes are tensors that Python must not look at."""
+    rows = weight.flatten(1)
+    rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    centred = rows - rows.mean(1, keepdim=True)
+    squares = centred.square().sum(1, keepdim=True)  # N var
+    inverse = (squares.clamp_min(eps) if clamp else squares + eps * rows.shape[1]).rsqrt()
+    norm = scale.to(rows.dtype).reshape(-1, 1) if isinstance(scale, Tensor) else scale
+    constant = constant.to(rows.dtype) if isinstance(constant, Tensor) else constant
+    return (centred * (inverse * (norm * constant))).to(weight.dtype).view_as(weight)
+
+
+torch.fx.wrap(
+    "standardized"
+)  # one step of a traced graph: what it does depends on the weight's type and layout
 
 
 class ScaledStd(nn.Module):
@@ -144,14 +169,9 @@ class ScaledStd(nn.Module):
 
     def standardized_weight(self) -> Tensor:
         """The weight that the layer works with, in the shape and type of `weight`."""
-        constant, scale = self.gamma * self._row_norm(), self.input_scale
-        if self.gain is not None:
-            gain = self.gain if self.gain.dtype.itemsize >= 4 else self.gain.float()
-            if isinstance(scale, Tensor):
-                scale = gain * scale
-            else:
-                constant, scale = constant * scale, gain
-        return standardized(self.weight, scale, self.eps, self.eps_mode, self.transposed_groups, constant)
+        gain = 1.0 if self.gain is None else self.gain
+        constant = self.input_scale * (self.gamma * self._row_norm())
+        return standardized(self.weight, gain, self.eps, self.eps_mode, self.transposed_groups, constant)
 
     def _row_norm(self) -> float:
         return 1.0
@@ -375,27 +395,3 @@ class ScaledStdLinear(ScaledStd, nn.Linear):
             nn.Linear, self.in_features, self.out_features, self.bias is not None,
             device=self.weight.device, dtype=self.weight.dtype,
         ))  # fmt: skip
-
-
-def fold_(module: nn.Module) -> nn.Module:
-    """Replaces every scaled-standardization layer inside by a plain one with the same outputs; in place.
-
-    For inference, export and quantization: nothing is standardized any more. Gains are gone, so the result is not
-    for training on. Hooks on the replaced layers are not carried over. A module that is itself such a layer cannot
-    be replaced in place: its plain layer is returned, in every other case the module.
-
-    >>> net = nn.Sequential(ScaledStdLinear(4, 4), nn.ReLU())
-    >>> x = torch.randn(2, 4); before = net(x)
-    >>> bool(torch.equal(fold_(net)(x), before)), type(net[0]).__name__
-    (True, 'Linear')
-    """
-    if isinstance(module, ScaledStd):
-        return module.folded()
-    plain: dict[ScaledStd, nn.Module] = {}  # a layer used twice stays one layer
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, ScaledStd):
-                if child not in plain:
-                    plain[child] = child.folded()
-                setattr(parent, name, plain[child])
-    return module

@@ -5,10 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .._base import InputError
 from .padding import Padding, padded, set_padding
+
+
+def _standardized(weight: Tensor, eps: float) -> Tensor:
+    rows = weight.flatten(1)
+    rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
+    centred = rows - rows.mean(1, keepdim=True)
+    std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) * rows.shape[1] ** -0.5
+    return (centred / (std + eps)).to(weight.dtype).view_as(weight)
+
+
+torch.fx.wrap("_standardized")  # one step of a traced graph: it asks for the weight's type
 
 
 class StdConv2d(nn.Conv2d):
@@ -57,11 +69,7 @@ class StdConv2d(nn.Conv2d):
 
     def standardized_weight(self) -> Tensor:
         """The weight that the layer works with."""
-        rows = self.weight.flatten(1)
-        rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
-        centred = rows - rows.mean(1, keepdim=True)
-        std = torch.linalg.vector_norm(centred, dim=1, keepdim=True) * rows.shape[1] ** -0.5
-        return (centred / (std + self.eps)).to(self.weight.dtype).view_as(self.weight)
+        return _standardized(self.weight, self.eps)
 
     def forward(self, input: Tensor) -> Tensor:
         if self.same:

@@ -13,9 +13,11 @@ from .. import graph as graphs
 from .._base import InputError, did_you_mean
 from .._batch import Batch
 from .._run import Snapshot
-from . import folding, measuring, ours, training
+from ..nn import merge_branch_ends
+from . import folding, measuring, training
 from .edits import Edit, apply, needs_plain, paths_of
 from .folding import Decision
+from .plain_code import is_ours, reason, remaining
 from .proving import TOLERANCE, Proof, in_float64, noise_like, settle, widened
 from .reading import count_batch_norms, is_affine, is_batch_norm, other_norms, read
 from .report import Block, Change, ConversionReport
@@ -85,6 +87,8 @@ def convert(
             raise
     else:
         _exactly(model, found, report)
+        if mode == "fold":
+            _without_our_classes(report)
     _after(report, model, found, timed)
     return report
 
@@ -95,6 +99,10 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
     Standardized layers (ours, and `scaled_std_`'s), every parametrization, weight and spectral norm, BatchNorm and what
     `convert` put in its place, and the alpha and skip gains of our residual blocks. The model computes the same in
     evaluation mode, which is verified in float64 if there is a batch; it is not meant to be trained any further.
+
+    No class of unitgain is left: modules of our classes become torch.fx GraphModules of the same layers, with the names
+    that they had. If the model itself is of such a class (`ug.models.create`), take `report.model`; to keep the class and
+    its methods, call `ug.nn.fold_` instead.
 
     batch  as for `ug.check`, at least two examples. May be left out where nothing has to be known of the order in
            which modules run: where there are no BatchNorms and no affine layers
@@ -120,6 +128,7 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
     report.parameters = (measuring.parameters_of(model), 0)
     with in_float64(model):
         report.model = _make_plain(model, report)
+    _without_our_classes(report)
     report.parameters = (report.parameters[0], measuring.parameters_of(report.model))
     report.classes_left = _classes_left(report.model)
     return report
@@ -182,9 +191,28 @@ def _make_plain(model: nn.Module, report: ConversionReport) -> nn.Module:
         report.edits.append(edit)
         if edit.paths[0] == "" and made is not None:
             model = made
-    if ours.merge_branch_ends(model):
+    if merge_branch_ends(model):
         report.edits.append(Edit("branch_ends", ("",)))
     return model
+
+
+def _without_our_classes(report: ConversionReport) -> None:
+    """What is left of classes of this package becomes torch.fx graphs; what cannot be recorded stays and is named."""
+    model = report.model
+    for path in remaining(model):
+        module = model.get_submodule(path)
+        edit = Edit("code", paths_of(model, module))
+        try:
+            made = apply(model, edit)
+        except Exception as error:  # torch.fx has many ways to say that it cannot follow
+            kind = type(module).__name__
+            report.notes.append(
+                f"{path or 'the model'}: it stays a {kind}, as torch.fx cannot record it: {reason(error)}"
+            )
+            continue
+        report.edits.append(edit)
+        if not path and made is not None:
+            report.model = model = made
 
 
 # ---- before and after ------------------------------------------------------------------------------------------
@@ -238,9 +266,7 @@ def _batch_norms(model: nn.Module, batch: Batch) -> int:
 
 
 def _classes_left(model: nn.Module) -> list[str]:
-    return sorted(
-        {type(m).__name__ for m in model.modules() if type(m).__module__.split(".")[0] == "unitgain"}
-    )
+    return sorted({type(m).__name__ for m in model.modules() if is_ours(m)})
 
 
 __all__ = ["MODES", "convert", "fold"]

@@ -11,6 +11,7 @@ standardized its weight becomes scaled-standardized, with the gain `value` and a
 normalized   its weight becomes NormalizedRows, likewise
 plain        its parametrizations and standardization are worked out: the plain layer of the same outputs
 branch_ends  the factors of our residual blocks are in their weights
+code         a module of a class of ours becomes a torch.fx graph of the same layers
 out_of_place an activation works in place no more: what it would overwrite is used elsewhere
 """
 
@@ -25,7 +26,16 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from .._base import InputError
-from ..nn import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, ScaledStd, scaled_std_
+from ..nn import (
+    BranchScale,
+    ChannelAffine,
+    FrozenScale,
+    NormalizedRows,
+    ScaledStd,
+    merge_branch_ends,
+    scaled_std_,
+)
+from .plain_code import as_plain_code
 
 
 @dataclass(frozen=True)
@@ -65,10 +75,14 @@ def rebuild(model: nn.Module, edits: Iterable[Edit | Mapping[str, Any]]) -> nn.M
 
     edits  `ConversionReport.edits`, or the dictionaries that `unitgain normfree` writes. Load the weights afterwards.
 
-    Returns the model. Raises InputError where the model has no module of that name.
+    Returns the model, or what stands for it where it was itself replaced. Raises InputError where the model has no
+    module of that name.
     """
-    for edit in edits:
-        apply(model, edit if isinstance(edit, Edit) else Edit.of(edit))
+    for row in edits:
+        edit = row if isinstance(row, Edit) else Edit.of(row)
+        made = apply(model, edit)
+        if edit.kind in ("plain", "code") and edit.paths[0] == "" and made is not None:
+            model = made
     return model
 
 
@@ -76,8 +90,6 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
     """Makes one change and returns the module that carries its numbers, which still have to be set: the new affine or
     branch module, the parametrization, or the layer."""
     if edit.kind == "branch_ends":
-        from .ours import merge_branch_ends
-
         merge_branch_ends(model)
         return None
     try:
@@ -110,6 +122,11 @@ def apply(model: nn.Module, edit: Edit) -> nn.Module | None:
         return module
     if edit.kind == "plain":
         return _plain(model, edit, module)
+    if edit.kind == "code":
+        code = as_plain_code(module)
+        if edit.paths[0]:
+            _put(model, edit.paths, code)
+        return code
     step = _parametrization(edit, module)
     return step
 

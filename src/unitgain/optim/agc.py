@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from .._base import InputError, RecordError
 from .classifier import Finder, named_by, unit_axes
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
+from .unused import UnusedWatch, inner_optimizer
 from .unwrap import unwrapped
 
 GAINS = ("vector", "channel")
@@ -224,6 +225,16 @@ def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tenso
     return mask
 
 
+def _sum_over_ranks(numbers: Tensor) -> Tensor:
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        cpu = "gloo" in str(dist.get_backend()) or not torch.cuda.is_available()
+        numbers = numbers if cpu else numbers.cuda()
+        dist.all_reduce(numbers)
+    return numbers.cpu()
+
+
 # ---- beside an optimizer -----------------------------------------------------------------------------------
 
 
@@ -233,7 +244,8 @@ class AGC:
         agc = ug.optim.AGC(optimizer, model, clipping=0.01)
         with ug.optim.AGC(optimizer, model, probe=probe): ...      # taken off at the end
 
-    optimizer  any torch optimizer, also in a wrapper (accelerate's); it stays the caller's own, with its schedulers,
+    optimizer  any torch optimizer, also in a wrapper (accelerate's), and one of SAM's kind with its `base_optimizer`,
+               whose steps are what is clipped; it stays the caller's own, with its schedulers,
                scaler and state_dict. A group's key "clipping" overrides the factor; None there: the group is not
                clipped
     model      gives the parameters' names, the weight of the classifier, and the unit axis of transposed
@@ -246,7 +258,8 @@ class AGC:
 
     Under a GradScaler gradients are clipped as they are after unscaling, also for fused optimizers that unscale inside
     their step, and a closure's gradients after every evaluation. Clipping runs before other hooks
-    of the optimizer's step, so a Probe sees clipped gradients. Raises InputError like `agc_`, and for an exclude
+    of the optimizer's step, so a Probe sees clipped gradients. If weights change again and again and the optimizer's
+    step is never called (some wrappers change them themselves), a warning says so once. Raises InputError like `agc_`, and for an exclude
     that matches nothing.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
@@ -287,11 +300,18 @@ class AGC:
         self._last: dict[str, Tensor] = {}
         self._probe = probe
         self._logged = 0
-        self._handle = optimizer.register_step_pre_hook(self._before_step)
+        self._inner = inner_optimizer(optimizer)  # of SAM: its step is made, SAM's own not always
+        self._inner_steps = False
+        self._handles = [
+            self._hooked(one) for one in dict.fromkeys((optimizer, self._inner)) if one is not None
+        ]
+        self._unused = UnusedWatch(optimizer, "AGC")
+
+    def _hooked(self, optimizer: torch.optim.Optimizer) -> Any:
+        handle = optimizer.register_step_pre_hook(self._before_step)
         # first of all: what a Probe, hooked before, measures is what the optimizer gets
-        cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(
-            self._handle.id, last=False
-        )
+        cast("OrderedDict[int, Any]", optimizer._optimizer_step_pre_hooks).move_to_end(handle.id, last=False)
+        return handle
 
     def __enter__(self) -> AGC:
         return self
@@ -301,7 +321,9 @@ class AGC:
 
     def remove(self) -> None:
         """Takes the clipping off the optimizer and, with a Probe, writes the counts. Twice is fine."""
-        self._handle.remove()
+        for handle in self._handles:
+            handle.remove()
+        self._unused.stop()
         if self._finder is not None:
             self._finder.stop()
         self._write_counts()
@@ -313,15 +335,23 @@ class AGC:
         return [self._name(p) for p in self._left_alone()]
 
     def rates(self) -> dict[str, Tensor]:
-        """{parameter name: (units,) share of its steps in which each unit was clipped}, on the CPU."""
+        """{parameter name: (units,) share of its steps in which each unit was clipped}, on the CPU. Of a parameter
+        sharded along its outputs: of this rank's units."""
         return {n: (c.double() / self._seen[n]).cpu() for n, c in self._counts.items()}
 
-    def metrics(self) -> dict[str, float]:
-        """Share of units clipped in the last step: "agc" of all, "agc/NAME" of each parameter's. Waits."""
+    def metrics(self, reduce: bool = False) -> dict[str, float]:
+        """Share of units clipped in the last step: "agc" of all, "agc/NAME" of each parameter's. Waits.
+
+        reduce  under tensor parallelism and FSDP2 each rank has its own units of a parameter, and so other shares; with
+                reduce=True they are added up over all ranks, every one of which has to call
+        """
         if not self._last:
             return {}
         counts = torch.stack([mask.sum().cpu() for mask in self._last.values()]).tolist()
         sizes = [len(mask) for mask in self._last.values()]
+        if reduce:
+            both = torch.tensor([counts, sizes], dtype=torch.float64)
+            counts, sizes = _sum_over_ranks(both).tolist()
         found = {"agc": sum(counts) / max(sum(sizes), 1)}
         return found | {f"agc/{n}": c / max(s, 1) for n, c, s in zip(self._last, counts, sizes)}
 
@@ -359,6 +389,11 @@ class AGC:
         return self._names.get(p, "unnamed")
 
     def _before_step(self, optimizer: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        self._unused.stop()
+        if self._inner is not None:
+            self._inner_steps |= optimizer is self._inner
+            if self._inner_steps and optimizer is not self._inner:
+                return None  # the gradients that count are those of the inner step
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if not callable(closure):
             scale = getattr(

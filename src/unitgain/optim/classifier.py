@@ -74,6 +74,31 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
     return found
 
 
+class _Hook:
+    """A hook that watches one model only: a copy of the model, and what a pickle of it gives, has one that does nothing.
+
+    While the model's code is read (torch.compile, torch.export, torch.jit.trace) it does nothing either: there are no
+    numbers then, and it must not become part of what is read.
+    """
+
+    def __init__(self, act: Any = None):
+        self._act = act
+
+    def __call__(self, *values: Any) -> None:
+        if self._act is not None and not _is_read():
+            self._act(*values)
+
+    def __deepcopy__(self, memo: Any) -> _Hook:
+        return _Hook()
+
+    def __reduce__(self) -> Any:
+        return _Hook, ()
+
+
+def _is_read() -> bool:
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 class Finder:
     """Finds the weights of the output layer of a model, once it has run forward; see the module's text.
 
@@ -102,25 +127,24 @@ class Finder:
         self._ran.clear()
 
     def _watch(self) -> None:
-        def start(*_: Any) -> None:
-            self._ran.clear()
-
-        def note(module: nn.Module, _: Any, output: Any) -> None:
-            if torch.is_grad_enabled():
-                self._ran += [(module, tensor) for tensor in _tensors(output)]
-
-        def finish(_: nn.Module, __: Any, output: Any) -> None:
-            if torch.is_grad_enabled() and self._ran:
-                self._found = self._judge(list(_tensors(output)))
-                self.stop()
-
-        self._handles.append(self._model.register_forward_pre_hook(start))
+        self._handles.append(self._model.register_forward_pre_hook(_Hook(self._start)))
         for module in self._model.modules():
             if weights_of(module) and not isinstance(module, nn.Embedding):
-                self._handles.append(module.register_forward_hook(note))
-        self._handles.append(
-            self._model.register_forward_hook(finish)
-        )  # after the root's own, if it has weights
+                self._handles.append(module.register_forward_hook(_Hook(self._note)))
+        # after the root's own, if it has weights
+        self._handles.append(self._model.register_forward_hook(_Hook(self._finish)))
+
+    def _start(self, *_: Any) -> None:
+        self._ran.clear()
+
+    def _note(self, module: nn.Module, _: Any, output: Any) -> None:
+        if torch.is_grad_enabled():
+            self._ran += [(module, tensor) for tensor in _tensors(output)]
+
+    def _finish(self, _: nn.Module, __: Any, output: Any) -> None:
+        if torch.is_grad_enabled() and self._ran:
+            self._found = self._judge(list(_tensors(output)))
+            self.stop()
 
     def _judge(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         memory = {_storage(t) for t in outputs}
@@ -162,7 +186,12 @@ def _is_compiled(model: nn.Module) -> bool:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    """What tensors of the same memory have in common; of a DTensor, the memory of this rank's part."""
+    own: Any = getattr(tensor, "_local_tensor", tensor)
+    try:
+        return own.untyped_storage().data_ptr() if own.layout is torch.strided else id(tensor)
+    except (RuntimeError, NotImplementedError):  # a subclass, or a fake tensor, without memory of its own
+        return id(tensor)
 
 
 def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
