@@ -164,7 +164,7 @@ def train(way, first: Net, *, probe: bool, every: int = 3, steps: int = 7, agc: 
         context = Probe(given, optimizer, every=every, strict=True) if probe else contextlib.nullcontext()
         with context:
             for number in range(steps):
-                if not probe and number % every == 0:
+                if not (probe or agc) and number % every == 0:
                     with torch.compiler.set_stance("force_eager"):
                         step()
                 else:
