@@ -14,14 +14,14 @@ an output of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies, plain_name
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -57,8 +57,8 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
         elif isinstance(item, nn.Module):
             matches = list(item.parameters())
         elif isinstance(item, str):
-            matches = [p for n, p in model.named_parameters() if fnmatchcase(n, item)]
-            inside = (m for n, m in model.named_modules() if n and fnmatchcase(n, item))
+            matches = [p for n, p in model.named_parameters() if fnmatchcase(plain_name(n), item)]
+            inside = (m for n, m in model.named_modules() if n and fnmatchcase(plain_name(n), item))
             matches += [p for m in inside for p in m.parameters()]
         else:
             raise InputError(
@@ -74,43 +74,20 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
     return found
 
 
-class _Hook:
-    """A hook that watches one model only: a copy of the model, and what a pickle of it gives, has one that does nothing.
-
-    While the model's code is read (torch.compile, torch.export, torch.jit.trace) it does nothing either: there are no
-    numbers then, and it must not become part of what is read.
-    """
-
-    def __init__(self, act: Any = None):
-        self._act = act
-
-    def __call__(self, *values: Any) -> None:
-        if self._act is not None and not _is_read():
-            self._act(*values)
-
-    def __deepcopy__(self, memo: Any) -> _Hook:
-        return _Hook()
-
-    def __reduce__(self) -> Any:
-        return _Hook, ()
-
-
-def _is_read() -> bool:
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
-
-
 class Finder:
     """Finds the weights of the output layer of a model, once it has run forward; see the module's text.
 
-    The hooks that watch are gone after that pass.
+    The hooks that watch are gone after that pass, which runs as the model is written, compiled or not.
     """
 
     def __init__(self, model: nn.Module):
         self._model = model
         self._found: list[Tensor] | None = _declared(model)
         self._handles: list[Any] = []
+        self._hooked: list[nn.Module] = []
+        self._release: Callable[[], Any] = lambda: None  # compilers
         self._ran: list[tuple[nn.Module, Tensor]] = []
-        if self._found is None and not _is_compiled(model):
+        if self._found is None and not isinstance(model, torch.jit.ScriptModule):
             self._watch()
 
     def weights(self) -> list[Tensor]:
@@ -121,30 +98,39 @@ class Finder:
         return self._found
 
     def stop(self) -> None:
+        if self._handles:
+            let_into_copies(self._hooked, self._handles)
+            self._release()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._hooked.clear()
         self._ran.clear()
 
     def _watch(self) -> None:
-        self._handles.append(self._model.register_forward_pre_hook(_Hook(self._start)))
+        def start(*_: Any) -> None:
+            if not _is_read():
+                self._ran.clear()
+
+        def note(module: nn.Module, _: Any, output: Any) -> None:
+            if torch.is_grad_enabled() and not _is_read():
+                self._ran += [(module, tensor) for tensor in _tensors(output)]
+
+        def finish(_: nn.Module, __: Any, output: Any) -> None:
+            if torch.is_grad_enabled() and not _is_read() and self._ran:
+                self._found = self._judge(list(_tensors(output)))
+                self.stop()
+
+        self._handles.append(self._model.register_forward_pre_hook(start))
         for module in self._model.modules():
             if weights_of(module) and not isinstance(module, nn.Embedding):
-                self._handles.append(module.register_forward_hook(_Hook(self._note)))
-        # after the root's own, if it has weights
-        self._handles.append(self._model.register_forward_hook(_Hook(self._finish)))
-
-    def _start(self, *_: Any) -> None:
-        self._ran.clear()
-
-    def _note(self, module: nn.Module, _: Any, output: Any) -> None:
-        if torch.is_grad_enabled():
-            self._ran += [(module, tensor) for tensor in _tensors(output)]
-
-    def _finish(self, _: nn.Module, __: Any, output: Any) -> None:
-        if torch.is_grad_enabled() and self._ran:
-            self._found = self._judge(list(_tensors(output)))
-            self.stop()
+                self._handles.append(module.register_forward_hook(note))
+        self._handles.append(
+            self._model.register_forward_hook(finish)
+        )  # after the root's own, if it has weights
+        self._hooked = list(self._model.modules())
+        keep_out_of_copies(self._hooked, self._handles)
+        self._release = hold_eager(self)
 
     def _judge(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         memory = {_storage(t) for t in outputs}
@@ -153,6 +139,11 @@ class Finder:
             last, tensor = self._ran[-1]
             heads = [last] if any(tensor.shape == t.shape for t in outputs) else []
         return [p for head in dict.fromkeys(heads) for p in weights_of(head)]
+
+
+def _is_read() -> bool:
+    """While a model's code is read (torch.export, torch.jit.trace) there are no numbers, and no hook must be part of it."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
 def _declared(model: nn.Module) -> list[Tensor] | None:
@@ -177,21 +168,8 @@ def _last_registered(model: nn.Module) -> list[Tensor]:
     return found[-1] if found else []
 
 
-def _is_compiled(model: nn.Module) -> bool:
-    return (
-        isinstance(model, torch.jit.ScriptModule)
-        or type(model).__name__ == "OptimizedModule"
-        or getattr(model, "_compiled_call_impl", None) is not None
-    )
-
-
 def _storage(tensor: Tensor) -> int:
-    """What tensors of the same memory have in common; of a DTensor, the memory of this rank's part."""
-    own: Any = getattr(tensor, "_local_tensor", tensor)
-    try:
-        return own.untyped_storage().data_ptr() if own.layout is torch.strided else id(tensor)
-    except (RuntimeError, NotImplementedError):  # a subclass, or a fake tensor, without memory of its own
-        return id(tensor)
+    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
 
 
 def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
