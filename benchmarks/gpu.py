@@ -376,7 +376,9 @@ def probe_rows(
         for (name, options), steps in zip(settings.items(), blocks):
             step = Step(copy.deepcopy(first), batch, adam)
             if options is not None:
-                stack.enter_context(ug.Probe(step.model, step.optimizer, strict=True, **options))
+                stack.enter_context(
+                    ug.Probe(step.model, step.optimizer, strict=True, **{"every": 1, **options})
+                )
             variants[name] = Variant(step, 1 if grid.tiny else steps)
         variants = grid.warm(variants, 5)
         grid.peaks(variants)

@@ -37,7 +37,7 @@ Context = Callable[[nn.Module, torch.optim.Optimizer], contextlib.AbstractContex
 
 
 def probe(**options: object) -> Context:
-    return lambda model, optimizer: ug.Probe(model, optimizer, **options)  # type: ignore[arg-type]
+    return lambda model, optimizer: ug.Probe(model, optimizer, **{"every": 1, **options})  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -168,7 +168,10 @@ def memory_over_steps(steps: int = 10_000) -> list[str]:
     optimizer = torch.optim.Adam(model.parameters())
     x, y = torch.randn(64, 20), torch.randint(0, 5, (64,))
     at: dict[int, float] = {}
-    with tempfile.TemporaryDirectory() as folder, ug.Probe(model, optimizer, to=Path(folder) / "r.sqlite"):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ug.Probe(model, optimizer, every=1, to=Path(folder) / "r.sqlite"),
+    ):
         for step in range(steps + 1):
             optimizer.zero_grad()
             F.cross_entropy(model(x), y).backward()

@@ -21,7 +21,7 @@ def main(steps: int = 300) -> None:
     batches = ug.data.load_names().train.batches(32, generator)
 
     Path("run.sqlite").unlink(missing_ok=True)  # a Probe never writes over an existing record
-    with ug.Probe(model, optimizer, every=10, to="run.sqlite") as probe:
+    with ug.Probe(model, optimizer, to="run.sqlite") as probe:
         for _ in range(steps):
             x, y = next(batches)
             loss = F.cross_entropy(model(x), y)

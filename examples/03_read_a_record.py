@@ -20,7 +20,7 @@ def train_a_little(path: str) -> None:
     torch.manual_seed(0)
     model = ug.models.create("convnet")
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with ug.Probe(model, optimizer, to=path) as probe:
+    with ug.Probe(model, optimizer, every=1, to=path) as probe:
         for _ in range(20):
             x, y = torch.randn(32, 1, 28, 28), torch.randint(0, 10, (32,))
             loss = F.cross_entropy(model(x), y)

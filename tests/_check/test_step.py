@@ -307,7 +307,7 @@ def test_a_loss_that_is_given_is_preferred_to_the_training_step() -> None:
 
 def test_one_pass_of_a_probe_counts_as_one_step_however_often_the_model_is_called() -> None:
     model = mlp()
-    with Probe(model) as probe:
+    with Probe(model, every=1) as probe:
         for _ in range(3):
             with probe.one_pass():
                 loss = model(X).square().mean() + model(X * 2).square().mean()
@@ -319,7 +319,7 @@ def test_one_pass_of_a_probe_counts_as_one_step_however_often_the_model_is_calle
 def test_what_is_unmeasured_leaves_no_row() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         model(X).square().mean().backward()
         with probe.unmeasured():
             model(X).square().mean().backward()
@@ -330,7 +330,7 @@ def test_what_is_unmeasured_leaves_no_row() -> None:
 
 def test_an_error_in_one_pass_leaves_no_hook_and_no_mode() -> None:
     model = mlp()
-    with Probe(model) as probe:
+    with Probe(model, every=1) as probe:
         with pytest.raises(RuntimeError), probe.one_pass():
             model[0](X[:, :3])
         assert torch._C._len_torch_function_stack() == 0

@@ -109,7 +109,7 @@ def test_probe_of_a_running_training_does_not_measure_a_check_in_its_midst() -> 
         torch.manual_seed(0)
         for p in model.parameters():
             nn.init.ones_(p)
-        with ug.Probe(model, optimizer) as probe:
+        with ug.Probe(model, optimizer, every=1) as probe:
             for _ in range(2):
                 optimizer.zero_grad()
                 F.cross_entropy(model(batch[0]), batch[1]).backward()

@@ -100,7 +100,7 @@ def test_a_record_made_there_is_the_one_made_here(limit: int | None) -> None:
     records = []
     for net, inputs, target in ((plain, here(x), here(y)), (model, x, y)):
         optimizer = make_optimizer(net)
-        with watched(), Probe(net, optimizer, limit=limit, strict=True) as probe:
+        with watched(), Probe(net, optimizer, limit=limit, strict=True, every=1) as probe:
             for _ in range(2):
                 optimizer.zero_grad()
                 F.cross_entropy(net(inputs), target).backward()
@@ -122,7 +122,7 @@ def test_a_record_made_there_is_the_one_made_here(limit: int | None) -> None:
 def test_gradient_accumulation_merges_without_waiting() -> None:
     model, (x, y) = moved(network()), batch()
     optimizer = make_optimizer(model)
-    with watched() as watch, Probe(model, optimizer, strict=True):
+    with watched() as watch, Probe(model, optimizer, strict=True, every=1):
         for step in range(3):
             watch.forget()
             for _ in range(2):
@@ -137,7 +137,7 @@ def test_a_learning_rate_on_the_accelerator_is_recorded_without_waiting() -> Non
     model, (x, y) = moved(network()), batch()
     with watched() as watch:
         optimizer = ug.optim.SGD(model.parameters(), lr=there(torch.tensor(0.25)))
-        with Probe(model, optimizer, strict=True) as probe:
+        with Probe(model, optimizer, strict=True, every=1) as probe:
             for _ in range(2):
                 watch.forget()
                 F.cross_entropy(model(x), y).backward()
@@ -156,7 +156,7 @@ def test_the_verdict_of_a_scaler_on_a_fused_step_is_read_with_everything_else(fo
 
     model, (x, y) = moved(network()), batch()
     optimizer = Fused(model.parameters(), lr=0.01)
-    with watched() as watch, Probe(model, optimizer, strict=True) as probe:
+    with watched() as watch, Probe(model, optimizer, strict=True, every=1) as probe:
         for _ in range(2):
             F.cross_entropy(model(x), y).backward()
             optimizer.found_inf = there(torch.tensor([found]))  # type: ignore[attr-defined]  # as a GradScaler does

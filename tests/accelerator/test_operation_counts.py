@@ -51,7 +51,7 @@ def test_the_number_of_operations_of_a_sampled_step_is_kept_small() -> None:
         watch.forget()
         step()
         bare = watch.launches
-        with ug.Probe(model, optimizer, strict=True) as probe:
+        with ug.Probe(model, optimizer, strict=True, every=1) as probe:
             step()
             step()
             watch.forget()

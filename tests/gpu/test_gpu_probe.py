@@ -24,7 +24,7 @@ def sgd(model: nn.Module, **options: Any) -> torch.optim.Optimizer:
 
 def train(model: nn.Module, x: Tensor, y: Tensor, steps: int = 3, **options: Any) -> Record:
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True, **options) as probe:
+    with Probe(model, optimizer, strict=True, **{"every": 1, **options}) as probe:
         for _ in range(steps):
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
@@ -77,7 +77,7 @@ def test_the_record_of_a_channels_last_model_is_that_of_the_cpu(device: torch.de
 def test_one_infinite_value_in_a_large_gradient_is_seen(device: torch.device) -> None:
     net = nn.Linear(300, 400).to(device)
     optimizer = torch.optim.SGD(net.parameters(), 1e-3)
-    with Probe(net, optimizer, strict=True) as probe:
+    with Probe(net, optimizer, strict=True, every=1) as probe:
         net(torch.randn(16, 300, device=device)).square().mean().backward()
         assert net.weight.grad is not None
         net.weight.grad[123, 45] = math.inf
@@ -133,7 +133,7 @@ def test_accumulated_gradients_and_a_learning_rate_on_the_gpu_do_not_wait(
     model, (x, y) = on(device, cnn()), (t.to(device) for t in images())
     options: dict[str, Any] = {"capturable": True} if device.type == "cuda" else {}
     optimizer = torch.optim.Adam(model.parameters(), lr=torch.tensor(1e-3, device=device), **options)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for step in range(4):
             with no_waiting(step > 0):
                 for _ in range(2):
@@ -226,7 +226,7 @@ def test_gradients_and_updates_under_a_scaler_are_those_without(device: torch.de
         model = on(device, cnn())
         optimizer = sgd(model, fused=fused)
         scaler = torch.amp.GradScaler(device.type, init_scale=scale or 1.0, enabled=scale is not None)
-        with Probe(model, optimizer, strict=True) as probe:
+        with Probe(model, optimizer, strict=True, every=1) as probe:
             scaler.scale(F.cross_entropy(model(x), y)).backward()
             scaler.step(optimizer)
             scaler.update()
@@ -255,7 +255,7 @@ def test_memory_of_a_probe_is_given_back(device: torch.device) -> None:
         return torch.cuda.memory_allocated()
 
     bare = steps(3)
-    with Probe(model, optimizer, strict=True):
+    with Probe(model, optimizer, strict=True, every=1):
         early = steps(20)
         late = steps(60)
     assert late - early <= 4 * 2**20, "up to eight steps wait to be written, whatever the number of steps"

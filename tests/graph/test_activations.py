@@ -212,7 +212,7 @@ def test_dead_units_of_a_shifted_relu_are_seen_in_every_dtype(dtype: torch.dtype
             return x - torch.tensor([100.0, 0, 0], dtype=x.dtype)
 
     model = nn.Sequential(Dead(), GeneralReLU(sub=0.4, maxv=1.7))
-    with Probe(model, strict=True) as probe:
+    with Probe(model, strict=True, every=1) as probe:
         model(torch.randn(200, 3, dtype=dtype))
         probe.flush()
     assert probe.record.value("activation", "1", "dead") == 1
@@ -252,6 +252,6 @@ def test_a_wrong_declaration_is_named_and_stops_measuring_only(wrong: object) ->
             return x * 1
 
     model = nn.Sequential(nn.Linear(2, 2), Mine())
-    with Probe(model), pytest.warns(UserWarning, match=r"Mine\.elementwise_function is") as caught:
+    with Probe(model, every=1), pytest.warns(UserWarning, match=r"Mine\.elementwise_function is") as caught:
         model(torch.randn(3, 2))
     assert "defect" not in str(caught[0].message)

@@ -71,7 +71,7 @@ def train(model: nn.Module, optimizer: Any, steps: int = 3) -> list[Tensor]:
 def test_a_probe_counts_and_measures_the_steps_of_the_optimizer_inside(wrap) -> None:
     model = mlp()
     optimizer = wrap(torch.optim.SGD(model.parameters(), lr=0.1))
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         train(model, optimizer)
     assert probe.record.steps() == [0, 1, 2]
     assert probe.record.value("update", "0.weight", "std") > 0
@@ -125,7 +125,9 @@ def test_a_real_optimizer_is_taken_as_it_is() -> None:
     assert unwrapped(optimizer, "optimizer") is optimizer
 
 
-@pytest.mark.parametrize("use", [lambda o, m: Probe(m, o), lambda o, m: AGC(o, m)], ids=["Probe", "AGC"])
+@pytest.mark.parametrize(
+    "use", [lambda o, m: Probe(m, o, every=1), lambda o, m: AGC(o, m)], ids=["Probe", "AGC"]
+)
 def test_what_wraps_nothing_known_is_refused_by_name(use) -> None:
     model = mlp()
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)

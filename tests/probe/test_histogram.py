@@ -57,7 +57,7 @@ def test_underflow_is_the_share_of_subnormal_magnitudes() -> None:
 def test_a_recorded_histogram_holds_all_values_of_a_small_tensor(limit) -> None:
     model = nn.Sequential(nn.Linear(10, 12), nn.ReLU())
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer, limit=limit, strict=True) as probe:
+    with Probe(model, optimizer, limit=limit, strict=True, every=1) as probe:
         for _ in range(9):  # with a limit, those of parameters come at every 8th sampled step
             out = model(torch.randn(20, 10))
             out.square().mean().backward()
@@ -86,7 +86,7 @@ def test_a_histogram_survives_values_that_are_not_finite() -> None:
             return y
 
     model = nn.Sequential(nn.Linear(4, 4), Sick(), nn.ReLU())
-    with Probe(model, strict=True) as probe:
+    with Probe(model, strict=True, every=1) as probe:
         model(torch.randn(5, 4)).nansum().backward()
     assert probe.record.histograms("activation", "1")[0].counts.sum() == 18
     assert probe.record.value("activation", "1", "nonfinite") == pytest.approx(0.1)

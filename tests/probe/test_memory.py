@@ -39,7 +39,7 @@ def test_memory_stays_flat_over_two_thousand_steps(tmp_path: Path) -> None:
             optimizer.step()
             optimizer.zero_grad()
 
-    with Probe(model, optimizer, to=tmp_path / "run.sqlite", strict=True) as probe:
+    with Probe(model, optimizer, to=tmp_path / "run.sqlite", strict=True, every=1) as probe:
         run(500)
         gc.collect()
         before = resident()
@@ -65,7 +65,7 @@ from torch import nn
 from unitgain import Probe
 model = nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 1))
 optimizer = torch.optim.SGD(model.parameters(), 0.01)
-with Probe(model, optimizer, to=sys.argv[1]) as probe:
+with Probe(model, optimizer, to=sys.argv[1], every=1) as probe:
     step = 0
     while True:
         loss = model(torch.randn(16, 8)).square().mean()

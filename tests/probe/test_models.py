@@ -17,7 +17,7 @@ from unitgain.record import Record
 def probed(model: nn.Module, *args, loss=None, steps: int = 2, **kwargs) -> Record:
     """Trains for two steps (the second one without following functions, if there are none) and checks both."""
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for _ in range(steps):
             out = model(*args, **kwargs)
             (loss(out) if loss else out.square().mean()).backward()
@@ -129,7 +129,7 @@ def test_recurrent(cell, batch_first: bool) -> None:
     tokens = torch.randint(0, 11, (4, 9) if batch_first else (9, 4))
     model = Reader()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer, strict=True, examples=4) as probe:
+    with Probe(model, optimizer, strict=True, examples=4, every=1) as probe:
         model(tokens).square().mean().backward()
         optimizer.step()
     record = probe.record
@@ -171,7 +171,7 @@ def test_transformer_encoder_on_its_fast_path() -> None:
     x = torch.randn(4, 5, 8)
     with torch.no_grad():
         bare = model(x)
-        with Probe(model, strict=True) as probe:
+        with Probe(model, strict=True, every=1) as probe:
             out = model(x)
             probe.flush()
     torch.testing.assert_close(out, bare)
@@ -447,7 +447,7 @@ def test_models_without_tensors_in_their_output() -> None:
 
     model = Accumulates()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         model(torch.randn(3, 4))
         optimizer.step()
     assert names(probe.record) == ["fc"]
@@ -492,7 +492,7 @@ def test_scalar_zero_dimensional_and_empty_activations() -> None:
 def test_other_batch_sizes_and_ranks_later_on() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for shape in ((8, 4), (3, 4), (1, 4), (2, 5, 4), (4,)):
             model(torch.randn(shape)).square().mean().backward()
             optimizer.step()
@@ -540,6 +540,7 @@ def test_include_exclude_signals_and_attach() -> None:
         exclude=("*.bias",),
         signals=("activation", "gradient", "update"),
         strict=True,
+        every=1,
     ) as probe:
         model.probe = probe
         for _ in range(2):

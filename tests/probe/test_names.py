@@ -100,7 +100,7 @@ def test_inputs_in_a_list_beside_another_one_and_in_a_list_by_name_are_measured_
 
     x = [torch.full((4, 6), float(i)) for i in range(5)]
     model = Three()
-    with Probe(model) as probe:
+    with Probe(model, every=1) as probe:
         model(x[:2], x[2], more=x[3:]).sum().backward()
     record = probe.record
     means = {s.name: record.value("input", s.name, "mean") for s in record.sites("input")}
@@ -110,7 +110,7 @@ def test_inputs_in_a_list_beside_another_one_and_in_a_list_by_name_are_measured_
 def test_a_model_that_is_one_layer_is_measured_once_a_step_and_as_that_layer() -> None:
     model = nn.Linear(6, 3)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         for _ in range(2):
             F.cross_entropy(model(batch()[0]), batch()[1]).backward()
             optimizer.step()
@@ -121,7 +121,7 @@ def test_a_model_that_is_one_layer_is_measured_once_a_step_and_as_that_layer() -
 
 def test_attach_refuses_taken_names_at_once_not_only_when_the_module_has_run() -> None:
     model = Net("middle")
-    probe = Probe(model)
+    probe = Probe(model, every=1)
     for taken in ("middle", "input", "output", "head"):
         with pytest.raises(InputError, match="choose another name"):
             probe.attach(torch.zeros(2), taken)

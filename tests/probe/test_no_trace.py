@@ -176,13 +176,16 @@ def test_hooks_are_gone_and_the_next_step_works_after_forward_raised_in_the_midd
     model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(Fragile(), nn.ReLU()), nn.Linear(4, 2))
     before = hooks_of(model)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with pytest.raises(RuntimeError, match="in the middle"), Probe(model, optimizer, strict=True) as probe:
+    with (
+        pytest.raises(RuntimeError, match="in the middle"),
+        Probe(model, optimizer, strict=True, every=1) as probe,
+    ):
         model(torch.randn(3, 4))
     assert hooks_of(model) == before
     assert probe.failed_in == "1.0"
     assert torch.tanh(torch.zeros(1)) == 0
     assert torch._C._len_torch_function_stack() == 0
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         with pytest.raises(RuntimeError, match="in the middle"):
             model(torch.randn(3, 4))
         assert torch._C._len_torch_function_stack() == 0
@@ -200,7 +203,7 @@ def test_an_error_inside_the_probe_warns_and_training_goes_on(monkeypatch) -> No
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     before = hooks_of(model)
     monkeypatch.setattr("unitgain.stats.summarize", lambda *a, **k: 1 / 0)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         with pytest.warns(UserWarning, match="ZeroDivisionError"):
             model(torch.randn(4, 12)).sum().backward()
         optimizer.step()
@@ -215,7 +218,7 @@ def test_no_tensor_is_kept_alive() -> None:
     model = cnn()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     alive: list[weakref.ref] = []
-    with Probe(model, optimizer, maps=True, strict=True) as probe:
+    with Probe(model, optimizer, maps=True, strict=True, every=1) as probe:
         for _ in range(3):
             x = torch.randn(4, 2, 6, 6)
             out = model(x)
@@ -239,7 +242,7 @@ def test_no_tensor_is_kept_alive() -> None:
 def test_a_graph_kept_over_the_step_does_not_add_to_later_steps() -> None:
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         first = model(torch.randn(8, 12)).sum()
         first.backward(retain_graph=True)
         count = 8 * 16
@@ -272,7 +275,7 @@ def test_steps_that_are_not_sampled_run_without_hooks() -> None:
 
 def test_double_start_and_stop_are_harmless() -> None:
     model = mlp()
-    probe = Probe(model)
+    probe = Probe(model, every=1)
     assert probe.start() is probe.start()
     model(torch.randn(4, 12)).sum().backward()
     probe.stop()
@@ -295,4 +298,4 @@ def test_wrong_options_are_named(options: dict, named: str) -> None:
     with pytest.raises(InputError, match=named):
         Probe(mlp(), **options)
     with pytest.raises(InputError, match="model"):
-        Probe(lambda x: x)
+        Probe(lambda x: x, every=1)

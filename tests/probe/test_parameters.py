@@ -62,7 +62,7 @@ def test_ratios_equal_the_naive_ones(name: str, options: dict, limit: int | None
     want = naive(twin, OPTIMIZERS[name], batches, **options)
     accumulate = options.get("accumulate", 1)
     optimizer = OPTIMIZERS[name](net.parameters())
-    with Probe(net, optimizer, limit=limit, strict=True) as probe:
+    with Probe(net, optimizer, limit=limit, strict=True, every=1) as probe:
         for i in range(0, len(batches), accumulate):
             for x in batches[i : i + accumulate]:
                 (net(x).square().mean() / accumulate).backward()
@@ -90,7 +90,7 @@ def test_ratios_equal_the_naive_ones(name: str, options: dict, limit: int | None
 def test_ratios_of_large_parameters_are_close_though_sampled() -> None:
     net = nn.Linear(300, 400)
     optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
-    with Probe(net, optimizer, strict=True) as probe:
+    with Probe(net, optimizer, strict=True, every=1) as probe:
         before = net.weight.detach().clone()
         net(torch.randn(16, 300)).square().mean().backward()
         gradient = net.weight.grad.clone()
@@ -105,7 +105,7 @@ def test_ratios_of_large_parameters_are_close_though_sampled() -> None:
 def test_one_bad_value_in_a_large_gradient_is_seen() -> None:
     net = nn.Linear(300, 400)
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
-    with Probe(net, optimizer, strict=True) as probe:
+    with Probe(net, optimizer, strict=True, every=1) as probe:
         net(torch.randn(16, 300)).square().mean().backward()
         net.weight.grad[123, 45] = math.nan
         optimizer.step()
@@ -117,7 +117,7 @@ def test_frozen_parameters_have_no_gradient_and_no_update() -> None:
     net = model()
     net[0].requires_grad_(False)
     optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], 0.1)
-    with Probe(net, optimizer, strict=True) as probe:
+    with Probe(net, optimizer, strict=True, every=1) as probe:
         net(torch.randn(5, 6)).square().mean().backward()
         optimizer.step()
     record = probe.record
@@ -129,7 +129,7 @@ def test_frozen_parameters_have_no_gradient_and_no_update() -> None:
 def test_sparse_gradients_are_measured() -> None:
     net = nn.Sequential(nn.Embedding(50, 4, sparse=True), nn.Flatten(), nn.Linear(8, 2))
     optimizer = torch.optim.SGD(net.parameters(), 0.1)
-    with Probe(net, optimizer, strict=True) as probe:
+    with Probe(net, optimizer, strict=True, every=1) as probe:
         net(torch.randint(0, 50, (6, 2))).square().mean().backward()
         optimizer.step()
     assert probe.record.value("parameter_gradient", "0.weight", "rms") > 0
@@ -169,7 +169,7 @@ def test_gradients_too_small_to_square_keep_their_scale() -> None:
     """float32 squares of 1e-25 are zero: the norm of such a gradient says nothing, its sample does."""
     model = nn.Linear(64, 64, bias=False)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         (model(torch.randn(8, 64)) * 1e-27).sum().backward()
         optimizer.step()
     assert model.weight.grad is not None
@@ -190,7 +190,7 @@ def test_fan_in_of_transposed_convolutions_keeps_the_variance(groups: int) -> No
 def test_without_an_optimizer_an_accumulated_gradient_replaces_the_earlier_one() -> None:
     """It holds the earlier ones already: merged, the sum and its parts were mixed."""
     net = nn.Linear(4, 3, bias=False)
-    with Probe(net, strict=True) as probe:
+    with Probe(net, strict=True, every=1) as probe:
         out = net(torch.ones(1, 4)).sum()
         out.backward(retain_graph=True)
         out.backward()

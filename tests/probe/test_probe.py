@@ -47,7 +47,7 @@ def test_hooks_are_gone_before_the_warning_and_a_second_error_is_swallowed(monke
     optimizer = sgd(model)
     if failing == "summarize":
         monkeypatch.setattr("unitgain.stats.summarize", lambda *a, **k: 1 / 0)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         if failing == "write":
             probe._writer.write = lambda *a: 1 / 0  # type: ignore[method-assign,assignment]
         probe._writer.drain = lambda: 1 / 0  # type: ignore[method-assign,assignment]
@@ -102,7 +102,7 @@ def test_a_record_that_cannot_be_written_never_raises_in_the_loop(
         "record": lambda: probe.record,
         "stop": lambda: probe.stop(),
     }
-    probe = Probe(model, optimizer, to=tmp_path / "run.sqlite").start()
+    probe = Probe(model, optimizer, to=tmp_path / "run.sqlite", every=1).start()
     probe._writer._written_at = math.inf  # a step waits until something asks for it
     train(model, optimizer)
     fail(probe._record)
@@ -121,7 +121,7 @@ def test_a_record_that_cannot_be_written_never_raises_in_the_loop(
 @pytest.mark.parametrize(("fail", "words"), FAILURES)
 def test_an_error_of_sqlite_names_the_record(fail, words: str, tmp_path: Path) -> None:
     record = Record(tmp_path / "run.sqlite")
-    probe = Probe(mlp(), strict=True, to=record)
+    probe = Probe(mlp(), strict=True, to=record, every=1)
     fail(record)
     with pytest.raises(RecordError, match=rf"run\.sqlite: cannot be written: {words}"):
         log_much(record)
@@ -132,7 +132,7 @@ def test_an_error_of_sqlite_names_the_record(fail, words: str, tmp_path: Path) -
 def test_what_is_not_one_number_is_left_out_of_the_log_with_one_warning() -> None:
     model = mlp()
     optimizer = sgd(model)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         train(model, optimizer)
         with pytest.warns(
             UserWarning, match=r"log\(norm=\.\.\.\): a tensor of shape \(2,\) is not one number"
@@ -140,7 +140,10 @@ def test_what_is_not_one_number_is_left_out_of_the_log_with_one_warning() -> Non
             probe.log(loss=1.0, norm=torch.ones(2))
         probe.log(norm=torch.ones(2), accuracy=0.5)
     assert probe.record.metric_names() == ["accuracy", "loss", "lr"]
-    with pytest.raises(InputError, match="not one number"), Probe(model, optimizer, strict=True) as probe:
+    with (
+        pytest.raises(InputError, match="not one number"),
+        Probe(model, optimizer, strict=True, every=1) as probe,
+    ):
         probe.log(loss=None)
 
 
@@ -160,7 +163,7 @@ def test_a_pass_that_was_interrupted_leaves_no_stale_flow_for_the_next_one() -> 
     """KeyboardInterrupt skips even the hooks that are always called; the mode stayed on for everything after."""
     model = Fragile()
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         model.fail = True
         with pytest.raises(KeyboardInterrupt):
             model(torch.randn(4, 6))
@@ -198,7 +201,7 @@ def test_a_loss_logged_after_the_optimizers_step_belongs_to_that_step(after: boo
 
 def test_a_loss_logged_without_an_optimizer_belongs_to_the_pass_that_gave_it() -> None:
     model = mlp()
-    with Probe(model, strict=True) as probe:
+    with Probe(model, strict=True, every=1) as probe:
         for i in range(3):
             model(torch.randn(4, 6)).sum().backward()
             probe.log(loss=i)
@@ -220,7 +223,7 @@ def test_a_step_that_a_grad_scaler_skipped_leaves_no_update(fused: bool) -> None
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1, fused=fused)
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for sick in (False, True, False):
             x = torch.randn(4, 6)
             if sick:
@@ -254,7 +257,7 @@ def test_gradients_and_updates_under_a_grad_scaler_are_those_without(
         model = copy.deepcopy(first)
         optimizer = torch.optim.SGD(model.parameters(), 0.1, fused=fused)
         scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
-        with Probe(model, optimizer, strict=True) as probe:
+        with Probe(model, optimizer, strict=True, every=1) as probe:
             scaler.scale(model(x).square().mean()).backward()
             if unscale_first:
                 scaler.unscale_(optimizer)
@@ -273,7 +276,7 @@ def test_gradients_and_updates_under_a_grad_scaler_are_those_without(
 def test_accumulation_is_not_taken_for_a_skipped_step() -> None:
     model = mlp()
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for _ in range(3):
             model(torch.randn(4, 6)).square().mean().backward()
         optimizer.step()
@@ -289,31 +292,31 @@ def test_an_optimizer_of_another_model_is_warned_of() -> None:
     with pytest.warns(
         UserWarning, match=r"SGD holds none of the 4 parameters of the Sequential.*model\.parameters"
     ):
-        Probe(mlp(), optimizer)
+        Probe(mlp(), optimizer, every=1)
 
 
 def test_an_optimizer_of_some_parameters_or_a_model_without_any_is_fine() -> None:
     model = mlp()
-    Probe(model, torch.optim.SGD(model[2].parameters(), 0.1))
-    Probe(nn.ReLU(), sgd(model))
+    Probe(model, torch.optim.SGD(model[2].parameters(), 0.1), every=1)
+    Probe(nn.ReLU(), sgd(model), every=1)
 
 
 def test_a_rerun_with_the_same_file_names_the_way_out(tmp_path: Path) -> None:
     path, model = tmp_path / "run.sqlite", mlp()
     optimizer = sgd(model)
     for overwrite in (False, True):
-        with Probe(model, optimizer, to=path, overwrite=overwrite) as probe:
+        with Probe(model, optimizer, to=path, overwrite=overwrite, every=1) as probe:
             train(model, optimizer, 2 if overwrite else 3)
         probe.record.close()
     assert Record.load(path).steps() == [0, 1]
     with pytest.raises(InputError, match="overwrite=True"):
-        Probe(model, optimizer, to=path)
+        Probe(model, optimizer, to=path, every=1)
 
 
 def test_attach_refuses_a_module_sites_name_and_never_stops_training_by_an_error_inside(monkeypatch) -> None:
     model = mlp()
     optimizer = sgd(model)
-    with Probe(model, optimizer) as probe:
+    with Probe(model, optimizer, every=1) as probe:
         train(model, optimizer)
         with pytest.raises(InputError, match=r"attach\(name='0'\)"):
             probe.attach(torch.randn(3, 2), "0")
@@ -352,7 +355,7 @@ def test_an_operation_in_place_between_modules_does_not_change_what_was_measured
 
     model = InPlace()
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         model(torch.randn(1, 1, 5, 5)).sum().backward()
         optimizer.step()
     assert probe.record.value("activation", "conv", "mean") == pytest.approx(
@@ -363,7 +366,7 @@ def test_an_operation_in_place_between_modules_does_not_change_what_was_measured
 def test_zeros_are_counted_when_there_is_no_histogram_to_count_them_in() -> None:
     model = mlp()
     optimizer = sgd(model)
-    with Probe(model, optimizer, histograms=False, strict=True) as probe:
+    with Probe(model, optimizer, histograms=False, strict=True, every=1) as probe:
         out = model[:2](torch.randn(4, 6))
         out.sum().backward()
         optimizer.step()
@@ -374,7 +377,7 @@ def test_zeros_are_counted_when_there_is_no_histogram_to_count_them_in() -> None
 def test_cosines_come_at_the_first_sampled_step_of_every_site_and_a_view_keeps_the_last_one_known() -> None:
     model = nn.Sequential(*[nn.Linear(6, 6) for _ in range(10)])
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         train(model, optimizer, 5)
     record = probe.record
     sites = [s.name for s in record.sites("activation")]
@@ -410,7 +413,7 @@ def test_tensors_in_dataclass_outputs_are_measured() -> None:
 
     model = Net()
     optimizer = sgd(model)
-    with Probe(model, optimizer, strict=True) as probe:
+    with Probe(model, optimizer, strict=True, every=1) as probe:
         for _ in range(2):
             out = model(torch.randn(4, 6))
             (out.logits + out.hidden).sum().backward()
@@ -447,7 +450,7 @@ def test_recomputed_calls_of_one_module_get_their_own_gradients(twice: bool) -> 
         model = Net(on)
         model.load_state_dict(state)
         optimizer = sgd(model)
-        with Probe(model, optimizer, strict=True) as probe:
+        with Probe(model, optimizer, strict=True, every=1) as probe:
             model(x).square().sum().backward()
             optimizer.step()
         found.append(

@@ -67,9 +67,11 @@ def test_before_there_is_a_process_group_torchruns_environment_tells_the_rank(
 ) -> None:
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite").record.path is None
-    assert Probe(nn.Linear(2, 2), to=tmp_path / "{rank}.sqlite").record.path == str(tmp_path / "1.sqlite")
+    assert Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite", every=1).record.path is None
+    assert Probe(nn.Linear(2, 2), to=tmp_path / "{rank}.sqlite", every=1).record.path == str(
+        tmp_path / "1.sqlite"
+    )
     monkeypatch.setenv("RANK", "0")
     with pytest.warns(UserWarning, match="only rank 0 writes"):
-        probe = Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite")
+        probe = Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite", every=1)
     assert probe.record.path == str(tmp_path / "run.sqlite")

@@ -118,7 +118,7 @@ def test_a_probe_goes_on_measuring(name: str, limit: int | None) -> None:
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*unitgain.*")
-        with Probe(model, optimizer, limit=limit) as probe:
+        with Probe(model, optimizer, limit=limit, every=1) as probe:
             for _ in range(3):
                 model(x).square().mean().backward()
                 optimizer.step()
@@ -172,7 +172,7 @@ def test_an_error_of_many_lines_is_a_warning_of_a_few_words(monkeypatch) -> None
             "\n".join(f"Backend{i}: registered at somewhere.cpp:{i}" for i in range(90))
         )
 
-    with Probe(model) as probe:
+    with Probe(model, every=1) as probe:
         monkeypatch.setattr("unitgain.stats.summarize", fails)
         with pytest.warns(UserWarning, match="stopped measuring") as caught:
             model(torch.ones(2, 4)).sum().backward()

@@ -17,7 +17,7 @@ def test_draws_what_was_clipped_from_the_saved_record(tmp_path) -> None:
     model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     path = tmp_path / "run.sqlite"
-    with ug.Probe(model, optimizer, to=path) as probe, ug.optim.AGC(optimizer, model, probe=probe):
+    with ug.Probe(model, optimizer, to=path, every=1) as probe, ug.optim.AGC(optimizer, model, probe=probe):
         for _ in range(3):
             optimizer.zero_grad()
             model(torch.randn(16, 4)).square().mean().backward()

@@ -164,6 +164,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     probe = Probe(
         model,
         optimizer if optimizer is not None and holds_any(optimizer, model) else None,
+        every=1,
         sample=_HISTOGRAM_SAMPLE,
         limit=None,
         examples=job.batch.examples,

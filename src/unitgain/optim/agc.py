@@ -240,7 +240,7 @@ class AGC:
                layers
     exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
                of parameter or module names, modules, parameters; () excludes nothing
-    probe      a Probe (or any object with `step`, `every`, `log` and `record`): gets the share of clipped units at its
+    probe      a Probe (or any object with `number`, `every`, `log` and `record`): gets the share of clipped units at its
                sampled steps, in all ("agc") and by parameter ("agc/NAME"), and every unit's count, for `plots.agc`
     clipping, eps, gains as for `agc_`.
 
@@ -380,7 +380,7 @@ class AGC:
 
     def _log(self) -> None:
         probe = self._probe
-        if probe is None or probe.step % probe.every:
+        if probe is None or probe.number % probe.every:
             return
         probe.log(**self.metrics())
         self._logged += 1

@@ -29,6 +29,7 @@ from ..graph import Graph, in_backward
 from ..record import Record
 from .failing import never_raises, reason
 from .forward import Forward
+from .latest import latest_numbers
 from .loop import Loop
 from .optimizer import holds_any, optimizer_facts
 from .options import (
@@ -53,7 +54,7 @@ _MOST_BREAKS = 20
 class Probe:
     """Measures activations, their gradients, parameters, gradients and updates while a model trains.
 
-        with ug.Probe(model, optimizer, every=10, to="run.sqlite") as probe:
+        with ug.Probe(model, optimizer, to="run.sqlite") as probe:
             for x, y in loader: ...
         probe.record.frame("activation")
 
@@ -61,7 +62,7 @@ class Probe:
     optimizer  its steps are counted and its updates measured; one that holds no parameter of this model trains
                something else, which is warned of. In a wrapper (accelerate's) the optimizer inside is watched.
                Without one, every forward pass with gradients enabled is a step, and updates are not measured
-    every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
+    every      measure each every-th step (steps 0, every, 2 * every, ...), the first one always; the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
                (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
@@ -80,6 +81,8 @@ class Probe:
     merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks (inputs, activations
                and their gradients) is merged, and only rank 0 writes
     strict     raise errors inside the Probe instead of warning and going on without it
+
+    number     steps before the present one
 
     Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
     the Probe, or of its record (a full disk, a locked file), does not stop training: it warns and stops measuring.
@@ -100,7 +103,7 @@ class Probe:
         model: nn.Module,
         optimizer: torch.optim.Optimizer | None = None,
         *,
-        every: int = 1,
+        every: int = 10,
         to: str | os.PathLike[str] | Record | None = None,
         overwrite: bool = False,
         signals: Sequence[str] = SIGNALS,
@@ -130,7 +133,7 @@ class Probe:
         self._unwritable = False  # the record failed: nothing is written any more
         self._warned = False  # of having given up
         self._refused: set[str] = set()  # metrics that were not numbers
-        self.step = 0
+        self.number = 0
         self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, limited=limit is not None)
         self._describe()
@@ -218,6 +221,25 @@ class Probe:
         self._drain()
         return self._record
 
+    def latest(self) -> dict[str, float]:
+        """The last sampled step as plain numbers, for a logger; empty before there is one. Waits for an accelerator.
+
+        ug/step                  its number
+        ug/update_ratio/<param>  log10 of std(update) / std(parameter); about -3 is usual
+        ug/grad_norm/<param>     Euclidean norm of the gradient as the optimizer got it
+        ug/act_std/<site>        standard deviation of the activation
+
+        A layer that was not reached has no key.
+        """
+        found: dict[str, float] = {}
+        self._look_up_latest(found)
+        return found
+
+    @never_raises
+    def _look_up_latest(self, found: dict[str, float]) -> None:
+        self._store(self._writer.drain)
+        found.update(latest_numbers(self._record, self._writer.last))
+
     @never_raises
     def _drain(self) -> None:
         self._store(self._writer.drain)
@@ -225,7 +247,7 @@ class Probe:
     def go_to(self, step: int) -> None:
         """Counts on from this step: for a run that goes on where another one ended."""
         self._drain()
-        self.step = step - 1
+        self.number = step - 1
         self._advance()
 
     @never_raises
@@ -266,7 +288,7 @@ class Probe:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
         since or not: `probe.log(loss=loss)`. Waits for an accelerator. What is no single number is left out, with a
         warning."""
-        step = self.step if self._last_pass is None else self._last_pass
+        step = self.number if self._last_pass is None else self._last_pass
         rows = []
         for name, value in metrics.items():
             try:
@@ -324,7 +346,7 @@ class Probe:
     # ---- steps ---------------------------------------------------------------------------------------------
 
     def _is_sampled(self) -> bool:
-        return self.step % self._options.every == 0
+        return self.number % self._options.every == 0
 
     def _arm(self) -> None:
         self._forward.arm(self._hook_parameters)
@@ -350,9 +372,9 @@ class Probe:
                     self._advance()
             elif self._current.has("gradient") and self._weights.without_gradients():
                 # backward ran, its gradients were thrown away: a GradScaler skipped the optimizer's step, say
-                self._begin(Step(self.step, self.samples))
+                self._begin(Step(self.number, self.samples))
             self._begun = True
-            self._last_pass = self.step
+            self._last_pass = self.number
         if self._is_sampled():
             self._arm()
             if self._loop is not None and self._forward.gradients:
@@ -377,7 +399,7 @@ class Probe:
         if isinstance(rate, Tensor) and rate.device.type != "cpu":
             self._current.rate = rate.detach().clone()
         elif rate is not None:
-            self._store(lambda: self._record.log(self.step, lr=float(rate)))
+            self._store(lambda: self._record.log(self.number, lr=float(rate)))
         self._weights.before_step()
         assert self._loop is not None
         self._loop.before_step()
@@ -387,7 +409,7 @@ class Probe:
         sampled = self._is_sampled()
         if sampled:
             self._weights.after_step()
-            self._loop.after_step(self.step)
+            self._loop.after_step(self.number)
         self._loop.steps += 1
         if sampled:
             self._finish_step()
@@ -417,8 +439,8 @@ class Probe:
         self._record.commit(every=0.5)
 
     def _advance(self) -> None:
-        self.step += 1
-        self._begin(Step(self.step, self.samples))
+        self.number += 1
+        self._begin(Step(self.number, self.samples))
         if self._is_sampled() and self._started:
             self._arm()
         else:
@@ -473,7 +495,7 @@ class Probe:
 
     def _give_up(self, error: Exception) -> None:
         self._remove_hooks()
-        self._begin(Step(self.step, self.samples))
+        self._begin(Step(self.number, self.samples))
         if not isinstance(error, RecordError):
             with contextlib.suppress(Exception):
                 self._write_pending()
@@ -487,5 +509,5 @@ class Probe:
         self._warned = True
         why = reason(error)
         warnings.warn(
-            f"unitgain's Probe stopped measuring at step {self.step}: {why} Training goes on.", stacklevel=4
+            f"unitgain's Probe stopped measuring at step {self.number}: {why} Training goes on.", stacklevel=4
         )

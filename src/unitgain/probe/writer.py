@@ -66,6 +66,7 @@ class StepWriter:
         self._rates: dict[int, Tensor] = {}  # of the steps that wait
         self._steps_waiting = 0
         self._written_at = -math.inf
+        self.last: int | None = None  # number of the last step that is in the record
 
     def write(
         self,
@@ -109,6 +110,7 @@ class StepWriter:
         rows = [row for row in rows if row.skipped is None or not row.skipped > 0]
         if not rows:
             return
+        self.last = rows[-1].step
         columns = self._columns(rows)
         self._add_units(rows, columns)
         self._add_ratios(rows, columns)

@@ -44,12 +44,12 @@ class ActivationStats(Callback):
                 learn.model, learn.optimizer, every=self.every, to=learn.record, merge_ranks=learn.world > 1,
                 **self.options,
             )  # fmt: skip
-            self.probe.step = learn.steps
+            self.probe.number = learn.steps
         self.probe.start()
 
     def before_batch(self, learn: Learner) -> None:
         # the Probe counts the steps that were made, the Learner those that a loss scaler skipped too
-        if self.probe is not None and learn.training and self.probe.step < learn.steps:
+        if self.probe is not None and learn.training and self.probe.number < learn.steps:
             self.probe.go_to(learn.steps)
 
     def cleanup_fit(self, learn: Learner) -> None:
@@ -59,7 +59,7 @@ class ActivationStats(Callback):
     def state_dict(self) -> dict[str, Any]:
         if self.probe is not None:
             self.probe.record.commit()
-        return {"step": self.probe.step} if self.probe is not None else {}
+        return {"step": self.probe.number} if self.probe is not None else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         if self.probe is not None:
