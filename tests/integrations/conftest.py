@@ -66,7 +66,9 @@ def same_weights():
 def assert_same_record():
     """Every number of two records, of sites that have the same names but for a prefix."""
 
-    def check(record, plain, prefix: str = "", kinds=("activation", "gradient", "parameter_gradient", "update")) -> None:
+    def check(
+        record, plain, prefix: str = "", kinds=("activation", "gradient", "parameter_gradient", "update")
+    ) -> None:
         assert record.steps() == plain.steps()
         for kind in kinds:
             expected = plain.sites(kind)
@@ -75,6 +77,10 @@ def assert_same_record():
                 for statistic in ("mean", "std", "ratio") if kind == "update" else ("mean", "std", "rms"):
                     one = plain.series(kind, site.name, statistic)[1].tolist()
                     other = record.series(kind, prefix + site.name, statistic)[1].tolist()
-                    assert other == pytest.approx(one, rel=1e-5, abs=1e-9, nan_ok=True), (kind, site.name, statistic)
+                    assert other == pytest.approx(one, rel=1e-5, abs=1e-9, nan_ok=True), (
+                        kind,
+                        site.name,
+                        statistic,
+                    )
 
     return check

@@ -28,7 +28,9 @@ def fit(learn, epochs: int = 1):
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["fastai's Adam", "torch's SGD"])
-def test_training_is_bit_for_bit_the_same_and_the_learner_s_step_is_given_back(small, same_weights, own) -> None:
+def test_training_is_bit_for_bit_the_same_and_the_learner_s_step_is_given_back(
+    small, same_weights, own
+) -> None:
     from fastai.optimizer import Adam, OptimWrapper
 
     from unitgain.integrations.fastai import UnitGainCallback

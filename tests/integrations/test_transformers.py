@@ -62,7 +62,10 @@ def test_its_numbers_are_those_of_a_plain_loop(tmp_path, assert_same_record) -> 
     model = gpt2()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-2)
     order = torch.utils.data.DataLoader(
-        tokens(), batch_size=4, sampler=_TrainersOrder(tmp_path), collate_fn=transformers.default_data_collator
+        tokens(),
+        batch_size=4,
+        sampler=_TrainersOrder(tmp_path),
+        collate_fn=transformers.default_data_collator,
     )
     with ug.Probe(model, optimizer, every=3) as probe:
         for batch in order:
@@ -77,14 +80,14 @@ class _TrainersOrder(torch.utils.data.Sampler):
     """The order in which Trainer reads with its default seed."""
 
     def __init__(self, tmp_path):
-        class Order(transformers.TrainerCallback):
-            seen: list[int] = []
-
         given = tokens()
         seen: list[int] = []
 
         def collate(rows):
-            seen.extend(next(i for i, t in enumerate(given) if torch.equal(t["input_ids"], r["input_ids"])) for r in rows)
+            for row in rows:
+                seen.append(
+                    next(i for i, t in enumerate(given) if torch.equal(t["input_ids"], row["input_ids"]))
+                )
             return transformers.default_data_collator(rows)
 
         args = transformers.TrainingArguments(

@@ -77,7 +77,9 @@ class _Scripted:
 
     def __init__(self, monkeypatch, *severities: str | None):
         found = [
-            Diagnosis(() if s is None else (Finding("UG501", "updates-too-large", s, None, "m"),), "v", "sick")
+            Diagnosis(
+                () if s is None else (Finding("UG501", "updates-too-large", s, None, "m"),), "v", "sick"
+            )
             for s in severities
         ]
         self.judge = Judge(Record())
@@ -188,6 +190,7 @@ def test_wandb_offline_gets_numbers_histograms_and_alerts_and_keeps_the_caller_s
             watching.log(loss=loss)
             run.log({"loss": float(loss)})
     run.finish()
+    wandb.teardown()  # which writes the file
     assert alerts
     assert alerts[0]["title"].startswith("unitgain: error UG")
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
@@ -208,6 +211,7 @@ def test_wandb_rows_are_not_lost_where_nobody_else_logs(small, tmp_path, monkeyp
     run = wandb.init(project="test", dir=str(tmp_path))
     small.plain(lambda m, o: ug.watch(m, o, every=10, to="wandb"))
     run.finish()
+    wandb.teardown()  # which writes the file
     (folder,) = (tmp_path / "wandb").glob("offline-run-*")
     assert read_log(folder, loss="ug/step").metric("ug/step")[1].tolist()[:3] == [0, 10, 20]
 

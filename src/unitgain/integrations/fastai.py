@@ -16,10 +16,10 @@ from .._base import not_installed, say
 from ..optim import AGC
 from ..probe import Probe
 from ..report import Report
-from .watching import Watch, ended_by, failure, is_main, layers_of
+from .watching import Layers, Watch, ended_by, failure, is_main, layers_of
 
 try:
-    from fastai.callback.core import Callback, CancelFitException
+    from fastai.callback.core import Callback, CancelFitException  # pyright: ignore[reportAttributeAccessIssue]
 except ImportError as missing:
     raise not_installed("unitgain.integrations.fastai", "fastai", "fastai") from missing
 
@@ -69,6 +69,7 @@ class UnitGainCallback(Callback):
     """
 
     order = 65  # after Recorder
+    learn: Any  # fastai sets it
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class UnitGainCallback(Callback):
         ended_by((), fail_on)
         super().__init__()
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
-        self.layers = layers_of(log)
+        self.layers: Layers = layers_of(log)
         self.select, self.ignore, self.options = select, ignore, options
         self.watch: Watch | None = None
         self.report: Report | None = None
@@ -104,7 +105,7 @@ class UnitGainCallback(Callback):
 
     def after_loss(self) -> None:
         if self.watch is not None and self.learn.training:
-            self.watch.add_loss(self.watch.probe.step, self.learn.loss.as_subclass(torch.Tensor))
+            self.watch.add_loss(self.watch.probe.number, self.learn.loss.as_subclass(torch.Tensor))
 
     def after_batch(self) -> None:
         if self.watch is not None and self.fail_on != "never" and ended_by(self.watch.findings, self.fail_on):
@@ -119,7 +120,7 @@ class UnitGainCallback(Callback):
         if is_main() and not self.report.ok:
             say(self.report)
         if found := ended_by(watch.findings, self.fail_on):
-            raise failure(watch.probe.step, found)
+            raise failure(watch.probe.number, found)
 
     def _end(self) -> None:
         watch, self.watch = self.watch, None
@@ -135,6 +136,7 @@ class AGCCallback(Callback):
     """
 
     order = 60
+    learn: Any
 
     def __init__(self, clipping: float = 0.01, **options: Any):
         super().__init__()

@@ -10,7 +10,9 @@ from ..record import Record
 from ..rules import SEVERITIES, Diagnosis, Finding, diagnose
 
 _WARM = 10  # sampled steps before a warning is news: the first updates of Adam, or of a warm-up, say little of the rest
-_SHARE = 0.01  # of the time since the beginning, that judging may take before it waits for twice as many samples
+_SHARE = (
+    0.01  # of the time since the beginning, that judging may take before it waits for twice as many samples
+)
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class Judge:
     """Judges a growing record: at 1, 2, 4, 8, ... sampled steps in any case, and in between as long as all of it
     together takes at most a hundredth of the time.
 
-    An error is news at once. A warning is when it stands in two judgements in a row, after some sampled steps; or at the
+    An error is news at once. A warning is when it stands in two judgements in a row, after some sampled steps; or at
+    the
     end.
     """
 
@@ -34,7 +37,7 @@ class Judge:
         self, record: Record, select: Sequence[str] | None = None, ignore: Sequence[str] | None = None
     ):
         self._record, self._select, self._ignore = record, select, ignore
-        diagnose(Record(), select=select, ignore=ignore)  # an unknown code is an error now, not in the midst of training
+        diagnose(Record(), select=select, ignore=ignore)  # refuses an unknown code now, not while training
         self.diagnosis: Diagnosis | None = None
         self._known: dict[str, int] = {}  # code -> severity, of what was news
         self._before: set[str] = set()  # codes of the last judgement

@@ -16,15 +16,12 @@ from ..optim import AGC as _AGC
 from ..probe import Probe
 from ..record import Record
 from ..report import Report
-from .watching import Watch, ended_by, failure, layers_of
+from .watching import Layers, Watch, ended_by, failure, layers_of
 
 try:
     from lightning.pytorch.callbacks import Callback
-except ImportError:
-    try:
-        from pytorch_lightning.callbacks import Callback  # the same under its older name
-    except ImportError as missing:
-        raise not_installed("unitgain.integrations.lightning", "lightning", "lightning") from missing
+except ImportError as missing:
+    raise not_installed("unitgain.integrations.lightning", "lightning", "lightning") from missing
 
 
 class UnitGain(Callback):
@@ -34,13 +31,16 @@ class UnitGain(Callback):
 
     every    measure each every-th optimizer step
     to       path of a new SQLite record; None keeps it in a temporary one
-    log      what the Trainer's loggers get: "summary" a handful of numbers, "layers" also one curve for each layer, None
+    log      what the Trainer's loggers get: "summary" a handful of numbers, "layers" also one curve for each layer,
+    None
              nothing
-    fail_on  "error" or "warning": training ends when such a finding appears, on all ranks, with a FindingsError; "never"
+    fail_on  "error" or "warning": training ends when such a finding appears, on all ranks, with a FindingsError;
+    "never"
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
     options  further arguments of `unitgain.Probe`
 
-    Automatic and manual optimization, any number of optimizers, accumulation and all precisions. The model need not call
+    Automatic and manual optimization, any number of optimizers, accumulation and all precisions. The model need not
+    call
     its own forward. Findings are printed when they appear, and the report at the end if there are any; `report` is the
     diagnosis and `record` everything that was measured. A run that is resumed from a checkpoint goes on counting.
     """
@@ -58,12 +58,12 @@ class UnitGain(Callback):
     ):
         ended_by((), fail_on)
         self.every, self.to, self.log, self.fail_on = every, to, log, fail_on
-        self._layers = layers_of(log or "summary")
+        self._layers: Layers = layers_of(log or "summary")
         self._select, self._ignore, self._options = select, ignore, options
         self.watch: Watch | None = None
         self.report: Report | None = None
         self._step = 0  # of the batch that is being worked on
-        self._resumed_at = 0
+        self._resumed_at = 0  # where a further fit goes on counting
         self._failed: tuple[Any, ...] = ()
 
     @property
@@ -75,9 +75,8 @@ class UnitGain(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
-        probe = Probe(
-            pl_module, optimizers if len(optimizers) > 1 else optimizers[0], every=self.every, to=self.to, **self._options
-        )
+        given = optimizers if len(optimizers) > 1 else optimizers[0]
+        probe = Probe(pl_module, given, every=self.every, to=self.to, **self._options)
         if self._resumed_at:
             probe.go_to(self._resumed_at)
         loggers = trainer.loggers if self.log is not None else None
@@ -88,9 +87,11 @@ class UnitGain(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.watch is not None:
-            self._step = self.watch.probe.step
+            self._step = self.watch.probe.number
 
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         if self.watch is None:
             return
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
@@ -122,10 +123,11 @@ class UnitGain(Callback):
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.close()
+            self._resumed_at = watch.probe.number
         return watch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"step": self.watch.probe.step} if self.watch is not None else {}
+        return {"step": self._resumed_at if self.watch is None else self.watch.probe.number}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._resumed_at = int(state_dict.get("step", 0))

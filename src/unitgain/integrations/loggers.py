@@ -45,7 +45,9 @@ class Logger:
 
 
 def title_of(finding: Finding) -> str:
-    return f"{finding.severity} {finding.code} {finding.name}" + (f" at {finding.site}" if finding.site else "")
+    return f"{finding.severity} {finding.code} {finding.name}" + (
+        f" at {finding.site}" if finding.site else ""
+    )
 
 
 def text_of(finding: Finding) -> str:
@@ -75,10 +77,16 @@ class _TensorBoard(Logger):
 
     def finding(self, step: int, finding: Finding) -> None:
         super().finding(step, finding)
-        self._writer.add_text(f"ug/finding/{finding.code}", f"**{title_of(finding)}**\n\n{text_of(finding)}", step)
+        self._writer.add_text(
+            f"ug/finding/{finding.code}", f"**{title_of(finding)}**\n\n{text_of(finding)}", step
+        )
 
     def table(self, step: int, rows: Sequence[Row]) -> None:
-        lines = ["| what | where | value |", "|---|---|---|", *(f"| {a} | {b} | {v:.4g} |" for a, b, v in rows)]
+        lines = [
+            "| what | where | value |",
+            "|---|---|---|",
+            *(f"| {a} | {b} | {v:.4g} |" for a, b, v in rows),
+        ]
         self._writer.add_text("ug/layers", "\n".join(lines), step)
 
     def close(self) -> None:
@@ -148,8 +156,12 @@ class _Metrics(Logger):
     def finding(self, step: int, finding: Finding) -> None:
         super().finding(step, finding)
         if self._mlflow:
-            self._target.set_tag(f"ug.finding.{finding.code}", f"step {step}: {title_of(finding)}: {finding.message}")
-        elif callable(alert := getattr(getattr(self._target, "experiment", None), "alert", None)):  # a W&B run
+            self._target.set_tag(
+                f"ug.finding.{finding.code}", f"step {step}: {title_of(finding)}: {finding.message}"
+            )
+        elif callable(
+            alert := getattr(getattr(self._target, "experiment", None), "alert", None)
+        ):  # a W&B run
             alert(title=f"unitgain: {title_of(finding)}"[:128], text=text_of(finding))
 
     def table(self, step: int, rows: Sequence[Row]) -> None:
@@ -178,7 +190,9 @@ def loggers_for(to: Any) -> list[Logger]:
 
 
 def _logger_for(to: Any) -> Logger:
-    home = (getattr(to, "__name__", "") if isinstance(to, type(sys)) else type(to).__module__).partition(".")[0]
+    home = (getattr(to, "__name__", "") if isinstance(to, type(sys)) else type(to).__module__).partition(".")[
+        0
+    ]
     if isinstance(to, Logger):
         return to
     if home == "wandb":
@@ -192,8 +206,8 @@ def _logger_for(to: Any) -> Logger:
     if callable(to):
         return _Function(to)
     raise InputError(
-        f"watch(to=...): a {type(to).__name__} takes no numbers; give a run of wandb, a SummaryWriter, mlflow, trackio, "
-        "or a function (values, step)"
+        f"watch(to=...): a {type(to).__name__} takes no numbers; give a run of wandb, a SummaryWriter, mlflow, "
+        "trackio, or a function (values, step)"
     )
 
 

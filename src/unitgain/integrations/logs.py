@@ -29,7 +29,11 @@ Point = tuple[int, str, float]
 
 
 def read_log(
-    path: str | os.PathLike[str], *, loss: str | None = None, step: str | None = None, classes: int | None = None
+    path: str | os.PathLike[str],
+    *,
+    loss: str | None = None,
+    step: str | None = None,
+    classes: int | None = None,
 ) -> Record:
     """A Record of the numbers that another program logged.
 
@@ -57,7 +61,9 @@ def read_log(
     if classes is not None:
         if classes < 2:
             raise InputError(f"read_log(classes={classes}): a classifier has at least 2")
-        facts = replace(facts, loss=LossFacts(kind="cross_entropy"), target=TargetFacts("class_index", classes))
+        facts = replace(
+            facts, loss=LossFacts(kind="cross_entropy"), target=TargetFacts("class_index", classes)
+        )
     record.set_facts(facts)
     record.set_meta("source", {"file": where, "loss": chosen})
     record.commit()
@@ -152,7 +158,9 @@ def _from_rows(path: str, rows: Iterator[Mapping[str, object]], step: str | None
             at = number
         else:
             value = _number(row[column])
-            at = counted if math.isnan(value) else int(value)  # an empty cell: the row belongs to the one before
+            at = (
+                counted if math.isnan(value) else int(value)
+            )  # an empty cell: the row belongs to the one before
         counted = max(at, 0)
         for name, cell in row.items():
             if isinstance(name, str) and name != column and cell not in (None, ""):
@@ -212,4 +220,8 @@ def _loss_among(path: str, names: list[str], asked: str | None) -> str:
 
 
 def _listed(names: list[str]) -> str:
-    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "") if names else "none"
+    return (
+        ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+        if names
+        else "none"
+    )

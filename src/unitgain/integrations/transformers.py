@@ -13,7 +13,7 @@ from .._base import not_installed, say
 from ..probe import Probe
 from ..report import Report
 from .loggers import NAMED
-from .watching import Watch, ended_by, failure, is_main, layers_of
+from .watching import Layers, Watch, ended_by, failure, is_main, layers_of
 
 try:
     from transformers import TrainerCallback
@@ -28,7 +28,8 @@ class UnitGainCallback(TrainerCallback):
 
     every    measure each every-th optimizer step
     record   path of a new SQLite record; None keeps it in a temporary one
-    to       where numbers go, as for `unitgain.watch`; "auto": to what `report_to` names among wandb, mlflow and trackio;
+    to       where numbers go, as for `unitgain.watch`; "auto": to what `report_to` names among wandb, mlflow and
+    trackio;
              None: nowhere
     log      "summary" a handful of numbers, "layers" also one curve for each layer
     fail_on  "error" or "warning": training ends when such a finding appears, with a FindingsError; "never"
@@ -37,7 +38,8 @@ class UnitGainCallback(TrainerCallback):
 
     The optimizer inside accelerate's wrapper is watched, and the model inside data-parallel wrappers. Losses are those
     that Trainer logs, each an average over `logging_steps`. A resumed run goes on counting where it stopped. Of several
-    processes rank 0 measures into `record`. After the training `report` is the diagnosis; findings are printed when they
+    processes rank 0 measures into `record`. After the training `report` is the diagnosis; findings are printed when
+    they
     appear, the report at the end if there are any.
     """
 
@@ -55,7 +57,7 @@ class UnitGainCallback(TrainerCallback):
     ):
         ended_by((), fail_on)
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
-        self._layers = layers_of(log)
+        self._layers: Layers = layers_of(log)
         self._select, self._ignore, self._options = select, ignore, options
         self.watch: Watch | None = None
         self.report: Report | None = None
@@ -93,4 +95,3 @@ class UnitGainCallback(TrainerCallback):
             say(self.report)
         if found := ended_by(watch.findings, self.fail_on) if main else []:
             raise failure(state.global_step, found)
-

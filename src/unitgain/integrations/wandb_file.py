@@ -1,8 +1,8 @@
 """The file that wandb writes for an offline run: LevelDB's log format with protobuf records.
 
 https://github.com/google/leveldb/blob/main/doc/log_format.md. A file is cut into blocks of 32 KiB; a record is a header
-(checksum, length, kind) and its bytes; one that does not fit is cut into a first, middle and last piece. wandb puts seven
-bytes of its own before everything. The records' schema comes with the package wandb.
+(checksum, length, kind) and its bytes; one that does not fit is cut into a first, middle and last piece. wandb puts
+seven bytes of its own before everything. The records' schema comes with the package wandb.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def history(path: str) -> Iterator[tuple[int, str, float]]:
         try:
             record.ParseFromString(body)
         except Exception as error:  # DecodeError, whose module depends on protobuf's version
-            raise InputError(f"log {path}: damaged, or written by another version of wandb: {error}") from error
+            raise InputError(
+                f"log {path}: damaged, or written by another version of wandb: {error}"
+            ) from error
         if record.WhichOneof("record_type") == "history":
             yield from _row(record.history)
 

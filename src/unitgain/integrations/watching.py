@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +20,7 @@ from ..report import Report
 from ..rules import Finding, diagnose
 from .judging import Judge
 from .loggers import Logger, loggers_for, title_of
-from .numbers import numbers_of
+from .numbers import Numbers, numbers_of
 
 Layers = Literal["histogram", "each", "none"]
 LAYERS = ("histogram", "each", "none")
@@ -61,6 +62,7 @@ class Watch:
         self._select, self._ignore = select, ignore
         self._judge = Judge(probe.record, select, ignore)
         self._seen, self._closed = probe.samples, False
+        self._broken = False  # whether NaN or infinity was in the last sampled step
         self._losses: list[tuple[int, Tensor]] = []
         self._handles: list[RemovableHandle] = []
 
@@ -87,14 +89,13 @@ class Watch:
         self._handles.clear()
         self.probe.stop()
         self._write_losses()
-        steps = self.record.steps()
-        if steps:
+        numbers = numbers_of(self.probe)
+        if numbers is not None:
             if self.probe.samples > self._seen:
-                self._publish(steps[-1])
-            self._judge_now(steps[-1], last=True)
+                self._publish(numbers)
+            self._judge_now(numbers.step, last=True)
             if self._layers != "none":
-                rows = numbers_of(self.record, steps[-1]).table()
-                self._tell(lambda logger: logger.table(steps[-1], rows))
+                self._tell(lambda logger: logger.table(numbers.step, numbers.table()))
         self._tell(lambda logger: logger.close())
 
     def __enter__(self) -> Watch:
@@ -111,13 +112,15 @@ class Watch:
         if self.probe.samples == self._seen:
             return
         self._seen = self.probe.samples
-        self._write_losses()
-        steps = self.record.steps()
-        if not steps:  # the Probe has given up
+        broken = self._write_losses()
+        numbers = numbers_of(self.probe)
+        if numbers is None:  # the Probe has given up
             return
-        self._publish(steps[-1])
-        if self._judge.due(self._seen):
-            self._judge_now(steps[-1])
+        self._publish(numbers)
+        broken = broken or numbers.broken > 0
+        if self._judge.due(self._seen) or (broken and not self._broken):
+            self._judge_now(numbers.step)
+        self._broken = broken
 
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers beside what is measured, for the rules about loss curves: `watching.log(loss=loss)`.
@@ -129,24 +132,24 @@ class Watch:
         one step are averaged."""
         self._losses.append((step, loss.detach().float().reshape(())))
 
-    def _write_losses(self) -> None:
+    def _write_losses(self) -> bool:
+        """Whether one of them is not finite."""
         waiting, self._losses = self._losses, []
         if not waiting:
-            return
+            return False
         by_step: dict[int, list[float]] = {}
         for (step, _), value in zip(waiting, torch.stack([loss for _, loss in waiting]).tolist()):
             by_step.setdefault(step, []).append(value)
-        self.record.add_metrics((step, "loss", sum(values) / len(values)) for step, values in by_step.items())
+        means = {step: sum(values) / len(values) for step, values in by_step.items()}
+        self.record.add_metrics((step, "loss", mean) for step, mean in means.items())
+        return not all(map(math.isfinite, means.values()))
 
-    def _publish(self, step: int) -> None:
-        if not self._loggers:
-            return
-        numbers = numbers_of(self.record, step)
-        values = numbers.few() | (numbers.each() if self._layers == "each" else {})
-        self._tell(lambda logger: logger.numbers(step, values))
+    def _publish(self, numbers: Numbers) -> None:
+        values = numbers.few() | (dict(numbers.each) if self._layers == "each" else {})
+        self._tell(lambda logger: logger.numbers(numbers.step, values))
         if self._layers == "histogram":
             for key, layers in numbers.layers().items():
-                self._tell(lambda logger: logger.histogram(step, key, list(layers.values())))  # noqa: B023
+                self._tell(lambda logger: logger.histogram(numbers.step, key, list(layers.values())))  # noqa: B023
 
     def _judge_now(self, step: int, *, last: bool = False) -> None:
         if not self._main:
@@ -201,7 +204,7 @@ def watch(
     ignore: Sequence[str] | None = None,
     **options: Any,
 ) -> Watch:
-    """Watches a model train, logs a handful of numbers, and says when something goes wrong. Nothing to call in the loop.
+    """Watches a model train, logs a handful of numbers, and says when something goes wrong.
 
         watching = ug.watch(model, optimizer, to=wandb.run)
 
@@ -216,12 +219,14 @@ def watch(
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
     options  further arguments of `Probe`
 
-    Logged are the median, smallest and largest log10(update:data) of the weights (ug/update_ratio_median, _min, _max), the norm of all
-    gradients (ug/grad_norm_all), the smallest and largest standard deviation of an activation (ug/act_std_min, _max), the share of dead
-    units and the number of sites with NaN or infinity. The record is judged at 1, 2, 4, 8, ... sampled steps, more often
-    where that is cheap, and at the end; a finding that appears is printed, becomes an alert where the logger has alerts,
-    and ug/finding/<code>: 2 for a warning, 3 for an error, 0 when it is gone. Give losses with `watching.log(loss=loss)`
-    to have the loss curve judged too.
+    Logged are of log10(update:data) of the weights the median and the extremes (ug/update_ratio_median, _min, _max),
+    the norm of all gradients (ug/grad_norm_all), the smallest and the largest standard deviation of an activation
+    (ug/act_std_min, _max), the share of dead units, and the number of sites with NaN or infinity.
+
+    The record is judged at 1, 2, 4, 8, ... sampled steps, more often where that is cheap, when NaN or infinity appears,
+    and at the end. A finding that appears is printed, becomes an alert where the logger has alerts, and is
+    ug/finding/<code>: 2 for a warning, 3 for an error, 0 when it is gone. Give losses with `watching.log(loss=loss)` to
+    have the loss curve judged too.
 
     Of several processes (torchrun) rank 0 logs. An error of a logger ends the logging, not the training.
 
@@ -243,7 +248,11 @@ def watch(
 
 def ended_by(findings: Sequence[Finding], fail_on: str) -> list[Finding]:
     """The findings that end a run: those at or above a severity, as on the command line."""
-    levels: Mapping[str, tuple[str, ...]] = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
+    levels: Mapping[str, tuple[str, ...]] = {
+        "error": ("error",),
+        "warning": ("error", "warning"),
+        "never": (),
+    }
     if fail_on not in levels:
         raise InputError(f"fail_on={fail_on!r}: expected one of {', '.join(map(repr, levels))}")
     return [f for f in findings if f.severity in levels[fail_on]]
