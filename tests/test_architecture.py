@@ -34,7 +34,7 @@ ALLOWED: dict[str, set[str]] = {
     "_fix": {"_run", "_check", "graph", "rules", "report", "remedies", "nn", "_batch"},
     "normfree": {"nn", "theory", "graph", "_batch", "_run"},
     "train": {"stats", "probe", "record", "rules", "_check", "_batch", "_run", "report", "remedies", "optim"},
-    "integrations": {"probe", "record", "report"},
+    "integrations": {"probe", "record", "rules", "report", "optim", "_batch", "_check", "_fix", "targets"},
 }
 ALLOWED["recipes"] = set(ALLOWED) | {"recipes"}
 ALLOWED["demo"] = set(ALLOWED)

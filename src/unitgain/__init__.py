@@ -3,6 +3,7 @@
 check     one batch through a model -> Report
 fix       repairs what can be repaired, measured again -> FixReport
 Probe     watches training -> Record
+watch     the same, with numbers for a logger and findings as they appear
 diagnose  Record -> findings
 spp       one batch through a residual network -> Record of its signal propagation plot
 init_     weights that fit what is around them
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from . import data, models, nn, normfree, optim, remedies, theory, train
     from ._check import check, spp
     from ._fix import fix
+    from .integrations import watch
     from .probe import Probe
     from .record import Record
     from .remedies import init_, lsuv_
@@ -62,6 +64,7 @@ __all__ = [
     "spp",
     "theory",
     "train",
+    "watch",
 ]
 
 # name: the package that has it; a test compares this with the imports above
@@ -78,6 +81,7 @@ _HOMES = {
     "lsuv_": ".remedies",
     "plots": ".report.plots",
     "spp": "._check",
+    "watch": ".integrations",
 }
 _FURTHER = ("probe", "recipes", "record", "report", "rules", "stats", "targets")  # ug.rules.CATALOGUE, say
 

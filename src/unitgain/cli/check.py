@@ -71,6 +71,12 @@ def check(
     plots: Annotated[
         str | None, typer.Option(metavar="DIR", help="Write the pictures of what was measured, as PNG files.")
     ] = None,
+    sarif: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the findings as SARIF, for code hosts.")
+    ] = None,
+    junit: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Write the findings as JUnit XML, for CI systems.")
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure a model on one batch and say what is wrong with it, and why.
@@ -86,7 +92,7 @@ def check(
       unitgain check timm:resnet50 --shape 2,3,64,64 --graph        what runs after what; nothing is checked
       unitgain check my_gpt.py:GPT --shape 4,128 --tokens 50257 --steps 10 --optimizer adamw --lr 3e-4
     """
-    from ..rules import load_baseline, new_findings, save_baseline
+    from ..rules import accept, load_baseline, save_baseline
 
     judged = is_run(target)
     if judged:
@@ -96,7 +102,8 @@ def check(
     else:
         refuse_folder(target)
     judging.check_outputs(
-        {"--record": record, "--write-baseline": write_baseline}, [*subject.inputs(target), baseline]
+        {"--record": record, "--write-baseline": write_baseline, "--sarif": sarif, "--junit": junit},
+        [*subject.inputs(target), baseline],
     )
     if graph:
         refuse_beside_graph(
@@ -104,7 +111,7 @@ def check(
                 "--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove,
                 "--select": select, "--ignore": ignore,
                 "--baseline": baseline, "--write-baseline": write_baseline, "--html": judging.html,
-                "--record": record, "--plots": plots,
+                "--record": record, "--plots": plots, "--sarif": sarif, "--junit": junit,
             },
         )  # fmt: skip
         with judging.working("following one pass"):
@@ -118,6 +125,8 @@ def check(
     make_optimizer = _optimizer(optimizer, lr, bool(steps) or prove)
     selected, ignored = options.codes("--select", select), options.codes("--ignore", ignore)
     accepted = load_baseline(baseline) if baseline is not None else None
+    from ..report import Report
+
     with judging.working("checking"):
         if judged:
             report = report_on_run(target, selected, ignored)
@@ -130,8 +139,15 @@ def check(
                 model, given, judging.loss, steps=steps, optimizer=make_optimizer, data=fresh, prove=prove,
                 select=selected, ignore=ignored,
             )  # fmt: skip
-    report.page = judging.html  # written next
+    found = report.findings
+    if accepted is not None:
+        report = Report(report.record, accept(report.diagnosis, accepted))
+    report.page, report.source = judging.html, options.source_of(target)
     judging.show(report)
+    for option, path in (("sarif", sarif), ("junit", junit)):
+        if path is not None:
+            report.save(path)
+            note(f"{option} report written: {path}")
     if record is not None:
         report.record.save(record)
         note(f"record written: {record}")
@@ -140,13 +156,12 @@ def check(
 
         note(f"{len(draw_all(report.record, plots))} pictures written: {plots}")
     if write_baseline is not None:
-        save_baseline(write_baseline, report.findings)
+        save_baseline(write_baseline, found)
         note(f"baseline written: {write_baseline}")
-    counted = report.findings
+    known = report.diagnosis.accepted
+    counted = [finding for finding in report.findings if finding not in known]
     if accepted is not None:
-        counted = new_findings(report.findings, accepted)
-        known = len(report.findings) - len(counted)
-        note(f"baseline {baseline}: {known} of {len(report.findings)} findings accepted, {len(counted)} new")
+        note(f"baseline {baseline}: {len(known)} of {len(found)} findings accepted, {len(counted)} new")
     if not judged:
         _point_to_fix(target, counted)
     judging.exit(counted)

@@ -57,6 +57,10 @@ def fix(
         )
     if out is not None and dry_run:
         raise InputError(f"--out {out}: a dry run writes no weights; use one of --out and --dry-run")
+    if judging.printed in (options.Format.sarif, options.Format.junit, options.Format.github):
+        raise InputError(
+            f"--format {judging.printed.value}: a repair has text, json and markdown; unitgain check has the rest"
+        )
     judging.check_outputs({"--out": out}, subject.inputs(target), {"--out": (".safetensors",)})
     wanted = options.codes("--only", only)
     with judging.working("repairing"):

@@ -61,6 +61,9 @@ class Format(str, Enum):
     text = "text"
     json = "json"
     markdown = "markdown"
+    sarif = "sarif"
+    junit = "junit"
+    github = "github"
 
 
 class FailOn(str, Enum):
@@ -167,7 +170,6 @@ class Subject:
 
 class _Report(Protocol):
     def to_json(self) -> str: ...
-    def to_markdown(self) -> str: ...
     def save(self, path: str, /) -> None: ...
 
 
@@ -195,7 +197,9 @@ class Judging:
     format: Annotated[
         Format,
         typer.Option(
-            "--format", help="What is printed; markdown: short evidence to act on.", show_default=True
+            "--format",
+            help="What is printed; markdown: short evidence to act on; sarif, junit and github: for code hosts and CI.",
+            show_default=True,
         ),
     ] = Format.text
 
@@ -221,13 +225,11 @@ class Judging:
             yield
 
     def show(self, report: _Report) -> None:
-        """Prints the report, its JSON or its Markdown, and writes the files that the options name."""
-        if self.printed == Format.json:
-            say(report.to_json(), most=sys.maxsize)
-        elif self.printed == Format.markdown:
-            say(report.to_markdown(), most=sys.maxsize)
-        else:
+        """Prints the report in the format that is asked for, and writes the files that the options name."""
+        if self.printed == Format.text:
             console().print(report)
+        else:
+            say(getattr(report, f"to_{self.printed.value}")().rstrip("\n"), most=sys.maxsize)
         for option, path in (("html", self.html), ("json", self.json)):
             if path is not None and path != "-":
                 report.save(path)
@@ -243,6 +245,15 @@ class Judging:
 def file_of(target: str) -> str:
     """The part of a target before the callable's name: a file that must not be written over."""
     return target.rpartition(":")[0]
+
+
+def source_of(target: str) -> str | None:
+    """The file that a target names, relative to the working directory where it lies in it."""
+    file = file_of(target)
+    if not file.endswith(".py") or not os.path.isfile(file):
+        return None
+    shown = os.path.relpath(file)
+    return file if shown.startswith("..") else shown
 
 
 def _images(batch: Any) -> str:

@@ -9,7 +9,7 @@ from .._base import InputError, write_atomically
 
 HTML = (".html", ".htm")
 FIGURE = (".png", ".svg", ".pdf")
-_SUFFIXES = {"--html": HTML, "--json": (".json",)}
+_SUFFIXES = {"--html": HTML, "--json": (".json",), "--sarif": (".sarif",), "--junit": (".xml",)}
 
 
 def check_outputs(

@@ -83,10 +83,20 @@ def plots(
 
 
 def is_run(target: str) -> bool:
-    """Whether a target of `unitgain check` is a run's folder or a record, and not a model."""
-    return os.path.isfile(os.path.join(target, "config.json")) or (
-        target.endswith((".sqlite", ".db")) and os.path.isfile(target)
-    )
+    """Whether a target of `unitgain check` is a run's folder, a record or another program's log, and not a model."""
+    if os.path.isfile(os.path.join(target, "config.json")) or _is_record(target):
+        return True
+    return os.path.exists(target) and _is_log(target)
+
+
+def _is_record(target: str) -> bool:
+    return target.endswith((".sqlite", ".db")) and os.path.isfile(target)
+
+
+def _is_log(target: str) -> bool:
+    from ..integrations import is_log  # torch comes with it: not for a record's sake
+
+    return is_log(target)
 
 
 def refuse_folder(target: str) -> None:
@@ -101,9 +111,13 @@ def refuse_folder(target: str) -> None:
 
 
 def open_record(run: str) -> Record:
-    """The record of a run's folder, or the record file itself."""
+    """The record of a run's folder, the record file itself, or one made of another program's log."""
     from ..record import Record
 
+    if not _is_record(run) and not os.path.isfile(os.path.join(run, "config.json")) and _is_log(run):
+        from ..integrations import read_log
+
+        return read_log(run)
     if not os.path.isdir(run):
         return Record.load(run)
     path = os.path.join(run, "record.sqlite")

@@ -142,7 +142,7 @@ class Finder:
 
 
 def _is_read() -> bool:
-    """While a model's code is read (torch.export, torch.jit.trace) there are no numbers, and no hook must be part of it."""
+    """Whether a model's code is read (torch.export, torch.jit.trace): there are no numbers then."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing()
 
 
@@ -169,7 +169,12 @@ def _last_registered(model: nn.Module) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    """What tensors of the same memory have in common; of a DTensor, the memory of this rank's part."""
+    own: Any = getattr(tensor, "_local_tensor", tensor)
+    try:
+        return own.untyped_storage().data_ptr() if own.layout is torch.strided else id(tensor)
+    except (RuntimeError, NotImplementedError):  # a subclass, or a fake tensor, without memory of its own
+        return id(tensor)
 
 
 def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:

@@ -63,7 +63,10 @@ def report_data(record: Record, diagnosis: Diagnosis) -> dict[str, Any]:
                 "facts": record.facts.to_json(),
                 "notes": {key: value for key, value in meta.items() if key not in _INTERNAL},
             },
-            "findings": [finding.to_dict() for finding in diagnosis.findings],
+            "findings": [
+                finding.to_dict() | ({"accepted": True} if finding in diagnosis.accepted else {})
+                for finding in diagnosis.findings
+            ],
             "sites": _sites(record, steps),
         }
     )

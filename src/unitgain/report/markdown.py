@@ -28,9 +28,17 @@ def _lines(record: Record, diagnosis: Diagnosis) -> Iterator[str]:
     if diagnosis.first_action:
         yield ""
         yield f"**Do this first:** {_text(diagnosis.first_action)}"
-    for number, finding in enumerate(diagnosis.findings, start=1):
+    new = [finding for finding in diagnosis.findings if finding not in diagnosis.accepted]
+    for number, finding in enumerate(new, start=1):
         yield ""
         yield from _finding(number, finding)
+    if diagnosis.accepted:
+        yield ""
+        yield "## Accepted"
+        yield ""
+        for finding in diagnosis.accepted:
+            at = f" at {_code(finding.site)}" if finding.site else ""
+            yield f"- {finding.severity} {_text(finding.code)} {_text(finding.name)}{at}: {_text(finding.message)}"
     ruled_out = _ruled_out(diagnosis)
     if ruled_out:
         yield ""

@@ -18,10 +18,12 @@ class Report:
     """A Record with its Diagnosis.
 
     print(report)               plain text, 80 columns (in colour: rich.print(report))
-    report.ok                   True if there is no error and no warning
+    report.ok                   True if there is no error and no warning (but those that a baseline accepts)
+    report.source               the file that the model came from, for formats that point to lines; None: not known
     report.findings             most important first
-    report.save("report.html")  one interactive page; .json, .md and .txt by the same call
+    report.save("report.html")  one interactive page; .json, .md, .txt, .sarif and .xml (JUnit) by the same call
     report.to_markdown()        short evidence to act on, for a person or a language model
+    report.to_sarif(), to_junit(), to_github()   for code hosts and CI systems; .sarif and .xml by save
     report.to_json()            JSON text, schema in docs/reference/report.schema.json
     report.page                 where the .html report is, or None: the text points to it
 
@@ -34,6 +36,7 @@ class Report:
         self.record = record
         self.diagnosis = diagnosis
         self.page: str | None = None
+        self.source: str | None = None
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -41,7 +44,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        return not any(finding.severity in ("error", "warning") for finding in self.findings)
+        return self.diagnosis.ok
 
     @property
     def verdict(self) -> str:
@@ -65,6 +68,24 @@ class Report:
 
         return to_markdown(self.record, self.diagnosis)
 
+    def to_sarif(self) -> str:
+        """A SARIF 2.1.0 log: what code hosts show beside the lines that findings are about."""
+        from .sarif import to_sarif
+
+        return to_sarif(self.diagnosis, self.source)
+
+    def to_junit(self) -> str:
+        """JUnit XML: a test case for each finding, skipped ones for what a baseline accepts or no rule could judge."""
+        from .junit import to_junit
+
+        return to_junit(self.record, self.diagnosis, self.source)
+
+    def to_github(self) -> str:
+        """GitHub's workflow commands: an annotation for each finding."""
+        from .github import to_github
+
+        return to_github(self.diagnosis, self.source)
+
     def to_html(self) -> str:
         """One self-contained page (about 5 MB: it carries its charting library and needs no network)."""
         from .html import to_html
@@ -72,13 +93,13 @@ class Report:
         return to_html(self.record, self.diagnosis)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json, .md or .txt by the suffix: either the whole file or, on an error, nothing.
+        """Writes .html, .json, .md, .txt, .sarif or .xml by the suffix: either the whole file or, on an error, nothing.
 
         Raises InputError for another suffix, and for a folder that does not exist or cannot be written.
         """
         writers: dict[str, Callable[[], str]] = {
             ".html": self.to_html, ".htm": self.to_html, ".json": self.to_json, ".md": self.to_markdown,
-            ".txt": self.to_text,
+            ".txt": self.to_text, ".sarif": self.to_sarif, ".xml": self.to_junit,
         }  # fmt: skip
         save_text(path, writers)
         if os.fspath(path).lower().endswith((".html", ".htm")):

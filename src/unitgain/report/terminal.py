@@ -61,7 +61,10 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
     yield from _verdict(diagnosis)
     for place, finding in enumerate(diagnosis.findings, start=1):
         yield Text()
-        yield from _finding(place, finding)
+        if finding in diagnosis.accepted:
+            yield _accepted(place, finding)
+        else:
+            yield from _finding(place, finding)
     layers = layers_of(record, diagnosis.findings)
     if layers:
         yield Text()
@@ -157,6 +160,13 @@ def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
         yield _field("Where", printable(finding.where))
     for place, consequence in enumerate(finding.consequences):
         yield _field("Explains" if place == 0 else "", printable(consequence), style="dim")
+
+
+def _accepted(place: int, finding: Finding) -> RenderableType:
+    """A finding that a baseline accepts, in a line or two."""
+    site = f" at {shorten(printable(finding.site), 48)}" if finding.site else ""
+    title = f"accepted {finding.severity} {printable(finding.code)} {printable(finding.name)}{site}: "
+    return hanging(Text(f"{place}.", style="dim"), Text(title + printable(finding.message), style="dim"), 4)
 
 
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:

@@ -11,7 +11,7 @@ _finding.py, _diagnosis.py, _compare.py, _baseline.py    what comes out, compare
 To add a rule: docs/contributing/add-a-rule.md.
 """
 
-from ._baseline import Accepted, load_baseline, new_findings, save_baseline
+from ._baseline import Accepted, accept, load_baseline, new_findings, save_baseline
 from ._compare import Comparison, compare
 from ._diagnosis import Diagnosis
 from ._engine import diagnose, reconsider
@@ -30,6 +30,7 @@ __all__ = [
     "Proof",
     "Rule",
     "Threshold",
+    "accept",
     "as_data",
     "compare",
     "diagnose",

@@ -14,10 +14,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .._base import InputError
+from ._diagnosis import Diagnosis
 from ._finding import SEVERITIES, Finding
+from ._words import plural
 
 SCHEMA_VERSION = 1
 
@@ -88,3 +90,36 @@ def new_findings(findings: Iterable[Finding], accepted: Sequence[Accepted]) -> t
     """The findings that the baseline does not accept, in their order."""
     worst = {(row.code, row.site): SEVERITIES.index(row.severity) for row in accepted}
     return tuple(f for f in findings if SEVERITIES.index(f.severity) > worst.get((f.code, f.site), -1))
+
+
+def accept(diagnosis: Diagnosis, accepted: Sequence[Accepted]) -> Diagnosis:
+    """The diagnosis of what is new: accepted findings stand last and are named in the verdict. Where nothing else is
+    wrong, the status is "healthy"."""
+    new = new_findings(diagnosis.findings, accepted)
+    known = tuple(finding for finding in diagnosis.findings if finding not in new)
+    judged = [finding for finding in known if finding.severity != "info"]
+    if not known:
+        return diagnosis
+    counts = ", ".join(
+        plural(sum(f.severity == severity for f in judged), severity)
+        for severity in ("error", "warning")
+        if any(f.severity == severity for f in judged)
+    )
+    findings = (*new, *known)
+    worst = next((f for f in new if f.severity != "info"), None)
+    if worst is not None:
+        added = [f for f in new if f.severity != "info"]
+        parts = [
+            plural(sum(f.severity == severity for f in added), f"new {severity}")
+            for severity in ("error", "warning")
+            if any(f.severity == severity for f in added)
+        ]
+        verdict = f"sick: {', '.join(parts)}" + (f" ({counts} accepted)" if counts else "")
+        kept = diagnosis.first_action if worst == diagnosis.findings[0] else worst.remedy
+        return replace(diagnosis, findings=findings, accepted=known, verdict=verdict, first_action=kept)
+    if not judged:
+        return replace(diagnosis, findings=findings, accepted=known)
+    return replace(
+        diagnosis, findings=findings, accepted=known, status="healthy", first_action="",
+        verdict=f"nothing new: {counts} accepted in the baseline",
+    )  # fmt: skip

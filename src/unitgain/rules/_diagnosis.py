@@ -20,6 +20,7 @@ class Diagnosis:
     unseen        parts of the model that no rule can see into, one line each
     tried         which remedies were tried, and how, in one line; "" where none was
     asked         codes of the rules that were asked; empty where that is not known
+    accepted      of the findings those that a baseline accepts; they stand last
     """
 
     findings: tuple[Finding, ...]
@@ -30,8 +31,9 @@ class Diagnosis:
     unseen: tuple[str, ...] = ()
     tried: str = ""
     asked: tuple[str, ...] = ()
+    accepted: tuple[Finding, ...] = ()
 
     @property
     def ok(self) -> bool:
-        """True if there is no error and no warning."""
-        return all(finding.severity == "info" for finding in self.findings)
+        """True if there is no error and no warning but accepted ones."""
+        return all(f.severity == "info" for f in self.findings if f not in self.accepted)

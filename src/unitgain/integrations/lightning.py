@@ -1,0 +1,155 @@
+"""UnitGain and AGC: callbacks for Lightning.
+
+Source of the hooks and their order: Lightning, pytorch/callbacks/callback.py and pytorch/loops.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from .._base import not_installed, say
+from ..optim import AGC as _AGC
+from ..probe import Probe
+from ..record import Record
+from ..report import Report
+from .watching import Layers, Watch, ended_by, failure, layers_of
+
+try:
+    from lightning.pytorch.callbacks import Callback
+except ImportError as missing:
+    raise not_installed("unitgain.integrations.lightning", "lightning", "lightning") from missing
+
+
+class UnitGain(Callback):
+    """Measures a LightningModule while a Trainer trains it, and says what is wrong with it.
+
+        trainer = Trainer(callbacks=[UnitGain(every=50, to="run.sqlite", fail_on="error")])
+
+    every    measure each every-th optimizer step
+    to       path of a new SQLite record; None keeps it in a temporary one
+    log      what the Trainer's loggers get: "summary" a handful of numbers, "layers" also one curve for each layer,
+    None
+             nothing
+    fail_on  "error" or "warning": training ends when such a finding appears, on all ranks, with a FindingsError;
+    "never"
+    select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
+    options  further arguments of `unitgain.Probe`
+
+    Automatic and manual optimization, any number of optimizers, accumulation and all precisions. The model need not
+    call
+    its own forward. Findings are printed when they appear, and the report at the end if there are any; `report` is the
+    diagnosis and `record` everything that was measured. A run that is resumed from a checkpoint goes on counting.
+    """
+
+    def __init__(
+        self,
+        every: int = 50,
+        to: str | os.PathLike[str] | None = None,
+        *,
+        log: str | None = "summary",
+        fail_on: str = "never",
+        select: Sequence[str] | None = None,
+        ignore: Sequence[str] | None = None,
+        **options: Any,
+    ):
+        ended_by((), fail_on)
+        self.every, self.to, self.log, self.fail_on = every, to, log, fail_on
+        self._layers: Layers = layers_of(log or "summary")
+        self._select, self._ignore, self._options = select, ignore, options
+        self.watch: Watch | None = None
+        self.report: Report | None = None
+        self._step = 0  # of the batch that is being worked on
+        self._resumed_at = 0  # where a further fit goes on counting
+        self._failed: tuple[Any, ...] = ()
+
+    @property
+    def record(self) -> Record | None:
+        """What has been measured; None before the training."""
+        if self.watch is not None:
+            return self.watch.record
+        return None if self.report is None else self.report.record
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        optimizers = trainer.optimizers
+        given = optimizers if len(optimizers) > 1 else optimizers[0]
+        probe = Probe(pl_module, given, every=self.every, to=self.to, **self._options)
+        if self._resumed_at:
+            probe.go_to(self._resumed_at)
+        loggers = trainer.loggers if self.log is not None else None
+        self.watch = Watch(
+            probe, optimizers, loggers, layers=self._layers, select=self._select, ignore=self._ignore
+        ).start()
+        self._failed = ()
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        if self.watch is not None:
+            self._step = self.watch.probe.number
+
+    def on_train_batch_end(
+        self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.watch is None:
+            return
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(loss, torch.Tensor) and loss.numel() == 1:
+            parts = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
+            self.watch.add_loss(self._step, loss * parts)  # Lightning has divided it
+        if self.fail_on != "never" and not self._failed:
+            self._failed = tuple(ended_by(self.watch.findings, self.fail_on))
+            if trainer.strategy.reduce_boolean_decision(bool(self._failed), all=False):
+                trainer.should_stop = True
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        watch = self._end()
+        if watch is None:
+            return
+        self.report = watch.report()
+        found = ended_by(watch.findings, self.fail_on)
+        if trainer.is_global_zero and not self.report.ok:
+            say(self.report)
+        if found:
+            raise failure(trainer.global_step, found)
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        watch = self._end()
+        if watch is not None:
+            self.report = watch.report()
+
+    def _end(self) -> Watch | None:
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.close()
+            self._resumed_at = watch.probe.number
+        return watch
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self._resumed_at if self.watch is None else self.watch.probe.number}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._resumed_at = int(state_dict.get("step", 0))
+
+
+class AGC(Callback):
+    """Adaptive gradient clipping of every optimizer of a Trainer: `Trainer(callbacks=[AGC(0.01)])`.
+
+    clipping, options   as for `unitgain.optim.AGC`, `exclude=` for a model whose output layer cannot be seen from its
+        forward; `parts` are those objects, one for each optimizer
+    """
+
+    def __init__(self, clipping: float = 0.01, **options: Any):
+        self.clipping, self.options = clipping, options
+        self.parts: list[_AGC] = []
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        self.parts = [_AGC(o, pl_module, self.clipping, **self.options) for o in trainer.optimizers]
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        for part in self.parts:
+            part.remove()
+
+    def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
+        self.on_train_end(trainer, pl_module)
