@@ -14,6 +14,8 @@ an output of
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -21,7 +23,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies, plain_name
+from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies, original, plain_name
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -130,7 +132,8 @@ class Finder:
         )  # after the root's own, if it has weights
         self._hooked = list(self._model.modules())
         keep_out_of_copies(self._hooked, self._handles)
-        self._release = hold_eager(self)
+        if _runs_compiled(self._model):  # force_eager would stop torch.export
+            self._release = hold_eager(self)
 
     def _judge(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         memory = {_storage(t) for t in outputs}
@@ -139,6 +142,15 @@ class Finder:
             last, tensor = self._ran[-1]
             heads = [last] if any(tensor.shape == t.shape for t in outputs) else []
         return [p for head in dict.fromkeys(heads) for p in weights_of(head)]
+
+
+def _runs_compiled(model: nn.Module) -> bool:
+    """Whether the model, a part of it or a module made from it by torch.compile runs compiled."""
+    if "torch._dynamo" not in sys.modules:
+        return False
+    if any(original(m) is not m or getattr(m, "_compiled_call_impl", None) for m in model.modules()):
+        return True
+    return any(isinstance(r, dict) and r.get("_orig_mod") is model for r in gc.get_referrers(model))
 
 
 def _is_read() -> bool:
