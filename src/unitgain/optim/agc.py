@@ -305,6 +305,7 @@ class AGC:
         self._handle.remove()
         if self._finder is not None:
             self._finder.stop()
+            self._finder.release()
         self._write_counts()
         self._probe = None
 
