@@ -6,6 +6,7 @@ import contextlib
 import copy
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -64,34 +65,34 @@ class Counting:
         return module.forward
 
 
-def whole(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def whole(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     return compiled, lambda: _plain(compiled, optimizer)
 
 
-def beside(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def beside(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     return model, lambda: _plain(compiled, optimizer)
 
 
-def in_place(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def in_place(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     model.compile(backend=backend, fullgraph=True)
     return model, lambda: _plain(model, optimizer)
 
 
-def regional(model: Net, optimizer, backend) -> tuple[nn.Module, Step]:
+def regional(model: Net, optimizer, backend) -> tuple[Any, Step]:
     for i in range(2):
         model.blocks[i] = torch.compile(model.blocks[i], backend=backend, fullgraph=True)
     return model, lambda: _plain(model, optimizer)
 
 
-def regional_in_place(model: Net, optimizer, backend) -> tuple[nn.Module, Step]:
+def regional_in_place(model: Net, optimizer, backend) -> tuple[Any, Step]:
     for block in model.blocks:
         block.compile(backend=backend, fullgraph=True)
     return model, lambda: _plain(model, optimizer)
 
 
-def loss_function(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def loss_function(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     loss = torch.compile(lambda x, y: F.cross_entropy(model(x), y), backend=backend, fullgraph=True)
 
     def step() -> None:
@@ -102,7 +103,7 @@ def loss_function(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step
     return model, step
 
 
-def step_function(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def step_function(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     def step() -> None:
         optimizer.zero_grad()
         F.cross_entropy(model(X), Y).backward()
@@ -111,7 +112,7 @@ def step_function(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step
     return model, torch.compile(step, backend=backend)
 
 
-def compiled_optimizer(model: nn.Module, optimizer, backend) -> tuple[nn.Module, Step]:
+def compiled_optimizer(model: nn.Module, optimizer, backend) -> tuple[Any, Step]:
     compiled = torch.compile(model, backend=backend, fullgraph=True)
     update = torch.compile(lambda: optimizer.step(), backend=backend)
 
@@ -208,6 +209,22 @@ def test_clipping_finds_the_classifier_of_a_compiled_model(way) -> None:
     assert (graphs_with, breaks_with) == (graphs, breaks)
 
 
+@pytest.mark.parametrize("way", [whole, in_place])
+def test_a_probe_that_gives_up_in_the_midst_of_a_pass_lets_the_next_steps_compile(way, monkeypatch) -> None:
+    """A compiled model that asks for one whole graph raises when it finds that it has not run compiled."""
+    with fresh():
+        model, backend = Net(), Counting()
+        optimizer = torch.optim.SGD(model.parameters(), 0.1)
+        given, step = way(model, optimizer, backend)
+        monkeypatch.setattr("unitgain.stats.take_examples", lambda *a, **k: 1 / 0)
+        with Probe(given, optimizer, every=1):
+            with pytest.warns(UserWarning, match="stopped measuring at step 0"):
+                step()
+            step()
+            assert backend.graphs == 1
+        assert not optimizer._optimizer_step_pre_hooks
+
+
 def test_the_stance_is_the_users_again_whichever_of_two_probes_ends_first() -> None:
     from torch._dynamo import eval_frame
 
@@ -256,7 +273,7 @@ def test_a_compiled_model_is_checked_and_repaired_as_what_it_was_made_from(way: 
     nn.init.normal_(model[2].weight)
     batch = torch.randn(256, 8), torch.randint(0, 4, (256,))
     plain = ug.check(model, batch)
-    given: nn.Module = model
+    given: Any = model
     with fresh():
         if way == "whole":
             given = torch.compile(model, backend="eager")

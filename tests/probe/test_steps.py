@@ -7,6 +7,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 import torch
@@ -205,7 +206,7 @@ class SAM(torch.optim.Optimizer):
             self.zero_grad()
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> None:
         self.first_step(zero_grad=True)
         with torch.enable_grad():
             closure()
@@ -243,7 +244,7 @@ class Lookahead(torch.optim.Optimizer):
         self.slow = {p: p.detach().clone() for g in inner.param_groups for p in g["params"]}
 
     @torch.no_grad()
-    def step(self, closure=None) -> None:
+    def step(self, closure: Any = None) -> None:
         self.inner.step()
         for p, slow in self.slow.items():
             slow.lerp_(p, 0.5)
@@ -404,6 +405,7 @@ def test_a_step_is_what_the_loop_says() -> None:
                 loss_of(model(x)).backward()
                 with torch.no_grad():
                     for p in model.parameters():
+                        assert p.grad is not None
                         p -= 0.1 * p.grad
             expected.note(activations, before, expected.gradients(), expected.weights())
             model.zero_grad()

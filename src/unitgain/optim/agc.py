@@ -327,6 +327,7 @@ class AGC:
         self._unused.stop()
         if self._finder is not None:
             self._finder.stop()
+            self._finder.release()
         self._write_counts()
         self._probe = None
 

@@ -94,15 +94,20 @@ class Finder:
 
     def weights(self) -> list[Tensor]:
         """The output layer's weights, without its bias; empty for a model without one."""
+        self.release()
         if self._found is None:
             self.stop()
             self._found = _last_registered(self._model)
         return self._found
 
+    def release(self) -> None:
+        """Lets compiled code run compiled again. Not in the midst of a pass: a compiled model that is called with
+        fullgraph=True would raise afterwards, as it has not run compiled."""
+        self._release()
+
     def stop(self) -> None:
         if self._handles:
             let_into_copies(self._hooked, self._handles)
-            self._release()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()

@@ -120,6 +120,12 @@ class Forward(Listener):
         keep_out_of_copies(self._hooked, self._all_handles())
 
     def disarm(self) -> None:
+        """Removes the hooks, and lets compiled code run compiled again."""
+        self.remove_hooks()
+        self._release()
+
+    def remove_hooks(self) -> None:
+        """Also in the midst of a pass, where compilers are held off to its end: one with fullgraph=True would raise."""
         if not self._tracer.armed:
             return
         let_into_copies(self._hooked, self._all_handles())
@@ -128,7 +134,6 @@ class Forward(Listener):
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()
-        self._release()
 
     def _all_handles(self) -> list[RemovableHandle]:
         return [*self._tracer.handles, *self._hooks]

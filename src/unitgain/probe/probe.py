@@ -402,9 +402,7 @@ class Probe:
         return guarded
 
     def _give_up(self, error: Exception) -> None:
-        steps = self._steps
-        steps.stop()
-        steps.begin(Step(steps.number, steps.samples))
+        self._steps.give_up()
         if not isinstance(error, RecordError):
             with contextlib.suppress(Exception):
                 self._write_pending()

@@ -82,8 +82,8 @@ class Rounds:
                 before = guard(functools.partial(self._before, outer, guard))
                 after = guard(functools.partial(self._after, outer))
                 # a compiled step would be compiled anew for each number of a step
-                handles.append(one.register_step_pre_hook(torch.compiler.disable(before)))
-                handles.append(one.register_step_post_hook(torch.compiler.disable(after)))
+                handles.append(one.register_step_pre_hook(_uncompiled(before)))
+                handles.append(one.register_step_post_hook(_uncompiled(after)))
         return handles
 
     def end(self) -> None:
@@ -148,6 +148,10 @@ class Rounds:
             missing = []
         if not missing:
             self.end()
+
+
+def _uncompiled(hook: Callable[..., Any]) -> Any:
+    return torch.compiler.disable(hook)
 
 
 def _inside(optimizer: Optimizer) -> list[Optimizer]:

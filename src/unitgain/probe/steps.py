@@ -95,9 +95,26 @@ class Steps:
 
     def stop(self) -> None:
         """Removes every hook."""
+        self._remove_hooks()
+        self.forward.disarm()
+
+    def give_up(self) -> None:
+        """Removes every hook, perhaps in the midst of a pass, and forgets the present step."""
+        self._remove_hooks()
+        self.begin(Step(self.number, self.samples))
+        for optimizer in self._optimizers[:1]:  # whose step is no part of a pass
+            handles: list[RemovableHandle] = []
+
+            def release(*_: Any, handles: list[RemovableHandle] = handles) -> None:
+                handles.pop().remove()
+                self.forward.disarm()
+
+            handles.append(optimizer.register_step_pre_hook(release))
+
+    def _remove_hooks(self) -> None:
         self.started = False
         self.forward.abandon()
-        self.forward.disarm()
+        self.forward.remove_hooks()
         let_into_copies([self._entrance], self._permanent)
         for handle in self._permanent:
             handle.remove()
