@@ -75,7 +75,7 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
 
 
 class _Hook:
-    """A hook that watches one model only: a copy of the model, and what a pickle of it gives, has one that does nothing.
+    """A hook that watches one model only: in a copy of the model, and in what its pickle gives, it does nothing.
 
     While the model's code is read (torch.compile, torch.export, torch.jit.trace) it does nothing either: there are no
     numbers then, and it must not become part of what is read.
