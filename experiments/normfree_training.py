@@ -344,8 +344,9 @@ def main() -> None:
         "has every rate that was tried.",
     ]
     for part in arguments.parts:
-        lines += ["", f"## {titles[part]}", "", "| network | arm | test accuracy | rate | held out, by rate | a step, ms |",
-                  "|---|---|---|---|---|---|", *rows_of(part, arguments.networks, runs, data)]  # fmt: skip
+        head = "| network | arm | test accuracy | rate | held out, by rate | a step, ms |"
+        rows = rows_of(part, arguments.networks, runs, data)
+        lines += ["", f"## {titles[part]}", "", head, "|---|---|---|---|---|---|", *rows]
     print("\n".join(lines))
     if arguments.out:
         Path(arguments.out).write_text("\n".join([*lines, ""]), encoding="utf-8")

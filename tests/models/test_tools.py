@@ -52,7 +52,7 @@ def symbolic_trace(model: nn.Module, x: torch.Tensor) -> Callable[..., torch.Ten
 
 
 def jit_trace(model: nn.Module, x: torch.Tensor) -> Callable[..., torch.Tensor]:
-    return torch.jit.trace(model, (x,))
+    return torch.jit.trace(model, (x,))  # type: ignore[return-value]
 
 
 def export(model: nn.Module, x: torch.Tensor) -> Callable[..., torch.Tensor]:
@@ -200,7 +200,8 @@ def test_layers_of_ours_are_traced_by_fx() -> None:
     layers: list[nn.Module] = [
         ug.nn.ScaledStdConv2d(8, 8, 3, padding="same", stride=2), ug.nn.StdConv2d(8, 8, 3), ug.nn.ChannelAffine(8),
         ug.nn.BranchScale(0.2), ug.nn.DynamicTanh(8, channels_first=True), ug.nn.DynamicErf(6), ug.nn.RMSNorm(6),
-        ug.nn.scaled_std_(nn.Conv2d(8, 8, 3)), ug.nn.SqueezeExcite(8, 4), ug.nn.NFBlock(8, 8, width=4, activation=lambda _: nn.ReLU()),
+        ug.nn.scaled_std_(nn.Conv2d(8, 8, 3)), ug.nn.SqueezeExcite(8, 4),
+        ug.nn.NFBlock(8, 8, width=4, activation=lambda _: nn.ReLU()),
     ]  # fmt: skip
     for layer in layers:
         layer.eval()

@@ -103,8 +103,8 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
     evaluation mode, which is verified in float64 if there is a batch; it is not meant to be trained any further.
 
     No class of unitgain is left: modules of our classes become torch.fx GraphModules of the same layers, with the names
-    that they had. If the model itself is of such a class (`ug.models.create`), take `report.model`; to keep the class and
-    its methods, call `ug.nn.fold_` instead.
+    that they had. If the model itself is of such a class (`ug.models.create`), take `report.model`; to keep the class
+    and its methods, call `ug.nn.fold_` instead.
 
     batch  as for `ug.check`, at least two examples. May be left out where nothing has to be known of the order in
            which modules run: where there are no BatchNorms and no affine layers

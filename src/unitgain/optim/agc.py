@@ -257,9 +257,9 @@ class AGC:
     clipping, eps, gains as for `agc_`.
 
     Under a GradScaler gradients are clipped as they are after unscaling, also for fused optimizers that unscale inside
-    their step, and a closure's gradients after every evaluation. Clipping runs before other hooks
-    of the optimizer's step, so a Probe sees clipped gradients. If weights change again and again and the optimizer's
-    step is never called (some wrappers change them themselves), a warning says so once. Raises InputError like `agc_`, and for an exclude
+    their step, and a closure's gradients after every evaluation. Clipping runs before other hooks of the optimizer's
+    step, so a Probe sees clipped gradients. If weights change again and again and the optimizer's step is never called
+    (some wrappers change them themselves), a warning says so once. Raises InputError like `agc_`, and for an exclude
     that matches nothing.
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
