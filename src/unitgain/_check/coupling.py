@@ -8,8 +8,7 @@ rounding means that the examples are coupled. The first module at whose output t
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,20 +18,16 @@ from .. import stats
 from .._base import InputError
 from .._batch import Batch
 from .._run import Run
-from ..graph import outputs_of, walk
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 from .coupled import Calls, Coupled
 from .future import shifted_input
+from .watching import CannotTell, Watch, beyond_rounding, difference
 
 _PLACE = (
     1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
 )
 _ROWS = 4  # examples per pass: four passes of a few examples cost less than one pass of the batch
-
-
-class _CannotTell(Exception):
-    """The reason why nothing can be said."""
 
 
 def coupling_facts(
@@ -49,7 +44,7 @@ def coupling_facts(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Trial(model, batch, find_output, run).facts()
-    except (_CannotTell, InputError) as reason:
+    except (CannotTell, InputError) as reason:
         return CouplingFacts(reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return CouplingFacts(reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}")
@@ -57,9 +52,9 @@ def coupling_facts(
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        raise _CannotTell("the model is data-parallel")
+        raise CannotTell("the model is data-parallel")
     if (batch.examples or 0) < 2:
-        raise _CannotTell("a batch of one example has no mates to exchange")
+        raise CannotTell("a batch of one example has no mates to exchange")
 
 
 class _Trial:
@@ -81,7 +76,7 @@ class _Trial:
                 return CouplingFacts(rows, self._compare(rows, False), self._compare(rows, True))
             except _Ambiguous:
                 continue
-        raise _CannotTell("which axis of its output holds the examples")
+        raise CannotTell("which axis of its output holds the examples")
 
     def _sizes(self) -> list[int]:
         examples = self.batch.examples or 0
@@ -101,21 +96,21 @@ class _Trial:
             torch.equal(stats.stored(a), stats.stored(b))
             for a, b in zip(one.inputs().values(), other.inputs().values())
         ):
-            raise _CannotTell("the examples of the batch are all the same")
+            raise CannotTell("the examples of the batch are all the same")
         output, seen = self._forward(one, rows, training)
-        watch = _Watch(self.model, rows, self.limit, reference=seen)
+        watch = self._watch(rows, seen)
         output_again, _ = self._forward(other, rows, training, watch)
-        differs = _beyond_rounding(output, output_again, self.limit)
+        differs = beyond_rounding(output, output_again, self.limit)
         if differs and not (training and watch.is_batch_norm):
             repeated, _ = self._forward(one, rows, training)
-            if _beyond_rounding(output, repeated, self.limit):
-                raise _CannotTell("the model gives another output each time for the same input")
+            if beyond_rounding(output, repeated, self.limit):
+                raise CannotTell("the model gives another output each time for the same input")
         found = None
         if differs and not watch.is_batch_norm:
             found = self._function(one, other, rows, training)
         return CouplingInMode(
             differs,
-            _difference(output, output_again),
+            difference(output, output_again),
             watch.first if differs else None,
             watch.first_module if differs else None,
             differs and watch.is_batch_norm,
@@ -131,7 +126,7 @@ class _Trial:
             return tensor.select(0, _PLACE) if tensor.dim() and len(tensor) == rows else None
 
         def differ(a: Tensor, b: Tensor) -> bool:
-            return _beyond_rounding(a, b, self.limit)
+            return beyond_rounding(a, b, self.limit)
 
         first = Calls(part, differ)
         self._forward(one, rows, training, calls=first)
@@ -144,11 +139,11 @@ class _Trial:
         batch: Batch,
         rows: int,
         training: bool,
-        watch: _Watch | None = None,
+        watch: Watch | None = None,
         calls: Calls | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module). Every pass begins with the same random states."""
-        watch = watch or _Watch(self.model, rows, self.limit)
+        watch = watch or self._watch(rows)
         given = batch.clone()  # the model may work in place
         try:
             self.model.train(training)
@@ -158,15 +153,18 @@ class _Trial:
         finally:
             self.run.rewind(quick=True)
         if output is None or output.dim() < 1:
-            raise _CannotTell("the model's output holds no tensor with an axis of examples")
+            raise CannotTell("the model's output holds no tensor with an axis of examples")
         if output.dim() > 1 and output.shape[0] == output.shape[1] == rows:
             raise _Ambiguous
         if self.square and output.shape[0] != rows:  # it took the first axis for time
-            raise _CannotTell("whether its first axis is time or the examples")
+            raise CannotTell("whether its first axis is time or the examples")
         example = _of_example(output, rows)
         if example is None:
-            raise _CannotTell("which axis of its output holds the examples")
+            raise CannotTell("which axis of its output holds the examples")
         return example, watch.seen
+
+    def _watch(self, rows: int, reference: dict[str, Tensor] | None = None) -> Watch:
+        return Watch(self.model, lambda tensor: _of_example(tensor, rows), self.limit, reference)
 
     def _some(self, index: Sequence[int]) -> Batch:
         if self.time_first:
@@ -182,61 +180,12 @@ class _Trial:
             sizes = stats.shape_of(tensor)[:2]
             if len(sizes) > 1 and examples in sizes:
                 if not by_label:
-                    raise _CannotTell("whether its first axis is time or the examples")
+                    raise CannotTell("whether its first axis is time or the examples")
                 self.square = self.square or sizes[0] == sizes[1]
 
 
 class _Ambiguous(Exception):
     """Two axes of the output have the batch's size; another size may tell them apart."""
-
-
-class _Watch:
-    """Hooks on every module that keep the example's tensors, or find the first that differs from a reference."""
-
-    def __init__(self, model: nn.Module, rows: int, limit: float, reference: dict[str, Tensor] | None = None):
-        self.model, self.rows, self.limit, self.reference = model, rows, limit, reference
-        self.seen: dict[str, Tensor] = {}
-        self.first: str | None = None
-        self.first_module: str | None = None
-        self.is_batch_norm = False
-        self._calls: dict[str, int] = {}
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = []
-        try:
-            for path, module, _, _ in walk(self.model):
-                if not isinstance(module, torch.jit.ScriptModule):
-                    handles.append(module.register_forward_hook(self._hook(path)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, path: str) -> Callable[..., None]:
-        def hook(module: nn.Module, _args: Any, output: Any) -> None:
-            if self.reference is not None and self.first is not None:
-                return
-            call = self._calls[path] = self._calls.get(path, 0) + 1
-            for suffix, tensor in outputs_of(module, output):
-                example = _of_example(tensor, self.rows) if tensor.is_floating_point() else None
-                if example is None:
-                    continue
-                name = (path or "output") + (f"#{call}" if call > 1 else "") + suffix
-                if self.reference is None:
-                    self.seen[name] = example.clone()
-                elif name in self.reference and _beyond_rounding(self.reference[name], example, self.limit):
-                    self.first, self.first_module = name, type(module).__name__
-                    self.is_batch_norm = self._in_batch_norm(path)
-                    return
-
-        return hook
-
-    def _in_batch_norm(self, path: str) -> bool:
-        """Whether this is a BatchNorm or part of one (some have their activation inside)."""
-        names = path.split(".")
-        above = [self.model.get_submodule(".".join(names[:i])) for i in range(1, len(names) + 1)]
-        return any("BatchNorm" in type(module).__name__ for module in above)
 
 
 def _of_example(tensor: Tensor, rows: int) -> Tensor | None:
@@ -249,24 +198,3 @@ def _of_example(tensor: Tensor, rows: int) -> Tensor | None:
         size = tensor.shape[0] // rows
         return tensor.narrow(0, _PLACE * size, size)
     return None
-
-
-def _difference(a: Tensor, b: Tensor) -> float:
-    """Largest difference, divided by the largest magnitude; values that are not finite count if only one is."""
-    if a.shape != b.shape:
-        return float("inf")
-    if a.numel() == 0:
-        return 0.0
-    a, b = a.double(), b.double()
-    finite = torch.isfinite(a)
-    if not torch.equal(finite, torch.isfinite(b)):
-        return float("inf")
-    a, b = torch.where(finite, a, 0.0), torch.where(finite, b, 0.0)
-    scale = max(float(a.abs().max()), float(b.abs().max()))
-    return float((a - b).abs().max()) / scale if scale else 0.0
-
-
-def _beyond_rounding(a: Tensor, b: Tensor, limit: float) -> bool:
-    """limit is for float32; half precision rounds a hundred times as coarsely and more."""
-    coarse = a.dtype in (torch.float16, torch.bfloat16)
-    return _difference(a, b) > limit * (100 if coarse else 1)

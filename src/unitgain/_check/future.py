@@ -9,8 +9,6 @@ loss compares each output with the next label.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,10 +17,10 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
 from .._run import Run
-from ..graph import outputs_of, walk
 from ..record import FutureFacts
 from ..rules import CATALOGUE
 from ..stats import is_plain
+from .watching import CannotTell, Watch, beyond_rounding, difference
 
 _ROWS = 2  # examples are enough, since all must be right
 _LEAST_STEPS = 3
@@ -91,16 +89,12 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return _Trial(model, batch, name, axis, run).facts()
-    except (_CannotTell, InputError) as reason:
+    except (CannotTell, InputError) as reason:
         return FutureFacts(name, axis, reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
         return FutureFacts(
             name, axis, reason=f"with {_ROWS} examples or in eval mode it raised {type(error).__name__}"
         )
-
-
-class _CannotTell(Exception):
-    """The reason why nothing can be said."""
 
 
 class _Trial:
@@ -113,16 +107,14 @@ class _Trial:
         self.split = self.steps // 2  # earlier steps are those before it
 
     def facts(self) -> FutureFacts:
-        first = self._forward(self.batch)
-        watch = _Watch(self)
-        second = self._forward(self._changed(), watch.reference(first.seen))
-        change = _change(first.output, second.output)
-        if change > self.limit:
-            again = self._forward(self.batch)
-            if _change(first.output, again.output) > self.limit:
-                raise _CannotTell("the model gives another output each time for the same input")
-            return FutureFacts(self.name, self.axis, change, second.first, second.first_module)
-        return FutureFacts(self.name, self.axis, change)
+        output, first = self._forward(self.batch)
+        changed, second = self._forward(self._changed(), first.seen)
+        change = difference(output, changed)
+        if not beyond_rounding(output, changed, self.limit):
+            return FutureFacts(self.name, self.axis, min(change, self.limit))  # half precision rounds coarsely
+        if beyond_rounding(output, self._forward(self.batch)[0], self.limit):
+            raise CannotTell("the model gives another output each time for the same input")
+        return FutureFacts(self.name, self.axis, change, second.first, second.first_module)
 
     def _changed(self) -> Batch:
         """Later steps are given those of other places, which differ and are valid."""
@@ -138,8 +130,9 @@ class _Trial:
         later.copy_(new.movedim(0, self.axis))
         return self.batch.with_inputs({self.name: x})
 
-    def _forward(self, batch: Batch, watch: _Watch | None = None) -> _Watch:
-        watch = watch or _Watch(self)
+    def _forward(self, batch: Batch, reference: dict[str, Tensor] | None = None) -> tuple[Tensor, Watch]:
+        """(the output at earlier steps, and that of every module)."""
+        watch = Watch(self.model, self.earlier, self.limit, reference)
         given = batch.clone()
         try:
             self.model.eval()
@@ -147,11 +140,10 @@ class _Trial:
                 output = find_logits(self.model(*given.args, **given.kwargs))
             found = None if output is None else self.earlier(output)
             if found is None:
-                raise _CannotTell("which axis of the output is the time")
-            watch.output = found.clone()
+                raise CannotTell("which axis of the output is the time")
+            return found.clone(), watch
         finally:
             self.run.rewind(quick=True)
-        return watch
 
     def earlier(self, tensor: Tensor) -> Tensor | None:
         """The part of a tensor that belongs to earlier steps; None where its axis of time is not known."""
@@ -165,60 +157,3 @@ class _Trial:
             shape = (self.steps, examples) if self.axis == 0 else (examples, self.steps)
             return tensor.reshape(*shape, *sizes[1:]).narrow(self.axis, 0, self.split)
         return None
-
-
-class _Watch:
-    """Earlier steps of every module's output, or the first module at which they differ from a reference."""
-
-    def __init__(self, trial: _Trial):
-        self.trial = trial
-        self.seen: dict[str, Tensor] = {}
-        self.before: dict[str, Tensor] | None = None
-        self.first: str | None = None
-        self.first_module: str | None = None
-        self.output: Tensor = torch.zeros(0)
-        self._calls: dict[str, int] = {}
-
-    def reference(self, seen: dict[str, Tensor]) -> _Watch:
-        self.before = seen
-        return self
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        handles = []
-        try:
-            for path, module, _, _ in walk(self.trial.model):
-                if path and not isinstance(module, torch.jit.ScriptModule):
-                    handles.append(module.register_forward_hook(self._hook(path)))
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-
-    def _hook(self, path: str) -> Any:
-        def hook(module: nn.Module, _args: Any, output: Any) -> None:
-            if self.first is not None:
-                return
-            call = self._calls[path] = self._calls.get(path, 0) + 1
-            for suffix, tensor in outputs_of(module, output):
-                part = self.trial.earlier(tensor) if tensor.is_floating_point() else None
-                if part is None:
-                    continue
-                name = path + (f"#{call}" if call > 1 else "") + suffix
-                if self.before is None:
-                    self.seen[name] = part.clone()
-                elif name in self.before and _change(self.before[name], part) > self.trial.limit:
-                    self.first, self.first_module = name, type(module).__name__
-                    return
-
-        return hook
-
-
-def _change(a: Tensor, b: Tensor) -> float:
-    """Largest difference, divided by the largest magnitude; half precision rounds a hundred times as coarsely."""
-    if a.shape != b.shape:
-        return float("inf")
-    coarse = 100.0 if a.dtype in (torch.float16, torch.bfloat16) else 1.0
-    a, b = a.double().nan_to_num(), b.double().nan_to_num()
-    scale = max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0
-    return float((a - b).abs().max()) / scale / coarse if scale else 0.0
