@@ -134,17 +134,27 @@ class Between(nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-@pytest.mark.parametrize("how", ["scripted", "compiled"])
-def test_scripted_and_compiled_parts_are_opaque_nodes(how: str) -> None:
+def test_scripted_parts_are_opaque_nodes() -> None:
     part = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
-    opaque = torch.jit.script(part) if how == "scripted" else torch.compile(part, backend="eager")
-    graph = trace(Between(opaque), torch.randn(4, 6))
+    graph = trace(Between(torch.jit.script(part)), torch.randn(4, 6))
     assert [(n.name, n.kind) for n in graph] == [
         ("input", "input"), ("first", "module"), ("part", "opaque"), ("last", "module"),
     ]  # fmt: skip
     assert graph.before("last").kind == "other"
-    assert graph["part"].site == (how == "compiled")  # scripted modules take no hooks of their own
+    assert not graph["part"].site  # scripted modules take no hooks of their own
     assert [n.name for n in graph.path("input", "last")] == ["first", "part"]
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_compiled_parts_are_seen_through_under_plain_names(in_place: bool) -> None:
+    part = nn.Sequential(nn.Linear(6, 6), nn.ReLU())
+    if in_place:
+        part.compile(backend="eager")
+    model = Between(part if in_place else torch.compile(part, backend="eager"))
+    graph = trace(model, torch.randn(4, 6))
+    assert [n.name for n in graph] == ["input", "first", "part.0", "part.1", "last"]
+    assert graph["part.0"].parameters == ("part.0.weight", "part.0.bias")
+    assert (type(model.part).__name__ == "OptimizedModule") is not in_place
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -369,7 +369,7 @@ def test_parametrized_layers() -> None:
     assert any("original" in n for n in names(record, "parameter"))
 
 
-def test_compiled_parts_are_leaves() -> None:
+def test_compiled_parts_are_measured_under_plain_names() -> None:
     class Net(nn.Module):
         def __init__(self):
             super().__init__()
@@ -380,16 +380,17 @@ def test_compiled_parts_are_leaves() -> None:
             return self.head(F.relu(self.inside(x)))
 
     record = probed(Net(), torch.randn(4, 6))
-    assert names(record) == ["inside", ":relu", "head"]
+    assert names(record) == ["inside.0", "inside.1", ":relu", "head"]
     assert_gradients_everywhere(record)
+    assert names(record, "update")[:2] == ["inside.0.weight", "inside.0.bias"]
 
 
-def test_a_compiled_model_is_one_leaf() -> None:
+def test_a_compiled_model_is_measured_as_what_it_was_made_from() -> None:
     model = torch.compile(nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 2)), backend="eager")
     record = probed(model, torch.randn(4, 6))
-    assert names(record) == ["output"]
+    assert names(record) == ["0", "1", "2"]
     assert_gradients_everywhere(record)
-    assert len(names(record, "update")) == 4
+    assert names(record, "update") == ["0.weight", "0.bias", "2.weight", "2.bias"]
 
 
 def test_data_parallel_wrappers_are_looked_through() -> None:

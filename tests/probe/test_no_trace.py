@@ -248,6 +248,7 @@ def test_a_graph_kept_over_the_step_does_not_add_to_later_steps() -> None:
         count = 8 * 16
         optimizer.step()
         model(torch.randn(8, 12)).sum().backward()
+        optimizer.step()
     assert probe.record.value("gradient", "0", "count", 0) == count
     assert probe.record.value("gradient", "0", "count", 1) == count
 

@@ -5,8 +5,12 @@ printable.py text of unknown origin made safe for a terminal; spelling suggestio
 terminal.py  the only way to a terminal: say, note, Console, tables
 files.py     files that are written whole or not at all
 locks.py     one process at a time; "in use by process N"
+compiled.py  torch.compile: what a module was made from, and how it runs as it was written
+copies.py    hooks that copies of a module do not inherit
 """
 
+from .compiled import eagerly, hold_eager, is_held, opens_compiled, original, plain_name
+from .copies import keep_out_of_copies, let_into_copies
 from .errors import InputError, RecordError, UnitgainError, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
@@ -24,12 +28,20 @@ __all__ = [
     "console",
     "described",
     "did_you_mean",
+    "eagerly",
+    "hold_eager",
+    "is_held",
     "is_leftover",
+    "keep_out_of_copies",
+    "let_into_copies",
     "move_into_place",
     "not_installed",
     "note",
     "one_line",
+    "opens_compiled",
+    "original",
     "plain_console",
+    "plain_name",
     "printable",
     "remove_leftovers",
     "say",

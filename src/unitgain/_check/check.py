@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch, Judged, Loss, find_logits
 from .._run import OptimizerLike, Replayed, Run, in_place, loaders_kept, random_states
 from ..probe import Probe, count_foreign, holds_any, model_facts, optimizer_facts, without_optimizer
@@ -51,6 +51,7 @@ _STEPS_TO_PROVE = 20
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
 
 
+@opens_compiled
 def check(
     model: nn.Module,
     batch: Any,

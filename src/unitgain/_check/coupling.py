@@ -19,7 +19,7 @@ from .. import stats
 from .._base import InputError
 from .._batch import Batch
 from .._run import Run
-from ..graph import is_compiled, outputs_of, walk
+from ..graph import outputs_of, walk
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 from .coupled import Calls, Coupled
@@ -56,8 +56,6 @@ def coupling_facts(
 
 
 def _refuse(model: nn.Module, batch: Batch) -> None:
-    if any(is_compiled(m) for m in model.modules()):
-        raise _CannotTell("the model is compiled, and would be compiled again for a smaller batch")
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         raise _CannotTell("the model is data-parallel")
     if (batch.examples or 0) < 2:

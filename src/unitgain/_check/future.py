@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
 from .._run import Run
-from ..graph import is_compiled, outputs_of, walk
+from ..graph import outputs_of, walk
 from ..record import FutureFacts
 from ..rules import CATALOGUE
 from ..stats import is_plain
@@ -87,8 +87,6 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
     if found is None:
         return FutureFacts()
     name, axis = found
-    if any(is_compiled(m) for m in model.modules()):
-        return FutureFacts(name, axis, reason="the model is compiled")
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from .._batch import Judged
 from .._run import leaves_of
-from ..graph import is_compiled
 from ..record import LeafFacts
 from .job import Job
 from .rehearsal import Plan
@@ -27,13 +26,9 @@ _DEEPEST = 4  # containers in containers
 def leaf_facts(model: nn.Module, job: Job, plan: Plan, done: Judged) -> tuple[LeafFacts, ...] | None:
     """done: the first pass, whose graph is still there. Of a step of the caller's own, which may run other models, only
     tensors are counted that an attribute of this model holds. None where there is no graph, or torch cuts the
-    parameters itself (FSDP) or compiles them."""
+    parameters itself (FSDP)."""
     start = done.logits if job.step is None and done.logits is not None else done.loss
-    if (
-        start is None
-        or not start.requires_grad
-        or any(_is_sharded(m) or is_compiled(m) for m in model.modules())
-    ):
+    if start is None or not start.requires_grad or any(map(_is_sharded, model.modules())):
         return None
     known = {id(p) for p in model.parameters()}
     given = getattr(plan.optimizer, "param_groups", ())

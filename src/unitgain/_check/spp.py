@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .. import stats
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch, check_devices, read_batch
 from .._run import in_place
 from .._version import __version__
@@ -31,6 +31,7 @@ from ..record import Facts, Record
 from ..stats import Partial, finish
 
 
+@opens_compiled
 def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | None = None) -> Record:
     """Measures how the signal's mean and variance grow from residual block to block. Changes nothing.
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._check import Change, Course, Difference, Plan, Trials, check, compare, looks_untrained
 from .._run import OptimizerLike, Replayed, Snapshot, in_place, random_states
 from ..remedies import Remedy, State, Subject
@@ -24,6 +24,7 @@ _SMALLER = 0.9  # times the size before: a finding that is still there and shran
 _COST = {"error": 100, "warning": 10, "info": 0}
 
 
+@opens_compiled
 def fix(
     model: nn.Module,
     batch: Any,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from .._base import InputError, UnitgainError
+from .._base import InputError, UnitgainError, eagerly
 from . import random_states, settings
 from .snapshot import Snapshot, interrupts_deferred
 
@@ -42,7 +42,7 @@ def in_place(
     hooks, flags, attributes, registrations), random states, torch's global settings, the same of every module outside
     that runs meanwhile (a discriminator in the loss) and every optimizer that makes a step, and the gradient of every
     other leaf that `Run.backward` reaches. When it begins, no leaf has a gradient. What cannot be rewound is in
-    `Run.not_rewound`.
+    `Run.not_rewound`. Compiled parts run as they were written.
 
     If something cannot be put back, all the rest is, and then NotPutBackError is raised, or, where another exception
     ends the run, a warning given and that exception goes on. Raises InputError for a model with lazy parameters, and in
@@ -58,7 +58,7 @@ def in_place(
     """
     if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise InputError("model: it has lazy parameters without a shape yet; run it once on a batch first")
-    with torch.inference_mode(False):
+    with torch.inference_mode(False), eagerly():
         run = Run()
         try:
             given = (("model", model), ("optimizer", optimizer), ("batch", batch), ("loss", loss))

@@ -6,11 +6,13 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.modules.instancenorm import _InstanceNorm
 
+from .._base import original, plain_name
 from .._batch import tensors_in
 from . import activations
 
@@ -20,20 +22,27 @@ _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _LOSSES = (nn.modules.loss._Loss,)
 
 
+def is_scripted(module: nn.Module) -> bool:
+    """Its inside takes no hooks."""
+    return isinstance(module, torch.jit.ScriptModule)
+
+
 def is_compiled(module: nn.Module) -> bool:
-    """Compiled or scripted: its inside cannot be hooked without changing what runs."""
-    return (
-        type(module).__name__
-        in ("OptimizedModule", "RecursiveScriptModule", "ScriptModule", "TopLevelTracedModule")
-        or getattr(module, "_compiled_call_impl", None) is not None
-    )
+    """By `torch.compile` or `module.compile()`. Whoever hooks it holds compilers off (see _base/compiled.py)."""
+    return original(module) is not module or getattr(module, "_compiled_call_impl", None) is not None
+
+
+def named_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """As torch does, with plain names also in compiled parts."""
+    return ((plain_name(name), p) for name, p in model.named_parameters())
 
 
 def measured_children(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Child modules that run as part of forward; parametrizations (which compute weights) are not among them."""
-    if isinstance(module, _OPAQUE) or is_compiled(module):
+    """Child modules that run as part of forward, of compiled ones what they were made from; parametrizations (which
+    compute weights) are not among them."""
+    if isinstance(module, _OPAQUE) or is_scripted(module):
         return []
-    return [(n, c) for n, c in module.named_children() if n != "parametrizations"]
+    return [(n, original(c)) for n, c in module.named_children() if n != "parametrizations"]
 
 
 def walk(module: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module, bool, bool]]:

@@ -45,7 +45,7 @@ class Recorder:
         self.suffixes: dict[str, str] = {}  # of nodes of modules: which of its outputs it is, "" the first
         self._calls: dict[str, int] = {}
         self._inside: dict[str, str] = {}
-        self._parameters = {id(p): n for n, p in model.named_parameters()}
+        self._parameters = {id(p): n for n, p in modules.named_parameters(model)}
         self._functions = _elementwise(model) if theory else {}
 
     def inside_of(self, path: str, module: nn.Module, leaf: bool) -> str:
@@ -64,7 +64,7 @@ class Recorder:
     def begin(self, named: Iterable[tuple[str, Tensor]]) -> list[tuple[Node, Tensor]]:
         """A pass begins, with these inputs."""
         self.reset()
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in modules.named_parameters(self._model):
             self.values.add_parameter(parameter, name)
         return self.inputs(named)
 
@@ -130,7 +130,7 @@ class Recorder:
         """The nodes of a module's output, with their tensors: none for a block that returns another node's."""
         known = self.values.known_in(given)
         found: list[tuple[Node, Tensor]] = []
-        followed = frame is not None and frame.inside != "hidden" and not modules.is_compiled(module)
+        followed = frame is not None and frame.inside != "hidden" and not modules.is_scripted(module)
         if followed and frame is not None and frame.inside == "layer":
             followed = any(n in self.nodes and self.nodes[n].kind in _INSIDE for n in frame.nodes)
             if not followed:
@@ -162,7 +162,7 @@ class Recorder:
         flow = given if made is None else _origins([made])
         function = self._functions.get(id(module)) if leaf else None
         role = "block" if not leaf else "activation" if function is not None else modules.role_of(module)
-        opaque = leaf and modules.is_compiled(module)
+        opaque = leaf and modules.is_scripted(module)
         kind = "opaque" if opaque else "block" if not leaf or inner else "module"
         if role == "other" and kind == "module" and made is None:
             kind = "opaque"
@@ -320,7 +320,7 @@ def is_elementwise(module: nn.Module) -> bool:
         return True
     if next(module.parameters(), None) is not None or modules.role_of(module) != "other":
         return False
-    if modules.is_compiled(module):
+    if modules.is_scripted(module):
         return False
     try:
         theory.moments(module)

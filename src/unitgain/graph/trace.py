@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, one_line
+from .._base import InputError, one_line, opens_compiled, original
 from .._batch import Batch, check_devices, read_batch
 from .._run import in_place, random_states
 from . import modules
@@ -20,6 +20,7 @@ from .tracer import Listener, Tracer
 Visit = Callable[[Node, Tensor, Any], "Tensor | None"]
 
 
+@opens_compiled
 def trace(model: nn.Module, batch: Any) -> Graph:
     """What runs after what in a model, from one pass of a batch. The model is left as it was.
 
@@ -48,9 +49,10 @@ def trace(model: nn.Module, batch: Any) -> Graph:
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """What a data-parallel or compiled model was made from."""
+    model = original(model)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
-    return getattr(model, "_orig_mod", model)
+    return original(model)
 
 
 def read(caller: str, model: nn.Module, batch: Any) -> Batch:
@@ -63,12 +65,12 @@ def read(caller: str, model: nn.Module, batch: Any) -> Batch:
 
 def check_model(caller: str, model: nn.Module) -> None:
     """Raises InputError, which begins with the caller's name, for what is no model, or one that cannot be followed:
-    compiled, scripted, or with lazy parameters."""
+    scripted, or with lazy parameters."""
     if not isinstance(model, nn.Module):
         raise InputError(f"{caller}: model: expected an nn.Module, got {type(model).__name__}")
-    if modules.is_compiled(model):
+    if modules.is_scripted(model):
         raise InputError(
-            f"{caller}: model: it is compiled or scripted, which cannot be followed; give the one it was made from"
+            f"{caller}: model: it is scripted, which cannot be followed; give the one it was made from"
         )
     if any(nn.parameter.is_lazy(p) for p in model.parameters()):
         raise InputError(

@@ -70,7 +70,6 @@ class Tracer:
         self._frames: list[Frame] = []
         self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
         self._mode: TorchFunctionMode | None = None
-        self._suspended = False  # the mode is there, but taken off
         self._open = False  # in a pass that `open` began
         self._entered = 0  # tensors that came into it from outside
         self._root_is_leaf = not modules.measured_children(model)
@@ -90,6 +89,11 @@ class Tracer:
     def following(self) -> bool:
         """Whether passes are followed, and a mode is on."""
         return self._mode is not None
+
+    @property
+    def handles(self) -> list[RemovableHandle]:
+        """Of its hooks."""
+        return self._handles
 
     @property
     def path(self) -> str:
@@ -138,8 +142,8 @@ class Tracer:
                 enter = guard(functools.partial(self._enter, path, leaf))
                 self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=not self.settled))
                 self._handles.append(module.register_forward_hook(guard(self._pop), always_call=True))
-        # torch.compile warns of hooks on all modules, so that beside a compiled part scripted ones are not seen
-        if scripted and not self.settled and not any(map(modules.is_compiled, _unscripted(self.model))):
+        # a compiled part warns of hooks on all modules, so that beside one scripted parts are not seen
+        if scripted and not self.settled and not any(map(modules.is_compiled, self.model.modules())):
             hook = guard(functools.partial(self._leave_scripted, scripted))
             self._handles.append(nn.modules.module.register_module_forward_hook(hook))
 
@@ -240,11 +244,10 @@ class Tracer:
 
     def _follow(self) -> None:
         self._push_root()
-        if not modules.is_compiled(self.model) and (not self.settled or self._recorder.has_functions):
+        if not self.settled or self._recorder.has_functions:
             kind = Naming if self.settled else Following
             self._mode = kind(self._recorder, self._listener, self._guard, self._frames)
             self._mode.__enter__()
-            self._suspended = False
 
     def end(self, output: Any, *, goes_on: bool = False) -> None:
         """The pass ended with this output; None if it raised. goes_on: `open(again=True)` follows."""
@@ -304,7 +307,7 @@ class Tracer:
     def leave_mode(self) -> None:
         """Takes the mode off, which stays on where a pass was interrupted."""
         mode, self._mode = self._mode, None
-        if mode is not None and not self._suspended:
+        if mode is not None:
             mode.__exit__(None, None, None)
 
     # ---- modules -------------------------------------------------------------------------------------------
@@ -318,7 +321,6 @@ class Tracer:
             frame.given = self._recorder.known_signal((args, kwargs))
         self._frames.append(frame)
         self.failed_in = None  # whatever raised before was caught
-        self._aim()
 
     def _see_entering(self, args: Any, kwargs: Any) -> None:
         """Of what a module is called with in an open pass, what no module of the model has made."""
@@ -339,19 +341,6 @@ class Tracer:
         # hooks that are always called get None when forward raised; but a module may also return it
         if output is None and self.failed_in is None and sys.exc_info()[0] is not None:
             self.failed_in = path
-        self._aim()
-
-    def _aim(self) -> None:
-        """The mode is taken off while a compiled part runs: the compiler would trace into it."""
-        if self._mode is None or not self._frames:
-            return
-        off = modules.is_compiled(self._frames[-1].module)
-        if off != self._suspended:
-            self._suspended = off
-            if off:
-                self._mode.__exit__(None, None, None)
-            else:
-                self._mode.__enter__()
 
     def _leave_known(self, path: str, module: nn.Module, args: Any, output: Any) -> None:
         listener = self._listener
@@ -408,10 +397,6 @@ def _first(output: Any) -> Tensor | None:
 def in_backward() -> bool:
     """Whether autograd runs a backward pass now, in which a checkpointed part runs its forward again."""
     return torch._C._current_graph_task_id() != -1
-
-
-def _unscripted(model: nn.Module) -> Iterator[nn.Module]:
-    return (m for m in model.modules() if not isinstance(m, torch.jit.ScriptModule))
 
 
 def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch
 from .._run import in_place
 from . import folding, measuring
@@ -130,6 +130,7 @@ class AuditReport:
         return "\n".join(lines)
 
 
+@opens_compiled
 def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> AuditReport:
     """Measures what normalization by batch statistics does and costs; the model is left as it was.
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from .. import graph as graphs
-from .._base import InputError, did_you_mean
+from .._base import InputError, did_you_mean, opens_compiled
 from .._batch import Batch
 from .._run import Snapshot
 from . import folding, measuring, ours, training
@@ -24,6 +24,7 @@ MODES = ("train", "preserve", "fold")
 """What `convert` can make of a network: one to train from scratch, one to fine-tune, or plain layers for inference."""
 
 
+@opens_compiled
 def convert(
     model: nn.Module, batch: Any, mode: str = "train", *, copy: bool = False, timed: bool = False
 ) -> ConversionReport:
@@ -89,6 +90,7 @@ def convert(
     return report
 
 
+@opens_compiled
 def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> ConversionReport:
     """Works everything that inference does not need into plain layers of torch: for deployment and export.
 

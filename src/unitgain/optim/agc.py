@@ -22,7 +22,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError
+from .._base import InputError, RecordError, original, plain_name
 from .classifier import Finder, named_by, unit_axes
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
 from .unwrap import unwrapped
@@ -240,8 +240,8 @@ class AGC:
                layers
     exclude    "auto": the output layer's weight, found as `classifier` says (its bias is clipped). Else names, patterns
                of parameter or module names, modules, parameters; () excludes nothing
-    probe      a Probe (or any object with `number`, `every`, `log` and `record`): gets the share of clipped units at its
-               sampled steps, in all ("agc") and by parameter ("agc/NAME"), and every unit's count, for `plots.agc`
+    probe      a Probe (or any object with `number`, `every`, `log` and `record`): gets the share of clipped units at
+               its sampled steps, in all ("agc") and by parameter ("agc/NAME"), and every unit's count, for `plots.agc`
     clipping, eps, gains as for `agc_`.
 
     Under a GradScaler gradients are clipped as they are after unscaling, also for fused optimizers that unscale inside
@@ -276,10 +276,11 @@ class AGC:
         self.gains = _known(gains)
         _above_zero("clipping", clipping)
         _above_zero("eps", eps)
+        model = original(model)
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = model.module
+            model = original(model.module)
         self._axes = unit_axes(model)
-        self._names: dict[Tensor, str] = {p: n for n, p in model.named_parameters()}
+        self._names: dict[Tensor, str] = {p: plain_name(n) for n, p in model.named_parameters()}
         self._finder = Finder(model) if isinstance(exclude, str) and exclude == "auto" else None
         self._excluded = dict.fromkeys([] if self._finder else named_by(model, exclude))
         self._counts: dict[str, Tensor] = {}  # clipped so far, by unit
@@ -304,6 +305,7 @@ class AGC:
         self._handle.remove()
         if self._finder is not None:
             self._finder.stop()
+            self._finder.release()
         self._write_counts()
         self._probe = None
 

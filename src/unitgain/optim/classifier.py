@@ -14,14 +14,14 @@ an output of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies, plain_name
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -57,8 +57,8 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
         elif isinstance(item, nn.Module):
             matches = list(item.parameters())
         elif isinstance(item, str):
-            matches = [p for n, p in model.named_parameters() if fnmatchcase(n, item)]
-            inside = (m for n, m in model.named_modules() if n and fnmatchcase(n, item))
+            matches = [p for n, p in model.named_parameters() if fnmatchcase(plain_name(n), item)]
+            inside = (m for n, m in model.named_modules() if n and fnmatchcase(plain_name(n), item))
             matches += [p for m in inside for p in m.parameters()]
         else:
             raise InputError(
@@ -77,28 +77,39 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
 class Finder:
     """Finds the weights of the output layer of a model, once it has run forward; see the module's text.
 
-    The hooks that watch are gone after that pass.
+    The hooks that watch are gone after that pass, which runs as the model is written, compiled or not.
     """
 
     def __init__(self, model: nn.Module):
         self._model = model
         self._found: list[Tensor] | None = _declared(model)
         self._handles: list[Any] = []
+        self._hooked: list[nn.Module] = []
+        self._release: Callable[[], Any] = lambda: None  # compilers
         self._ran: list[tuple[nn.Module, Tensor]] = []
-        if self._found is None and not _is_compiled(model):
+        if self._found is None and not isinstance(model, torch.jit.ScriptModule):
             self._watch()
 
     def weights(self) -> list[Tensor]:
         """The output layer's weights, without its bias; empty for a model without one."""
+        self.release()
         if self._found is None:
             self.stop()
             self._found = _last_registered(self._model)
         return self._found
 
+    def release(self) -> None:
+        """Lets compiled code run compiled again. Not in the midst of a pass: a compiled model that is called with
+        fullgraph=True would raise afterwards, as it has not run compiled."""
+        self._release()
+
     def stop(self) -> None:
+        if self._handles:
+            let_into_copies(self._hooked, self._handles)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._hooked.clear()
         self._ran.clear()
 
     def _watch(self) -> None:
@@ -121,6 +132,9 @@ class Finder:
         self._handles.append(
             self._model.register_forward_hook(finish)
         )  # after the root's own, if it has weights
+        self._hooked = list(self._model.modules())
+        keep_out_of_copies(self._hooked, self._handles)
+        self._release = hold_eager(self)
 
     def _judge(self, outputs: Sequence[Tensor]) -> list[Tensor]:
         memory = {_storage(t) for t in outputs}
@@ -151,14 +165,6 @@ def _last_registered(model: nn.Module) -> list[Tensor]:
     matrices = [(m, [p for p in weights_of(m) if p.dim() == 2]) for m in model.modules()]
     found = [p for m, p in matrices if p and not isinstance(m, nn.Embedding)]
     return found[-1] if found else []
-
-
-def _is_compiled(model: nn.Module) -> bool:
-    return (
-        isinstance(model, torch.jit.ScriptModule)
-        or type(model).__name__ == "OptimizedModule"
-        or getattr(model, "_compiled_call_impl", None) is not None
-    )
 
 
 def _storage(tensor: Tensor) -> int:

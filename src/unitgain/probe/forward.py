@@ -11,17 +11,19 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
-from .._base import InputError
+from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies
 from .._batch import tensors_in
 from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward
 from ..record import pack_map
 from .breaks import breaks
 from .labels import Labels
 from .options import FLAT_SAMPLE, SELDOM, Options
+from .passes import Passes
 from .recompute import Recomputation, Recomputed
 from .sites import Place, describe_input
 from .step import Step
 
+_MOST_BACKWARDS = 256  # in one step: more accumulation is measured in part
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
 
 
@@ -31,6 +33,9 @@ class Forward(Listener):
     guard         wraps a hook so that an error in it does not stop training
     always        also passes without gradients are measured (there is no optimizer that would tell training apart)
     step          what is measured goes there; the Probe sets it
+    too_many      called when so many backward passes came in one step that no more is measured in it
+    calls         of the model's own forward, or passes that were opened, in this step
+    backwards     how often in this step a backward pass followed a forward pass
     gradients     whether gradients were enabled when the running hook was called; the guard sets it
     idle          True while nothing is to be measured
     places        the sites so far, in execution order; inputs likewise
@@ -44,11 +49,17 @@ class Forward(Listener):
         options: Options,
         guard: Callable[[Callable[..., Any]], Callable[..., Any]],
         step: Step,
+        too_many: Callable[[int], None],
         *,
         always: bool,
     ):
-        self._options, self._always = options, always
+        self._model, self._options, self._always, self._guard = model, options, always, guard
+        self._too_many = too_many
         self.step = step
+        self.passes = Passes()
+        self._into = step  # what the present pass measures goes there
+        self.calls = self.backwards = 0
+        self._ran = False  # a site was measured since the last gradient
         self.gradients = True
         self.idle = False
         self.places: dict[str, Place] = {}
@@ -56,8 +67,10 @@ class Forward(Listener):
         self.breaks: list[dict[str, Any]] = []
         self.labels = Labels()
         self.saturation: dict[str, dict[str, Any]] = {}
-        self._tracer = Tracer(model, self, guard=guard, exact=False, most_calls=_MOST_CALLS)
+        self._tracer = self._new_tracer()
         self._hooks: list[RemovableHandle] = []
+        self._release: Callable[[], Any] = lambda: None  # compilers
+        self._hooked: list[nn.Module] = []  # modules whose copies are to be without hooks
         self._first = True  # no step has been finished yet
         self._in_pass = False
         self._open = False  # in a pass that is not a call of the model's own forward
@@ -65,6 +78,11 @@ class Forward(Listener):
         self._recomputation = Recomputation()
         self._take_gradient = guard(self._measure_gradient)
         self._take_late_gradient = guard(self._measure_late_gradient)
+        self._confirm = guard(self._confirm_pass)
+
+    def _new_tracer(self) -> Tracer:
+        self._modules = [id(m) for m in self._model.modules()]
+        return Tracer(self._model, self, guard=self._guard, exact=False, most_calls=_MOST_CALLS)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
 
@@ -82,30 +100,63 @@ class Forward(Listener):
         """Path of the innermost module whose forward raised."""
         return self._tracer.failed_in
 
+    @property
+    def reached(self) -> bool:
+        """Whether a site has been measured in this step."""
+        return self._ran or self.backwards > 0
+
     def graph(self) -> Graph:
         return self._tracer.graph()
 
     def arm(self, more: Callable[[], list[RemovableHandle]]) -> None:
         """Hooks what is measured, and whatever `more` hooks. Only done for sampled steps, so that the others run as if
         there were no Probe."""
-        if not self._tracer.armed:
-            self._tracer.arm()
-            self._hooks = more()
+        if self._tracer.armed:
+            return
+        self._release = hold_eager(self)
+        self._tracer.arm()
+        self._hooks = more()
+        self._hooked = list(self._model.modules())
+        keep_out_of_copies(self._hooked, self._all_handles())
 
     def disarm(self) -> None:
+        """Removes the hooks, and lets compiled code run compiled again."""
+        self.remove_hooks()
+        self._release()
+
+    def remove_hooks(self) -> None:
+        """Also in the midst of a pass, where compilers are held off to its end: one with fullgraph=True would raise."""
+        if not self._tracer.armed:
+            return
+        let_into_copies(self._hooked, self._all_handles())
+        self._hooked = []
         self._tracer.disarm()
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()
 
+    def _all_handles(self) -> list[RemovableHandle]:
+        return [*self._tracer.handles, *self._hooks]
+
+    def renew(self) -> None:
+        """If modules have been added or replaced, the model is followed anew. Sites keep their names and places."""
+        if [id(m) for m in self._model.modules()] != self._modules:
+            self.disarm()
+            self.abandon()
+            self._tracer = self._new_tracer()
+
     def begin_step(self, step: Step) -> None:
-        self.step = step
+        self.step = self._into = step
+        self.passes.clear()
+        self.calls = self.backwards = 0
+        self._ran = False
         if not self._in_pass:
             self._tracer.reset()
 
     def finish(self) -> bool:
         """Ends the step. True if it was the first: sites and their structure are known from then on."""
         self._tracer.leave_mode()
+        self.passes.settle(self.step)
         if self._tracer.settle():
             self.disarm()  # another set of hooks is needed, as is now known
         first, self._first = self._first, False
@@ -123,6 +174,8 @@ class Forward(Listener):
         """A pass begins of which the model's own forward may be no part. What comes into its modules from elsewhere is
         the input. again: it goes on after a call of the model's own forward; functions are the loss's from here on."""
         self._in_pass = self._open = True
+        self.calls += 1
+        self._into = self.step
         self._measuring = self.gradients or self._always
         if self._measuring:
             self._tracer.open(self._options.examples, again=again)
@@ -137,12 +190,18 @@ class Forward(Listener):
         self.abandon()
         self._measuring = False
 
-    def enter(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """The model's own forward begins."""
+    def enter(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], *, alone: bool, skip: bool = False
+    ) -> None:
+        """The model's own forward begins. alone: it is a pass by itself, which may turn out not to belong to the step.
+        skip: it is known not to."""
         self._recomputation.clear()
         self._in_pass, self._open = True, False
-        self._measuring = self.gradients or self._always
+        skip = skip or self.backwards >= _MOST_BACKWARDS
+        self._measuring = not skip and (self.gradients or self._always)
         if self._measuring:
+            self.calls += 1
+            self._into = self.passes.begin(self.step) if alone and not self._always else self.step
             self._tracer.begin(args, kwargs, self._options.examples)
 
     def leave(self, output: Any, *, goes_on: bool) -> None:
@@ -151,9 +210,29 @@ class Forward(Listener):
             return
         if self._measuring and (output is not None or sys.exc_info()[0] is None):
             self._tracer.end(output, goes_on=goes_on)
+            if self._into is not self.step:
+                self._watch(output)
         else:
             self._tracer.leave_mode()
         self._in_pass = self._measuring = False
+        self._into = self.step
+
+    def _watch(self, output: Any) -> None:
+        """A gradient of the output says that the pass belongs to the step."""
+        tensor = next((t for t in tensors_in(output) if t.requires_grad), None)
+        if tensor is not None:
+            tensor.register_hook(functools.partial(self._confirm, self.step, self._into))
+
+    def _confirm_pass(self, step: Step, into: Step, _: Tensor | None = None) -> None:
+        if step is not self.step:  # a graph kept alive beyond its step
+            return
+        if self._ran:
+            self._ran = False
+            self.backwards += 1
+            if self.backwards == _MOST_BACKWARDS:
+                self._too_many(self.backwards)
+        if into is not step:
+            self.passes.confirm(into, step)
 
     def check_attached(self, name: str) -> None:
         """Raises InputError for a name that another site has or will have."""
@@ -172,7 +251,7 @@ class Forward(Listener):
 
     def wanted(self) -> bool:
         """Whether a forward call outside or inside of the model's own forward is to be measured now."""
-        if self.idle:
+        if self.idle or self.backwards >= _MOST_BACKWARDS:
             return False
         if self._in_pass:
             return self._measuring
@@ -186,6 +265,8 @@ class Forward(Listener):
             if place is None:
                 selected = self._options.selects(node.name)
                 place = self.places[node.name] = Place(node, len(self.places) + 1, selected)
+            place.node = node  # of a module that was replaced, another one
+            self._ran = True
             if not self.gradients and node.module is not None:
                 self._recomputation.ran_without_gradients(node.path, node.name)
             self._observe(place, tensor)
@@ -219,13 +300,13 @@ class Forward(Listener):
             cosine=floating, spread=options.limit is None and floating,
             sample=options.sample if floating else 0, limit=options.limit, turn=self.step.turn,
         )  # fmt: skip
-        self.step.add("input", name, partial)
+        self._into.add("input", name, partial)
 
     def _observe(self, place: Place, tensor: Tensor) -> None:
         """Measures the tensor of a known site, and its gradient when it comes."""
         if not place.selected or not (tensor.is_floating_point() or tensor.is_complex()):
             return
-        options, step, node = self._options, self.step, place.node
+        options, step, node = self._options, self._into, place.node
         if "activation" in options.signals:
             shape = stats.shape_of(tensor)
             if shape == node.shape:
@@ -253,7 +334,7 @@ class Forward(Listener):
             if options.maps and node.activation is not None and self._first:
                 self._keep_map(node, tensor)
         if "gradient" in options.signals and tensor.requires_grad:
-            tensor.register_hook(functools.partial(self._take_gradient, step, node.name))
+            tensor.register_hook(functools.partial(self._take_gradient, self.step, step, node.name))
 
     def _keep_map(self, node: Node, tensor: Tensor) -> None:
         """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
@@ -267,9 +348,10 @@ class Forward(Listener):
             flags = flags.movedim(node.channel_axis, -1).flatten(0, -2)
         self.saturation[node.name] = pack_map(flags[:64, :256].cpu().numpy())
 
-    def _measure_gradient(self, step: Step, name: str, gradient: Tensor) -> None:
+    def _measure_gradient(self, step: Step, into: Step, name: str, gradient: Tensor) -> None:
         if step is not self.step:  # a graph kept alive beyond its step
             return
+        self._confirm_pass(step, into)
         if name == self._tracer.main_output:
             self.labels.saw(gradient)
         if self._options.limit is None:
@@ -281,4 +363,4 @@ class Forward(Listener):
         name = self._recomputation.name_of(call)
         place = self.places.get(name or "")
         if name is not None and place is not None and place.selected and "gradient" in self._options.signals:
-            self._measure_gradient(step, name, gradient)
+            self._measure_gradient(step, step, name, gradient)

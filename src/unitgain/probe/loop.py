@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,7 @@ from torch.utils.hooks import RemovableHandle
 from .. import stats
 from ..optim import AGC
 from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
+from .optimizer import held_by
 from .parameters import Parameter, list_parameters
 
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
@@ -79,8 +80,8 @@ class _Watched:
 class Loop:
     """Looks at the loop around one model and its optimizer. The Probe calls its methods."""
 
-    def __init__(self, model: nn.Module, optimizer: torch.optim.Optimizer):
-        self._model, self._optimizer = model, optimizer
+    def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]):
+        self._model, self._optimizers = model, tuple(optimizers)
         self._watched: list[_Watched] = []
         self._samples: list[list[tuple[Tensor, Tensor]]] = []  # of gradients, after backward and at the step
         self._sampled, self._kept = 0, 1  # of the sampled steps, every so manieth
@@ -99,7 +100,7 @@ class Loop:
 
     @property
     def _held(self) -> set[int]:
-        return {id(p) for group in self._optimizer.param_groups for p in group["params"]}
+        return held_by(self._optimizers)
 
     def start(self) -> None:
         """Remembers the parameters as they are, and which of them the optimizer holds."""
@@ -116,14 +117,16 @@ class Loop:
                 values = stats.take_sample(tensor, _SAMPLE)
                 self._watched.append(_Watched(p, id(tensor) in held, values, tensor._version))
         ours = {id(w.parameter.tensor) for w in self._watched}
-        groups = (group["params"] for group in self._optimizer.param_groups)
-        self._foreign = [p for params in groups for p in params if id(p) not in ours]
+        self._foreign = [p for group in self._groups() for p in group["params"] if id(p) not in ours]
         held_by_it = [w for w in self._watched if w.in_optimizer]
         self._largest = sorted(held_by_it, key=lambda w: -w.parameter.tensor.numel())[:_WATCHED]
         self._outside = [w for w in self._watched if not w.in_optimizer]
 
+    def _groups(self) -> Iterator[dict[str, Any]]:
+        return (group for optimizer in self._optimizers for group in optimizer.param_groups)
+
     def _number_held(self) -> int:
-        return sum(len(group["params"]) for group in self._optimizer.param_groups)
+        return sum(len(group["params"]) for group in self._groups())
 
     # ---- in a sampled step ---------------------------------------------------------------------------------
 
@@ -281,7 +284,8 @@ class Loop:
             if factors and math.isfinite(sum(factors)):
                 left.append(factors[len(factors) // 2])
         shrunk = [f for f in left if f < _SHRUNK and not _is_loss_scale(f)]
-        agc = next((hook for hook in _owners(self._optimizer) if isinstance(hook, AGC)), None)
+        owners = (owner for optimizer in self._optimizers for owner in _owners(optimizer))
+        agc = next((owner for owner in owners if isinstance(owner, AGC)), None)
         rates = {} if agc is None else agc.rates()
         units = sum(r.numel() for r in rates.values())
         return ShrinkFacts(

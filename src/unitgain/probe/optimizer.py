@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,13 +19,22 @@ _WILL_KEEP_SQUARES = re.compile(r"ada|rms|lamb|yogi|novograd", re.I)
 
 
 def optimizer_facts(
-    optimizer: torch.optim.Optimizer, model: nn.Module | None = None, foreign: int | None = None
+    optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+    model: nn.Module | None = None,
+    foreign: int | None = None,
 ) -> OptimizerFacts:
-    """The numbers of all groups are those of now. model: gives the parameters' names."""
+    """The numbers of all groups, of several optimizers one after another, are those of now. model: gives the
+    parameters' names."""
+    optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
     names = {} if model is None else {id(p.tensor): p.name for p in list_parameters(model)}
-    groups = tuple(_group(optimizer, group, names) for group in optimizer.param_groups)
-    rates = tuple(_number(group["lr"]) for group in optimizer.param_groups if "lr" in group)
-    return OptimizerFacts(type(optimizer).__name__, rates, groups, foreign)
+    groups = tuple(_group(o, group, names) for o in optimizers for group in o.param_groups)
+    rates = tuple(_number(group["lr"]) for o in optimizers for group in o.param_groups if "lr" in group)
+    return OptimizerFacts(" and ".join(type(o).__name__ for o in optimizers), rates, groups, foreign)
+
+
+def held_by(optimizers: Iterable[torch.optim.Optimizer]) -> set[int]:
+    """Numbers (`id`) of the tensors in their groups."""
+    return {id(p) for o in optimizers for group in o.param_groups for p in group["params"]}
 
 
 def holds_any(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, original
 from ..optim import unwrapped
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
@@ -62,7 +62,7 @@ def check_number(name: str, value: Any) -> float:
 
 
 def check_model(model: Any) -> nn.Module:
-    """The module to be hooked: the one inside a data-parallel wrapper."""
+    """The module to be hooked: the one inside a data-parallel wrapper, or that a compiled one was made from."""
     if not isinstance(model, nn.Module):
         raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
@@ -70,15 +70,23 @@ def check_model(model: Any) -> nn.Module:
             "Probe(model=...): its parameters are sharded (DTensor), which a Probe cannot measure yet; measure the "
             "model before it is sharded"
         )
+    model = original(model)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = cast("nn.Module", model.module)
+        model = original(cast("nn.Module", model.module))
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
     return model
 
 
-def check_optimizer(optimizer: Any) -> torch.optim.Optimizer | None:
-    return None if optimizer is None else unwrapped(optimizer, "Probe(optimizer=...)")
+def check_optimizers(given: Any) -> tuple[torch.optim.Optimizer, ...]:
+    """None, one, or several."""
+    several = isinstance(given, (list, tuple))
+    if several and not given:
+        raise InputError("Probe(optimizer=[]): expected a torch optimizer, or several, or None")
+    found = [
+        unwrapped(one, "Probe(optimizer=...)") for one in (given if several else [given]) if one is not None
+    ]
+    return tuple({id(one): one for one in found}.values())
 
 
 def holds_nothing(optimizer: torch.optim.Optimizer, model: nn.Module) -> str:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import stats
+from .._base import plain_name
 from ..graph import role_of
 from ..record import ModelFacts, ParameterCount
 
@@ -55,6 +56,7 @@ def list_parameters(model: nn.Module) -> list[Parameter]:
     """Every parameter once, in registration order; a tied one under its first name with the others as aliases."""
     found: dict[int, Parameter] = {}
     for path, module in model.named_modules(remove_duplicate=False):
+        path = plain_name(path)
         for name, tensor in module.named_parameters(recurse=False, remove_duplicate=False):
             full = f"{path}.{name}" if path else name
             known = found.get(id(tensor))
@@ -77,12 +79,17 @@ class Updates:
 
     def take(self, parameters: list[Parameter]) -> dict[str, Tensor]:
         """{name: values before the step}."""
-        self._before = {p.name: self._values(p) for p in parameters}
-        return self._before
+        taken = {p.name: self._values(p) for p in parameters}
+        self._before.update(taken)
+        return taken
+
+    def forget(self) -> None:
+        """The step was not made."""
+        self._before.clear()
 
     def changes(self, parameters: list[Parameter]) -> dict[str, tuple[Tensor, Tensor]]:
         """{name: (after minus before, before)} of the parameters that had a gradient."""
-        before, self._before = self._before, {}
+        before = {p.name: self._before.pop(p.name) for p in parameters if p.name in self._before}
         return {
             p.name: (self._values(p).sub_(before[p.name]), before[p.name])
             for p in parameters

@@ -1,6 +1,8 @@
 """Probe: watches a model (and its optimizer) train and fills a Record. There is nothing to call in the loop.
 
-probe.py       arguments, life cycle, steps, what happens when measuring fails
+probe.py       arguments, life cycle, the record, what happens when measuring fails
+steps.py       when a step begins and ends, which are measured, which hooks are on meanwhile
+rounds.py      the ends of steps, told by the optimizers; passes.py: which forward passes belong to a step
 forward.py     the forward pass: activations and their gradients
 weights.py     parameters, their gradients and updates
 loop.py        the loop around the model: what the optimizer holds, whether gradients are cleared, modes, clipping
@@ -20,17 +22,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, RecordError
 from .._run import Run, run_of
 from .._version import __version__
-from ..graph import Graph, in_backward
+from ..graph import Graph
 from ..record import Record
 from .failing import never_raises, reason
-from .forward import Forward
 from .latest import latest_numbers
-from .loop import Loop
 from .optimizer import holds_any, optimizer_facts
 from .options import (
     SIGNALS,
@@ -38,14 +37,14 @@ from .options import (
     check_every,
     check_model,
     check_number,
-    check_optimizer,
+    check_optimizers,
     check_signals,
     holds_nothing,
 )
 from .parameters import model_facts
 from .ranks import merge_over_ranks, record_of_rank
 from .step import Step
-from .weights import Weights
+from .steps import Steps
 from .writer import StepWriter
 
 _MOST_BREAKS = 20
@@ -59,10 +58,11 @@ class Probe:
         probe.record.frame("activation")
 
     model      any nn.Module; it is never changed, and training is bit for bit the same with and without a Probe
-    optimizer  its steps are counted and its updates measured; one that holds no parameter of this model trains
+    optimizer  its steps are counted and its updates measured, also where they take a closure; of several, [opt_a,
+               opt_b], a step is over when each has made one. One that holds no parameter of this model trains
                something else, which is warned of. In a wrapper (accelerate's) the optimizer inside is watched.
                Without one, every forward pass with gradients enabled is a step, and updates are not measured
-    every      measure each every-th step (steps 0, every, 2 * every, ...), the first one always; the others cost nothing
+    every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
                (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
@@ -84,8 +84,10 @@ class Probe:
 
     number     steps before the present one
 
-    Forward passes under torch.no_grad (validation) are not measured when there is an optimizer. An error inside
-    the Probe, or of its record (a full disk, a locked file), does not stop training: it warns and stops measuring.
+    With an optimizer, a forward pass is measured if a gradient comes back through it, so validation is not, with or
+    without torch.no_grad. Sampled steps run without torch.compile (whose graphs are kept and not touched), all others
+    as they would without a Probe. Copies and pickles of the model carry no hooks. An error inside the Probe, or of its
+    record (a full disk, a locked file), does not stop training: it warns and stops measuring.
 
     Raises InputError for arguments that cannot be right: a file that exists, something that is no optimizer.
 
@@ -101,7 +103,7 @@ class Probe:
     def __init__(
         self,
         model: nn.Module,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None = None,
         *,
         every: int = 10,
         to: str | os.PathLike[str] | Record | None = None,
@@ -118,9 +120,10 @@ class Probe:
         strict: bool = False,
     ):
         self.model = check_model(model)
-        self.optimizer = check_optimizer(optimizer)
-        if self.optimizer is not None and not holds_any(self.optimizer, self.model):
-            warnings.warn(holds_nothing(self.optimizer, self.model), stacklevel=2)
+        self.optimizers = check_optimizers(optimizer)
+        for one in self.optimizers:
+            if not holds_any(one, self.model):
+                warnings.warn(holds_nothing(one, self.model), stacklevel=2)
         self._options = options = Options(
             every=check_every(every), signals=check_signals(signals), include=tuple(include),
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
@@ -130,36 +133,35 @@ class Probe:
             to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite, merge=merge_ranks)
         )
         self._merge_ranks = merge_ranks
+        self._said: set[str] = set()
         self._unwritable = False  # the record failed: nothing is written any more
         self._warned = False  # of having given up
         self._refused: set[str] = set()  # metrics that were not numbers
-        self.number = 0
-        self.samples = 0  # sampled steps so far
         self._writer = StepWriter(self._record, options.sample, limited=limit is not None)
         self._describe()
-
-        self._permanent: list[RemovableHandle] = []  # root and optimizer
-        self._started = False
         self._run: Run | None = None  # which it was started in
-        self._current = Step(0, 0)
-        self._begun = False  # a pass with gradients has begun in this step
-        self._inside = False  # in a pass of `one_pass`
-        self._idle = False  # nothing is measured
-        self._last_pass: int | None = None  # the step in which the last one began
-        always = self.optimizer is None
-        self._forward = Forward(self.model, options, self._guard, self._current, always=always)
-        self._weights = Weights(self.model, options, self.optimizer, self._current)
-        self._loop = None if self.optimizer is None else Loop(self.model, self.optimizer)
+        around = (
+            model if type(model).__name__ == "OptimizedModule" else self.model
+        )  # hooks on it are not compiled
+        self._steps = Steps(
+            self.model, around, self.optimizers, options, self._guard, finished=self._keep,
+            rate=lambda rate: self._store(lambda: self._record.log(self.number, lr=rate)), say=self._say,
+        )  # fmt: skip
+
+    @property
+    def number(self) -> int:
+        """Steps before the present one."""
+        return self._steps.number
 
     @property
     def failed_in(self) -> str | None:
         """Path of the innermost module whose forward raised."""
-        return self._forward.failed_in
+        return self._steps.forward.failed_in
 
     @property
     def graph(self) -> Graph:
         """What has been understood of the model so far: what runs after what, where residual branches end."""
-        return self._forward.graph()
+        return self._steps.forward.graph()
 
     @property
     def every(self) -> int:
@@ -171,49 +173,49 @@ class Probe:
     def __enter__(self) -> Probe:
         return self.start()
 
-    def __exit__(self, *_: object) -> None:
-        self.stop()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._stop(failed=kind is not None)
 
     def start(self) -> Probe:
         """Adds the hooks; `with` does this."""
-        if self._started:
-            return self
-        self._started, self._run = True, run_of(self.model)
-        root, guard = self.model, self._guard
-        self._permanent.append(root.register_forward_pre_hook(guard(self._enter_root), with_kwargs=True))
-        self._permanent.append(root.register_forward_hook(guard(self._leave_root), always_call=True))
-        if self.optimizer is not None:
-            self._permanent.append(self.optimizer.register_step_pre_hook(guard(self._before_step)))
-            self._permanent.append(self.optimizer.register_step_post_hook(guard(self._after_step)))
-        if self._loop is not None:
-            self._loop.start()
-        if self._is_sampled():
-            self._arm()
+        if not self._steps.started:
+            self._run = run_of(self.model)
+            self._steps.start()
         return self
 
     def stop(self) -> None:
         """Removes every hook and writes what is pending. The record stays open for reading."""
-        started = self._started
-        self._remove_hooks()  # first, or finishing would arm the next step
-        self._end(started)
+        self._stop(failed=False)
 
     @never_raises
-    def _end(self, started: bool) -> None:
-        if started and not self._current.empty:
-            self._finish_step()
+    def _stop(self, failed: bool) -> None:
+        started = self._steps.started
+        self._steps.stop()  # first, or finishing would arm the next step
         if started:
+            self._steps.end_of_loop(failed)
             self._store(self._write_pending)
             self._store(self._state_facts)  # the learning rate may have moved on
             self._store(self._loop_facts)
         self._store(self._write_pending)
 
-    def _remove_hooks(self) -> None:
-        self._started = False
-        self._forward.abandon()
-        self._forward.disarm()
-        for handle in self._permanent:
-            handle.remove()
-        self._permanent.clear()
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """What runs inside is one step, whatever forward and backward passes and optimizers' steps it is made of: for
+        loops whose steps an optimizer does not end (a critic's five to a generator's one, an optimizer that is not
+        torch's). Without an optimizer, updates are then measured too."""
+        self._guard(self._steps.open)()
+        try:
+            yield
+        except BaseException:
+            self._guard(self._steps.close)(failed=True)
+            raise
+        self._guard(self._steps.close)()
+
+    @never_raises
+    def refresh(self) -> None:
+        """Modules or parameters were added or replaced: measures them from now on. Without it, from the next sampled
+        step on that begins afterwards."""
+        self._steps.refresh()
 
     @property
     def record(self) -> Record:
@@ -247,14 +249,13 @@ class Probe:
     def go_to(self, step: int) -> None:
         """Counts on from this step: for a run that goes on where another one ended."""
         self._drain()
-        self.number = step - 1
-        self._advance()
+        self._steps.go_to(step)
 
     @never_raises
     def flush(self) -> None:
         """Ends the step that is being measured, as the next forward pass or optimizer step would, and writes it."""
-        if not self._current.empty:
-            self._finish_step()
+        if not self._steps.empty:
+            self._steps.finish()
         self._store(self._write_pending)
 
     def _write_pending(self) -> None:
@@ -265,34 +266,34 @@ class Probe:
     def one_pass(self) -> Iterator[Callable[[Tensor | None], None]]:
         """What runs inside is one pass, whichever modules of the model are called: its own forward once, several times
         or not at all. Gives a function that is told what the loss looks at, before backward."""
-        begin = self._guard(lambda: self._enter_root(None))
-        begin()
-        self._inside = True
+        steps = self._steps
+        self._guard(lambda: steps.enter(None))()
+        steps.inside = True
         try:
-            yield self._guard(self._forward.close)
+            yield self._guard(steps.forward.close)
         finally:
-            self._inside = False
-            self._forward.abandon()
+            steps.inside = False
+            steps.forward.abandon()
 
     @contextlib.contextmanager
     def unmeasured(self) -> Iterator[None]:
         """Passes inside are not measured: those that an optimizer makes to look around, say."""
-        self._idle = self._forward.idle = True
+        steps = self._steps
+        steps.idle = steps.forward.idle = True
         try:
             yield
         finally:
-            self._idle = self._forward.idle = False
+            steps.idle = steps.forward.idle = False
 
     @never_raises
     def log(self, **metrics: float | Tensor) -> None:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
         since or not: `probe.log(loss=loss)`. Waits for an accelerator. What is no single number is left out, with a
         warning."""
-        step = self.number if self._last_pass is None else self._last_pass
-        rows = []
+        steps, rows = self._steps.step_of_log(tuple(metrics)), []
         for name, value in metrics.items():
             try:
-                rows.append((step, name, check_number(name, value)))
+                rows.append((steps[name], name, check_number(name, value)))
             except InputError as error:
                 if self.strict:
                     raise
@@ -308,9 +309,10 @@ class Probe:
     def attach(self, tensor: Tensor, name: str) -> Tensor:
         """Measures a functional intermediate as a site called name; returns the tensor, so that it can be wrapped
         around an expression. Does nothing in steps that are not sampled."""
-        self._forward.check_attached(name)
-        if self._forward.armed:
-            self._guard(self._forward.attach)(tensor, name)
+        forward = self._steps.forward
+        forward.check_attached(name)
+        if forward.armed:
+            self._guard(forward.attach)(tensor, name)
         return tensor
 
     def _describe(self) -> None:
@@ -327,129 +329,35 @@ class Probe:
 
     def _state_facts(self) -> None:
         facts = replace(self._record.facts, mode="training", model=model_facts(self.model))
-        if self.optimizer is not None:
-            facts = replace(facts, optimizer=optimizer_facts(self.optimizer, self.model))
+        if self.optimizers:
+            facts = replace(facts, optimizer=optimizer_facts(self.optimizers, self.model))
         self._record.set_facts(facts)
 
     def _loop_facts(self) -> None:
         """What is known of the run as a whole: labels, units that died, the loop around the model."""
         facts = self._record.facts
-        if (labels := self._forward.labels.facts()).batches:
+        if (labels := self._steps.forward.labels.facts()).batches:
             facts = replace(facts, labels=labels)
         if died := self._writer.died():
             facts = replace(facts, died=died)
-        if self._loop is not None:
-            optimizer = replace(facts.optimizer, foreign=self._loop.count_foreign())
-            facts = replace(facts, loop=self._loop.facts(), optimizer=optimizer)
+        if (loop := self._steps.loop) is not None:
+            optimizer = replace(facts.optimizer, foreign=loop.count_foreign())
+            facts = replace(facts, loop=loop.facts(), optimizer=optimizer)
         self._record.set_facts(facts)
 
-    # ---- steps ---------------------------------------------------------------------------------------------
+    def _keep(self, step: Step, first: bool) -> None:
+        """Takes a step that has been measured."""
+        if not self._merge_ranks or merge_over_ranks(step):
+            self._store(lambda: self._write(step, first))
 
-    def _is_sampled(self) -> bool:
-        return self.number % self._options.every == 0
-
-    def _arm(self) -> None:
-        self._forward.arm(self._hook_parameters)
-
-    def _hook_parameters(self) -> list[RemovableHandle]:
-        handles = self._weights.hook_gradients(self._guard)
-        return handles if self._loop is None else [*handles, *self._loop.hook(self._guard)]
-
-    def _enter_root(self, root: nn.Module | None, args: tuple[Any, ...] = (), kwargs: Any = None) -> None:
-        """A pass begins: the root's forward, or (root None) one of `one_pass`."""
-        if in_backward() or self._idle:
-            return
-        if self._inside:  # in a pass that has begun
-            if self._forward.armed:
-                self._forward.enter(args, kwargs)
-            return
-        self._forward.abandon()
-        if self._forward.gradients:
-            if self.optimizer is None:
-                if not self._current.empty:
-                    self._finish_step()
-                elif self._begun:
-                    self._advance()
-            elif self._current.has("gradient") and self._weights.without_gradients():
-                # backward ran, its gradients were thrown away: a GradScaler skipped the optimizer's step, say
-                self._begin(Step(self.number, self.samples))
-            self._begun = True
-            self._last_pass = self.number
-        if self._is_sampled():
-            self._arm()
-            if self._loop is not None and self._forward.gradients:
-                self._loop.entered(self.model)
-            if root is None:
-                self._forward.open()
-            else:
-                self._forward.enter(args, kwargs)
-
-    def _leave_root(self, _: nn.Module, args: Any, output: Any) -> None:
-        if self._idle:
-            return
-        goes_on = self._inside and output is not None and self._forward.armed and not in_backward()
-        self._forward.leave(output, goes_on=goes_on)
-        if goes_on:
-            self._forward.open(again=True)
-
-    def _before_step(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        if not self._is_sampled():
-            return
-        rate = optimizer.param_groups[0].get("lr")
-        if isinstance(rate, Tensor) and rate.device.type != "cpu":
-            self._current.rate = rate.detach().clone()
-        elif rate is not None:
-            self._store(lambda: self._record.log(self.number, lr=float(rate)))
-        self._weights.before_step()
-        assert self._loop is not None
-        self._loop.before_step()
-
-    def _after_step(self, *_: Any) -> None:
-        assert self._loop is not None
-        sampled = self._is_sampled()
-        if sampled:
-            self._weights.after_step()
-            self._loop.after_step(self.number)
-        self._loop.steps += 1
-        if sampled:
-            self._finish_step()
-        else:
-            self._advance()
-        if self._is_sampled() and self._started:
-            self._loop.begin()
-
-    def _finish_step(self) -> None:
-        if self.optimizer is None and "parameter" in self._options.signals:
-            self._weights.measure_values()
-        first = self._forward.finish()
-        if not self._merge_ranks or merge_over_ranks(self._current):
-            self._store(lambda: self._write(first))
-        self.samples += 1
-        self._advance()
-
-    def _write(self, first: bool) -> None:
-        forward = self._forward
+    def _write(self, step: Step, first: bool) -> None:
+        forward, weights = self._steps.forward, self._steps.weights
         if first and forward.breaks:
             self._record.set_meta("breaks", forward.breaks[:_MOST_BREAKS])
         if first and forward.saturation:
             self._record.set_meta("saturation_maps", forward.saturation)
-        self._writer.write(
-            self._current, forward.places, forward.inputs, self._weights.listed(), forward.graph
-        )
+        self._writer.write(step, forward.places, forward.inputs, weights.listed(), forward.graph)
         self._record.commit(every=0.5)
-
-    def _advance(self) -> None:
-        self.number += 1
-        self._begin(Step(self.number, self.samples))
-        if self._is_sampled() and self._started:
-            self._arm()
-        else:
-            self._forward.disarm()
-
-    def _begin(self, step: Step) -> None:
-        self._begun = False
-        self._current = self._weights.step = step
-        self._forward.begin_step(step)
 
     # ---- failing -------------------------------------------------------------------------------------------
 
@@ -472,7 +380,7 @@ class Probe:
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
                 return None
-            forward = self._forward
+            forward = self._steps.forward
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
                 if forward.following:
@@ -494,12 +402,17 @@ class Probe:
         return guarded
 
     def _give_up(self, error: Exception) -> None:
-        self._remove_hooks()
-        self._begin(Step(self.number, self.samples))
+        self._steps.give_up()
         if not isinstance(error, RecordError):
             with contextlib.suppress(Exception):
                 self._write_pending()
         self._warn(error)
+
+    def _say(self, what: str) -> None:
+        """Warns of something that the user should know, once."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(f"unitgain's Probe: {what}.", stacklevel=4)
 
     def _warn(self, error: Exception) -> None:
         if isinstance(error, RecordError):

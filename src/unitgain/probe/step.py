@@ -78,6 +78,16 @@ class Step:
         else:
             self.flat[kind, name] = measured
 
+    def absorb(self, other: Step) -> None:
+        """Adds what another pass of this step measured."""
+        for name, (some, how) in other.held.items():
+            self.hold(name, some, how)
+        for (kind, name), partial in other.partials.items():
+            self.add(kind, name, partial)
+        for (kind, name), values in other.flat.items():
+            self.add_flat(kind, name, values)
+        other.held, other.partials, other.flat = {}, {}, {}
+
     def reduce_held(self) -> None:
         for name in list(self.held):
             self._reduce(name)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
+from .optimizer import held_by
 from .options import FLAT_SAMPLE, MOST_OF_UPDATE, Options
 from .parameters import Parameter, Updates, cosine, gradient_norms, list_parameters, unscaled
 from .step import Step
@@ -23,21 +24,47 @@ class Weights:
     """
 
     def __init__(
-        self, model: nn.Module, options: Options, optimizer: torch.optim.Optimizer | None, step: Step
+        self, model: nn.Module, options: Options, optimizers: Sequence[torch.optim.Optimizer], step: Step
     ):
-        self._model, self._options, self._optimizer = model, options, optimizer
+        self._model, self._options, self._optimizers = model, options, tuple(optimizers)
         self.step = step
         self._parameters: list[Parameter] = []
+        self._listed_ids: list[int] = []
         self._updates = Updates(MOST_OF_UPDATE if options.limit is None else FLAT_SAMPLE)
 
     def listed(self) -> list[Parameter]:
         if not self._parameters:
             self._parameters = [p for p in list_parameters(self._model) if self._options.selects(p.name)]
+            self._listed_ids = [id(p) for p in self._model.parameters()]
         return self._parameters
+
+    def renew(self) -> bool:
+        """Whether parameters have been added or replaced; they are listed anew then."""
+        changed = bool(self._listed_ids) and [id(p) for p in self._model.parameters()] != self._listed_ids
+        if changed:
+            self._parameters = []
+        return changed
+
+    def forget(self) -> None:
+        """A step that has begun will not be made."""
+        self._updates.forget()
+
+    def _of(self, optimizer: torch.optim.Optimizer | None) -> list[Parameter]:
+        """What is measured at its step: what it holds; what no optimizer holds at the first one's."""
+        if len(self._optimizers) < 2 or optimizer is None:
+            return self.listed()
+        others = (o for o in self._optimizers if o is not optimizer)
+        theirs = held_by(others) if optimizer is self._optimizers[0] else None
+        own = held_by([optimizer])
+        return [
+            p
+            for p in self.listed()
+            if id(p.tensor) in own or (theirs is not None and id(p.tensor) not in theirs)
+        ]
 
     def hook_gradients(self, guard: Callable[..., Callable[..., None]]) -> list[RemovableHandle]:
         """Without an optimizer nothing says when gradients are complete: each is measured when it changed."""
-        if self._optimizer is not None or "parameter_gradient" not in self._options.signals:
+        if self._optimizers or "parameter_gradient" not in self._options.signals:
             return []
 
         def measure(p: Parameter, tensor: Tensor) -> None:
@@ -50,40 +77,44 @@ class Weights:
             if p.tensor.requires_grad and p.tensor.is_leaf
         ]
 
-    def before_step(self) -> None:
-        optimizer, signals = self._optimizer, self._options.signals
-        if signals & {"parameter", "update"}:
-            self.measure_values()
-        if "parameter_gradient" in signals:
+    def measure_gradients(self, optimizer: torch.optim.Optimizer) -> None:
+        """Gradients as the optimizer is given them, in the place of those that were measured in this step before."""
+        if "parameter_gradient" in self._options.signals:
             named = {
                 p.name: unscaled(p.tensor.grad, optimizer)
-                for p in self.listed()
+                for p in self._of(optimizer)
                 if p.tensor.grad is not None and p.tensor.numel()
             }
             self._measure_gradients(named)
 
-    def after_step(self) -> None:
+    def after_step(self, optimizer: torch.optim.Optimizer | None) -> None:
         if "update" not in self._options.signals:
             return
         # of a fused optimizer under a GradScaler, whose verdict is on the device: the writer heeds it when it has come.
         # (Of an optimizer that is not fused the scaler does not even call `step`.)
-        found = getattr(self._optimizer, "found_inf", None)
-        self.step.skipped = found.detach().clone() if isinstance(found, Tensor) else None
+        found = getattr(optimizer, "found_inf", None)
+        if isinstance(found, Tensor):
+            known, found = self.step.skipped, found.detach().clone()
+            self.step.skipped = found if known is None else torch.maximum(known, found.to(known))
         exact = self._options.limit is None  # else the writer has both, and compares many at once
-        for name, (change, before) in self._updates.changes(self.listed()).items():
+        for name, (change, before) in self._updates.changes(self._of(optimizer)).items():
             self._add("update", name, change, cosine(change, before) if exact else None)
 
     def without_gradients(self) -> bool:
-        """Whether none of the optimizer's parameters has a gradient: there is nothing to step on."""
-        assert self._optimizer is not None
-        return all(p.grad is None for group in self._optimizer.param_groups for p in group["params"])
+        """Whether none of the optimizers' parameters has a gradient: there is nothing to step on."""
+        assert self._optimizers
+        return all(p.grad is None for p in self.trained())
 
-    def measure_values(self) -> None:
-        """Parameters as they are now; the same values are compared with those after the step."""
-        plain = [p for p in self.listed() if p.tensor.numel() and not nn.parameter.is_lazy(p.tensor)]
+    def trained(self) -> Iterator[Tensor]:
+        """What the optimizers hold."""
+        return (p for o in self._optimizers for group in o.param_groups for p in group["params"])
+
+    def measure_values(self, optimizer: torch.optim.Optimizer | None = None, *, compare: bool = True) -> None:
+        """Parameters as they are now; compare: with those after the step, by `after_step`."""
+        plain = [p for p in self._of(optimizer) if p.tensor.numel() and not nn.parameter.is_lazy(p.tensor)]
         signals, exact = self._options.signals, self._options.limit is None
         taken: dict[str, Tensor] = {}
-        if not exact or (self._optimizer is not None and "update" in signals):
+        if not exact or (compare and "update" in signals):
             taken = self._updates.take(plain)
         if "parameter" in signals:
             for p in plain:

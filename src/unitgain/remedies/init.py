@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch
 from ..graph import Elementwise, Graph, Node, role_of, walk
 from . import fill
@@ -38,6 +38,7 @@ _DEEP = 5  # layers in a plain row from which an unstable activation is given a 
 _DRAW = (0.75, 1.33)  # a correction beyond this is not the draw's doing
 
 
+@opens_compiled
 def init_(
     model: nn.Module,
     scheme: Scheme = "kaiming",

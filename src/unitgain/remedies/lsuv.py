@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch
 from ..graph import Graph, Neighbour, Node
 from ..stats import is_plain
@@ -32,6 +32,7 @@ from .residual import end_of
 from .uses import Group, Target, Use, along, solve
 
 
+@opens_compiled
 def lsuv_(
     model: nn.Module,
     batch: Any,

@@ -44,7 +44,7 @@ class ActivationStats(Callback):
                 learn.model, learn.optimizer, every=self.every, to=learn.record, merge_ranks=learn.world > 1,
                 **self.options,
             )  # fmt: skip
-            self.probe.number = learn.steps
+            self.probe.go_to(learn.steps)
         self.probe.start()
 
     def before_batch(self, learn: Learner) -> None:
