@@ -64,12 +64,6 @@ def fit(pl, small, tmp_path):
     return run
 
 
-in_a_closure = pytest.mark.xfail(
-    reason="the Probe does not see yet what is done inside optimizer.step(closure)", strict=False
-)
-
-
-@in_a_closure
 @pytest.mark.parametrize("calls_self", [True, False], ids=["calls itself", "never calls itself"])
 def test_its_numbers_are_those_of_a_plain_loop_and_the_weights_too(
     module, fit, small, same_weights, assert_same_record, calls_self
@@ -94,7 +88,7 @@ def test_its_numbers_are_those_of_a_plain_loop_and_the_weights_too(
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        pytest.param({"accumulate_grad_batches": 2}, 12, marks=in_a_closure),
+        ({"accumulate_grad_batches": 2}, 12),
         ({"precision": "bf16-mixed"}, 24),
         ({"precision": "bf16-true"}, 24),
         ({"precision": "64-true"}, 24),
@@ -130,7 +124,6 @@ def test_a_validation_pass_between_steps_is_not_counted(module, fit, small) -> N
     assert set(callback.record.frame("activation")["count"]) == {16.0 * 16, 16.0 * 2}
 
 
-@in_a_closure
 def test_findings_reach_the_logger_and_its_curve_is_one_that_can_be_read_again(
     module, fit, pl, tmp_path
 ) -> None:

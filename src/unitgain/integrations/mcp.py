@@ -45,15 +45,20 @@ def make_server(*, write: bool = False, timeout: float = 600.0) -> Any:
 
         try:
             from mcp.server.mcpserver import MCPServer as Server
+            from mcp.server.mcpserver.exceptions import ToolError
         except ImportError:  # before version 2 of the package
             from mcp.server.fastmcp import FastMCP as Server  # pyright: ignore[reportMissingImports]
+            from mcp.server.fastmcp.exceptions import ToolError  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise not_installed("unitgain mcp", "mcp", "mcp") from error
     server = Server("unitgain", instructions=_INSTRUCTIONS)
     reads = ToolAnnotations.model_validate({"readOnlyHint": True, "openWorldHint": False})
 
     async def run(*arguments: str) -> str:
-        return await to_thread.run_sync(partial(command, arguments, timeout))
+        try:
+            return await to_thread.run_sync(partial(command, arguments, timeout))
+        except InputError as error:  # of other exceptions an agent is not told the text
+            raise ToolError(str(error)) from error
 
     @server.tool(annotations=reads)
     async def check(
@@ -113,20 +118,21 @@ def make_server(*, write: bool = False, timeout: float = 600.0) -> Any:
         .safetensors file; refused unless the server was started with --write.
         """
         if out is not None and not write:
-            raise InputError(
+            raise ToolError(
                 "out: this server writes nothing; start it with unitgain mcp --write, or omit out"
             )
         return await run(
             "fix", "--format=markdown", "--fail-on=never", "--dry-run" if out is None else f"--out={out}",
-            *options(data=data, dataset=dataset, shape=shape, loss=loss, only=only), *settings_of(settings), "--", target,
+            *options(data=data, dataset=dataset, shape=shape, loss=loss, only=only), *settings_of(settings),
+            "--", target,
         )  # fmt: skip
 
     @server.tool(annotations=reads)
     async def read_run(run_path: str, select: str | None = None, ignore: str | None = None) -> str:
         """Judges a training that was recorded or logged, also one that is still running.
 
-        run_path: a record (.sqlite), the folder of a run, or a log: .csv, .jsonl, trainer_state.json, TensorBoard's event
-        files or their folder, a .wandb file or the folder of an offline run.
+        run_path: a record (.sqlite), the folder of a run, or a log: .csv, .jsonl, trainer_state.json, TensorBoard's
+        event files or their folder, a .wandb file or the folder of an offline run.
         """
         return await run(
             "check",
