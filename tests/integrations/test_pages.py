@@ -32,7 +32,7 @@ def run_page(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("COLUMNS", "80")
         text = (PAGES / f"{name}.md").read_text(encoding="utf-8")
-        text = re.sub(r"^```(yaml|sh)\n.*?^```$", "", text, flags=re.M | re.S)
+        text = re.sub(r"^```(yaml|sh|json)\n.*?^```$", "", text, flags=re.M | re.S)
         documents().run_document(text)
 
     return run

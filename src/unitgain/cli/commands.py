@@ -17,6 +17,7 @@ from .errors import Debug, exit_code_of
 from .fix import fix
 from .ladder import ladder, list_recipes
 from .lists import models, rules
+from .mcp import mcp
 from .normfree import normfree_app
 from .runs import plots, sample
 from .spp import spp
@@ -79,5 +80,6 @@ app.command("recipes", short_help="List the recipes, or the settings of one.")(l
 app.command()(rules)
 app.command()(models)
 app.command(short_help="Show a network that cannot train well, the repair, and its effect.")(demo)
+app.command(short_help="Answer an agent by the Model Context Protocol.")(mcp)
 app.add_typer(data_app, name="data")
 app.add_typer(normfree_app, name="normfree")

@@ -10,6 +10,7 @@ fastai.py         UnitGainCallback, AGCCallback of fastai
 logs.py           read_log: what other programs logged, as a Record for the rules about loss curves
 wandb_file.py     the file of an offline run
 pytest_plugin.py  the fixture `unitgain`
+mcp.py            a server for agents
 
 The names below load when they are used: pytest imports this package in every project where unitgain is installed.
 """
@@ -19,15 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .logs import is_log, read_log
+    from .mcp import serve
     from .watching import FindingsError, Watch, watch
 
-__all__ = ["FindingsError", "Watch", "is_log", "read_log", "watch"]
+__all__ = ["FindingsError", "Watch", "is_log", "read_log", "serve", "watch"]
 
 _HOMES = {
-    "is_log": "logs",
-    "read_log": "logs",
     "FindingsError": "watching",
     "Watch": "watching",
+    "is_log": "logs",
+    "read_log": "logs",
+    "serve": "mcp",
     "watch": "watching",
 }
 

@@ -5,6 +5,7 @@ Source of the hooks and their order: Lightning, pytorch/callbacks/callback.py an
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -64,6 +65,8 @@ class UnitGain(Callback):
         self.report: Report | None = None
         self._step = 0  # of the batch that is being worked on
         self._resumed_at = 0  # where a further fit goes on counting
+        self._pass = contextlib.ExitStack()
+        self._close_pass: Any = None
         self._failed: tuple[Any, ...] = ()
 
     @property
@@ -86,12 +89,27 @@ class UnitGain(Callback):
         self._failed = ()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        if self.watch is not None:
-            self._step = self.watch.probe.number
+        if self.watch is None:
+            return
+        self._step = self.watch.probe.number
+        if (
+            pl_module.automatic_optimization
+        ):  # one training_step, whichever modules it calls, is one forward pass
+            self._close_pass = self._pass.enter_context(self.watch.probe.one_pass())
+
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
+        self._end_pass()
+
+    def _end_pass(self) -> None:
+        close, self._close_pass = self._close_pass, None
+        if close is not None:
+            close(None)
+        self._pass.close()
 
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        self._end_pass()  # of a training_step that returned nothing
         if self.watch is None:
             return
         loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
@@ -120,6 +138,7 @@ class UnitGain(Callback):
             self.report = watch.report()
 
     def _end(self) -> Watch | None:
+        self._end_pass()
         watch, self.watch = self.watch, None
         if watch is not None:
             watch.close()

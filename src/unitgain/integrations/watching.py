@@ -61,7 +61,9 @@ class Watch:
         self._layers, self._announce = layers, announce if self._main else None
         self._select, self._ignore = select, ignore
         self._judge = Judge(probe.record, select, ignore)
-        self._seen, self._closed = probe.samples, False
+        self._number, self._closed = probe.number, False
+        self._published: int | None = None  # the last step that was
+        self._samples = 0  # how many have been
         self._broken = False  # whether NaN or infinity was in the last sampled step
         self._losses: list[tuple[int, Tensor]] = []
         self._handles: list[RemovableHandle] = []
@@ -91,7 +93,7 @@ class Watch:
         self._write_losses()
         numbers = numbers_of(self.probe)
         if numbers is not None:
-            if self.probe.samples > self._seen:
+            if numbers.step != self._published:
                 self._publish(numbers)
             self._judge_now(numbers.step, last=True)
             if self._layers != "none":
@@ -109,16 +111,17 @@ class Watch:
     def look(self) -> None:
         """Logs the sampled step that has just been measured, if one has been since the last call. An optimizer's step
         calls this by itself."""
-        if self.probe.samples == self._seen:
+        before, self._number = self._number, self.probe.number
+        every = self.probe.every
+        if -(-before // every) * every >= self._number:  # no step since then was to be measured
             return
-        self._seen = self.probe.samples
         broken = self._write_losses()
         numbers = numbers_of(self.probe)
-        if numbers is None:  # the Probe has given up
+        if numbers is None or numbers.step == self._published:  # measuring has failed, or has been left out
             return
         self._publish(numbers)
         broken = broken or numbers.broken > 0
-        if self._judge.due(self._seen) or (broken and not self._broken):
+        if self._judge.due(self._samples) or (broken and not self._broken):
             self._judge_now(numbers.step)
         self._broken = broken
 
@@ -145,6 +148,7 @@ class Watch:
         return not all(map(math.isfinite, means.values()))
 
     def _publish(self, numbers: Numbers) -> None:
+        self._published, self._samples = numbers.step, self._samples + 1
         values = numbers.few() | (dict(numbers.each) if self._layers == "each" else {})
         self._tell(lambda logger: logger.numbers(numbers.step, values))
         if self._layers == "histogram":
@@ -154,7 +158,7 @@ class Watch:
     def _judge_now(self, step: int, *, last: bool = False) -> None:
         if not self._main:
             return
-        news = self._judge.look(self.probe.samples, last=last)
+        news = self._judge.look(self._samples, last=last)
         for finding in news.findings:
             if self._announce is not None:
                 self._announce(f"unitgain, step {step}: {title_of(finding)}: {finding.message}")
