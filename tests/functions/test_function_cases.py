@@ -24,7 +24,9 @@ ALSO = {
     "one_answer_after_a_rate_too_high": {"UG501", "UG502", "UG504"},
     "half_a_chance_after_the_units_died": {"UG501", "UG504"},
     "images_with_one_answer": {"UG501", "UG504"},
+    "a_decay_along_the_wrong_axis": {"UG803"},  # two weights in series
     # healthy in what is asked here
+    "cosines_with_a_scale": {"UG101"},  # ten times cosines are confident
     "list_of_layers_that_the_optimizer_holds": {"UG304"},
     "a_model_trained_to_the_end": {"UG502"},
     "fine_tuning_with_a_small_rate": {"UG502"},
@@ -64,9 +66,9 @@ def test_a_healthy_look_alike_gets_no_alarm(row: cases.Row) -> None:
 
 
 def test_each_rule_has_at_least_six_of_either_kind_and_half_of_them_held_out() -> None:
-    for rule in {row.rule for row in cases.ROWS}:
+    for rule, part in {(row.rule, row.part) for row in cases.ROWS}:
         for is_sick in (True, False):
-            names = [r.name for r in cases.ROWS if (r.rule, r.sick) == (rule, is_sick)]
+            names = [r.name for r in cases.ROWS if (r.rule, r.part, r.sick) == (rule, part, is_sick)]
             assert len(names) >= 6
             assert len(cases.HELD_OUT.intersection(names)) == len(names) // 2
 

@@ -60,6 +60,16 @@ def still(x: Tensor, target: Tensor, feature: int) -> tuple[Tensor, Tensor]:
     return x, target
 
 
+def skewed(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Three quarters of the labels are zero."""
+    return batch[0], torch.where(torch.arange(len(batch[1])) % 4 > 0, 0, batch[1])
+
+
+def shares(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Case:
+    weight = torch.bincount(batch[1], minlength=10).float() / len(batch[1])
+    return Case(model, batch, nn.CrossEntropyLoss(weight))
+
+
 ROWS = (
     sick("mlp-sigmoid-before-logits", "UG105", lambda:
          Case(Then(mlp(out=1), torch.sigmoid), binary(vectors()[0]), BCE)),
@@ -100,6 +110,9 @@ ROWS = (
     sick("rnn-softplus-before-bce", "UG115", lambda: Case(
         Then(Recurrent(), F.softplus), (series()[0], (torch.rand(32, 10) < 0.5).float()), BCE,
     )),
+    sick("mlp-class-weights-are-shares", "UG118", lambda: shares(mlp(), skewed(vectors(256)))),
+    sick("cnn-class-weights-are-shares", "UG118", lambda: shares(cnn(), skewed(images(96, size=16)))),
+    sick("rnn-class-weights-are-shares", "UG118", lambda: shares(Recurrent(), skewed(series(128)))),
     sick("mlp-constant-column-standardized", "UG203", lambda: Case(mlp(), standardized(*still(*vectors(), 4), (0,)))),
     sick("rnn-constant-sensor-standardized", "UG203", lambda:
          Case(Recurrent(), standardized(*still(*series(), 2), (0, 1)))),

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from networks import (
+    Call,
     Recurrent,
     Then,
     Transformer,
@@ -111,6 +112,17 @@ class Both(nn.Module):
         return self.head(self.rnn(self.embed(x))[0])
 
 
+class Before(nn.Module):
+    """A function of its input, and a network."""
+
+    def __init__(self, net: nn.Module, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.net, self.function = net, function
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(self.function(x))
+
+
 class Backwards(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -172,6 +184,11 @@ ROWS = (
     sick("rnn-other-sign-in-evaluation", "UG703", lambda: lost(
         lambda: Then(Recurrent(), Negated()), series(), lambda m: m,
     )),
+    sick("mlp-dropout-in-either-mode", "UG706", lambda: Case(
+        insert(mlp(), "act3", "drop", Call(lambda x: F.dropout(x, 0.2))), vectors())),
+    sick("cnn-dropout-made-in-forward", "UG706", lambda: Case(
+        insert(cnn(), "act4", "drop", Call(lambda x: nn.Dropout2d(0.1)(x))), images())),
+    sick("rnn-dropout-of-its-input", "UG706", lambda: Case(Before(Recurrent(), lambda x: F.dropout(x, 0.1)), series())),
     sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.1)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),

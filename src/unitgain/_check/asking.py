@@ -117,8 +117,11 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
     negative, backwards = math.nan, None
     if takes in ("scores", "logits", "probabilities") and right is not None:
         negative, backwards = _in_vain(ask, takes)
+    extremes = _wants_extremes(ask) if takes in (None, "scores") and not constant else None
     row_sum, of_zeros = _minds_row_sums(ask, made), ask(torch.zeros_like(made))
-    return AskedFacts(takes, power, constant, lowest, within, negative, backwards, row_sum, of_zeros)
+    return AskedFacts(
+        takes, power, constant, lowest, within, negative, backwards, row_sum, of_zeros, extremes
+    )
 
 
 # ---- right answers ---------------------------------------------------------------------------------------------
@@ -330,3 +333,35 @@ def _minds_row_sums(ask: Question, made: Tensor) -> bool | None:
     shared = torch.where(total > 0, target / total.clamp(min=1e-12), target)
     one, other = ask(made), ask(made, shared)
     return None if math.isnan(one) or math.isnan(other) else not _close(one, other, 1e-3)
+
+
+_CERTAIN = (
+    1.0,
+    4.0,
+    16.0,
+    64.0,
+)  # times the targets' logarithms: a temperature in the loss is rarely above 20
+
+
+def _wants_extremes(ask: Question) -> bool | None:
+    """Of a loss that applies a softmax, and of targets that are distributions: whether the targets' own logarithms cost
+    more than ever larger multiples of these, which say with certainty what the targets say to be likely."""
+    target, shape = ask.target, ask.logits.shape
+    if (
+        not target.is_floating_point()
+        or target.shape != shape
+        or target.dim() < 2
+        or bool((target < 0).any())
+    ):
+        return None
+    axes = [a for a in {1, target.dim() - 1} if bool(((target.double().sum(a) - 1).abs() < 1e-3).all())]
+    if not axes or float(target.amax(axes[0]).double().mean()) > 0.95:  # one-hot rows are certain themselves
+        return None
+    right = target.clamp(min=1e-4).log()
+    at = [ask(factor * right) for factor in _CERTAIN]
+    if not all(map(math.isfinite, at)):
+        return None
+    gain = at[0] - at[2]
+    if gain <= 0.01 * max(abs(at[0]), abs(at[2])):
+        return False
+    return at[1] < at[0] and at[2] <= at[1] and at[3] <= at[2] + SMALL * gain

@@ -36,9 +36,10 @@ def batch_norm_facts(model: nn.Module, before: Snapshot) -> tuple[BatchNormFacts
         module: Any = model.get_submodule(path)
         momentum = module.momentum
         mean_after, variance_after, tracked_after = _buffers(module)
+        start = bool((mean == 0).all()) and bool((variance == 1).all())
         weight = 1 / (tracked + 1) if momentum is None else float(momentum)
         if int(tracked_after) != tracked + 1 or weight <= 0:
-            rows.append(BatchNormFacts(path, momentum, tracked))
+            rows.append(BatchNormFacts(path, momentum, tracked, at_start=start))
             continue
         batch_mean = mean.double() + (mean_after.double() - mean.double()) / weight
         batch_variance = variance.double() + (variance_after.double() - variance.double()) / weight
@@ -47,7 +48,7 @@ def batch_norm_facts(model: nn.Module, before: Snapshot) -> tuple[BatchNormFacts
         mean_gap, log_variance = float(gap.median()), float(ratio.log().abs().median())
         finite = math.isfinite(mean_gap) and math.isfinite(log_variance)
         compared = (mean_gap, log_variance) if finite else (UNKNOWN, UNKNOWN)
-        rows.append(BatchNormFacts(path, momentum, tracked, *compared))
+        rows.append(BatchNormFacts(path, momentum, tracked, *compared, start))
     return tuple(rows)
 
 

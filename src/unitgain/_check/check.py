@@ -223,7 +223,9 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
         gradients, opened = explained(passes, gradients, first.silent, first.missing)
     gradients = replace(gradients, terms=term_facts(done))
     facts = Facts(loss=loss, target=target)
-    known = Known(done, facts.loss_of_a_constant, first.leaves, first.batch_norms, end, random)
+    known = Known(
+        done, facts.loss_of_a_constant, first.leaves, first.batch_norms, end, random, coupling.random
+    )
     function = function_facts(model, passes, probe.graph, run, known)
     probe.record.set_facts(
         Facts(

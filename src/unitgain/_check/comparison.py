@@ -1,7 +1,7 @@
 """What the loss compares, as typed facts: the outputs' reach, what the loss is, the targets' values, the inputs'
 features.
 
-For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115 and UG203.
+For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115, UG118 and UG203.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch import IGNORED_TARGET, Judged, find_logits
+from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
+from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
@@ -28,12 +29,17 @@ _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoi
 def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFacts:
     """Runs the model once more, forward, and calls the loss. done: the first pass, with the loss if it is not the
     model's own."""
-    reach = ReachFacts()
+    reach, calls = ReachFacts(), None
     if job.step is None:
-        reach = reach_facts(model, lambda: find_logits(_run(model, job)))
+        batch = job.batch.clone()
+        reach, calls = reach_facts(
+            model,
+            lambda: model(*batch.args, **batch.kwargs),
+            lambda outputs: _compute_loss(done, job, outputs, batch),
+        )
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):
-        return ComparisonFacts(reach)
+        return ComparisonFacts(reach, calls=calls)
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
     ask = None
@@ -50,12 +56,15 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
-    return ComparisonFacts(reach, asked, targets, features)
+    return ComparisonFacts(reach, asked, targets, features, calls)
 
 
-def _run(model: nn.Module, job: Job) -> Any:
-    batch = job.batch.clone()
-    return model(*batch.args, **batch.kwargs)
+def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:
+    """Calls the loss, if it is not the model's own, and nothing else."""
+    if done.function is not None:
+        by_name = isinstance(job.objective.given, str)
+        with random_states.kept():
+            done.function(find_logits(outputs) if by_name else outputs, batch.labels)
 
 
 _SUM = 1e-3  # rounding of bfloat16 stays below it

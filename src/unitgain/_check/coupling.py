@@ -2,7 +2,8 @@
 
 The same example goes through the model twice, at the same place in batches of the same size with different mates,
 once in evaluation and once in training mode. Kernels of the same shape round alike, so that a difference beyond
-rounding means that the examples are coupled. The first module at whose output the example differs is named.
+rounding means that the examples are coupled. The first module at whose output the example differs is named. In
+evaluation mode it goes through once more, with the same mates in another order: its place must not matter either.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .watching import CannotTell, Watch, beyond_rounding, difference
 _PLACE = (
     1  # of the example in its batch: with mates before and after it, since an RNN couples in one direction
 )
+_OTHER_PLACE = 2  # where it goes in another order, or 0 of two
 _ROWS = 4  # examples per pass: four passes of a few examples cost less than one pass of the batch
 
 
@@ -68,12 +70,14 @@ class _Trial:
         self.time_first = time_first and not (
             shifted is not None and shifted[1] == 1
         )  # else axis 1 is the time
+        self.random: bool | None = None  # whether evaluation mode draws random numbers
         self.square = False  # whether as many steps as examples go in, so that only the output can tell
 
     def facts(self) -> CouplingFacts:
         for rows in self._sizes():
             try:
-                return CouplingFacts(rows, self._compare(rows, False), self._compare(rows, True))
+                evaluated = self._compare(rows, False)
+                return CouplingFacts(rows, evaluated, self._compare(rows, True), random=self.random)
             except _Ambiguous:
                 continue
         raise CannotTell("which axis of its output holds the examples")
@@ -101,6 +105,8 @@ class _Trial:
         watch = self._watch(rows, seen)
         output_again, _ = self._forward(other, rows, training, watch)
         differs = beyond_rounding(output, output_again, self.limit)
+        if not training and not differs and not self.random:
+            return self._at_another_place(first, output, seen)
         if differs and not (training and watch.is_batch_norm):
             repeated, _ = self._forward(one, rows, training)
             if beyond_rounding(output, repeated, self.limit):
@@ -117,6 +123,22 @@ class _Trial:
             None if found is None else found.function or None,
             None if found is None else found.axis,
             None if found is None else found.where,
+        )
+
+    def _at_another_place(
+        self, order: Sequence[int], output: Tensor, seen: dict[str, Tensor]
+    ) -> CouplingInMode:
+        """The same examples, turned round so that the example changes its place. output, seen: at its first place."""
+        rows = len(order)
+        place = _OTHER_PLACE if rows > _OTHER_PLACE else 0
+        moved = list(order)
+        moved[_PLACE], moved[place] = moved[place], moved[_PLACE]
+        watch = self._watch(rows, seen, place)
+        output_again, _ = self._forward(self._some(moved), rows, False, watch, place=place)
+        if not beyond_rounding(output, output_again, self.limit):
+            return CouplingInMode(False, 0.0)
+        return CouplingInMode(
+            True, difference(output, output_again), watch.first, watch.first_module, place=True
         )
 
     def _function(self, one: Batch, other: Batch, rows: int, training: bool) -> Coupled | None:
@@ -141,6 +163,7 @@ class _Trial:
         training: bool,
         watch: Watch | None = None,
         calls: Calls | None = None,
+        place: int = _PLACE,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """(the example's output, its tensor at every module). Every pass begins with the same random states."""
         watch = watch or self._watch(rows)
@@ -149,6 +172,8 @@ class _Trial:
             self.model.train(training)
             with watch.hooked() if calls is None else calls:
                 output = self.find_output(self.model(*given.args, **given.kwargs))
+            if not training:
+                self.random = self.random or self.run.drew
             output = None if output is None else output.clone()  # it may be a state of the model's
         finally:
             self.run.rewind(quick=True)
@@ -158,13 +183,13 @@ class _Trial:
             raise _Ambiguous
         if self.square and output.shape[0] != rows:  # it took the first axis for time
             raise CannotTell("whether its first axis is time or the examples")
-        example = _of_example(output, rows)
+        example = _of_example(output, rows, place)
         if example is None:
             raise CannotTell("which axis of its output holds the examples")
         return example, watch.seen
 
-    def _watch(self, rows: int, reference: dict[str, Tensor] | None = None) -> Watch:
-        return Watch(self.model, lambda tensor: _of_example(tensor, rows), self.limit, reference)
+    def _watch(self, rows: int, reference: dict[str, Tensor] | None = None, place: int = _PLACE) -> Watch:
+        return Watch(self.model, lambda tensor: _of_example(tensor, rows, place), self.limit, reference)
 
     def _some(self, index: Sequence[int]) -> Batch:
         if self.time_first:
@@ -188,13 +213,13 @@ class _Ambiguous(Exception):
     """Two axes of the output have the batch's size; another size may tell them apart."""
 
 
-def _of_example(tensor: Tensor, rows: int) -> Tensor | None:
+def _of_example(tensor: Tensor, rows: int, place: int) -> Tensor | None:
     """The example's part: of the axis of the examples, or of examples times windows or tokens in one axis."""
     if tensor.dim() and tensor.shape[0] == rows:
-        return tensor.select(0, _PLACE)
+        return tensor.select(0, place)
     if tensor.dim() > 1 and tensor.shape[1] == rows:
-        return tensor.select(1, _PLACE)
+        return tensor.select(1, place)
     if tensor.dim() and tensor.shape[0] and tensor.shape[0] % rows == 0:
         size = tensor.shape[0] // rows
-        return tensor.narrow(0, _PLACE * size, size)
+        return tensor.narrow(0, place * size, size)
     return None

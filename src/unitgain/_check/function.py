@@ -1,5 +1,5 @@
 """What function a model computes, as typed facts: on which weights and inputs it depends, in which mode, and where a
-rehearsal leads. For rules UG110, UG114, UG703 and UG801 to UG803."""
+rehearsal leads. For rules UG110, UG114, UG703, UG706 and UG801 to UG803."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from ..record import (
     LeafFacts,
     LinearFacts,
 )
+from .drawing import draw_facts
 from .ending import descent
 from .evaluation import evaluation_facts
 from .future import future_facts
@@ -30,8 +31,8 @@ from .passes import Passes
 @dataclass(frozen=True)
 class Known:
     """What the passes of a check have shown already: the first one, the loss of a constant output (NaN if that is not
-    known), what the graph's leaves are, BatchNorm's statistics, the end of the rehearsal, and the random states before
-    the first pass."""
+    known), what the graph's leaves are, BatchNorm's statistics, the end of the rehearsal, the random states before the
+    first pass, and whether evaluation mode draws random numbers."""
 
     done: Judged
     constant: float
@@ -39,6 +40,7 @@ class Known:
     norms: Sequence[BatchNormFacts]
     end: EndFacts | None
     random: Any
+    random_in_eval: bool | None = None
 
 
 def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, known: Known) -> FunctionFacts:
@@ -55,4 +57,5 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
         FutureFacts() if own_step else future_facts(model, batch, done, run),
         evaluation_facts(passes, done, known.constant, known.norms),
         end,
+        None if own_step or known.random_in_eval is False else draw_facts(model, batch, run),
     )

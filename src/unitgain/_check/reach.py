@@ -3,7 +3,8 @@
 A function mode follows every tensor of one forward pass. A sigmoid's output lies in 0..1 whatever goes in, and
 `2 * torch.sigmoid(x) - 1` in -1..1; a linear layer's output can be anything, and so can the sum of an input and a
 sigmoid. Also found: a softmax over an axis of one that a layer with a single unit made, so that it is one in every
-batch (an axis that is one because there is one key, one time step or one pixel in this batch is legal).
+batch (an axis that is one because there is one key, one time step or one pixel in this batch is legal). The same mode
+sees which loss functions of torch are called, in the model or in the loss.
 """
 
 from __future__ import annotations
@@ -18,19 +19,25 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from ..record import ReachFacts
+from .._batch import find_logits
+from ..record import LossCallFacts, ReachFacts
+from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 
 INF = math.inf
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Lowest and highest value, the function that sees to it, and the axis that a layer with one unit made."""
+    """Lowest and highest value, the function that sees to it, and the axis that a layer with one unit made.
+
+    rectified   the function that keeps what went into the last softmax or sigmoid at zero or more, and which that is
+    """
 
     low: float = -INF
     high: float = INF
     function: str | None = None
     unit_axis: int | None = None
+    rectified: tuple[str, str] | None = None
 
     @property
     def limited(self) -> bool:
@@ -63,20 +70,43 @@ _SAME_VALUES = {
     "where", "rearrange", "type_as", "cpu", "cuda",
 }  # fmt: skip
 _SOFTMAX = {"softmax", "log_softmax", "softmin", "gumbel_softmax"}
+_FROM_SCORES = {"softmax", "log_softmax", "sigmoid", "expit", "logsigmoid"}
+_DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
+_MOST_CALLS = 100  # of loss functions that are kept
 _PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
 
 
-def reach_facts(model: nn.Module, run: Callable[[], Tensor | None]) -> ReachFacts:
-    """Of the tensor that `run` gives, which runs the model once."""
+def reach_facts(
+    model: nn.Module, run: Callable[[], Any], judge: Callable[[Any], None]
+) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
+    """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
+    that were called (None where the model does not run so)."""
     with Reach(model) as reach, torch.no_grad():
         try:
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
-            return ReachFacts()
-    if out is None:
-        return ReachFacts()
-    found = reach.of(out)
-    return ReachFacts(found.function, found.low, found.high, softmax_over_one=tuple(reach.over_one))
+            return ReachFacts(), None
+        logits, over_one = find_logits(out), tuple(reach.over_one)
+        found = ANYTHING if logits is None else reach.of(logits)
+        try:
+            judge(out)
+        except Exception:  # the same
+            reach.calls.clear()
+    calls = tuple(reach.calls)
+    if logits is None:
+        return ReachFacts(), calls
+    rectified, behind = found.rectified or (None, None)
+    return (
+        ReachFacts(
+            found.function,
+            found.low,
+            found.high,
+            softmax_over_one=over_one,
+            rectified=rectified,
+            behind=behind,
+        ),
+        calls,
+    )
 
 
 class Reach(TorchFunctionMode):
@@ -85,6 +115,7 @@ class Reach(TorchFunctionMode):
     def __init__(self, model: nn.Module):
         super().__init__()
         self.over_one: list[tuple[int, ...]] = []
+        self.calls: list[LossCallFacts] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
@@ -93,6 +124,8 @@ class Reach(TorchFunctionMode):
         kwargs = kwargs or {}
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
+        if name in LOSS_FUNCTIONS and len(self.calls) < _MOST_CALLS:
+            self._keep_call(name, args, kwargs)
         given = [self.of(a) for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
@@ -107,6 +140,17 @@ class Reach(TorchFunctionMode):
             axis = _unit_axis(name, args, kwargs, tensor, given, self._weights)
             self._put(tensor, replace(found, unit_axis=axis))
         return out
+
+    def _keep_call(self, name: str, args: Any, kwargs: Any) -> None:
+        with torch._C.DisableTorchFunction():
+            call = loss_call(name, args, kwargs)
+        if call is None:
+            return
+        x = self.of(args[0])
+        rectified = (_sign_kept(x), "loss") if _sign_kept(x) and name in TAKES_SCORES else x.rectified
+        if rectified is not None and name not in ("kl_div",):
+            call = replace(call, rectified=rectified[0], behind=rectified[1])
+        self.calls.append(call)
 
     def of(self, value: Any) -> Interval:
         """A tensor's or a number's."""
@@ -133,10 +177,14 @@ class Reach(TorchFunctionMode):
             state, cell = args[1]
             return Interval(-1, 1, name) if state.shape == cell.shape else ANYTHING
         if name in _GIVES:
-            return Interval(*_GIVES[name], name)
+            sign = _sign_kept(first) if name in _FROM_SCORES else None
+            return Interval(*_GIVES[name], name, rectified=(sign, name) if sign else None)
         if name in _GROWING:
-            grown = Interval(_GROWING[name](first.low), _GROWING[name](first.high), first.function or name)
+            ends = _GROWING[name](first.low), _GROWING[name](first.high)
+            grown = Interval(*ends, first.function or name, rectified=first.rectified)
             return grown if grown.limited else ANYTHING
+        if name in _DROPOUT:
+            return Interval(0, INF, first.function) if first.low >= 0 else ANYTHING
         if name in ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"):
             return _clamped(name, first, args, kwargs)
         if name == "normalize" and kwargs.get("p", 2.0) >= 1:
@@ -173,15 +221,23 @@ def _clamped(name: str, x: Interval, args: Any, kwargs: Any) -> Interval:
         given_low, given_high = ends.get("min"), ends.get("max")
         low = given_low if isinstance(given_low, (int, float)) else -INF
         high = given_high if isinstance(given_high, (int, float)) else INF
-    found = Interval(max(x.low, float(low)), min(x.high, float(high)), name)
+    found = Interval(max(x.low, float(low)), min(x.high, float(high)), name, rectified=x.rectified)
     return found if found.limited else ANYTHING
 
 
 def _union(parts: list[Interval]) -> Interval:
     if not parts:
         return ANYTHING
-    found = Interval(min(p.low for p in parts), max(p.high for p in parts), parts[0].function)
+    rectified = parts[0].rectified if all(p.rectified == parts[0].rectified for p in parts) else None
+    found = Interval(
+        min(p.low for p in parts), max(p.high for p in parts), parts[0].function, rectified=rectified
+    )
     return found if found.limited else ANYTHING
+
+
+def _sign_kept(x: Interval) -> str | None:
+    """The function that keeps values at zero or more without an end above, so that scores are of one sign."""
+    return x.function if x.low >= 0 and x.high > 1 else None
 
 
 def _arithmetic(name: str, a: Interval, b: Interval, args: Any) -> Interval:
@@ -212,7 +268,8 @@ def _arithmetic(name: str, a: Interval, b: Interval, args: Any) -> Interval:
         return ANYTHING
     if any(math.isnan(end) for end in ends):
         return ANYTHING
-    found = Interval(min(ends), max(ends), a.function or b.function or name)
+    rectified = a.rectified if b.low == b.high else b.rectified if a.low == a.high else None
+    found = Interval(min(ends), max(ends), a.function or b.function or name, rectified=rectified)
     return found if found.limited else ANYTHING
 
 

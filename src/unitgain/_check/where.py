@@ -60,11 +60,18 @@ def _place(kind: type, name: str) -> str | None:
 
 
 def calling_line() -> str | None:
-    """ "model.py:31 in Net.forward": the innermost frame that is neither torch's nor ours; None if there is none."""
+    """ "model.py:31 in Net.forward": the innermost frame that is neither torch's nor ours; None if there is none, or if
+    we called torch ourselves."""
     frame: FrameType | None = sys._getframe(1)
+    ours = True
     while frame is not None:
         code = frame.f_code
-        if not code.co_filename.startswith((*_FOLDERS, "<frozen")):
+        if code.co_filename.startswith(_FOLDERS[1]):
+            if not ours:
+                return None
+        elif code.co_filename.startswith((*_FOLDERS, "<frozen")):
+            ours = False
+        else:
             name = getattr(code, "co_qualname", code.co_name).replace("<locals>.", "")
             return f"{Path(code.co_filename).name}:{frame.f_lineno} in {name}"
         frame = frame.f_back

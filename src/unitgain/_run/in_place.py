@@ -100,6 +100,14 @@ class Run:
         """Memory of the copied values."""
         return self._snapshot.bytes
 
+    @property
+    def drew(self) -> bool:
+        """Whether random numbers of torch's were drawn since the run began or was last rewound."""
+        now = random_states.take_torch()
+        return any(
+            not torch.equal(a, b) for a, b in zip(random_states.of_torch(self._random), now, strict=False)
+        )
+
     def keep(self, thing: Any, name: str) -> None:
         """Puts one more object back at the end, as it is now; its leaves' gradients are set aside."""
         states = self._snapshot.add(thing, name)

@@ -29,6 +29,17 @@ def take() -> dict[str, Any]:
     return state
 
 
+def of_torch(state: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Of `take`'s states, torch's own: the processor's first, then those of CUDA."""
+    return [state["torch"], *state.get("cuda", ())]
+
+
+def take_torch() -> list[torch.Tensor]:
+    """What `of_torch` gives of the present states."""
+    started = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return [torch.get_rng_state(), *(torch.cuda.get_rng_state_all() if started else ())]
+
+
 def put(state: Mapping[str, Any]) -> None:
     """Makes `take`'s states the present ones. Those of accelerators that this machine does not have are ignored."""
     version, internal, gauss = state["python"]

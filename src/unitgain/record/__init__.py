@@ -19,7 +19,15 @@ flat however long the run is.
 """
 
 from .._base import RecordError
-from .comparison import AskedFacts, ComparisonFacts, FeatureFacts, LabelFacts, ReachFacts, TargetValueFacts
+from .comparison import (
+    AskedFacts,
+    ComparisonFacts,
+    FeatureFacts,
+    LabelFacts,
+    LossCallFacts,
+    ReachFacts,
+    TargetValueFacts,
+)
 from .database import APPLICATION_ID, SCHEMA_VERSION
 from .facts import (
     UNKNOWN,
@@ -40,6 +48,7 @@ from .facts import (
 from .frame import Frame
 from .function import (
     CutFacts,
+    DrawFacts,
     EndFacts,
     EvaluationFacts,
     FunctionFacts,
@@ -81,6 +90,7 @@ __all__ = [
     "CouplingInMode",
     "CutFacts",
     "DiedFacts",
+    "DrawFacts",
     "EndFacts",
     "EvaluationFacts",
     "Facts",
@@ -95,6 +105,7 @@ __all__ = [
     "LeafFacts",
     "LinearFacts",
     "LoopFacts",
+    "LossCallFacts",
     "LossFacts",
     "ModeFacts",
     "ModelFacts",

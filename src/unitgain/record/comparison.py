@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 UNKNOWN = math.nan
@@ -16,6 +17,8 @@ class ReachFacts:
     low, high         no value is smaller or larger; infinite where there is no limit
     log_probabilities whether the exponentials of the batch's outputs sum to one along some axis
     softmax_over_one  shapes that a softmax was taken of over an axis of one, which a layer with one unit made
+    rectified, behind   the function without negative values ("relu") of what goes into the output's last softmax or
+                sigmoid, and which of these it is
     """
 
     function: str | None = None
@@ -23,6 +26,8 @@ class ReachFacts:
     high: float = UNKNOWN
     log_probabilities: bool | None = None
     softmax_over_one: tuple[tuple[int, ...], ...] | None = None
+    rectified: str | None = None
+    behind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class AskedFacts:
     backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
     row_sum     whether dividing each row of targets by its sum changes it
     of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
+    extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     """
 
     takes: str | None = None
@@ -50,6 +56,33 @@ class AskedFacts:
     backwards: bool | None = None
     row_sum: bool | None = None
     of_zeros: float = UNKNOWN
+    extremes: bool | None = None
+
+
+@dataclass(frozen=True)
+class LossCallFacts:
+    """One call of a loss function of torch, inside of the model or of the loss.
+
+    function, where   its name, and the line of the caller's code
+    given, target     of a divergence: what the values are, "probabilities", "log_probabilities" or "scores" (neither,
+                      and some are above zero); None: not known
+    log_target        whether it was told that its targets are logarithms
+    rectified, behind as in ReachFacts: of what goes into its own softmax or sigmoid, or into the one before it
+    labels, counted   class indices, and how many of them it does not ignore
+    weights, counts   {class: its weight}, {class: its labels}, where it is given weights
+    """
+
+    function: str = ""
+    where: str | None = None
+    given: str | None = None
+    target: str | None = None
+    log_target: bool | None = None
+    rectified: str | None = None
+    behind: str | None = None
+    labels: int | None = None
+    counted: int | None = None
+    weights: Mapping[str, float] | None = None
+    counts: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -120,9 +153,11 @@ class LabelFacts:
 
 @dataclass(frozen=True)
 class ComparisonFacts:
-    """`check` only: what the outputs can be, what the loss is, the targets' values, and the inputs' features."""
+    """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, and calls of
+    torch's loss functions."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
     targets: TargetValueFacts = TargetValueFacts()
     inputs: tuple[FeatureFacts, ...] | None = None
+    calls: tuple[LossCallFacts, ...] | None = None

@@ -136,6 +136,7 @@ class CouplingInMode:
     function      the first function between or in modules whose output differs for the example: "softmax"
     axis          over which it computes, where it was given one
     where         the line of the caller's code that calls it
+    place         whether the others are the same, and only the example's place among them is another
     """
 
     differs: bool = False
@@ -146,16 +147,21 @@ class CouplingInMode:
     function: str | None = None
     axis: int | None = None
     where: str | None = None
+    place: bool = False
 
 
 @dataclass(frozen=True)
 class CouplingFacts:
-    """In evaluation and in training mode, with `rows` examples a pass; or the reason why it is not known."""
+    """In evaluation and in training mode, with `rows` examples a pass; or the reason why it is not known.
+
+    random   whether a pass in evaluation mode draws random numbers
+    """
 
     rows: int | None = None
     eval: CouplingInMode = CouplingInMode()
     train: CouplingInMode = CouplingInMode()
     reason: str | None = None
+    random: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -166,6 +172,7 @@ class BatchNormFacts:
     tracked       batches seen before this one
     mean_gap      |batch mean - running mean| in running standard deviations, median over channels
     log_variance  |ln(batch variance / running variance)|, median over channels
+    at_start      whether the running means are all 0 and the variances all 1, as a new module's are
     """
 
     site: str = ""
@@ -173,6 +180,7 @@ class BatchNormFacts:
     tracked: int = 0
     mean_gap: float = UNKNOWN
     log_variance: float = UNKNOWN
+    at_start: bool = False
 
 
 @dataclass(frozen=True)

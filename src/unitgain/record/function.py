@@ -74,6 +74,26 @@ class FutureFacts:
 
 
 @dataclass(frozen=True)
+class DrawFacts:
+    """Dropout that a pass in evaluation mode draws.
+
+    function, probability   "dropout", 0.5
+    where     the line of the caller's code that calls it
+    site, module   the module in which it is called: its path and its type
+    made      whether a dropout module that was made in forward calls it
+    meant     whether `training=` is written in the call
+    """
+
+    function: str = ""
+    probability: float = UNKNOWN
+    where: str | None = None
+    site: str = ""
+    module: str = ""
+    made: bool = False
+    meant: bool = False
+
+
+@dataclass(frozen=True)
 class EvaluationFacts:
     """The loss of the given model on the batch in either mode.
 
@@ -112,10 +132,11 @@ class EndFacts:
 
 @dataclass(frozen=True)
 class FunctionFacts:
-    """`check` only. leaves: None where they were not looked for."""
+    """`check` only. leaves: None where they were not looked for; draws: None where the model does not run so."""
 
     leaves: tuple[LeafFacts, ...] | None = None
     linear: LinearFacts = LinearFacts()
     future: FutureFacts = FutureFacts()
     evaluation: EvaluationFacts = EvaluationFacts()
     end: EndFacts = EndFacts()
+    draws: tuple[DrawFacts, ...] | None = None

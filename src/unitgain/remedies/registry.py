@@ -224,6 +224,10 @@ def _joined(*reports: RemedyReport) -> RemedyReport:
     cures=("UG103", "UG105", "UG115"),
 )
 def _drop_last_function(subject: Subject, finding: Finding) -> RemedyReport:
+    if finding.evidence.get("behind"):
+        raise InputError(
+            f"drop-last-function: {finding.evidence['function']} stands before the last function; drop it by hand"
+        )
     return drop_last_function_(subject.model, subject.batch)
 
 

@@ -9,11 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ._causes import is_error
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug111_loss_does_not_fit_task as ug111
 
 ABOUT = About(
     code="UG104",
@@ -48,6 +52,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("no loss was measured")
     if math.isfinite(view.loss):
         return
+    empty = next((c for c in view.facts.comparison.calls or () if c.labels and not c.counted), None)
+    if empty is not None and empty.labels:
+        where = f" ({empty.where})" if empty.where else ""
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            f"the loss is {view.loss}: all {empty.labels} labels of {empty.function}{where} are ignored",
+            evidence=Evidence(view.loss, view.facts.output.absmax, None),
+            cause="The mean over no label is zero divided by zero.",
+            remedy="Leave out batches without a label that counts, or sum the losses and divide by the number of "
+            "labels, at least one.",
+        )
+        return
     first = next((m for m in view.activations if m.broken), None)
     where = f"; first at {first.name}" if first else ", although every activation is finite"
     yield ABOUT.found(
@@ -74,7 +91,12 @@ def _outputs(view: View) -> str:
     return ""
 
 
-EXPLAINED_BY = (Cause("UG202"), Cause("UG306", is_error), Cause("UG302"))
+def _of_logarithms(cause: Found[ug111.Divergence], effect: Found[Evidence], view: View) -> bool:
+    """A divergence takes the logarithm of its targets."""
+    return getattr(cause.evidence, "target", None) == "log_probabilities"
+
+
+EXPLAINED_BY = (Cause("UG202"), Cause("UG306", is_error), Cause("UG302"), Cause("UG111", _of_logarithms))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..record import LossCallFacts
 from ._comparison import asked, last_function
 from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._view import View
@@ -35,7 +36,10 @@ ABOUT = About(
     measured=(
         "The loss is called on made-up outputs and targets: it is a distance if doubling the error doubles or "
         "quadruples it and nothing else matters, applies a softmax if a shift of all outputs changes nothing, is a "
-        "divergence or an nll if it is linear in them. The targets' rows and numbers are counted."
+        "divergence or an nll if it is linear in them. The targets' rows and numbers are counted. Values that "
+        "a call of kl_div is given, in the loss or in the model, are looked at: rows that sum to one are "
+        "probabilities, "
+        "those whose exponentials do are their logarithms."
     ),
     action="Take cross entropy on logits.",
     effect="The gradient of a wrong answer does not vanish, and the loss is lowest where the answers are right.",
@@ -70,9 +74,34 @@ class Evidence(BaseEvidence):
     classes: int | None = None
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Divergence(BaseEvidence):
+    """given, target: what the values are that the divergence got; log_target: whether it was told that its targets are
+    logarithms; where: its call."""
+
+    given: str | None
+    target: str | None
+    log_target: bool
+    where: str | None
+
+
+def judge(view: View) -> Iterator[Found[Evidence | Divergence]]:
+    call = next((found for c in view.facts.comparison.calls or () if (found := _call(view, c))), None)
+    if call is not None:
+        yield call
+        return
     takes, targets = asked(view).takes, view.facts.comparison.targets
-    if takes == "values":
+    if view.facts.comparison.asked.extremes:
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            "the targets are distributions, and the loss goes on falling when outputs become more certain than these",
+            evidence=Evidence("log_probabilities"),
+            cause="A divergence or cross entropy of probabilities without a logarithm is lowest where all of the "
+            "probability lies on the likeliest class, not where outputs equal the targets.",
+            remedy="Put log_softmax in the place of the softmax in the loss.",
+        )
+    elif takes == "values":
         yield from _distance(view)
     elif (
         takes == "scores"
@@ -111,6 +140,38 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield from _divergence(view)
     elif takes == "overlap":
         yield from _overlap(view)
+
+
+_KINDS = {
+    "probabilities": "probabilities",
+    "scores": "values above zero, which no logarithm of a probability is",
+}
+
+
+def _call(view: View, call: LossCallFacts) -> Found[Divergence] | None:
+    """A divergence of torch's that is given one thing for another."""
+    if call.function != "kl_div":
+        return None
+    where = f" ({call.where})" if call.where else ""
+    if call.given in _KINDS:
+        text = f"kl_div{where} takes log-probabilities, and is given {_KINDS[call.given]}"
+        cause = "Without a logarithm the divergence is lowest where outputs are largest, not where they are right."
+        remedy = (
+            f"Give kl_div{where} F.log_softmax(scores, dim) of the model's scores as its first argument, not "
+            f"{'their softmax' if call.given == 'probabilities' else 'the scores themselves'}."
+        )
+    elif call.target == "log_probabilities" and not call.log_target:
+        text = f"kl_div{where} takes its targets for probabilities, and they are logarithms"
+        cause = "Targets below zero count for nothing or turn the divergence round."
+        remedy = f"Say log_target=True to kl_div{where}, or give it softmax in the place of log_softmax."
+    elif call.target == "probabilities" and call.log_target:
+        text = f"kl_div{where} takes its targets for logarithms, and they are probabilities"
+        cause = "Their exponentials are nearly equal, so that all classes are asked for alike."
+        remedy = f"Leave log_target=True of kl_div{where} away, or give it the targets' logarithms."
+    else:
+        return None
+    evidence = Divergence(call.given, call.target, bool(call.log_target), call.where)
+    return ABOUT.found("error", view.facts.output.site, text, evidence=evidence, cause=cause, remedy=remedy)
 
 
 def _is_rows(view: View) -> bool:

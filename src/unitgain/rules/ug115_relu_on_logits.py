@@ -17,15 +17,16 @@ ABOUT = About(
     code="UG115",
     name="relu-on-logits",
     rank=150,
-    seen="The outputs pass a ReLU, or another function without negative values, right before a loss that takes logits.",
+    seen="Scores pass a ReLU, or another function without negative values, before the softmax, sigmoid or loss.",
     matters=(
         "A class whose score is negative comes out as zero and gets no gradient; one whose scores all are never "
         "learns. A sigmoid behind it cannot say a probability below one half."
     ),
     source="Glorot, Bordes and Bengio, Deep sparse rectifier neural networks, 2011: rectifiers are for hidden layers.",
     measured=(
-        "Bounds are followed through the functions of one forward pass, and the loss is called on made-up outputs: it "
-        "takes logits if it applies a softmax or a sigmoid."
+        "Bounds are followed through the functions of one forward pass and of the loss, and the loss is called on "
+        "made-up outputs: it takes logits if it applies a softmax or a sigmoid. The ReLU may also stand before a "
+        "softmax, log-softmax or sigmoid that ends the model, or before a loss inside of the model."
     ),
     action="Drop the last function and return the last layer's output.",
     effect="Scores of either sign, and a gradient for each class.",
@@ -34,6 +35,7 @@ ABOUT = About(
     silent=(
         "ReLU and softplus outputs for counts and amounts",
         "log-softmax, leaky ReLU, and differences of rectified features",
+        "a softmax or sigmoid inside of the network, as attention and gates have it",
     ),
 )
 
@@ -49,10 +51,51 @@ class Evidence(BaseEvidence):
     lowest_within: float | None = None
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
-    facts, reach = asked(view), view.facts.comparison.reach
-    if facts.takes not in ("logits", "scores") or not reach.low >= 0 or reach.high <= 1:
+@dataclass(frozen=True)
+class Behind(BaseEvidence):
+    """function: the one without negative values; behind: the softmax or sigmoid that follows it, "loss" for one inside
+    of the loss; where: the call of the loss function."""
+
+    function: str
+    behind: str
+    where: str | None = None
+
+
+def judge(view: View) -> Iterator[Found[Evidence | Behind]]:
+    facts, reach = view.facts.comparison.asked, view.facts.comparison.reach
+    if facts.takes in ("logits", "scores") and reach.low >= 0 and reach.high > 1:
+        yield _last(view)
         return
+    behind = _behind(view)
+    if behind is not None:
+        what = "the loss's own softmax or sigmoid" if behind.behind == "loss" else f"the {behind.behind}"
+        yield ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            f"{behind.function} lets no score below zero through to {what}"
+            + (f" ({behind.where})" if behind.where else "")
+            + ", and a score below zero gets no gradient",
+            evidence=behind,
+            cause="The activation function of the hidden layers was put behind the last layer too.",
+            remedy=f"Drop {behind.function} between the last layer and {what}.",
+        )
+    elif not view.facts.comparison.calls:
+        asked(view)  # raises where nothing could be asked
+
+
+def _behind(view: View) -> Behind | None:
+    comparison = view.facts.comparison
+    takes, reach = comparison.asked.takes, comparison.reach
+    if takes in ("log_probabilities", "probabilities") and reach.rectified and reach.behind:
+        return Behind(reach.rectified, reach.behind)
+    for call in comparison.calls or ():
+        if call.rectified and call.behind:
+            return Behind(call.rectified, call.behind, call.where)
+    return None
+
+
+def _last(view: View) -> Found[Evidence]:
+    facts, reach = view.facts.comparison.asked, view.facts.comparison.reach
     name, site = last_function(view)
     short = stops_short(view)
     floor = (
@@ -60,12 +103,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if short
         else ", and a score below zero gets no gradient"
     )
-    yield ABOUT.found(
+    return ABOUT.found(
         "error" if short else "warning",
         site,
         f"{name} keeps the outputs at {reach_in_words(view)}, and the loss takes logits of either sign{floor}",
         evidence=Evidence(
-            reach.function, reach.low, reach.high, facts.takes, facts.within if short else None
+            reach.function, reach.low, reach.high, facts.takes or "", facts.within if short else None
         ),
         cause="The activation function of the hidden layers was put behind the last layer too.",
         remedy=f"Drop {name} after the last layer.",

@@ -17,7 +17,7 @@ ABOUT = About(
     code="UG603",
     name="batch-coupling",
     rank=440,
-    seen="In evaluation mode an example's output depends on the other examples of its batch.",
+    seen="In evaluation mode an example's output depends on the other examples of its batch, or on its place there.",
     matters=(
         "Predictions depend on what else is in the batch: results cannot be reproduced one by one, "
         "metrics depend on the batch size, and information leaks between examples."
@@ -28,8 +28,10 @@ ABOUT = About(
     measured=(
         "One example goes twice through the model, at the second place of two or four, with other examples around "
         "it the second time, each pass from the same state; once in evaluation and once in training mode, random "
-        "numbers the same. The first module at whose output the example differs is named, and the first call of a "
-        "function. Coupling by BatchNorm in training mode is by design, and is only recorded; other coupling in "
+        "numbers the same. In evaluation mode it also goes through at another place among the same examples, unless "
+        "the model draws random numbers there. The first module at whose output the example differs is "
+        "named, and the first call of a function. Coupling by BatchNorm in training mode is by design, and "
+        "is only recorded; other coupling in "
         "training mode is for information. Not judged: one example, examples that are all the same, compiled "
         "models, models that give another output each time, inputs or outputs whose axis of examples is not known."
     ),
@@ -58,7 +60,7 @@ RELATIVE = Threshold(
 class Evidence(BaseEvidence):
     """mode: "eval" or "train"; difference: of the example's outputs, relative to the largest; site, module: the first
     at whose output the example differs; function, axis, where: the first call of a function at which it does, the axis
-    that it was given, and the line of the caller's code."""
+    that it was given, and the line of the caller's code; place: whether its place matters, and not the others."""
 
     mode: str
     difference: float
@@ -67,6 +69,7 @@ class Evidence(BaseEvidence):
     function: str | None = None
     axis: int | None = None
     where: str | None = None
+    place: bool = False
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
@@ -81,13 +84,21 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         where = f"; it begins at {found.site} ({found.module})" if found.site else ""
         call = _call(found)
         where += f", with {call}" if call else ""
+        change = "it stands at another place among the same" if found.place else "the other"
         yield ABOUT.found(
             "warning" if mode == "eval" else "info",
             found.site,
-            f"in {label} mode an example's output changes by {found.difference:.2%} when the other examples of its "
-            f"batch are exchanged{where}",
+            f"in {label} mode an example's output changes by {found.difference:.2%} when {change} examples of its "
+            f"batch{'' if found.place else ' are exchanged'}{where}",
             evidence=Evidence(
-                mode, found.difference, found.site, found.module, found.function, found.axis, found.where
+                mode,
+                found.difference,
+                found.site,
+                found.module,
+                found.function,
+                found.axis,
+                found.where,
+                found.place,
             ),
             cause=_why(found),
             remedy=_remedy(found),
@@ -107,6 +118,11 @@ _TIME_FIRST = (
 
 def _why(found: CouplingInMode) -> str:
     module = found.module or ""
+    if found.place:
+        return (
+            "Something is counted along the axis of the examples: positions from arange(len(x)) or pe[:x.size(0)] of "
+            "an input whose first axis is the batch, or a table with a row for each example."
+        )
     if found.batch_norm:
         return (
             f"{module} uses the batch's statistics in evaluation too: it keeps no running ones, or stays in training "
@@ -147,6 +163,11 @@ def _call(found: CouplingInMode) -> str:
 
 
 def _remedy(found: CouplingInMode) -> str:
+    if found.place:
+        return (
+            "Count positions along the axis of time, not of the batch: torch.arange(x.shape[1]), pe[:x.size(1)], where "
+            "the examples come first."
+        )
     if found.module in _TIME_FIRST:
         return (
             f"Give {found.site} batch_first=True, since the examples come first, or transpose its input and output "

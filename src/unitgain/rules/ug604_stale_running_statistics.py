@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
 
+from ..record import BatchNormFacts
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import plural, show
@@ -35,7 +36,8 @@ ABOUT = About(
     measured=(
         "Running mean and variance against those of this batch in training mode, the typical (median) "
         "channel, as they stand before the pass. Noise of the batch's own statistics is granted, as if "
-        "positions of one image said nothing new."
+        "positions of one image said nothing new. Statistics that are those of a new module are named where the "
+        "momentum is 0 or 30 batches were seen."
     ),
     action=(
         "Recompute them over training data (unitgain.nn.calibrate_), and check that the batch is preprocessed "
@@ -47,7 +49,7 @@ ABOUT = About(
     silent=(
         "networks that are not trained yet",
         "small batches",
-        "frozen BatchNorm",
+        "frozen BatchNorm, also by a momentum of 0 once the statistics are those of data",
     ),
 )
 
@@ -80,6 +82,14 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Still(BaseEvidence):
+    """momentum: of the norms whose statistics are those of a new module; tracked: batches that they have seen."""
+
+    momentum: Mapping[str, float | None]
+    tracked: int
+
+
+@dataclass(frozen=True)
 class Evidence(BaseEvidence):
     """sites: the norms beyond the limits; layers: norms in all."""
 
@@ -87,7 +97,11 @@ class Evidence(BaseEvidence):
     layers: int
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+def judge(view: View) -> Iterator[Found[Evidence | Still]]:
+    still = [row for row in view.facts.batch_norms or () if _never_moves(row)]
+    if still:
+        yield _never(still, len(view.facts.batch_norms or ()))
+        return
     rows = [row for row in view.facts.batch_norms or () if not math.isnan(row.mean_gap)]
     if not rows:
         raise CannotJudge("no BatchNorm with running statistics was compared with its batch")
@@ -118,6 +132,31 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(stale, len(rows)),
         cause="The weights moved on since the averages were taken, or this batch is not like the data that the "
         "model was trained on (other preprocessing, another domain).",
+    )
+
+
+def _never_moves(row: BatchNormFacts) -> bool:
+    """Its statistics are a new module's, and stay so, or have stayed so. At momentum 0 with other statistics it is
+    frozen on purpose."""
+    return row.at_start and (row.momentum == 0 or row.tracked >= BATCHES)
+
+
+def _never(rows: list[BatchNormFacts], layers: int) -> Found[Still]:
+    first, tracked = rows[0], max(row.tracked for row in rows)
+    none = first.momentum == 0
+    return ABOUT.found(
+        "warning",
+        first.site,
+        f"running statistics of {plural(len(rows), 'BatchNorm layer')} of {layers} are the 0 and 1 that they began with"
+        + (f" after {plural(tracked, 'batch')}" if tracked else "")
+        + (", and momentum 0 keeps them there" if none else ""),
+        evidence=Still({row.site: row.momentum for row in rows}, tracked),
+        cause="PyTorch's momentum is the weight of the newest batch: with 0 nothing is ever averaged."
+        if none
+        else "They were reset, or not loaded with the weights.",
+        remedy="Set momentum to 0.1 and train on, or recompute the statistics (unitgain.nn.calibrate_)."
+        if none
+        else "",
     )
 
 

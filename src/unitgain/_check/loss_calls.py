@@ -1,0 +1,92 @@
+"""What a loss function of torch is given: kinds of values, labels that are ignored, weights of classes.
+
+For rules UG104, UG111, UG115 and UG118, whatever function of the caller's own it is called from.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..record import LossCallFacts
+from .where import calling_line
+
+TAKES_SCORES = {"cross_entropy", "binary_cross_entropy_with_logits"}
+LOSS_FUNCTIONS = TAKES_SCORES | {"nll_loss", "binary_cross_entropy", "kl_div"}
+_MOST_CLASSES = 1000
+_SUM = 1e-3  # rounding of bfloat16 stays below it
+
+
+def loss_call(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
+    """One of `LOSS_FUNCTIONS` with the arguments that it was called with; None where they are no two tensors."""
+    given = args[0] if args else kwargs.get("input")
+    target = args[1] if len(args) > 1 else kwargs.get("target")
+    if not isinstance(given, Tensor) or not isinstance(target, Tensor) or not given.numel():
+        return None
+    where = calling_line()
+    if name == "kl_div":
+        log_target = bool(kwargs.get("log_target", False))
+        return LossCallFacts(name, where, kind_of_values(given), kind_of_values(target), log_target)
+    if name == "binary_cross_entropy_with_logits":
+        return _of_yes_and_no(name, where, target, kwargs.get("pos_weight"))
+    if name == "binary_cross_entropy" or target.is_floating_point():
+        return LossCallFacts(name, where)
+    ignored = kwargs.get("ignore_index", -100)
+    real = target[target != ignored].reshape(-1)
+    call = LossCallFacts(name, where, labels=target.numel(), counted=real.numel())
+    weight = kwargs.get("weight")
+    if not isinstance(weight, Tensor) or weight.numel() > _MOST_CLASSES or not real.numel():
+        return call
+    counts = torch.bincount(real.long(), minlength=weight.numel())
+    return _weighted(call, weight, counts)
+
+
+def _of_yes_and_no(name: str, where: str | None, target: Tensor, weight: Any) -> LossCallFacts:
+    call = LossCallFacts(name, where)
+    if not isinstance(weight, Tensor) or not bool(((target == 0) | (target == 1)).all()):
+        return call
+    if weight.numel() == 1:  # of yes, where no weighs one
+        yes = (target == 1).sum()
+        return _weighted(
+            call, torch.cat([weight.new_ones(1), weight.reshape(1)]), torch.stack([target.numel() - yes, yes])
+        )
+    if weight.dim() != 1 or target.dim() != 2 or weight.numel() > _MOST_CLASSES:
+        return call
+    return _weighted(call, weight, (target == 1).sum(0))
+
+
+def _weighted(call: LossCallFacts, weight: Tensor, counts: Tensor) -> LossCallFacts:
+    pairs = list(zip(weight.reshape(-1).tolist(), counts.tolist(), strict=False))
+    return LossCallFacts(
+        call.function,
+        call.where,
+        labels=call.labels,
+        counted=call.counted,
+        weights={str(c): float(w) for c, (w, _) in enumerate(pairs)},
+        counts={str(c): int(n) for c, (_, n) in enumerate(pairs)},
+    )
+
+
+def kind_of_values(x: Tensor) -> str | None:
+    """Whether rows along some axis are probabilities or their logarithms; "scores" where neither and some value is
+    above zero, which no logarithm of a probability is. Rows of padding may be empty."""
+    x = x.detach().double()
+    if bool(x.isnan().any()):
+        return None
+    if float(x.min()) >= 0 and _sums_to_one(x):
+        return "probabilities"
+    if float(x.max()) > _SUM:
+        return "scores"
+    return "log_probabilities" if _sums_to_one(x.exp()) else None
+
+
+def _sums_to_one(x: Tensor) -> bool:
+    for axis in range(x.dim()):
+        if x.shape[axis] > 1:
+            total = x.sum(axis)
+            one = (total - 1).abs() < _SUM
+            if bool((one | (total == 0)).all()) and 2 * int(one.sum()) >= one.numel():
+                return True
+    return False
