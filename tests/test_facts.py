@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 import unitgain as ug
 from unitgain.record import (
+    AskedFacts,
     BatchNormFacts,
     Break,
+    ClipFacts,
     CouplingFacts,
     CouplingInMode,
     Facts,
@@ -22,6 +24,7 @@ from unitgain.record import (
     OutputFacts,
     TargetFacts,
     UnitFacts,
+    is_blank,
 )
 
 JSON = st.recursive(
@@ -46,7 +49,7 @@ FULL = Facts(
 @given(st.dictionaries(st.sampled_from(KEYS), JSON) | JSON)
 def test_whatever_stands_in_a_record_is_read_as_facts(body: object) -> None:
     facts = Facts.from_json(body)
-    assert Facts.from_json(facts.to_json()) == facts
+    assert repr(Facts.from_json(facts.to_json())) == repr(facts)
 
 
 def test_facts_come_back_from_a_file(tmp_path: Path) -> None:
@@ -58,6 +61,13 @@ def test_facts_come_back_from_a_file(tmp_path: Path) -> None:
         found = ug.Record.load(tmp_path / f"{number}.sqlite").facts
         assert found.to_json().keys() == facts.to_json().keys()
         assert repr(found) == repr(facts)  # NaN included
+
+
+def test_nothing_known_is_nothing_known_whichever_nan_says_so() -> None:
+    """Python 3.13 compares dataclasses field by field, so that NaN made every pair of facts differ."""
+    assert is_blank(AskedFacts(power=float("nan"), lowest=float("nan")))
+    assert not is_blank(AskedFacts(power=2.0))
+    assert Facts(clip=ClipFacts(max_norm=float("nan"))).to_json() == Facts().to_json()
 
 
 def test_a_loss_of_nan_is_not_taken_for_no_loss() -> None:
@@ -77,7 +87,7 @@ def test_older_records_without_a_key_and_newer_ones_with_more_are_read() -> None
     facts = Facts.from_json(body)
     assert (facts.model.name, facts.model.parameters.all, facts.classes) == ("Net", 5, 10)
     assert facts.optimizer.lr == (0.1,)
-    assert facts.output == OutputFacts()
+    assert is_blank(facts.output)
     assert facts.same_units is None
     assert facts.loss_of_a_constant == pytest.approx(math.log(10))
 

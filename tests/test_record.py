@@ -150,7 +150,7 @@ def refused(path: Path, message: str) -> None:
 def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run.sqlite"
     filled(path).close()
-    with sqlite3.connect(path) as connection:
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION + 1}")
     connection.close()
     refused(path, "newer")
@@ -158,7 +158,7 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
 
 def test_files_of_others_are_refused(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.sqlite"
-    with sqlite3.connect(foreign) as connection:
+    with contextlib.closing(sqlite3.connect(foreign, isolation_level=None)) as connection:
         connection.execute("CREATE TABLE meta (key, value)")
     connection.close()
     refused(foreign, "not a unitgain record")
@@ -173,7 +173,7 @@ def test_files_of_others_are_refused(tmp_path: Path) -> None:
     refused(tmp_path / "missing.sqlite", "no such file")
     refused(tmp_path, "no such file")
     marked = tmp_path / "marked.sqlite"
-    with sqlite3.connect(marked) as connection:
+    with contextlib.closing(sqlite3.connect(marked, isolation_level=None)) as connection:
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
         connection.execute("CREATE TABLE other (x)")

@@ -500,15 +500,19 @@ def test_an_optimizer_whose_step_is_never_called_is_named_once() -> None:
     model = net()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     AGC(optimizer, model)
-    with pytest.warns(
-        UserWarning, match=r"AGC: the weights have changed 10 times and SGD\.step was not called"
-    ) as seen:
+
+    def steps_of_another() -> None:
         for _ in range(30):
             grads(model, 1.0)
             with torch.no_grad():
                 for p in model.parameters():
+                    assert p.grad is not None
                     p.sub_(0.01 * p.grad)
             optimizer.zero_grad()
+
+    words = r"AGC: the weights have changed 10 times and SGD\.step was not called"
+    with pytest.warns(UserWarning, match=words) as seen:
+        steps_of_another()
     assert len(seen) == 1
 
 

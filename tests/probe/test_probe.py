@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import sqlite3
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ def make_locked(record: Record) -> None:
     record._connection.execute("PRAGMA busy_timeout = 1")
     other = sqlite3.connect(record.path)
     other.execute("BEGIN IMMEDIATE")
-    record.other = other  # kept alive: it holds the lock
+    weakref.finalize(record, other.close)  # kept alive until then: it holds the lock
 
 
 FAILURES = [

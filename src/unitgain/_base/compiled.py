@@ -101,7 +101,7 @@ def opens_compiled(function: _Function) -> _Function:
     @functools.wraps(function)
     def called(model: Any, *args: Any, **kwargs: Any) -> Any:
         model = original(model)
-        if not hasattr(model, "modules"):
+        if isinstance(model, type) or not hasattr(model, "modules"):  # for the function to refuse
             return function(model, *args, **kwargs)
         with opened(model):
             return function(model, *args, **kwargs)

@@ -47,7 +47,7 @@ def make_server(*, write: bool = False, timeout: float = 600.0) -> Any:
             from mcp.server.mcpserver import MCPServer as Server
             from mcp.server.mcpserver.exceptions import ToolError
         except ImportError:  # before version 2 of the package
-            from mcp.server.fastmcp import FastMCP as Server  # pyright: ignore[reportMissingImports]
+            from mcp.server.fastmcp import FastMCP as Server  # pyright: ignore
             from mcp.server.fastmcp.exceptions import ToolError  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise not_installed("unitgain mcp", "mcp", "mcp") from error

@@ -44,6 +44,7 @@ from .facts import (
     ParameterCount,
     TargetFacts,
     UnitFacts,
+    is_blank,
 )
 from .frame import Frame
 from .function import (
@@ -122,6 +123,7 @@ __all__ = [
     "TargetValueFacts",
     "UnitFacts",
     "common_edges",
+    "is_blank",
     "pack_map",
     "unpack_map",
 ]

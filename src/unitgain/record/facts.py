@@ -355,9 +355,14 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def is_blank(facts: Any) -> bool:
+    """Whether nothing is known of what these facts are about: every field is as it is in `type(facts)()`."""
+    return repr(facts) == repr(type(facts)())
+
+
 def _is_unknown(value: Any, default: Any) -> bool:
     if value is None:
         return True
     if is_dataclass(value):
-        return value == default
+        return repr(value) == repr(default)  # with NaN, from Python 3.13 on equal dataclasses are not ==
     return isinstance(value, float) and math.isnan(value) and isinstance(default, float)

@@ -7,6 +7,7 @@ import math
 import os
 import sqlite3
 import time
+import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class Record:
         try:
             if self.path is not None:
                 make_room(self.path, overwrite)
-            self._connection = open_new(self.path)
+            self._connect(open_new(self.path))
         except BaseException:
             self._release()
             raise
@@ -77,7 +78,7 @@ class Record:
         """Opens a record file for reading, also while another process writes it."""
         record = cls.__new__(cls)
         record._start(os.fspath(path), read_only=True)
-        record._connection = open_existing(os.fspath(path))
+        record._connect(open_existing(os.fspath(path)))
         record._read_sites()
         return record
 
@@ -90,7 +91,7 @@ class Record:
         record._start(os.fspath(path))
         record._lock = lock(os.fspath(path))
         try:
-            record._connection = open_new(record.path)
+            record._connect(open_new(record.path))
             with writing(record.path):
                 for table in ("scalar", "histogram", "metric"):
                     record._connection.execute(f"DELETE FROM {table} WHERE step >= ?", (before,))
@@ -102,10 +103,11 @@ class Record:
             raise
         return record
 
-    def __del__(self) -> None:
-        """A record that nobody closed: from Python 3.13 on sqlite3 warns of it. What was not committed is not kept."""
-        if (connection := getattr(self, "_connection", None)) is not None:
-            connection.close()
+    def _connect(self, connection: sqlite3.Connection) -> None:
+        """Takes a connection, which is closed when nobody has the record any more. What was not committed is not kept.
+        (No __del__: in a cycle of references the connection would go first, and warns of it from Python 3.13 on.)"""
+        self._connection = connection
+        weakref.finalize(self, connection.close)
 
     def _release(self) -> None:
         if self._lock is not None:
@@ -115,7 +117,7 @@ class Record:
         """Reads the sites that another process has added since."""
         if self._read_only:  # there may have been no writer when it was opened
             self._connection.close()
-            self._connection = open_existing(self.path or "")
+            self._connect(open_existing(self.path or ""))
         self._read_sites()
 
     @reading

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..record import AskedFacts
+from ..record import AskedFacts, is_blank
 from ._rule import CannotJudge, Threshold
 from ._view import View
 from ._words import show
@@ -19,7 +19,7 @@ FLOOR = Threshold(
 def asked(view: View) -> AskedFacts:
     """What the loss answered; raises CannotJudge if it could not be asked."""
     facts = view.facts.comparison.asked
-    if facts == AskedFacts():
+    if is_blank(facts):
         raise CannotJudge("the loss could not be called on made-up outputs and targets")
     return facts
 

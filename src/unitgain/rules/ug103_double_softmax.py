@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ..record import OutputFacts
+from ..record import is_blank
 from ._comparison import stops_short
 from ._logits import ROW_SUM, rows_sum_to_one
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
@@ -58,7 +58,7 @@ class Evidence(BaseEvidence):
 def judge(view: View) -> Iterator[Found[Evidence]]:
     output, classes = view.facts.output, view.facts.classes
     takes_scores = view.facts.loss.kind == "cross_entropy" or view.facts.comparison.asked.takes == "scores"
-    if not takes_scores or output == OutputFacts():
+    if not takes_scores or is_blank(output):
         raise CannotJudge("the loss is not cross entropy")
     if not (rows_sum_to_one(view) or _ends_in_softmax(view)):
         return

@@ -46,6 +46,9 @@ def moments(activation: Activation, std: float = 1.0, mean: float = 0.0) -> Mome
     if not math.isfinite(mean):
         raise InputError(f"mean is {mean}; expected a finite number")
 
+    if std == 0:
+        value = float(f(np.array([mean]))[0])
+        return Moments(value, 0.0, abs(value))
     first, _ = expectation(lambda x, z: np.stack([y := f(x), y * y]), std, mean)
     # the second pass is about the mean: E f^2 - (E f)^2 is inexact where the mean is large
     second, spread = expectation(lambda x, z: np.stack([f(x) ** 2, (f(x) - first) ** 2]), std, mean)
