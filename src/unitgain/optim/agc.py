@@ -354,7 +354,7 @@ class AGC:
                     entries.append(_Entry(p, layout_of(p, self.gains, *self._axes.get(p, (0, 1))), factor))
         for entry in [entry for entry in entries if not _has_units(entry)]:
             self._say(f"{self._name(entry.parameter)} {_WITHOUT_UNITS}: it is not clipped")
-            entries.remove(entry)
+        entries = [entry for entry in entries if _has_units(entry)]
         unknown = [self._name(e.parameter) for e in entries if e.parameter not in self._known]
         if unknown:
             self._say(
