@@ -128,8 +128,8 @@ class Finder:
                 except Exception as error:  # in the user's step
                     self._found = _last_registered(self._model)
                     warnings.warn(
-                        f"AGC: looking for the output layer failed ({type(error).__name__}: {error}); the last registered "
-                        "matrix is taken for its weight. exclude= names it.",
+                        f"AGC: looking for the output layer failed ({type(error).__name__}: {error}); the last "
+                        "registered matrix is taken for its weight. exclude= names it.",
                         stacklevel=2,
                     )
                 self.stop()
