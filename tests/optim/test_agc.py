@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -523,3 +524,27 @@ def test_accumulated_gradients_are_no_changes_of_the_weights() -> None:
     for _ in range(40):
         grads(model, 1e-3)
     optimizer.step()
+
+
+def test_what_cannot_be_clipped_or_is_not_the_models_is_said_once_by_name_and_raises_nothing() -> None:
+    """A sparse gradient without rows stopped the user's training in its first step."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    strange, known = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(2, 2))
+    optimizer = torch.optim.SGD([*model.parameters(), strange, known], 0.1)
+    agc = AGC(optimizer, model)
+
+    def step() -> None:
+        (100 * model(torch.randn(5, 4)).square().mean() + 100 * known.square().sum()).backward()
+        strange.grad = torch.eye(3).to_sparse()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step()
+        step()
+    assert sorted(str(w.message)[:60] for w in caught) == [
+        "AGC: 1 tensors of the SGD are no parameters of the model (gr",
+        "AGC: group0[4] has a sparse gradient without separate units;",
+    ]
+    assert agc.rates()["group0[5]"].max() == 1

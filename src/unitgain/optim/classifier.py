@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import gc
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -125,7 +126,15 @@ class Finder:
 
         def finish(_: nn.Module, __: Any, output: Any) -> None:
             if torch.is_grad_enabled() and not _is_read() and self._ran:
-                self._found = self._judge(list(_tensors(output)))
+                try:
+                    self._found = self._judge(list(_tensors(output)))
+                except Exception as error:  # in the user's step
+                    self._found = _last_registered(self._model)
+                    warnings.warn(
+                        f"AGC: looking for the output layer failed ({type(error).__name__}: {error}); the last "
+                        "registered matrix is taken for its weight. exclude= names it.",
+                        stacklevel=2,
+                    )
                 self.stop()
 
         self._handles.append(self._model.register_forward_pre_hook(start))
