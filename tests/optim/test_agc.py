@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 
 import numpy as np
 import pytest
@@ -415,3 +416,27 @@ def test_four_times_the_stable_rate_diverges_without_and_trains_with_agc() -> No
     assert stable[-1] < 0.1 * stable[0]
     assert not train(4 * 1.6, clip=False)[-1] < 10 * stable[0]  # or NaN
     assert train(4 * 1.6, clip=True)[-1] < 0.3 * stable[0]
+
+
+def test_what_cannot_be_clipped_or_is_not_the_models_is_said_once_by_name_and_raises_nothing() -> None:
+    """A sparse gradient without rows stopped the user's training in its first step."""
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    strange, known = nn.Parameter(torch.randn(3, 3)), nn.Parameter(torch.randn(2, 2))
+    optimizer = torch.optim.SGD([*model.parameters(), strange, known], 0.1)
+    agc = AGC(optimizer, model)
+
+    def step() -> None:
+        (100 * model(torch.randn(5, 4)).square().mean() + 100 * known.square().sum()).backward()
+        strange.grad = torch.eye(3).to_sparse()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        step()
+        step()
+    assert sorted(str(w.message)[:60] for w in caught) == [
+        "AGC: 1 tensors of the SGD are no parameters of the model (gr",
+        "AGC: group0[4] has a sparse gradient without separate units;",
+    ]
+    assert agc.rates()["group0[5]"].max() == 1

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import socket
 from pathlib import Path
 
 import one_rank
 import pytest
+import torch
 from torch import nn
 
-from unitgain import Probe, Record
+from unitgain import InputError, Probe, Record
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +39,12 @@ def run(context, folder: Path, **options) -> tuple[str, str]:
     return (folder / "warnings0.txt").read_text(), (folder / "warnings1.txt").read_text()
 
 
-def test_one_path_for_all_ranks_is_written_by_rank_0_which_says_so(context, tmp_path: Path) -> None:
-    first, second = run(context, tmp_path, to="run.sqlite")
-    assert "only rank 0 writes this file" in first
-    assert second == ""
+def test_one_path_for_all_ranks_is_written_by_rank_0_for_all(context, tmp_path: Path) -> None:
+    assert run(context, tmp_path, to="run.sqlite") == ("", "")
     record = Record.load(tmp_path / "run.sqlite")
     assert record.steps() == list(range(0, 20, 2))
     assert len(record.metric("loss")[0]) == 20
+    assert record.value("activation", "0", "count") == 2 * 12 * 8
     assert (tmp_path / "sampled1.txt").read_text() == "10"  # in its temporary record
     assert sorted(p.name for p in tmp_path.glob("*.sqlite")) == ["run.sqlite"]
 
@@ -72,6 +73,78 @@ def test_before_there_is_a_process_group_torchruns_environment_tells_the_rank(
         tmp_path / "1.sqlite"
     )
     monkeypatch.setenv("RANK", "0")
-    with pytest.warns(UserWarning, match="only rank 0 writes"):
-        probe = Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite", every=1)
+    probe = Probe(nn.Linear(2, 2), to=tmp_path / "run.sqlite")
     assert probe.record.path == str(tmp_path / "run.sqlite")
+    with pytest.warns(UserWarning, match=r"only rank 0 writes the record.*no process group yet"):
+        probe.start()
+    probe.stop()
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp", "fsdp of uneven parts", "hybrid", "tensor"])
+def test_what_two_ranks_measure_is_what_one_process_would(context, tmp_path: Path, how: str) -> None:
+    """Of parameters that are cut up, too: each rank has some of the values that the sample takes of the whole."""
+    assert run(context, tmp_path, how=how, to="run.sqlite", limit=None) == ("", "")
+    many = Record.load(tmp_path / "run.sqlite")
+    one = one_rank.alone(how)
+    assert many.steps() == one.steps() == [0, 2, 4]
+    for kind in ("input", "activation", "gradient", "parameter", "parameter_gradient", "update"):
+        for step in one.steps():
+            wanted, found = one.values(kind, step), many.values(kind, step)
+            assert set(found) == set(wanted), kind
+            for name, row in wanted.items():
+                if how == "tensor" and kind in ("activation", "gradient") and name in ("0", "1"):
+                    continue  # each rank has other units of them
+                if kind in ("input", "activation"):
+                    assert found[name]["count"] == row["count"], (kind, name)
+                for statistic in ("mean", "std", "rms", "absmax"):
+                    known = found[name][statistic]
+                    assert known == pytest.approx(row[statistic], rel=2e-3, abs=1e-6), (
+                        kind,
+                        name,
+                        statistic,
+                        step,
+                    )
+    for name in ("0.weight", "2.weight"):
+        for kind in ("parameter_gradient", "update"):
+            assert many.value(kind, name, "ratio", 2) == pytest.approx(
+                one.value(kind, name, "ratio", 2), abs=2e-3
+            )
+    for name, norm in one_rank.gradient_norms(how).items():
+        site = many.site("parameter_gradient", name)
+        assert site is not None
+        found = many.value("parameter_gradient", name, "rms") * math.prod(site.shape) ** 0.5
+        assert found == pytest.approx(norm, rel=1e-3)
+
+
+@pytest.mark.parametrize("how", ["ddp", "fsdp of uneven parts", "tensor"])
+def test_two_ranks_clip_as_one_process_does(context, tmp_path: Path, how: str) -> None:
+    """With the classifier found by what runs, whoever holds its weight."""
+    assert run(context, tmp_path, how=how, clipping=0.02) == ("", "")
+    wanted = one_rank.clip_alone(how, 0.02)
+    for rank in range(2):
+        for mine, theirs in zip(torch.load(tmp_path / f"weights{rank}.pt"), wanted):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+
+
+def test_a_probe_on_rank_0_alone_stops_nobody_and_names_who_is_missing(context, tmp_path: Path) -> None:
+    first, second = run(context, tmp_path, to="run.sqlite", only=0)
+    assert "there is no Probe of this Sequential on rank 1" in first
+    assert second == ""
+    assert len(Record.load(tmp_path / "run.sqlite").steps()) == 10
+
+
+def test_a_probe_that_fails_on_one_rank_leaves_the_other_measuring(context, tmp_path: Path) -> None:
+    first, second = run(context, tmp_path, to="run.sqlite", failing_at=7)
+    assert "the Probe of rank 1 stopped measuring at step" in first
+    assert "stopped measuring at step" in second
+    record = Record.load(tmp_path / "run.sqlite")
+    assert len(record.steps()) == 10
+    assert record.value("activation", "0", "count", 0) == 2 * record.value("activation", "0", "count", 18)
+
+
+def test_flat_parameters_are_refused_by_name() -> None:
+    class FullyShardedDataParallel(nn.Module):
+        pass
+
+    with pytest.raises(InputError, match=r"FSDP1.*fully_shard"):
+        Probe(nn.Sequential(FullyShardedDataParallel()))

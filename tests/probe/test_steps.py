@@ -79,7 +79,7 @@ class ByHand:
 
 
 @contextmanager
-def probed(model: nn.Module, optimizer, every: int = 1, **options) -> Iterator[Probe]:
+def probed(model: nn.Module, optimizer: Any, every: int = 1, **options) -> Iterator[Probe]:
     with Probe(model, optimizer, every=every, strict=True, **options) as probe:
         yield probe
 

@@ -20,7 +20,7 @@ class _Reduce:
         self.kept_out: dict[int, int] = {}  # number of a hook -> how many ask for it
 
     def __call__(self, protocol: Any) -> Any:
-        made = type(self._module).__reduce_ex__(self._module, protocol)
+        made: Any = getattr(type(self._module), _KEY)(self._module, protocol)
         if not isinstance(made, tuple) or len(made) < 3 or not isinstance(made[2], dict):
             return made  # the class says for itself what its copies are made from
         state = {k: self._without(v) if "hooks" in k else v for k, v in made[2].items() if k != _KEY}

@@ -14,6 +14,7 @@ torch has two other kinds of clipping: `torch.nn.utils.clip_grad_norm_` (one nor
 
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -194,20 +195,32 @@ def _local(tensor: Any) -> Tensor:
     return tensor.to_local() if is_sharded(tensor) else tensor
 
 
+_WITHOUT_UNITS = (
+    "has a sparse gradient without separate units; only row-sparse ones, as of nn.Embedding(..., sparse=True), are "
+    "supported"
+)
+
+
+def _has_units(entry: _Entry) -> bool:
+    gradient = entry.parameter.grad
+    return (
+        gradient is None
+        or gradient.layout is torch.strided
+        or (
+            gradient.layout is torch.sparse_coo
+            and gradient.sparse_dim() == 1
+            and entry.layout.axis in (0, None)
+        )
+    )
+
+
 def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tensor:
     """Rows of an embedding that were looked up; the others have no gradient to clip."""
     p = entry.parameter
     gradient = p.grad
     assert gradient is not None
-    if (
-        gradient.layout is not torch.sparse_coo
-        or gradient.sparse_dim() != 1
-        or entry.layout.axis not in (0, None)
-    ):
-        raise InputError(
-            f"agc_: a parameter of shape {tuple(p.shape)} has a sparse gradient without separate units; only "
-            "row-sparse ones, as of nn.Embedding(..., sparse=True), are supported"
-        )
+    if not _has_units(entry):
+        raise InputError(f"agc_: a parameter of shape {tuple(p.shape)} {_WITHOUT_UNITS}")
     gradient = p.grad = gradient.coalesce()
     rows, values = gradient.indices()[0], gradient.values()
     mask = torch.zeros(entry.layout.units(p.shape), dtype=torch.bool, device=p.device)
@@ -281,6 +294,8 @@ class AGC:
             model = original(model.module)
         self._axes = unit_axes(model)
         self._names: dict[Tensor, str] = {p: plain_name(n) for n, p in model.named_parameters()}
+        self._known = frozenset(self._names)
+        self._said: set[str] = set()
         self._finder = Finder(model) if isinstance(exclude, str) and exclude == "auto" else None
         self._excluded = dict.fromkeys([] if self._finder else named_by(model, exclude))
         self._counts: dict[str, Tensor] = {}  # clipped so far, by unit
@@ -337,10 +352,25 @@ class AGC:
             for p in group["params"]:
                 if factor is not None and p.grad is not None and p not in left_alone:
                     entries.append(_Entry(p, layout_of(p, self.gains, *self._axes.get(p, (0, 1))), factor))
+        for entry in [entry for entry in entries if not _has_units(entry)]:
+            self._say(f"{self._name(entry.parameter)} {_WITHOUT_UNITS}: it is not clipped")
+        entries = [entry for entry in entries if _has_units(entry)]
+        unknown = [self._name(e.parameter) for e in entries if e.parameter not in self._known]
+        if unknown:
+            self._say(
+                f"{len(unknown)} tensors of the {type(self.optimizer).__name__} are no parameters of the model "
+                f"({', '.join(unknown[:3])}): they are clipped too, each row as a unit"
+            )
         self._last = {}
         for entry, mask in zip(entries, _clip(entries, self.eps, grad_scale)):
             if mask is not None:
                 self._count(self._name(entry.parameter), mask)
+
+    def _say(self, what: str) -> None:
+        """Warns once; raises nothing in the user's step."""
+        if what not in self._said:
+            self._said.add(what)
+            warnings.warn(f"AGC: {what}", stacklevel=4)
 
     def _count(self, name: str, mask: Tensor) -> None:
         self._last[name] = mask

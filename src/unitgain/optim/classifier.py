@@ -14,6 +14,7 @@ an output of
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, cast
@@ -122,7 +123,15 @@ class Finder:
 
         def finish(_: nn.Module, __: Any, output: Any) -> None:
             if torch.is_grad_enabled() and self._ran:
-                self._found = self._judge(list(_tensors(output)))
+                try:
+                    self._found = self._judge(list(_tensors(output)))
+                except Exception as error:  # in the user's step
+                    self._found = _last_registered(self._model)
+                    warnings.warn(
+                        f"AGC: looking for the output layer failed ({type(error).__name__}: {error}); the last "
+                        "registered matrix is taken for its weight. exclude= names it.",
+                        stacklevel=2,
+                    )
                 self.stop()
 
         self._handles.append(self._model.register_forward_pre_hook(start))
@@ -168,7 +177,12 @@ def _last_registered(model: nn.Module) -> list[Tensor]:
 
 
 def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    """Where its values lie; of a tensor that has no memory of its own (cut up over ranks, still on its way), which it
+    is."""
+    try:
+        return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)
+    except RuntimeError:
+        return id(tensor)
 
 
 def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:

@@ -31,6 +31,7 @@ from ..optim import AGC
 from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
 from .optimizer import held_by
 from .parameters import Parameter, list_parameters
+from .sharded import local
 
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
 _WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
@@ -64,6 +65,7 @@ class _Watched:
     def gradient(self) -> Tensor | None:
         """The whole gradient, where it is an ordinary tensor."""
         g = self.parameter.tensor.grad
+        g = g if g is None else local(g)
         return g if g is not None and g.layout is torch.strided and not g.is_nested else None
 
     def state(self) -> tuple[int, int] | None:
@@ -74,7 +76,7 @@ class _Watched:
         p = self.parameter.tensor
         if p._version != self.version or p.numel() == 0:
             return p._version != self.version
-        return not torch.equal(stats.take_sample(p, _SAMPLE), self.values)
+        return not torch.equal(stats.take_sample(local(p), _SAMPLE), self.values)
 
 
 class Loop:
@@ -114,7 +116,7 @@ class Loop:
             elif nn.parameter.is_lazy(tensor):
                 self._lazy = True
             else:
-                values = stats.take_sample(tensor, _SAMPLE)
+                values = stats.take_sample(local(tensor), _SAMPLE)
                 self._watched.append(_Watched(p, id(tensor) in held, values, tensor._version))
         ours = {id(w.parameter.tensor) for w in self._watched}
         self._foreign = [p for group in self._groups() for p in group["params"] if id(p) not in ours]
@@ -173,8 +175,8 @@ class Loop:
             w.suspect = self._is_nonzero(w)
 
     def _added(self, w: _Watched, tensor: Tensor) -> None:
-        if tensor.grad is not None and tensor.grad.layout is torch.strided and not tensor.grad.is_nested:
-            self._after_backward[id(w)] = stats.take_sample(tensor.grad, _SAMPLE)
+        if (gradient := w.gradient()) is not None:
+            self._after_backward[id(w)] = stats.take_sample(gradient, _SAMPLE)
 
     def _is_nonzero(self, w: _Watched) -> Tensor | None:
         g = w.gradient()

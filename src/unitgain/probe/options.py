@@ -65,10 +65,10 @@ def check_model(model: Any) -> nn.Module:
     """The module to be hooked: the one inside a data-parallel wrapper, or that a compiled one was made from."""
     if not isinstance(model, nn.Module):
         raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
-    if any(type(p).__name__ == "DTensor" for p in model.parameters()):
+    if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
         raise InputError(
-            "Probe(model=...): its parameters are sharded (DTensor), which a Probe cannot measure yet; measure the "
-            "model before it is sharded"
+            "Probe(model=...): FullyShardedDataParallel (FSDP1) makes flat parameters of all of a module's, whose "
+            "layers cannot be told apart; use fully_shard (FSDP2), which keeps them"
         )
     model = original(model)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):

@@ -11,6 +11,7 @@ from .. import stats
 from .._base import plain_name
 from ..graph import role_of
 from ..record import ModelFacts, ParameterCount
+from .sharded import is_sharded, piece
 
 
 @dataclass
@@ -74,12 +75,12 @@ class Updates:
     """
 
     def __init__(self, size: int):
-        self._size = size
+        self.size = size
         self._before: dict[str, Tensor] = {}
 
     def take(self, parameters: list[Parameter]) -> dict[str, Tensor]:
         """{name: values before the step}."""
-        taken = {p.name: self._values(p) for p in parameters}
+        taken = {p.name: self.values(p) for p in parameters}
         self._before.update(taken)
         return taken
 
@@ -91,13 +92,14 @@ class Updates:
         """{name: (after minus before, before)} of the parameters that had a gradient."""
         before = {p.name: self._before.pop(p.name) for p in parameters if p.name in self._before}
         return {
-            p.name: (self._values(p).sub_(before[p.name]), before[p.name])
+            p.name: (self.values(p).sub_(before[p.name]), before[p.name])
             for p in parameters
             if p.name in before and p.tensor.grad is not None
         }
 
-    def _values(self, p: Parameter) -> Tensor:
-        return stats.take_sample(p.tensor, self._size)
+    def values(self, p: Parameter) -> Tensor:
+        """Of a parameter that is cut up over ranks, this rank's share."""
+        return piece(p.tensor, self.size) if is_sharded(p.tensor) else stats.take_sample(p.tensor, self.size)
 
 
 def cosine(change: Tensor, before: Tensor) -> Tensor:

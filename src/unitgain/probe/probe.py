@@ -42,7 +42,7 @@ from .options import (
     holds_nothing,
 )
 from .parameters import model_facts
-from .ranks import merge_over_ranks, record_of_rank
+from .ranks import Ranks, record_of_rank
 from .step import Step
 from .steps import Steps
 from .writer import StepWriter
@@ -64,7 +64,7 @@ class Probe:
                Without one, every forward pass with gradients enabled is a step, and updates are not measured
     every      measure each every-th step (steps 0, every, 2 * every, ...); the others cost nothing
     to         path of a new SQLite record, or an open one; None keeps it in a temporary one. Of several processes
-               (torchrun) rank 0 writes it, or each its own where the path contains "{rank}"
+               (torchrun) rank 0 writes it, for all, or each its own where the path contains "{rank}"
     overwrite  whether a record that is already at `to` may be replaced (another kind of file never is)
     signals    which kinds to measure, out of SIGNALS
     include    fnmatch patterns of site and parameter names ("layer1.*"); exclude likewise
@@ -78,8 +78,9 @@ class Probe:
     examples   batch size, where it is not the first axis of the first input
     maps       whether to keep, of the first sampled step, which values of bounded activations were saturated
                (at most 64 examples x 256 units each), for `plots.saturation_map`
-    merge_ranks  in a data-parallel run, where every rank has a Probe: what differs between ranks (inputs, activations
-               and their gradients) is merged, and only rank 0 writes
+    merge_ranks  of several processes (DDP, FSDP2, tensor parallelism), where every rank has a Probe: bring what all
+               have measured together on rank 0. None: if there is a process group when training begins, and no "{rank}"
+               in the path. What the other ranks keep is their own
     strict     raise errors inside the Probe instead of warning and going on without it
 
     number     steps before the present one
@@ -116,7 +117,7 @@ class Probe:
         limit: int | None = 16_384,
         examples: int | None = None,
         maps: bool = False,
-        merge_ranks: bool = False,
+        merge_ranks: bool | None = None,
         strict: bool = False,
     ):
         self.model = check_model(model)
@@ -129,10 +130,9 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
-        self._record = (
-            to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite, merge=merge_ranks)
-        )
-        self._merge_ranks = merge_ranks
+        self._record = to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite)
+        apart = merge_ranks is None and isinstance(to, (str, os.PathLike)) and "{rank}" in os.fspath(to)
+        self._ranks = Ranks(self.model, False if apart else merge_ranks, self._say)
         self._said: set[str] = set()
         self._unwritable = False  # the record failed: nothing is written any more
         self._warned = False  # of having given up
@@ -180,6 +180,8 @@ class Probe:
         """Adds the hooks; `with` does this."""
         if not self._steps.started:
             self._run = run_of(self.model)
+            if self._run is None:
+                self._ranks.start()
             self._steps.start()
         return self
 
@@ -192,6 +194,7 @@ class Probe:
         started = self._steps.started
         self._steps.stop()  # first, or finishing would arm the next step
         if started:
+            self._ranks.leave(self.number)  # a step that is not over on this rank may be none on the others
             self._steps.end_of_loop(failed)
             self._store(self._write_pending)
             self._store(self._state_facts)  # the learning rate may have moved on
@@ -347,8 +350,8 @@ class Probe:
 
     def _keep(self, step: Step, first: bool) -> None:
         """Takes a step that has been measured."""
-        if not self._merge_ranks or merge_over_ranks(step):
-            self._store(lambda: self._write(step, first))
+        self._ranks.merge(step)
+        self._store(lambda: self._write(step, first))
 
     def _write(self, step: Step, first: bool) -> None:
         forward, weights = self._steps.forward, self._steps.weights
@@ -363,13 +366,13 @@ class Probe:
 
     def _store(self, write: Callable[[], None]) -> None:
         """Writes, if that has not failed before. Where ranks are merged, a failure ends the writing and not the
-        measuring: the other ranks would wait for this one in merge_over_ranks."""
+        measuring: the other ranks' records would be without this one."""
         if self._unwritable:
             return
         try:
             write()
         except RecordError as error:
-            if self.strict or not self._merge_ranks:
+            if self.strict or not self._ranks.merging:
                 raise
             self._warn(error)
 
@@ -402,6 +405,7 @@ class Probe:
         return guarded
 
     def _give_up(self, error: Exception) -> None:
+        self._ranks.leave(self.number)
         self._steps.give_up()
         if not isinstance(error, RecordError):
             with contextlib.suppress(Exception):

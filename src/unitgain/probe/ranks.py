@@ -1,25 +1,36 @@
-"""Data-parallel runs: which rank writes, and moments of all ranks, merged exactly.
+"""Several processes of one training: which writes, and how what all have measured comes together.
 
-Parameters, their gradients (averaged by then) and updates are the same on every rank. Inputs, activations and the
-gradients of activations are not: each rank packs its sums into one vector, and rank 0 adds those of the others.
+Of replicated models (DDP) and those that FSDP2 cuts up, every rank has its own examples: inputs, activations and their
+gradients differ, and their sums are added. Parameters, their gradients and updates are the same everywhere or, if cut
+up, the sum of the ranks' pieces (sharded.py). Each rank packs its part of a step into one message to rank 0.
+
+Messages go through the key-value store of the process group, not through a collective: a rank without a Probe, or whose
+Probe has failed, then leaves no other waiting, and the order of the training's own collectives is not touched.
 """
 
 from __future__ import annotations
 
 import os
-import warnings
+import pickle
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from .. import stats
 from ..record import Record
 from ..stats import Partial
+from .sharded import is_sharded
 from .step import Step
 
 _OWN = ("input", "activation", "gradient")  # kinds that differ between ranks
 _SCALARS = ("zeros", "saturated", "nonfinite", "cosine", "spread")
+_PATIENCE = timedelta(seconds=60)  # for a rank's part of a step that rank 0 has finished
+_started: dict[str, int] = {}  # Probes of this process by their model's class: the same on every rank
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -30,62 +41,189 @@ def rank_and_world() -> tuple[int, int]:
     return (int(rank), int(world)) if rank.isdecimal() and world.isdecimal() else (0, 1)
 
 
-def record_of_rank(to: str | os.PathLike[str] | None, *, overwrite: bool, merge: bool) -> Record:
+def record_of_rank(to: str | os.PathLike[str] | None, *, overwrite: bool) -> Record:
     """The record that this process writes: "{rank}" in the path is its rank; without that rank 0 has the file, and
     the other ranks keep what they measure in temporary records."""
     path = None if to is None else os.fspath(to)
     if path is None or "{rank}" in path:
         return Record(path and path.replace("{rank}", str(rank_and_world()[0])), overwrite=overwrite)
-    rank, world = rank_and_world()
-    if rank == 0 and world > 1 and not merge:
-        warnings.warn(
-            f"Probe(to={path!r}): of {world} processes only rank 0 writes this file, with what it measures itself; the "
-            "others keep theirs in temporary records. merge_ranks=True merges all into it; {rank} in the path gives "
-            "each its own file.",
-            stacklevel=3,
-        )
-    return Record(None if rank else path, overwrite=overwrite)
+    return Record(None if rank_and_world()[0] else path, overwrite=overwrite)
 
 
-def merge_over_ranks(step: Step) -> bool:
-    """Adds the other ranks' measurements of this step to rank 0's; called by all ranks. True on rank 0.
+class Ranks:
+    """Brings the other ranks' parts of each step to rank 0.
 
-    A rank whose sites differ from rank 0's in number or shape (its part of the model did not run) is left out.
+    wanted  None: if there is a process group when training begins
+    say     takes what the user should know
     """
-    if not dist.is_initialized() or dist.get_world_size() == 1:
-        return True
-    step.reduce_held()
-    partials = [p for (kind, _), p in step.partials.items() if kind in _OWN]
-    flat = {key: values for key, values in step.flat.items() if key[0] in _OWN}
-    mine = torch.cat([*(_pack(p) for p in partials), *(v.double().flatten().cpu() for v in flat.values()),
-                      torch.zeros(1, dtype=torch.float64)])  # fmt: skip
-    layout = torch.tensor([len(partials), len(flat), mine.numel()])
-    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
-    longest = torch.tensor([mine.numel()], device=device)
-    dist.all_reduce(longest, dist.ReduceOp.MAX)
-    sent = torch.zeros(int(longest) + 3, dtype=torch.float64)
-    sent[:3], sent[3 : 3 + mine.numel()] = layout.double(), mine
-    everyone = [torch.empty_like(sent, device=device) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyone, sent.to(device))
-    if dist.get_rank():
-        return False
-    for vector in (v.cpu() for v in everyone[1:]):
-        if torch.equal(vector[:3].long(), layout):
-            _add(vector[3:], partials, flat, step)
-    _average_gradients(step, 1 / dist.get_world_size())
-    return True
+
+    def __init__(self, model: nn.Module, wanted: bool | None, say: Callable[[str], None]):
+        self._model, self._wanted, self._say = model, wanted, say
+        self._store: Any = None
+        self._key = ""
+        self._members: list[int] | None = None  # the ranks that take part, beside rank 0
+
+    @property
+    def merging(self) -> bool:
+        return self._store is not None
+
+    def start(self) -> None:
+        """Tells the others that this rank takes part."""
+        rank, world = rank_and_world()
+        if self._wanted is False or world == 1 or self._store is not None:
+            return
+        if not dist.is_initialized():
+            if not rank:
+                self._say(
+                    f"of {world} processes only rank 0 writes the record, with what it measures itself: there is no "
+                    "process group yet to bring the others' through. Make the Probe after init_process_group, or put "
+                    "{rank} into the path, which gives each rank its own file"
+                )
+            return
+        kind = type(self._model).__name__
+        number = _started[kind] = _started.get(kind, 0) + 1
+        self._store = dist.distributed_c10d._get_default_store()
+        self._key, self._members = f"unitgain/{kind}/{number}", None
+        self._store.set(f"{self._key}/{rank}", b"here")
+
+    def leave(self, step: int) -> None:
+        """This rank measures no more."""
+        if self._store is not None and dist.is_initialized() and dist.get_rank():
+            self._store.set(f"{self._key}/{dist.get_rank()}/{step}", b"gone")
+        self._store = None
+
+    def merge(self, step: Step) -> None:
+        """Adds the others' parts of this step, on rank 0; on another one, sends its part there."""
+        if rank_and_world()[1] == 1:
+            _finish_pieces(step)
+            return
+        if self._store is None or not dist.is_initialized():
+            self._leave_out_pieces(step)
+            return
+        step.reduce_held()
+        rank = dist.get_rank()
+        if rank:
+            self._store.set(f"{self._key}/{rank}/{step.number}", pickle.dumps(_message(step)))
+            self._leave_out_pieces(step, quietly=True)
+            return
+        if self._members is None:
+            self._members = self._those_here()
+        elsewhere, merged = set(_ranks_with_these_examples(self._model)), 1
+        whole = len(self._members) == dist.get_world_size() - 1
+        for other in list(self._members):
+            message = self._receive(other, step.number)
+            if message is None:
+                self._members.remove(other)
+                whole = False
+                continue
+            _add(step, message, examples=other not in elsewhere)
+            merged += other not in elsewhere
+        if not whole:
+            self._leave_out_pieces(step)
+        else:
+            _finish_pieces(step)
+        _average_gradients(step, 1 / merged)
+
+    def _those_here(self) -> list[int]:
+        others = range(1, dist.get_world_size())
+        here = [rank for rank in others if self._store.check([f"{self._key}/{rank}"])]
+        if len(here) < len(others):
+            absent = ", ".join(str(rank) for rank in others if rank not in here)
+            self._say(
+                f"there is no Probe of this {type(self._model).__name__} on rank {absent}: the record is without it"
+            )
+        return here
+
+    def _receive(self, rank: int, step: int) -> dict[str, Any] | None:
+        key = f"{self._key}/{rank}/{step}"
+        try:
+            self._store.wait([key], _PATIENCE)
+        except dist.DistError:
+            self._say(f"rank {rank} sent nothing of step {step}: the record goes on without it")
+            return None
+        data = self._store.get(key)
+        self._store.delete_key(key)
+        if data == b"gone":
+            self._say(
+                f"the Probe of rank {rank} stopped measuring at step {step}: the record goes on without it"
+            )
+            return None
+        return pickle.loads(data)
+
+    def _leave_out_pieces(self, step: Step, *, quietly: bool = False) -> None:
+        if step.pieces and not quietly:
+            self._say(
+                "of parameters that are cut up over ranks nothing is recorded, as not every rank takes part: make a "
+                "Probe on each rank, after init_process_group"
+            )
+        for kind, name in step.pieces:
+            step.flat.pop((kind, name), None)
+            if kind == "parameter_gradient":
+                step.norms.pop(name, None)
+        step.pieces.clear()
 
 
-def _add(vector: Tensor, partials: list[Partial], flat: dict[tuple[str, str], Tensor], step: Step) -> None:
-    at = 0
-    for mine in partials:
-        length = _pack(mine).numel()
-        mine.merge(_unpack(vector[at : at + length], mine))
-        at += length
-    for (kind, name), values in flat.items():
-        other = vector[at : at + values.numel()].to(values)
-        at += values.numel()
-        step.add_flat(kind, name, other.reshape(values.shape))
+def _ranks_with_these_examples(model: nn.Module) -> list[int]:
+    """Of all ranks those that see the same examples as rank 0: its tensor-parallel group."""
+    sharded = [p for p in model.parameters() if is_sharded(p)]
+    if not sharded:
+        return []
+    apart = {0}  # one rank of each such group
+    for module in model.modules():
+        state: Any = getattr(module, "_get_fsdp_state", None)
+        group = getattr(state() if callable(state) else None, "_fsdp_param_group", None)
+        if group is not None:
+            apart.update(group.mesh_info.mesh.mesh.flatten().tolist())
+    return [rank for rank in range(dist.get_world_size()) if rank not in apart]
+
+
+# ---- messages ----------------------------------------------------------------------------------------------
+
+
+def _message(step: Step) -> dict[str, Any]:
+    """Whatever rank 0 needs of a step, in numpy arrays."""
+    return {
+        "partials": {key: _pack(p).numpy() for key, p in step.partials.items() if key[0] in _OWN},
+        "flat": {key: _array(v) for key, v in step.flat.items() if key[0] in _OWN or key in step.pieces},
+        "norms": {
+            name: float(norm)
+            for name, (norm, _) in step.norms.items()
+            if ("parameter_gradient", name) in step.pieces
+        },
+    }
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+
+
+def _add(step: Step, message: dict[str, Any], *, examples: bool) -> None:
+    """examples: whether the rank has other examples, and not the same ones."""
+    for key, packed in message["partials"].items():
+        mine = step.partials.get(key)
+        vector = torch.from_numpy(packed)
+        if examples and mine is not None and _pack(mine).numel() == vector.numel():
+            mine.merge(_unpack(vector, mine))
+    for key, values in message["flat"].items():
+        mine = step.flat.get(key)
+        if mine is not None and key in step.pieces:
+            step.flat[key] = mine + torch.from_numpy(values).to(mine)
+        elif mine is not None and examples:
+            step.add_flat(*key, torch.from_numpy(values).to(mine))
+    for name, norm in message["norms"].items():
+        if name in step.norms:
+            mine, count = step.norms[name]
+            step.norms[name] = mine + norm, count
+
+
+def _finish_pieces(step: Step) -> None:
+    """What was summed over ranks are squares."""
+    for kind, name in step.pieces:
+        if kind == "parameter_gradient" and name in step.norms:
+            total, count = step.norms[name]
+            step.norms[name] = total.sqrt(), count
+    step.pieces.clear()
 
 
 def _average_gradients(step: Step, share: float) -> None:

@@ -23,6 +23,7 @@ class Step:
               faster than as many hooks in the middle of other work
     flat      samples of what has no channels: gradients, parameters, updates
     norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
+    pieces    keys of `flat` of which other ranks have the rest; their `norms` are sums of squares
     rate      the learning rate, where it is a tensor on an accelerator; any other was recorded at once
     skipped   above 0 if a GradScaler kept a fused optimizer from doing anything; None where none could have
     """
@@ -33,6 +34,7 @@ class Step:
     held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
     flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
+    pieces: set[tuple[str, str]] = field(default_factory=set)
     rate: Tensor | None = None
     skipped: Tensor | None = None
 

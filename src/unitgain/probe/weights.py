@@ -14,6 +14,7 @@ from .. import stats
 from .optimizer import held_by
 from .options import FLAT_SAMPLE, MOST_OF_UPDATE, Options
 from .parameters import Parameter, Updates, cosine, gradient_norms, list_parameters, unscaled
+from .sharded import can_place, is_sharded, piece, squares
 from .step import Step
 
 
@@ -34,7 +35,8 @@ class Weights:
 
     def listed(self) -> list[Parameter]:
         if not self._parameters:
-            self._parameters = [p for p in list_parameters(self._model) if self._options.selects(p.name)]
+            chosen = (p for p in list_parameters(self._model) if self._options.selects(p.name))
+            self._parameters = [p for p in chosen if not is_sharded(p.tensor) or can_place(p.tensor)]
             self._listed_ids = [id(p) for p in self._model.parameters()]
         return self._parameters
 
@@ -97,8 +99,12 @@ class Weights:
             known, found = self.step.skipped, found.detach().clone()
             self.step.skipped = found if known is None else torch.maximum(known, found.to(known))
         exact = self._options.limit is None  # else the writer has both, and compares many at once
+        sharded = {p.name for p in self.listed() if is_sharded(p.tensor)}
         for name, (change, before) in self._updates.changes(self._of(optimizer)).items():
-            self._add("update", name, change, cosine(change, before) if exact else None)
+            if name in sharded:
+                self._add_piece("update", name, change)
+            else:
+                self._add("update", name, change, cosine(change, before) if exact else None)
 
     def without_gradients(self) -> bool:
         """Whether none of the optimizers' parameters has a gradient: there is nothing to step on."""
@@ -118,11 +124,20 @@ class Weights:
             taken = self._updates.take(plain)
         if "parameter" in signals:
             for p in plain:
-                self._add("parameter", p.name, p.tensor if exact else taken[p.name])
+                if is_sharded(p.tensor):
+                    self._add_piece("parameter", p.name, self._updates.values(p))
+                else:
+                    self._add("parameter", p.name, p.tensor if exact else taken[p.name])
 
     def _measure_gradients(self, named: dict[str, Tensor]) -> None:
         """Exactly without a limit, else a sample and the norm of all."""
         kind, sample, step = "parameter_gradient", self._options.sample, self.step
+        for name in [name for name, gradient in named.items() if is_sharded(gradient)]:
+            gradient = named.pop(name)
+            if can_place(gradient):
+                step.set(kind, name, piece(gradient, self._updates.size))
+                step.pieces.add((kind, name))
+                step.norms[name] = squares(gradient)
         whole = {n: g.detach() if stats.is_plain(g) else stats.stored(g) for n, g in named.items()}
         if self._options.limit is None:
             for name, gradient in whole.items():
@@ -136,6 +151,10 @@ class Weights:
                 step.set(kind, name, stats.summarize(large[name], sample=sample))
             else:
                 step.norms[name] = norm, count
+
+    def _add_piece(self, kind: str, name: str, values: Tensor) -> None:
+        self.step.add_flat(kind, name, values)
+        self.step.pieces.add((kind, name))
 
     def _add(self, kind: str, name: str, values: Tensor, cosine: Tensor | None = None) -> None:
         if self._options.limit is None:

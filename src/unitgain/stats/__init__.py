@@ -25,7 +25,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
 from .flat import flat_numbers
 from .host import fetch, to_host
 from .partial import Partial, Range, finish
-from .sample import RUN, take_examples, take_sample
+from .sample import RUN, places_of_sample, take_examples, take_sample
 from .stored import is_plain, shape_of, stored
 from .summarize import saturated, summarize
 
@@ -37,6 +37,7 @@ __all__ = [
     "finish",
     "flat_numbers",
     "is_plain",
+    "places_of_sample",
     "saturated",
     "shape_of",
     "stored",

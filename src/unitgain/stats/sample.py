@@ -67,6 +67,11 @@ def take_sample(x: Tensor, size: int) -> Tensor:
     return x.take(_places(count, size, x.device, _stream(x.device)))
 
 
+def places_of_sample(count: int, size: int) -> Tensor:
+    """Where the values that `take_sample` takes of a contiguous tensor of `count` values lie in it."""
+    return torch.arange(count) if count <= max(size, RUN) else _places(count, size, torch.device("cpu"), 0)
+
+
 def _stream(device: torch.device) -> int:
     """The current CUDA stream, if x is on a GPU: what one stream has made is not ready yet on another."""
     return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
