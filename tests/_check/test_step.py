@@ -344,5 +344,5 @@ def test_what_is_no_batch_or_has_keys_of_its_own_gets_a_sentence_that_says_so() 
     model, x, y = nn.Linear(4, 3), torch.randn(8, 4), torch.arange(8) % 3
     with pytest.raises(InputError, match="a TensorDataset is a data set; give a DataLoader over it"):
         check(model, torch.utils.data.TensorDataset(x, y))
-    with pytest.raises(InputError, match=r"its keys \('features', 'target'\) are not forward's arguments"):
-        check(model, {"features": x, "target": y})
+    with pytest.raises(InputError, match=r"its keys \('features', 'more', 'target'\) are not"):
+        check(model, {"features": x, "more": x, "target": y})

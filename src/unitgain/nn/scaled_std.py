@@ -62,14 +62,14 @@ def standardized(
     eps: float,
     eps_mode: str = "clamp",
     groups: int = 0,
-    constant: float = 1.0,
+    constant: float | Tensor = 1.0,
 ) -> Tensor:
     """constant * scale * (W - mean) / (sqrt(N) std) over all axes but the first, in weight's shape, type and memory
     format.
 
     weight    (O, ...); or, with groups >= 1, a transposed convolution's (C_in, O/groups, ...)
     scale     a number, or a tensor of one or O numbers, of any shape
-    constant  a further number, which costs nothing
+    constant  a further number, which costs nothing; or a 0-dim tensor
 
     >>> w = standardized(torch.randn(4, 8, 3, 3), scale=2.0, eps=1e-4)
     >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1).round(decimals=4)
@@ -85,7 +85,7 @@ def standardized(
     if rows.dtype in (torch.float16, torch.bfloat16):
         rows = rows.float()
     count = rows.shape[0]
-    constant /= math.sqrt(rows.numel() / max(count, 1))  # of a row of norm 1 the standard deviation
+    constant = constant / math.sqrt(rows.numel() / max(count, 1))  # of a row of norm 1 the standard deviation
     if isinstance(scale, Tensor):
         scale = scale if scale.dtype == rows.dtype else scale.to(rows.dtype)
         factor = scale.flatten() * constant
@@ -95,6 +95,9 @@ def standardized(
     result = standardize_rows(rows, factor, eps, eps_mode == "clamp")
     result = result if result.dtype == weight.dtype else result.to(weight.dtype)
     return result.movedim(-1, 1) if channels_last else result
+
+
+torch.fx.wrap("standardized")  # one node of a symbolic trace: what is inside depends on shapes and types
 
 
 class ScaledStd(nn.Module):
@@ -146,11 +149,8 @@ class ScaledStd(nn.Module):
         """The weight that the layer works with, in the shape and type of `weight`."""
         constant, scale = self.gamma * self._row_norm(), self.input_scale
         if self.gain is not None:
-            gain = self.gain if self.gain.dtype.itemsize >= 4 else self.gain.float()
-            if isinstance(scale, Tensor):
-                scale = gain * scale
-            else:
-                constant, scale = constant * scale, gain
+            # a measured input_scale is a tensor; a product in half precision would lose digits
+            scale, constant = self.gain, constant * scale
         return standardized(self.weight, scale, self.eps, self.eps_mode, self.transposed_groups, constant)
 
     def _row_norm(self) -> float:
