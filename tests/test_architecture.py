@@ -18,12 +18,12 @@ ALLOWED: dict[str, set[str]] = {
     "stats": set(),
     "record": set(),
     "theory": set(),
-    "_batch": set(),
+    "_run": set(),
+    "_batch": {"_run"},
     "nn": {"_batch"},
     "optim": set(),
     "data": set(),
     "models": {"nn", "_batch"},
-    "_run": set(),
     "targets": {"models", "data", "_batch"},
     "graph": {"stats", "theory", "_batch", "_run"},
     "probe": {"stats", "record", "graph", "optim", "_batch", "_run"},
@@ -44,7 +44,7 @@ ALLOWED["__main__"] = {"cli"}
 
 # DESIGN's list, from the room that imports none to the one that may import all
 ORDER = [
-    "_version", "_base", "stats", "record", "theory", "_batch", "nn", "optim", "data", "models", "_run", "targets",
+    "_version", "_base", "stats", "record", "theory", "_run", "_batch", "nn", "optim", "data", "models", "targets",
     "graph", "probe", "rules", "report", "remedies", "_check", "_fix", "normfree", "train", "recipes", "integrations",
     "view", "demo", "__init__", "cli", "__main__",
 ]  # fmt: skip

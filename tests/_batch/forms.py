@@ -238,6 +238,22 @@ def ragged(layout: torch.layout) -> Tensor:
     return torch.nested.nested_tensor([noise(2 + i % 3, WIDTH, seed=i) for i in range(N)], layout=layout)
 
 
+def loader(make: Callable[[Tensor, Tensor], Any] = lambda x, y: (x, y)) -> torch.utils.data.DataLoader:
+    rows = [make(x, y) for x, y in zip(torch.cat([noise(), noise(seed=1)]), torch.cat([labels(), labels()]))]
+    return torch.utils.data.DataLoader(rows, batch_size=N)
+
+
+class Endless:
+    """A loader as one writes it in three lines."""
+
+    def __init__(self, batch: Any) -> None:
+        self.batch = batch
+
+    def __iter__(self) -> Any:
+        while True:
+            yield self.batch
+
+
 def of_pairs(outputs: Tensor, target: Any) -> Tensor:
     return F.cross_entropy(outputs, target["kind"]) + F.mse_loss(outputs[:, 0], target["size"])
 
@@ -271,6 +287,20 @@ FORMS: dict[str, Form] = {
         OneInput, lambda: (noise(), None), name="<lambda>", loss=lambda out, _: out.square().mean(), target=False),
     "numbers as targets": Form(OneInput, lambda: (noise(), labels().tolist())),
     "an array of targets": Form(OneInput, lambda: (noise(), np.arange(N) % CLASSES)),
+    "arrays": Form(OneInput, lambda: (noise().double().numpy(), labels().numpy()), normalizes=False),
+    "a mapping of arrays": Form(
+        OneInput, lambda: {"x": noise().numpy(), "y": labels().numpy()}, ("input[x]",), normalizes=False
+    ),
+    "image and label, as data sets call them": Form(OneInput, lambda: {"image": noise(), "label": labels()}),
+    "image, label, and what is no tensor": Form(
+        OneInput, lambda: {"path": ["a.png"] * N, "pixel_values": noise(), "labels": labels()}
+    ),
+    "keywords, and what is no tensor": Form(
+        OneInput, lambda: {"text": ["a"] * N, "x": noise(), "y": labels()}, ("input[x]",)
+    ),
+    "a loader": Form(OneInput, lambda: loader(), normalizes=False),
+    "a loader of mappings": Form(OneInput, lambda: loader(lambda x, y: {"img": x, "target": y}), normalizes=False),
+    "a loader of one's own": Form(OneInput, lambda: Endless((noise(), labels()))),
     "several targets": Form(
         OneInput, lambda: (noise(), {"kind": labels(), "size": noise(N)}), name="of_pairs", loss=of_pairs
     ),

@@ -335,6 +335,16 @@ def test_float_targets_that_a_model_takes_are_no_input_to_normalize() -> None:
     assert list(read_batch(batch, Regresses()).floating()) == ["input[x]"]
 
 
-def test_a_pair_of_arrays_is_told_how_it_becomes_tensors() -> None:
-    with pytest.raises(InputError, match=r"found no tensor in a tuple.*torch\.from_numpy"):
-        ug.check(nn.Linear(4, 3), (np.zeros((8, 4), np.float32), np.zeros(8, np.int64)))
+def test_arrays_that_are_no_numbers_are_told_of() -> None:
+    with pytest.raises(InputError, match=r"an array of <U1 cannot become a tensor"):
+        ug.check(nn.Linear(4, 3), (np.array(["a"] * 8), np.zeros(8, np.int64)))
+
+
+def test_arrays_become_tensors_of_the_model_s_type_whatever_their_memory() -> None:
+    frozen = np.arange(8.0).reshape(2, 4)[::-1]
+    frozen.flags.writeable = False
+    batch = read_batch((frozen, np.arange(2, dtype=np.uint32)), nn.Linear(4, 3).double())
+    assert batch.args[0].dtype == torch.float64
+    assert batch.args[0].tolist() == frozen.tolist()
+    assert batch.target.dtype == torch.int64
+    assert read_batch((np.ones((2, 4), dtype=">f4"), None), nn.Linear(4, 3)).args[0].dtype == torch.float32

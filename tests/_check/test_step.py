@@ -340,10 +340,9 @@ def test_an_error_in_one_pass_leaves_no_hook_and_no_mode() -> None:
 
 
 def test_what_is_no_batch_or_has_keys_of_its_own_gets_a_sentence_that_says_so() -> None:
-    """A DataLoader was described by the shapes of its data set, a mapping by the error of the first layer."""
+    """A data set was described by its shapes, a mapping by the error of the first layer."""
     model, x, y = nn.Linear(4, 3), torch.randn(8, 4), torch.arange(8) % 3
-    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=4)
-    with pytest.raises(InputError, match=r"give next\(iter\(loader\)\)"):
-        check(model, loader)
-    with pytest.raises(InputError, match=r"its keys \('features', 'target'\) are not forward's arguments"):
-        check(model, {"features": x, "target": y})
+    with pytest.raises(InputError, match="a TensorDataset is a data set; give a DataLoader over it"):
+        check(model, torch.utils.data.TensorDataset(x, y))
+    with pytest.raises(InputError, match=r"its keys \('features', 'more', 'target'\) are not"):
+        check(model, {"features": x, "more": x, "target": y})

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from .._base import InputError
+from .._run import first_batch
+from .arrays import as_tensors, holds_array
 from .batch import TARGET_NAMES, Batch, describe_tensor, is_list_of_mappings
-from .tree import has_fields, is_mapping, parts
+from .tree import has_fields, is_mapping, parts, tensors_in
 
 # y is too common a name for an input to hand a target over unasked
 _SURE_NAMES = tuple(name for name in TARGET_NAMES if name != "y")
+
+# names of a forward's only argument under which it expects a mapping, unless its annotation says otherwise
+_CONTAINERS = ("batch", "data", "sample", "example", "item", "inputs", "features", "kwargs")
 
 PassTarget = Literal["by name", "always", "if required"]
 
@@ -28,6 +35,7 @@ class Forward:
 
     positional  names of what can be given by position; required: those of them without a default
     names       all that can be given by name; any_name: also others (**kwargs), any_number: further positions (*args)
+    first       annotation of the first one, as text; empty where there is none
     """
 
     positional: tuple[str, ...]
@@ -35,6 +43,7 @@ class Forward:
     names: frozenset[str]
     any_name: bool
     any_number: bool
+    first: str = ""
 
     @classmethod
     def of(cls, model: nn.Module) -> Forward | None:
@@ -58,6 +67,7 @@ class Forward:
             frozenset(p.name for p in given if p.kind in (kinds.KEYWORD_ONLY, kinds.POSITIONAL_OR_KEYWORD)),
             any(p.kind is kinds.VAR_KEYWORD for p in given),
             any(p.kind is kinds.VAR_POSITIONAL for p in given),
+            _as_text(positional[0].annotation) if positional else "",
         )
 
     @property
@@ -70,6 +80,13 @@ class Forward:
     def room(self) -> float:
         """How many inputs can be given by position, a target left out."""
         return float("inf") if self.any_number else len([n for n in self.positional if n not in _SURE_NAMES])
+
+    @property
+    def takes_a_tensor(self) -> bool:
+        """Whether it has one argument, which is a tensor by its annotation or, where it has none, by its name."""
+        if self.any_name or self.any_number or len(self.required) > 1 or not self.positional:
+            return False
+        return "Tensor" in self.first or (not self.first and self.positional[0] not in _CONTAINERS)
 
     def target_name(self, names: Sequence[str] = _SURE_NAMES) -> str | None:
         """The argument for a target."""
@@ -87,6 +104,7 @@ class Reader:
 
     def __init__(self, model: nn.Module | None = None, pass_target: PassTarget = "by name"):
         self.forward = None if model is None else Forward.of(model)
+        self._model = model
         self.pass_target: PassTarget = pass_target
         needed = () if self.forward is None else self.forward.required
         self._needed = sum(
@@ -94,24 +112,22 @@ class Reader:
         )  # inputs that forward cannot do without
 
     def __call__(self, batch: Any) -> Batch:
-        """Raises InputError for what is no batch, and for a batch without examples."""
+        """Of a loader the first batch is read. Raises InputError for what is no batch, and for one without examples."""
         if isinstance(batch, Batch):
             return batch
-        if isinstance(batch, DataLoader):
-            raise InputError(
-                "batch: a DataLoader gives many batches, and one is needed; give next(iter(loader))"
-            )
+        if not isinstance(batch, (tuple, list, Tensor)) and is_loader(batch):
+            batch = first_batch(batch)
         pair = type(batch) in (tuple, list) and len(batch) == 2
         pair = pair and (self._needed < 2 or self.pass_target == "always")
         if pair and type(batch[0]) is type(batch[1]) is Tensor:  # by far the most common
             found = Batch((batch[0],), {}, batch[1])
             _check_not_empty(batch)
         else:
-            found = self._read(batch)
+            found = self._read(opened(batch, self._model))
             if not found.inputs():
                 raise InputError(
                     f"batch: found no tensor in a {type(batch).__name__}; give a tensor, an (inputs, targets) pair or "
-                    "a mapping of keyword arguments (of arrays: torch.from_numpy)"
+                    "a mapping of keyword arguments"
                 )
             inner = [
                 part
@@ -131,8 +147,7 @@ class Reader:
             return self._by_name(batch)
         raise InputError(
             f"batch: cannot use a {type(batch).__name__}; give a tensor, an (inputs, targets) pair, a tuple of several "
-            "inputs and a target, or a mapping of keyword arguments (of a loader: next(iter(loader)); of an array: "
-            "torch.from_numpy(array))"
+            "inputs and a target, a mapping of keyword arguments, or a DataLoader of such batches"
         )
 
     def _sequence(self, values: list[Any]) -> Batch:
@@ -162,9 +177,15 @@ class Reader:
 
     def _by_name(self, value: Any) -> Batch:
         """Keyword arguments; what is named like a target and is none of forward's is the target. A forward with one
-        argument, called otherwise than everything in the mapping, takes the mapping itself."""
+        argument, called otherwise than everything in the mapping, takes the only input of {"image": ..., "label": ...}
+        if it takes a tensor, and else the mapping itself. What holds no tensor (paths, texts) and has no argument is
+        left out."""
         named = {str(key): part for key, part in parts(value) or ()}
         forward = self.forward
+        if forward is not None and not forward.any_name and any(key in forward.names for key in named):
+            named = {
+                k: v for k, v in named.items() if k in forward.names or k in TARGET_NAMES or _holds_tensor(v)
+            }
         if forward is None or forward.any_name or named.keys() <= forward.names:
             return Batch(kwargs=named)
         inputs = {k: v for k, v in named.items() if k in forward.names or k not in TARGET_NAMES}
@@ -172,6 +193,13 @@ class Reader:
         if len(others) == 1 and inputs and inputs.keys() <= forward.names:
             return Batch(kwargs=inputs, target=_as_target(named[others[0]]))
         if forward.room >= 1 and len(forward.required) <= 1 and not named.keys() & forward.names:
+            tensors = [k for k in inputs if _holds_tensor(inputs[k])]
+            if (
+                len(others) == len(tensors) == 1
+                and isinstance(inputs[tensors[0]], Tensor)
+                and forward.takes_a_tensor
+            ):
+                return Batch(args=(inputs[tensors[0]],), target=_as_target(named[others[0]]))
             return Batch(args=(value,))
         return Batch(kwargs=named)
 
@@ -199,6 +227,47 @@ def read_batch(batch: Any, model: nn.Module | None = None, pass_target: PassTarg
     dict_keys(['x', 'y'])
     """
     return Reader(model, pass_target)(batch)
+
+
+def opened(batch: Any, model: nn.Module | None = None) -> Any:
+    """A batch in its own form: of a loader the first one, and with tensors in the place of arrays, whose float64
+    becomes the type of the model's weights. Raises InputError for a data set."""
+    if isinstance(batch, Dataset) and not is_mapping(batch):
+        raise InputError(
+            f"batch: a {type(batch).__name__} is a data set; give a DataLoader over it, or one batch"
+        )
+    if is_loader(batch):
+        batch = first_batch(batch)
+    if not holds_array(batch):
+        return batch
+    weights = () if model is None else model.parameters()
+    return as_tensors(
+        batch, next((p.dtype for p in weights if p.is_floating_point()), torch.get_default_dtype())
+    )
+
+
+def is_loader(value: Any) -> bool:
+    """Whether it gives batches when it is iterated over, again and again, and is none itself: a DataLoader,
+    accelerate's, InMemoryLoader, whatever has __iter__ and is no container."""
+    if isinstance(value, DataLoader):
+        return True
+    if isinstance(value, Dataset):
+        return False
+    if isinstance(value, (Tensor, np.ndarray, str, bytes, list, tuple, set, frozenset, nn.Module, type)):
+        return False
+    if not hasattr(value, "__iter__") or hasattr(value, "__next__"):
+        return False
+    return not is_mapping(value) and not dataclasses.is_dataclass(value)
+
+
+def _as_text(annotation: Any) -> str:
+    if annotation is inspect.Parameter.empty:
+        return ""
+    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+
+
+def _holds_tensor(value: Any) -> bool:
+    return next(tensors_in(value), None) is not None
 
 
 def _check_not_empty(values: Iterable[Any]) -> None:

@@ -12,8 +12,17 @@ import torch
 from torch import nn
 
 from .._base import InputError, opens_compiled
-from .._batch import Batch, Judged, Loss, find_logits
-from .._run import OptimizerLike, Replayed, Run, in_place, loaders_kept, random_states
+from .._batch import Batch, Judged, Loss, find_logits, is_loader
+from .._run import (
+    AfterFirst,
+    OptimizerLike,
+    Replayed,
+    Run,
+    first_batch,
+    in_place,
+    loaders_kept,
+    random_states,
+)
 from ..probe import Probe, count_foreign, holds_any, model_facts, optimizer_facts, without_optimizer
 from ..record import (
     BatchNormFacts,
@@ -71,7 +80,8 @@ def check(
 
     model      any nn.Module, as it is about to be trained; a model in eval mode is checked in training mode
     batch      a tensor, an (inputs, targets) pair, a tuple of several inputs and a target, a mapping of keyword
-               arguments, and more; docs/reference/batch.md lists the forms
+               arguments, and more; docs/reference/batch.md lists the forms. Of a DataLoader, or another loader, the
+               first batch is checked, and further ones are data; its order is afterwards what it was
     loss       "auto" (the loss that the model returns; else cross entropy for integer targets, mean squared error for
                float ones), a name, or a callable (outputs, targets) -> scalar. None: the model returns its loss, and
                takes all of the batch
@@ -112,16 +122,21 @@ def check(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
         raise InputError(
-            "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, and "
-            "watch its training with a Probe"
+            "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, "
+            "and watch its training with a Probe"
         )
     if prove and not steps and (optimizer is not None or data is not None):
         steps = _STEPS_TO_PROVE
     if prove and data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]
+    loader = None
+    if is_loader(batch):
+        loader, batch = batch, first_batch(batch)
+        if data is None and (steps or prove):
+            data = AfterFirst(loader)
     plan = Plan(steps, optimizer, data, clip, schedule, prove)
     job = Job.of(model, batch, loss, step)
-    kept = loaders_kept(*([] if data is None else [data]))
+    kept = loaders_kept(*(one for one in (loader, data) if one is not None))
     given = plan.optimizer if steps and isinstance(plan.optimizer, torch.optim.Optimizer) else None
     extra = [one for one in (step, schedule) if one is not None]
     with kept, in_place(model, optimizer=given, batch=batch, loss=loss, extra=extra) as run:

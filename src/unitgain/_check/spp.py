@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .. import graph as graphs
 from .. import stats
 from .._base import InputError, opens_compiled
-from .._batch import Batch, check_devices, read_batch
+from .._batch import Batch, check_devices, opened, read_batch
 from .._run import in_place
 from .._version import __version__
 from ..graph import Branch, Graph, Listener, Scale, Tracer
@@ -57,6 +57,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     model = graphs.unwrapped(model)
+    batch = opened(batch, model)
     given = read_batch(batch, model, "if required").clone()
     check_devices(given, model)
     measure = _Measure()

@@ -10,8 +10,9 @@ from typing import Any
 from torch import nn
 
 from .._base import InputError, opens_compiled
+from .._batch import is_loader
 from .._check import Change, Course, Difference, Plan, Trials, check, compare, looks_untrained
-from .._run import OptimizerLike, Replayed, Snapshot, in_place, random_states
+from .._run import AfterFirst, OptimizerLike, Replayed, Snapshot, first_batch, in_place, random_states
 from ..remedies import Remedy, State, Subject
 from ..report import Action, FixReport, Report, Skipped
 from ..rules import Finding, resolve
@@ -78,6 +79,9 @@ def fix(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
+    if is_loader(batch):
+        loader, batch = batch, first_batch(batch)
+        data = AfterFirst(loader) if data is None else data
     wanted = resolve(only, "only") if only is not None else None
     if data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]

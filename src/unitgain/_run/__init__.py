@@ -14,11 +14,14 @@ optimizer.py      the optimizer of a rehearsal
 from . import random_states
 from .in_place import NotPutBackError, Run, in_place, leaves_of, run_of
 from .loaders import (
+    AfterFirst,
     Replayed,
+    first_batch,
     generator_states,
     is_stateful,
     loader_state,
     loaders_kept,
+    seed_loader,
     set_generators,
     set_loader_state,
 )
@@ -26,11 +29,13 @@ from .optimizer import OptimizerLike, optimizer_for
 from .snapshot import Snapshot
 
 __all__ = [
+    "AfterFirst",
     "NotPutBackError",
     "OptimizerLike",
     "Replayed",
     "Run",
     "Snapshot",
+    "first_batch",
     "generator_states",
     "in_place",
     "is_stateful",
@@ -40,6 +45,7 @@ __all__ = [
     "optimizer_for",
     "random_states",
     "run_of",
+    "seed_loader",
     "set_generators",
     "set_loader_state",
 ]

@@ -7,12 +7,16 @@ states of the generators that they and their samplers draw from, beside the glob
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from .._base import InputError
+from . import random_states
 
 
 def is_stateful(loader: Any) -> bool:
@@ -45,6 +49,12 @@ def set_generators(loader: Any, states: list[Tensor]) -> None:
         generator.set_state(state)
 
 
+def seed_loader(loader: Any, seed: int) -> None:
+    """Its own generators begin anew. Those that it draws from torch's global one are seeded with that."""
+    for generator in _generators(loader):
+        generator.manual_seed(seed)
+
+
 @contextmanager
 def loaders_kept(*loaders: Any) -> Iterator[None]:
     """Puts the loaders' states back, also after an exception. The global random states are another matter."""
@@ -54,6 +64,36 @@ def loaders_kept(*loaders: Any) -> Iterator[None]:
     finally:
         for loader, state in zip(loaders, states):
             set_loader_state(loader, state)
+
+
+def first_batch(loader: Any) -> Any:
+    """The batch that a loader gives first. Its order and all random states are afterwards what they were.
+
+    Raises InputError for a loader that gives none.
+    """
+    with random_states.kept(), loaders_kept(loader):
+        iterator = iter(loader)
+        try:
+            return next(iterator)
+        except StopIteration:
+            raise InputError(
+                f"batch: the {type(loader).__name__} gives no batch; is its data set empty, or smaller than one batch "
+                "with drop_last=True?"
+            ) from None
+        finally:
+            if callable(close := getattr(iterator, "close", None)):  # a generator would keep its position
+                close()
+
+
+class AfterFirst:
+    """A loader's batches without the first one, which has been used; read again, all of them."""
+
+    def __init__(self, loader: Any):
+        self._loader, self._skip = loader, True
+
+    def __iter__(self) -> Iterator[Any]:
+        skip, self._skip = self._skip, False
+        return itertools.islice(iter(self._loader), int(skip), None)
 
 
 class Replayed:

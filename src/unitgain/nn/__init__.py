@@ -11,6 +11,7 @@ BasicBlock, Bottleneck, PreActBlock, PooledResBlock      residual blocks with an
 BatchNorm, LayerNorm, InstanceNorm, GroupNorm            equal to torch's, for any number of positions
 RMSNorm; DynamicTanh, DynamicErf, DynamicISRU            and pointwise functions in the place of LayerNorm
 WholeLayerNorm                                           one gain and one bias for the whole layer
+out_of_place_                                            for tools that do not bear in-place activations
 calibrate_                                               exact statistics for BatchNorm, over data
 """
 
@@ -23,6 +24,7 @@ from .evaluating import evaluating
 from .fan_in import fan_in
 from .fold import fold_, merge_branch_ends
 from .frozen import BranchScale, ChannelAffine, FrozenScale, NormalizedRows, scaled_outputs
+from .inplace import out_of_place_
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
@@ -86,6 +88,7 @@ __all__ = [
     "fold_",
     "gamma_of",
     "merge_branch_ends",
+    "out_of_place_",
     "remove_scaled_std_",
     "scaled_std_",
 ]

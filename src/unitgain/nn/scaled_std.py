@@ -117,9 +117,7 @@ def _standardized_traced(
     return (centred * (inverse * (norm * constant))).to(weight.dtype).view_as(weight)
 
 
-torch.fx.wrap(
-    "standardized"
-)  # one step of a traced graph: what it does depends on the weight's type and layout
+torch.fx.wrap("standardized")  # one node of a symbolic trace: what is inside depends on shapes and types
 
 
 class ScaledStd(nn.Module):

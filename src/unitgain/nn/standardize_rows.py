@@ -33,6 +33,10 @@ def standardize_rows(rows: Tensor, factor: Tensor, eps: float, clamp: bool) -> T
 
 
 def _is_plain(rows: Tensor) -> bool:
+    if torch._C._functorch.is_functorch_wrapped_tensor(
+        rows
+    ):  # vmap over the weights: kernels of one network do not fit
+        return False
     return type(rows) in (Tensor, nn.Parameter) and rows.device.type in ("cpu", "cuda")
 
 

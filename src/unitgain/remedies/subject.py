@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch import Batch, map_tensors, read_batch
+from .._batch import Batch, map_tensors, opened, read_batch
 from .._run import Snapshot
 from .report import Change, rms
 from .structure import NormalizeInput
@@ -49,7 +49,7 @@ class Subject:
 
     def __init__(self, model: nn.Module, batch: Any, loss: Any, *, classifies: bool = False):
         self.model = model
-        self.input = Input(batch)
+        self.input = Input(opened(batch, model))
         self.loss = loss
         self.classifies = classifies
 

@@ -32,6 +32,7 @@ from .learner import Learner
 from .loader import InMemoryLoader
 from .lr_finder import LRFound
 from .memory import clean_memory
+from .seeding import set_seed
 from .summary import Summary
 
 __all__ = [
@@ -70,4 +71,5 @@ __all__ = [
     "WeightsAndBiases",
     "accuracy",
     "clean_memory",
+    "set_seed",
 ]

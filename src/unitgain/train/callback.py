@@ -53,7 +53,12 @@ class Callback:
     cleanup_X          runs after X in any case: when it was cancelled, and when an exception passes through
     predict, loss, backward, step, zero_grad   replace what the Learner does; only one callback may replace each
 
+    wrap_loss(learn, loss)   gives a loss in place of the one it is given, both functions (outputs, targets) ->
+                       scalar; of several callbacks each gets what the one before made
+
     order      callbacks run in ascending order, those of equal order as they were given
+    trains     True for those that have nothing to do where nothing is trained (schedules); `fit(train=False)` leaves
+               them out
     essential  False for those that only read or write; `lr_find` runs without them
 
     A callback with a state returns it from `state_dict` (numbers, strings, lists, dicts and tensors) and takes it
@@ -67,6 +72,7 @@ class Callback:
 
     order: int = 0
     essential: bool = True
+    trains: bool = False
 
     def state_dict(self) -> dict[str, Any]:
         return {}

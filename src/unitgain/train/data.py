@@ -54,9 +54,12 @@ def iter_once(part: Any) -> bool:
     return hasattr(part, "__next__")
 
 
-def check_not_empty(data: Data, validate: bool) -> None:
+def check_not_empty(data: Data, validate: bool, *, train: bool = True) -> None:
     """Raises InputError for loaders whose length is 0."""
-    for loader, training in ((data.train, True), (data.valid if validate else None, False)):
+    for loader, training in (
+        (data.train if train else None, True),
+        (data.valid if validate else None, False),
+    ):
         if loader is not None and length(loader) == 0:
             raise no_batch(training)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -26,3 +27,19 @@ def make_optimizer(given: Any, model: nn.Module) -> Optimizer:
     if not isinstance(made, Optimizer):
         raise InputError(f"Learner(optimizer=...): the function gave {type(made).__name__}, not an optimizer")
     return made
+
+
+def set_rate(optimizer: Optimizer, rate: float) -> None:
+    """The highest learning rate of all groups becomes this one; the others keep their proportion to it.
+
+    Raises InputError for what is no rate.
+    """
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not 0 < rate < float("inf"):
+        raise InputError(f"fit(lr={rate!r}): a learning rate is a number above 0, like 0.01")
+    highest = max(float(group["lr"]) for group in optimizer.param_groups)
+    for group in optimizer.param_groups:
+        new = rate * (float(group["lr"]) / highest if highest > 0 else 1.0)
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(new)  # of a captured or compiled step
+        else:
+            group["lr"] = new

@@ -9,6 +9,7 @@ import contextlib
 import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ from . import resume
 from .callback import ACTIONS, EVENTS, Callback, Event, check_callbacks, clean_up, replaces
 from .clock import Clock
 from .data import Data, as_data, check_not_empty, length, no_batch
-from .given import make_optimizer
+from .given import make_optimizer, set_rate
 from .memory import clean_memory
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Learner:
         self.history: list[dict[str, float]] = []  # the metrics of every epoch
         self.fits = self.steps = self.epoch = self.epochs = self.batch_index = 0
         self.clock = Clock()
-        self.training = True
+        self.training = self._train = True
         self.ends_pass = False
         self.stepped = False  # whether the last training batch ended in an optimizer step
         self.batch: Any = None
@@ -114,20 +115,41 @@ class Learner:
 
     # ---- the loop ------------------------------------------------------------------------------------------
 
-    def fit(self, epochs: int = 1, *, valid: bool = True, callbacks: Sequence[Callback] = ()) -> None:
+    def fit(
+        self,
+        epochs: int = 1,
+        lr: float | None = None,
+        *,
+        train: bool = True,
+        valid: bool = True,
+        callbacks: Sequence[Callback] = (),
+    ) -> None:
         """Trains for so many epochs, each followed by a validation pass if there is validation data.
 
+        lr         the learning rate from here on, of several groups that of the highest; the others keep their
+                   proportion. None: as it is
+        train      False: validation passes alone
         callbacks  further ones, for this fit only
         """
+        if lr is not None:
+            set_rate(self.optimizer, lr)
+        if not train and (not valid or self.data.valid is None):
+            raise InputError("fit(train=False): there is no validation data, so nothing would be done")
+        self._train = train
         if not isinstance(epochs, int) or epochs < 0:
             raise InputError(f"fit(epochs={epochs!r}): expected a whole number of at least 0")
         self._validate = valid and self.data.valid is not None
         if epochs:
-            check_not_empty(self.data, self._validate)
+            check_not_empty(self.data, self._validate, train=train)
         self.fits += 1
         if self._pending is not None and self.fits < self._pending.fit:
             return  # done before the run was interrupted
-        with self._with(callbacks), self.clock:
+        given = (
+            [*self.callbacks, *callbacks]
+            if train
+            else [c for c in (*self.callbacks, *callbacks) if not c.trains]
+        )
+        with self._with(given, instead=True), self.clock:
             self.epochs, self.epoch, self.batch_index = epochs, -1, 0
             try:
                 self._do(self._events["fit"], self._fit)
@@ -142,7 +164,7 @@ class Learner:
             self._do(self._events["epoch"], self._epoch)
 
     def _epoch(self) -> None:
-        for training in (True, False) if self._validate else (True,):
+        for training in [True] * self._train + [False] * self._validate:
             self.training = training
             self.model.train(self.training)
             with contextlib.nullcontext() if self.training else torch.no_grad():
@@ -203,13 +225,20 @@ class Learner:
         self.outputs = network(*self.inputs, **self.kwargs) if self.kwargs else network(*self.inputs)
 
     def _default_loss(self) -> None:
-        found = self.criterion.compute(self.outputs, self.parsed)
+        loss = self._plain_loss
+        for wrap in self._wraps:
+            loss = wrap(self, loss)
+        self.loss = loss(self.outputs, self.target)
+
+    def _plain_loss(self, outputs: Any, target: Any) -> Tensor:
+        batch = self.parsed if target is self.target else replace(self.parsed, target=target)
+        found = self.criterion.compute(outputs, batch)
         if found is None:
             raise InputError(
                 "data: the batch has no target and the model's output carries no loss: it is "
-                f"{describe_output(self.outputs)}; give (inputs, target) pairs, or a model that returns its loss"
+                f"{describe_output(outputs)}; give (inputs, target) pairs, or a model that returns its loss"
             )
-        self.loss = found[1]
+        return found[1]
 
     def _default_backward(self) -> None:
         self.objective.backward()
@@ -224,6 +253,7 @@ class Learner:
         """Finds the methods of callbacks for each event once, so that no batch has to search for them."""
         ordered = sorted(self.callbacks, key=lambda c: c.order)
         self._events = {name: Event(name, ordered) for name in EVENTS}
+        self._wraps = [c.wrap_loss for c in ordered if callable(getattr(type(c), "wrap_loss", None))]  # type: ignore[attr-defined]
         chosen: dict[str, Callable[[], Any]] = {}
         for name in ACTIONS:
             replaced = next((getattr(c, name) for c in ordered if replaces(c, name)), None)
@@ -344,6 +374,34 @@ class Learner:
         from .callbacks import OneCycle
 
         self.fit(epochs, valid=valid, callbacks=[*callbacks, OneCycle(max_lr, warm_up=warm_up)])
+
+    def validate(self, data: Any = None, *, callbacks: Sequence[Callback] = ()) -> dict[str, float]:
+        """The metrics of one validation pass, which is no part of the training: with a Metrics callback
+        {"valid_loss": ..., "accuracy": ...}. data: a loader in place of the Learner's validation data."""
+        from .predicting import validate
+
+        return validate(self, data, callbacks)
+
+    def predict(
+        self,
+        data: Any = None,
+        *,
+        transforms: Sequence[Callable[[Tensor], Tensor]] = (),
+        activation: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, Any]:
+        """(outputs, targets) of all examples in evaluation mode, on the CPU; targets is None where there are none.
+
+        data        a loader or one batch; None: the validation data
+        transforms  test-time augmentation: functions of the first input, such as `lambda x: x.flip(-1)`. Outputs are
+                    then means over the input as it is and changed by each
+        activation  applied to outputs before they are averaged: `lambda x: x.softmax(1)` averages probabilities
+
+        Callbacks prepare the batches, and the weights are those of a validation pass (EMA's). Raises InputError for a
+        model that returns no logits.
+        """
+        from .predicting import predict
+
+        return predict(self, data, transforms, activation)
 
     def lr_find(
         self,

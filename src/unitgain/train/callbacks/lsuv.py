@@ -15,6 +15,7 @@ class LSUV(Callback):
     """Applies `ug.lsuv_` with the first training batch, before the first fit only. options: its further arguments."""
 
     order = -40  # after the callbacks that move the model and prepare batches
+    trains = True
 
     def __init__(self, **options: Any):
         self.options, self.done = options, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -118,7 +118,7 @@ class Metrics(Callback):
             return
         for name, metric in self.metrics.items():
             value = metric.compute(learn.over_ranks) if isinstance(metric, Mean) else metric.compute()
-            learn.metrics[prefix + name] = float(value)
+            learn.metrics.update({prefix + key: number for key, number in _numbers(name, value)})
 
     def after_epoch(self, learn: Learner) -> None:
         learn.history.append(dict(learn.metrics))
@@ -133,6 +133,20 @@ class Metrics(Callback):
             mean = self._loss if name == "loss" else self.metrics.get(name)
             if isinstance(mean, Mean):
                 mean.total, mean.count = total, count
+
+
+def _numbers(name: str, value: Any) -> Iterator[tuple[str, float]]:
+    """A metric's value under its name; each of a collection's (torchmetrics' MetricCollection gives a dict) under its
+    own, each of a vector's (one per class) under its number. Larger ones, confusion matrices, are left out."""
+    if isinstance(value, Mapping):
+        for key, one in value.items():
+            yield from _numbers(str(key), one)
+        return
+    flat = torch.as_tensor(value)
+    if flat.dim() == 0:
+        yield name, float(flat)
+    elif flat.dim() == 1:
+        yield from ((f"{name}_{number}", float(one)) for number, one in enumerate(flat))
 
 
 def _judged(learn: Learner) -> tuple[Any, Any]:

@@ -29,6 +29,7 @@ class Schedule(Callback):
 
     order = 30
     essential = False
+    trains = True
 
     def __init__(self, make: Callable[[Optimizer], Any], *, each: str = "step", monitor: str = "valid_loss"):
         if not callable(make):
@@ -84,6 +85,7 @@ class OneCycle(Callback):
 
     order = 30
     essential = False
+    trains = True
     plans_epochs = True  # a resumed run must have as many as the first one
 
     def __init__(
