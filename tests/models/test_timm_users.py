@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -155,7 +157,7 @@ def test_timms_names_of_options() -> None:
 
 def test_the_description_says_how_to_prepare_images(name: str) -> None:
     model = models.create(name)
-    config = model.pretrained_cfg
+    config: Any = model.pretrained_cfg
     assert config == model.default_cfg
     assert config["architecture"] == name
     keys = model.state_dict().keys()
@@ -213,4 +215,5 @@ def test_gelu_is_jaxs_where_deepminds_weights_are_for() -> None:
 def test_the_largest_regnets_have_the_blocks_of_deepminds(name: str, blocks: int) -> None:
     with torch.device("meta"):
         model = models.create(name, wiring="paper")
-    assert sum(len(stage) for stage in model.stages) == blocks
+    stages: Any = model.stages
+    assert sum(len(stage) for stage in stages) == blocks
