@@ -74,7 +74,8 @@ def test_any_norm_size_channels_and_classes(norm) -> None:
 def test_feature_maps_have_the_channels_and_strides_they_say() -> None:
     for name in ("resnet18", "resnetv2_18d"):
         model = models.create(name, features_only=True)
-        for (channels, stride), f in zip(model.feature_info, model(torch.randn(1, 3, 64, 64)), strict=True):
+        columns = zip(model.feature_info.channels(), model.feature_info.reduction())
+        for (channels, stride), f in zip(columns, model(torch.randn(1, 3, 64, 64)), strict=True):
             assert f.shape == (1, channels, 64 // stride, 64 // stride)
 
 

@@ -108,3 +108,10 @@ def test_post_activation_blocks_start_as_their_shortcut() -> None:
     x = torch.rand(2, 8, 6, 6)
     for kind in (unn.BasicBlock, unn.Bottleneck, unn.PooledResBlock):
         torch.testing.assert_close(kind(8, 8)(x), x, rtol=0, atol=0)
+
+
+def test_the_pooled_block_of_the_lesson_does_not_start_as_its_shortcut() -> None:
+    x = torch.rand(2, 8, 5, 5)
+    block = unn.PooledResBlock(8, 8, zero_last=False)
+    assert float(block.norm2.weight.detach().min()) == 1  # type: ignore[union-attr]
+    assert (block(x) - x).norm() > 0.1

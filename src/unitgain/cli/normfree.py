@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated
 
@@ -81,6 +82,12 @@ def convert(
             help="train: from scratch; preserve: the same function, to fine-tune.", show_default=True
         ),
     ] = Mode.train,
+    norms: Annotated[
+        str,
+        typer.Option(
+            help="Take these norms out too: group, instance, or group,instance.", show_default=False
+        ),
+    ] = "",
     out: Out = None,
     debug: Debug = False,
 ) -> None:
@@ -91,7 +98,7 @@ def convert(
       unitgain normfree convert torchvision:resnet18 --data photos/ --out resnet18-nf
       unitgain normfree convert net.py:Net --weights trained.safetensors --data batch.npz --mode preserve --out tuned
     """
-    _run(target, subject, mode.value, out)
+    _run(target, subject, mode.value, out, [name.strip() for name in norms.split(",") if name.strip()])
 
 
 @normfree_app.command(short_help="Work BatchNorm and all else into plain layers, for inference.")
@@ -106,7 +113,9 @@ def fold(target: options.Target, subject: options.Subject, out: Out = None, debu
     _run(target, subject, "fold", out)
 
 
-def _run(target: str, subject: options.Subject, mode: str, out: str | None) -> None:
+def _run(
+    target: str, subject: options.Subject, mode: str, out: str | None, norms: Sequence[str] = ()
+) -> None:
     if out is not None and os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise InputError(f"--out {out}: it exists and is not an empty folder; choose a new name")
     parent = os.path.dirname(os.path.abspath(out)) if out is not None else "."
@@ -116,7 +125,7 @@ def _run(target: str, subject: options.Subject, mode: str, out: str | None) -> N
 
     with busy("converting"):
         model, given = subject.load(target)
-        report = work(model, given, mode, timed=True)
+        report = work(model, given, mode, timed=True, norms=norms)
     say(str(report), most=10**9)
     if out is not None:
         _write(target, subject, report, out)

@@ -12,7 +12,7 @@ from .normfree import NormFreeConfig, entries_of
 
 _RESNET = NormFreeConfig(
     (3, 4, 6, 3), (256, 512, 1024, 2048), "7x7 pool", (64,), "relu", 0.25,
-    attention_ratio=1 / 16, pooled_shortcut=False, stochastic_depth=0.1,
+    attention_ratio=1 / 16, pooled_shortcut=False, stochastic_depth=0.1, crop=0.94,
 )  # fmt: skip
 _DEPTHS = {
     "26": (2, 2, 2, 2),

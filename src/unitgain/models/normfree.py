@@ -12,6 +12,7 @@ nfnet.py; the variants are in nf_resnet.py, nf_regnet.py and nfnet.py. How the w
     NF-ResNet shortcut 2x2 mean, 1x1 convolution                strided 1x1 convolution     as paper
     stochastic depth   divided by 1 - rate; last block at rate  not divided; below rate     as paper
     input scales       constants                                constants                   buffers, measured
+    GELU               with erf                                 jax's default, with tanh    as paper
 
 timm's own DeepMind ports (`dm_nfnet_*`) put gamma into the activation, pad "same" and have the scalar, but keep
 timm's eps. State-dict keys and shapes of the `timm` wiring are timm's; `paper` has the same keys where the
@@ -23,7 +24,7 @@ Known deviations: 1/beta is in the weights that read it (nn/nf_block.py). Gradie
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, get_args, get_type_hints
@@ -44,6 +45,18 @@ from ..nn import (
     expected_stds,
 )
 from ._entry import Entry, arguments_of
+from ._image import (
+    IMAGENET,
+    FeatureInfo,
+    GlobalPool,
+    ImageModel,
+    check_pool,
+    chosen,
+    dilate_,
+    keys_of_timms_feature_maps,
+    pooled,
+    resolve_names,
+)
 
 ACTIVATIONS: Mapping[str, tuple[type[nn.Module], float]] = {
     "relu": (nn.ReLU, 1.7139588594436646),
@@ -77,7 +90,7 @@ class NormFreeConfig:
     final_channels       of the 1x1 convolution before the head, before `width`; 0 for none
     deepmind             timm's wiring follows DeepMind's in gamma, padding and skip gain
     drop_rate            dropout before the classifier; stochastic_depth: the deepest block's rate, about
-    train_size, test_size  image sides in pixels
+    train_size, test_size  image sides in pixels; crop, mean, std: how images are to be prepared
     """
 
     depths: tuple[int, ...]
@@ -101,6 +114,9 @@ class NormFreeConfig:
     stochastic_depth: float = 0.0
     train_size: int = 224
     test_size: int = 224
+    crop: float = 0.9
+    test_crop: float | None = None
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
 
 
 @dataclass(frozen=True)
@@ -116,12 +132,13 @@ class Wiring:
     always_pool: bool
     rescale: bool
     measured: bool = False
+    jax: bool = False
 
 
 _TIMM = Wiring(False, "symmetric", "additive", 1e-5, 8, False, True, True)
 _TIMM_DEEPMIND = Wiring(True, "same", "additive", 1e-5, 8, True, True, True)
-_PAPER = Wiring(True, "same", "clamp", 1e-4, 1, True, False, False)
-_CALIBRATED = Wiring(True, "same", "clamp", 1e-4, 1, True, False, False, measured=True)
+_PAPER = Wiring(True, "same", "clamp", 1e-4, 1, True, False, False, jax=True)
+_CALIBRATED = replace(_PAPER, measured=True)
 
 
 def wiring_of(config: NormFreeConfig, name: str) -> Wiring:
@@ -132,15 +149,19 @@ def wiring_of(config: NormFreeConfig, name: str) -> Wiring:
     return _PAPER if name == "paper" else _CALIBRATED
 
 
-class NormFreeNet(nn.Module):
+class NormFreeNet(ImageModel):
     """Images (B, in_channels, H, W) -> logits (B, num_classes), for any H and W.
 
     num_classes      0: the pooled features instead, (B, C)
     features_only    a list of feature maps instead, finest first: the stem's at half the size, then every
                      stage's (the last one after the final convolution); no head. `feature_info` has their
                      channels and strides
+    out_indices      which of them: numbers, or the last n; None for all
+    output_stride    8, 16 or 32: stages that would be coarser keep their size, with dilated kernels
+    global_pool      "avg", "max", "avgmax" (their mean), or "" with num_classes=0 for the last map itself
     checkpointing    recompute each block in the backward pass instead of keeping its activations
     drop_rate, stochastic_depth   None: the variant's
+    in_chans, drop_path_rate      timm's names of in_channels and stochastic_depth
 
     >>> import torch
     >>> from unitgain.models import create
@@ -161,9 +182,17 @@ class NormFreeNet(nn.Module):
         checkpointing: bool = False,
         drop_rate: float | None = None,
         stochastic_depth: float | None = None,
+        out_indices: int | Sequence[int] | None = None,
+        output_stride: int = 32,
+        global_pool: GlobalPool = "avg",
+        in_chans: int | None = None,
+        drop_path_rate: float | None = None,
     ):
         super().__init__()
+        in_channels, stochastic_depth = resolve_names(in_channels, in_chans, stochastic_depth, drop_path_rate)
         _check(config, num_classes, in_channels)
+        check_pool(global_pool, num_classes)
+        self.global_pool = global_pool
         self.config, self.wiring = config, wiring
         self.num_classes, self.in_channels, self.checkpointing = num_classes, in_channels, checkpointing
         wires = wiring_of(config, wiring)
@@ -174,7 +203,10 @@ class NormFreeNet(nn.Module):
         self.stem = _stem(config.stem, in_channels, stem_channels, conv, activation, wires)
         channels = stem_channels[-1]
         stride = 2 if config.stem == "3x3" else 4
-        self.feature_info = [(stem_channels[-2 if config.stem == "3x3 four" else -1], 2)]
+        four = config.stem == "3x3 four"
+        tap = "stem.conv3" if four else "stem.conv"
+        info = [(stem_channels[-2 if four else -1], 2, tap)]
+        strides: list[int] = []
 
         rates = _drop_rates(
             config.depths,
@@ -200,8 +232,9 @@ class NormFreeNet(nn.Module):
                 )  # fmt: skip
                 stride *= 2 if first else 1
                 channels = out
+            strides.append(2 if s > 0 or config.stem == "3x3" else 1)
             self.stages.append(stage)
-            self.feature_info.append((channels, stride))
+            info.append((channels, stride, f"stages.{s}"))
 
         self.final_conv: nn.Module = nn.Identity()
         if config.final_channels:
@@ -211,30 +244,68 @@ class NormFreeNet(nn.Module):
                 final = width(config.final_channels)
             self.final_conv = conv(channels, final, 1)
             channels = final
-            self.feature_info[-1] = (channels, stride)
+            info[-1] = (channels, stride, "final_conv")
+        if output_stride != 32:
+            blocks = [stage.children() for stage in self.stages]
+            reached = dilate_(list(zip(blocks, strides)), output_stride, 2 if config.stem == "3x3" else 4)
+            info = [info[0], *((c, new, name) for (c, _, name), new in zip(info[1:], reached))]
+        rows = [
+            {"num_chs": c, "reduction": r, "module": name, "index": i} for i, (c, r, name) in enumerate(info)
+        ]
+        self.out_indices = (
+            None if out_indices is None else tuple(chosen(len(rows), out_indices, "out_indices"))
+        )
+        self.all_features = FeatureInfo(rows)
+        wanted = self.out_indices if features_only else None
+        self.feature_info = FeatureInfo(rows if wanted is None else [rows[i] for i in wanted])
         self.num_features = channels
         self.head = None
-        if not features_only:
+        if features_only:
+            self.register_load_state_dict_pre_hook(_timms_keys)
+        else:
             self.final_act = activation(False)
-            self.head = Head(
-                channels, num_classes, config.drop_rate if drop_rate is None else drop_rate, config.zero_head
-            )
+            rate = config.drop_rate if drop_rate is None else drop_rate
+            self.head = Head(channels, num_classes, rate, config.zero_head, global_pool)
         if wires.measured:
             _measured_scales(self)
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The feature maps of features_only."""
+    def feature_maps(self, x: Tensor, last: int | None = None) -> list[Tensor]:
         found = []
         tap = "conv3" if self.config.stem == "3x3 four" else "conv"
         for name, layer in self.stem.named_children():
             x = layer(x)
             if name == tap:
                 found.append(x)
-        for stage in self.stages:
+        last = len(self.stages) if last is None else last
+        for stage in list(self.stages)[:last]:
             x = self._stage(stage, x)
             found.append(x)
-        found[-1] = self.final_conv(x)
+        if last == len(self.stages):
+            found[-1] = self.final_conv(x)
         return found
+
+    def final(self, x: Tensor) -> Tensor:
+        return x if self.head is None else self.final_act(x)
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What forward_features gives -> logits; pre_logits: the pooled features, after dropout."""
+        if self.head is None:
+            raise InputError("forward_head: the network was made with features_only=True and has no head")
+        return self.head(x, pre_logits)
+
+    def _new_classifier(self, num_classes: int) -> None:
+        if self.head is None:
+            raise InputError("reset_classifier: the network was made with features_only=True and has no head")
+        self.head.reset(num_classes, self.global_pool)
+
+    def _config(self) -> dict[str, Any]:
+        config = self.config
+        mean, std = config.mean_std
+        return {
+            "train_size": config.train_size, "test_size": config.test_size, "crop_pct": config.crop,
+            "test_crop_pct": config.test_crop or config.crop, "mean": mean, "std": std, "classifier": "head.fc",
+            "first_conv": "stem.conv1" if config.stem == "3x3 four" else "stem.conv",
+        }  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         if self.head is None:
@@ -260,13 +331,19 @@ class NormFreeNet(nn.Module):
                 nn.init.zeros_(module.skipinit_gain)
 
 
-class Head(nn.Module):
-    """(B, C, H, W) -> mean over positions, dropout, linear -> (B, num_classes)."""
+def _timms_keys(model: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
+    keys_of_timms_feature_maps(state_dict)
 
-    def __init__(self, channels: int, num_classes: int, drop_rate: float, zero: bool = False):
+
+class Head(nn.Module):
+    """(B, C, H, W) -> pooled over positions, dropout, linear -> (B, num_classes)."""
+
+    def __init__(
+        self, channels: int, num_classes: int, drop_rate: float, zero: bool = False, global_pool: str = "avg"
+    ):
         super().__init__()
         self.drop = nn.Dropout(drop_rate)
-        self.zero = zero
+        self.zero, self.channels, self.global_pool = zero, channels, global_pool
         self.fc = nn.Linear(channels, num_classes) if num_classes else nn.Identity()
         self.reset_parameters()
 
@@ -276,8 +353,15 @@ class Head(nn.Module):
             nn.init.normal_(self.fc.weight, std=0.0 if self.zero else 0.01)
             nn.init.zeros_(self.fc.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc(self.drop(x.mean((2, 3))))
+    def reset(self, num_classes: int, global_pool: str) -> None:
+        """A new, untrained linear layer; none for 0."""
+        self.global_pool = global_pool
+        self.fc = nn.Linear(self.channels, num_classes) if num_classes else nn.Identity()
+        self.reset_parameters()
+
+    def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        x = self.drop(pooled(x, self.global_pool))
+        return x if pre_logits else self.fc(x)
 
 
 def _check(config: NormFreeConfig, num_classes: int, in_channels: int) -> None:
@@ -298,7 +382,10 @@ _Activation = Callable[[bool], nn.Module]
 
 
 def _parts(config: NormFreeConfig, wires: Wiring) -> tuple[_Conv, _Activation]:
+    cls: Callable[..., nn.Module]
     cls, gamma = ACTIVATIONS[config.activation]
+    if cls is nn.GELU and wires.jax:
+        cls = partial(nn.GELU, approximate="tanh")
 
     def activation(inplace: bool) -> nn.Module:
         if wires.gamma_in_activation:

@@ -17,6 +17,7 @@ from torch import nn
 
 from .._base import InputError, did_you_mean
 from ._entry import Entry
+from ._image import ImageModel
 from .weights import load_pretrained
 
 
@@ -37,6 +38,8 @@ def create(name: str, **options: Any) -> nn.Module:
             raise InputError(f"model {name}: option {option!r} is unknown{_closest(option, known)}")
     weights = options.pop("pretrained", False)
     model = entry.build(**options)
+    if isinstance(model, ImageModel):
+        model.architecture = name
     return model if weights is False else load_pretrained(model, name, None if weights is True else weights)
 
 

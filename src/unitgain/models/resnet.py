@@ -9,9 +9,10 @@ networks draw convolution weights as the others (Kaiming, fan out).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
@@ -19,6 +20,19 @@ from torch.utils.checkpoint import checkpoint
 from .._base import InputError
 from ..nn import BasicBlock, Bottleneck, GroupNorm, Norm, PreActBlock
 from ._entry import Entry, arguments_of
+from ._image import (
+    HALF,
+    IMAGENET,
+    FeatureInfo,
+    GlobalPool,
+    ImageModel,
+    check_pool,
+    chosen,
+    dilate_,
+    keys_of_timms_feature_maps,
+    pooled,
+    resolve_names,
+)
 
 
 @dataclass(frozen=True)
@@ -40,10 +54,14 @@ class ResNetConfig:
     stem_width: int = 64
     train_size: int = 224
     test_size: int = 288
+    crop: float = 0.95
+    test_crop: float = 1.0
+    mean_std: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
 
 
 _DEPTHS = {
     "18": ResNetConfig((2, 2, 2, 2), bottleneck=False),
+    "26": ResNetConfig((2, 2, 2, 2)),
     "34": ResNetConfig((3, 4, 6, 3), bottleneck=False),
     "50": ResNetConfig((3, 4, 6, 3)),
     "101": ResNetConfig((3, 4, 23, 3)),
@@ -51,9 +69,20 @@ _DEPTHS = {
 }
 VARIANTS: dict[str, ResNetConfig] = {
     **{f"resnet{name}": config for name, config in _DEPTHS.items()},
-    **{f"resnet{name}d": replace(config, deep=True) for name, config in _DEPTHS.items()},
-    **{f"resnetv2_{name}": replace(config, preact=True) for name, config in _DEPTHS.items()},
-    **{f"resnetv2_{name}d": replace(config, preact=True, deep=True) for name, config in _DEPTHS.items()},
+    **{
+        f"resnet{name}d": replace(config, deep=True, crop=0.875, test_crop=0.95)
+        if name not in ("101", "152")
+        else replace(config, deep=True, train_size=256, test_size=320)
+        for name, config in _DEPTHS.items()
+    },
+    **{
+        f"resnetv2_{name}{deep}": replace(
+            config, preact=True, deep=deep == "d", mean_std=HALF, crop=0.95 if config.bottleneck else 0.9
+        )
+        for name, config in _DEPTHS.items()
+        if name != "26"
+        for deep in ("", "d")
+    },
     "resnet_tiny": ResNetConfig((1, 1), False, widths=(8, 16), stem_width=8, train_size=32, test_size=32),
 }
 
@@ -64,7 +93,7 @@ NORMS: dict[str, Norm] = {
 }
 
 
-class ResNet(nn.Module):
+class ResNet(ImageModel):
     """Images (B, in_channels, H, W) -> logits (B, num_classes), for any H and W.
 
     norm           "batch", "group" (32 groups), "none", or a function of a number of channels to a module
@@ -73,6 +102,7 @@ class ResNet(nn.Module):
                    `feature_info` has their channels and strides
     checkpointing  recompute each block in the backward pass instead of keeping its activations
     drop_rate      dropout before the classifier; stochastic_depth: rate of the last block, rising linearly
+    out_indices, output_stride, global_pool, in_chans, drop_path_rate   as for NormFreeNet
 
     >>> import torch
     >>> from unitgain.models import create
@@ -90,8 +120,16 @@ class ResNet(nn.Module):
         checkpointing: bool = False,
         drop_rate: float = 0.0,
         stochastic_depth: float = 0.0,
+        out_indices: int | Sequence[int] | None = None,
+        output_stride: int = 32,
+        global_pool: GlobalPool = "avg",
+        in_chans: int | None = None,
+        drop_path_rate: float | None = None,
     ):
         super().__init__()
+        in_channels, stochastic_depth = resolve_names(in_channels, in_chans, stochastic_depth, drop_path_rate)
+        check_pool(global_pool, num_classes)
+        self.global_pool = global_pool
         for name, value, least in (("num_classes", num_classes, 0), ("in_channels", in_channels, 1)):
             if not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; expected a whole number of at least {least}")
@@ -111,7 +149,7 @@ class ResNet(nn.Module):
             self.stem = nn.Sequential()
         for name, layer in stem.items():
             (self.stem if config.preact else self).add_module(name, layer)
-        self.feature_info = [(width, 2)]
+        info = [(width, 2, f"stem.{tap}" if config.preact else tap)]
 
         blocks, block, channels = sum(config.depths), 0, width
         stages = []
@@ -131,8 +169,24 @@ class ResNet(nn.Module):
                 stage.append(made)
                 channels, block = out, block + 1
             stages.append(stage)
-            self.feature_info.append((channels, 4 * 2**s))
+            name = f"stages.{s}" if config.preact else f"layer{s + 1}"
+            info.append((channels, 4 * 2**s, name))
+        if output_stride != 32:
+            strides = [2 if s else 1 for s in range(len(stages))]
+            reached = dilate_([(stage.children(), n) for stage, n in zip(stages, strides)], output_stride, 4)
+            info = [info[0], *((c, new, name) for (c, _, name), new in zip(info[1:], reached))]
+        rows = [
+            {"num_chs": c, "reduction": r, "module": name, "index": i} for i, (c, r, name) in enumerate(info)
+        ]
+        self.out_indices = (
+            None if out_indices is None else tuple(chosen(len(rows), out_indices, "out_indices"))
+        )
+        self.all_features = FeatureInfo(rows)
+        wanted = self.out_indices if features_only else None
+        self.feature_info = FeatureInfo(rows if wanted is None else [rows[i] for i in wanted])
         self.num_features = channels
+        if features_only and config.preact:
+            self.register_load_state_dict_pre_hook(_timms_keys)
         if config.preact:
             self.stages = nn.Sequential(*(nn.Sequential() for _ in stages))
             for holder, stage in zip(self.stages.children(), stages):
@@ -144,17 +198,30 @@ class ResNet(nn.Module):
                 self.add_module(f"layer{s}", stage)
         self.drop = nn.Dropout(drop_rate)
         if not features_only:
-            self._add_head(num_classes)
+            if config.preact:
+                self.head = nn.Sequential()
+            self._new_classifier(num_classes)
         self._initialize()
 
-    def _add_head(self, num_classes: int) -> None:
+    def _new_classifier(self, num_classes: int) -> None:
         if not self.config.preact:
             self.fc = nn.Linear(self.num_features, num_classes) if num_classes else nn.Identity()
             return
-        self.head = nn.Sequential()  # a 1x1 convolution, for timm's shapes
+        # a 1x1 convolution, for timm's shapes
         self.head.add_module(
             "fc", nn.Conv2d(self.num_features, num_classes, 1) if num_classes else nn.Identity()
         )
+
+    def _config(self) -> dict[str, Any]:
+        config = self.config
+        mean, std = config.mean_std
+        first = self._stem_names[0]
+        name = f"stem.{first}" if config.preact else f"{first}.0" if config.deep else first
+        return {
+            "train_size": config.train_size, "test_size": config.test_size, "crop_pct": config.crop,
+            "test_crop_pct": config.test_crop, "mean": mean, "std": std, "first_conv": name,
+            "classifier": "head.fc" if config.preact else "fc",
+        }  # fmt: skip
 
     def _initialize(self) -> None:
         for name, module in self.named_modules():
@@ -165,36 +232,48 @@ class ResNet(nn.Module):
 
     def _stages(self) -> list[nn.Module]:
         if self.config.preact:
-            return [holder.get_submodule("blocks") for holder in self.stages.children()]
+            return list(self.stages.children())
         return [self.get_submodule(f"layer{s + 1}") for s in range(len(self.config.depths))]
 
-    def features(self, x: Tensor) -> list[Tensor]:
-        """The feature maps of features_only. A pre-activation network's last one is after its final norm and ReLU."""
+    def feature_maps(self, x: Tensor, last: int | None = None) -> list[Tensor]:
+        """A pre-activation network's last one is after its final norm and ReLU."""
         found = []
+        stages = self._stages()
+        last = len(stages) if last is None else last
         stem = self.stem if self.config.preact else self
         for name in self._stem_names:
             x = stem.get_submodule(name)(x)
             if name == self._tap:
                 found.append(x)
-        for stage in self._stages():
+        for stage in stages[:last]:
             if self.checkpointing and self.training:
-                for block in stage.children():
+                blocks = stage.get_submodule("blocks") if self.config.preact else stage
+                for block in blocks.children():
                     x = checkpoint(block, x, use_reentrant=False)
             else:
                 x = stage(x)
             found.append(x)
-        if self.config.preact:
+        if self.config.preact and last == len(stages):
             found[-1] = self.act(self.norm(x))
         return found
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        found = self.features(x)
         if self.features_only:
-            return found
-        x = self.drop(found[-1].mean((2, 3)))  # (B, C)
+            return self.features(x)
+        return self.forward_head(self.forward_features(x))
+
+    def forward_head(self, x: Tensor, pre_logits: bool = False) -> Tensor:
+        """What forward_features gives -> logits; pre_logits: the pooled features, after dropout."""
+        x = self.drop(pooled(x, self.global_pool))  # (B, C), or as it is
+        if pre_logits or not self.num_classes:
+            return x
         if not self.config.preact:
             return self.fc(x)
         return self.head(x[:, :, None, None]).flatten(1)
+
+
+def _timms_keys(model: nn.Module, state_dict: dict[str, Any], *_: Any) -> None:
+    keys_of_timms_feature_maps(state_dict)
 
 
 def _stem(config: ResNetConfig, in_channels: int, norm: Norm) -> tuple[dict[str, nn.Module], str]:

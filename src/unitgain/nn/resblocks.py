@@ -194,8 +194,10 @@ class PreActBlock(nn.Module):
 class PooledResBlock(nn.Module):
     """fast.ai's: two k x k convolutions, the second strided; the shortcut pools and then takes a 1x1 convolution.
 
-    (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)). The activation comes after the sum; the second norm's gain
-    starts at 0. The shortcut's convolution has no norm.
+    (B, C, H, W) -> (B, O, ceil(H/s), ceil(W/s)). The activation comes after the sum. The shortcut's convolution has
+    no norm.
+
+    zero_last  the second norm's gain starts at 0, as in the fast.ai book; the lesson's networks were worse with it
 
     >>> import torch
     >>> PooledResBlock(8, 16, stride=2)(torch.randn(2, 8, 7, 7)).shape
@@ -210,6 +212,7 @@ class PooledResBlock(nn.Module):
         kernel_size: int = 3,
         norm: Norm = nn.BatchNorm2d,
         activation: Callable[[], nn.Module] = nn.ReLU,
+        zero_last: bool = True,
     ):
         super().__init__()
         bias, padding = norm is None, kernel_size // 2
@@ -221,7 +224,8 @@ class PooledResBlock(nn.Module):
         self.pool = nn.AvgPool2d(stride, ceil_mode=True) if stride > 1 else nn.Identity()
         self.shortcut = nn.Conv2d(channels, out, 1) if channels != out else nn.Identity()
         self.act2 = activation()
-        _zero(self.norm2)
+        if zero_last:
+            _zero(self.norm2)
 
     def forward(self, x: Tensor) -> Tensor:
         branch = self.norm2(self.conv2(self.act1(self.norm1(self.conv1(x)))))

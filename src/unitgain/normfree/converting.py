@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from .edits import Edit, apply, needs_plain, paths_of
 from .folding import Decision
 from .plain_code import is_ours, reason, remaining
 from .proving import TOLERANCE, Proof, in_float64, noise_like, settle, widened
-from .reading import count_batch_norms, is_affine, is_batch_norm, other_norms, read
+from .reading import NORMS, count_batch_norms, is_affine, is_batch_norm, is_converted, other_norms, read
 from .report import Block, Change, ConversionReport
 
 MODES = ("train", "preserve", "fold")
@@ -28,7 +28,13 @@ MODES = ("train", "preserve", "fold")
 
 @opens_compiled
 def convert(
-    model: nn.Module, batch: Any, mode: str = "train", *, copy: bool = False, timed: bool = False
+    model: nn.Module,
+    batch: Any,
+    mode: str = "train",
+    *,
+    copy: bool = False,
+    timed: bool = False,
+    norms: str | Collection[str] = (),
 ) -> ConversionReport:
     """Takes BatchNorm out of a network.
 
@@ -44,12 +50,15 @@ def convert(
            "fold": for inference and export. The same function in plain layers of torch.
     copy   convert a deep copy, and leave the model as it is
     timed  measure a training step before and after
+    norms  "group", "instance": take these norms out too. In "train" like BatchNorm; in "preserve" and "fold" only an
+           InstanceNorm with running statistics is a fixed scale and shift, others are refused by name
 
     Returns a ConversionReport; its `model` is what was converted. A norm that cannot be converted is left as it was and
     is listed in `report.refused` with the reason. In "preserve" and "fold" outputs before and after are compared in
     float64, on the batch and on noise, and whatever changes them by more than 1e-9 (rms, relative) is taken back.
 
-    GroupNorm, LayerNorm and InstanceNorm treat each example by itself and are left alone. Optimizers made before hold
+    Without `norms`, GroupNorm and InstanceNorm are left alone, as LayerNorm always is (see `convert_layer_norms`): they
+    treat each example by itself. Optimizers made before hold
     parameters that are gone: make them anew. Of a model that is sent to another process, send the state dict: torch
     does not pickle parametrized modules.
 
@@ -71,6 +80,12 @@ def convert(
         raise InputError(
             f"convert: mode is {mode!r}{did_you_mean(str(mode), MODES) or '; it is ' + ', '.join(MODES)}"
         )
+    norms = (norms,) if isinstance(norms, str) else tuple(norms)
+    for kind in norms:
+        if kind not in NORMS:
+            raise InputError(
+                f"convert: norms: {kind!r}{did_you_mean(str(kind), NORMS) or '; it is ' + ', '.join(NORMS)}"
+            )
     model = copying.deepcopy(model) if copy else model
     found = graphs.read("convert", model, batch)
     if found.examples is not None and found.examples < 2:
@@ -82,12 +97,12 @@ def convert(
     if mode == "train":
         before = Snapshot(model)
         try:
-            training.convert_for_training(model, found, report)
+            training.convert_for_training(model, found, report, norms)
         except BaseException:
             before.restore()
             raise
     else:
-        _exactly(model, found, report)
+        _exactly(model, found, report, norms)
         if mode == "fold":
             _without_our_classes(report)
     _after(report, model, found, timed)
@@ -136,7 +151,7 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
     return report
 
 
-def _exactly(model: nn.Module, batch: Batch, report: ConversionReport) -> None:
+def _exactly(model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str]) -> None:
     plain = report.mode == "fold"
     wide = widened(batch)
     dead = folding.dead_channels(model)
@@ -144,11 +159,11 @@ def _exactly(model: nn.Module, batch: Batch, report: ConversionReport) -> None:
         proof = Proof(model, wide)
         if plain:
             report.model = model = _make_plain(model, report)
-        readings = [read(model, wide, training=training) for training in (False, True)]
-        decisions = folding.decide(model, readings, plain=plain)
+        readings = [read(model, wide, training=training, norms=norms) for training in (False, True)]
+        decisions = folding.decide(model, readings, plain=plain, norms=norms)
         steps = [d for d in decisions if d.how != "refused"]
         if not plain:  # what convert put in before stays
-            steps = [d for d in steps if is_batch_norm(model.get_submodule(d.path))]
+            steps = [d for d in steps if is_converted(model.get_submodule(d.path), norms)]
 
         def carry_out(some: Sequence[Decision]) -> list[Edit]:
             return folding.carry_out(model, some, plain=plain)
@@ -241,6 +256,7 @@ def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool
     report.batch_norms = (report.batch_norms[0], _batch_norms(model, batch))
     report.coupling = (report.coupling[0], measuring.coupling(model, batch, training=True))
     report.classes_left = _classes_left(model)
+    report.left = {p: kind for p, kind in report.left.items() if p not in {c.path for c in report.changes}}
     if timed and report.seconds is not None:
         report.seconds = (report.seconds[0], measuring.step_cost(model, batch)[0])
     if report.mode == "train":

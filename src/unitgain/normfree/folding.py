@@ -12,7 +12,7 @@ A BatchNorm in evaluation mode is s x + t per channel, s = weight / sqrt(var + e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..graph import Node
 from ..nn import BranchScale, SkipInit, scaled_outputs
 from .edits import Edit, apply, outputs_axis, paths_of, weight_of
-from .reading import Place, Reading, channels_of, is_affine, is_batch_norm
+from .reading import Place, Reading, channels_of, is_affine, is_batch_norm, is_converted
 
 
 @dataclass(frozen=True)
@@ -90,14 +90,17 @@ class Decision:
     why: str = ""
 
 
-def decide(model: nn.Module, readings: Sequence[Reading], *, plain: bool) -> list[Decision]:
+def decide(
+    model: nn.Module, readings: Sequence[Reading], *, plain: bool, norms: Collection[str] = ()
+) -> list[Decision]:
     """One decision for every norm module, in the order of the model, and for each F.batch_norm of no module's.
 
     plain  "fold": affine modules that convert put in before are to go too
+    norms  kinds beside BatchNorm that are to go
     """
     taken, found = _Taken(model, readings), []
     for path, module in model.named_modules():
-        if is_batch_norm(module) or (is_affine(module) and plain):
+        if is_converted(module, norms) or (is_affine(module) and plain):
             places = [p for reading in readings for p in reading.places.get(path, ())]
             found.append(_decide(path, module, places, readings, taken, plain))
     for name in dict.fromkeys(n for reading in readings for n in reading.functional):
@@ -142,6 +145,11 @@ def _refusal(module: nn.Module, places: list[Place]) -> str:
     """Why this norm cannot even become a fixed scale and shift."""
     if not places:
         return "it did not run on this batch, neither in training nor in evaluation"
+    if not is_batch_norm(module) and not is_affine(module) and getattr(module, "running_mean", None) is None:
+        return (
+            "it normalizes each example by its own statistics, so that no fixed scale and shift is the same function; "
+            'mode="train" takes it out'
+        )
     if is_batch_norm(module) and getattr(module, "running_mean", None) is None:
         return "it keeps no running statistics, so that it normalizes by the batch in evaluation too"
     parts = [name for name, _ in module.named_children()]

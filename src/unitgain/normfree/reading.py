@@ -7,7 +7,7 @@ numbers and names, no tensors), with how often it was used.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,9 +36,26 @@ def is_batch_norm(module: nn.Module) -> bool:
     return isinstance(module, (_BatchNorm, BatchNorm)) and type(module).__name__ not in _FROZEN
 
 
+NORMS = ("group", "instance")
+"""Norms that treat each example by itself: converted where they are asked for."""
+
+
+def is_converted(module: nn.Module, norms: Collection[str] = ()) -> bool:
+    """Whether convert is to take this norm out: BatchNorms, and the other kinds that were asked for."""
+    if is_batch_norm(module):
+        return True
+    names = {cls.__name__ for cls in type(module).__mro__}
+    return ("group" in norms and "GroupNorm" in names) or (
+        "instance" in norms and bool(names & {"_InstanceNorm", "InstanceNorm"})
+    )
+
+
 def is_affine(module: nn.Module) -> bool:
     """Whether it multiplies and shifts channels by fixed numbers: frozen BatchNorms, and what convert put in."""
     return type(module).__name__ in _FROZEN or isinstance(module, (ChannelAffine, BranchScale, SkipInit))
+
+
+_FUNCTIONS = ("batch_norm", "group_norm", "instance_norm")
 
 
 class Values(Listener):
@@ -101,16 +118,17 @@ class Reading:
     functional: list[str] = field(default_factory=list)
 
 
-def read(model: nn.Module, batch: Batch, *, training: bool) -> Reading:
+def read(model: nn.Module, batch: Batch, *, training: bool, norms: Collection[str] = ()) -> Reading:
     """One pass, followed, without gradients; the model is left as it was.
 
     training  as in training (auxiliary heads run) but for dropout and the norms, which stay in evaluation mode
+    norms     kinds of NORMS that are looked for beside BatchNorm
     """
     values = Values()
     with in_place(model, batch=batch), torch.no_grad():
         model.train(training)
         for module in model.modules():
-            if is_batch_norm(module) or graphs.role_of(module) == "dropout":
+            if is_converted(module, norms) or graphs.role_of(module) == "dropout":
                 module.eval()
         tracer = Tracer(model, values, theory=True)
         graphs.run(tracer, batch)
@@ -127,12 +145,12 @@ def read(model: nn.Module, batch: Batch, *, training: bool) -> Reading:
         owner = node.module if node.module is not None else owners.get(node.path)
         if owner is None:
             continue
-        functional = node.type == "batch_norm" and node.kind == "function"
-        if functional and not is_batch_norm(owner):
-            if values.of_node[node.name].signal and node.sources:
+        functional = node.type in _FUNCTIONS and node.kind == "function"
+        if functional and not is_converted(owner, norms):
+            if node.type == "batch_norm" and values.of_node[node.name].signal and node.sources:
                 found.functional.append(node.name)
             continue
-        if not functional and (node.module is None or not (is_batch_norm(owner) or is_affine(owner))):
+        if not functional and (node.module is None or not (is_converted(owner, norms) or is_affine(owner))):
             continue
         if not functional and node.kind == "block" and any(True for _ in owner.children()):
             continue  # its F.batch_norm is a node of its own
@@ -143,7 +161,7 @@ def read(model: nn.Module, batch: Batch, *, training: bool) -> Reading:
 
 def channels_of(module: nn.Module) -> int | None:
     """C of a norm or an affine module; None for one number for all channels."""
-    for name in ("num_features", "channels"):
+    for name in ("num_features", "num_channels", "channels"):
         if isinstance(size := getattr(module, name, None), int):
             return size
     weight = getattr(module, "weight", None)

@@ -13,6 +13,8 @@ that starts at zero gives its layers no gradient in the first step.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.utils import parametrize
@@ -25,17 +27,19 @@ from ..nn import ScaledStd, fan_in
 from . import calibrating
 from .edits import Edit, apply, paths_of
 from .folding import _PARTS
-from .reading import Reading, is_batch_norm, read
+from .reading import Reading, is_converted, read
 from .report import Change, ConversionReport
 from .residual import ends_of, residual_sums
 
 ALPHA = 0.2
 
 
-def convert_for_training(model: nn.Module, batch: Batch, report: ConversionReport) -> None:
+def convert_for_training(
+    model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str] = ()
+) -> None:
     """Changes the structure and the constants of a model; in place. The batch is what it is scaled to."""
-    readings = [read(model, batch, training=training) for training in (True, False)]
-    report.changes = _decide(model, readings)
+    readings = [read(model, batch, training=training, norms=norms) for training in (True, False)]
+    report.changes = _decide(model, readings, norms)
     gone = {c.path for c in report.changes if c.how == "removed"}
     ends = _branch_ends(readings, gone)
     layers = _layers(model, readings, gone)
@@ -78,10 +82,10 @@ def convert_for_training(model: nn.Module, batch: Batch, report: ConversionRepor
     )
 
 
-def _decide(model: nn.Module, readings: list[Reading]) -> list[Change]:
+def _decide(model: nn.Module, readings: list[Reading], norms: Collection[str]) -> list[Change]:
     found = []
     for path, module in model.named_modules():
-        if not is_batch_norm(module):
+        if not is_converted(module, norms):
             continue
         kind = type(module).__name__
         parts = [name for name, _ in module.named_children() if name not in _PARTS]

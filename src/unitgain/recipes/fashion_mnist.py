@@ -1,6 +1,6 @@
 """fashion-mnist: small networks on Fashion-MNIST, from the rungs of a published ladder to our best.
 
-The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 and 18 (fast.ai), each with
+The rungs are those of J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 to 19 (fast.ai), each with
 one thing changed, with our own LSUV, norms and optimizers. `default` and `best` are ours: networks
 without normalization layers, well initialized. docs/fashion-mnist.md has accuracies and how settings were chosen.
 
@@ -45,7 +45,7 @@ from ._registry import Recipe
 from ._runs import Outcome, RunFolder
 from ._settings import above_zero, at_least, fractions
 
-Network = Literal["plain", "pooled", "wide", "normfree", "nf_resnet"]
+Network = Literal["plain", "deeper", "residual", "normfree", "nf_resnet"]
 SIDE = 28  # pixels
 OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adamw"]
 
@@ -54,10 +54,11 @@ OptimizerName = Literal["sgd", "torch_sgd", "momentum", "rmsprop", "adam", "adam
 class FashionConfig:
     """A network on Fashion-MNIST, how it is trained, and how it is evaluated.
 
-    network      plain, pooled, wide, normfree or nf_resnet: see recipes/_fashion_models.py
+    network      plain, deeper, residual, normfree or nf_resnet: see recipes/_fashion_models.py
     widths       its channels
     depths       nf_resnet: blocks of each stage
-    activation   plain, pooled: relu, or general_relu with leak 0.1 and shift 0.4
+    first_kernel residual: side of the first block's kernels
+    activation   plain, deeper, residual: relu, or general_relu with leak 0.1 and shift 0.4
     norm         plain: none, layer or batch
     init         torch's default; kaiming: the ladder's, in which every layer, also the first and the head, has the gain
                  of its activation's leak, and biases are torch's; lsuv: that and then LSUV on the first batch
@@ -94,6 +95,7 @@ class FashionConfig:
     network: Network = "normfree"
     widths: tuple[int, ...] = (16, 32, 64)
     depths: tuple[int, ...] = ()
+    first_kernel: int = 3
     activation: Literal["relu", "general_relu"] = "relu"
     norm: Literal["none", "layer", "batch"] = "none"
     init: Literal["default", "kaiming", "lsuv"] = "default"
@@ -142,6 +144,8 @@ class FashionConfig:
             raise InputError(
                 f"--set widths={list(self.widths)}: expected one or more channels, like [16, 32, 64]"
             )
+        if self.first_kernel < 1 or self.first_kernel % 2 == 0:
+            raise InputError(f"--set first_kernel={self.first_kernel}: expected an odd number, like 3 or 5")
         if self.network == "nf_resnet" and len(self.depths) != len(self.widths):
             raise InputError(
                 f"--set depths={list(self.depths)}: expected a number of blocks for each of the widths"
@@ -160,6 +164,9 @@ _batch_norm = replace(_general, norm="batch", lr=0.4)
 _one_cycle = replace(
     _batch_norm, optimizer="adamw", lr=6e-2, weight_decay=0.01, eps=1e-10, one_cycle=True, epochs=5
 )
+_residual = replace(_one_cycle, network="residual", widths=(8, 16, 32, 64, 128, 256), lr=2e-2)
+_wider = replace(_residual, widths=(16, 32, 64, 128, 256, 512), first_kernel=5, lr=1e-2)
+
 RUNGS: dict[int, tuple[str, FashionConfig]] = {
     1: ("torch's initialization, ReLU", _plain),
     2: ("Kaiming initialization", _kaiming),
@@ -175,10 +182,12 @@ RUNGS: dict[int, tuple[str, FashionConfig]] = {
     11: ("our RMSProp", replace(_batch_norm, optimizer="rmsprop", lr=3e-3, square_momentum=0.999)),
     12: ("our Adam", replace(_batch_norm, optimizer="adam", lr=6e-3)),
     13: ("AdamW, one cycle, 5 epochs", _one_cycle),
-    14: ("residual blocks", replace(_one_cycle, network="pooled", widths=(16, 32, 64, 128, 256))),
-    15: ("wider residual network",
-         replace(_one_cycle, network="wide", widths=(16, 32, 64, 128, 256, 512), activation="relu", lr=2e-2,
-                 bfloat16=True)),
+    14: ("one more convolution, up to 128 channels",
+         replace(_one_cycle, network="deeper", widths=(8, 16, 32, 64, 128))),
+    15: ("residual blocks", _residual),
+    16: ("wider residual blocks", _wider),
+    17: ("crops, mirror images, 20 epochs, and both at test time",
+         replace(_wider, epochs=20, shift=4, flip=True, flip_test=True)),
 }  # fmt: skip
 
 DEFAULT = FashionConfig()
@@ -298,8 +307,8 @@ def make_model(config: FashionConfig) -> nn.Module:
     """The network with its initialization."""
     made = {
         "plain": lambda: models.plain(config.widths, config.activation, config.norm),
-        "pooled": lambda: models.pooled(config.widths, config.activation),
-        "wide": lambda: models.wide(config.widths),
+        "deeper": lambda: models.deeper(config.widths, config.activation),
+        "residual": lambda: models.residual(config.widths, config.activation, config.first_kernel),
         "normfree": lambda: models.normfree(config.widths),
         "nf_resnet": lambda: models.nf_resnet(config.widths, config.depths, config.drop),
     }[config.network]()
@@ -401,7 +410,7 @@ class _Say(Callback):
 
 RECIPE = Recipe(
     name="fashion-mnist",
-    summary="small networks on Fashion-MNIST: rungs 1 to 15 of a published ladder, the quick default, the best",
+    summary="small networks on Fashion-MNIST: rungs 1 to 17 of a published ladder, the quick default, the best",
     config=DEFAULT,
     train=train,
     learner=learner,
