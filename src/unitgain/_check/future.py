@@ -114,7 +114,9 @@ class _Trial:
         changed, second = self._forward(self._changed(), first.seen)
         change = difference(output, changed)
         if not beyond_rounding(output, changed, self.limit):
-            return FutureFacts(self.name, self.axis, min(change, self.limit))  # half precision rounds coarsely
+            return FutureFacts(
+                self.name, self.axis, min(change, self.limit)
+            )  # half precision rounds coarsely
         if beyond_rounding(output, self._forward(self.batch)[0], self.limit):
             raise CannotTell("the model gives another output each time for the same input")
         return FutureFacts(self.name, self.axis, change, second.first, second.first_module)
