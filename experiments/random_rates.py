@@ -8,8 +8,9 @@ plain loop trains it for 100 steps on fresh batches and says what becomes of it.
 gives its verdict on the untrained network.
 
     diverged      a loss that is not finite, or at the end above the first one or above that of a constant
-    trained well  at the end below 0.7 of the first loss and of a constant's, no higher than in the middle, and at no
-                  third or tenth of the rate lower by more than a tenth of a constant's loss
+    trained well  at the end below 0.7 of the first loss and of a constant's, no higher than in the middle, after the
+                  first quarter never at three times the first, and at no third or tenth of the rate lower by more than
+                  a tenth of a constant's loss
     between       the rest: slow, stuck, or at a rate that is clearly too large
 
     python experiments/random_rates.py [--pairs 1000] [--first 0] [--processes 2] [--out FILE]
@@ -227,7 +228,8 @@ def becomes(one: Pair) -> str:
     middle, end = (sum(losses[i : i + 15]) / 15 for i in (45, 85))
     if not math.isfinite(losses[-1]) or end > max(losses[0], 1.05 * one.constant):
         return "diverged"
-    if end > 0.7 * min(losses[0], one.constant) or end > 1.1 * middle + 0.02:
+    wild = max(losses[STEPS // 4 :]) > 3 * losses[0]
+    if wild or end > 0.7 * min(losses[0], one.constant) or end > 1.1 * middle + 0.02:
         return "between"
     lower = [sum(trained(one, factor=factor)[-15:]) / 15 for factor in (1 / 3, 1 / 10)]
     return "trained well" if end < min(lower) + 0.1 * one.constant else "between"

@@ -346,3 +346,49 @@ def test_what_was_tried_is_said_in_words_where_nothing_was() -> None:
     assert "nothing, since no finding has a remedy that a short training can try; in 100 steps" in str(
         report.diagnosis.tried
     )
+
+
+# ---- what a short training does not refute ---------------------------------------------------------------------
+
+
+def test_two_softmaxes_are_not_withdrawn_because_labels_are_random() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 32), nn.ReLU(), nn.Linear(32, 10), nn.Softmax(1))
+    batch = torch.randn(128, 20), torch.randint(0, 10, (128,))
+    finding = proven(ug.check(model, batch, prove=True), "UG103")
+    assert finding.severity == "error"
+    assert finding.proof is None or finding.proof.outcome in ("better", "open")
+    assert "Not the usual remedy" not in finding.remedy
+
+
+@pytest.mark.parametrize("rate", [3e-7, 1e-2])
+def test_trials_on_labels_that_nothing_predicts_withdraw_nothing(rate: float) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
+    nn.init.constant_(model[0].bias[:30], -5.0)
+    batch = torch.randn(128, 20), torch.randint(0, 10, (128,))
+    report = ug.check(model, batch, optimizer=lambda p: torch.optim.SGD(p, lr=rate), prove=True)
+    tried = [f for f in report.findings if f.proof is not None]
+    assert tried
+    assert {f.proof.outcome for f in tried} <= {"better", "open"}  # type: ignore[union-attr]
+    assert proven(report, "UG304").severity == "warning"
+    assert not any(f.remedy.startswith("Not the usual remedy") for f in report.findings)
+
+
+@pytest.mark.parametrize("prove", ["yes", 1, None])
+def test_prove_is_true_or_false(prove: Any) -> None:
+    with pytest.raises(InputError, match="prove: expected True or False"):
+        ug.check(mlp(), labelled(64, 1), prove=prove)
+
+
+def test_large_models_get_fewer_steps_whatever_the_machine() -> None:
+    from unitgain._check.effort import effort_for
+
+    small = ug.check(mlp(), labelled(64, 1)).record
+    assert effort_for(small, 100).steps == 100
+    wide = nn.Sequential(
+        nn.Linear(20, 2000), nn.ReLU(), nn.Linear(2000, 2000), nn.ReLU(), nn.Linear(2000, 10)
+    )
+    large = ug.check(wide, labelled(512, 1)).record
+    assert effort_for(large, 100).steps == 40
+    assert 2 <= effort_for(large, 100).trials < effort_for(small, 100).trials

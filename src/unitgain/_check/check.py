@@ -97,9 +97,10 @@ def check(
     clip       largest norm of all gradients together, as clip_grad_norm_ has it
     schedule   a learning-rate scheduler of that optimizer, or a function from an optimizer to one; it moves on after
                every step
-    prove      whether to try what findings prescribe: the model is trained for 100 steps as it is and with each remedy,
-               from the same state, on data's batches or on the one, and all is put back. What helps is reported with
-               both losses, what does not is withheld, and a finding that training does not suffer from is lowered. The
+    prove      whether to try what findings prescribe: the model is trained for 100 steps (fewer if it is large) as it
+               is and with each remedy, from the same state, on data's batches or on the one, and all is put back. What
+               helps is reported with both losses, what does not is not advised, and a finding that training does not
+               suffer from is lowered; exact comparisons, and trials in which nothing was learnt, refute nothing. The
                optimizer as for steps (20 are rehearsed if one is given and steps are not); Adam with learning rate
                0.001 where neither is given
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
@@ -125,6 +126,8 @@ def check(
             "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, "
             "and watch its training with a Probe"
         )
+    if not isinstance(prove, bool):
+        raise InputError(f"prove: expected True or False, got {prove!r}")
     if prove and not steps and (optimizer is not None or data is not None):
         steps = _STEPS_TO_PROVE
     if prove and data is not None and hasattr(data, "__next__"):

@@ -2,8 +2,11 @@
 
 The model is trained for some steps as it is, and again from the same state on the same batches with each remedy that a
 finding prescribes: numbers for the optimizer, factors for weights, or a registered remedy. What ends lower is kept and
-says so; what does not is withheld. A finding is made less severe where its remedies do not help and the network trains
-well without them: what it measured is true, but training does not suffer from it.
+says so; what does not is not advised. A finding is made less severe where its remedies do not help and the network
+trains well without them: what it measured is true, but training does not suffer from it.
+
+Two things are not refuted so: an exact comparison (`About.exact`), which holds whatever a short training shows; and
+anything where neither training learnt, as from labels that nothing predicts.
 
 A repeated batch is weaker evidence than fresh ones, since it can be memorized at rates at which training fails: there
 a refuted finding goes down by one level only, and one about the learning rate no further than to a warning.
@@ -12,9 +15,9 @@ a refuted finding goes down by one level only, and one about the learning rate n
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 from torch import nn
@@ -24,12 +27,12 @@ from .._batch import Loss
 from ..remedies import REMEDIES, Remedy, Subject
 from ..report import Report
 from ..rules import CATALOGUE, SEVERITIES, Finding, Prescription, Proof, reconsider
+from .effort import effort_for
 from .job import Step
 from .rehearsal import Plan
 from .trials import STEPS, Change, Course, Trials, compare
 from .untrained import looks_untrained
 
-_SECONDS = 20.0  # further remedies are not tried after that
 _MOST_FOR_A_FINDING = 3
 _DECAY = 0.01  # factor of a weight decay that is tried in the place of a lower learning rate
 _DECAY_IS_IT = "The weight decay is too large: with less of it the same learning rate trains better."
@@ -44,27 +47,26 @@ def prove(
     step: Step | None,
     plan: Plan,
     *,
-    steps: int = STEPS,
     select: Sequence[str] | None = None,
     ignore: Sequence[str] | None = None,
 ) -> Report:
     """The report after its remedies were tried; where nothing can be trained, the same with the reason."""
+    effort = effort_for(report.record, STEPS)
+    steps, left = effort.steps, effort.trials
     trials = Trials(model, batch, loss, step, plan, steps)
-    begin = time.perf_counter()
     try:
         base = trials.run()
     except InputError as error:
         diagnosis = replace(report.diagnosis, tried=f"nothing could be tried: {error}")
         return Report(report.record, diagnosis)
     may_redraw = looks_untrained(model, report)
-    findings, tried = [], 0
+    findings, tried, put_off = [], 0, 0
     for finding in report.findings:
         worth = finding.severity != "info" or finding.prescription is not None
-        best = (
-            _best(finding, trials, base, may_redraw)
-            if worth and time.perf_counter() - begin < _SECONDS
-            else None
-        )
+        changes = list(islice(changes_for(finding, trials, may_redraw), _MOST_FOR_A_FINDING)) if worth else []
+        put_off += bool(changes) and not left
+        best, used = _best(changes[:left], trials, base)
+        left -= used
         tried += best is not None
         findings.append(finding if best is None else _judged(finding, *best, base))
     level = f"{base.level:.4g}" if base.finite else "not finite"
@@ -75,23 +77,26 @@ def prove(
         if tried
         else f"nothing, since no finding has a remedy that a short training can try; in {by} {course}"
     )
+    if put_off:
+        line += f"; those of {put_off} more were not, since a step of this model computes much"
     diagnosis = reconsider(
         report.record, report.diagnosis, findings, tried=line, doubt=base.doubt, select=select, ignore=ignore
     )
     return Report(report.record, diagnosis)
 
 
-def _best(finding: Finding, trials: Trials, base: Course, may_redraw: bool) -> tuple[Change, Proof] | None:
-    """Of the finding's remedies the one that ends lowest, with the others in its proof; None if none could be tried."""
+def _best(changes: Sequence[Change], trials: Trials, base: Course) -> tuple[tuple[Change, Proof] | None, int]:
+    """(of these changes the one that ends lowest, with the others in its proof, or None if none could be tried; how
+    many trainings that took)."""
     tried: list[tuple[Change, Proof]] = []
-    for change in changes_for(finding, trials, may_redraw):
-        if len(tried) == _MOST_FOR_A_FINDING:
-            break
+    learnt = base.learns
+    for change in changes:
         try:
             course = trials.run(change)
         except InputError:
             continue  # it does not apply to this model
         found = compare(base, course)
+        learnt = learnt or course.learns
         steps = trials.plan.steps
         on = f"{base.on}, judged by the other half" if found.held else base.on
         proof = Proof(change.words, steps, on, found.without, found.with_it, found.noise, found.outcome)
@@ -99,13 +104,16 @@ def _best(finding: Finding, trials: Trials, base: Course, may_redraw: bool) -> t
         if change.apply is not None and found.outcome == "better":
             break
     if not tried:
-        return None
+        return None, 0
     best = tried[0]
     for one in tried[1:]:
         if _is_lower(one[1], best[1]):
             best = one
     others = tuple(str(proof) for change, proof in tried if change is not best[0])
-    return best[0], replace(best[1], others=others)
+    proof = replace(best[1], others=others)
+    if proof.outcome == "same" and not learnt:
+        proof = replace(proof, outcome="open")
+    return (best[0], proof), len(tried)
 
 
 def _is_lower(one: Proof, other: Proof) -> bool:
@@ -177,17 +185,27 @@ def _judged(finding: Finding, change: Change, proof: Proof, base: Course) -> Fin
             proof=proof,
             prescription=prescription,
         )
+    if finding.code in CATALOGUE and CATALOGUE[finding.code].exact:
+        shown = "which a short training does not refute, since it is a comparison that holds or does not"
+        return replace(
+            finding,
+            remedy=f"{finding.remedy} (Tried, {shown}: {proof}.)",
+            proof=replace(proof, outcome="open"),
+        )
+    if proof.outcome == "open":
+        shown = "neither training learnt anything that it was not shown, so that this says nothing"
+        return replace(finding, remedy=f"{finding.remedy} (Tried, but {shown}: {proof}.)", proof=proof)
     level = SEVERITIES.index(finding.severity)
-    if base.falls:
+    if base.learns:
         only_rate = finding.prescription is not None and finding.prescription.rate != 1
         least = SEVERITIES.index("warning") if only_rate else 0
         level = 0 if base.fresh else max(min(level, least), level - 1)
     return replace(
         finding,
         severity=SEVERITIES[level],
-        cause=_HARMLESS if base.falls and level == 0 else finding.cause,
+        cause=_HARMLESS if base.learns and level == 0 else finding.cause,
         remedy=f"Nothing. Tried, and of no help: {proof}."
         if idle
-        else f"Withheld, since it did not help when it was tried: {finding.remedy} {proof}.",
+        else f"Not the usual remedy, which did not help when it was tried: {proof}. (It is: {finding.remedy})",
         proof=proof,
     )

@@ -96,6 +96,13 @@ class Course:
         return self.finite and self.level < first - _FALLS * abs(first)
 
     @property
+    def learns(self) -> bool:
+        """Whether it gets better at what it is not trained on; where nothing was held out, at all."""
+        if not self.held or not self.finite:
+            return self.falls
+        return self.held_level < self.held[0] - _FALLS * abs(self.held[0])
+
+    @property
     def doubt(self) -> str:
         """Why this is no training that works, "" if it may be one."""
         steps, first = len(self.losses), self.losses[0]

@@ -77,6 +77,9 @@ def fix(
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+    for name, given in (("prove", prove), ("dry_run", dry_run)):
+        if not isinstance(given, bool):
+            raise InputError(f"{name}: expected True or False, got {given!r}")
     if max_actions < 1:
         raise InputError(f"max_actions: expected at least 1, got {max_actions}")
     if is_loader(batch):

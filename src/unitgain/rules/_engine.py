@@ -95,9 +95,9 @@ def _most_worth_doing(findings: Sequence[Finding]) -> Finding | None:
     if not judged:
         return None
     helped = [f for f in judged if f.proof is not None and f.proof.outcome == "better"]
-    untried = judged[0].severity == "error" and judged[0].proof is None
-    if not helped or untried:
-        return next((f for f in judged if f.proof is None), None)
+    unknown = [f for f in judged if f.proof is None or f.proof.outcome == "open"]
+    if not helped or (judged[0].severity == "error" and judged[0] in unknown):
+        return unknown[0] if unknown else None
     return min(helped, key=lambda f: f.proof.with_it if f.proof else 0.0)
 
 

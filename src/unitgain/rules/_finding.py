@@ -38,7 +38,8 @@ class Proof:
     without, with_it   mean loss over the last quarter of the steps, or the lowest on the half that was held out; NaN
              where it did not stay finite
     noise    standard error of the difference
-    outcome  "better", "worse" or "same": a difference below the noise, or too small to matter
+    outcome  "better", "worse" or "same" (a difference below the noise, or too small to matter); "open" where the trial
+             says nothing of the finding: an exact comparison, or neither training learnt anything
     others   what else was tried and did not help, one line each
     """
 

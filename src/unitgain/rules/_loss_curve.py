@@ -28,6 +28,9 @@ FRESH_LOSSES = Threshold(
     10, "losses on different batches at least, before their fall says that the learning rate works"
 )
 FRESH_FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on different batches that works")
+FRESH_ERRORS = Threshold(
+    2.0, "standard errors, by which the last quarter of such losses lies below the first one"
+)
 FRESH_LEAP = Threshold(
     1.25,
     "times the first loss, above which the first steps went too far: of random networks and rates whose loss did and "
@@ -205,7 +208,24 @@ def falls_on_fresh_batches(view: View) -> bool:
     losses = view.losses[1]
     if not view.rehearsal or not view.facts.fresh_batches or len(losses) < FRESH_LOSSES:
         return False
-    return bool(np.isfinite(losses).all()) and last_quarter(losses) <= FRESH_FALL * losses[0]
+    if not np.isfinite(losses).all():
+        return False
+    return last_quarter(losses) <= FRESH_FALL * losses[0] or (
+        leapt_on_fresh_batches(view) == 1 and _falls_beyond_noise(losses)
+    )
+
+
+def learns_at_once(view: View, constant: float) -> bool:
+    """Whether such a rehearsal brings the loss clearly below that of a constant within its few steps: what looked wrong
+    at its beginning did not keep it from learning."""
+    return falls_on_fresh_batches(view) and last_quarter(view.losses[1]) <= FRESH_FALL * constant
+
+
+def _falls_beyond_noise(losses: np.ndarray) -> bool:
+    part = max(1, len(losses) // int(QUARTER))
+    error = _MEDIAN_ERROR * float(np.std(np.diff(losses))) / math.sqrt(2) * math.sqrt(2 / part)
+    fall = float(np.median(losses[:part]) - np.median(losses[-part:]))
+    return fall > max(FRESH_ERRORS * error, FALLS * abs(losses[0]))
 
 
 def leapt_on_fresh_batches(view: View) -> float:

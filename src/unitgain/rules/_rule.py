@@ -156,6 +156,8 @@ class About:
     silent      healthy things that look like it and keep the rule silent
     wrecks      whether training with it leads to what other rules then find in the network: as an error it explains all
                 that one batch shows at the end of a run and did not show at its first sampled step
+    exact       whether it is a comparison that holds or does not, whatever a short training shows: check(prove=True)
+                does not withdraw it
     judges      what no other rule judges, where a healthy verdict must say that it was left out; the same words in
                 several rules: what only these judge
     """
@@ -174,6 +176,7 @@ class About:
     remedies: tuple[str, ...] = ()
     silent: tuple[str, ...] = ()
     wrecks: bool = False
+    exact: bool = False
     judges: str = ""
 
     @property

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from ._causes import weights_come_before
 from ._logits import OWN_GAIN, input_is_large, rows_sum_to_one
+from ._loss_curve import learns_at_once
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import listed, show
@@ -50,6 +51,7 @@ ABOUT = About(
     silent=(
         "probabilities or log-probabilities as output",
         "regression",
+        "a loss up to twice that, where a rehearsal on different batches brings it clearly below ln(C)",
         "a loss above ln(C) by chance: few labels, or a rare class that an untrained network happens to prefer",
     ),
 )
@@ -102,11 +104,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     judged = loss if even is None else min(loss, even)
     if judged <= WARNING * expected:
         return
+    severity = "error" if judged > ERROR * expected else "warning"
+    if severity == "warning" and learns_at_once(view, expected):
+        severity = "info"
     head = _last_layer(view)
     entering = max((m["rms"] for m in view.fed_by(head) if m["rms"] > 0), default=None) if head else None
     cause, remedy = _explain(view, head, rms, entering)
     yield ABOUT.found(
-        "error" if judged > ERROR * expected else "warning",
+        severity,
         head.name if head else output.site,
         f"loss {loss:.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, and wrong"
         + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),

@@ -19,6 +19,7 @@ ABOUT = About(
     code="UG103",
     name="double-softmax",
     rank=120,
+    exact=True,
     seen=(
         "The model's outputs are probabilities (not negative, rows sum to one) and go into cross entropy, "
         "which applies a softmax itself."

@@ -18,6 +18,7 @@ ABOUT = About(
     code="UG105",
     name="sigmoid-before-logits",
     rank=110,
+    exact=True,
     seen=(
         "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
         "or a softmax itself."

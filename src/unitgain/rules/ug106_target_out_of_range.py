@@ -19,6 +19,7 @@ ABOUT = About(
     code="UG106",
     name="target-out-of-range",
     rank=70,
+    exact=True,
     seen=(
         "A cross entropy gets targets outside of 0 to 1, or outputs that are no log-probabilities where it takes "
         "those: it becomes negative, or lowest at wrong answers, which it cannot be for targets and outputs in "

@@ -17,6 +17,7 @@ ABOUT = About(
     code="UG107",
     name="target-broadcast",
     rank=80,
+    exact=True,
     seen="Outputs and targets have different shapes, and the loss broadcasts them, (N, 1) with (N,) to (N, N) say.",
     matters=(
         "Every output is compared with every target, so the loss is lowest where all outputs are the mean of the "

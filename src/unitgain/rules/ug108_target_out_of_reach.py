@@ -19,6 +19,7 @@ ABOUT = About(
     code="UG108",
     name="target-out-of-reach",
     rank=100,
+    exact=True,
     seen=(
         "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs "
         "lie where it is flat."

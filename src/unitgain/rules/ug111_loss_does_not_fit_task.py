@@ -20,6 +20,7 @@ ABOUT = About(
     code="UG111",
     name="loss-does-not-fit-task",
     rank=130,
+    exact=True,
     seen=(
         "A squared or absolute error of class numbers or one-hot rows, several ones or none a row into cross "
         "entropy, a divergence without its logarithm, or a Dice loss of raw scores."

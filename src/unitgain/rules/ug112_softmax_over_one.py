@@ -17,6 +17,7 @@ ABOUT = About(
     code="UG112",
     name="softmax-over-one",
     rank=50,
+    exact=True,
     seen="A softmax (or log-softmax, or the one in cross entropy) is taken over the only unit of a layer.",
     matters="Its result is one (its logarithm zero) whatever goes in, so that nothing before it gets a gradient.",
     source="Arithmetic: exp(x) / exp(x) is 1.",

@@ -17,6 +17,7 @@ ABOUT = About(
     code="UG115",
     name="relu-on-logits",
     rank=150,
+    exact=True,
     seen="Scores pass a ReLU, or another function without negative values, before the softmax, sigmoid or loss.",
     matters=(
         "A class whose score is negative comes out as zero and gets no gradient; one whose scores all are never "

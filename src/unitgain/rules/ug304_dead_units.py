@@ -52,7 +52,7 @@ ABOUT = About(
         "training, lower the learning rate or use a function with a slope on both sides."
     ),
     effect="Every unit is active for some examples.",
-    verify="Check again with at least 64 examples: dead units below 10%.",
+    verify="Measure again, on at least 64 examples or with a Probe from the first step on: dead units below 10%.",
     remedies=("lsuv", "init", "init-lsuv"),
     silent=(
         "sparse units: zero for most examples but not for all",
@@ -112,7 +112,7 @@ class AtOnce(BaseEvidence):
 
     worst: float
     sites: Mapping[str, DeadUnits]
-    preactivation_mean: float
+    preactivation_mean: float | None = None
 
     @property
     def size(self) -> float:
@@ -175,9 +175,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         name,
         f"{row.dead:g} of {row.units:g} units of {name} ({row.fraction:.0%}) were never active"
         f"{_by_chance(row.chance)}{also}",
-        evidence=AtOnce(row.beyond, found, before["mean"] if before else math.nan),
+        evidence=AtOnce(row.beyond, found, _mean_of(before)),
         cause=_why(before),
     )
+
+
+def _mean_of(before: Measured | None) -> float | None:
+    return None if before is None or math.isnan(before["mean"]) else before["mean"]
 
 
 def _were_dead(view: View, measured: Measured) -> bool:

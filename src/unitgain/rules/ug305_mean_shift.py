@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from ._flow import block_ends, has_residual_branches, mean_is_subtracted_later, norm_follows
+from ._loss_curve import learns_at_once
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -100,8 +101,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if norm_follows(view, ends[-1]):
         limit = NORMALIZED
     subtracted = mean_is_subtracted_later(view, ends[-1])
+    harmless = subtracted or learns_at_once(view, view.facts.loss_of_a_constant)
     yield ABOUT.found(
-        "warning" if made_here and not subtracted and shift[-1] > limit else "info",
+        "warning" if made_here and not harmless and shift[-1] > limit else "info",
         first.name,
         f"the squared channel mean exceeds the channel variance at {sum(over)} of {len(ends)} block outputs "
         f"({show(shift[0])} times at {ends[0].name}, {show(shift[-1])} times at {ends[-1].name})",

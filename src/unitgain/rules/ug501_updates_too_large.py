@@ -34,20 +34,21 @@ ABOUT = About(
     source="Karpathy, makemore part 3, 2022 (10^-3 as a rule of thumb).",
     measured=(
         "log10(std(update)/std(weight)) for weights of two dimensions or more, where the update is what the "
-        "optimizer really did; the median over the later half of the sampled steps, then over the weights. "
-        "Weights that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps "
-        "whatever the gradient, so they are judged from ten steps on, and before only by the limit for errors. "
-        "Weights that a normalization follows do not count, since their scale does not matter, nor do steps of a "
-        "run after its loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, "
-        "such steps lead down: it is for information then, and a warning instead of an error; a rehearsal on different "
-        "batches (data=) decides that, and where its loss first leapt up and then fell, the verdict is that it cannot "
-        "be told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted "
-        "more, unless the loss of that batch rises far above the first one. Small networks, language models with "
-        "clipped gradients and Adadelta train well with updates beyond a hundredth."
+        "optimizer really did; the median over the later half of the sampled steps, then over the weights. Weights "
+        "that began at exactly zero have no ratio. Adam-like optimizers take full-sized first steps whatever the "
+        "gradient, so they are judged from ten steps on, and before only by the limit for errors. Weights that a "
+        "normalization follows do not count, since their scale does not matter, nor do steps of a run after its "
+        "loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, such steps "
+        "lead down: it is for information then, and a warning instead of an error; a rehearsal on different batches "
+        "(data=) decides that, and where its loss first leapt up and then fell, or fell in a short rehearsal with "
+        "far larger updates, the verdict is that it cannot be told. Where one batch is repeated, Adam-like "
+        "optimizers are allowed adaptive_granted more, unless the loss of that batch rises far above the first one. "
+        "Small networks, language models with clipped gradients and Adadelta train well with updates beyond a "
+        "hundredth."
     ),
     action="Lower the learning rate.",
-    effect="Updates near a thousandth of the weights, and a loss that falls smoothly.",
-    verify="Check again with steps: the median log10(update:data) is near -3.",
+    effect="Updates near the share of the weights that the message calls right, and a loss that falls smoothly.",
+    verify="Check again with steps: the median log10(update:data) is near that (-3; -2.4 where Adam repeats a batch).",
     needs="steps",
     silent=("updates of more than a hundredth under which the loss falls smoothly (for information)",),
     wrecks=True,
@@ -62,6 +63,13 @@ MEMORIZED = Threshold(
     -1.1,
     "log10(update:data): a batch that is repeated can be memorized even with such steps; other batches are not learnt",
 )
+
+FAR_ALREADY = Threshold(
+    -1.5,
+    "log10(update:data), from which a loss that falls in a short rehearsal may rise later, as it did at such rates in "
+    "one of forty random networks",
+)
+ENOUGH = Threshold(100, "rehearsed steps, whose loss shows where such updates lead")
 
 Evidence = UpdateEvidence
 
@@ -113,18 +121,26 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def doubt(view: View) -> str | None:
-    """First steps that went far up: of the trainings whose loss then falls, some go well and some do not."""
-    times = leapt_on_fresh_batches(view)
+    """First steps that went far up, or steps so large that a short rehearsal does not show where they lead: of the
+    trainings whose loss falls there, most go well and some diverge later."""
+    times, steps = leapt_on_fresh_batches(view), view.facts.rehearsed_steps or 0
     try:
-        large = times > 1 and any(judge(view))
+        found = next(judge(view), None) if view.facts.fresh_batches else None
     except CannotJudge:
         return None
-    return (
-        f"with large steps the loss rose to {show(times)} times the first one before it fell; rehearse more steps, or "
-        "try a warm-up"
-        if large
-        else None
-    )
+    if found is None:
+        return None
+    if times > 1:
+        return (
+            f"with large steps the loss rose to {show(times)} times the first one before it fell; rehearse more steps, "
+            "or try a warm-up"
+        )
+    if found.evidence.median > FAR_ALREADY and steps < ENOUGH:
+        return (
+            f"the loss falls, but each step changes the weights by 10^{found.evidence.median:.1f} of their size, and "
+            f"{plural(steps, 'step')} do not show that it goes on falling; rehearse {ENOUGH:g}"
+        )
+    return None
 
 
 EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"), Cause("UG304", units_died))

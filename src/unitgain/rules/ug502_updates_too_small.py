@@ -31,8 +31,8 @@ ABOUT = About(
         "rate, and are no finding; where the recorded loss falls clearly all the same, it is for information."
     ),
     action="Raise the learning rate.",
-    effect="Updates near a thousandth of the weights.",
-    verify="Check again with steps: the median log10(update:data) is near -3.",
+    effect="Updates near the share of the weights that the message calls right.",
+    verify="Check again with steps: the median log10(update:data) is near that.",
     needs="steps",
     silent=(
         "a learning rate of zero at the start of a warm-up",

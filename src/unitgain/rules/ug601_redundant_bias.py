@@ -16,6 +16,7 @@ ABOUT = About(
     code="UG601",
     name="redundant-bias",
     rank=800,
+    exact=True,
     seen="A bias right before a normalization layer that subtracts each channel's mean.",
     matters=(
         "The mean takes the bias out again: it has no effect and gets no gradient. Harmless, but wasted."

@@ -15,6 +15,7 @@ from ._flow import followers, next_functions, norm_follows, previous, why_traine
 from ._gains import GAINS, initialization_for
 from ._residual import residual_blocks
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._trend import has_default_weights
 from ._view import Measured, View
 from ._words import listed, plural, show
 
@@ -31,14 +32,14 @@ ABOUT = About(
     ),
     source="He et al., Delving deep into rectifiers, 2015; gains by quadrature (unitgain.theory.gain).",
     measured=(
-        "Gain of the weight: its rms times the root of its fan-in, against the gain that keeps the scale "
-        "after the function before it, or for the function after it (both are in use; whatever lies between "
-        "passes). Judged are layers that feed an activation function, in untrained models, without any norm "
-        "later, whose measured output is off to the same side. PyTorch's default for Linear and Conv "
-        "(uniform, a = sqrt(5)) has gain 0.58, which is 0.41 of what ReLU needs. Networks of a few layers "
-        "train well with it, so a wrong gain alone is for information; it is a warning where a layer is off "
-        "much further than that and its output shows it. Where the deviation adds up over depth, UG301 or "
-        "UG302 says so and this is its consequence."
+        "Gain of the weight: its rms times the root of its fan-in, against the gain that keeps the scale after the "
+        "function before it, or for the function after it (both are in use; whatever lies between passes). Judged "
+        "are layers that feed an activation function, in untrained models, without any norm later, whose measured "
+        "output is off to the same side. PyTorch's default for Linear and Conv (uniform, a = sqrt(5)) has gain "
+        "0.58, which is 0.41 of what ReLU needs. Networks of a few layers train well with it, so layers of that "
+        "scale are left to UG301, which sees what they add up to. Another wrong gain alone is for information; it "
+        "is a warning where a layer is off much further and its output shows it. Where the deviation adds up over "
+        "depth, UG301 or UG302 says so and this is its consequence."
     ),
     action=(
         "Initialize for the activation function: Kaiming normal (gain 1.41) for ReLU, gain 1.59 for tanh, 1 "
@@ -50,6 +51,7 @@ ABOUT = About(
     silent=(
         "layers with a normalization somewhere after them",
         "trained weights",
+        "torch's default scale of Linear and Conv",
         "standardized weights, whose stored scale has no effect",
         "the output layer, and a small one right before it, which scales the logits down",
         "small weights in a residual branch, which then adds little",
@@ -112,7 +114,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         judged += 1
         has = weight["rms"] * math.sqrt(weight.site.attributes["fan_in"])
         ratio = has / min(max(has, needed[0]), needed[1])  # 1 between the two
-        if LOW <= ratio <= HIGH or not _is_off(layer["rms"], ratio, SMALL):
+        if (
+            LOW <= ratio <= HIGH
+            or not _is_off(layer["rms"], ratio, SMALL)
+            or has_default_weights(view, [layer])
+        ):
             continue
         found[weight.name] = Gain(has, needed[0] if ratio < 1 else needed[1], layer["rms"])
         far = max(ratio, 1 / ratio) > SEVERE and _is_off(layer["rms"], ratio, SUFFERS)

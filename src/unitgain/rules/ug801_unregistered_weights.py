@@ -18,6 +18,7 @@ ABOUT = About(
     code="UG801",
     name="unregistered-weights",
     rank=175,
+    exact=True,
     seen="The outputs depend on weights that are no parameters of the model: layers in a list, say.",
     matters=(
         "`model.parameters()` does not hold them, so the optimizer never moves them; `.to(device)`, `.state_dict()` "

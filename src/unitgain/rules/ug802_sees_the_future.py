@@ -16,6 +16,7 @@ ABOUT = About(
     code="UG802",
     name="sees-the-future",
     rank=95,
+    exact=True,
     seen="The targets are the inputs shifted by one step, and an output changes when a later step of the input does.",
     matters=(
         "The answer is in the input: the loss falls to nearly nothing by copying, and the model cannot write or "

@@ -17,6 +17,7 @@ ABOUT = About(
     code="UG803",
     name="linear-network",
     rank=165,
+    exact=True,
     seen="Two or more layers follow each other without a nonlinear function, and together compute an affine function.",
     matters="However many layers there are, the network can do no more than one linear layer can.",
     source="Goodfellow, Bengio and Courville, Deep Learning, 2016, section 6.1.",
