@@ -60,6 +60,7 @@ from .histogram import HISTOGRAM_BINS, LOG2_HIGH, LOG2_LOW, Histogram
 from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
 from .maps import pack_map, unpack_map
 from .record import Record
+from .sequence import PaddingFacts, ShiftFacts
 from .site import KINDS, STATISTICS, Site
 
 __all__ = [
@@ -101,11 +102,13 @@ __all__ = [
     "ModelFacts",
     "OptimizerFacts",
     "OutputFacts",
+    "PaddingFacts",
     "ParameterCount",
     "ReachFacts",
     "Record",
     "RecordError",
     "ReusedFacts",
+    "ShiftFacts",
     "ShrinkFacts",
     "Site",
     "TargetFacts",
