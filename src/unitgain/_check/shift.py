@@ -30,7 +30,10 @@ _EQUAL, _OTHERWISE = (
     0.99,
     0.9,
 )  # of the steps, at this shift and at any other: a text repeats itself here and there
-_CHANGED = 1e-6  # of the largest value: passes of one shape round alike
+_CHANGED = (
+    1e-5  # of the largest value: less is rounding, in networks whose outputs hardly depend on their input
+)
+_FIRST = 1e-3  # of the largest change: rounding beside it
 
 
 def shift_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> ShiftFacts:
@@ -186,8 +189,11 @@ def _with_labels(batch: Batch, labels: Tensor) -> Batch:
 
 
 def _changed(one: Tensor, two: Tensor) -> list[int]:
-    """Steps (the first axis) at which two tensors differ."""
+    """Steps (the first axis) at which two tensors differ; none where all that differs is rounding."""
     difference = (one.double() - two.double()).nan_to_num().abs().flatten(1).amax(1)
     size = max(float(one.double().nan_to_num().abs().max()), 1e-30)
-    coarse = 1e4 if one.dtype in (torch.float16, torch.bfloat16) else 1.0
-    return (difference > coarse * _CHANGED * size).nonzero().flatten().tolist()
+    coarse = 1e3 if one.dtype in (torch.float16, torch.bfloat16) else 1.0
+    most = float(difference.max())
+    if most <= coarse * _CHANGED * size:
+        return []
+    return (difference > _FIRST * most).nonzero().flatten().tolist()
