@@ -157,7 +157,7 @@ def test_lbfgs_gets_its_closure_and_does_what_it_does_in_a_loop() -> None:
     for _ in range(3):
         losses.append(optimizer.step(closure).item())  # type: ignore[arg-type]
     assert losses_of(report) == pytest.approx(losses, rel=1e-4)
-    assert used - passes[0] <= 6  # those of the look at batch independence
+    assert used - passes[0] <= 7  # those of the look at batch independence
     record = report.record
     assert [record.value("activation", "0", "count", step) for step in range(3)] == [N * 16] * 3
     assert all(row["rms"] > 0 for row in record.values("update", 2).values())

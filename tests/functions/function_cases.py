@@ -7,6 +7,7 @@ import cases_gradients  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401
 import cases_order  # noqa: F401
+import cases_text  # noqa: F401
 import cases_training  # noqa: F401
 import cases_weights  # noqa: F401
 from function_rows import ROWS, Row, held_out

@@ -112,6 +112,37 @@ class Both(nn.Module):
         return self.head(self.rnn(self.embed(x))[0])
 
 
+class Words(nn.Module):
+    """A recurrent network that reads from left to right: a word at each step, or one from its last state."""
+
+    def __init__(self, last: bool = False) -> None:
+        super().__init__()
+        self.embed, self.rnn, self.head = (
+            nn.Embedding(50, 32),
+            nn.GRU(32, 32, batch_first=True),
+            nn.Linear(32, 50),
+        )
+        self.last = last
+
+    def forward(self, x: Tensor) -> Tensor:
+        states = self.rnn(self.embed(x))[0]
+        return self.head(states[:, -1] if self.last else states)
+
+
+def same_words() -> tuple[Tensor, Tensor]:
+    x = torch.randint(0, 50, (16, 12))
+    return x, x.clone()
+
+
+def filled_up(classes: int | None = None) -> tuple[Tensor, Tensor]:
+    """Words of 4 to 12 steps and zeros behind, with a label for each row, or with the next word for each step."""
+    lengths = torch.randint(4, 13, (24, 1))
+    words = torch.where(torch.arange(13) < lengths, torch.randint(1, 50, (24, 13)), 0)
+    if classes is not None:
+        return words[:, :-1], torch.randint(0, classes, (24,))
+    return words[:, :-1].contiguous(), words[:, 1:].contiguous()
+
+
 class Before(nn.Module):
     """A function of its input, and a network."""
 
@@ -174,6 +205,18 @@ ROWS = (
     sick("mlp-one-unit-near-the-head", "UG804", lambda: Case(narrow(mlp(3, norm=nn.LayerNorm), "act2", 64), vectors())),
     sick("mlp-one-unit-after-tanh", "UG804", lambda: Case(
         narrow(mlp(2, act=nn.Tanh, norm=nn.LayerNorm), "act1", 64), vectors())),
+    sick("transformer-asked-for-what-it-reads", "UG116", lambda: Case(Transformer(), same_words())),
+    sick("transformer-shifted-twice", "UG116", lambda: Case(
+        Transformer(), tokens(), lambda o, t: F.cross_entropy(o[:, :-1].flatten(0, 1), t[:, 1:].flatten()))),
+    sick("rnn-asked-for-what-it-reads", "UG116", lambda: Case(Words(), same_words())),
+    sick("rnn-state-behind-the-padding", "UG805", lambda: Case(Words(last=True), filled_up(classes=50))),
+    sick("rnn-mean-with-padding", "UG805", lambda: Case(Then(Words(), lambda o: o.mean(1)), filled_up(classes=50))),
+    sick("transformer-mean-with-padding", "UG805", lambda: Case(
+        Then(Transformer(), lambda o: o.mean(1)), filled_up(classes=50))),
+    sick("rnn-padding-in-the-loss", "UG117", lambda: Case(Words(), filled_up())),
+    sick("transformer-padding-in-the-loss", "UG117", lambda: Case(Transformer(), filled_up())),
+    sick("rnn-padding-of-another-number", "UG117", lambda: Case(
+        Words(), filled_up(), lambda o, t: F.cross_entropy(o.transpose(1, 2), t, ignore_index=-1))),
     sick("mlp-without-activations", "UG803", lambda: Case(straight(mlp(gain=1.0)), vectors())),
     sick("cnn-without-activations", "UG803", lambda: Case(straight(cnn(gain=1.0)), images())),
     sick("mlp-regression-without-activations", "UG803", lambda: Case(straight(mlp(3, out=1, gain=1.0)), numbers())),

@@ -46,28 +46,28 @@ class Question:
             warnings.simplefilter("ignore")
             try:
                 value = self.loss(
-                    _put_in(self.outputs, self.logits, made.to(self.logits.dtype)), answer.clone()
+                    put_in(self.outputs, self.logits, made.to(self.logits.dtype)), answer.clone()
                 )
             except Exception:  # the caller's own code, on outputs and targets that it may not take
                 return math.nan
         return float(value) if isinstance(value, Tensor) and value.numel() == 1 else math.nan
 
 
-def _put_in(outputs: Any, logits: Tensor, made: Tensor) -> Any:
+def put_in(outputs: Any, logits: Tensor, made: Tensor) -> Any:
     """The outputs with another tensor in the place of `logits`."""
     if outputs is logits:
         return made.clone()
     if isinstance(outputs, Tensor):
         return outputs.detach().clone()
     if type(outputs) in (list, tuple):
-        return type(outputs)(_put_in(part, logits, made) for part in outputs)
+        return type(outputs)(put_in(part, logits, made) for part in outputs)
     if isinstance(outputs, dict):
-        return type(outputs)({key: _put_in(part, logits, made) for key, part in outputs.items()})
+        return type(outputs)({key: put_in(part, logits, made) for key, part in outputs.items()})
     return outputs
 
 
 def _holds(outputs: Any, logits: Tensor) -> bool:
-    """Whether `_put_in` finds the tensor."""
+    """Whether `put_in` finds the tensor."""
     parts = (
         outputs.values() if isinstance(outputs, dict) else outputs if type(outputs) in (list, tuple) else ()
     )

@@ -1,5 +1,5 @@
 """What function a model computes, as typed facts: on which weights and inputs it depends, in which mode, and where a
-rehearsal leads. For rules UG110, UG114, UG703, UG706 and UG801 to UG803."""
+rehearsal leads. For rules UG110, UG114, UG703, UG706, UG116 and UG801 to UG803."""
 
 from __future__ import annotations
 
@@ -19,13 +19,17 @@ from ..record import (
     FutureFacts,
     LeafFacts,
     LinearFacts,
+    PaddingFacts,
+    ShiftFacts,
 )
 from .drawing import draw_facts
 from .ending import descent
 from .evaluation import evaluation_facts
 from .future import future_facts
 from .linear import linear_facts
+from .padding import padding_facts
 from .passes import Passes
+from .shift import shift_facts
 
 
 @dataclass(frozen=True)
@@ -58,4 +62,6 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
         evaluation_facts(passes, done, known.constant, known.norms),
         end,
         None if own_step or known.random_in_eval is False else draw_facts(model, batch, run),
+        ShiftFacts() if own_step else shift_facts(model, batch, done, run),
+        PaddingFacts() if own_step else padding_facts(model, batch, done, run),
     )

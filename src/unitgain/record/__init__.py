@@ -69,6 +69,7 @@ from .histogram import (
 from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
 from .maps import pack_map, unpack_map
 from .record import Record
+from .sequence import PaddingFacts, ShiftFacts
 from .site import KINDS, STATISTICS, Site
 
 __all__ = [
@@ -112,11 +113,13 @@ __all__ = [
     "ModelFacts",
     "OptimizerFacts",
     "OutputFacts",
+    "PaddingFacts",
     "ParameterCount",
     "ReachFacts",
     "Record",
     "RecordError",
     "ReusedFacts",
+    "ShiftFacts",
     "ShrinkFacts",
     "Site",
     "TargetFacts",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from .sequence import PaddingFacts, ShiftFacts
+
 UNKNOWN = math.nan
 
 
@@ -140,3 +142,5 @@ class FunctionFacts:
     evaluation: EvaluationFacts = EvaluationFacts()
     end: EndFacts = EndFacts()
     draws: tuple[DrawFacts, ...] | None = None
+    shift: ShiftFacts = ShiftFacts()  # noqa: RUF009 (it is frozen)
+    padding: PaddingFacts = PaddingFacts()  # noqa: RUF009

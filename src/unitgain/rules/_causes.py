@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ._finding import SEVERITIES, Finding
-from ._rule import BaseEvidence, CannotJudge, Found, Rule
+from ._rule import BaseEvidence, CannotJudge, Found, Rule, Threshold
 from ._view import View
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import ug504_loss_diverging as ug504
     from . import ug605_wrong_gain as ug605
     from . import ug606_symmetric_units as ug606
+    from . import ug805_sees_the_padding as ug805
 
     Blocking = Found[ug303.Evidence] | Found[ug304.Evidence]
 
@@ -186,3 +187,13 @@ def ended_not_finite(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], 
 def came_with_divergence(cause: Found[ug504.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
     """The loss of a run diverged for good, and what is seen at its end came with that."""
     return cause.severity == "error" and not view.rehearsal
+
+
+HIDDEN = Threshold(
+    0.2, "of the spread that outputs have without padding: the rest of the difference is lost in padding"
+)
+
+
+def hides_the_examples(cause: Found[ug805.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """With their padding the examples' outputs are nearly the same, and without it they are not."""
+    return cause.evidence.alike < HIDDEN

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ._causes import at_one_site, is_error, names_site, names_site_of, no_worse
+from ._causes import at_one_site, hides_the_examples, is_error, names_site, names_site_of, no_worse
 from ._flow import made_of
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -178,6 +178,7 @@ def _faded(cause: Found[ug401.Evidence], effect: Found[Evidence], view: View) ->
 
 
 EXPLAINED_BY = (
+    Cause("UG805", hides_the_examples),
     Cause("UG112"),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ._causes import hides_the_examples
 from ._flow import block_ends, mean_is_subtracted_later
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._trend import comparable
@@ -162,6 +163,7 @@ def _why(view: View, first: Measured, sudden: bool) -> str:
 
 
 EXPLAINED_BY = (
+    Cause("UG805", hides_the_examples),
     Cause("UG102"),
     Cause("UG301"),
     Cause("UG302"),

@@ -1,0 +1,141 @@
+"""UG116 targets-misaligned: a language model is asked for the token that it has just read, or for one too far ahead.
+
+Source: Bengio et al., A neural probabilistic language model (2003), for the task; Hugging Face's documentation of
+labels,
+which its causal models shift by themselves. The measurement is ours (_check/shift.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..record import ShiftFacts
+from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._view import View
+
+ABOUT = About(
+    code="UG116",
+    name="targets-misaligned",
+    rank=94,
+    seen="A model that reads a text from left to right is asked for the token that it has just read, or skips one.",
+    matters=(
+        "Asked for what it has read, it learns to copy: the loss falls to nothing, and the model can write nothing. "
+        "Shifted twice, it learns the token after the next, and what it writes leaves out every second one."
+    ),
+    source=(
+        "Bengio et al., A neural probabilistic language model, 2003; Hugging Face, documentation of GPT-2's labels, "
+        "which are shifted inside of the model."
+    ),
+    measured=(
+        "Integer targets (or labels that the model takes) equal an input shifted by 0, 1 or 2 steps. One token is "
+        "exchanged: the first output that changes has read it. One label is exchanged: the gradient of the "
+        "loss changes "
+        "at the output that it is compared with. The three shifts together are one for the next token."
+    ),
+    action="Shift the targets once: either in the data (x[:, :-1] and x[:, 1:]) or in the loss, not in both.",
+    effect="The loss is that of predicting the next token: higher than of copying, lower than of skipping one.",
+    verify="Check again.",
+    silent=(
+        "masked words and autoencoders, whose outputs depend on later tokens",
+        "models that shift their inputs or labels themselves",
+        "targets that repeat earlier tokens, as tests of memory have it",
+        "models that code each token by itself",
+        "models that predict several tokens at once, the next one among them",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """ahead: how far the token that is asked for lies behind the last one that was read (1 is right), which is the
+    sum of
+    the shifts by data, loss and model; input: whose tokens they are."""
+
+    input: str
+    ahead: int
+    data: int
+    loss: int
+    model: int
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    shift = view.facts.function.shift
+    if shift.reason is not None:
+        raise CannotJudge(f"how far ahead the targets lie: {shift.reason}")
+    if shift.ahead is None or shift.ahead == 1 or shift.ahead < 0:
+        return
+    evidence = Evidence(shift.input or "", shift.ahead, shift.data or 0, shift.loss or 0, shift.model or 0)
+    copies = shift.ahead == 0
+    yield ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"each output is compared with the token of {shift.input} that "
+        + (
+            "the model has just read"
+            if copies
+            else f"comes {shift.ahead} steps after the last that the model has read"
+        )
+        + f": {_shifts(shift)}",
+        evidence=evidence,
+        cause="The targets equal the inputs, and nothing shifts them: the model is asked to copy."
+        if copies
+        else "Targets are shifted more than once: the token that comes next is never asked for.",
+        remedy=_cure(shift),
+    )
+
+
+def _shifts(shift: ShiftFacts) -> str:
+    parts = [f"{who} shifts by {n}" for who, n in (("the data", shift.data), ("the loss", shift.loss),
+                                                   ("the model", shift.model)) if n]  # fmt: skip
+    return ", ".join(parts) or "neither data nor loss shift them"
+
+
+def _cure(shift: ShiftFacts) -> str:
+    if shift.ahead == 0:
+        return (
+            "Shift the targets by one step: inputs x[:, :-1] with targets x[:, 1:], or outputs[:, :-1] with "
+            "labels[:, 1:] "
+            "in the loss."
+        )
+    if shift.data and shift.loss:
+        return "Shift once: leave the labels as they are in the data (labels = inputs), since the loss shifts them."
+    if shift.data and shift.model:
+        return (
+            "Shift once: leave the labels as they are in the data (labels = inputs), since the model shifts "
+            "its inputs."
+        )
+    return "Shift the targets by one step, not more: inputs x[:, :-1] with targets x[:, 1:]."
+
+
+EXPLAINED_BY = ()
+
+BAD = """
+class Language(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(40, 32), nn.GRU(32, 32, batch_first=True)
+        self.head = nn.Linear(32, 40)
+
+    def forward(self, x):
+        return self.head(self.rnn(self.embed(x))[0]).transpose(1, 2)
+
+
+text = torch.randint(40, (32, 17))
+report = ug.check(Language(), (text, text), loss=F.cross_entropy)
+"""
+
+GOOD = """
+class Language(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(40, 32), nn.GRU(32, 32, batch_first=True)
+        self.head = nn.Linear(32, 40)
+
+    def forward(self, x):
+        return self.head(self.rnn(self.embed(x))[0]).transpose(1, 2)
+
+
+text = torch.randint(40, (32, 17))
+report = ug.check(Language(), (text[:, :-1], text[:, 1:]), loss=F.cross_entropy)
+"""
