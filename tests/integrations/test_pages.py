@@ -12,7 +12,12 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "docs" / "integrations"
-NEEDS = {"lightning": "lightning", "huggingface": "accelerate", "fastai": "fastai", "interoperation": "opacus"}
+NEEDS = {
+    "lightning": "lightning",
+    "huggingface": "accelerate",
+    "fastai": "fastai",
+    "interoperation": "opacus",
+}
 LIGHT = [page.stem for page in sorted(PAGES.glob("*.md")) if page.stem not in NEEDS]
 
 
