@@ -76,7 +76,7 @@ def batch(step: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.randn(EXAMPLES, 30, generator=generator), torch.arange(EXAMPLES) % 4
 
 
-def cut_up(how: str, model: nn.Module) -> nn.Module:
+def cut_up(how: str, model: Any) -> Any:
     from torch.distributed.device_mesh import init_device_mesh
 
     if how == "ddp":

@@ -122,8 +122,8 @@ def check(
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
         raise InputError(
-            "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, and "
-            "watch its training with a Probe"
+            "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, "
+            "and watch its training with a Probe"
         )
     if prove and not steps and (optimizer is not None or data is not None):
         steps = _STEPS_TO_PROVE

@@ -210,7 +210,7 @@ def _add(step: Step, message: dict[str, Any], *, examples: bool) -> None:
         if mine is not None and key in step.pieces:
             step.flat[key] = mine + torch.from_numpy(values).to(mine)
         elif mine is not None and examples:
-            step.add_flat(*key, torch.from_numpy(values).to(mine))
+            step.add_flat(key[0], key[1], torch.from_numpy(values).to(mine))
     for name, norm in message["norms"].items():
         if name in step.norms:
             mine, count = step.norms[name]
