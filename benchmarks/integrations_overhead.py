@@ -3,7 +3,8 @@
     python benchmarks/integrations_overhead.py [--steps 150] [--rounds 5] [--out FILE]
 
 Every round trains the same small network once without and once with the integration, in alternating order; the ratio is
-that of the medians over rounds. A second bare run gives the noise.
+that of the medians over rounds, of processor time, which other programs on the machine disturb less than the clock. A
+second bare run gives the noise.
 """
 
 from __future__ import annotations
@@ -128,10 +129,10 @@ LOOPS: dict[str, tuple[str, Callable[[int, bool], None]]] = {
 
 
 def timed(loop: Callable[[int, bool], None], steps: int, watched: bool) -> float:
-    began = time.perf_counter()
+    began = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         loop(steps, watched)
-    return time.perf_counter() - began
+    return time.process_time() - began
 
 
 def main() -> None:
@@ -141,7 +142,7 @@ def main() -> None:
     parser.add_argument("--out")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = ["| loop | library | bare, s | ratio | a second bare run |", "|---|---|---|---|---|"]
+    lines = ["| loop | library | bare, s of processor | ratio | a second bare run |", "|---|---|---|---|---|"]
     for name, (package, loop) in LOOPS.items():
         try:
             library = f"{package} {version(package)}"
@@ -161,7 +162,7 @@ def main() -> None:
         [
             "# Integrations: what they cost with their defaults",
             "",
-            f"Whole runs of {given.steps} steps, start and end included; medians of {given.rounds} interleaved rounds. "
+            f"Processor time of whole runs of {given.steps} steps, start and end included; medians of {given.rounds} interleaved rounds. "
             f"{where}, torch {torch.__version__}, Python {platform.python_version()}. "
             "Command: `python benchmarks/integrations_overhead.py`.",
             "",

@@ -17,12 +17,12 @@ LIBRARIES = ("torch", "lightning", "transformers", "accelerate", "fastai", "wand
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("junit")
+    parser.add_argument("junit", nargs="+")
     parser.add_argument("--out", required=True)
     given = parser.parse_args()
     counts: dict[str, Counter[str]] = {}
     skipped: dict[str, set[str]] = {}
-    for case in ET.parse(given.junit).getroot().iter("testcase"):
+    for case in (case for path in given.junit for case in ET.parse(path).getroot().iter("testcase")):
         file = case.get("classname", "").rpartition(".")[2]
         outcome = next((o for o in ("failure", "error", "skipped") if case.find(o) is not None), "passed")
         counts.setdefault(file, Counter())[outcome] += 1

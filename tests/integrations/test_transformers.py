@@ -107,10 +107,11 @@ class _TrainersOrder(torch.utils.data.Sampler):
 def test_a_resumed_run_goes_on_counting(tmp_path) -> None:
     from unitgain.integrations.transformers import UnitGainCallback
 
-    trained(tmp_path, max_steps=6, save_strategy="steps", save_steps=6)
-    callback = UnitGainCallback(every=2)
+    path = tmp_path / "run.sqlite"
+    trained(tmp_path, [UnitGainCallback(2, path)], max_steps=6, save_strategy="steps", save_steps=6)
+    callback = UnitGainCallback(2, path)
     trained(tmp_path, [callback], max_steps=12, resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
-    assert callback.report.record.steps() == [6, 8, 10]
+    assert callback.report.record.steps() == [0, 2, 4, 6, 8, 10]
 
 
 def test_training_ends_at_an_error_where_that_is_asked_for(tmp_path, capsys) -> None:
