@@ -1,6 +1,6 @@
 """What measuring costs: one training step with a Probe over the bare step, interleaved with its rivals.
 
-    python benchmarks/probe_overhead.py [--rounds N] [--out FILE] [--only resnet18|convnet] [--memory]
+    python benchmarks/probe_overhead.py [--rounds N] [--out FILE] [--only resnet18|convnet|gpt2] [--memory]
 
 Every variant trains its own copy of the model on the same batch. A round runs each variant once, in random
 order, for the same number of steps; a variant's ratio in a round is its time per step over the bare loop's in
@@ -151,6 +151,24 @@ def convnet() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
     return ug.models.create("convnet"), (torch.randn(1024, 1, 28, 28), torch.randint(0, 10, (1024,)))
 
 
+def gpt2() -> tuple[nn.Module, tuple[torch.Tensor, torch.Tensor]]:
+    declare_torchvision_operators()
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.gpt2 = GPT2LMHeadModel(
+                GPT2Config(n_layer=4, n_head=4, n_embd=128, vocab_size=512, n_positions=64)
+            )
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.gpt2(input_ids=x).logits.transpose(1, 2)
+
+    torch.manual_seed(0)
+    return Logits(), (torch.randint(0, 512, (8, 64)), torch.randint(0, 512, (8, 64)))
+
+
 def table(title: str, found: dict[str, list[float]]) -> list[str]:
     bare = statistics.median(found["bare"])
     lines = [f"### {title}", "", f"bare step: {bare * 1e3:.1f} ms (median of {len(found['bare'])} rounds)", "",
@@ -196,7 +214,7 @@ def _resident() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--only", choices=["resnet18", "convnet"])
+    parser.add_argument("--only", choices=["resnet18", "convnet", "gpt2"])
     parser.add_argument("--no-rivals", action="store_true")
     parser.add_argument("--memory", action="store_true", help="also the memory over 10,000 steps")
     parser.add_argument("--out", type=Path)
@@ -215,6 +233,7 @@ def main() -> None:
     for name, make, title in (
         ("resnet18", resnet18, "ResNet-18 (timm), 32x3x64x64"),
         ("convnet", convnet, "five-convolution net, batch 1024 of 28x28"),
+        ("gpt2", gpt2, "GPT-2 of 4 layers and width 128, 8 x 64 tokens"),
     ):
         if options.only not in (None, name):
             continue

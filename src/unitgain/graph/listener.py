@@ -19,6 +19,7 @@ class Listener:
     value      a pass that is followed: any tensor, with what it is made of and the call that made it
     function   a pass that is followed: a torch function ran
     again      in backward: a checkpointed part ran its forward again
+    enters     a module is called that no other module of the model has called
     wanted     whether a module called now is to be told of at all
     """
 
@@ -30,6 +31,8 @@ class Listener:
     def function(self, function: Any, args: Any, out: Any) -> None: ...
 
     def again(self, path: str, output: Any) -> None: ...
+
+    def enters(self) -> None: ...
 
     def wanted(self) -> bool:
         return True

@@ -313,6 +313,8 @@ class Tracer:
     # ---- modules -------------------------------------------------------------------------------------------
 
     def _enter(self, path: str, leaf: bool, module: nn.Module, args: Any, kwargs: Any = None) -> None:
+        if not self._frames:
+            self._listener.enters()
         if self._open and len(self._frames) == 1 and self._listener.wanted():
             self._see_entering(args, kwargs)
         frame = Frame(path, module, self._recorder.inside_of(path, module, leaf))

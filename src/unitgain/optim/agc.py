@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import torch
@@ -25,12 +24,11 @@ from torch import Tensor, nn
 
 from .._base import InputError, RecordError, original, plain_name
 from .classifier import Finder, named_by, unit_axes
-from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, layout_of, norms, scale_
+from .clipping import WITHOUT_UNITS, Entry, above_zero, clip, has_units
+from .units import layout_of
 from .unwrap import unwrapped
 
 GAINS = ("vector", "channel")
-_SMALLEST = 1e-6  # of a gradient's norm that is divided by
-_FEW = 0.25  # up to this share of clipped units, only their memory is touched
 
 
 @torch.no_grad()
@@ -64,23 +62,14 @@ def agc_(
     (1, tensor([[1.0000e-02, 2.0000e-02],
             [1.0000e-05, 0.0000e+00]]))
     """
-    entries: list[_Entry] = []
+    entries: list[Entry] = []
     seen: set[int] = set()
     for p, factor in _with_factors(parameters, clipping):
         if id(p) not in seen and p.grad is not None and factor is not None:
             seen.add(id(p))
-            entries.append(_Entry(p, layout_of(p, _known(gains)), factor))
-    found = [mask for mask in _clip(entries, eps, grad_scale) if mask is not None]
+            entries.append(Entry(p, layout_of(p, _known(gains)), factor))
+    found = [mask for mask in clip(entries, eps, grad_scale) if mask is not None]
     return torch.cat([mask.to(found[0].device) for mask in found]).sum() if found else torch.tensor(0)
-
-
-@dataclass
-class _Entry:
-    """A parameter with a gradient, and where its units lie."""
-
-    parameter: Tensor
-    layout: Layout
-    clipping: float
 
 
 def _with_factors(parameters: Any, clipping: float | None) -> Iterable[tuple[Tensor, float | None]]:
@@ -89,152 +78,19 @@ def _with_factors(parameters: Any, clipping: float | None) -> Iterable[tuple[Ten
     for item in parameters:
         if isinstance(item, Mapping):
             factor = item.get("clipping", clipping)
-            yield from ((p, _above_zero("clipping", factor)) for p in item["params"])
+            yield from ((p, above_zero("clipping", factor)) for p in item["params"])
         elif isinstance(item, Tensor):
-            yield item, _above_zero("clipping", clipping)
+            yield item, above_zero("clipping", clipping)
         else:
             raise InputError(
                 f"agc_(parameters=...): a {type(item).__name__}; expected tensors or groups of them"
             )
 
 
-def _above_zero(name: str, value: Any) -> Any:
-    if value is None and name == "clipping":
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise InputError(f"agc: {name}={value!r}; expected a number above 0, like 0.01")
-    return value
-
-
 def _known(gains: str) -> str:
     if gains not in GAINS:
         raise InputError(f"agc: gains={gains!r}; expected 'vector' or 'channel'")
     return gains
-
-
-# ---- the work ----------------------------------------------------------------------------------------------
-
-
-def _clip(entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor | None]:
-    """Clips, and gives for every entry which of its units were: (units,) booleans, None where there are none.
-
-    One read of weights and gradients gives the norms; all decisions are then taken on one vector of norms per
-    device, and on a CPU only gradients with clipped units are written at all.
-    """
-    _above_zero("eps", eps)
-    masks: list[Tensor | None] = [None] * len(entries)
-    dense: dict[Any, list[int]] = {}
-    for number, entry in enumerate(entries):
-        gradient = entry.parameter.grad
-        assert gradient is not None
-        if gradient.layout is not torch.strided:
-            masks[number] = _clip_sparse(entry, eps, grad_scale)
-        elif is_sharded(gradient) or gradient.numel():
-            key = (gradient.device, entry.parameter.dtype, gradient.dtype)
-            dense.setdefault(key, []).append(number)
-    for numbers in dense.values():
-        for number, mask in zip(numbers, _clip_dense([entries[n] for n in numbers], eps, grad_scale)):
-            masks[number] = mask
-    return masks
-
-
-def _clip_dense(entries: Sequence[_Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor]:
-    weights, gradients = _local_norms(entries)
-    sizes = [len(g) for g in gradients]
-    total = sum(sizes)
-    if not total:
-        return [g.bool() for g in gradients]
-    norm_w, norm_g = torch.cat(weights), torch.cat(gradients)
-    if isinstance(grad_scale, Tensor):
-        grad_scale = grad_scale.to(norm_g.device, norm_g.dtype, non_blocking=True)
-    limit = norm_w.clamp_(min=eps).to(norm_g.dtype)
-    factors = {entry.clipping for entry in entries}
-    if len(factors) == 1:
-        limit.mul_(factors.pop())
-    else:
-        torch._foreach_mul_(list(limit.split(sizes)), [entry.clipping for entry in entries])
-    limit.mul_(grad_scale)
-    clipped = norm_g > limit
-    scale = torch.where(clipped, limit / norm_g.clamp(min=_SMALLEST * grad_scale), 1.0)
-    masks, scales = list(clipped.split(sizes)), scale.split(sizes)
-    locals_ = [_local(entry.parameter.grad) for entry in entries]
-    if norm_g.device.type != "cpu":  # finding out which ones need it would mean waiting for the device
-        for entry, gradient, s in zip(entries, locals_, scales):
-            if gradient.numel():
-                scale_(gradient, entry.layout, s)
-        return masks
-    ends = torch.tensor(sizes).cumsum(0)
-    upto = torch.cat([torch.zeros(1, dtype=torch.long), clipped.cumsum(0)])
-    counts = (upto[ends] - upto[ends - torch.tensor(sizes)]).tolist()
-    for entry, gradient, s, mask, count in zip(entries, locals_, scales, masks, counts):
-        if count and gradient.numel():
-            few = mask.nonzero().flatten() if count < _FEW * len(mask) else None
-            scale_(gradient, entry.layout, s, few)
-    return masks
-
-
-def _local_norms(entries: Sequence[_Entry]) -> tuple[list[Tensor], list[Tensor]]:
-    """Norms of weights and of gradients for every entry; those of cut units added up over the ranks."""
-    weights, gradients = [], []
-    cut: dict[Any, list[int]] = {}
-    for number, entry in enumerate(entries):
-        gradient = entry.parameter.grad
-        weights.append(norms(_local(entry.parameter), entry.layout))
-        gradients.append(norms(_local(gradient), entry.layout))
-        if is_sharded(entry.parameter):
-            for group in groups_to_sum_over(entry.parameter, entry.layout):
-                cut.setdefault(group, []).append(number)
-    for group, numbers in cut.items():
-        summed = all_reduce_norms(group, [weights[n] for n in numbers] + [gradients[n] for n in numbers])
-        for place, number in enumerate(numbers):
-            weights[number], gradients[number] = summed[place], summed[len(numbers) + place]
-    return weights, gradients
-
-
-def _local(tensor: Any) -> Tensor:
-    return tensor.to_local() if is_sharded(tensor) else tensor
-
-
-_WITHOUT_UNITS = (
-    "has a sparse gradient without separate units; only row-sparse ones, as of nn.Embedding(..., sparse=True), are "
-    "supported"
-)
-
-
-def _has_units(entry: _Entry) -> bool:
-    gradient = entry.parameter.grad
-    return (
-        gradient is None
-        or gradient.layout is torch.strided
-        or (
-            gradient.layout is torch.sparse_coo
-            and gradient.sparse_dim() == 1
-            and entry.layout.axis in (0, None)
-        )
-    )
-
-
-def _clip_sparse(entry: _Entry, eps: float, grad_scale: float | Tensor) -> Tensor:
-    """Rows of an embedding that were looked up; the others have no gradient to clip."""
-    p = entry.parameter
-    gradient = p.grad
-    assert gradient is not None
-    if not _has_units(entry):
-        raise InputError(f"agc_: a parameter of shape {tuple(p.shape)} {_WITHOUT_UNITS}")
-    gradient = p.grad = gradient.coalesce()
-    rows, values = gradient.indices()[0], gradient.values()
-    mask = torch.zeros(entry.layout.units(p.shape), dtype=torch.bool, device=p.device)
-    if not values.numel():
-        return mask
-    weights = p.detach()
-    whole = entry.layout.axis is None
-    norm_w = norms(weights if whole else weights[rows], entry.layout).clamp(min=eps)
-    norm_g = norms(values, entry.layout)
-    limit = norm_w.to(norm_g.dtype) * entry.clipping * grad_scale
-    clipped = norm_g > limit
-    scale_(values, entry.layout, torch.where(clipped, limit / norm_g.clamp(min=1e-6 * grad_scale), 1.0))
-    mask[slice(None) if whole else rows] = clipped
-    return mask
 
 
 # ---- beside an optimizer -----------------------------------------------------------------------------------
@@ -287,8 +143,8 @@ class AGC:
             raise InputError(f"AGC(model=...): a {type(model).__name__}; expected an nn.Module")
         self.optimizer, self.clipping, self.eps = optimizer, clipping, eps
         self.gains = _known(gains)
-        _above_zero("clipping", clipping)
-        _above_zero("eps", eps)
+        above_zero("clipping", clipping)
+        above_zero("eps", eps)
         model = original(model)
         if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
             model = original(model.module)
@@ -348,13 +204,13 @@ class AGC:
         left_alone = self._left_alone()
         entries = []
         for group in self.optimizer.param_groups:
-            factor = _above_zero("clipping", group.get("clipping", self.clipping))
+            factor = above_zero("clipping", group.get("clipping", self.clipping))
             for p in group["params"]:
                 if factor is not None and p.grad is not None and p not in left_alone:
-                    entries.append(_Entry(p, layout_of(p, self.gains, *self._axes.get(p, (0, 1))), factor))
-        for entry in [entry for entry in entries if not _has_units(entry)]:
-            self._say(f"{self._name(entry.parameter)} {_WITHOUT_UNITS}: it is not clipped")
-        entries = [entry for entry in entries if _has_units(entry)]
+                    entries.append(Entry(p, layout_of(p, self.gains, *self._axes.get(p, (0, 1))), factor))
+        for entry in [entry for entry in entries if not has_units(entry)]:
+            self._say(f"{self._name(entry.parameter)} {WITHOUT_UNITS}: it is not clipped")
+        entries = [entry for entry in entries if has_units(entry)]
         unknown = [self._name(e.parameter) for e in entries if e.parameter not in self._known]
         if unknown:
             self._say(
@@ -362,7 +218,7 @@ class AGC:
                 f"({', '.join(unknown[:3])}): they are clipped too, each row as a unit"
             )
         self._last = {}
-        for entry, mask in zip(entries, _clip(entries, self.eps, grad_scale)):
+        for entry, mask in zip(entries, clip(entries, self.eps, grad_scale)):
             if mask is not None:
                 self._count(self._name(entry.parameter), mask)
 

@@ -60,6 +60,9 @@ class Forward(Listener):
         self._into = step  # what the present pass measures goes there
         self.calls = self.backwards = 0
         self._ran = False  # a site was measured since the last gradient
+        self._returned = (
+            False  # a gradient came since the last step of an optimizer, or since calls were counted anew
+        )
         self.gradients = True
         self.idle = False
         self.places: dict[str, Place] = {}
@@ -149,7 +152,7 @@ class Forward(Listener):
         self.step = self._into = step
         self.passes.clear()
         self.calls = self.backwards = 0
-        self._ran = False
+        self._ran = self._returned = False
         if not self._in_pass:
             self._tracer.reset()
 
@@ -226,6 +229,7 @@ class Forward(Listener):
     def _confirm_pass(self, step: Step, into: Step, _: Tensor | None = None) -> None:
         if step is not self.step:  # a graph kept alive beyond its step
             return
+        self._returned = True
         if self._ran:
             self._ran = False
             self.backwards += 1
@@ -249,12 +253,24 @@ class Forward(Listener):
 
     # ---- what the tracer tells -----------------------------------------------------------------------------
 
+    def enters(self) -> None:
+        """After a backward pass the model's parts begin another pass: of accumulation, where no step was made since."""
+        if self._returned and not self._in_pass and not in_backward():
+            self._returned = False
+            self._tracer.reset()
+
+    def stepped(self) -> None:
+        """An optimizer has made its step; what runs now belongs to the next one of this round."""
+        self._returned = False
+        self.passes.stepped()
+
     def wanted(self) -> bool:
         """Whether a forward call outside or inside of the model's own forward is to be measured now."""
         if self.idle or self.backwards >= _MOST_BACKWARDS:
             return False
         if self._in_pass:
             return self._measuring
+        self.enters()
         return not in_backward() and (self.gradients or self._always)
 
     def node(self, node: Node, tensor: Tensor, given: Any) -> None:

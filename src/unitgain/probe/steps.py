@@ -226,7 +226,7 @@ class Steps:
         if id(optimizer) not in self._ready:
             self.gradients(optimizer)
         self.weights.after_step(optimizer)
-        self.forward.passes.stepped()
+        self.forward.stepped()
 
     def over(self) -> None:
         sampled = self.sampled
