@@ -162,7 +162,8 @@ def main() -> None:
         [
             "# Integrations: what they cost with their defaults",
             "",
-            f"Processor time of whole runs of {given.steps} steps, start and end included; medians of {given.rounds} interleaved rounds. "
+            f"Processor time of whole runs of {given.steps} steps, start and end included; medians of {given.rounds} "
+            "interleaved rounds. "
             f"{where}, torch {torch.__version__}, Python {platform.python_version()}. "
             "Command: `python benchmarks/integrations_overhead.py`.",
             "",

@@ -123,7 +123,10 @@ def test_training_ends_at_an_error_where_that_is_asked_for(tmp_path, capsys) -> 
     callback = UnitGainCallback(every=2, fail_on="error")
     with pytest.raises(FindingsError, match="training was ended at step 1 by fail_on: error UG306"):
         trained(tmp_path, [callback], model=model)
-    assert "UG306" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "UG306" in told.err
+    assert "Not judged" in told.out  # the report to its end
+    assert "omitted" not in told.out
 
 
 def test_accelerate_s_prepared_objects_are_taken_as_they_are(small, same_weights) -> None:

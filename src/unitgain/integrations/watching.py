@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._base import InputError, UnitgainError, note, one_line, say
+from .._base import InputError, UnitgainError, console, note, one_line
 from ..optim import unwrapped
 from ..probe import Probe
 from ..record import Record
@@ -284,7 +284,7 @@ def tell_end(report: Report) -> None:
     if report.ok:
         note(f"unitgain: {report.verdict}")
     else:
-        say(report)
+        console().print(report)
 
 
 def continued(path: str | os.PathLike[str] | None, step: int) -> str | os.PathLike[str] | Record | None:
