@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates
+        test-integrations bench-integrations bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -65,6 +65,15 @@ zoo: $(VENV)/.dev
 
 # what CI runs: lint, tests and the strict build of the documentation
 check: lint test docs
+
+# the integrations against the real libraries: installs them (torch stays), runs their tests, writes which passed
+test-integrations: $(VENV)/.integrations
+	$(BIN)/python -m pytest tests/integrations tests/report/test_ci_formats.py -n 0 -rs -m "slow or not slow" \
+	    --junit-xml=$(VENV)/integrations.xml
+	$(BIN)/python benchmarks/integrations_results.py $(VENV)/integrations.xml --out $(RESULTS)-integrations.md
+
+bench-integrations: $(VENV)/.integrations
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/integrations_overhead.py --out $(RESULTS)-integrations-overhead.md
 
 # the share of lines that the tests run, by file; the figure that matters is the total
 coverage: $(VENV)/.dev
@@ -148,6 +157,10 @@ $(VENV)/.dev: $(VENV)/.demo requirements-reference.txt
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(PIP) -e '.[bench]'
+	touch $@
+
+$(VENV)/.integrations: $(VENV)/.dev
+	$(PIP) -e '.[lightning,transformers,fastai,tensorboard,wandb,mlflow,trackio,mcp]' opacus torchmetrics
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

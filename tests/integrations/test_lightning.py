@@ -207,11 +207,15 @@ def test_an_exception_in_training_leaves_no_hooks_and_a_report(module, fit) -> N
 def test_a_resumed_run_goes_on_counting(module, fit, tmp_path) -> None:
     from unitgain.integrations.lightning import UnitGain
 
-    trainer = fit(module(), [UnitGain(every=4)], limit_train_batches=12)
+    path = tmp_path / "run.sqlite"
+    trainer = fit(module(), [UnitGain(every=4, to=path)], limit_train_batches=12)
     trainer.save_checkpoint(tmp_path / "one.ckpt")
-    callback = UnitGain(every=4)
+    callback = UnitGain(every=4, to=path)
     fit(module(), [callback], limit_train_batches=12, max_epochs=2, ckpt_path=str(tmp_path / "one.ckpt"))
-    assert callback.record.steps() == [12, 16, 20]
+    assert callback.record.steps() == [0, 4, 8, 12, 16, 20]
+    assert len(callback.record.metric("loss")[0]) == 24
+    with pytest.raises(ug.InputError, match="exists"):
+        fit(module(), [UnitGain(to=path)])  # a new run does not go on with an old one's record
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])

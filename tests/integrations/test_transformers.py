@@ -107,10 +107,11 @@ class _TrainersOrder(torch.utils.data.Sampler):
 def test_a_resumed_run_goes_on_counting(tmp_path) -> None:
     from unitgain.integrations.transformers import UnitGainCallback
 
-    trained(tmp_path, max_steps=6, save_strategy="steps", save_steps=6)
-    callback = UnitGainCallback(every=2)
+    path = tmp_path / "run.sqlite"
+    trained(tmp_path, [UnitGainCallback(2, path)], max_steps=6, save_strategy="steps", save_steps=6)
+    callback = UnitGainCallback(2, path)
     trained(tmp_path, [callback], max_steps=12, resume_from_checkpoint=str(tmp_path / "checkpoint-6"))
-    assert callback.report.record.steps() == [6, 8, 10]
+    assert callback.report.record.steps() == [0, 2, 4, 6, 8, 10]
 
 
 def test_training_ends_at_an_error_where_that_is_asked_for(tmp_path, capsys) -> None:
@@ -122,7 +123,10 @@ def test_training_ends_at_an_error_where_that_is_asked_for(tmp_path, capsys) -> 
     callback = UnitGainCallback(every=2, fail_on="error")
     with pytest.raises(FindingsError, match="training was ended at step 1 by fail_on: error UG306"):
         trained(tmp_path, [callback], model=model)
-    assert "UG306" in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "UG306" in told.err
+    assert "Not judged" in told.out  # the report to its end
+    assert "omitted" not in told.out
 
 
 def test_accelerate_s_prepared_objects_are_taken_as_they_are(small, same_weights) -> None:

@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from .._base import not_installed, say
+from .._base import not_installed
 from ..optim import AGC
 from ..probe import Probe
 from ..report import Report
-from .watching import Layers, Watch, ended_by, failure, is_main, layers_of
+from .watching import Layers, Watch, ended_by, failure, is_main, layers_of, tell_end
 
 try:
     from fastai.callback.core import Callback, CancelFitException  # pyright: ignore[reportAttributeAccessIssue]
@@ -117,8 +117,8 @@ class UnitGainCallback(Callback):
         watch = self.watch
         self._end()
         self.report = watch.report()
-        if is_main() and not self.report.ok:
-            say(self.report)
+        if is_main():
+            tell_end(self.report)
         if found := ended_by(watch.findings, self.fail_on):
             raise failure(watch.probe.number, found)
 

@@ -29,8 +29,7 @@ class Judge:
     together takes at most a hundredth of the time.
 
     An error is news at once. A warning is when it stands in two judgements in a row, after some sampled steps; or at
-    the
-    end.
+    the end.
     """
 
     def __init__(

@@ -12,12 +12,12 @@ from typing import Any
 
 import torch
 
-from .._base import not_installed, say
+from .._base import not_installed
 from ..optim import AGC as _AGC
 from ..probe import Probe
 from ..record import Record
 from ..report import Report
-from .watching import Layers, Watch, ended_by, failure, layers_of
+from .watching import Layers, Watch, continued, ended_by, failure, layers_of, tell_end
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -33,17 +33,16 @@ class UnitGain(Callback):
     every    measure each every-th optimizer step
     to       path of a new SQLite record; None keeps it in a temporary one
     log      what the Trainer's loggers get: "summary" a handful of numbers, "layers" also one curve for each layer,
-    None
-             nothing
+             None nothing
     fail_on  "error" or "warning": training ends when such a finding appears, on all ranks, with a FindingsError;
-    "never"
+             "never"
     select, ignore   codes ("UG303"), prefixes ("UG3") or names ("saturated") of rules
     options  further arguments of `unitgain.Probe`
 
     Automatic and manual optimization, any number of optimizers, accumulation and all precisions. The model need not
-    call
-    its own forward. Findings are printed when they appear, and the report at the end if there are any; `report` is the
-    diagnosis and `record` everything that was measured. A run that is resumed from a checkpoint goes on counting.
+    call its own forward. Findings are printed when they appear, and the verdict or, if there are any, the report at the
+    end; `report` is the diagnosis and `record` everything that was measured. A run that is resumed from a checkpoint
+    goes on counting, in the same record.
     """
 
     def __init__(
@@ -79,7 +78,9 @@ class UnitGain(Callback):
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
         given = optimizers if len(optimizers) > 1 else optimizers[0]
-        probe = Probe(pl_module, given, every=self.every, to=self.to, **self._options)
+        probe = Probe(
+            pl_module, given, every=self.every, to=continued(self.to, self._resumed_at), **self._options
+        )
         if self._resumed_at:
             probe.go_to(self._resumed_at)
         loggers = trainer.loggers if self.log is not None else None
@@ -127,8 +128,8 @@ class UnitGain(Callback):
             return
         self.report = watch.report()
         found = ended_by(watch.findings, self.fail_on)
-        if trainer.is_global_zero and not self.report.ok:
-            say(self.report)
+        if trainer.is_global_zero:
+            tell_end(self.report)
         if found:
             raise failure(trainer.global_step, found)
 

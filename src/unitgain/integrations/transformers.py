@@ -9,11 +9,11 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from .._base import not_installed, say
+from .._base import not_installed
 from ..probe import Probe
 from ..report import Report
 from .loggers import NAMED
-from .watching import Layers, Watch, ended_by, failure, is_main, layers_of
+from .watching import Layers, Watch, continued, ended_by, failure, is_main, layers_of, tell_end
 
 try:
     from transformers import TrainerCallback
@@ -29,8 +29,7 @@ class UnitGainCallback(TrainerCallback):
     every    measure each every-th optimizer step
     record   path of a new SQLite record; None keeps it in a temporary one
     to       where numbers go, as for `unitgain.watch`; "auto": to what `report_to` names among wandb, mlflow and
-    trackio;
-             None: nowhere
+             trackio; None: nowhere
     log      "summary" a handful of numbers, "layers" also one curve for each layer
     fail_on  "error" or "warning": training ends when such a finding appears, with a FindingsError; "never"
     select, ignore   codes, prefixes or names of rules
@@ -38,9 +37,8 @@ class UnitGainCallback(TrainerCallback):
 
     The optimizer inside accelerate's wrapper is watched, and the model inside data-parallel wrappers. Losses are those
     that Trainer logs, each an average over `logging_steps`. A resumed run goes on counting where it stopped. Of several
-    processes rank 0 measures into `record`. After the training `report` is the diagnosis; findings are printed when
-    they
-    appear, the report at the end if there are any.
+    processes rank 0 measures into `record`. Findings are printed when they appear, and the verdict or, if there
+    are any, the report at the end; `report` is the diagnosis.
     """
 
     def __init__(
@@ -63,7 +61,13 @@ class UnitGainCallback(TrainerCallback):
         self.report: Report | None = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        probe = Probe(kwargs["model"], kwargs["optimizer"], every=self.every, to=self.path, **self._options)
+        probe = Probe(
+            kwargs["model"],
+            kwargs["optimizer"],
+            every=self.every,
+            to=continued(self.path, state.global_step),
+            **self._options,
+        )
         if state.global_step:
             probe.go_to(state.global_step)
         to = self.to
@@ -91,7 +95,7 @@ class UnitGainCallback(TrainerCallback):
         watch.close()
         self.report = watch.report()
         main = is_main()
-        if main and not self.report.ok:
-            say(self.report)
+        if main:
+            tell_end(self.report)
         if found := ended_by(watch.findings, self.fail_on) if main else []:
             raise failure(state.global_step, found)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._base import InputError, UnitgainError, note, one_line
+from .._base import InputError, UnitgainError, console, note, one_line
 from ..optim import unwrapped
 from ..probe import Probe
 from ..record import Record
@@ -91,6 +91,7 @@ class Watch:
         self._handles.clear()
         self.probe.stop()
         self._write_losses()
+        self.record.commit()
         numbers = numbers_of(self.probe)
         if numbers is not None:
             if numbers.step != self._published:
@@ -193,6 +194,8 @@ class Watch:
 
     def report(self) -> Report:
         """The record judged now."""
+        if self._closed and self._judge.diagnosis is not None:  # nothing has come since
+            return Report(self.record, self._judge.diagnosis)
         return Report(self.record, diagnose(self.record, select=self._select, ignore=self._ignore))
 
 
@@ -274,6 +277,22 @@ def layers_of(log: str) -> Layers:
     if log not in known:
         raise InputError(f"log={log!r}: expected 'summary' or 'layers'")
     return known[log]
+
+
+def tell_end(report: Report) -> None:
+    """What is printed when a training has ended: the report, or one line where there is nothing to say."""
+    if report.ok:
+        note(f"unitgain: {report.verdict}")
+    else:
+        console().print(report)
+
+
+def continued(path: str | os.PathLike[str] | None, step: int) -> str | os.PathLike[str] | Record | None:
+    """What a Probe gets as `to` in a run that was resumed after so many steps: its record, if it is there, goes on, as
+    if it had been written up to then. Rank 0 writes it."""
+    if not step or path is None or not os.path.exists(path):
+        return path
+    return Record.reopen(path, before=step) if is_main() else None
 
 
 def is_main() -> bool:

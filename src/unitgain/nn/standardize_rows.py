@@ -23,7 +23,7 @@ def standardize_rows(rows: Tensor, factor: Tensor, eps: float, clamp: bool) -> T
     number of times.
     """
     # compiled, exported or traced code gets operations that the compiler can fuse and every exporter knows
-    if not _is_plain(rows) or torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch.jit.is_tracing() or not _is_plain(rows):
         return _composed(rows, factor, eps, clamp)
     if _on_cpu(rows) or clamp or not rows.numel():
         return _StandardizeRows.apply(rows, factor, eps, clamp)[0]
@@ -35,7 +35,7 @@ def standardize_rows(rows: Tensor, factor: Tensor, eps: float, clamp: bool) -> T
 def _is_plain(rows: Tensor) -> bool:
     if torch._C._functorch.is_functorch_wrapped_tensor(
         rows
-    ):  # vmap over the weights: kernels of one network do not fit
+    ):  # vmap over weights: a kernel has no axis for that
         return False
     return type(rows) in (Tensor, nn.Parameter) and rows.device.type in ("cpu", "cuda")
 
