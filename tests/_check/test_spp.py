@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from itertools import pairwise
 
 import pytest
 import torch
@@ -241,7 +242,7 @@ def test_a_stream_starts_anew_where_a_block_has_no_skip_path() -> None:
     """EfficientNet's predictions were 57% off: they went on counting where blocks without a sum start new streams."""
     torch.manual_seed(0)
     widths = [64, 64, 64, 96, 96, 96, 128, 128]
-    model = nn.Sequential(*(_Inverted(a, b) for a, b in zip(widths, widths[1:])))
+    model = nn.Sequential(*(_Inverted(a, b) for a, b in pairwise(widths)))
     off = _off(ug.spp(model, torch.randn(16, 64, 6, 6)))
     assert len(off) == 2 * 5
     assert max(map(abs, off.values())) < 0.1

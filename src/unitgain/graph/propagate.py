@@ -12,7 +12,9 @@ A block without activation behind its sum then gives v <- v + alpha^2 b, with ea
 transition, where the skip path has weights of its own, v restarts at what that path brings: 1 + alpha^2 for
 normalizer-free nets, 2 for BatchNorm ones. Where a block without a skip path stands between (MobileNet, EfficientNet),
 it restarts at what is measured there. Standardized rows whose norm is none that keeps the variance (plain weight
-standardization, made for a norm behind it: norm sqrt(N)) are not predicted. With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
+standardization, made for a norm behind it: norm sqrt(N)) are not predicted.
+
+With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
 x <- relu(x + alpha n), n normal.
 """
 
