@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from itertools import pairwise
 
 import pytest
 import torch
@@ -214,3 +215,49 @@ def test_blocks_of_other_libraries_are_found(torchvision_operators) -> None:
     assert names == ["stem", "encoder.layer.0.attention.output", "encoder.layer.0.output"]
     layer = nn.TransformerEncoderLayer(8, 2, 8, batch_first=True)
     assert len(spp_curve(ug.spp(nn.Sequential(layer), torch.randn(2, 5, 8))).points) == 3
+
+
+class _Inverted(nn.Module):
+    """MobileNetV2's block: linear at its end; a skip path only where nothing changes."""
+
+    def __init__(self, channels: int, out: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(channels, 2 * channels, 1, bias=False), nn.BatchNorm2d(2 * channels), nn.ReLU6(),
+            nn.Conv2d(2 * channels, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.skip = channels == out
+
+    def forward(self, x):
+        return x + self.layers(x) if self.skip else self.layers(x)
+
+
+def _off(record) -> dict[str, float]:
+    measured = dict(zip(record.frame("activation")["site"], record.frame("activation")["channel_var"]))
+    predicted = record.meta["spp"]["predicted"]
+    return {name: values["channel_var"] / measured[name] - 1 for name, values in predicted.items()}
+
+
+def test_a_stream_starts_anew_where_a_block_has_no_skip_path() -> None:
+    """EfficientNet's predictions were 57% off: they went on counting where blocks without a sum start new streams."""
+    torch.manual_seed(0)
+    widths = [64, 64, 64, 96, 96, 96, 128, 128]
+    model = nn.Sequential(*(_Inverted(a, b) for a, b in pairwise(widths)))
+    off = _off(ug.spp(model, torch.randn(16, 64, 6, 6)))
+    assert len(off) == 2 * 5
+    assert max(map(abs, off.values())) < 0.1
+
+
+def test_plain_weight_standardization_before_a_group_norm_is_not_predicted() -> None:
+    """Its rows have the norm sqrt(N), which is for the norm behind it: a variance of 1 was predicted, and was N."""
+
+    class Block(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.conv = nn.GroupNorm(4, 16), ug.nn.StdConv2d(16, 16, 3, padding=1)
+
+        def forward(self, x):
+            return x + self.conv(torch.relu(self.norm(x)))
+
+    record = ug.spp(nn.Sequential(Block(), Block()), torch.randn(4, 16, 8, 8))
+    assert record.meta["spp"]["predicted"] == {}

@@ -86,20 +86,28 @@ class _Measure(Listener):
 
     found   {number of the tensor in the pass: its summary}
     scales  {node at which a branch or a transition ends: its scale}
+    starts  {residual sum: number of the tensor at which its stream starts} where that is not the block before
     """
 
     def __init__(self) -> None:
         self.found: dict[int, Partial] = {}
         self.scales: dict[str, Scale] = {}
+        self.starts: dict[str, int | None] = {}
         self._axes: dict[int, int | None] = {}
         self._ends: dict[str, bool] = {}  # whether they are batch norms
 
     def look_for(self, graph: Graph) -> None:
-        for number, branch in enumerate(graph.branches):
-            start, end, block = branch.places
-            self._axes.update({end: branch.axis, block: branch.axis})
-            if number == 0 and start is not None:
+        before: int | None = None
+        for number, branches in enumerate(graph.residual_sums()):
+            start, _, block = branches[0].places
+            if start is not None and (number == 0 or start != before):
                 self._axes.setdefault(start, None)
+            if number and start != before:
+                self.starts[branches[0].sum] = start
+            before = block
+        for branch in graph.branches:
+            _, end, block = branch.places
+            self._axes.update({end: branch.axis, block: branch.axis})
             for name in filter(None, (branch.end, branch.skip_end)):
                 self._ends[name] = graphs.is_batch_norm(graph[name])
 
@@ -195,7 +203,7 @@ def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> 
         rows[site.id] = {key: float(values[position - 1]) for key, values in numbers.items()}
     record.add_scalars(0, rows)
     start = _moments_of(next(iter(rows.values()))) if stem is not None else None
-    law, expected = graphs.block_moments(graph, measure.scales, start)
+    law, expected = graphs.block_moments(graph, measure.scales, start, _starts(measure))
     predicted = {}
     for (block, ends), values in zip(names, expected):
         if values.block is not None:
@@ -205,6 +213,18 @@ def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> 
                 predicted[end] = {"channel_var": brought[0]}
     record.set_meta("spp", {"law": law, "predicted": predicted, "open_gains": open_gains})
     record.commit()
+
+
+def _starts(measure: _Measure) -> dict[str, tuple[float, float] | None]:
+    """Moments where a stream starts that is not the block before."""
+    known = {
+        name: measure.found[n] for name, n in measure.starts.items() if n is not None and n in measure.found
+    }
+    numbers = finish(list(known.values())) if known else {}
+    found: dict[str, tuple[float, float] | None] = dict.fromkeys(measure.starts)
+    for i, name in enumerate(known):
+        found[name] = _moments_of({key: float(values[i]) for key, values in numbers.items()})
+    return found
 
 
 def _alpha(branch: Branch) -> dict[str, float]:

@@ -10,7 +10,11 @@ residual sum of independent signals adds their variances. What a branch brings i
 
 A block without activation behind its sum then gives v <- v + alpha^2 b, with each of its parallel branches. At a
 transition, where the skip path has weights of its own, v restarts at what that path brings: 1 + alpha^2 for
-normalizer-free nets, 2 for BatchNorm ones. With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
+normalizer-free nets, 2 for BatchNorm ones. Where a block without a skip path stands between (MobileNet, EfficientNet),
+it restarts at what is measured there. Standardized rows whose norm is none that keeps the variance (plain weight
+standardization, made for a norm behind it: norm sqrt(N)) are not predicted.
+
+With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
 x <- relu(x + alpha n), n normal.
 """
 
@@ -32,6 +36,7 @@ from .node import TRANSPARENT, Node
 Moments = tuple[float, float]  # average channel variance, average squared channel mean
 _POINTS = 1024  # by which a distribution is followed
 _NAMES = ("batch_norm", "BatchNorm")
+_KEEPS = (0.5, 5.0)  # squared norms of standardized rows that keep the variance: 1, or gamma^2, over beta^2
 
 
 @dataclass(frozen=True)
@@ -66,17 +71,21 @@ class Expected:
 
 
 def block_moments(
-    graph: Graph, scales: Mapping[str, Scale], start: Moments | None
+    graph: Graph,
+    scales: Mapping[str, Scale],
+    start: Moments | None,
+    starts: Mapping[str, Moments | None] | None = None,
 ) -> tuple[str, list[Expected]]:
     """(which law, one Expected per residual sum). The first block's input is `start` where no transition resets it.
 
     scales  of the nodes at which branches and transitions end
+    starts  {residual sum: moments at its stream's start} where that is not the end of the block before; None: unknown
     """
     sums = graph.residual_sums()
     rectified = [s for s in sums if s[0].after == "relu"]
     if not all(s[0].after in ("", "relu") for s in sums) or (rectified and len(rectified) < len(sums)):
         return "", [Expected(None, [None] * len(s)) for s in sums]
-    found = (_with_relu if rectified else _without)(graph, scales, sums, start)
+    found = (_with_relu if rectified else _without)(graph, scales, sums, start, starts or {})
     if not any(e.block is not None for e in found):
         return "", found
     law = "x <- relu(x + alpha n)" if rectified else "var <- var + alpha^2 var(branch)"
@@ -96,7 +105,8 @@ def _brought(graph: Graph, scales: Mapping[str, Scale], end: str | None) -> Mome
     if is_batch_norm(node):
         return scale.power, 0.0
     if scale.standardized:  # gamma is in the activation or in the weight: with it the output's variance is 1
-        return float(scale.power > 0), 0.0
+        keeps = _KEEPS[0] <= scale.power <= _KEEPS[1]
+        return (float(scale.power > 0), 0.0) if keeps or scale.power == 0 else None
     rectifier = _only_source(graph, node)
     if rectifier is None or rectifier.activation is None or rectifier.activation.name != "relu":
         return None
@@ -128,12 +138,17 @@ def _restart(graph: Graph, scales: Mapping[str, Scale], branch: Branch) -> Momen
 
 
 def _without(
-    graph: Graph, scales: Mapping[str, Scale], sums: Sequence[Sequence[Branch]], start: Moments | None
+    graph: Graph,
+    scales: Mapping[str, Scale],
+    sums: Sequence[Sequence[Branch]],
+    start: Moments | None,
+    starts: Mapping[str, Moments | None],
 ) -> list[Expected]:
     state, found = start, []
     for branches in sums:
         brought = [_brought(graph, scales, b.end) for b in branches]
         added, skip = _added(branches, brought), _restart(graph, scales, branches[0])
+        state = starts.get(branches[0].sum, state)
         before = state if isinstance(skip, str) else skip
         state = None if added is None or before is None else (before[0] + added[0], before[1] + added[1])
         found.append(Expected(state, brought))
@@ -141,7 +156,11 @@ def _without(
 
 
 def _with_relu(
-    graph: Graph, scales: Mapping[str, Scale], sums: Sequence[Sequence[Branch]], start: Moments | None
+    graph: Graph,
+    scales: Mapping[str, Scale],
+    sums: Sequence[Sequence[Branch]],
+    start: Moments | None,
+    starts: Mapping[str, Moments | None],
 ) -> list[Expected]:
     normal = _normal_points(201)
     state: np.ndarray | None = None
@@ -151,6 +170,8 @@ def _with_relu(
     for branches in sums:
         brought = [_brought(graph, scales, b.end) for b in branches]
         added, skip = _added(branches, brought), _restart(graph, scales, branches[0])
+        if branches[0].sum in starts:  # the distribution there is not known
+            state = None
         if not isinstance(skip, str):
             normal_skip = skip is not None and branches[0].transition  # a normalized relu is not normal
             state = skip[0] ** 0.5 * _normal_points(_POINTS) if normal_skip else None  # type: ignore[index]

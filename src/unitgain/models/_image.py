@@ -246,13 +246,13 @@ def dilate_(
                     continue
                 if flat and number == 0:
                     module.stride = (1, 1)
-                kernel: tuple[int, ...] = tuple(module.kernel_size)
-                if kernel[0] > 1 and dilation > 1:
+                kernel = int(module.weight.shape[-1])
+                if kernel > 1 and dilation > 1:
                     # a stage's first kernel still sees the map of the stage before
                     rate = before if number == 0 and not seen else dilation
                     seen = True
                     module.dilation = (rate, rate)
-                    pad = rate * (kernel[0] - 1) // 2
+                    pad = rate * (kernel - 1) // 2
                     module.padding = (pad, pad)
                     module._reversed_padding_repeated_twice = [pad] * 4
                     if hasattr(module, "same"):

@@ -1,7 +1,8 @@
 """Layers: of known gain, normalizer-free, and normalization layers written as their formulas.
 
 GeneralReLU, GainCorrected, gamma_of                     activations
-ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference
+ScaledStdConv1d ... 3d, ConvTranspose1d ... 3d, Linear   scaled weight standardization; fold_ for inference,
+                                                         merge_branch_ends for NFBlock's factors alone
 scaled_std_, remove_scaled_std_                          the same on any layer, as a parametrization
 ChannelAffine, FrozenScale, NormalizedRows, BranchScale  what stands where a BatchNorm was
 StdConv2d                                                plain weight standardization, for GroupNorm

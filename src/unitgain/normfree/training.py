@@ -77,8 +77,9 @@ def convert_for_training(
     report.places = [*steps]
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
-        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at BatchNorm's learning rate; without it at about "
-        "a fifteenth of that. The constants are for data scaled like this batch"
+        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at one to sixteen times BatchNorm's learning rate "
+        "(more the shorter the training); without it at about a fifteenth of that. The constants are for data scaled "
+        "like this batch"
     )
 
 

@@ -1,4 +1,4 @@
-"""unitgain ladder fashion-mnist: seventeen rungs from torch's defaults to a residual network.
+"""unitgain ladder fashion-mnist: seventeen rungs from torch's defaults to residual networks, beside published figures.
 
 Source of the published figures: J. Howard, "Practical Deep Learning for Coders" part 2, lessons 17 to 19 (fast.ai);
 one seed each, as the author printed them. Ours are means over seeds; half a point below counts as seed noise.
