@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 from ..record import Record
 
-_TOTAL = 4e10  # multiplications forward, of all steps of all trials: some 20 s of one core, in narrow convolutions
+_TOTAL = (
+    4e10  # multiplications forward, of all steps of all trials: some 20 s of one core, in narrow convolutions
+)
 _MOST_TRIALS, _FEWEST_TRIALS = 16, 2
 _FEWEST_STEPS = 40
 
