@@ -154,8 +154,8 @@ def doubt(view: View) -> str | None:
         )
     if found.evidence.median > FAR_ALREADY and steps < ENOUGH and not still_falls(view.losses[1]):
         return (
-            f"each step changes the weights by 10^{found.evidence.median:.1f} of their size, and the loss has stopped "
-            f"falling within {plural(steps, 'step')}; rehearse {ENOUGH:g} to see where it goes"
+            f"each step changes the weights by 10^{found.evidence.median:.1f} of their size, and the loss no longer "
+            f"falls steadily within {plural(steps, 'step')}; rehearse {ENOUGH:g} to see where it goes"
         )
     return None
 
