@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates
+        test-integrations bench-integrations bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -137,6 +137,10 @@ init-flatness: $(VENV)/.demo
 # verdicts on random pairs of a network and a rate, half of which diverge: some ten minutes
 random-rates: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/random_rates.py --out $(RESULTS)-random-rates.md
+
+# one planted defect in a tiny network, trained with what is advised first and after fix(): some ten minutes
+advice-pays: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/advice_pays.py --out $(RESULTS)-advice-pays.md
 
 docs: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python scripts/draw_architecture.py

@@ -121,13 +121,13 @@ class Pair:
     number: int
 
     def model(self) -> nn.Module:
-        return _network(self.number)[0]
+        return network(self.number)[0]
 
     def __str__(self) -> str:
         return f"{self.number}: {self.kind}, {self.name} {self.rate:.2g}"
 
 
-def _network(number: int) -> tuple[nn.Module, str, bool]:
+def network(number: int) -> tuple[nn.Module, str, bool]:
     """(network, its kind, whether it classifies)"""
     draw = random.Random(number)
     torch.manual_seed(number)
@@ -161,12 +161,12 @@ def _network(number: int) -> tuple[nn.Module, str, bool]:
     return nn.Sequential(*layers, nn.Linear(width, outputs)), kind, classifies
 
 
-def _batches(number: int, classifies: bool) -> list[tuple[Tensor, Tensor]]:
+def batches_of(number: int, classifies: bool, count: int = STEPS) -> list[tuple[Tensor, Tensor]]:
     """Noise around the pattern of its class; or what four directions of it give, and a little noise."""
     g = torch.Generator().manual_seed(number)
     patterns = torch.randn(10, 64, generator=g)
     found = []
-    for _ in range(STEPS):
+    for _ in range(count):
         y = torch.randint(0, 10, (EXAMPLES,), generator=g)
         x = (patterns[y] + torch.randn(EXAMPLES, 64, generator=g)) / math.sqrt(2)
         values = torch.tanh(x @ patterns[:4].T / 6) + 0.1 * torch.randn(EXAMPLES, 4, generator=g)
@@ -176,9 +176,9 @@ def _batches(number: int, classifies: bool) -> list[tuple[Tensor, Tensor]]:
 
 def pair(number: int) -> Pair:
     draw = random.Random(-number - 1)
-    _, kind, classifies = _network(number)
+    _, kind, classifies = network(number)
     name = draw.choice(list(OPTIMIZERS))
-    batches = _batches(number, classifies)
+    batches = batches_of(number, classifies)
     loss = F.cross_entropy if classifies else F.mse_loss
     constant = (
         math.log(10) if classifies else float(torch.cat([y for _, y in batches]).var(0, correction=0).mean())

@@ -20,7 +20,7 @@ from .._run import Run
 from ..record import FutureFacts
 from ..rules import CATALOGUE
 from ..stats import is_plain
-from .watching import CannotTell, Watch, beyond_rounding, difference
+from .watching import CannotTell, Watch
 
 _ROWS = 2  # examples are enough, since all must be right
 _LEAST_STEPS = 3
@@ -109,12 +109,10 @@ class _Trial:
     def facts(self) -> FutureFacts:
         output, first = self._forward(self.batch)
         changed, second = self._forward(self._changed(), first.seen)
-        change = difference(output, changed)
-        if not beyond_rounding(output, changed, self.limit):
-            return FutureFacts(
-                self.name, self.axis, min(change, self.limit)
-            )  # half precision rounds coarsely
-        if beyond_rounding(output, self._forward(self.batch)[0], self.limit):
+        change = _change(output, changed)
+        if change <= self.limit:
+            return FutureFacts(self.name, self.axis, change)
+        if _change(output, self._forward(self.batch)[0]) > self.limit:
             raise CannotTell("the model gives another output each time for the same input")
         return FutureFacts(self.name, self.axis, change, second.first, second.first_module)
 
@@ -159,3 +157,14 @@ class _Trial:
             shape = (self.steps, examples) if self.axis == 0 else (examples, self.steps)
             return tensor.reshape(*shape, *sizes[1:]).narrow(self.axis, 0, self.split)
         return None
+
+
+def _change(a: Tensor, b: Tensor) -> float:
+    """Largest difference, divided by the largest magnitude; half precision rounds a hundred times as coarsely. Beside
+    values that overflowed, nothing else counts."""
+    if a.shape != b.shape:
+        return float("inf")
+    coarse = 100.0 if a.dtype in (torch.float16, torch.bfloat16) else 1.0
+    a, b = a.double().nan_to_num(), b.double().nan_to_num()
+    scale = max(float(a.abs().max()), float(b.abs().max())) if a.numel() else 0.0
+    return float((a - b).abs().max()) / scale / coarse if scale else 0.0

@@ -11,7 +11,7 @@ from torch import nn
 
 from .._base import InputError, opens_compiled
 from .._batch import is_loader
-from .._check import Change, Course, Difference, Plan, Trials, check, compare, looks_untrained
+from .._check import Change, Course, Difference, Plan, Trials, check, compare, effort_for, looks_untrained
 from .._run import AfterFirst, OptimizerLike, Replayed, Snapshot, first_batch, in_place, random_states
 from ..remedies import Remedy, State, Subject
 from ..report import Action, FixReport, Report, Skipped
@@ -19,6 +19,9 @@ from ..rules import Finding, resolve
 from .plan import PLANS
 
 STEPS = 40  # fewer than the 100 of check(prove=True): every remedy that is tried costs one such training
+STEPS_AT_THE_END = (
+    200  # of the two trainings that compare the outcome with the state it began from; fewer for a large model
+)
 _GROWN = 1.1  # times the size before (and a little, for what is near zero): a finding that grew
 _LITTLE = 0.05
 _SMALLER = 0.9  # times the size before: a finding that is still there and shrank
@@ -46,6 +49,8 @@ def fix(
     remedy is kept if the state after it is better than the one right before: the finding that it was for is gone (or
     smaller, and the loss ends lower), no other grew, and the loss of the 40 steps does not end higher than without
     it by more than its noise. Else it is undone, bit for bit. This goes on until nothing is left that has a remedy.
+    In the end the model is trained for 200 steps (fewer if it is large) as it came and as it is then; if that ends
+    higher, all is taken back.
 
     model, batch, loss   as for `check`
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
@@ -137,7 +142,7 @@ class _Repair:
             else looks_untrained(self.subject.model, before)
         )
         self.course = first = self._trained() if self._plans_anything(report) else None
-        best = self._mark(report)
+        best = original = self._mark(report)
         while len(self.actions) < self.max_actions:
             chosen = next(self._candidates(report), None)
             if chosen is None:
@@ -156,6 +161,10 @@ class _Repair:
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
                     self.actions[i] = replace(self.actions[i], kept=False, outcome=why)
+        if best.actions and (why := self._worse_than(original, best)):
+            original.state.restore()
+            self.actions = [replace(a, kept=False, outcome=why) if a.kept else a for a in self.actions]
+            best = original
         after = best.report
         return FixReport(
             before,
@@ -180,6 +189,29 @@ class _Repair:
         except InputError:
             self.trials = None
             return None
+
+    def _worse_than(self, original: _Best, best: _Best) -> str:
+        """Why all is taken back: trained for longer, the model ends higher than as it came. "" where it does not."""
+        if self.trials is None or not any(action.kept for action in self.actions):
+            return ""
+        steps, short = effort_for(best.report.record, STEPS_AT_THE_END).steps, self.trials.plan
+        self.trials.plan = replace(short, steps=steps)
+        try:
+            now = self._trained()
+            original.state.restore()
+            before = self._trained()
+            best.state.restore()
+        finally:
+            if self.trials is not None:
+                self.trials.plan = short
+        if now is None or before is None:
+            return ""
+        found = compare(before, now)
+        if found.outcome != "worse":
+            return ""
+        return (
+            f"undone: trained for {steps} steps, all changes together end higher: {' -> '.join(_ends(found))}"
+        )
 
     def _rehearsed(self, first: Course | None, last: Course | None) -> str:
         """How the model trains before and after, one line."""

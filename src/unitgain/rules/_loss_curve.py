@@ -31,6 +31,9 @@ FRESH_FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on dif
 FRESH_ERRORS = Threshold(
     2.0, "standard errors, by which the last quarter of such losses lies below the first one"
 )
+SWING = Threshold(
+    0.25, "of the first loss, by which a later one may lie above the end where large steps still lead down"
+)
 FRESH_LEAP = Threshold(
     1.25,
     "times the first loss, above which the first steps went too far: of random networks and rates whose loss did and "
@@ -210,9 +213,7 @@ def falls_on_fresh_batches(view: View) -> bool:
         return False
     if not np.isfinite(losses).all():
         return False
-    return last_quarter(losses) <= FRESH_FALL * losses[0] or (
-        leapt_on_fresh_batches(view) == 1 and _falls_beyond_noise(losses)
-    )
+    return last_quarter(losses) <= FRESH_FALL * losses[0] or falls_beyond_noise(losses, FALLS)
 
 
 def learns_at_once(view: View, constant: float) -> bool:
@@ -221,11 +222,23 @@ def learns_at_once(view: View, constant: float) -> bool:
     return falls_on_fresh_batches(view) and last_quarter(view.losses[1]) <= FRESH_FALL * constant
 
 
-def _falls_beyond_noise(losses: np.ndarray) -> bool:
+def still_falls(losses: np.ndarray) -> bool:
+    """Whether the last quarter of a rehearsal's losses lies clearly below those of its middle, and none of the later
+    half swings far above."""
+    middle = len(losses) // 2
+    if losses[middle:].max() - last_quarter(losses) > SWING * abs(losses[0]):
+        return False
+    part = max(1, len(losses) // int(QUARTER) // 2)
+    return last_quarter(losses) <= FRESH_FALL * float(np.median(losses[middle - part : middle + part + 1]))
+
+
+def falls_beyond_noise(losses: np.ndarray, least: float = 0.0) -> bool:
+    """Whether the last quarter of a rehearsal's losses lies below the first quarter by more than their scatter, and by
+    this share of the first loss."""
     part = max(1, len(losses) // int(QUARTER))
     error = _MEDIAN_ERROR * float(np.std(np.diff(losses))) / math.sqrt(2) * math.sqrt(2 / part)
     fall = float(np.median(losses[:part]) - np.median(losses[-part:]))
-    return fall > max(FRESH_ERRORS * error, FALLS * abs(losses[0]))
+    return fall > max(FRESH_ERRORS * error, least * abs(losses[0]))
 
 
 def leapt_on_fresh_batches(view: View) -> float:

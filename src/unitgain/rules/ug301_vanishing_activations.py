@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from ._flow import has_residual_branches
 from ._gains import initialization_for
+from ._loss_curve import learns_at_once
 from ._rule import About, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits
@@ -50,6 +51,7 @@ ABOUT = About(
     silent=(
         "normalization between layers",
         "zero-initialized residual branches",
+        "a fall that does not keep a rehearsal on different batches from learning at once (for information)",
         "a head scaled down",
         "torch's default initialization over three or four linear layers, whose biases keep the scale",
         "embeddings of standard deviation 0.02",
@@ -78,10 +80,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if trend is None:
         return
     cause, remedy = _explain(view, trend)
+    usual = trend.default and trend.evidence.size <= math.log10(DEFAULT) and not _convolves(view)
+    harmless = trend.level == "warning" and learns_at_once(view, view.facts.loss_of_a_constant)
     yield ABOUT.found(
-        "info"
-        if trend.default and trend.evidence.size <= math.log10(DEFAULT) and not _convolves(view)
-        else trend.level,
+        "info" if usual or harmless else trend.level,
         trend.evidence.first_site,
         f"the scale falls {trend}",
         evidence=trend.evidence,

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
+
 from ._causes import units_died
 from ._finding import Prescription
-from ._loss_curve import falls_on_fresh_batches, leaps, leapt_on_fresh_batches, steps_lead_down
+from ._loss_curve import (
+    falls_beyond_noise,
+    falls_on_fresh_batches,
+    leaps,
+    leapt_on_fresh_batches,
+    steps_lead_down,
+    still_falls,
+)
 from ._moving_targets import why_no_objective
 from ._rule import About, CannotJudge, Cause, Found, Threshold
 from ._updates import (
@@ -40,11 +49,11 @@ ABOUT = About(
         "normalization follows do not count, since their scale does not matter, nor do steps of a run after its "
         "loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, such steps "
         "lead down: it is for information then, and a warning instead of an error; a rehearsal on different batches "
-        "(data=) decides that, and where its loss first leapt up and then fell, or fell in a short rehearsal with "
-        "far larger updates, the verdict is that it cannot be told. Where one batch is repeated, Adam-like "
-        "optimizers are allowed adaptive_granted more, unless the loss of that batch rises far above the first one. "
-        "Small networks, language models with clipped gradients and Adadelta train well with updates beyond a "
-        "hundredth."
+        "(data=) decides that, and where its loss first leapt up and then fell, or stopped falling in a short "
+        "rehearsal with far larger updates, the verdict is that it cannot be told. Where one batch is repeated, "
+        "Adam-like optimizers are allowed adaptive_granted more, unless the loss of that batch rises far above the "
+        "first one. Small networks, language models with clipped gradients and Adadelta train well with updates "
+        "beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near the share of the weights that the message calls right, and a loss that falls smoothly.",
@@ -90,7 +99,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         updates = free_of_norms(view, updates)
     if updates.judged <= limit and not every and not (leapt and updates.median > WARNING):
         return
-    falls = falls_on_fresh_batches(view) if fresh else steps_lead_down(view)
+    falls = _falls_on_fresh_batches(view, updates.judged) if fresh else steps_lead_down(view)
     far = updates.judged > ERROR or (falls and view.rehearsal and updates.median > MEMORIZED)
     far = far and not (falls and fresh)
     other = None if falls else why_no_objective(view)
@@ -120,6 +129,14 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
+def _falls_on_fresh_batches(view: View, judged: float) -> bool:
+    """Steps that are not far too large may lower the loss slowly at first."""
+    slowly = (
+        judged <= FAR_ALREADY and np.isfinite(view.losses[1]).all() and falls_beyond_noise(view.losses[1])
+    )
+    return falls_on_fresh_batches(view) or bool(slowly)
+
+
 def doubt(view: View) -> str | None:
     """First steps that went far up, or steps so large that a short rehearsal does not show where they lead: of the
     trainings whose loss falls there, most go well and some diverge later."""
@@ -135,10 +152,10 @@ def doubt(view: View) -> str | None:
             f"with large steps the loss rose to {show(times)} times the first one before it fell; rehearse more steps, "
             "or try a warm-up"
         )
-    if found.evidence.median > FAR_ALREADY and steps < ENOUGH:
+    if found.evidence.median > FAR_ALREADY and steps < ENOUGH and not still_falls(view.losses[1]):
         return (
-            f"the loss falls, but each step changes the weights by 10^{found.evidence.median:.1f} of their size, and "
-            f"{plural(steps, 'step')} do not show that it goes on falling; rehearse {ENOUGH:g}"
+            f"each step changes the weights by 10^{found.evidence.median:.1f} of their size, and the loss no longer "
+            f"falls steadily within {plural(steps, 'step')}; rehearse {ENOUGH:g} to see where it goes"
         )
     return None
 
