@@ -3,6 +3,7 @@ goes, sick ones and healthy ones that look like them; README.md has the figures 
 
 from __future__ import annotations
 
+import cases_axes  # noqa: F401
 import cases_gradients  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401

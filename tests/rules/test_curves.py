@@ -234,3 +234,16 @@ def test_a_lucky_first_batch_is_no_divergence(seed: int) -> None:
     )  # single examples of a model that knows a lot
     losses[0] = 0.05
     assert only(run(losses), "UG504") is None
+
+
+def test_losses_that_are_not_finite_between_finite_ones_are_no_divergence() -> None:
+    """Batches all of whose labels are ignored: the mean over nothing is NaN, and no weight is spoilt."""
+    losses = [2.0 - 0.01 * step if step % 8 != 5 else math.nan for step in range(120)]
+    (finding,) = run(losses).diagnose(select=["UG104", "UG504"]).findings
+    assert finding.code == "UG104"
+    assert "15 of 120" in finding.message
+
+
+def test_a_loss_that_stays_not_finite_is_a_divergence() -> None:
+    losses = [2.0 - 0.01 * step if step < 80 else math.nan for step in range(120)]
+    assert [f.code for f in run(losses).diagnose(select=["UG104", "UG504"]).findings] == ["UG504"]

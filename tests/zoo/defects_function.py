@@ -217,6 +217,12 @@ ROWS = (
     sick("transformer-padding-in-the-loss", "UG117", lambda: Case(Transformer(), filled_up())),
     sick("rnn-padding-of-another-number", "UG117", lambda: Case(
         Words(), filled_up(), lambda o, t: F.cross_entropy(o.transpose(1, 2), t, ignore_index=-1))),
+    sick("cnn-channels-last-reshaped", "UG806", lambda: Case(
+        Before(cnn(), lambda x: x.reshape(-1, 3, 32, 32)), (images()[0].permute(0, 2, 3, 1), images()[1]))),
+    sick("rnn-steps-and-features-viewed", "UG806", lambda: Case(
+        Before(Recurrent(), lambda x: x.reshape(-1, 12, 8)), (series()[0].transpose(1, 2).contiguous(), series()[1]))),
+    sick("cnn-feature-map-viewed", "UG806", lambda: Case(
+        insert(cnn(), "act4", "mixed", Call(lambda h: h.reshape(len(h), 8, 8, 32).permute(0, 3, 1, 2))), images())),
     sick("mlp-without-activations", "UG803", lambda: Case(straight(mlp(gain=1.0)), vectors())),
     sick("cnn-without-activations", "UG803", lambda: Case(straight(cnn(gain=1.0)), images())),
     sick("mlp-regression-without-activations", "UG803", lambda: Case(straight(mlp(3, out=1, gain=1.0)), numbers())),

@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._batch import find_logits
-from ..record import LossCallFacts, ReachFacts
+from ..record import LossCallFacts, ReachFacts, ReshapeFacts
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
+from .reshapes import moved_axis
+from .where import calling_line
 
 INF = math.inf
 
@@ -86,7 +88,7 @@ def reach_facts(
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
-        logits, over_one = find_logits(out), tuple(reach.over_one)
+        logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
         found = ANYTHING if logits is None else reach.of(logits)
         try:
             judge(out)
@@ -94,7 +96,7 @@ def reach_facts(
             reach.calls.clear()
     calls = tuple(reach.calls)
     if logits is None:
-        return ReachFacts(), calls
+        return ReachFacts(reshapes=reshapes), calls
     rectified, behind = found.rectified or (None, None)
     return (
         ReachFacts(
@@ -104,6 +106,7 @@ def reach_facts(
             softmax_over_one=over_one,
             rectified=rectified,
             behind=behind,
+            reshapes=reshapes,
         ),
         calls,
     )
@@ -116,6 +119,7 @@ class Reach(TorchFunctionMode):
         super().__init__()
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
+        self.reshapes: list[ReshapeFacts] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
@@ -126,6 +130,8 @@ class Reach(TorchFunctionMode):
         name = getattr(func, "__name__", "").strip("_")
         if name in LOSS_FUNCTIONS and len(self.calls) < _MOST_CALLS:
             self._keep_call(name, args, kwargs)
+        if name in ("view", "reshape") and args and isinstance(out, Tensor):
+            self._look_at_places(name, args[0], out)
         given = [self.of(a) for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
@@ -140,6 +146,14 @@ class Reach(TorchFunctionMode):
             axis = _unit_axis(name, args, kwargs, tensor, given, self._weights)
             self._put(tensor, replace(found, unit_axis=axis))
         return out
+
+    def _look_at_places(self, name: str, before: Any, out: Tensor) -> None:
+        if not isinstance(before, Tensor) or id(before) in self._weights or not out.is_floating_point():
+            return
+        size = moved_axis(before.shape, out.shape)
+        if size is not None and len(self.reshapes) < _MOST_CALLS:
+            shapes = tuple(map(int, before.shape)), tuple(map(int, out.shape))
+            self.reshapes.append(ReshapeFacts(name, calling_line(), *shapes, size))
 
     def _keep_call(self, name: str, args: Any, kwargs: Any) -> None:
         with torch._C.DisableTorchFunction():

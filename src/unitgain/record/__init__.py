@@ -26,6 +26,7 @@ from .comparison import (
     LabelFacts,
     LossCallFacts,
     ReachFacts,
+    ReshapeFacts,
     TargetValueFacts,
 )
 from .database import APPLICATION_ID, SCHEMA_VERSION
@@ -118,6 +119,7 @@ __all__ = [
     "ReachFacts",
     "Record",
     "RecordError",
+    "ReshapeFacts",
     "ReusedFacts",
     "ShiftFacts",
     "ShrinkFacts",

@@ -10,6 +10,18 @@ UNKNOWN = math.nan
 
 
 @dataclass(frozen=True)
+class ReshapeFacts:
+    """A view or reshape of an activation that gives an axis another place without moving a value: its name, the line of
+    the caller's code, both shapes, and the size of that axis."""
+
+    function: str = ""
+    where: str | None = None
+    before: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    size: int = 0
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """What the output's last function can give, whatever the weights and the inputs are.
 
@@ -19,6 +31,7 @@ class ReachFacts:
     softmax_over_one  shapes that a softmax was taken of over an axis of one, which a layer with one unit made
     rectified, behind   the function without negative values ("relu") of what goes into the output's last softmax or
                 sigmoid, and which of these it is
+    reshapes    in the place of a transpose, in the model; None where it was not looked at
     """
 
     function: str | None = None
@@ -28,6 +41,7 @@ class ReachFacts:
     softmax_over_one: tuple[tuple[int, ...], ...] | None = None
     rectified: str | None = None
     behind: str | None = None
+    reshapes: tuple[ReshapeFacts, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ._causes import is_error
-from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
 
@@ -27,7 +29,8 @@ ABOUT = About(
     matters="One optimizer step with it makes every weight NaN.",
     source="IEEE 754: NaN and infinity propagate through arithmetic.",
     measured=(
-        "The loss on the batch; named as a consequence where an input or an activation was not finite before."
+        "The loss on the batch; named as a consequence where an input or an activation was not finite before. Of a run "
+        "the recorded losses: some that are not finite between finite ones."
     ),
     action=(
         "Compute the loss by hand on this batch's outputs and targets: a logarithm of zero, a division by "
@@ -35,6 +38,10 @@ ABOUT = About(
     ),
     effect="A finite loss and finite gradients.",
     verify="Check again: the loss is finite.",
+)
+
+AFTER = Threshold(
+    5, "finite losses after the first that is not: a loss that comes back so often has spoilt no weight"
 )
 
 
@@ -47,7 +54,20 @@ class Evidence(BaseEvidence):
     first_site: str | None
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Gaps(BaseEvidence):
+    """broken: how many of the recorded losses (losses) are not finite, between finite ones; first: the step of the
+    first."""
+
+    broken: int
+    losses: int
+    first: int
+
+
+def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
+    if view.facts.mode == "training" and len(view.losses[1]):
+        yield from _now_and_then(view)
+        return
     if view.facts.loss.value is None:
         raise CannotJudge("no loss was measured")
     if math.isfinite(view.loss):
@@ -75,6 +95,31 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause=f"{first.name} is the first tensor that is not finite."
         if first
         else f"The loss function itself makes it, from finite outputs and the targets.{_outputs(view)}",
+    )
+
+
+def _now_and_then(view: View) -> Iterator[Found[Gaps]]:
+    """Of a run: losses that are not finite between finite ones, so that no weight has become NaN by them."""
+    steps, losses = view.losses
+    finite = np.isfinite(losses)
+    if finite.all():
+        return
+    first = int(np.argmin(finite))
+    after = finite[first:]
+    if after.sum() < AFTER or after.sum() < (~after).sum():
+        return  # it stays so: a divergence, which UG504 judges
+    broken = int((~finite).sum())
+    yield ABOUT.found(
+        "warning",
+        view.facts.output.site,
+        f"the loss is {losses[first]} at {broken} of {len(losses)} recorded steps, the first of them step "
+        f"{int(steps[first])}, and finite in between",
+        evidence=Gaps(broken, len(losses), int(steps[first])),
+        cause="Weights are finite, so that those batches have no gradient or their steps were left out. A mean over no "
+        "label is zero divided by zero: batches all of whose labels are ignored, or whose mask is empty.",
+        remedy="Look at the batch of that step: leave out batches without a label that counts, or divide the sum of "
+        "the "
+        "losses by the number of labels, at least one.",
     )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +36,9 @@ from ._moving_targets import steps_are_small, targets_move, why_no_objective
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
+
+if TYPE_CHECKING:
+    from . import ug104_loss_not_finite as ug104
 
 ABOUT = About(
     code="UG504",
@@ -240,7 +244,13 @@ def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence],
     return effect.severity == "warning" and units_died(cause, effect, view)  # type: ignore[arg-type]
 
 
+def _comes_back(cause: Found[ug104.Evidence | ug104.Gaps], effect: Found[Evidence], view: View) -> bool:
+    """The losses that are not finite lie between finite ones."""
+    return hasattr(cause.evidence, "broken") and not math.isfinite(effect.evidence.last)
+
+
 EXPLAINED_BY = (
+    Cause("UG104", _comes_back),
     Cause("UG304", _rises_since_units_died),
     Cause("UG407"),
     Cause("UG506"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 
 ABOUT = About(
@@ -111,7 +111,7 @@ def _why(module: str) -> str:
     return "Something there computes over the steps: attention without a mask, a mean, a norm or a softmax over time."
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG806"),)
 
 BAD = """
 class Language(nn.Module):
