@@ -207,3 +207,13 @@ def test_layers_of_ours_are_traced_by_fx() -> None:
         layer.eval()
         torch.testing.assert_close(torch.fx.symbolic_trace(layer)(x), layer(x))
         pickle.dump(torch.fx.symbolic_trace(layer).state_dict(), io.BytesIO())
+
+
+def test_fx_traces_stochastic_depth_in_training() -> None:
+    layer = ug.nn.StochasticDepth(0.5)
+    traced = torch.fx.symbolic_trace(layer)
+    x = torch.randn(6, 3, 2, 2)
+    torch.manual_seed(0)
+    expected = layer(x)
+    torch.manual_seed(0)
+    assert torch.equal(traced(x), expected)

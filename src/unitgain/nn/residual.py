@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.fx
 from torch import Tensor, nn
 
 from .._base import InputError
@@ -29,6 +30,14 @@ class SkipInit(nn.Module):
         return x * self.gain
 
 
+def _drop_examples(x: Tensor, keep: float, rescale: bool) -> Tensor:
+    mask = x.new_empty((len(x), *[1] * (x.dim() - 1))).bernoulli_(keep)
+    return x * (mask / keep if rescale else mask)
+
+
+torch.fx.wrap("_drop_examples")  # one step of a traced graph, which does not know the number of axes
+
+
 class StochasticDepth(nn.Module):
     """Drops whole examples of a residual branch in training: (B, *) in and out, drawn for each example by itself.
 
@@ -52,9 +61,7 @@ class StochasticDepth(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0:
             return x
-        keep = 1 - self.rate
-        mask = x.new_empty((len(x), *[1] * (x.dim() - 1))).bernoulli_(keep)
-        return x * (mask / keep if self.rescale else mask)
+        return _drop_examples(x, 1 - self.rate, self.rescale)
 
     def extra_repr(self) -> str:
         return f"{self.rate:.4g}, rescale={self.rescale}"
