@@ -133,6 +133,11 @@ def test_a_probe_on_rank_0_alone_stops_nobody_and_names_who_is_missing(context, 
     assert len(Record.load(tmp_path / "run.sqlite").steps()) == 10
 
 
+def test_a_probe_on_another_rank_alone_sends_nothing_and_keeps_its_own(context, tmp_path: Path) -> None:
+    assert run(context, tmp_path, to="run.sqlite", only=1) == ("", "")
+    assert (tmp_path / "sampled1.txt").read_text() == "10"
+
+
 def test_a_probe_that_fails_on_one_rank_leaves_the_other_measuring(context, tmp_path: Path) -> None:
     first, second = run(context, tmp_path, to="run.sqlite", failing_at=7)
     assert "the Probe of rank 1 stopped measuring at step" in first

@@ -36,7 +36,10 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
             f"{argument}: {name} is a wrapper whose steps cannot be observed: it does not call torch's "
             "Optimizer.__init__ and has no optimizer at its attribute `optimizer`; give the optimizer inside it"
         )
-    raise InputError(f"{argument}: expected a torch optimizer, got {name}")
+    way_out = (
+        "; without one, put `with probe.step():` around each step" if argument.startswith("Probe") else ""
+    )
+    raise InputError(f"{argument}: expected a torch optimizer, got {name}{way_out}")
 
 
 def _calls_hooks(optimizer: Any) -> TypeGuard[torch.optim.Optimizer]:

@@ -88,8 +88,11 @@ class Ranks:
 
     def leave(self, step: int) -> None:
         """This rank measures no more."""
-        if self._store is not None and dist.is_initialized() and dist.get_rank():
-            self._store.set(f"{self._key}/{dist.get_rank()}/{step}", b"gone")
+        if self._store is not None and dist.is_initialized():
+            if rank := dist.get_rank():
+                self._store.set(f"{self._key}/{rank}/{step}", b"gone")
+            for other in self._members or () if not rank else ():
+                self._store.set(f"{self._key}/{other}/out", b"")
         self._store = None
 
     def merge(self, step: Step) -> None:
@@ -102,8 +105,11 @@ class Ranks:
             return
         step.reduce_held()
         rank = dist.get_rank()
-        if rank:
+        if rank and not self._is_heard(rank):
+            self._store = None
+        elif rank:
             self._store.set(f"{self._key}/{rank}/{step.number}", pickle.dumps(_message(step)))
+        if rank:
             self._leave_out_pieces(step, quietly=True)
             return
         if self._members is None:
@@ -114,6 +120,7 @@ class Ranks:
             message = self._receive(other, step.number)
             if message is None:
                 self._members.remove(other)
+                self._store.set(f"{self._key}/{other}/out", b"")
                 whole = False
                 continue
             _add(step, message, examples=other not in elsewhere)
@@ -123,6 +130,10 @@ class Ranks:
         else:
             _finish_pieces(step)
         _average_gradients(step, 1 / merged)
+
+    def _is_heard(self, rank: int) -> bool:
+        """Whether rank 0 takes messages of this one; else they would pile up in the store."""
+        return self._store.check([f"{self._key}/0"]) and not self._store.check([f"{self._key}/{rank}/out"])
 
     def _those_here(self) -> list[int]:
         others = range(1, dist.get_world_size())
