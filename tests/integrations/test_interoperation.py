@@ -61,9 +61,8 @@ def test_functional_call_and_jvp_work_on_our_models(name) -> None:
     model, (x, _) = net(name), batch(2)
     parameters = {n: p.detach() for n, p in model.named_parameters()}
     tangents = {n: torch.ones_like(p) * 1e-3 for n, p in parameters.items()}
-    out, forward = torch.func.jvp(
-        lambda p: torch.func.functional_call(model, p, (x,)), (parameters,), (tangents,)
-    )
+    found = torch.func.jvp(lambda p: torch.func.functional_call(model, p, (x,)), (parameters,), (tangents,))
+    out, forward = found[0], found[1]
     assert out.shape == forward.shape == (2, 4)
     higher = {n: p + 1e-3 * tangents[n] for n, p in parameters.items()}
     step = torch.func.functional_call(model, higher, (x,)) - out

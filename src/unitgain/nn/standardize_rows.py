@@ -33,9 +33,8 @@ def standardize_rows(rows: Tensor, factor: Tensor, eps: float, clamp: bool) -> T
 
 
 def _is_plain(rows: Tensor) -> bool:
-    if torch._C._functorch.is_functorch_wrapped_tensor(
-        rows
-    ):  # vmap over weights: a kernel has no axis for that
+    functorch: Any = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    if functorch.is_functorch_wrapped_tensor(rows):  # vmap over weights: a kernel has no axis for that
         return False
     return type(rows) in (Tensor, nn.Parameter) and rows.device.type in ("cpu", "cuda")
 

@@ -94,13 +94,14 @@ def _range(log2: np.ndarray, bits: np.ndarray) -> np.ndarray:
 
 def _has_negative(raw: np.ndarray, zero: np.ndarray | None, outside: np.ndarray | None) -> np.ndarray:
     """Of each row, whether a value lies below zero: the sign bit alone also marks -0.0, and NaN of either sign."""
-    negative = np.less(raw.min(axis=1), 0)
+    lowest: np.ndarray = raw.min(axis=1)
+    negative = np.asarray(lowest < 0)
     if negative.any() and (zero is not None or outside is not None):
         true = raw < 0
         for mask in (zero, outside):
             if mask is not None:
                 true &= ~mask
-        negative = true.any(axis=1)
+        negative = np.asarray(true.any(axis=1))
     return negative
 
 
