@@ -268,7 +268,7 @@ def test_save_writes_by_suffix_and_leaves_nothing_else(make, tmp_path):
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("r.pdf", "must end in .html, .json, .md or .txt"),
+        ("r.pdf", "must end in .html, .json, .md, .txt, .sarif or .xml"),
         ("report", "must end in"),
         ("no/such/r.html", "no folder"),
         ("dir.txt", "is a folder"),

@@ -240,7 +240,7 @@ def watch(
     Raises InputError for arguments that cannot be right.
 
     >>> model = nn.Linear(8, 1)
-    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.0001)
     >>> with watch(model, optimizer, every=1, to=lambda values, step: print(step, sorted(values)[:2])):
     ...     model(torch.randn(32, 8)).square().mean().backward()
     ...     optimizer.step()

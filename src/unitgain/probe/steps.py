@@ -280,10 +280,11 @@ class Steps:
             self._say_what_was_not_seen(*seen)
 
     def _say_what_was_not_seen(self, calls: int, backwards: int, sites: bool) -> None:
-        name = type(self._model).__name__
+        kind = type(self._model)
+        name, without = kind.__name__, kind.forward is nn.Module.forward  # ModuleList, ModuleDict
         if calls or (
-            backwards and hasattr(self._model, "training_step")
-        ):  # LightningModules do not call forward
+            backwards and (without or hasattr(self._model, "training_step"))
+        ):  # Lightning's call no forward
             return
         if sites:
             self._say(

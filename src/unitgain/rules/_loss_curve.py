@@ -40,6 +40,9 @@ FRESH_LEAP = Threshold(
     "ended low all the same, most train well and some do not, which a short rehearsal cannot tell apart",
 )
 QUARTER = Threshold(4, "the end of a rehearsal, or of a series, is the last of so many equal parts")
+AFTER = Threshold(
+    5, "finite losses after the first that is not: a loss that comes back so often has spoilt no weight"
+)
 BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
 GRADIENT = Threshold(
     0.3,
@@ -62,6 +65,13 @@ HUMP = Threshold(
 
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
+
+
+def comes_back(losses: np.ndarray) -> bool:
+    """Whether losses that are not finite lie between finite ones: the weights are, and those batches are at fault."""
+    finite = np.isfinite(losses)
+    after = finite[int(np.argmin(finite)) :]
+    return not finite.all() and after.sum() >= AFTER and after.sum() >= (~after).sum()
 
 
 @dataclass(frozen=True)

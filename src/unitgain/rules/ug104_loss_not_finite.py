@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._causes import is_error
-from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
+from ._loss_curve import comes_back
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import show
 
@@ -38,10 +39,6 @@ ABOUT = About(
     ),
     effect="A finite loss and finite gradients.",
     verify="Check again: the loss is finite.",
-)
-
-AFTER = Threshold(
-    5, "finite losses after the first that is not: a loss that comes back so often has spoilt no weight"
 )
 
 
@@ -101,14 +98,10 @@ def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
 def _now_and_then(view: View) -> Iterator[Found[Gaps]]:
     """Of a run: losses that are not finite between finite ones, so that no weight has become NaN by them."""
     steps, losses = view.losses
+    if not comes_back(losses):
+        return  # all are finite; or it stays so: a divergence, which UG504 judges
     finite = np.isfinite(losses)
-    if finite.all():
-        return
-    first = int(np.argmin(finite))
-    after = finite[first:]
-    if after.sum() < AFTER or after.sum() < (~after).sum():
-        return  # it stays so: a divergence, which UG504 judges
-    broken = int((~finite).sum())
+    first, broken = int(np.argmin(finite)), int((~finite).sum())
     yield ABOUT.found(
         "warning",
         view.facts.output.site,

@@ -24,6 +24,7 @@ from ._loss_curve import (
     PROGRESS,
     REHEARSAL,
     WINDOWS,
+    comes_back,
     course_of,
     diverged_from,
     falls_on_fresh_batches,
@@ -38,7 +39,7 @@ from ._view import View
 from ._words import show
 
 if TYPE_CHECKING:
-    from . import ug104_loss_not_finite as ug104
+    pass
 
 ABOUT = About(
     code="UG504",
@@ -149,6 +150,9 @@ def _last(view: View) -> float:
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
     steps, losses = loss_curve(view, least_losses if diverged is None else 0)
+    if comes_back(losses):  # of single batches, which UG104 names: the others' course says what the steps do
+        finite = np.isfinite(losses)
+        diverged, steps, losses = None, steps[finite], losses[finite]
     end = finite_until(losses)
     if end == 0:
         raise CannotJudge("the first recorded loss is not finite")
@@ -244,13 +248,7 @@ def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence],
     return effect.severity == "warning" and units_died(cause, effect, view)  # type: ignore[arg-type]
 
 
-def _comes_back(cause: Found[ug104.Evidence | ug104.Gaps], effect: Found[Evidence], view: View) -> bool:
-    """The losses that are not finite lie between finite ones."""
-    return hasattr(cause.evidence, "broken") and not math.isfinite(effect.evidence.last)
-
-
 EXPLAINED_BY = (
-    Cause("UG104", _comes_back),
     Cause("UG304", _rises_since_units_died),
     Cause("UG407"),
     Cause("UG506"),
