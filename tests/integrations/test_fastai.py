@@ -1,5 +1,7 @@
 """The callbacks in fastai's Learner, whose optimizers are none of torch's."""
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import pytest

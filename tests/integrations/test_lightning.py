@@ -1,5 +1,7 @@
 """UnitGain and AGC in Lightning's Trainer: what they measure beside a plain loop, and that they change nothing."""
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import logging

@@ -1,5 +1,7 @@
 """The server for agents, asked by the real client of the package mcp over standard input and output."""
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os

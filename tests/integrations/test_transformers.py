@@ -1,5 +1,7 @@
 """UnitGainCallback in Hugging Face's Trainer, and accelerate with plain Probe and AGC."""
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import pytest

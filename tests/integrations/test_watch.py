@@ -1,5 +1,7 @@
 """watch and the loggers: real ones where they are installed."""
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import math

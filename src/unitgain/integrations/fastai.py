@@ -4,6 +4,8 @@ fastai's own optimizers are none of torch's: they call no hooks. So for the time
 through a torch optimizer over the same parameters, whose step is fastai's; what is computed is the same.
 """
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os

@@ -3,6 +3,8 @@
 Source of the hooks and their order: Lightning, pytorch/callbacks/callback.py and pytorch/loops.
 """
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import contextlib

@@ -4,6 +4,8 @@ Nothing here unpickles, and nothing needs the run's code. TensorBoard's files ar
 own reader, wandb's with its schema.
 """
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import csv

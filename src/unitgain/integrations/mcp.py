@@ -5,6 +5,8 @@ and checks it again, and a module that had been imported before would still be t
 nowhere near the protocol; a crash ends that process alone.
 """
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import os

@@ -5,6 +5,8 @@ https://github.com/google/leveldb/blob/main/doc/log_format.md. A file is cut int
 seven bytes of its own before everything. The records' schema comes with the package wandb.
 """
 
+# the libraries are optional
+# pyright: reportMissingImports=false
 from __future__ import annotations
 
 import json
