@@ -5,11 +5,12 @@ Source: none of the field's texts; reported often. The loss is asked whether it 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._comparison import asked, last_function, reach_in_words, stops_short
-from ._rule import About, BaseEvidence, Cause, Found
+from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._view import View
 from ._words import show
 
@@ -38,6 +39,11 @@ ABOUT = About(
         "log-softmax, leaky ReLU, and differences of rectified features",
         "a softmax or sigmoid inside of the network, as attention and gates have it",
     ),
+)
+
+
+POOLED = Threshold(
+    4, "values that the function gives for each output at least, where the outputs are averages of them"
 )
 
 
@@ -99,6 +105,16 @@ def _last(view: View) -> Found[Evidence]:
     facts, reach = view.facts.comparison.asked, view.facts.comparison.reach
     name, site = last_function(view)
     short = stops_short(view)
+    if not short and _is_averaged(view, site):
+        return ABOUT.found(
+            "info",
+            site,
+            f"{name} keeps the outputs at {reach_in_words(view)}, and the loss takes logits of either sign; each "
+            "output is an average over many places, so that few are zero and most get a gradient",
+            evidence=Evidence(reach.function, reach.low, reach.high, facts.takes or "", None),
+            cause="SqueezeNet and others end like this, and train.",
+            remedy=f"If classes are never predicted, drop {name} after the last layer.",
+        )
     floor = (
         f": the loss cannot fall below {show(facts.within)}"
         if short
@@ -113,6 +129,15 @@ def _last(view: View) -> Found[Evidence]:
         ),
         cause="The activation function of the hidden layers was put behind the last layer too.",
         remedy=f"Drop {name} after the last layer.",
+    )
+
+
+def _is_averaged(view: View, site: str | None) -> bool:
+    """Whether what the function gives is pooled: it has many values for each of the outputs."""
+    given = next((m for m in view.activations if m.name == site), None)
+    output = view.facts.output.shape
+    return (
+        given is not None and output is not None and math.prod(given.site.shape) >= POOLED * math.prod(output)
     )
 
 
