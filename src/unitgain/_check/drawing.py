@@ -21,7 +21,6 @@ from torch.overrides import TorchFunctionMode
 
 from .._batch import Batch
 from .._run import Run
-from ..graph import is_compiled
 from ..record import DrawFacts
 from .where import calling_line
 
@@ -43,8 +42,6 @@ _ATTENTION = {"scaled_dot_product_attention": 4}  # where dropout_p stands
 def draw_facts(model: nn.Module, batch: Batch, run: Run) -> tuple[DrawFacts, ...] | None:
     """One forward pass of two examples, or of all where it does not run on two; then `run` is rewound. None where the
     model does not run so."""
-    if any(is_compiled(m) for m in model.modules()):
-        return None
     for part in (batch.few(_EXAMPLES), batch):  # a graph's nodes cannot be taken apart
         given, draws = part.clone(), _Draws(model)
         try:

@@ -1,11 +1,9 @@
 """What padding does to outputs and to the loss. For rules UG117 and UG805.
 
 What fills up an input is known by itself: one value that stands in a run at the end (or the beginning) of its rows, of
-different lengths, and nowhere else. Examples of one length go through the model with their padding and once more
-with it
-cut off: their outputs must be the same. Where targets are filled up too, the gradient of the loss shows whether it
-counts
-those outputs.
+different lengths, and nowhere else. Examples of one length go through the model with their padding, and once more with
+it cut off: their outputs must be the same. Where targets are filled up too, the gradient of the loss shows whether it
+counts those outputs.
 """
 
 from __future__ import annotations
@@ -22,11 +20,12 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch import Batch, Judged, find_logits
 from .._run import Run
-from ..graph import is_compiled, outputs_of, walk
+from ..graph import outputs_of, walk
 from ..record import PaddingFacts
 from ..rules import CATALOGUE
 from ..stats import is_plain
 from .steps import Slope, by_time, given
+from .watching import CannotTell
 
 _LEAST_STEPS, _LEAST_EXAMPLES, _DIFFERENT = 6, 4, 3
 _ROWS = 4  # examples a pass
@@ -114,15 +113,9 @@ def _is_padding(
     return False
 
 
-class _CannotTell(Exception):
-    """The reason why nothing can be said."""
-
-
 def padding_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> PaddingFacts:
     """Two forward passes of a few examples where an input is filled up, and one with the loss where targets are too;
     `run` is rewound."""
-    if any(is_compiled(m) for m in model.modules()):
-        return PaddingFacts()
     facts = PaddingFacts()
     for padded in padded_inputs(model, batch):
         share, value = _counted(model, batch, done, run, padded)
@@ -130,7 +123,7 @@ def padding_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Pad
             with torch.no_grad(), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 found = _Trial(model, batch, run, padded).facts()
-        except (_CannotTell, InputError) as reason:
+        except (CannotTell, InputError) as reason:
             found = PaddingFacts(padded.name, padded.steps, reason=str(reason).removeprefix("batch: "))
         except Exception as error:  # a model that takes one length alone
             found = PaddingFacts(
@@ -158,7 +151,7 @@ class _Trial:
         lengths = padded.lengths.tolist()
         shorter = [n for n in lengths if n < padded.steps]
         if not shorter:
-            raise _CannotTell("no example is shorter than the others")
+            raise CannotTell("no example is shorter than the others")
         much = [n for n in shorter if 3 * n <= 2 * padded.steps] or shorter
         self.length = max(set(much), key=lambda n: (much.count(n), n))
         compared = [i for i, n in enumerate(lengths) if n == self.length][:_ROWS]
@@ -208,9 +201,9 @@ class _Trial:
                         handles.append(module.register_forward_hook(_keep(watch, path)))
             output = find_logits(self.model(*fresh.args, **fresh.kwargs))
             if self.run.drew:
-                raise _CannotTell("the model draws random numbers in evaluation mode")
+                raise CannotTell("the model draws random numbers in evaluation mode")
             if output is None or not output.dim():
-                raise _CannotTell("the output holds no tensor with an axis of examples")
+                raise CannotTell("the output holds no tensor with an axis of examples")
             return output.clone()
         finally:
             for handle in handles:
@@ -220,14 +213,14 @@ class _Trial:
     def change(self, whole: Tensor, cut: Tensor, removed: int) -> float:
         """rms of the change of the compared examples, over the spread of outputs; of steps, that of the median step.
 
-        Raises _CannotTell where the two cannot be laid over each other.
+        Raises CannotTell where the two cannot be laid over each other.
         """
         pair = self._laid_over(whole, cut, removed)
         if pair is None:
-            raise _CannotTell("which axis of the output is that of the examples, or of time")
+            raise CannotTell("which axis of the output is that of the examples, or of time")
         one, two = (t.double() for t in pair)  # (examples, real steps or 1, ...)
         if not bool(one.isfinite().all()):
-            raise _CannotTell("outputs that are not finite")
+            raise CannotTell("outputs that are not finite")
         if not bool(two.isfinite().all()):
             return math.inf
         spread = float(two.flatten(0, 1).std(0, correction=0).square().mean().sqrt())
@@ -279,7 +272,7 @@ class _Trial:
             try:
                 if self.change(tensor, two[path][0], self.padded.steps - self.length) > self.limit:
                     return path, kind
-            except (_CannotTell, RuntimeError):
+            except (CannotTell, RuntimeError):
                 continue
         return None, None
 
@@ -352,8 +345,7 @@ def _target_rows(labels: Tensor, padded: Padded, examples: int) -> Tensor | None
 
 def _real_targets(rows: Tensor, lengths: Tensor) -> Tensor | None:
     """Real steps of each row of targets, if those behind are one value, and as many as the input's but for one step
-    that
-    a shift takes away."""
+    that a shift takes away."""
     last = rows[int(lengths.argmin()), -1]
     empty = (rows == last).reshape(*rows.shape[:2], -1).all(2)
     run = empty.flip(1).long().cumprod(1).sum(1)

@@ -1,10 +1,8 @@
 """Reshapes in the place of a transpose: an axis that loses its place although another one has its size. For rule UG806.
 
-A view or reshape keeps the order of the values. An axis lies where the product of the sizes behind it says: (N, H,
-W, C) to
-(N, C, H, W) moves H, W and C without moving a value, so that channels, rows and columns get mixed. Splitting and
-merging
-neighbouring axes leaves each of the others in its place.
+A view or reshape keeps the order of the values. An axis lies where the product of the sizes behind it says:
+(N, H, W, C) to (N, C, H, W) moves H, W and C without moving a value, so that channels, rows and columns get mixed.
+Splitting and merging neighbouring axes leaves each of the others in its place.
 """
 
 from __future__ import annotations
@@ -16,9 +14,8 @@ _STACKED = (2, 3, 4)  # steps that are merged into one with as many times the fe
 
 
 def moved_axis(before: Sequence[int], after: Sequence[int]) -> int | None:
-    """The size of an axis behind the first that a reshape between these shapes takes apart while it makes another
-    axis of
-    that size; None if there is none.
+    """The size of an axis behind the first that a reshape between these shapes takes apart while it makes another axis
+    of that size; None if there is none, or if the first axis changes too.
 
     >>> moved_axis((8, 32, 32, 3), (8, 3, 32, 32)), moved_axis((8, 12, 64), (8, 12, 4, 16))
     (32, None)

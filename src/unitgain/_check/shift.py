@@ -2,9 +2,8 @@
 
 Where integer targets are the tokens of an input, shifted by 0 to 2 steps, three things are measured. Which output is
 compared with which target: one label is exchanged, and the gradient of the loss changes at the outputs that it is
-compared
-with. What an output has read: one token is exchanged, and the first output that changes has read it. The sum is one for
-a model that is asked for the next token.
+compared with. What an output has read: one token is exchanged, and the first output that changes has read it. The sum
+is one for a model that is asked for the next token.
 """
 
 from __future__ import annotations
@@ -18,27 +17,24 @@ from torch import Tensor, nn
 from .._base import InputError
 from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
 from .._run import Run
-from ..graph import is_compiled
 from ..record import ShiftFacts
 from ..stats import is_plain
 from .steps import Slope, by_time, given
+from .watching import CannotTell
 
 _ROWS = 2
 _LEAST_STEPS = 5
 _FARTHEST = 2
-_EQUAL, _OTHERWISE = (
-    0.99,
-    0.9,
-)  # of the steps, at this shift and at any other: a text repeats itself here and there
-_CHANGED = (
-    1e-5  # of the largest value: less is rounding, in networks whose outputs hardly depend on their input
-)
+# of the steps, at this shift and at any other: a text repeats itself here and there
+_EQUAL, _OTHERWISE = 0.99, 0.9
+# of the largest value: less is rounding, in networks whose outputs hardly depend on their input
+_CHANGED = 1e-5
 _FIRST = 1e-3  # of the largest change: rounding beside it
 
 
 def shift_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> ShiftFacts:
-    """Two forward passes of two examples, and two with the loss, where targets are tokens of an input; "
-    "`run` is rewound."""
+    """Two forward passes of two examples, and two with the loss, where targets are tokens of an input; `run` is
+    rewound."""
     labels = batch.labels
     if (
         not isinstance(labels, Tensor)
@@ -47,7 +43,7 @@ def shift_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Shift
         or done.loss is None
     ):
         return ShiftFacts()
-    if labels.dtype == torch.bool or any(is_compiled(m) for m in model.modules()):
+    if labels.dtype == torch.bool:
         return ShiftFacts()
     for name, x in given(batch).items():
         if not is_plain(x) or x.dim() != 2 or x.is_floating_point() or x.dtype == torch.bool:
@@ -60,7 +56,7 @@ def shift_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Shift
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
                     found = _Trial(model, batch, done, run, name, axis, shift).facts()
-            except (_CannotTell, InputError) as reason:
+            except (CannotTell, InputError) as reason:
                 return ShiftFacts(name, axis, shift, reason=str(reason).removeprefix("batch: "))
             except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
                 return ShiftFacts(name, axis, shift, reason=f"in eval mode it raised {type(error).__name__}")
@@ -90,10 +86,6 @@ def _shift(x: Tensor, labels: Tensor, axis: int) -> int | None:
     return best if shares[best] >= _EQUAL and max(others) < _OTHERWISE else None
 
 
-class _CannotTell(Exception):
-    """The reason why nothing can be said."""
-
-
 class _Trial:
     def __init__(
         self, model: nn.Module, batch: Batch, done: Judged, run: Run, name: str, axis: int, shift: int
@@ -118,8 +110,7 @@ class _Trial:
 
     def _lag(self) -> tuple[int, bool] | None:
         """(how many steps after a token the first output changes with it, whether later ones do too); None where
-        outputs
-        before it change."""
+        outputs before it change."""
         place = self.steps // 2
         other = self.x.clone().movedim(self.axis, 0)
         pool = self.x.flatten()
@@ -129,7 +120,7 @@ class _Trial:
         changed = self.batch.with_inputs({self.name: other.movedim(0, self.axis)})
         one, two = self._outputs(self.batch), self._outputs(changed)
         if one.shape != two.shape:
-            raise _CannotTell("outputs of different shapes")
+            raise CannotTell("outputs of different shapes")
         steps = _changed(one, two)
         if not steps:
             return None
@@ -144,10 +135,10 @@ class _Trial:
             with torch.no_grad():
                 logits = find_logits(self.model(*fresh.args, **fresh.kwargs))
             if self.run.drew:
-                raise _CannotTell("the model draws random numbers in evaluation mode")
+                raise CannotTell("the model draws random numbers in evaluation mode")
             found = None if logits is None else self._by_time(logits)
             if found is None:
-                raise _CannotTell("which axis of the output is the time")
+                raise CannotTell("which axis of the output is the time")
             return found.clone()
         finally:
             self.run.rewind(quick=True)
@@ -163,21 +154,21 @@ class _Trial:
         real = (along[:, 0] != IGNORED_TARGET).nonzero().flatten().tolist()
         place = next((s for s in reversed(real) if _FARTHEST < s < self.steps - _FARTHEST), None)
         if place is None:
-            raise _CannotTell("no label in the middle counts")
+            raise CannotTell("no label in the middle counts")
         new = labels.clone()
         other = along[along != IGNORED_TARGET]
         other = other[other != along[place, 0]]
         if not len(other):
-            raise _CannotTell("all labels are the same")
+            raise CannotTell("all labels are the same")
         view = new.view(self.x.shape) if new.numel() == self.x.numel() else new
         view.movedim(self.axis, 0)[place, 0] = other[0]
         one, two = self.slope(self.batch), self.slope(_with_labels(self.batch, new))
         if one is None or two is None:
-            raise _CannotTell("which output the loss compares with which target")
+            raise CannotTell("which output the loss compares with which target")
         one, two = self._by_time(one), self._by_time(two)
         steps = [] if one is None or two is None else _changed(one[:, :1], two[:, :1])
         if not steps or len(steps) > len(along) // 2:
-            raise _CannotTell("which output the loss compares with which target")
+            raise CannotTell("which output the loss compares with which target")
         return [place - step for step in steps]
 
 

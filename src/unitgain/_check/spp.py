@@ -38,8 +38,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     model       any network with residual sums; they are found while it runs, whatever library it is from
     batch       as for `check`: N(0, 1) noise (`torch.randn(8, 3, 224, 224)`) or real data; targets are not used
     open_gains  measure as if gains that were initialized at zero (of the norm or convolution at the end of a branch,
-                skip
-                gains) were one: otherwise such branches give nothing, and every block is the identity
+                skip gains) were one: otherwise such branches give nothing, and every block is the identity
     to          path of a new record file
 
     Runs in evaluation mode (no dropout, no stochastic depth) but for layers with running statistics, which normalize

@@ -1,5 +1,5 @@
-"""Outputs by time step, and the gradient of a loss with respect to outputs: what tells which step "
-"is compared with which."""
+"""Outputs by time step, and the gradient of a loss with respect to outputs: what tells which step is compared with
+which."""
 
 from __future__ import annotations
 

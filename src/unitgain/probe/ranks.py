@@ -11,13 +11,13 @@ Probe has failed, then leaves no other waiting, and the order of the training's 
 from __future__ import annotations
 
 import os
-import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load, save
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -108,7 +108,7 @@ class Ranks:
         if rank and not self._is_heard(rank):
             self._store = None
         elif rank:
-            self._store.set(f"{self._key}/{rank}/{step.number}", pickle.dumps(_message(step)))
+            self._store.set(f"{self._key}/{rank}/{step.number}", _message(step))
         if rank:
             self._leave_out_pieces(step, quietly=True)
             return
@@ -145,7 +145,7 @@ class Ranks:
             )
         return here
 
-    def _receive(self, rank: int, step: int) -> dict[str, Any] | None:
+    def _receive(self, rank: int, step: int) -> dict[str, np.ndarray] | None:
         key = f"{self._key}/{rank}/{step}"
         try:
             self._store.wait([key], _PATIENCE)
@@ -159,7 +159,7 @@ class Ranks:
                 f"the Probe of rank {rank} stopped measuring at step {step}: the record goes on without it"
             )
             return None
-        return pickle.loads(data)
+        return load(data)
 
     def _leave_out_pieces(self, step: Step, *, quietly: bool = False) -> None:
         if step.pieces and not quietly:
@@ -191,41 +191,48 @@ def _ranks_with_these_examples(model: nn.Module) -> list[int]:
 # ---- messages ----------------------------------------------------------------------------------------------
 
 
-def _message(step: Step) -> dict[str, Any]:
-    """Whatever rank 0 needs of a step, in numpy arrays."""
-    return {
-        "partials": {key: _pack(p).numpy() for key, p in step.partials.items() if key[0] in _OWN},
-        "flat": {key: _array(v) for key, v in step.flat.items() if key[0] in _OWN or key in step.pieces},
-        "norms": {
-            name: float(norm)
+def _message(step: Step) -> bytes:
+    """Whatever rank 0 needs of a step, as safetensors: {"part/kind/name": array}. (No pickle: whoever reaches the store
+    could run code on rank 0.)"""
+    found = {
+        **{f"partial/{kind}/{name}": _pack(p) for (kind, name), p in step.partials.items() if kind in _OWN},
+        **{
+            f"flat/{kind}/{name}": v
+            for (kind, name), v in step.flat.items()
+            if kind in _OWN or (kind, name) in step.pieces
+        },
+        **{
+            f"norm/parameter_gradient/{name}": norm
             for name, (norm, _) in step.norms.items()
             if ("parameter_gradient", name) in step.pieces
         },
     }
+    return save({key: _array(tensor) for key, tensor in found.items()})
 
 
 def _array(tensor: Tensor) -> np.ndarray:
     tensor = tensor.detach().cpu()
-    return (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy()
+    return np.ascontiguousarray((tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy())
 
 
-def _add(step: Step, message: dict[str, Any], *, examples: bool) -> None:
+def _add(step: Step, message: Mapping[str, np.ndarray], *, examples: bool) -> None:
     """examples: whether the rank has other examples, and not the same ones."""
-    for key, packed in message["partials"].items():
-        mine = step.partials.get(key)
-        vector = torch.from_numpy(packed)
-        if examples and mine is not None and _pack(mine).numel() == vector.numel():
-            mine.merge(_unpack(vector, mine))
-    for key, values in message["flat"].items():
-        mine = step.flat.get(key)
-        if mine is not None and key in step.pieces:
-            step.flat[key] = mine + torch.from_numpy(values).to(mine)
-        elif mine is not None and examples:
-            step.add_flat(key[0], key[1], torch.from_numpy(values).to(mine))
-    for name, norm in message["norms"].items():
-        if name in step.norms:
-            mine, count = step.norms[name]
-            step.norms[name] = mine + norm, count
+    for key, values in message.items():
+        part, kind, name = key.split("/", 2)
+        sent = torch.from_numpy(values)
+        if part == "partial":
+            mine = step.partials.get((kind, name))
+            if examples and mine is not None and _pack(mine).numel() == sent.numel():
+                mine.merge(_unpack(sent, mine))
+        elif part == "norm" and name in step.norms:
+            total, count = step.norms[name]
+            step.norms[name] = total + float(sent), count
+        elif part == "flat" and (kind, name) in step.flat:
+            mine = step.flat[kind, name]
+            if (kind, name) in step.pieces:
+                step.flat[kind, name] = mine + sent.to(mine)
+            elif examples:
+                step.add_flat(kind, name, sent.to(mine))
 
 
 def _finish_pieces(step: Step) -> None:

@@ -1,8 +1,7 @@
 """UG116 targets-misaligned: a language model is asked for the token that it has just read, or for one too far ahead.
 
 Source: Bengio et al., A neural probabilistic language model (2003), for the task; Hugging Face's documentation of
-labels,
-which its causal models shift by themselves. The measurement is ours (_check/shift.py).
+labels, which its causal models shift by themselves. The measurement is ours (_check/shift.py).
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ ABOUT = About(
         "which are shifted inside of the model."
     ),
     measured=(
-        "Integer targets (or labels that the model takes) equal an input shifted by 0, 1 or 2 steps. One token is "
-        "exchanged: the first output that changes has read it. One label is exchanged: the gradient of the "
-        "loss changes "
-        "at the output that it is compared with. The three shifts together are one for the next token."
+        "Integer targets (or labels that the model takes) equal an input shifted by 0, 1 or 2 steps. One "
+        "token is exchanged: the first output that changes has read it. One label is exchanged: the gradient "
+        "of the loss changes at the output that it is compared with. The three shifts together are one for "
+        "the next token."
     ),
     action="Shift the targets once: either in the data (x[:, :-1] and x[:, 1:]) or in the loss, not in both.",
     effect="The loss is that of predicting the next token: higher than of copying, lower than of skipping one.",
@@ -49,8 +48,7 @@ ABOUT = About(
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
     """ahead: how far the token that is asked for lies behind the last one that was read (1 is right), which is the
-    sum of
-    the shifts by data, loss and model; input: whose tokens they are."""
+    sum of the shifts by data, loss and model; input: whose tokens they are."""
 
     input: str
     ahead: int
@@ -95,8 +93,7 @@ def _cure(shift: ShiftFacts) -> str:
     if shift.ahead == 0:
         return (
             "Shift the targets by one step: inputs x[:, :-1] with targets x[:, 1:], or outputs[:, :-1] with "
-            "labels[:, 1:] "
-            "in the loss."
+            "labels[:, 1:] in the loss."
         )
     if shift.data and shift.loss:
         return "Shift once: leave the labels as they are in the data (labels = inputs), since the loss shifts them."

@@ -1,8 +1,7 @@
 """UG117 padding-in-loss: the loss counts outputs that stand for padding.
 
 Source: PyTorch's documentation of CrossEntropyLoss (ignore_index). The measurement, the gradient of the loss at the
-outputs
-that stand for padding, is ours (_check/padding.py).
+outputs that stand for padding, is ours (_check/padding.py).
 """
 
 from __future__ import annotations
@@ -21,14 +20,13 @@ ABOUT = About(
     seen="Targets are filled up to one length, and the loss counts what fills them up.",
     matters=(
         "The model is taught to predict padding, which is easy: the loss and its gradient are of that for "
-        "the most part, "
-        "a low loss says nothing, and short examples count less than their padding."
+        "the most part, a low loss says nothing, and short examples count less than their padding."
     ),
     source="PyTorch documentation of CrossEntropyLoss, ignore_index; Hugging Face, -100 for labels that do not count.",
     measured=(
         "Rows of the targets end in runs of one value that stands nowhere else, where an input is filled up "
-        "too. Counted "
-        "are the outputs at which the loss has a gradient, those behind the first filled-up step among them."
+        "too. Counted are the outputs at which the loss has a gradient, those behind the first filled-up "
+        "step among them."
     ),
     action="Ignore padding in the loss: ignore_index=its number, or -100 for those labels, or a mask.",
     effect="A higher loss at first, of real steps alone.",
@@ -64,8 +62,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "warning",
         view.facts.output.site,
         f"{padding.share:.0%} of the outputs that the loss counts stand for padding (targets of {value} "
-        f"behind the real "
-        f"ones)",
+        "behind the real ones)",
         evidence=Evidence(padding.share, padding.value),
         cause="The loss takes what fills up short examples for targets like the others.",
         remedy=f"Leave padding out of the loss: ignore_index={value}, labels of -100, or a mask of real steps."

@@ -22,22 +22,20 @@ ABOUT = About(
     seen="An example's output depends on how much padding stands behind it, or before it.",
     matters=(
         "What a model says of a sentence then depends on the longest one in its batch; a state that is read "
-        "behind much "
-        "padding has forgotten the sentence, and a mean over it is mostly of padding."
+        "behind much padding has forgotten the sentence, and a mean over it is mostly of padding."
     ),
     source="PyTorch documentation: key_padding_mask of MultiheadAttention, pack_padded_sequence, Embedding.",
     measured=(
         "One value fills up the rows of an input in runs of different lengths and stands nowhere else: of "
-        "most rows, or "
-        "an embedding's padding_idx; measurements of zero where a mask or lengths among the inputs say so. "
-        "Examples of one length go through the model in evaluation mode with their padding, and with it cut off. "
-        "Compared are their outputs, at real steps; the first module at which they differ is named. Convolutions see "
-        "the border of the padding, which is left alone. Not judged: models that take one length alone."
+        "most rows, or an embedding's padding_idx; measurements of zero where a mask or lengths among the "
+        "inputs say so. Examples of one length go through the model in evaluation mode with their padding, "
+        "and with it cut off. Compared are their outputs, at real steps; the first module at which they "
+        "differ is named. Convolutions see the border of the padding, which is left alone. Not judged: "
+        "models that take one length alone."
     ),
     action=(
         "Give attention key_padding_mask (True where padding is), recurrent layers pack_padded_sequence, and "
-        "take means "
-        "over real steps alone."
+        "take means over real steps alone."
     ),
     effect="The same output for an example in any batch, however long the others are.",
     verify="Check again.",
@@ -60,9 +58,9 @@ BORDER = Threshold(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """change: of the outputs, over the standard deviation between examples; alike: that with padding over that without;
-    length, steps: real steps of those examples,
-    and with padding; left: padding stands before them; site, module: the first at whose output they change."""
+    """change: of the outputs, over the standard deviation between examples; alike: that with padding over that
+    without; length, steps: real steps of those examples, and with padding; left: padding stands before them; site,
+    module: the first at whose output they change."""
 
     change: float
     input: str
@@ -142,14 +140,12 @@ def _cure(padding: PaddingFacts) -> str:
     if padding.recurrent:
         return (
             f"Run {padding.recurrent} over pack_padded_sequence(x, lengths, batch_first=True, "
-            f"enforce_sorted=False), or read its output "
-            "at lengths - 1, not at the last step."
+            "enforce_sorted=False), or read its output at lengths - 1, not at the last step."
         )
     if padding.left:
         return (
-            "Count positions from the first real step (mask.cumsum(1) - 1), or put the padding behind; read the "
-            "last real "
-            "step where it stands."
+            "Count positions from the first real step (mask.cumsum(1) - 1), or put the padding behind; read "
+            "the last real step where it stands."
         )
     return (
         "Leave padding out of it with a mask: (x * mask).sum(1) / mask.sum(1) for a mean, -inf before a "

@@ -1,8 +1,7 @@
 """UG806 reshaped-not-transposed: a view or reshape stands where axes should change places.
 
 Source: PyTorch's documentation of Tensor.view, which never moves a value; reported often for pictures with channels
-last
-and for the heads of attention. The measurement is ours (_check/reshapes.py).
+last and for the heads of attention. The measurement is ours (_check/reshapes.py).
 """
 
 from __future__ import annotations
@@ -25,10 +24,9 @@ ABOUT = About(
     source="PyTorch documentation of Tensor.view, Tensor.permute and Tensor.transpose.",
     measured=(
         "Every view and reshape of an activation in one forward pass. An axis keeps its place if the sizes "
-        "behind it have "
-        "the same product; one that does not, while a new axis has its size, was meant to be moved. Left "
-        "alone: the first "
-        "axis, axes of one or two, and shapes that stacking neighbouring steps gives as well."
+        "behind it have the same product; one that does not, while a new axis has its size, was meant to be "
+        "moved. Left alone: the first axis, axes of one or two, and shapes that stacking neighbouring steps "
+        "gives as well."
     ),
     action="Move the axes first: x.permute(0, 3, 1, 2) or x.transpose(1, 2), then reshape.",
     effect="Each channel, step and head holds its own values.",
@@ -36,6 +34,7 @@ ABOUT = About(
     silent=(
         "splitting an axis in two and merging neighbours",
         "a transpose or permute before the reshape",
+        "examples that are regrouped, as windows and patches are",
         "flattening, and the first layers of decoders, which give a vector a shape",
     ),
 )
@@ -61,9 +60,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "warning",
             view.facts.output.site,
-            f"{call.function}{where} makes {call.after} of {call.before}: the axis of {call.size} changes its "
-            f"place, and "
-            "no value does",
+            f"{call.function}{where} makes {call.after} of {call.before}: the axis of {call.size} changes "
+            "its place, and no value does",
             evidence=Evidence(call.before, call.after, call.size, call.where),
             cause="A reshape keeps the order of the values: only a transpose or permute moves an axis.",
             remedy=f"Use permute or transpose{' at ' + call.where if call.where else ''} to move the axes, and reshape "
