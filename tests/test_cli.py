@@ -223,6 +223,16 @@ def test_a_folder_without_permission_is_refused_before_the_work(here, capsys, fi
     assert not given
 
 
+def test_a_folder_for_pictures_is_refused_before_the_model_is_even_loaded(here, capsys, finds) -> None:
+    """The report was printed, and then the pictures could not be written."""
+    given = finds()
+    (here / "file").write_text("")
+    for wrong, says in (("file", "this is a file"), ("no/where", "there is no folder")):
+        assert main([*GOOD, "--plots", wrong]) == 2
+        assert says in capsys.readouterr().err
+    assert not given
+
+
 def test_an_output_is_refused_before_the_model_is_even_loaded(here, capsys, finds) -> None:
     given = finds()
     assert main([*GOOD, "--html", "nowhere/report.html"]) == 2

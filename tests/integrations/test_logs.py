@@ -83,6 +83,8 @@ def test_tensorboard_files_are_read(tmp_path) -> None:
     ("name", "text", "says"),
     [
         ("log.csv", "step,accuracy\n0,0.5\n", "no series is called like a training loss.*there are accuracy"),
+        ("log.csv", "", "it holds no numbers"),
+        ("log.csv", "loss\nmuch\n", "it holds no numbers"),
         ("log.txt", "loss 3", "not a log that can be read"),
         ("log.jsonl", "{]\n", "not JSON"),
         ("log.jsonl", "[1]\n", "line 1 is no object"),
@@ -116,4 +118,10 @@ def test_the_command_line_checks_a_log(tmp_path, capsys) -> None:
     assert main(["check", str(path)]) == 1
     assert "UG504" in capsys.readouterr().out
     assert main(["check", str(path), "--shape", "2,2"]) == 2
+    path.write_text(path.read_text().replace("loss", "objective"))
+    capsys.readouterr()
+    assert main(["check", str(path)]) == 2
+    assert "on the command line --loss); there are " in capsys.readouterr().err
+    assert main(["check", str(path), "--loss", "train_objective"]) == 1
+    assert "UG504" in capsys.readouterr().out
     assert not is_log(str(tmp_path))

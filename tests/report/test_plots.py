@@ -147,7 +147,7 @@ def test_a_dollar_or_underscore_in_a_name_is_drawn_as_it_is(make):
     ("draw", "message"),
     [
         (lambda r: plots.stats_over_depth(Record()), "no activation sites; measure the model"),
-        (lambda r: plots.stats_over_depth(r, step=7), "step 7 was not sampled; sampled were 0"),
+        (lambda r: plots.stats_over_depth(r, step=7), "not a sampled step; sampled steps are 0"),
         (lambda r: plots.stats_over_depth(r, sites="nothing*"), "no activation site matches nothing"),
         (lambda r: plots.histograms(Record()), "has none of activation, gradient"),
         (lambda r: plots.update_ratio(Record()), r"no update sites; .*steps=10"),
@@ -241,3 +241,24 @@ def test_all_pictures_of_a_run_are_written(make, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="the folder cannot be made"):
         draw_all(make.tanh_mlp(3), tmp_path / "file" / "plots")
+
+
+def test_plots_take_what_has_a_record_and_refuse_the_rest_by_name(make):
+    class Report:
+        record = make.tanh_mlp(3)
+
+    need_more = ("spp", "agc", "training", "update_ratio", "theory_over_depth")
+    drawn = [name for name in plots.__all__ if name not in need_more]
+    over_time = {"color_dim", "dead_chart", "stats_over_time"}
+    for name in drawn:
+        draw = getattr(plots, name)
+        if name not in over_time:
+            assert rendered(draw(Report())).axes
+        with pytest.raises(InputError, match=rf"^{name}: expected a Record or a Report, got str"):
+            draw("run.sqlite")
+    for name in ("lecture", "ridges", "histograms", "stats_over_depth", "gradient_ratio"):
+        for step in ("last", 99):
+            with pytest.raises(
+                InputError, match=rf"^{name}\(step={step!r}\): not a sampled step; sampled steps are 0"
+            ):
+                getattr(plots, name)(Report.record, step=step)

@@ -13,7 +13,8 @@ from .._base import InputError, note
 from . import options
 from .errors import Debug
 from .graph import refuse_beside_graph, show_graph, traced
-from .runs import is_run, refuse_folder, refuse_model_options, report_on_run
+from .output import check_folder
+from .runs import is_other_log, is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
     from ..rules import Finding
@@ -98,13 +99,16 @@ def check(
     if judged:
         extra = {"--steps": steps, "--optimizer": optimizer, "--lr": lr, "--prove": prove, "--record": record,
                  "--graph": graph}  # fmt: skip
-        refuse_model_options(target, {**subject.chosen(), **extra, "--loss": judging.loss != "auto"})
+        chose_loss = judging.loss != "auto" and not is_other_log(target)  # of a log, --loss names the series
+        refuse_model_options(target, {**subject.chosen(), **extra, "--loss": chose_loss})
     else:
         refuse_folder(target)
     judging.check_outputs(
         {"--record": record, "--write-baseline": write_baseline, "--sarif": sarif, "--junit": junit},
         [*subject.inputs(target), baseline],
     )
+    if plots is not None:
+        check_folder("--plots", plots)
     if graph:
         refuse_beside_graph(
             {
@@ -129,7 +133,9 @@ def check(
 
     with judging.working("checking"):
         if judged:
-            report = report_on_run(target, selected, ignored)
+            report = report_on_run(
+                target, selected, ignored, None if judging.loss == "auto" else judging.loss
+            )
         else:
             from .._check import check as run_check
 

@@ -12,6 +12,18 @@ FIGURE = (".png", ".svg", ".pdf")
 _SUFFIXES = {"--html": HTML, "--json": (".json",), "--sarif": (".sarif",), "--junit": (".xml",)}
 
 
+def check_folder(option: str, path: str) -> None:
+    """Refuses a folder for several outputs that cannot be made or written, before the work is done."""
+    if not path or path.startswith("-"):
+        raise InputError(f"{option} {path!r}: a folder is expected after {option}")
+    above = path if os.path.exists(path) else os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(above):
+        what = "this is a file" if os.path.exists(path) else f"there is no folder {above}"
+        raise InputError(f"{option} {path}: {what}; give a folder, which is made if it is not there")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{option} {path}: no permission to write there; choose another place")
+
+
 def check_outputs(
     outputs: Mapping[str, str],
     inputs: Sequence[str | None] = (),

@@ -110,14 +110,20 @@ def refuse_folder(target: str) -> None:
     raise InputError(f"{target}: neither a run (no config.json in this folder) nor a model; {hint}")
 
 
-def open_record(run: str) -> Record:
-    """The record of a run's folder, the record file itself, or one made of another program's log."""
+def is_other_log(run: str) -> bool:
+    """Whether another program has logged it."""
+    return not _is_record(run) and not os.path.isfile(os.path.join(run, "config.json")) and _is_log(run)
+
+
+def open_record(run: str, loss: str | None = None) -> Record:
+    """The record of a run's folder, the record file itself, or one made of another program's log, where `loss` names
+    the training loss if it is called unlike one."""
     from ..record import Record
 
-    if not _is_record(run) and not os.path.isfile(os.path.join(run, "config.json")) and _is_log(run):
+    if is_other_log(run):
         from ..integrations import read_log
 
-        return read_log(run)
+        return read_log(run, loss=loss)
     if not os.path.isdir(run):
         return Record.load(run)
     path = os.path.join(run, "record.sqlite")
@@ -132,11 +138,13 @@ def open_record(run: str) -> Record:
     return Record.load(path)
 
 
-def report_on_run(run: str, select: list[str] | None, ignore: list[str] | None) -> Report:
+def report_on_run(
+    run: str, select: list[str] | None, ignore: list[str] | None, loss: str | None = None
+) -> Report:
     from ..report import Report
     from ..rules import diagnose
 
-    record = open_record(run)
+    record = open_record(run, loss)
     return Report(record, diagnose(record, select=select, ignore=ignore))
 
 

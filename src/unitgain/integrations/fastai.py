@@ -18,7 +18,7 @@ from .._base import not_installed
 from ..optim import AGC
 from ..probe import Probe
 from ..report import Report
-from .watching import Layers, Watch, ended_by, failure, is_main, layers_of, tell_end
+from .watching import Layers, Watch, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
 try:
     from fastai.callback.core import Callback, CancelFitException  # pyright: ignore[reportAttributeAccessIssue]
@@ -85,7 +85,7 @@ class UnitGainCallback(Callback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        ended_by((), fail_on)
+        refuse_wrong(every, fail_on)
         super().__init__()
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
         self.layers: Layers = layers_of(log)

@@ -19,7 +19,7 @@ from ..optim import AGC as _AGC
 from ..probe import Probe
 from ..record import Record
 from ..report import Report
-from .watching import Layers, Watch, continued, ended_by, failure, layers_of, tell_end
+from .watching import Layers, Watch, continued, ended_by, failure, layers_of, refuse_wrong, tell_end
 
 try:
     from lightning.pytorch.callbacks import Callback
@@ -58,7 +58,7 @@ class UnitGain(Callback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        ended_by((), fail_on)
+        refuse_wrong(every, fail_on)
         self.every, self.to, self.log, self.fail_on = every, to, log, fail_on
         self._layers: Layers = layers_of(log or "summary")
         self._select, self._ignore, self._options = select, ignore, options

@@ -208,22 +208,21 @@ def _from_tensorboard(path: str, files: list[str]) -> Iterator[Point]:
 
 
 def _loss_among(path: str, names: list[str], asked: str | None) -> str:
-    if asked is not None:
+    if asked is not None and names:
         if asked in names:
             return asked
         raise InputError(f"log {path}: nothing is called {asked!r}; there are {_listed(names)}")
+    if not names:
+        raise InputError(f"log {path}: it holds no numbers")
     plain = {re.sub(r"[\s\-]+", "_", name.strip().lower()): name for name in reversed(names)}
     found = next((plain[name] for name in LOSSES if name in plain), None)
     if found is None:
         raise InputError(
-            f"log {path}: no series is called like a training loss; name it with loss=; there are {_listed(names)}"
+            f"log {path}: no series is called like a training loss; name it with loss= (on the command line --loss); "
+            f"there are {_listed(names)}"
         )
     return found
 
 
 def _listed(names: list[str]) -> str:
-    return (
-        ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")
-        if names
-        else "none"
-    )
+    return ", ".join(names[:12]) + (f" and {len(names) - 12} more" if len(names) > 12 else "")

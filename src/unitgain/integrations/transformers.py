@@ -13,7 +13,7 @@ from .._base import not_installed
 from ..probe import Probe
 from ..report import Report
 from .loggers import NAMED
-from .watching import Layers, Watch, continued, ended_by, failure, is_main, layers_of, tell_end
+from .watching import Layers, Watch, continued, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
 try:
     from transformers import TrainerCallback
@@ -53,7 +53,7 @@ class UnitGainCallback(TrainerCallback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        ended_by((), fail_on)
+        refuse_wrong(every, fail_on)
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
         self._layers: Layers = layers_of(log)
         self._select, self._ignore, self._options = select, ignore, options

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, UnitgainError, console, note, one_line
 from ..optim import unwrapped
-from ..probe import Probe
+from ..probe import Probe, check_every
 from ..record import Record
 from ..report import Report
 from ..rules import Finding, diagnose
@@ -251,6 +251,12 @@ def watch(
         raise InputError(f"watch({min(taken)}=...): give the model and its optimizer; watch makes the Probe")
     probe = Probe(model, optimizer, every=every, to=record, **options)
     return Watch(probe, optimizer, to, layers=layers, select=select, ignore=ignore).start()
+
+
+def refuse_wrong(every: object, fail_on: str) -> None:
+    """What a callback is given wrong is said when it is made, not when training begins."""
+    check_every(every)
+    ended_by((), fail_on)
 
 
 def ended_by(findings: Sequence[Finding], fail_on: str) -> list[Finding]:

@@ -1,12 +1,14 @@
 """Probe: hooks a model and its optimizer and fills a Record."""
 
 from .optimizer import count_foreign, holds_any, optimizer_facts, without_optimizer
+from .options import check_every
 from .parameters import list_parameters, model_facts
 from .probe import SIGNALS, Probe
 
 __all__ = [
     "SIGNALS",
     "Probe",
+    "check_every",
     "count_foreign",
     "holds_any",
     "list_parameters",

@@ -1,6 +1,6 @@
-"""Drawing functions: each takes a Record and returns a matplotlib Figure.
+"""Drawing functions: each takes a Record, or a Report or Probe that has one, and returns a matplotlib Figure.
 
-    figure = ug.plots.stats_over_depth(report.record)
+    figure = ug.plots.stats_over_depth(report)
     figure.savefig("depth.png")
 
 matplotlib loads when the first one is called.

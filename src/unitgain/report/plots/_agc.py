@@ -8,12 +8,13 @@ import numpy as np
 
 from ..._base import InputError
 from ...record import Record
-from ._style import BACKWARD, FORWARD, NAMED_TICKS, label_axes, new_figure, plot_name
+from ._style import BACKWARD, FORWARD, NAMED_TICKS, label_axes, new_figure, of_record, plot_name
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@of_record
 def agc(record: Record) -> Figure:
     """Share of clipped units over the steps, and over each parameter's units the share of steps they were clipped in.
 

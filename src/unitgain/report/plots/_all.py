@@ -10,7 +10,7 @@ from ...record import Record
 from ._depth import gradient_ratio, stats_over_depth
 from ._distribution import color_dim, dead_chart, histograms, ridges, saturation_map
 from ._lecture import lecture
-from ._style import save_figure
+from ._style import of_record, save_figure
 from ._time import stats_over_time, update_ratio
 from ._training import training
 
@@ -21,6 +21,7 @@ _PICTURES = {
 }  # fmt: skip
 
 
+@of_record
 def draw_all(record: Record, folder: str | os.PathLike[str]) -> list[Path]:
     """Writes as PNG into the folder, which is made, the pictures that the record has the numbers for.
 

@@ -23,12 +23,14 @@ from ._style import (
     label_axes,
     log_limits,
     new_figure,
+    of_record,
 )
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@of_record
 def stats_over_depth(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None
 ) -> Figure:
@@ -41,9 +43,7 @@ def stats_over_depth(
     step = reported_step(record) if step is None else step
     values = record.values("activation", step)
     if not values:
-        raise InputError(
-            f"stats_over_depth: step {step} was not sampled; sampled were {_few(record.steps())}"
-        )
+        raise InputError(f"stats_over_depth: the record has no activations at step {step}")
     gradients = record.values("gradient", step)
     names = [site.name for site in chosen]
     x = np.arange(1, len(names) + 1)
@@ -89,6 +89,7 @@ def stats_over_depth(
     return figure
 
 
+@of_record
 def gradient_ratio(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None
 ) -> Figure:
@@ -132,7 +133,3 @@ def _positive(values: np.ndarray) -> np.ndarray:
 
 def _width(layers: int) -> float:
     return float(np.clip(4 + 0.22 * layers, 8, 14))
-
-
-def _few(steps: Sequence[int]) -> str:
-    return ", ".join(map(str, steps[:5])) + (f", ... {steps[-1]}" if len(steps) > 5 else "") or "none"

@@ -29,6 +29,7 @@ from ._style import (
     name_lines,
     need_steps,
     new_figure,
+    of_record,
     plot_name,
 )
 
@@ -43,6 +44,7 @@ NEAR_ZERO = 1 / 32  # of the largest magnitude that the layer reaches in the who
 _ROWS = 64  # of pixels, in a picture over time
 
 
+@of_record
 def histograms(
     record: Record,
     *,
@@ -69,10 +71,7 @@ def histograms(
             if found:
                 panels[kind] = found
     if not panels:
-        raise InputError(
-            f"histograms: the record has none of {', '.join(kinds)} at step {step}; "
-            f"sampled steps are {', '.join(map(str, thin(record.steps(), 6))) or '(none)'}"
-        )
+        raise InputError(f"histograms: the record has none of {', '.join(kinds)} at step {step}")
     many = any(len(found) > FEW for found in panels.values())
     figure = new_figure(9.5, 1.0 + 3.3 * len(panels), f"Distribution of magnitudes by layer, step {step}")
     grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0].tolist()
@@ -121,6 +120,7 @@ def _heat_over_depth(
     figure.colorbar(mesh, ax=axes, pad=0.01, aspect=25).set_label("% of values per power of two", fontsize=8)
 
 
+@of_record
 def ridges(
     record: Record,
     *,
@@ -182,6 +182,7 @@ def _reach(found: Sequence[Histogram]) -> np.ndarray:
     return np.linspace(low, high, (_ROWS if low < 0 else _ROWS // 2) * (1 if few else 2) + 1)
 
 
+@of_record
 def color_dim(
     record: Record,
     *,
@@ -234,6 +235,7 @@ def color_dim(
     return figure
 
 
+@of_record
 def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> Figure:
     """Share of the activations near zero over time, one line per layer.
 
@@ -267,6 +269,7 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
     return figure
 
 
+@of_record
 def saturation_map(record: Record, site: str | None = None) -> Figure:
     """Examples by units, white where a bounded activation is in its flat tails (tanh: magnitude above 0.97).
 

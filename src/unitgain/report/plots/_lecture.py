@@ -16,7 +16,17 @@ import numpy as np
 from ..._base import InputError
 from ...record import Histogram, Record, Site, common_edges
 from ..layers import reported_step, thin
-from ._style import FEW, GUIDE, choose_sites, label_axes, line_colors, new_figure, plot_name, whole_numbers
+from ._style import (
+    FEW,
+    GUIDE,
+    choose_sites,
+    label_axes,
+    line_colors,
+    new_figure,
+    of_record,
+    plot_name,
+    whole_numbers,
+)
 from ._time import draw_update_ratio
 
 if TYPE_CHECKING:
@@ -36,6 +46,7 @@ _TITLES = {
 }
 
 
+@of_record
 def lecture(
     record: Record, *, sites: str | Sequence[str] | None = None, step: int | None = None, theory: bool = True
 ) -> Figure:
@@ -58,8 +69,7 @@ def lecture(
         if found:
             panels.append(_densities(record, kind, found, step, theory))
     if not panels:
-        steps = ", ".join(map(str, thin(record.steps(), 6))) or "(none)"
-        raise InputError(f"lecture: the record has no histograms at step {step}; sampled steps are {steps}")
+        raise InputError(f"lecture: the record has no histograms at step {step}")
     if len(record.steps()) > 1 and record.sites("update"):
         panels.append(lambda axes: _updates(record, axes, sites))
     figure = new_figure(12.5, 0.8 + 2.9 * len(panels), f"Signals and gradients by layer, step {step}")

@@ -6,15 +6,17 @@ without pyplot: no global state, no window, nothing to close.
 
 from __future__ import annotations
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from ..._base import InputError, printable, write_atomically
 from ...record import Record, Site
+from ..layers import thin
 from ..text import shorten
 
 if TYPE_CHECKING:
@@ -34,6 +36,29 @@ HEALTHY_UPDATES = (-4.0, -2.0)  # log10 of update:data within which no rule says
 DEPTH_MAP = "viridis"
 DEEPEST = 0.88  # where the colours over depth end: the last yellow cannot be seen on white
 COUNT_MAP = "cividis"
+
+
+_Draw = TypeVar("_Draw", bound=Callable[..., Any])
+
+
+def of_record(draw: _Draw) -> _Draw:
+    """For the functions whose first argument is a Record: they take what has one too (a Report, a Probe), and refuse by
+    name what has none, and a step that was not sampled."""
+
+    @functools.wraps(draw)
+    def drawn(record: Any, *args: Any, **options: Any) -> Any:
+        given = record if isinstance(record, Record) else getattr(record, "record", None)
+        if not isinstance(given, Record):
+            raise InputError(f"{draw.__name__}: expected a Record or a Report, got {type(record).__name__}")
+        step = options.get("step")
+        if step is not None and step not in given.steps():
+            sampled = ", ".join(map(str, thin(given.steps(), 6))) or "(none)"
+            raise InputError(
+                f"{draw.__name__}(step={step!r}): not a sampled step; sampled steps are {sampled}"
+            )
+        return draw(given, *args, **options)
+
+    return drawn  # type: ignore[return-value]
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

@@ -19,6 +19,7 @@ from ._style import (
     label_axes,
     log_limits,
     new_figure,
+    of_record,
 )
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@of_record
 def theory_over_depth(
     record: Record,
     std: Sequence[float] | np.ndarray,

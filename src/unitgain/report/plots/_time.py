@@ -24,6 +24,7 @@ from ._style import (
     name_lines,
     need_steps,
     new_figure,
+    of_record,
     plot_name,
     whole_numbers,
 )
@@ -36,6 +37,7 @@ LOGARITHMIC = {"std", "rms", "absmax", "sq_channel_mean", "channel_var"}
 FRACTIONS = {"zero", "saturated", "nonfinite", "underflow"}
 
 
+@of_record
 def stats_over_time(
     record: Record,
     statistics: Sequence[str] = ("mean", "std"),
@@ -72,6 +74,7 @@ def stats_over_time(
     return figure
 
 
+@of_record
 def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) -> Figure:
     """log10 of update:data, std(update)/std(data), of every weight over time, with the line at -3.
 

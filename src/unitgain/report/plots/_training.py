@@ -9,7 +9,7 @@ import numpy as np
 from ..._base import InputError
 from ...record import Record
 from ..layers import thin
-from ._style import COLORS, label_axes, mark_not_finite, new_figure, plot_name
+from ._style import COLORS, label_axes, mark_not_finite, new_figure, of_record, plot_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +19,7 @@ _POINTS = 2000  # more cannot be distinguished on a page
 _WINDOW = 50  # the smoothed loss is a median over so many windows of the run
 
 
+@of_record
 def training(record: Record) -> Figure:
     """The loss of every step with its course, the learning rate, and one panel for each further metric.
 
