@@ -114,7 +114,11 @@ def prepare(case: Case, place: str, start: int, wants_learner: bool) -> Scene:
     for p in trainable[1::2]:
         p.grad = None
     if not has_sparse:
-        optimizer.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(trainable, 0.1) and None)
+
+        def clip(*_: Any) -> None:  # what a hook returns is taken for arguments, a norm of zero too
+            torch.nn.utils.clip_grad_norm_(trainable, 0.1)
+
+        optimizer.register_step_pre_hook(clip)
     scene = Scene(case, model, optimizer, loss)
     if wants_learner:
         scene.learner = ug.train.Learner(model, [case.batch] * 3, loss, optimizer)

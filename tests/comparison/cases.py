@@ -9,53 +9,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from case_rows import Rows
+
 Built = tuple[nn.Module, Any, Any]
 
 
-@dataclass(frozen=True)
-class Row:
-    rule: str
-    name: str
-    sick: bool
-    build: Callable[[], Built]
-
-
-ROWS: list[Row] = []
-
-
-def sick(rule: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
-    return _register(rule, True)
-
-
-def healthy(rule: str) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
-    return _register(rule, False)
-
-
-def _register(rule: str, is_sick: bool) -> Callable[[Callable[[], Built]], Callable[[], Built]]:
-    def register(build: Callable[[], Built]) -> Callable[[], Built]:
-        ROWS.append(Row(rule, build.__name__, is_sick, build))
-        return build
-
-    return register
-
-
-def held_out() -> frozenset[str]:
-    """Half of the sick and half of the healthy rows of each rule."""
-    names: set[str] = set()
-    for rule in sorted({row.rule for row in ROWS}):
-        for is_sick in (True, False):
-            group = [row.name for row in ROWS if row.rule == rule and row.sick == is_sick]
-            names.update(random.Random(f"{rule} {is_sick}").sample(group, len(group) // 2))
-    return frozenset(names)
+CASES: Rows[Built] = Rows()
+ROWS, sick, healthy = CASES.rows, CASES.sick, CASES.healthy
 
 
 # ---- networks and data -----------------------------------------------------------------------------------------
@@ -1291,7 +1258,7 @@ def one_picture_and_many_coordinates() -> Built:
     return chain(2, 32, 1), (x, (math.pi * x[:, :1]).sin()), MSE
 
 
-HELD_OUT = held_out()
+HELD_OUT = CASES.held_out()
 
 
 # ---- later ones, written with the rules --------------------------------------------------------------------------

@@ -11,8 +11,10 @@ import cases_order  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401
 import cases_weights  # noqa: F401
-from function_rows import ROWS, Row, held_out
+from function_rows import CASES, ROWS
 
-HELD_OUT = held_out()
+from case_rows import Row
+
+HELD_OUT = CASES.held_out()
 
 __all__ = ["HELD_OUT", "ROWS", "Row"]

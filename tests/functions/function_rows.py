@@ -3,61 +3,21 @@
 from __future__ import annotations
 
 import itertools
-import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from case_rows import Rows
+
 Arguments = tuple[nn.Module, Any, dict[str, Any]]
 CE, MSE, BCE_LOGITS = F.cross_entropy, F.mse_loss, F.binary_cross_entropy_with_logits
 
 
-@dataclass(frozen=True)
-class Row:
-    """build: -> (model, batch, further arguments) of one `ug.check`; part: of what the rule is to find, where that was
-    written in several parts."""
-
-    rule: str
-    name: str
-    sick: bool
-    build: Callable[[], Arguments]
-    part: str = ""
-
-
-ROWS: list[Row] = []
-Build = Callable[[], Arguments]
-
-
-def sick(rule: str, part: str = "") -> Callable[[Build], Build]:
-    return _register(rule, True, part)
-
-
-def healthy(rule: str, part: str = "") -> Callable[[Build], Build]:
-    return _register(rule, False, part)
-
-
-def _register(rule: str, is_sick: bool, part: str) -> Callable[[Build], Build]:
-    def register(build: Build) -> Build:
-        if all(row.name != build.__name__ for row in ROWS):  # a file may be imported under two names
-            ROWS.append(Row(rule, build.__name__, is_sick, build, part))
-        return build
-
-    return register
-
-
-def held_out() -> frozenset[str]:
-    """Half of the sick and half of the healthy rows of each rule, drawn by chance before the rule was written."""
-    names: set[str] = set()
-    for rule, part in sorted({(row.rule, row.part) for row in ROWS}):
-        for is_sick in (True, False):
-            group = [r.name for r in ROWS if (r.rule, r.part, r.sick) == (rule, part, is_sick)]
-            seed = f"{rule} {is_sick}" + (f" {part}" if part else "")
-            names.update(random.Random(seed).sample(group, len(group) // 2))
-    return frozenset(names)
+CASES: Rows[Arguments] = Rows()
+ROWS, sick, healthy = CASES.rows, CASES.sick, CASES.healthy
 
 
 # ---- networks and data -----------------------------------------------------------------------------------------

@@ -11,7 +11,6 @@ import copy
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,44 +18,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import unitgain as ug
+from case_rows import Rows
 from unitgain.rules import Diagnosis
 
-
-@dataclass(frozen=True)
-class Row:
-    rule: str
-    name: str
-    sick: bool
-    run: Callable[[], Diagnosis]
-
-
-ROWS: list[Row] = []
-
-
-def sick(rule: str) -> Callable[[Callable[[], Diagnosis]], Callable[[], Diagnosis]]:
-    return _register(rule, True)
-
-
-def healthy(rule: str) -> Callable[[Callable[[], Diagnosis]], Callable[[], Diagnosis]]:
-    return _register(rule, False)
-
-
-def _register(rule: str, is_sick: bool) -> Callable[[Callable[[], Diagnosis]], Callable[[], Diagnosis]]:
-    def register(run: Callable[[], Diagnosis]) -> Callable[[], Diagnosis]:
-        ROWS.append(Row(rule, run.__name__, is_sick, run))
-        return run
-
-    return register
-
-
-def held_out() -> frozenset[str]:
-    """Half of the sick and half of the healthy rows of each rule."""
-    names: set[str] = set()
-    for rule in sorted({row.rule for row in ROWS}):
-        for is_sick in (True, False):
-            group = [row.name for row in ROWS if row.rule == rule and row.sick == is_sick]
-            names.update(random.Random(f"{rule} {is_sick}").sample(group, len(group) // 2))
-    return frozenset(names)
+CASES: Rows[Diagnosis] = Rows()
+ROWS, sick, healthy = CASES.rows, CASES.sick, CASES.healthy
 
 
 # ---- networks, data, loops -------------------------------------------------------------------------------------
@@ -1449,4 +1415,4 @@ def an_empty_group_of_another_rate() -> Diagnosis:
     )
 
 
-HELD_OUT = held_out()
+HELD_OUT = CASES.held_out()

@@ -22,7 +22,7 @@ def diagnosed(row: cases.Row) -> Diagnosis:
     random.seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, of what the sick do
-        return row.run()
+        return row.build()
 
 
 def alarms(diagnosis: Diagnosis) -> set[str]:

@@ -203,4 +203,4 @@ def test_a_gradient_that_was_cleared_costs_no_operation(monkeypatch: pytest.Monk
 
 
 def test_cases_are_drawn_before_they_are_run() -> None:
-    assert cases.held_out() == cases.HELD_OUT
+    assert cases.CASES.held_out() == cases.HELD_OUT

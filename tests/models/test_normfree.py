@@ -15,7 +15,8 @@ from unitgain.data.fashion_mnist import find_fashion_mnist
 from unitgain.models.nf_regnet import VARIANTS as NF_REGNETS
 from unitgain.models.nf_resnet import VARIANTS as NF_RESNETS
 from unitgain.models.nfnet import VARIANTS as NFNETS
-from unitgain.models.normfree import ACTIVATIONS, NormFreeNet
+from unitgain.models.normfree import NormFreeNet
+from unitgain.models.normfree_config import ACTIVATIONS
 
 # parameters in `paper` wiring (one skip gain per block), multiply-adds in units of 10^9 at test size
 PAPER = {

@@ -10,7 +10,8 @@ from .cost import Cost, cost, costs
 from .nf_regnet import VARIANTS as NF_REGNETS
 from .nf_resnet import VARIANTS as NF_RESNETS
 from .nfnet import VARIANTS as NFNETS
-from .normfree import NormFreeConfig, NormFreeNet
+from .normfree import NormFreeNet
+from .normfree_config import NormFreeConfig
 from .registry import create, describe, names, option_types
 from .resnet import ResNet, ResNetConfig
 

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from .._base import InputError
-from .normfree import NormFreeConfig
+from .normfree_config import NormFreeConfig
 
 Tree = Mapping[str, Mapping[str, np.ndarray]]
 _CORES = ("numpy.core", "numpy._core")  # before and since NumPy 2

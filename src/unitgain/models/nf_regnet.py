@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig, entries_of
+from .normfree import entries_of
+from .normfree_config import NormFreeConfig
 
 
 def _regnet(

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .normfree import NormFreeConfig, entries_of
+from .normfree import entries_of
+from .normfree_config import NormFreeConfig
 
 _RESNET = NormFreeConfig(
     (3, 4, 6, 3), (256, 512, 1024, 2048), "7x7 pool", (64,), "relu", 0.25,

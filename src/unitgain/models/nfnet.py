@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ._image import HALF
-from .normfree import NormFreeConfig, entries_of
+from .normfree import entries_of
+from .normfree_config import NormFreeConfig
 
 _SIZES = ((192, 256), (224, 320), (256, 352), (320, 416), (384, 512), (416, 544), (448, 576), (480, 608))
 _CROPS = (0.9, 0.91, 0.92, 0.94, 0.951, 0.954, 0.956, 0.956)
