@@ -41,6 +41,7 @@ class Options:
 
 
 def check_every(every: object) -> int:
+    """`every`, the distance of measured steps, if it is a whole number of at least 1; else InputError."""
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise InputError(f"Probe(every={every!r}): expected a whole number of at least 1")
     return every
