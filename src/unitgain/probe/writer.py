@@ -210,11 +210,16 @@ class StepWriter:
         columns["ratio"][of[known]] = np.log10(change[known] / size[known])
         updates = [(i, at) for i, at in pairs if rows[i].site.kind == "update"]
         flat = [(i, rows[i].flat, rows[at].flat) for i, at in updates]
-        compared = [(i, a, b) for i, a, b in flat if a is not None and b is not None and a.numel() == b.numel()]
+        compared = [
+            (i, a, b) for i, a, b in flat if a is not None and b is not None and a.numel() == b.numel()
+        ]
         for numel in {a.numel() for _, a, _ in compared}:
             alike = [(i, a, b) for i, a, b in compared if a.numel() == numel]
             columns["cosine"][[i for i, _, _ in alike]] = _cosines(
-                *(stats.to_host(tensors).double().numpy().reshape(-1, numel) for tensors in zip(*(c[1:] for c in alike)))
+                *(
+                    stats.to_host(tensors).double().numpy().reshape(-1, numel)
+                    for tensors in zip(*(c[1:] for c in alike))
+                )
             )
 
     def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
@@ -246,7 +251,9 @@ def _cosines(changes: np.ndarray, before: np.ndarray) -> np.ndarray:
     """Between updates and the weights before them, both (number, values); NaN where one of them is zero."""
     with np.errstate(all="ignore"):  # values that are not finite
         dot = np.einsum("ij,ij->i", changes, before)
-        norms = np.sqrt(np.einsum("ij,ij->i", changes, changes)) * np.sqrt(np.einsum("ij,ij->i", before, before))
+        norms = np.sqrt(np.einsum("ij,ij->i", changes, changes)) * np.sqrt(
+            np.einsum("ij,ij->i", before, before)
+        )
         return np.where(norms > 0, dot / norms, np.nan)
 
 

@@ -111,7 +111,10 @@ def reduce_stacked(stacked: Tensor) -> list[Partial | None]:
     number, _, channels, _ = stacked.shape
     if channels == 1:
         rows = stacked.reshape(number, -1)  # (N, P * S)
-        total, squares = rows.sum(1, keepdim=True), torch.linalg.vector_norm(rows, dim=1, keepdim=True).square_()
+        total, squares = (
+            rows.sum(1, keepdim=True),
+            torch.linalg.vector_norm(rows, dim=1, keepdim=True).square_(),
+        )
         high, low = rows.amax(1, keepdim=True), rows.amin(1, keepdim=True)
     elif stacked.shape[3] == 1:
         rows = stacked.squeeze(3)  # (N, P, C)
@@ -120,9 +123,7 @@ def reduce_stacked(stacked: Tensor) -> list[Partial | None]:
         squares = torch.linalg.vector_norm(stacked, dim=3).square_().sum(1)
         total, high, low = stacked.sum((1, 3)), stacked.amax((1, 3)), stacked.amin((1, 3))
     count = stacked[0].numel()
-    numbers = zip(
-        squares.sum(1).tolist(), total.sum(1).tolist(), high.amax(1).tolist(), low.amin(1).tolist()
-    )
+    numbers = zip(squares.sum(1).tolist(), total.sum(1).tolist(), high.amax(1).tolist(), low.amin(1).tolist())
     found: list[Partial | None] = []
     for (q, s, top, bottom), *vectors in zip(numbers, total, squares, high, low):
         largest, mean = max(abs(top), abs(bottom)), s / count

@@ -6,7 +6,6 @@ values each, cost less stacked than one by one.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,7 +40,13 @@ def summarize_many(given: Sequence[tuple[Tensor, Mapping[str, Any]]]) -> list[Pa
             continue
         x = as_float(x)
         matrix = layout(x, how.get("channel_axis"))  # (P, C, S)
-        key = (matrix.shape, matrix.dtype, how.get("function"), how.get("count_zeros", True), how.get("sample", 0))
+        key = (
+            matrix.shape,
+            matrix.dtype,
+            how.get("function"),
+            how.get("count_zeros", True),
+            how.get("sample", 0),
+        )
         alike.setdefault(key, []).append((i, x, matrix))
     for (_, _, function, count_zeros, sample), members in alike.items():
         for start in range(0, len(members), _MOST):
@@ -64,7 +69,8 @@ def summarize_many(given: Sequence[tuple[Tensor, Mapping[str, Any]]]) -> list[Pa
                     rows = x.movedim(axis, 0) if axis else x
                     measure_cosine(rows.reshape(x.shape[axis], -1), partial)
     return [
-        summarize(tensor, **how) if partial is None else partial for partial, (tensor, how) in zip(found, given)
+        summarize(tensor, **how) if partial is None else partial
+        for partial, (tensor, how) in zip(found, given)
     ]
 
 
