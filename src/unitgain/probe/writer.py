@@ -206,21 +206,14 @@ class StepWriter:
             return
         of, to = np.array(pairs).T
         change, size = columns["std"][of], columns["std"][to]
-        known = (change > 0) & (size > 0)
-        columns["ratio"][of[known]] = np.log10(change[known] / size[known])
-        updates = [(i, at) for i, at in pairs if rows[i].site.kind == "update"]
-        flat = [(i, rows[i].flat, rows[at].flat) for i, at in updates]
-        compared = [
-            (i, a, b) for i, a, b in flat if a is not None and b is not None and a.numel() == b.numel()
-        ]
-        for numel in {a.numel() for _, a, _ in compared}:
-            alike = [(i, a, b) for i, a, b in compared if a.numel() == numel]
-            columns["cosine"][[i for i, _, _ in alike]] = _cosines(
-                *(
-                    stats.to_host(tensors).double().numpy().reshape(-1, numel)
-                    for tensors in zip(*(c[1:] for c in alike))
-                )
-            )
+        both = (change > 0) & (size > 0)
+        columns["ratio"][of[both]] = np.log10(change[both] / size[both])
+        flat = [(i, rows[i].flat, rows[at].flat) for i, at in pairs if rows[i].site.kind == "update"]
+        known = [(i, a, b) for i, a, b in flat if a is not None and b is not None and a.numel() == b.numel()]
+        for numel in {a.numel() for _, a, _ in known}:
+            some, changes, before = zip(*(one for one in known if one[1].numel() == numel))
+            matrices = (stats.to_host(t).double().numpy().reshape(-1, numel) for t in (changes, before))
+            columns["cosine"][list(some)] = _cosines(*matrices)
 
     def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""

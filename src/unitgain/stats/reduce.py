@@ -125,7 +125,8 @@ def reduce_stacked(stacked: Tensor) -> list[Partial | None]:
     count = stacked[0].numel()
     numbers = zip(squares.sum(1).tolist(), total.sum(1).tolist(), high.amax(1).tolist(), low.amin(1).tolist())
     found: list[Partial | None] = []
-    for (q, s, top, bottom), *vectors in zip(numbers, total, squares, high, low):
+    vectors = zip(total.unbind(), squares.unbind(), high.unbind(), low.unbind())
+    for (q, s, top, bottom), own in zip(numbers, vectors):
         largest, mean = max(abs(top), abs(bottom)), s / count
         exact = (
             math.isfinite(q)
@@ -133,7 +134,7 @@ def reduce_stacked(stacked: Tensor) -> list[Partial | None]:
             and (stacked.dtype is torch.float64 or not largest or _TINY < largest < _HUGE)
             and mean * mean <= (1 - _CANCELLATION) * q / count
         )
-        found.append(Partial(count, *vectors, scalars={"nonfinite": 0.0}) if exact else None)
+        found.append(Partial(count, *own, scalars={"nonfinite": 0.0}) if exact else None)
     return found
 
 
