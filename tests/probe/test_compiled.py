@@ -292,11 +292,61 @@ def test_a_compiled_model_is_checked_and_repaired_as_what_it_was_made_from(way: 
     assert model[2].weight.std() < 0.5
 
 
-@pytest.mark.skipif(
+needs_inductor = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++"))
     or os.environ.get("ATEN_CPU_CAPABILITY") == "default",
     reason="torch's compiler needs one for C++, and makes code that does not compile for ATEN_CPU_CAPABILITY=default",
 )
+
+
+def test_shapes_that_turn_dynamic_are_compiled_as_often_as_without_a_probe() -> None:
+    """The compiler takes the second batch size for a sign: steps that it does not see must not hide one from it."""
+    found = []
+    for probe in (False, True):
+        with fresh():
+            model, backend = Net(), Counting()
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            compiled = torch.compile(model, backend=backend, fullgraph=True)
+            context = Probe(model, optimizer, every=4, strict=True) if probe else contextlib.nullcontext()
+            with context:
+                for number, size in enumerate((12, 12, 9, 6, 12, 9, 6, 3)):
+                    eagerly = not probe and number % 4 == 0
+                    with torch.compiler.set_stance("force_eager") if eagerly else contextlib.nullcontext():
+                        F.cross_entropy(compiled(X[:size]), Y[:size]).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            found.append(backend.graphs)
+    assert found == [2, 2]  # one for 12 examples, one for any number
+
+
+@needs_inductor
+def test_reduce_overhead_keeps_its_graphs() -> None:
+    """With a GPU these are CUDA graphs (tests/gpu); on a CPU the compiler leaves them out, which it counts."""
+    found = []
+    for probe in (False, True):
+        with fresh(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the compiler, about torch itself
+            torch.manual_seed(0)
+            model = Net()
+            optimizer = torch.optim.SGD(model.parameters(), 0.1)
+            compiled = torch.compile(model, fullgraph=True, mode="reduce-overhead")
+            context = Probe(compiled, optimizer, every=3, strict=True) if probe else contextlib.nullcontext()
+            with context as watch:
+                for number in range(5):
+                    eagerly = not probe and number % 3 == 0
+                    with torch.compiler.set_stance("force_eager") if eagerly else contextlib.nullcontext():
+                        F.cross_entropy(compiled(X), Y).backward()
+                    optimizer.step()
+                    optimizer.zero_grad()
+            counts = counters["stats"]["unique_graphs"], counters["inductor"]["cudagraph_skips"]
+            found.append((counts, [p.detach().clone() for p in model.parameters()]))
+    assert found[0][0] == found[1][0]
+    assert found[0][0][0] == 1
+    assert all(torch.equal(a, b) for a, b in zip(found[0][1], found[1][1]))
+    assert list(watch.record.values("activation", 3)) == SITES
+
+
+@needs_inductor
 def test_inductor_keeps_its_graphs() -> None:
     """The real compiler, with batches of several lengths."""
     graphs = []

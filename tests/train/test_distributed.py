@@ -92,3 +92,13 @@ def test_ranks_resume_together(context, tmp_path: Path) -> None:
     run(context, "plain", 2, tmp_path / "parts", resume=True)
     assert ranks.losses(whole) == ranks.losses(parts)
     assert (whole / "rank1.txt").read_text() == (parts / "rank1.txt").read_text()
+
+
+@pytest.mark.parametrize("world", [1, 3])
+def test_a_checkpoint_of_two_ranks_goes_on_with_another_number(context, tmp_path: Path, world: int) -> None:
+    whole = run(context, "plain", 1, tmp_path / "whole")
+    parts = run(context, "plain", 2, tmp_path / "parts", epochs=1)
+    run(context, "plain", world, tmp_path / "parts", resume=True)
+    a, b = ranks.losses(whole), ranks.losses(parts)
+    assert len(a) == len(b) == 50
+    assert np.abs(np.subtract(a, b)).max() < 1e-5

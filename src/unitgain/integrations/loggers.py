@@ -129,17 +129,35 @@ class _WandB(Logger):
 
 
 class _Trackio(Logger):
+    """Histograms, tables and levels of alerts where this version of Trackio has them."""
+
     def __init__(self, run: Any):
-        self._run = run
+        self._run, self._module = run, run if isinstance(run, type(sys)) else import_module("trackio")
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(dict(values), step=step)
 
+    def histogram(self, step: int, key: str, values: Sequence[float]) -> None:
+        make = getattr(self._module, "Histogram", None)
+        if make is not None:
+            self._run.log({f"{key}_layers": make(list(values))}, step=step)
+
     def finding(self, step: int, finding: Finding) -> None:
         super().finding(step, finding)
-        alert = getattr(self._run, "alert", None)
+        alert, levels = getattr(self._run, "alert", None), getattr(self._module, "AlertLevel", None)
         if alert is not None:
-            alert(title=f"unitgain: {title_of(finding)}", text=text_of(finding))
+            level = (
+                {}
+                if levels is None
+                else {"level": levels("error" if finding.severity == "error" else "warn")}
+            )
+            alert(title=f"unitgain: {title_of(finding)}", text=text_of(finding), **level)
+
+    def table(self, step: int, rows: Sequence[Row]) -> None:
+        make = getattr(self._module, "Table", None)
+        if make is not None:
+            made = make(columns=["what", "where", "value"], data=[list(row) for row in rows])
+            self._run.log({"ug/layers": made}, step=step)
 
 
 class _Metrics(Logger):

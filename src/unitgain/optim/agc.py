@@ -22,12 +22,12 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError, original, plain_name
+from .._base import InputError, RecordError, plain_name
 from .classifier import Finder, named_by, unit_axes
 from .clipping import WITHOUT_UNITS, Entry, above_zero, clip, has_units
 from .units import layout_of
 from .unused import UnusedWatch, inner_optimizer
-from .unwrap import unwrapped
+from .unwrap import unwrapped, unwrapped_model
 
 GAINS = ("vector", "channel")
 
@@ -52,8 +52,8 @@ def agc_(
 
     The unit axis is 0; `AGC` takes the right one for transposed convolutions, too. Parameters without gradient are
     skipped. Sparse gradients of embeddings, complex parameters, empty ones and DTensors (FSDP2, tensor parallelism:
-    every rank must call) work. Flat parameters of FSDP1 do not: their units cannot be recovered. A gradient that is
-    NaN or infinite stays so.
+    every rank must call) work. Flat parameters of FSDP1 do not, as their units cannot be recovered: `AGC` refuses them.
+    A gradient that is NaN or infinite stays so.
 
     Raises InputError for clipping or eps that are not above 0, and for sparse gradients of anything but rows.
 
@@ -158,9 +158,7 @@ class AGC:
         self.gains = _known(gains)
         above_zero("clipping", clipping)
         above_zero("eps", eps)
-        model = original(model)
-        if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-            model = original(model.module)
+        model = unwrapped_model(model, "AGC(model=...)")
         self._axes = unit_axes(model)
         self._names: dict[Tensor, str] = {p: plain_name(n) for n, p in model.named_parameters()}
         self._known = frozenset(self._names)

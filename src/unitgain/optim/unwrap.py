@@ -1,15 +1,30 @@
-"""The torch optimizer inside a wrapper: accelerate's, DeepSpeed's, Lightning's, and wrappers in wrappers."""
+"""The torch optimizer inside a wrapper (accelerate's, DeepSpeed's, Lightning's, wrappers in wrappers), and the module
+inside data-parallel and compiled ones."""
 
 from __future__ import annotations
 
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, cast
 
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from .._base import InputError
+from .._base import InputError, original
 
 _DEEPEST = 8
+
+
+def unwrapped_model(model: nn.Module, argument: str) -> nn.Module:
+    """The module inside a data-parallel wrapper, or that a compiled one was made from. Raises InputError for FSDP1."""
+    if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
+        raise InputError(
+            f"{argument}: FullyShardedDataParallel (FSDP1) makes flat parameters of all of a module's, whose layers "
+            "and units cannot be told apart; use fully_shard (FSDP2), which keeps them"
+        )
+    model = original(model)
+    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
+        model = original(cast("nn.Module", model.module))
+    return model
 
 
 def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:

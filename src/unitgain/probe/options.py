@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, original
-from ..optim import unwrapped
+from .._base import InputError
+from ..optim import unwrapped, unwrapped_model
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
 FLAT_SAMPLE = 1024  # values taken of gradients, parameters and updates when there is a limit
@@ -66,14 +66,7 @@ def check_model(model: Any) -> nn.Module:
     """The module to be hooked: the one inside a data-parallel wrapper, or that a compiled one was made from."""
     if not isinstance(model, nn.Module):
         raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
-    if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
-        raise InputError(
-            "Probe(model=...): FullyShardedDataParallel (FSDP1) makes flat parameters of all of a module's, whose "
-            "layers cannot be told apart; use fully_shard (FSDP2), which keeps them"
-        )
-    model = original(model)
-    if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
-        model = original(cast("nn.Module", model.module))
+    model = unwrapped_model(model, "Probe(model=...)")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
     return model
