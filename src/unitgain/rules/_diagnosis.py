@@ -37,3 +37,10 @@ class Diagnosis:
     def ok(self) -> bool:
         """True if there is no error and no warning but accepted ones."""
         return all(f.severity == "info" for f in self.findings if f not in self.accepted)
+
+    def __str__(self) -> str:
+        """The verdict, the first action, and each finding in two lines; `Report(record, diagnosis)` prints all of it."""
+        lines = [self.verdict]
+        if self.first_action:
+            lines.append(f"Do this first: {self.first_action}")
+        return "\n".join([*lines, *map(str, self.findings)])
