@@ -31,6 +31,7 @@ import registry
 import unitgain as ug
 
 STEPS = 40
+BAD = ("fail", "failed", "warn", "warning", "error")  # of torchtest2's states
 
 
 def torchtest2(model: Any, batch: Any, kwargs: dict[str, Any], optimizer: Any) -> list[str]:
@@ -40,11 +41,7 @@ def torchtest2(model: Any, batch: Any, kwargs: dict[str, Any], optimizer: Any) -
     report = check_model(
         model, tuple(inputs), target, loss_fn=kwargs.get("loss"), optimizer=optimizer, overfit_target=None
     )
-    rows = [
-        r
-        for r in report.results
-        if str(getattr(r.status, "value", r.status)).lower() in ("fail", "failed", "warn", "warning", "error")
-    ]
+    rows = [r for r in report.results if str(getattr(r.status, "value", r.status)).lower() in BAD]
     return [f"{r.name}: {r.message}" for r in rows]
 
 
@@ -110,9 +107,8 @@ def main() -> None:
     text = "\n".join([f"python {platform.python_version()}, torch {torch.__version__}", "", *lines, ""])
     print(text)
     if given.out:
-        Path(given.out).write_text(
-            f"# Other tools\n\ncommand: python benchmarks/other_tools.py\n\n{text}", encoding="utf-8"
-        )
+        heading = "# Other tools\n\ncommand: python benchmarks/other_tools.py\n\n"
+        Path(given.out).write_text(heading + text, encoding="utf-8")
 
 
 if __name__ == "__main__":

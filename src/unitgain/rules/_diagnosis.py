@@ -39,7 +39,7 @@ class Diagnosis:
         return all(f.severity == "info" for f in self.findings if f not in self.accepted)
 
     def __str__(self) -> str:
-        """The verdict, the first action, and each finding in two lines; `Report(record, diagnosis)` prints all of it."""
+        """The verdict, the first action, and each finding in two lines; a `Report(record, diagnosis)` prints all."""
         lines = [self.verdict]
         if self.first_action:
             lines.append(f"Do this first: {self.first_action}")
