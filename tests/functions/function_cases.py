@@ -11,6 +11,7 @@ import cases_order  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401
 import cases_weights  # noqa: F401
+import cases_wrong_axes  # noqa: F401
 from function_rows import CASES, ROWS
 
 from case_rows import Row

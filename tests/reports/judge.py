@@ -199,7 +199,7 @@ def main() -> None:
     parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--from", dest="other", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.half not in (*registry.HALVES, "all"):
         args.half, args.names = "all", [args.half, *args.names]
 

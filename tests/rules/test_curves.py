@@ -245,6 +245,17 @@ def test_losses_that_are_not_finite_between_finite_ones_are_no_divergence() -> N
     assert "15 of 120" in finding.message
 
 
-def test_a_loss_that_stays_not_finite_is_a_divergence() -> None:
-    losses = [2.0 - 0.01 * step if step < 80 else math.nan for step in range(120)]
+def test_a_loss_that_stays_not_finite_after_a_rise_is_a_divergence() -> None:
+    losses = [2.0 - 0.01 * step if step < 70 else 1.3 * 1.5 ** (step - 70) for step in range(80)] + [
+        math.nan
+    ] * 40
     assert [f.code for f in run(losses).diagnose(select=["UG104", "UG504"]).findings] == ["UG504"]
+
+
+def test_a_loss_at_its_lowest_that_is_nan_in_the_next_step_is_no_divergence() -> None:
+    """A logarithm of zero: a lower learning rate would only put it off."""
+    losses = [2.0 - 0.01 * step if step < 80 else math.nan for step in range(120)]
+    (finding,) = run(losses).diagnose(select=["UG104", "UG504"]).findings
+    assert finding.code == "UG104"
+    assert "from step 80 on" in finding.message
+    assert "logarithm" in finding.remedy

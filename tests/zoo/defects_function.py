@@ -188,6 +188,34 @@ def collapsing(model: nn.Module, x: Tensor, lr: float, steps: int) -> Case:
     return Case(model, (x, labels), hardest, steps, SGD(model.parameters(), lr))
 
 
+class OverSteps(nn.Module):
+    """Features of each step, scaled along the steps."""
+
+    def __init__(self, features: int = 8):
+        super().__init__()
+        self.mix = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.mix(x)) * x.shape[1] ** 0.5
+
+
+class Pairs(nn.Module):
+    """Cosines of all pairs of a batch, with norms of the whole batch."""
+
+    def __init__(self, one: nn.Module, two: nn.Module):
+        super().__init__()
+        self.one, self.two = one, two
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.one(x), self.two(x)
+        return 20 * (a / a.norm()) @ (b / b.norm()).T
+
+
+def among_steps(x: Tensor) -> Tensor:
+    """Attention of a sequence to itself, each step shared among those that ask for it."""
+    return (x @ x.transpose(1, 2) / x.shape[-1] ** 0.5).softmax(1) @ x
+
+
 ROWS = (
     sick("mlp-layers-in-a-list", "UG801", lambda: Case(
         Hidden(mlp(1), [nn.Linear(10, 64)], head(64), torch.tanh), vectors(),
@@ -223,6 +251,9 @@ ROWS = (
         Before(Recurrent(), lambda x: x.reshape(-1, 12, 8)), (series()[0].transpose(1, 2).contiguous(), series()[1]))),
     sick("cnn-feature-map-viewed", "UG806", lambda: Case(
         insert(cnn(), "act4", "mixed", Call(lambda h: h.reshape(len(h), 8, 8, 32).permute(0, 3, 1, 2))), images())),
+    sick("rnn-attention-over-the-queries", "UG807", lambda: Case(Before(Recurrent(), among_steps), series())),
+    sick("rnn-features-scaled-along-the-steps", "UG807", lambda: Case(Before(Recurrent(), OverSteps()), series())),
+    sick("mlp-pairs-with-one-norm", "UG807", lambda: Case(Pairs(mlp(), mlp()), (vectors()[0], torch.arange(64)))),
     sick("mlp-without-activations", "UG803", lambda: Case(straight(mlp(gain=1.0)), vectors())),
     sick("cnn-without-activations", "UG803", lambda: Case(straight(cnn(gain=1.0)), images())),
     sick("mlp-regression-without-activations", "UG803", lambda: Case(straight(mlp(3, out=1, gain=1.0)), numbers())),

@@ -107,7 +107,7 @@ def _target_values(
         average = len(x) / len(counts)
         rarest, commonest = float(counts.min()) / average, float(counts.max()) / average
     rows, one_hot, several, blank = _rows(logits, values)
-    labels, same = _labels(logits, values, one_hot)
+    labels, same, own_place = _labels(logits, values, one_hot)
     return TargetValueFacts(
         count=real.numel(),
         min=float(x.min()),
@@ -127,6 +127,7 @@ def _target_values(
         is_input=any(_equal(x, target) for x in inputs),
         labels=labels,
         same_label=same,
+        own_place=own_place,
     )
 
 
@@ -147,19 +148,22 @@ def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, flo
     return len(rows), one, several, blank
 
 
-def _labels(logits: Tensor | None, target: Tensor, one_hot: float) -> tuple[int | None, int | None]:
-    """(examples that have one label each, the label if it is the same for all)."""
+def _labels(
+    logits: Tensor | None, target: Tensor, one_hot: float
+) -> tuple[int | None, int | None, bool | None]:
+    """(examples that have one label each, the label if it is the same for all, whether it is each one's place)."""
     if logits is None or not target.dim() or len(target) != len(logits):
-        return None, None
+        return None, None, None
     if one_hot == 1 and target.dim() == 2:
         labels = target.argmax(1)
     elif target.numel() == len(target):
         labels = target.reshape(-1)
     else:
-        return None, None
+        return None, None, None
     first = float(labels[0])
     same = bool((labels == labels[0]).all()) and first == round(first) and first != IGNORED_TARGET
-    return len(labels), int(first) if same else None
+    own_place = len(labels) > 1 and bool((labels == torch.arange(len(labels), device=labels.device)).all())
+    return len(labels), int(first) if same else None, own_place
 
 
 def _beyond(ask: Question, reach: ReachFacts) -> float:

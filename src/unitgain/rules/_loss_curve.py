@@ -43,7 +43,7 @@ QUARTER = Threshold(4, "the end of a rehearsal, or of a series, is the last of s
 AFTER = Threshold(
     5, "finite losses after the first that is not: a loss that comes back so often has spoilt no weight"
 )
-BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
+BEFORE = Threshold(8, "finite losses at least, that show that the loss was falling before it was not finite")
 GRADIENT = Threshold(
     0.3,
     "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",

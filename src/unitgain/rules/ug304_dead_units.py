@@ -356,7 +356,7 @@ def _why(before: Measured | None) -> str:
 
 def _died_of_it(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
     """Why units died that had been active."""
-    return isinstance(effect.evidence, Died) and cause.severity == "error"
+    return isinstance(effect.evidence, Died) and cause.severity != "info"
 
 
 def _same_sites(cause: Found[ug303.Evidence], effect: Found[Evidence], view: View) -> bool:
@@ -373,6 +373,8 @@ EXPLAINED_BY = (
     Cause("UG407", _died_of_it),
     Cause("UG506", _died_of_it),
     Cause("UG507", _died_of_it),
+    Cause("UG113", _died_of_it),
+    Cause("UG705", _died_of_it),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),
     Cause("UG303", _same_sites),

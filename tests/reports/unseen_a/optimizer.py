@@ -81,7 +81,7 @@ def optimizer_before_quantized_layers(cured: bool):
 
 
 @report(
-    "optimizer", "UG508 UG502 UG702", "UG403 UG701 UG110", form="probe", area="self-supervision",
+    "optimizer", "UG509 UG508 UG502 UG702", "UG403 UG701 UG110", form="probe", area="self-supervision",
     action=r"zero_grad|clear",
     source="github.com/lucidrains/byol-pytorch/issues/93",
     cause="gradients are set to zero between backward and step: the step has nothing to use",
