@@ -80,9 +80,11 @@ def test_the_site_that_grew_is_named() -> None:
 
 def test_a_loss_that_becomes_nan_is_dated() -> None:
     losses = falling(n=200)
+    losses[140:150] = losses[0] * 1.4 ** np.arange(10)
     losses[150:] = np.nan
     finding = only(run(losses), "UG504")
-    assert (finding.severity, finding.evidence["began"]) == ("error", 149)
+    assert finding.severity == "error"
+    assert 138 <= finding.evidence["began"] <= 149
     assert "not finite" in finding.message
 
 
@@ -95,9 +97,10 @@ def test_a_loss_that_is_nan_after_the_first_step_is_dated() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("good", [1, 2, 3, 12, 30])
+@pytest.mark.parametrize("good", [1, 2, 3, 6])
 def test_a_short_run_whose_loss_becomes_nan_is_judged(bad: float, good: int) -> None:
-    """It used to be "cannot tell: nothing was measured" up to 40 recorded losses."""
+    """It used to be "cannot tell: nothing was measured" up to 40 recorded losses. Of eight or more that fall until
+    then, UG104 says what it is."""
     finding = only(run([*np.linspace(2.3, 1.5, good), bad, bad]), "UG504")
     assert (finding.severity, finding.evidence["began"]) == ("error", good - 1)
     assert finding.evidence["lowest"] == pytest.approx(1.5 if good > 1 else 2.3)

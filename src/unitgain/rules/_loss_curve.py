@@ -205,8 +205,12 @@ def leaps(view: View) -> bool:
 
 
 def _levels(view: View) -> np.ndarray | None:
-    """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite."""
+    """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite (but
+    for
+    single batches of a run, between finite ones)."""
     losses = view.losses[1]
+    if view.training and len(losses) and comes_back(losses):
+        losses = losses[np.isfinite(losses)]
     if not (view.training or view.rehearsal) or len(losses) < REHEARSAL / 2 or not np.isfinite(losses).all():
         return None
     if view.rehearsal:

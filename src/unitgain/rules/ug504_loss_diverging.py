@@ -151,6 +151,8 @@ def _last(view: View) -> float:
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
     steps, losses = loss_curve(view, least_losses if diverged is None else 0)
+    if view.training and is_sudden(*view.losses):
+        return  # not finite from one step to the next, at its lowest: UG104 says so
     if comes_back(losses):  # of single batches, which UG104 names: the others' course says what the steps do
         finite = np.isfinite(losses)
         diverged, steps, losses = None, steps[finite], losses[finite]
@@ -244,26 +246,12 @@ def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view:
     return view.rehearsal and cause.severity == "error"
 
 
-def _not_finite_at_once(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
-    """The loss did not rise: it was not finite from one step to the next."""
-    return is_sudden(*view.losses)
-
-
-def _never_got_a_gradient(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
-    """No step of the optimizer can have raised the loss: others did, as a discriminator its generator's."""
-    loop = view.facts.loop
-    return loop.sampled is not None and loop.bare == loop.sampled > 0
-
-
 def _rises_since_units_died(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
     """A loss that rises, and does not leave."""
     return effect.severity == "warning" and units_died(cause, effect, view)  # type: ignore[arg-type]
 
 
 EXPLAINED_BY = (
-    Cause("UG104", _not_finite_at_once),
-    Cause("UG403", _never_got_a_gradient),
-    Cause("UG509", _never_got_a_gradient),
     Cause("UG304", _rises_since_units_died),
     Cause("UG407"),
     Cause("UG506"),

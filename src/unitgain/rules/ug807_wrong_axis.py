@@ -78,8 +78,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _attention(call: AxisFacts) -> tuple[str, str, str]:
-    axis = call.axis or 0
-    right = 2 * len(call.shape) - 3 - axis  # the other one of the last two
+    axis, rank = call.axis or 0, len(call.shape)
+    right = rank - 1 if axis == rank - 2 else rank - 2
     return (
         f"the softmax{{where}} of attention scores {call.shape} runs over axis {axis}, and the weights are summed over "
         f"axis {right}",
