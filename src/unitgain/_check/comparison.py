@@ -19,8 +19,10 @@ from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
+from .floor import falls_for_ever
 from .job import Job
 from .reach import reach_facts
+from .scrambled import scrambled_from
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -46,6 +48,7 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if done.function is not None and isinstance(done.target, Tensor) and is_plain(done.target):
         ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
+    asked = replace(asked, falls=falls_for_ever(done, reach))
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
@@ -205,8 +208,9 @@ def _features(site: str, x: Tensor) -> FeatureFacts | None:
         int(i)
         for i in ((per == per[:, :1]).all(1) & (per[:, 0] != 0)).nonzero().reshape(-1)[:_MOST_DIFFERENT]
     ]
+    order, smoother = scrambled_from(x) or (None, math.nan)
     return FeatureFacts(site, len(x), int(x.shape[axis]), tuple(_empty(x, axis)), tuple(constant), same, one_value,
-                        x.dim() == 2)  # fmt: skip
+                        x.dim() == 2, order, smoother)  # fmt: skip
 
 
 def _empty(x: Tensor, axis: int) -> Iterator[int]:

@@ -245,17 +245,18 @@ class Loop:
         came = any(w.arrived for w in held)
         if not held:
             return
+        if len(self._bare) % _MOST == _MOST - 1:
+            self._read_bare()
         if all(w.parameter.tensor.grad is None for w in held):
             self._bare.append(_Bare(came, True, absent=True))
             return
-        flags = [flag for w in self._largest if (flag := self._is_nonzero(w)) is not None]
-        before = [self._after_backward[id(w)] for w in self._largest if id(w) in self._after_backward]
-        if came and flags and before:
-            had = torch.stack([(b != 0).any().to(flags[0].device) for b in before]).any()
-            has = torch.stack([flag.to(flags[0].device) for flag in flags]).any()
-            self._bare.append(_Bare(True, had & ~has))
+        first = self._largest[0]
+        after, gradient = self._after_backward.get(id(first)), first.gradient()
+        if after is None or gradient is None or first.state() == self._came:
+            self._bare.append(_Bare(came, False))  # nothing has written to it since backward
         else:
-            self._bare.append(_Bare(came, False))
+            now = stats.take_sample(gradient, _SAMPLE)
+            self._bare.append(_Bare(came, (after != 0).any() & ~(now != 0).any()))
 
     def after_step(self, number: int) -> None:
         if self._bare and not self._bare[-1].came and any(w.arrived for w in self._watched if w.in_optimizer):
@@ -299,6 +300,9 @@ class Loop:
         self._reused_steps += sum(bool(flag) for flag in self._reused)
         self._reused.clear()
         self._given_up = [True] * sum(bool(flag) for flag in self._given_up)
+        self._read_bare()
+
+    def _read_bare(self) -> None:
         self._bare = [replace(one, none=bool(one.none)) for one in self._bare]
 
     def facts(self) -> LoopFacts:

@@ -77,6 +77,7 @@ class AskedFacts:
     backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
     row_sum     whether dividing each row of targets by its sum changes it
     of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
+    falls       whether it goes on falling, in proportion, as one of its outputs moves on against its slope
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     """
 
@@ -90,6 +91,7 @@ class AskedFacts:
     row_sum: bool | None = None
     of_zeros: float = UNKNOWN
     extremes: bool | None = None
+    falls: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +166,7 @@ class FeatureFacts:
                 not; constant: which have one value in all examples, and not zero
     same        whether all examples are the same; one_value: whether all values are
     vectors     whether an example is one row of features
+    order       the shape in which neighbouring values are alike, where that is another one; smoother: how many times
     """
 
     site: str = ""
@@ -174,6 +177,8 @@ class FeatureFacts:
     same: bool = False
     one_value: bool = False
     vectors: bool = False
+    order: tuple[int, ...] | None = None
+    smoother: float = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 def divergence_with_wrong_sign(cured: bool):
     def run(net: Net, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, log_sigma = net.encode(x).chunk(2, 1)
-        noise = torch.randn(mean.shape, generator=torch.Generator().manual_seed(0))
-        return net.decode(mean + log_sigma.exp() * noise), mean, log_sigma
+        return net.decode(mean + log_sigma.exp() * torch.randn_like(mean)), mean, log_sigma
 
     def divergence(mean: Tensor, log_sigma: Tensor, sign: float) -> Tensor:
         return 0.5 * ((2 * log_sigma).exp() + mean.square() - 1 + sign * 2 * log_sigma).sum(1).mean()
