@@ -69,6 +69,9 @@ def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
     if view.facts.loss.value is None:
         raise CannotJudge("no loss was measured")
     if math.isfinite(view.loss):
+        steps, losses = view.losses
+        if view.rehearsal and is_sudden(steps, losses):
+            yield _at_once(view, int(steps[finite_until(losses)]), losses[finite_until(losses)])
         return
     empty = next((c for c in view.facts.comparison.calls or () if c.labels and not c.counted), None)
     if empty is not None and empty.labels:

@@ -151,7 +151,7 @@ def _last(view: View) -> float:
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
     steps, losses = loss_curve(view, least_losses if diverged is None else 0)
-    if view.training and is_sudden(*view.losses):
+    if is_sudden(*view.losses):
         return  # not finite from one step to the next, at its lowest: UG104 says so
     if comes_back(losses):  # of single batches, which UG104 names: the others' course says what the steps do
         finite = np.isfinite(losses)
