@@ -258,7 +258,7 @@ def _overlap(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"),)
+EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG119"))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5), nn.Softmax(dim=1))
