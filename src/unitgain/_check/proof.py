@@ -148,16 +148,20 @@ def _work(remedy: Remedy, subject: Subject, finding: Finding) -> None:
 
 
 def _weight_decay(trials: Trials) -> float:
-    groups = getattr(trials.plan.optimizer, "param_groups", ())
-    return max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0)
+    return max((float(group.get("weight_decay") or 0.0) for group in _groups(trials)), default=0.0)
+
+
+def _groups(trials: Trials) -> list[dict[str, Any]]:
+    return [group for optimizer in trials.plan.given for group in optimizer.param_groups]
 
 
 def _words(prescription: Prescription, trials: Trials) -> str:
     """What a prescription does, as an order."""
     parts = []
     if prescription.rate != 1:
-        groups = getattr(trials.plan.optimizer, "param_groups", ())
-        rates = dict.fromkeys(f"{float(g['lr']) * prescription.rate:.2g}" for g in groups if "lr" in g)
+        rates = dict.fromkeys(
+            f"{float(g['lr']) * prescription.rate:.2g}" for g in _groups(trials) if "lr" in g
+        )
         to = f" (to {', '.join(rates)})" if rates else ""
         parts.append(f"multiply the learning rate by {prescription.rate:.2g}{to}")
     parts += [f"set {name} to {value:.2g}" for name, value in prescription.options.items()]

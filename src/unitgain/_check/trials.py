@@ -202,18 +202,20 @@ class Trials:
     @property
     def optimizer_name(self) -> str:
         made = self.plan.optimizer
-        if isinstance(made, torch.optim.Optimizer):
-            return type(made).__name__
+        if self.plan.given:
+            return " and ".join(dict.fromkeys(type(one).__name__ for one in self.plan.given))
         return "Adam" if made is _adam else "SGD" if made is None else "the optimizer"
 
     def run(self, change: Change | None = None) -> Course:
         """Raises InputError where the change does not apply, and where there is no loss to train on."""
         plan, step = self.plan, self.step
-        given = plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None
-        extra = [one for one in (step, plan.schedule) if one is not None]
+        given = plan.given
+        extra = [*given[1:], *plan.schedules, *(one for one in (step, plan.clip) if callable(one))]
         with (
             loaders_kept(*([] if plan.data is None else [plan.data])),
-            in_place(self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=extra) as run,
+            in_place(
+                self.model, optimizer=next(iter(given), None), batch=self.batch, loss=self.loss, extra=extra
+            ) as run,
         ):
             known = {id(p) for p in self.model.parameters()}
             subject = Subject(self.model, self.batch, self.loss)
@@ -223,7 +225,7 @@ class Trials:
             random_states.put(random)
             job = Job.of(self.model, subject.batch, self.loss, step)
             rehearsal = Rehearsal(plan, self.model, run)
-            _hold_new_parameters(self.model, known, rehearsal.optimizer)
+            _hold_new_parameters(self.model, known, rehearsal)
             if change is not None:
                 _tune(change.prescription, rehearsal)
             passes = Passes(self.model, job, run)
@@ -297,24 +299,26 @@ def _parameter(named: dict[str, nn.Parameter], name: str) -> nn.Parameter:
     return named[name]
 
 
-def _hold_new_parameters(model: nn.Module, known: set[int], optimizer: torch.optim.Optimizer) -> None:
+def _hold_new_parameters(model: nn.Module, known: set[int], rehearsal: Rehearsal) -> None:
     """What a remedy has added is trained too."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for o in rehearsal.optimizers for group in o.param_groups for p in group["params"]}
     new = [p for p in model.parameters() if p.requires_grad and id(p) not in known and id(p) not in held]
     if new:
-        optimizer.add_param_group({"params": new})
+        rehearsal.hold(new)
 
 
 def _tune(prescription: Prescription, rehearsal: Rehearsal) -> None:
     """Learning rates and other settings of the optimizer, and the rates that its schedule began with."""
-    for group in rehearsal.optimizer.param_groups:
-        for key in ("lr", "initial_lr", "max_lr", "min_lr"):
-            if key in group and prescription.rate != 1:
-                group[key] = group[key] * prescription.rate
-        for key, value in prescription.options.items():
-            if key not in group:
-                raise InputError(f"optimizer: {type(rehearsal.optimizer).__name__} has no {key}")
-            group[key] = value
-    bases = getattr(rehearsal.schedule, "base_lrs", None)
-    if bases is not None and prescription.rate != 1:
-        rehearsal.schedule.base_lrs = [rate * prescription.rate for rate in bases]
+    for optimizer in rehearsal.optimizers:
+        for group in optimizer.param_groups:
+            for key in ("lr", "initial_lr", "max_lr", "min_lr"):
+                if key in group and prescription.rate != 1:
+                    group[key] = group[key] * prescription.rate
+            for key, value in prescription.options.items():
+                if key not in group:
+                    raise InputError(f"optimizer: {type(optimizer).__name__} has no {key}")
+                group[key] = value
+    for schedule in rehearsal.schedules:
+        bases = getattr(schedule, "base_lrs", None)
+        if bases is not None and prescription.rate != 1:
+            schedule.base_lrs = [rate * prescription.rate for rate in bases]
