@@ -173,7 +173,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     cliffs = [row for row in given if row["cliff"] is not None]
     fell = [row for row in cliffs if not row["at_cliff"] >= DEAD]
     refused = [row for row in rows if row["name"] in SICK and row["suggestion"] is None]
-    lines += ["", f"- rungs and seeds: {len(healthy)}; a rate suggested: {len(given)}; trainings that died: {len(died)}",
+    lines += ["", f"- rungs and seeds: {len(healthy)}; a rate suggested: {len(given)}; died at it: {len(died)}",
               f"- trainings that died at what the sweep alone suggests: {len(valley_died)}",
               f"- accuracy there at most a point below that by hand, or above: {len(near)} of {len(given)}",
               f"- trainings that died at the top of the range: {len(top)}",
