@@ -205,28 +205,32 @@ def summary(rows: list[Row]) -> Iterator[str]:
     controls = [r for r in rows if r.name.endswith("nothing planted")]
     tried, trained = [r for r in sick if r.advice], [r for r in sick if r.fix]
     fixable = [r for r in sick if r.cured]
-    count = Counter(r.advice for r in tried)
-    yield f"- cases with a planted defect: {len(sick)}; of these called healthy: {sum(r.found == 'healthy' for r in sick)}"
-    yield (
-        f"- advised first, and applied: {len(tried)}; lower loss in {count['better']} "
-        f"({count['better'] / max(1, len(tried)):.0%}), as before in {count['same']}, higher in {count['worse']}"
-    )
-    count = Counter(r.fix for r in trained)
-    yield f"- changed by fix: {len(trained)}; lower loss in {count['better']}, as before in {count['same']}, higher in {count['worse']}"
+    calm = sum(r.found == "healthy" for r in sick)
+    yield f"- cases with a planted defect: {len(sick)}; of these called healthy: {calm}"
+    yield f"- advised first, and applied: {len(tried)}; {_outcomes([r.advice for r in tried])}"
+    yield f"- changed by fix: {len(trained)}; {_outcomes([r.fix for r in trained])}"
     cured = sum(r.cured == "cured" for r in fixable)
-    yield f"- with a finding that fix has remedies for: {len(fixable)}; cured {cured} ({cured / max(1, len(fixable)):.0%})"
+    share = cured / max(1, len(fixable))
+    yield f"- with a finding that fix has remedies for: {len(fixable)}; cured {cured} ({share:.0%})"
     yield f"- findings after fix more or more severe than before: {sum(r.worse for r in rows)}"
+    alarms = sum(r.found not in ("healthy", "unknown") for r in controls)
     yield (
-        f"- with nothing planted: {len(controls)}; with a warning or an error {sum(r.found not in ('healthy', 'unknown') for r in controls)}; "
+        f"- with nothing planted: {len(controls)}; with a warning or an error {alarms}; "
         f"changed by fix {sum(bool(r.kept) for r in controls)}"
     )
-    yield ""
-    yield "Those in which something did not help:"
-    yield ""
+    yield from ("", "Those in which something did not help:", "")
     for r in rows:
         bad = r.worse or "worse" in (r.advice, r.fix) or r.cured == "not cured" or r.advice == "same"
         if bad or (r in controls and r.found not in ("healthy", "unknown")):
-            yield f"- {r.name} (seed {r.seed}): {r.found}; {r.first} -> {r.advice or 'not tried'}; fix: {r.kept or 'nothing'} -> {r.fix or 'unchanged'} {r.cured}"
+            yield (
+                f"- {r.name} (seed {r.seed}): {r.found}; {r.first} -> {r.advice or 'not tried'}; "
+                f"fix: {r.kept or 'nothing'} -> {r.fix or 'unchanged'} {r.cured}".rstrip()
+            )
+
+
+def _outcomes(found: list[str]) -> str:
+    count, share = Counter(found), found.count("better") / max(1, len(found))
+    return f"lower loss in {count['better']} ({share:.0%}), as before in {count['same']}, higher in {count['worse']}"
 
 
 def main() -> None:

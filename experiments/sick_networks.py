@@ -6,9 +6,9 @@ so that a longer training never sees a batch twice.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -138,7 +138,7 @@ class ResidualConv(nn.Module):
 
 def mlp(sizes: list[int], act: Callable[[], nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for i, o in zip(sizes[:-2], sizes[1:-1], strict=True):
+    for i, o in pairwise(sizes[:-1]):
         layers += [nn.Linear(i, o), act()]
     return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
 
@@ -307,8 +307,3 @@ def sick_networks() -> Iterator[tuple[Network, str, Plant]]:
     for network in NETWORKS:
         for name, plant in DEFECTS.items():
             yield network, name, plant
-
-
-def learnt(losses: list[float]) -> bool:
-    """Whether a training brings the loss down by a fifth."""
-    return math.isfinite(losses[-1]) and sum(losses[-20:]) / 20 < 0.8 * sum(losses[:5]) / 5
