@@ -40,6 +40,7 @@ _NEIGHBOURS = 3  # losses on what was held out, whose mean is compared: one of f
 _END = 4  # losses are compared over the last of so many equal parts of the steps
 _LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
 _ERRORS = 2  # standard errors
+_FAR = 9  # times the first loss, by which one that has diverged lies above it
 _FALLS = 0.05  # of the first loss: a training that works brings it down by that much at least
 
 
@@ -79,6 +80,11 @@ class Course:
     @property
     def finite(self) -> bool:
         return not self.error and all(map(math.isfinite, (*self.losses, *self.held)))
+
+    @property
+    def diverged(self) -> bool:
+        """Whether it ends far above its first loss, or its losses did not stay finite."""
+        return not self.finite or self.level > self.losses[0] + _FAR * abs(self.losses[0])
 
     @property
     def level(self) -> float:
@@ -142,8 +148,8 @@ def compare(before: Course, after: Course) -> Difference:
     weights and large rates do fastest. Where it shows no difference (labels that nothing predicts), a change that
     lowers the loss of the training half is better still, and none is worse.
     """
-    if not before.finite or not after.finite:
-        outcome = "same" if before.finite == after.finite else "better" if after.finite else "worse"
+    if before.diverged or after.diverged:  # the noise of an exploded loss hides any difference
+        outcome = "same" if before.diverged == after.diverged else "worse" if after.diverged else "better"
         return Difference(outcome, before.level, after.level, 0.0)
     trained = _difference(_end(before.losses), _end(after.losses), before.losses[0], after.losses[0])
     if not before.held or not after.held:
