@@ -166,7 +166,9 @@ def changes_for(finding: Finding, trials: Trials, may_redraw: bool) -> Iterator[
             yield Change(_words(less, trials), prescription=less)
     for name in CATALOGUE[finding.code].remedies if finding.code in CATALOGUE else ():
         remedy = REMEDIES[name]
-        if not (remedy.when_asked or remedy.other_loss) and (may_redraw or not remedy.redraws):
+        if remedy.when_asked or remedy.other_loss or not remedy.refutes:
+            continue
+        if may_redraw or not remedy.redraws:
             yield Change(remedy.title, lambda subject, remedy=remedy: _work(remedy, subject, finding))
 
 

@@ -63,6 +63,8 @@ class Remedy:
     redraws     whether it draws weights anew or rescales many: nothing for a model that has been trained
     when_asked  whether it is only applied for findings that were asked for by code
     other_loss  whether the loss means something else afterwards, so that it cannot be compared with the one before
+    refutes     whether the finding is refuted where a training with it goes no better; else it is one of several ways and
+                not tried by check(prove=True)
     """
 
     name: str
@@ -72,6 +74,7 @@ class Remedy:
     redraws: bool = False
     when_asked: bool = False
     other_loss: bool = False
+    refutes: bool = True
 
     def apply(self, subject: Subject, finding: Finding) -> Applied:
         """Applies it to the model, or to the batch. Where it does not apply, all is as it was."""
@@ -102,12 +105,13 @@ def register(
     redraws: bool = False,
     when_asked: bool = False,
     other_loss: bool = False,
+    refutes: bool = True,
 ) -> Callable[[Work], Work]:
     """Registers the decorated function (subject, finding) -> RemedyReport as a remedy."""
 
     def registered(work: Work) -> Work:
         assert name not in REMEDIES, f"remedy {name} is registered twice"
-        REMEDIES[name] = Remedy(name, title, cures, work, redraws, when_asked, other_loss)
+        REMEDIES[name] = Remedy(name, title, cures, work, redraws, when_asked, other_loss, refutes)
         return work
 
     return registered
@@ -256,7 +260,9 @@ def _log_softmax(subject: Subject, finding: Finding) -> RemedyReport:
     return log_softmax_last_(subject.model, subject.batch)
 
 
-@register("scale-outputs", "scale the outputs to the targets (scale_outputs_)", cures=("UG109",))
+@register(
+    "scale-outputs", "scale the outputs to the targets (scale_outputs_)", cures=("UG109",), refutes=False
+)
 def _scale_outputs(subject: Subject, finding: Finding) -> RemedyReport:
     mean, std = (float(finding.evidence[key]) for key in ("mean", "std"))
     return scale_outputs_(subject.model, mean, std if std > 0 else float(finding.evidence["rms"]))

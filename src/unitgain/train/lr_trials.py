@@ -129,8 +129,8 @@ def find_cliff(train: Train, rate: float, begin: np.ndarray, trials: int) -> Cli
 
 
 def _highest_with_margin(trials: list[Trial], lowest: float | None) -> float:
-    """The highest rate that killed no trial and at whose double, or higher, one survived: a rate that was tried once, for
-    a part of a training, may still kill the whole."""
+    """The highest rate that killed no trial and at whose double, or higher, one survived: a rate that was tried once,
+    for a part of a training, may still kill the whole."""
     survived = sorted({t.rate for t in trials if lowest is None or t.rate < lowest})
     return max((rate for rate in survived if 2 * rate <= survived[-1] * (1 + 1e-9)), default=0.0)
 
