@@ -140,7 +140,7 @@ def mlp(sizes: list[int], act: Callable[[], nn.Module]) -> nn.Sequential:
     layers: list[nn.Module] = []
     for i, o in pairwise(sizes[:-1]):
         layers += [nn.Linear(i, o), act()]
-    return nn.Sequential(*layers, nn.Linear(*sizes[-2:]))
+    return nn.Sequential(*layers, nn.Linear(sizes[-2], sizes[-1]))
 
 
 def conv(act: Callable[[], nn.Module]) -> nn.Sequential:

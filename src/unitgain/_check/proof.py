@@ -90,18 +90,19 @@ class _Again:
     """Trainings on other examples than those by which the best remedy was chosen."""
 
     def __init__(self, trials: Trials):
-        self._trials, self._base = trials, None if trials.has_second else False
+        self._trials, self._possible = trials, trials.has_second
+        self._base: Course | None = None
 
     def confirmed(self, change: Change, found: Difference) -> Difference:
         """The comparison with a second one beside it, where there are other examples."""
-        if self._base is False:
+        if not self._possible:
             return found
         try:
-            if self._base is None:
-                self._base = self._trials.run(second=True)
-            return both(found, compare(self._base, self._trials.run(change, second=True)))
+            base = self._base or self._trials.run(second=True)
+            self._base = base
+            return both(found, compare(base, self._trials.run(change, second=True)))
         except InputError:  # the data end
-            self._base = False
+            self._possible = False
             return found
 
 

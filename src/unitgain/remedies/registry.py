@@ -63,8 +63,8 @@ class Remedy:
     redraws     whether it draws weights anew or rescales many: nothing for a model that has been trained
     when_asked  whether it is only applied for findings that were asked for by code
     other_loss  whether the loss means something else afterwards, so that it cannot be compared with the one before
-    refutes     whether the finding is refuted where a training with it goes no better; else it is one of several ways and
-                not tried by check(prove=True)
+    refutes     whether the finding is refuted where a training with it goes no better; else it is one of several ways,
+                and check(prove=True) does not try it
     """
 
     name: str
