@@ -145,8 +145,8 @@ def compare(before: Course, after: Course) -> Difference:
     than half a per cent of the loss that they began with.
 
     Where a half of the batch was held out, the loss on it decides; the other half may be memorized, which large
-    weights and large rates do fastest. Where it shows no difference (labels that nothing predicts), a change that
-    lowers the loss of the training half is better still, and none is worse.
+    weights and large rates do fastest. Where it shows no difference, or neither has learnt anything (labels that
+    nothing predicts), a change that lowers the loss of the training half is better still, and none is worse.
     """
     if before.diverged or after.diverged:  # the noise of an exploded loss hides any difference
         outcome = "same" if before.diverged == after.diverged else "worse" if after.diverged else "better"
@@ -158,6 +158,8 @@ def compare(before: Course, after: Course) -> Difference:
     noise, lows = _error_of(gap), (before.held_level, after.held_level)
     first = min(abs(before.held[0]), abs(after.held[0]))
     held = _outcome(lows[1] - lows[0], noise, first)
+    if held == "worse" and not (before.learns_below(first) or after.learns_below(first)):
+        held = "same"  # two guesses, on few examples
     if held == "same" and trained.outcome == "better":
         return trained
     return Difference(held, *lows, noise, held=True, first=first)
