@@ -149,7 +149,10 @@ def check(
     report = Report(record, diagnose(record, select=select, ignore=ignore))
     if prove:
         report = tried_out(report, model, batch, loss, step, plan, select=select, ignore=ignore)
-    placed = [replace(finding, where=place_of(model, finding.site)) for finding in report.findings]
+    placed = [
+        replace(finding, where=place_of(model, finding.site, code=finding.code, loss=loss))
+        for finding in report.findings
+    ]
     for finding in placed:
         record.add_finding(finding.code, finding.severity, finding.site, finding.to_dict())
     record.commit()
