@@ -154,7 +154,7 @@ def judge(case: Case, seed: int) -> Row:
         losses["fixed"] = course.level
         if any("log_softmax" in a.remedy for a in kept):  # the loss was no measure before
             repaired = "better" if course.learns else "worse"
-    fixable = [f for f in result.before.findings if f.severity != "info" and f.auto]
+    fixable = [f for f in report.findings if f.severity != "info" and f.auto]  # proven, or not to be tried
     if fixable:
         left = {f.code for f in result.after.findings if f.severity != "info"} & {f.code for f in fixable}
         cured = "not cured" if left else "cured"
