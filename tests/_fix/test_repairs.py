@@ -177,6 +177,23 @@ def test_what_a_function_leaves_out_of_the_optimizer_is_advice() -> None:
     assert not result.changed
 
 
+def test_what_was_tried_in_vain_on_a_network_that_learns_is_not_advised_again() -> None:
+    """A head somewhat too large: scaled down it trains more slowly, and the advice was to scale it down by hand."""
+    g = torch.Generator().manual_seed(2)
+    weights = torch.randn(32, 10, generator=torch.Generator().manual_seed(3))
+    inputs = [torch.randn(64, 32, generator=g) for _ in range(60)]
+    batches = [(x, (x @ weights).argmax(1)) for x in inputs]
+    model = mlp()
+    with torch.no_grad():
+        model[2].weight.mul_(6)
+    result = ug.fix(model, batches[0], optimizer=lambda p: torch.optim.SGD(p, 0.2), data=batches[1:])
+    assert not result.changed
+    assert "does not train better" in result.actions[0].outcome
+    (line,) = [line for line in result.advice if line.startswith("UG101")]
+    assert "was tried" in line
+    assert "Multiply" not in line
+
+
 # ---- other examples ---------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from ..rules import Finding, resolve
 from .judging import cost_of, is_smaller, is_worse, losses_in_words, needs_proof, same_code, worst_of
 from .plan import PLANS
 
+_NO_BETTER = "it does not train better"
 STEPS = 200  # of the training that judges every change; fewer for a large model
 
 
@@ -340,7 +341,7 @@ class _Repair:
             return False, "undone: the model cannot be trained any more"
         found = _beside(courses, self.courses)
         if found.outcome == "worse" or (must_help and found.outcome != "better"):
-            return False, f"undone: it does not train better; {self._in_words(found)}"
+            return False, f"undone: {_NO_BETTER}; {self._in_words(found)}"
         return True, f"{outcome}; {self._in_words(found)}"
 
     def _judge_new_loss(self, courses: _Courses | None, outcome: str) -> tuple[bool, str]:
@@ -385,6 +386,9 @@ class _Repair:
         for finding in after.findings:
             if finding.severity == "info":
                 continue
+            if (why := self._harmless(finding)) is not None:
+                yield f"{finding.code} {finding.name}: {why}"
+                continue
             at = f" (At {finding.where}.)" if finding.where else ""
             plan = PLANS.get(finding.code, ())
             unasked = self.wanted is None or finding.code not in self.wanted
@@ -400,6 +404,18 @@ class _Repair:
                 )
             else:
                 yield f"{finding.code} {finding.name}: {finding.remedy}{at}"
+
+    def _harmless(self, finding: Finding) -> str | None:
+        """What is said of a finding whose remedies were undone because the network, which learns, trains no better with
+        them: to advise the same by hand would be to advise what has been tried."""
+        tried = [a for a in self.actions if a.code == finding.code and a.site == finding.site]
+        learns = self.courses is not None and self.courses.chosen_by.learns
+        if not tried or not learns or not all(_NO_BETTER in a.outcome for a in tried):
+            return None
+        return (
+            f"nothing: what is usually done about it was tried, and the network, which learns as it is, trained no "
+            f"better with it for {self._steps} steps"
+        )
 
     def _check(self) -> Report:
         of = self.subject
