@@ -6,7 +6,7 @@ from .facts import target_facts
 from .proof import changes_for
 from .rehearsal import Plan
 from .spp import spp
-from .trials import Change, Course, Difference, Trials, compare
+from .trials import Change, Course, Difference, Trials, both, compare
 from .untrained import looks_untrained
 from .where import place_of
 
@@ -16,6 +16,7 @@ __all__ = [
     "Difference",
     "Plan",
     "Trials",
+    "both",
     "changes_for",
     "check",
     "compare",

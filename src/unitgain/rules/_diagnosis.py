@@ -21,6 +21,7 @@ class Diagnosis:
     tried         which remedies were tried, and how, in one line; "" where none was
     asked         codes of the rules that were asked; empty where that is not known
     accepted      of the findings those that a baseline accepts; they stand last
+    left_out      {what matters and could not be judged: why}, as a healthy verdict names it
     """
 
     findings: tuple[Finding, ...]
@@ -32,6 +33,7 @@ class Diagnosis:
     tried: str = ""
     asked: tuple[str, ...] = ()
     accepted: tuple[Finding, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
