@@ -66,7 +66,7 @@ def use(
     file = folder / "page.html"
     file.write_text(text.replace("</body>", _WAIT % script), encoding="utf-8")
     dom, log = dump(file.as_uri(), folder, width)
-    root = dict(Elements(dom[:10_000]).root)
+    root = {name: value or "" for name, value in Elements(dom[:10_000]).root}
     assert "data-errors" not in root, root["data-errors"]
     assert "data-blocked" not in root, root["data-blocked"]
     assert not [line for line in log.splitlines() if "CONSOLE" in line], log

@@ -53,7 +53,7 @@ def concerns_of(record: Record, finding: Finding, numbers: Mapping[Key, int]) ->
     """The layers that a finding names, its own site first, then those of its evidence, each once."""
     found: dict[int, str] = {}
     own = key_of_finding(record, finding)
-    if own in numbers:
+    if own is not None and own in numbers:
         found[numbers[own]] = ""
     for name, said in _names_in(finding.evidence):
         number = _number_of(record, name, numbers)
