@@ -66,11 +66,16 @@ def use(
     file = folder / "page.html"
     file.write_text(text.replace("</body>", _WAIT % script), encoding="utf-8")
     dom, log = dump(file.as_uri(), folder, width)
-    root = {name: value or "" for name, value in Elements(dom[:10_000]).root}
+    root = root_of(dom)
     assert "data-errors" not in root, root["data-errors"]
     assert "data-blocked" not in root, root["data-blocked"]
     assert not [line for line in log.splitlines() if "CONSOLE" in line], log
     return json.loads(root["data-result"]), dom, root
+
+
+def root_of(dom: str) -> dict[str, str]:
+    """The attributes of a document's root, in which a page says how it went."""
+    return {name: value or "" for name, value in Elements(dom[:10_000]).root}
 
 
 def dump(url: str, folder: Path, width: int = 1400, budget: int | None = 30_000) -> tuple[str, str]:
