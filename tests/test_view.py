@@ -208,9 +208,9 @@ def test_what_the_page_asks_for_is_strict_json_of_the_record(recorded: Path) -> 
     for quantity in view_data.QUANTITIES:
         heat = ask(runs, f"/api/heat?run=0&quantity={quantity}").json()
         assert all(len(row) == len(heat["steps"]) for row in heat["values"])
-    assert ask(runs, "/api/heat?run=0&quantity=std").json()["sites"][1] == "1"
+    assert ask(runs, "/api/heat?run=0&quantity=std").json()["sites"][1] == "1 · Tanh"
     one = ask(runs, "/api/site?run=0&quantity=std&row=1").json()
-    assert one["site"] == "1"
+    assert one["site"] == "1 · Tanh"
     assert "saturated" in one["lines"]
 
 

@@ -33,14 +33,10 @@ def title_of(layer: Layer, width: int = 44) -> str:
 
     It is text, not HTML: "14 · Softmax".
     """
-    name = printable(layer.name)
-    short = shorten(name, width)
-    numbered = (
-        re.fullmatch(r"[\w.]*?\d+(#\d+)?", name) and name.rpartition(".")[2].partition("#")[0].isdigit()
-    )
-    return (
-        f"{short} · {shorten(printable(layer.site.module), 20)}" if numbered and layer.site.module else short
-    )
+    short = shorten(printable(layer.name), width)
+    if layer.site.title == layer.name:
+        return short
+    return f"{short} · {shorten(printable(layer.site.module), 20)}"
 
 
 def network(layers: Sequence[Layer], flags: Sequence[Flags]) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._base import InputError, did_you_mean, printable
+from ..record import Site
 from .judging import Judgement
 from .run import KEPT, Run
 from .series import columns, line, rounded, short
@@ -61,7 +62,7 @@ def _run(run: Run, judgement: Judgement) -> dict[str, Any]:
             {
                 "code": f.code, "name": f.name, "severity": f.severity, "site": printable(f.site or ""),
                 "message": printable(f.message), "cause": printable(f.cause), "remedy": printable(f.remedy),
-                "since": judgement.since.get((f.code, f.site), 0),
+                "since": judgement.since.get((f.code, f.site)),
             }
             for f in (said.findings if said is not None else ())
         ],
@@ -71,7 +72,7 @@ def _run(run: Run, judgement: Judgement) -> dict[str, Any]:
 
 def _updates(run: Run) -> dict[str, Any]:
     """Quartiles over all weights of log10 update:data, over the steps."""
-    names = _weights(run)
+    names = [site.name for site in _weight_sites(run)]
     steps = columns(run.steps, 120)
     if not names or not steps:
         return {"steps": [], "low": [], "middle": [], "high": []}
@@ -82,13 +83,14 @@ def _updates(run: Run) -> dict[str, Any]:
     return {"steps": [steps[i] for i in kept], "low": low, "middle": middle, "high": high}
 
 
-def _weights(run: Run) -> list[str]:
-    return [site.name for site in run.sites("parameter") if len(site.shape) > 1]
+def _weight_sites(run: Run) -> list[Site]:
+    return [site for site in run.sites("parameter") if len(site.shape) > 1]
 
 
 def _worst(run: Run, most: int = 12) -> list[dict[str, Any]]:
     """The layers with the largest shares of dead units or saturated values at the last sampled step."""
-    names = [site.name for site in run.sites("activation")]
+    sites = run.sites("activation")
+    names = [site.name for site in sites]
     steps = run.steps[-1:]
     if not names or not steps:
         return []
@@ -99,7 +101,11 @@ def _worst(run: Run, most: int = 12) -> list[dict[str, Any]]:
     size = np.fmax(np.nan_to_num(share), np.nan_to_num(saturated))
     order = [int(i) for i in np.argsort(-size, kind="stable")[:most] if size[i] > 0]
     return [
-        {"site": printable(names[i], 200), "dead": rounded(share[i]), "saturated": rounded(saturated[i])}
+        {
+            "site": printable(sites[i].title, 200),
+            "dead": rounded(share[i]),
+            "saturated": rounded(saturated[i]),
+        }
         for i in order
     ]
 
@@ -110,17 +116,16 @@ def heat(run: Run, quantity: str) -> dict[str, Any]:
     Raises InputError for a quantity that there is not.
     """
     kind, statistic, said = _quantity(quantity)
-    names = (
-        _weights(run)
-        if kind in ("update", "parameter_gradient")
-        else [s.name for s in run.sites("activation")]
-    )
+    of_weights = kind in ("update", "parameter_gradient")
+    sites = _weight_sites(run) if of_weights else run.sites("activation")
+    names = [site.name for site in sites]
     steps = columns(run.steps)
     table = _shares(run, kind, names, statistic, steps)
     kept = [i for i in range(len(names)) if np.isfinite(table[i]).any()]
     return {
         "quantity": quantity, "title": said, "steps": steps, "version": run.version,
-        "sites": [printable(names[i], 200) for i in kept], "values": [short(table[i], 3) for i in kept],
+        "sites": [printable(names[i] if of_weights else sites[i].title, 200) for i in kept],
+        "rows": kept, "values": [short(table[i], 3) for i in kept],
     }  # fmt: skip
 
 
@@ -130,15 +135,15 @@ def site(run: Run, number: int, quantity: str) -> dict[str, Any]:
     found = heat(run, quantity)
     if not 0 <= number < len(found["sites"]):
         raise InputError(f"site {number}: there are {len(found['sites'])} in this heat map")
-    name = found["sites"][number]
     of_weights = kind in ("update", "parameter_gradient")
+    name = (_weight_sites(run) if of_weights else run.sites("activation"))[found["rows"][number]].name
     lines = {}
     for key, (other, statistic, said) in QUANTITIES.items():
         if (other in ("update", "parameter_gradient")) == of_weights:
             row = _shares(run, other, [name], statistic, found["steps"])[0]
             if np.isfinite(row).any():
                 lines[key] = {"title": said, "values": short(row)}
-    return {"site": name, "steps": found["steps"], "lines": lines}
+    return {"site": found["sites"][number], "steps": found["steps"], "lines": lines}
 
 
 def _shares(run: Run, kind: str, names: Sequence[str], statistic: str, steps: Sequence[int]) -> np.ndarray:

@@ -19,11 +19,12 @@ FIRST, LAST, BETWEEN = 40, 120, 160  # sampled steps that the rules are given of
 
 @dataclass
 class Judgement:
-    """What was said last. since: {(code, site): the step at which the finding was first seen}."""
+    """What was said last. since: {(code, site): the step at which the finding was first seen, None for one that was
+    there when the run was judged for the first time}."""
 
     diagnosis: Diagnosis | None = None
     step: int = 0
-    since: dict[tuple[str, str | None], int] = field(default_factory=dict)
+    since: dict[tuple[str, str | None], int | None] = field(default_factory=dict)
     trouble: str | None = None
 
 
@@ -68,7 +69,8 @@ class Judge:
                 before.trouble = f"the rules could not judge this record: {type(error).__name__}"
                 continue
             last = steps[-1] if steps else 0
-            since = {(f.code, f.site): before.since.get((f.code, f.site), last) for f in diagnosis.findings}
+            new = last if before.diagnosis is not None else None
+            since = {(f.code, f.site): before.since.get((f.code, f.site), new) for f in diagnosis.findings}
             self._known[id(run)] = Judgement(diagnosis, last, since)
 
     def _loop(self) -> None:

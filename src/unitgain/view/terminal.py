@@ -99,7 +99,8 @@ def _of_run(run: dict[str, Any], width: int, alone: bool) -> list[Any]:
             (f"  {finding['severity']} ", _COLORS.get(finding["severity"], "")), (finding["code"], "bold")
         )
         line.append(f" {finding['message']}")
-        line.append(f"  (since step {finding['since']:,})", style="dim")
+        if finding["since"] is not None:
+            line.append(f"  (since step {finding['since']:,})", style="dim")
         parts.append(line)
     if alone and run["worst"]:
         layers = ", ".join(_layer(one) for one in run["worst"][:MOST_LAYERS])

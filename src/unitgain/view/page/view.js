@@ -91,7 +91,7 @@ function drawFindings() {
   const found = overview.runs.flatMap(r => r.findings.map(f => [r, f]));
   $("findings").replaceChildren(...(found.length ? found : []).map(([r, f]) => {
     const place = [several ? r.name : "", f.site].filter(Boolean).join(", ");
-    const head = node("div", {}, node("span", { className: "what " + f.severity, textContent: f.severity }), node("b", { textContent: `${f.code} ${f.name}` }), place ? ` at ${cut(place, 90)}` : "", node("span", { className: "muted", textContent: `  since step ${f.since.toLocaleString("en")}` }));
+    const head = node("div", {}, node("span", { className: "what " + f.severity, textContent: f.severity }), node("b", { textContent: `${f.code} ${f.name}` }), place ? ` at ${cut(place, 90)}` : "", node("span", { className: "muted", textContent: f.since === null ? "" : `  since step ${f.since.toLocaleString("en")}` }));
     return node("div", { className: "finding " + f.severity }, head, node("p", { textContent: f.message }), f.cause ? node("p", { className: "muted", textContent: f.cause }) : "", f.remedy ? node("p", {}, node("b", { textContent: "Do " }), f.remedy) : "");
   }));
   if (!found.length) $("findings").append(node("p", { className: "muted", textContent: overview.runs.some(r => r.verdict) ? "None so far." : "Nothing was judged yet." }));
@@ -190,4 +190,8 @@ $("quantity").addEventListener("change", () => drawLayers());
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { versions = ""; heat = null; });
 addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });
 addEventListener("unhandledrejection", event => { document.documentElement.dataset.errors = String(event.reason); });
+const widths = new ResizeObserver(entries => entries.forEach(({ target }) => {
+  if (target.classList.contains("js-plotly-plot") && target.clientWidth) Plotly.Plots.resize(target);
+}));
+document.querySelectorAll(".plot").forEach(plot => widths.observe(plot));
 round();
