@@ -10,6 +10,7 @@ options.py   the options that several commands share
 lists.py     unitgain rules, unitgain models
 data.py      unitgain data
 demo.py      unitgain demo
+view.py      unitgain view
 errors.py    exit codes, and the one line that an error becomes
 output.py    what is printed where; which files may be written
 

@@ -22,6 +22,7 @@ from .normfree import normfree_app
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
+from .view import view
 
 app = typer.Typer(
     name="unitgain",
@@ -75,6 +76,7 @@ app.command(short_help="Train a recipe; resume a run that was interrupted.")(tra
 app.command("lr-find", short_help="Find a learning rate for a recipe.")(lr_find)
 app.command(short_help="Draw names from a trained model.")(sample)
 app.command(short_help="Draw what a run recorded.")(plots)
+app.command(short_help="Watch a run while it trains: a page, or --terminal.")(view)
 app.command(short_help="Train a recipe's rungs, beside the published results.")(ladder)
 app.command("recipes", short_help="List the recipes, or the settings of one.")(list_recipes)
 app.command()(rules)
