@@ -6,11 +6,13 @@ scale_head_                                                           first loss
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_, standardize_weights_    small repairs
 drop_last_function_, sigmoid_for_softmax_                             last functions that the loss does not want
+set_gain_, exchange_activations_, exchange_norms_                     what `ug.whatif` varies
 Snapshot                                                              taking any of them back, exactly (from _run)
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
 """
 
 from .._run import Snapshot
+from .exchange import ACTIVATION_MODULES, NORM_KINDS, exchange_activations_, exchange_norms_, set_gain_
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
@@ -29,6 +31,8 @@ from .structure import (
 from .subject import State, Subject
 
 __all__ = [
+    "ACTIVATION_MODULES",
+    "NORM_KINDS",
     "REMEDIES",
     "Change",
     "Measured",
@@ -41,6 +45,8 @@ __all__ = [
     "Subject",
     "break_symmetry_",
     "drop_last_function_",
+    "exchange_activations_",
+    "exchange_norms_",
     "fixup_",
     "init_",
     "lsuv_",
@@ -49,6 +55,7 @@ __all__ = [
     "remove_redundant_bias_",
     "scale_head_",
     "scale_residual_branches_",
+    "set_gain_",
     "sigmoid_for_softmax_",
     "skip_init_",
     "standardize_weights_",
