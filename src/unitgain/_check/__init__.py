@@ -9,7 +9,7 @@ from .rehearsal import Plan
 from .spp import spp
 from .trials import Change, Course, Difference, Trials, compare
 from .untrained import looks_untrained
-from .whatif import whatif
+from .whatif import combinations, whatif
 from .where import place_of
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "Trials",
     "changes_for",
     "check",
+    "combinations",
     "compare",
     "effort_for",
     "looks_untrained",

@@ -13,7 +13,7 @@ from .._batch import Batch, axis_of_examples
 from .job import Job
 
 
-class regrouped:  # noqa: N801 (used as a function; an iterable that begins anew whenever it is read)
+class regrouped:
     """The examples of `data` in batches of `size`; what does not fill one at the end is left out."""
 
     def __init__(self, data: Iterable[Any], job: Job, size: int):
@@ -51,6 +51,8 @@ def together(batches: list[Batch]) -> Batch:
         try:
             return torch.cat(parts, axis)
         except RuntimeError as error:
-            raise InputError(f"vary: batch: batches of different forms cannot be put together: {error}") from error
+            raise InputError(
+                f"vary: batch: batches of different forms cannot be put together: {error}"
+            ) from error
 
     return batches[0].map(joined)

@@ -29,7 +29,6 @@ from .._run import (
 from .._version import __version__
 from ..probe import Probe, holds_any
 from ..record import Record
-from ..remedies import Subject
 from ..report import Report, Setting, WhatIf
 from ..rules import SEVERITIES, Finding, diagnose
 from .check import check
@@ -120,15 +119,20 @@ def whatif(
     work = _WhatIf(model, batch, loss, step, plan, valid)
     for values in settings:
         work.refuse(values)
+    work.look()
     found, total = [], len(settings) * seeds
     for number, values in enumerate(settings):
-        tell = (lambda seed, n=number, v=values: progress(n * seeds + seed, total, _name(v))) if progress else None
+        tell = (
+            (lambda seed, n=number, v=values: progress(n * seeds + seed, total, _name(v)))
+            if progress
+            else None
+        )
         found.append(work.setting(values, seeds, tell))
     if progress is not None:
         progress(total, total, "")
     shuffled = seeds > 1 and work.untrained
     conditions = [
-        *([f"batches of {work.examples}"] if work.examples and "batch" not in vary else []),
+        *([f"batches of {work.examples}"] if work.examples and "batch" not in settings[0] else []),
         *(["further seeds have shuffled weights"] if shuffled else []),
     ]
     return WhatIf(
@@ -137,7 +141,7 @@ def whatif(
         settings=tuple(found),
         steps=steps,
         seeds=seeds,
-        optimizer=work.optimizer_words(),
+        optimizer="" if "optimizer" in settings[0] else work.optimizer_words(rate="lr" not in settings[0]),
         judged_on=work.judged_on,
         conditions=tuple(conditions),
         versions={
@@ -151,12 +155,19 @@ def whatif(
 def combinations(vary: Mapping[str, Any]) -> list[dict[str, Value]]:
     """Every setting: the last knob's values change fastest. Raises InputError for what cannot be varied."""
     if not isinstance(vary, Mapping) or not vary:
-        raise InputError(f"vary: expected a mapping like {{'gain': [0.5, 1, 3]}}; there are {', '.join(KNOBS)}")
+        raise InputError(
+            f"vary: expected a mapping like {{'gain': [0.5, 1, 3]}}; there are {', '.join(KNOBS)}"
+        )
     read = {knob: read_values(knob, given) for knob, given in vary.items()}
     count = math.prod(map(len, read.values()))
     if count > _MOST:
         raise InputError(f"vary: {count} settings; at most {_MOST} can be looked at side by side")
     return [dict(zip(read, row)) for row in itertools.product(*read.values())]
+
+
+def _told(values: Mapping[str, Value], error: InputError) -> InputError:
+    """The error with the setting that it is about."""
+    return InputError(str(error) if str(error).startswith(_name(values)) else f"{_name(values)}: {error}")
 
 
 def _name(values: Mapping[str, Value]) -> str:
@@ -171,8 +182,9 @@ class _WhatIf:
     ):
         self.model, self.batch, self.loss, self.step, self.plan = model, batch, loss, step, plan
         job = Job.of(model, batch, loss, step)
-        self.examples = None if job.step is not None else job.batch.examples
+        self.examples: int | None = None  # of a batch that is trained on
         self.untrained = False
+        self.sites: tuple[str, ...] = ()
         self.job = job
         self.trains, judge = (job.batch, None) if plan.data is not None else halves(job)
         several = valid if isinstance(valid, list) else [valid]
@@ -183,15 +195,23 @@ class _WhatIf:
             self.judges, self.judged_on = [job.batch], "the first batch, which is not trained on"
         else:
             self.judges = [job.batch if judge is None else judge]
-            self.judged_on = "the batch that is trained on" if judge is None else "the half of the batch that is held out"
-            if judge is not None and self.examples:
-                self.examples = (self.examples + 1) // 2
+            held = "the half of the batch that is held out"
+            self.judged_on = "the batch that is trained on" if judge is None else held
 
-    def optimizer_words(self) -> str:
+    def optimizer_words(self, rate: bool) -> str:
         given = self.plan.optimizer
         made = given if isinstance(given, torch.optim.Optimizer) else given([nn.Parameter(torch.zeros(1))])  # type: ignore[misc]
         rates = dict.fromkeys(f"{group['lr']:g}" for group in made.param_groups if "lr" in group)
-        return type(made).__name__ + (f" at {', '.join(rates)}" if rates else "")
+        return type(made).__name__ + (f" at {', '.join(rates)}" if rates and rate else "")
+
+    def look(self) -> None:
+        """Whether the network is untrained, so that its weights may be shuffled for further seeds."""
+        report = check(self.model, self.batch, "auto" if self.step else self.loss, step=self.step)
+        if report.record.facts.loss.value is None:
+            raise InputError("there is no loss to train on; give targets, or a loss")
+        self.untrained = looks_untrained(self.model, report)
+        sites = report.record.sites("activation")
+        self.sites = tuple(s.name for s in sites if s.attributes.get("role") == "activation")
 
     def refuse(self, values: Mapping[str, Value]) -> None:
         """Raises InputError where a setting does not apply to this model; nothing is trained."""
@@ -202,7 +222,7 @@ class _WhatIf:
             with in_place(self.model, batch=self.batch, loss=self.loss, extra=self._extra()):
                 change_model(self.model, self.batch, meant)
         except InputError as error:
-            raise InputError(f"{_name(values)}: {error}") from error
+            raise _told(values, error) from error
 
     def _extra(self) -> list[Any]:
         return [one for one in (self.step, self.plan.schedule) if one is not None]
@@ -218,7 +238,7 @@ class _WhatIf:
             try:
                 runs.append(self._trained(meant, seed))
             except InputError as error:
-                raise InputError(f"{_name(values)}: {error}") from error
+                raise _told(values, error) from error
         first = runs[0]
         assert first.start is not None
         assert first.record is not None
@@ -236,6 +256,7 @@ class _WhatIf:
             after=tuple(run.after for run in runs),
             accuracy=tuple(accuracy) if len(accuracy) == len(runs) else (),
             stopped=min(stopped, default=None),
+            sites=self.sites,
         )
 
     def _trained(self, meant: Mapping[str, Any], seed: int) -> _Trained:
@@ -246,7 +267,9 @@ class _WhatIf:
         kept = () if self.plan.data is None else (self.plan.data,)
         with (
             loaders_kept(*kept),
-            in_place(self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=self._extra()) as run,
+            in_place(
+                self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=self._extra()
+            ) as run,
         ):
             if seed:
                 torch.manual_seed(seed)
@@ -259,8 +282,6 @@ class _WhatIf:
             random_states.put(random)
             if not seed:
                 done.start = check(self.model, self.batch, "auto" if self.step else self.loss, step=self.step)
-                if not any(value is not None for knob, value in meant.items() if knob in ("gain", "fan_in")):
-                    self.untrained = self.untrained or looks_untrained(self.model, done.start)
             rehearsal = Rehearsal(plan, self.model, run)
             if given is not None:
                 _hold(self.model, rehearsal.optimizer)
@@ -287,6 +308,7 @@ class _WhatIf:
         batches = self._stream(plan)
         with probe or contextlib.nullcontext(), contextlib.closing(batches):
             for batch in itertools.islice(batches, plan.steps):
+                self.examples = None if self.step is not None else batch.examples
                 judged = passes.run(batch)
                 if judged.loss is None:
                     raise InputError("there is no loss to train on; give targets, or a loss")
@@ -304,6 +326,7 @@ class _WhatIf:
     def _stream(self, plan: Plan) -> Any:
         """Batches of data alone, if there are such: the one that was given judges."""
         if plan.data is None:
+
             def same() -> Iterator[Batch]:
                 while True:
                     yield self.trains

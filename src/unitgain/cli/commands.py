@@ -22,6 +22,7 @@ from .normfree import normfree_app
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
+from .whatif import whatif
 
 app = typer.Typer(
     name="unitgain",
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
 
     def run() -> None:
-        with typer.main.get_command(app).make_context("unitgain", arguments) as context:
+        with typer.main.get_command(app).make_context("unitgain", [*arguments], obj=arguments) as context:
             context.command.invoke(context)
 
     return exit_code_of(run, debug="--debug" in arguments)
@@ -70,6 +71,7 @@ def _root(
 
 app.command(short_help="Measure a model and say what is wrong with it.")(check)
 app.command(short_help="Repair a model, measure again, keep what helped.")(fix)
+app.command(short_help="Train one network in several settings, side by side.")(whatif)
 app.command(short_help="Draw the signal propagation plot of a residual network.")(spp)
 app.command(short_help="Train a recipe; resume a run that was interrupted.")(train)
 app.command("lr-find", short_help="Find a learning rate for a recipe.")(lr_find)

@@ -104,7 +104,13 @@ class Subject:
         ),
     ] = None
     normalize: Annotated[
-        bool, typer.Option(help="Give image pixels mean 0 and standard deviation 1.", show_default=True)
+        bool,
+        typer.Option(
+            "--normalize/--no-normalize",
+            " /--raw",
+            help="Give image pixels mean 0 and standard deviation 1; --raw leaves them in 0..1.",
+            show_default=True,
+        ),
     ] = True
     settings: Annotated[
         list[str] | None,
@@ -120,12 +126,12 @@ class Subject:
         int, typer.Option(min=0, max=2**63 - 1, help="Of new weights and random input.", show_default=True)
     ] = 0
 
-    def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
-        """(model on its device, batch); weights: put --weights into it."""
+    def load_model(self, target: str, loss: str = "auto", *, weights: bool = True) -> Any:
+        """The model on its device; weights: put --weights into it."""
         import torch
 
         from .._batch import LOSSES
-        from ..targets import load_batch, load_model, load_weights, parse_settings
+        from ..targets import load_model, load_weights, parse_settings
 
         if loss != "auto" and loss not in LOSSES:
             raise InputError(f"--loss {loss}: unknown{did_you_mean(loss, ['auto', *LOSSES])}")
@@ -138,6 +144,13 @@ class Subject:
             model.to(place)
         except (RuntimeError, NotImplementedError) as error:
             raise InputError(f"--device {self.device}: the model cannot be moved there: {error}") from error
+        return model
+
+    def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
+        """(model on its device, batch); weights: put --weights into it."""
+        from ..targets import load_batch
+
+        model = self.load_model(target, loss, weights=weights)
         given = load_batch(
             model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
             loss=loss, seed=self.seed, normalize=self.normalize,
@@ -145,6 +158,22 @@ class Subject:
         if self.data is not None and os.path.isdir(self.data):
             note(f"--data {self.data}: {_images(given)}")
         return model, given
+
+    def load_source(self, target: str, loss: str = "auto") -> tuple[Any, Any]:
+        """(model on its device, examples to train on and held-out ones)."""
+        from ..targets import load_source
+
+        if self.tokens is not None:
+            raise InputError(f"--tokens {self.tokens}: it goes with --shape, for random token numbers")
+        model = self.load_model(target, loss)
+        return model, load_source(
+            model,
+            data=self.data,
+            dataset=self.dataset,
+            count=self.batch,
+            seed=self.seed,
+            normalize=self.normalize,
+        )
 
     def further_batches(self, model: Any, loss: str = "auto") -> Any:
         """Batches of --dataset for rehearsed steps, others than the one that is checked; None of a single batch."""

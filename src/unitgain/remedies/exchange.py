@@ -38,6 +38,7 @@ ACTIVATION_MODULES: Mapping[str, Callable[[], nn.Module]] = {
 }  # fmt: skip
 NORM_KINDS = ("none", "batch", "layer", "group", "instance", "scaled-ws")
 _MOST_GROUPS = 32  # of GroupNorm, as its paper has it
+_FEWEST = 4  # channels of a group: a group of one is InstanceNorm
 _ALIKE = 1e-6  # a relative change of scale below this is none
 
 
@@ -282,7 +283,9 @@ def exchange_norms_(model: nn.Module, batch: Any, norm: str) -> RemedyReport:
         report.changes += done.changes
         report.notes += done.notes
     if not report.changes:
-        report.notes.append("nothing was changed: " + (f"its norms are {norm}" if norms else "it has no norm"))
+        report.notes.append(
+            "nothing was changed: " + (f"its norms are {norm}" if norms else "it has no norm")
+        )
     return report
 
 
@@ -297,7 +300,9 @@ def _insert(model: nn.Module, graph: Graph, norm: str, report: RemedyReport) -> 
         _replace(model, layer, nn.Sequential(OrderedDict(layer=layer, norm=made)).train(layer.training))
         report.changes.append(Change(use.node.path, 0.0, 0.0, f"{type(made).__name__} behind it"))
     if not done:
-        raise InputError(f"norm={norm}: this model has no norm, and no layer with an activation behind it to put one between")
+        raise InputError(
+            f"norm={norm}: this model has no norm, and no layer with an activation behind it to put one between"
+        )
 
 
 def _made(kind: str, node: Node) -> nn.Module:
@@ -309,7 +314,8 @@ def _made(kind: str, node: Node) -> nn.Module:
     if kind == "layer":
         return nn.LayerNorm(channels) if last or dims == 2 else nn.GroupNorm(1, channels)
     if kind == "group":
-        made: nn.Module = nn.GroupNorm(math.gcd(_MOST_GROUPS, channels), channels)
+        counts = [g for g in range(1, _MOST_GROUPS + 1) if channels % g == 0 and channels >= _FEWEST * g]
+        made: nn.Module = nn.GroupNorm(max(counts, default=1), channels)
     elif kind == "instance":
         if last or dims == 2 or math.prod(node.shape) == node.shape[0] * channels:
             raise InputError(f"norm=instance: {node.name} {node.shape} has no pixels to normalize over")
@@ -334,7 +340,9 @@ def _is_kind(module: nn.Module, kind: str) -> bool:
 def _affine_of(old: nn.Module, node: Node) -> nn.Module:
     weight, bias = getattr(old, "weight", None), getattr(old, "bias", None)
     if isinstance(weight, Tensor) and weight.dim() == 1 and node.channel_axis is not None:
-        return Affine(weight, bias if isinstance(bias, Tensor) else None, node.channel_axis).train(old.training)
+        return Affine(weight, bias if isinstance(bias, Tensor) else None, node.channel_axis).train(
+            old.training
+        )
     return nn.Identity()
 
 

@@ -6,7 +6,7 @@ import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 _ERRORS = 2.0  # standard errors of a difference below which it says nothing
 _LEAST = 0.005  # of the loss at the start: a smaller difference after a short training says nothing either
-_NARROW = 14  # columns of a terminal that a setting takes at least
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,7 @@ class Setting:
     before, after   for each seed the loss on what is judged, before and after; infinite where the training ended early
     accuracy  for each seed the share of right classes after; empty where there are no classes
     stopped   the first step at which a loss was not finite, None if there was none
+    sites     names of the activation functions, as those of the network before anything was changed
     """
 
     values: Mapping[str, str]
@@ -53,6 +53,7 @@ class Setting:
     after: tuple[float, ...]
     accuracy: tuple[float, ...] = ()
     stopped: int | None = None
+    sites: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -75,7 +76,17 @@ class Setting:
 
     def layers(self) -> list[dict[str, float | str]]:
         """Of every activation function before training: site, mean, std, saturated, zero, and the gradient's std."""
-        return [_row(self.start.record, name) for name in activation_names(self.start.record)]
+        return [_row(self.start.record, name) for name in self.shown_sites()]
+
+    def shown_sites(self) -> list[str]:
+        """The activation functions; where they were taken out, what stands in their places."""
+        record = self.start.record
+        own = [s.name for s in record.sites("activation") if s.attributes.get("role") == "activation"]
+        return (
+            own
+            or [name for name in self.sites if record.site("activation", name)]
+            or activation_names(record)
+        )
 
     def update_ratio(self) -> float:
         """Median over the weights, at the last sampled step, of log10(std(update) / std(weight)); NaN if there is
@@ -88,10 +99,11 @@ class Setting:
         return float(np.median(found)) if found else math.nan
 
     def to_dict(self) -> dict[str, Any]:
-        updates = {
-            site.name: [[int(step), float(value)] for step, value in zip(*self.training.series("update", site.name, "ratio"))]
-            for site in self.training.sites("update") if len(site.shape) > 1
-        }  # fmt: skip
+        updates = {}
+        for site in self.training.sites("update"):
+            if len(site.shape) > 1:
+                steps, values = self.training.series("update", site.name, "ratio")
+                updates[site.name] = [[int(step), float(value)] for step, value in zip(steps, values)]
         return {
             "values": dict(self.values),
             "changes": list(self.changes),
@@ -135,6 +147,10 @@ class WhatIf:
     command: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
 
+    def of_command(self, command: str) -> WhatIf:
+        """The same, with the command that gave it."""
+        return replace(self, command=command)
+
     @property
     def best(self) -> Setting:
         """The setting with the lowest loss after its training."""
@@ -163,12 +179,20 @@ class WhatIf:
 
     def conditions_line(self) -> str:
         seeds = f"{self.seeds} seeds" if self.seeds > 1 else "one seed"
-        parts = [f"{self.steps} steps of {self.optimizer}", seeds, *self.conditions, f"judged on {self.judged_on}"]
+        of = f" of {self.optimizer}" if self.optimizer else ""
+        parts = [
+            f"{self.steps} steps{of}",
+            seeds,
+            *self.conditions,
+            f"judged on {self.judged_on}",
+        ]
         return "; ".join(parts)
 
     def rows(self) -> list[tuple[str, list[str]]]:
         """(what, a text for each setting): the numbers of the table."""
-        return [(title, [tell(s) for s in self.settings]) for title, tell in _ROWS if _known(title, self.settings)]
+        return [
+            (title, [tell(s) for s in self.settings]) for title, tell in _ROWS if _known(title, self.settings)
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: losses, statistics by layer, update ratios, findings; what is not finite is None in JSON."""
@@ -319,10 +343,10 @@ _ROWS = (
     ("loss before", lambda s: _mean(s.before)),
     ("loss after", _after),
     ("accuracy", _accuracy),
-    ("activations' std, first → last", lambda s: _first_and_last(s, "std")),
-    ("saturated, most", lambda s: _most(s, "saturated")),
-    ("zero, most", lambda s: _most(s, "zero")),
-    ("gradients' std, first → last", lambda s: _first_and_last(s, "gradient_std")),
+    ("activations' std", lambda s: _first_and_last(s, "std")),
+    ("saturated, at most", lambda s: _most(s, "saturated")),
+    ("zero, at most", lambda s: _most(s, "zero")),
+    ("gradients' std", lambda s: _first_and_last(s, "gradient_std")),
     ("log10 update:data", _updates),
     ("findings", _codes),
 )
@@ -356,15 +380,23 @@ def _parts(result: WhatIf, width: int) -> Iterator[RenderableType]:
 
 
 def _table(result: WhatIf, width: int) -> RenderableType:
-    """A column for each setting; where these do not fit, a row."""
+    """A column for each setting, as many beside one another as fit."""
+    from rich.console import Group
+    from rich.text import Text
+
     from .._base import table_of
 
     rows = result.rows()
     names = [s.name for s in result.settings]
-    if len(names) * _NARROW + 32 <= width:
-        return table_of(("", *(f">{name}" for name in names)), [(title, *cells) for title, cells in rows])
-    chosen = [(t.partition(",")[0], cells) for t, cells in rows]
-    return table_of(
-        ("setting", *(f">{title}" for title, _ in chosen)),
-        [(name, *(cells[i] for _, cells in chosen)) for i, name in enumerate(names)],
-    )
+    title = max(len(t) for t, _ in rows)
+    widths = [max(len(name), *(len(cells[i]) for _, cells in rows)) + 2 for i, name in enumerate(names)]
+    blocks: list[list[int]] = [[]]
+    for i, wide in enumerate(widths):
+        if blocks[-1] and title + sum(widths[j] for j in blocks[-1]) + wide > width:
+            blocks.append([])
+        blocks[-1].append(i)
+    tables: list[RenderableType] = []
+    for block in blocks:
+        columns = ("", *(f">{names[i]}" for i in block))
+        tables += [table_of(columns, [(t, *(cells[i] for i in block)) for t, cells in rows]), Text()]
+    return Group(*tables[:-1])

@@ -30,16 +30,18 @@ h1 { font-size: 1.35rem; margin: .2rem 0 } h2 { font-size: 1rem; margin: 1.4rem 
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { text-align: left; vertical-align: top; padding: .25rem .7rem .25rem 0 }
-tbody th { font-weight: 400; color: var(--soft); white-space: nowrap; position: sticky; left: 0;
+td { white-space: nowrap }
+tbody th { font-weight: 400; color: var(--soft); min-width: 6rem; position: sticky; left: 0;
   background: var(--ground) }
 thead th { border-bottom: 1px solid var(--line) }
-.cells { display: flex; gap: .6rem; overflow-x: auto } .cells > div { flex: 1 0 16.5rem; max-width: 26rem; min-width: 0 }
+.cells { display: flex; gap: .6rem; overflow-x: auto }
+.cells > div { flex: 1 0 16.5rem; max-width: 26rem; min-width: 0 }
 .cells img { width: 100%; background: #fff; border-radius: 4px; display: block } .cells .name { font-weight: 600 }
 .note { font-size: .82rem; color: var(--soft); margin: .1rem 0 .4rem }
 .find { background: var(--panel); border-left: 4px solid var(--line); padding: .2rem .6rem; margin: .3rem 0;
   font-size: .88rem; overflow-wrap: anywhere }
 code { background: var(--panel); padding: .1rem .3rem; border-radius: 3px; overflow-wrap: anywhere }
-.scale { display: inline-block; width: 7rem; height: .7rem; vertical-align: middle; border-radius: 2px }
+.dot { display: inline-block; width: .7rem; height: .7rem; border-radius: 2px }
 @media print { .cells { flex-wrap: wrap } body { max-width: none } }
 """
 
@@ -62,11 +64,6 @@ def _body(result: WhatIf) -> Iterator[str]:
     if result.command:
         yield f"<p><code>{escape(result.command)}</code></p>"
     yield _numbers(result)
-    yield (
-        '<p class="soft">Colour is depth: <span class="scale" style="background:linear-gradient(90deg,#440154,#31688e,'
-        '#35b779,#8fd744)"></span> from the first layer to the last, where there are more than eight of them; '
-        "up to eight have a colour each.</p>"
-    )
     for name, row in _pictures(result).items():
         yield f"<h2>{escape(pictures.TITLES[name])}</h2>"
         cells = [
@@ -75,13 +72,21 @@ def _body(result: WhatIf) -> Iterator[str]:
             for setting, source in zip(result.settings, row)
             for alt in [f"{pictures.TITLES[name]} with {setting.name}"]
         ]
-        yield f'<div class="cells">{"".join(cells)}</div>'
+        yield f'<div class="note">{_legend(result, name)}</div><div class="cells">{"".join(cells)}</div>'
     yield "<h2>findings</h2>"
     yield f'<div class="cells">{"".join(map(_findings, result.settings))}</div>'
     yield "<h2>what was changed</h2>"
     yield f'<div class="cells">{"".join(map(_changes, result.settings))}</div>'
     versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
     yield f'<p class="soft">{escape(versions)}</p>'
+
+
+def _legend(result: WhatIf, row: str) -> str:
+    """Which colour is which layer."""
+    return " &nbsp; ".join(
+        f'<span class="dot" style="background:{color}"></span> {escape(name)}'
+        for name, color in pictures.legend(result, row)
+    )
 
 
 def _numbers(result: WhatIf) -> str:
@@ -101,7 +106,8 @@ def _findings(setting: Setting) -> str:
 def _finding(finding: Finding) -> str:
     color = _COLORS.get(finding.severity, _COLORS["info"])
     head = f'<b style="color:{color}">{escape(finding.code)}</b> {escape(finding.message)}'
-    return f'<div class="find" style="border-color:{color}">{head}<br><span class="soft">{escape(finding.remedy)}</span></div>'
+    remedy = f'<span class="soft">{escape(finding.remedy)}</span>'
+    return f'<div class="find" style="border-color:{color}">{head}<br>{remedy}</div>'
 
 
 def _changes(setting: Setting) -> str:
@@ -135,5 +141,7 @@ def _data_url(figure: Any) -> str:
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "unitgain", "path.simplify_threshold": 0.3}):
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     text = re.sub(r"<metadata>.*?</metadata>", "", stream.getvalue(), flags=re.DOTALL)
-    text = re.sub(r"(\d+\.\d{2})\d+", r"\1", text)  # hundredths of a point are enough
+    text = re.sub(
+        r' d="[^"]*"', lambda path: re.sub(r"(\.\d\d)\d+", r"\1", path[0]), text
+    )  # hundredths are enough
     return "data:image/svg+xml;base64," + base64.b64encode(text.encode()).decode()

@@ -35,6 +35,11 @@ if TYPE_CHECKING:
 _LINES = 300  # points of a curve
 _WINDOWS = 40  # the course of a loss is a median over so many windows
 _HEADROOM = 30.0  # a loss that spans more than this factor is drawn on a log axis
+_EXPLODED = (
+    10.0  # times the highest loss at the start: what lies above leaves the picture, and the caption says so
+)
+
+_LOWEST, _HIGHEST = -8.0, 1.0  # of log10 update:data: beyond, it does not matter how far
 
 TITLES = {
     "loss": "training loss",
@@ -75,28 +80,44 @@ def pictures(result: WhatIf) -> dict[str, Callable[[list[Axes]], None]]:
         ("gradients", "gradient", False),
         ("trained", "activation", True),
     ):
-        records = [s.training if trained else s.start.record for s in settings]
-        if any(_measured(record, kind, trained) for record in records):
-            rows[name] = functools.partial(_densities, records, kind, trained)
+        if any(_measured(setting, kind, trained) for setting in settings):
+            rows[name] = functools.partial(_densities, settings, kind, trained)
     if any(_weights(s.training) for s in settings):
         rows["updates"] = lambda axes: _updates([s.training for s in settings], axes)
     return rows
 
 
+def legend(result: WhatIf, row: str) -> list[tuple[str, str]]:
+    """(layer, colour) of a row's lines; of the losses the seeds'."""
+    from matplotlib.colors import to_hex
+
+    first = result.settings[0]
+    if row == "loss":
+        return [("first seed", COLORS[0]), ("further seeds", COLORS[4])] if result.seeds > 1 else []
+    if row == "updates":
+        names = [site.name for site in _weights(first.training)]
+    else:
+        kind = "gradient" if row == "gradients" else "activation"
+        names = [site.name for site, _ in _measured(first, kind, row == "trained")]
+    return [(name, to_hex(color)) for name, color in zip(names, line_colors(len(names)))]
+
+
 def caption(setting: Setting, row: str) -> str:
     """A line below a picture: its numbers."""
     if row == "loss":
-        if setting.stopped is not None:
-            return f"not finite from step {setting.stopped}"
-        first = [course[0] for course in setting.losses if course]
-        return f"from {np.mean(first):.3g}" if first else ""
+        finite = [v for course in setting.losses for v in course if math.isfinite(v)]
+        first = [course[0] for course in setting.losses if math.isfinite(course[0])]
+        text = f"from {np.mean(first):.3g}" if first else ""
+        if finite and max(finite) > _EXPLODED * max(first):
+            text += f", up to {max(finite):.2g}"
+        return text + (f"; not finite from step {setting.stopped}" if setting.stopped is not None else "")
     if row == "updates":
         ratio = setting.update_ratio()
         return f"median at the end {ratio:.1f}" if math.isfinite(ratio) else ""
     trained = row == "trained"
-    record = setting.training if trained else setting.start.record
+    record = _record(setting, trained)
     kind = "gradient" if row == "gradients" else "activation"
-    found = _measured(record, kind, trained)
+    found = _measured(setting, kind, trained)
     rows = [record.values(kind, h.step).get(site.name, {}) for site, h in found]
     stds = [row["std"] for row in rows if "std" in row]
     if not stds:
@@ -111,9 +132,15 @@ def caption(setting: Setting, row: str) -> str:
     return text
 
 
-def _measured(record: Record, kind: str, last: bool) -> list[tuple[Site, Any]]:
+def _measured(setting: Setting, kind: str, trained: bool) -> list[tuple[Site, Any]]:
+    record = _record(setting, trained)
     steps = record.steps()
-    return measured(record, kind, None, steps[-1] if last else steps[0]) if steps else []
+    names = [name for name in setting.shown_sites() if record.site(kind, name)]
+    return measured(record, kind, names, steps[-1] if trained else steps[0]) if steps and names else []
+
+
+def _record(setting: Setting, trained: bool) -> Record:
+    return setting.training if trained else setting.start.record
 
 
 # ---- the rows ------------------------------------------------------------------------------------------------
@@ -123,6 +150,10 @@ def _losses(settings: Sequence[Setting], axes: list[Axes]) -> None:
     """Every training's course, its first step included; all columns on the same axes, on a log scale if they span
     much."""
     seen = np.array([v for s in settings for course in s.losses for v in course if math.isfinite(v)])
+    highest = max(
+        (abs(course[0]) for s in settings for course in s.losses if math.isfinite(course[0])), default=1.0
+    )
+    seen = seen[seen <= _EXPLODED * highest]
     positive = seen[seen > 0]
     logarithmic = len(positive) == len(seen) > 0 and seen.max() > _HEADROOM * seen.min()
     for one, setting in zip(axes, settings):
@@ -154,12 +185,15 @@ def _course(losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0], at]), np.concatenate([values[:1], medians])
 
 
-def _densities(records: Sequence[Record], kind: str, trained: bool, axes: list[Axes]) -> None:
-    columns = [_measured(record, kind, trained) for record in records]
+def _densities(settings: Sequence[Setting], kind: str, trained: bool, axes: list[Axes]) -> None:
+    columns = [_measured(setting, kind, trained) for setting in settings]
     every = [h for column in columns for _, h in column]
-    bounded = all(h.high == 1.0 for h in every) and kind == "activation"  # tanh and sigmoid: the axis is their range
+    bounded = (
+        all(h.high == 1.0 for h in every) and kind == "activation"
+    )  # tanh and sigmoid: the axis is their range
     tops = []
-    for one, record, column in zip(axes, records, columns):
+    for one, setting, column in zip(axes, settings, columns):
+        record = _record(setting, trained)
         label_axes(one)
         one.set_yticks([])
         if not column:
@@ -176,6 +210,9 @@ def _densities(records: Sequence[Record], kind: str, trained: bool, axes: list[A
                 if count > 0.01 * h.total and edges[0] <= atom <= edges[-1]:
                     one.plot([atom], [0], marker="X", ms=6, color=color, clip_on=False, zorder=5)
         one.set_xlim(edges[0], edges[-1])
+        one.locator_params(axis="x", nbins=4)
+        one.ticklabel_format(axis="x", scilimits=(-2, 3))
+        one.xaxis.get_offset_text().set_fontsize(8)
         one.set_ylim(0, 1.05 * top if top else None)
         tops.append(top)
     if bounded and tops and max(tops):
@@ -204,4 +241,4 @@ def _updates(records: Sequence[Record], axes: list[Axes]) -> None:
         label_axes(one, x="step")
         whole_numbers(one)
     for one in axes:
-        one.set_ylim(min(lows) - 0.3, max(highs) + 0.3)
+        one.set_ylim(max(min(lows), _LOWEST) - 0.3, min(max(highs), _HIGHEST) + 0.3)
