@@ -111,7 +111,8 @@ def test_settings_begin_with_the_same_weights_and_see_the_same_batches() -> None
     result = ug.whatif(perceptron(), loader(), vary={"lr": [1e-9, 2e-9]}, optimizer="sgd", steps=8, seeds=2)
     first, second = result.settings
     assert first.before == second.before
-    assert first.losses == pytest.approx(second.losses, rel=1e-4)
+    for one, other in zip(first.losses, second.losses):
+        assert one == pytest.approx(other, rel=1e-4)
     assert first.losses[0] != first.losses[1]
 
 
@@ -127,7 +128,7 @@ def test_the_value_as_is_changes_nothing() -> None:
 
 def test_the_picture_of_the_lecture_small_gains_fade_large_ones_saturate(gains: WhatIf) -> None:
     small, right, large = gains.settings
-    assert [f.code for f in small.findings if f.severity != "info"][:1] == ["UG301"]
+    assert {"UG301", "UG401"} & {f.code for f in small.findings if f.severity != "info"}
     assert max(float(row["saturated"]) for row in large.layers()) > 0.5
     assert any(f.code == "UG303" for f in large.findings)
     stds = [float(row["std"]) for row in right.layers()]
@@ -136,8 +137,8 @@ def test_the_picture_of_the_lecture_small_gains_fade_large_ones_saturate(gains: 
 
 
 def test_a_rate_at_which_the_loss_explodes_is_said_and_never_best() -> None:
-    result = ug.whatif(perceptron(), loader(), nn.functional.cross_entropy, vary={"lr": [0.01, 1e30]},
-                       optimizer="sgd", steps=12, seeds=1)  # fmt: skip
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    result = ug.whatif(model, loader(), vary={"lr": [0.01, 1e30]}, optimizer="sgd", steps=12, seeds=1)
     assert result.settings[1].stopped is not None
     assert math.isinf(result.settings[1].loss)
     assert result.best is result.settings[0]

@@ -74,7 +74,7 @@ def read_values(knob: str, given: Any) -> list[Value]:
 def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
-    return f"{value:.4g}" if isinstance(value, (int, float)) else type(value).__name__
+    return f"{value:.12g}" if isinstance(value, (int, float)) else type(value).__name__
 
 
 def number_of(text: Any, what: str) -> float:

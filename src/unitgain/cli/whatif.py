@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._base import InputError, console, note, say
-from . import options
+from . import completion, options
 from .errors import Debug
 from .output import FIGURE, check_outputs
 
@@ -30,6 +30,7 @@ def whatif(
             metavar="KNOB=A,B,...",
             help="gain, fan_in, activation, norm, lr, optimizer or batch, and its values. Several --vary: every "
             "combination.",
+            autocompletion=completion.knobs,
         ),
     ],
     subject: options.Subject,

@@ -31,7 +31,7 @@ from .report import Change, RemedyReport, rms
 from .structure import standardize_weights_
 
 ACTIVATION_MODULES: Mapping[str, Callable[[], nn.Module]] = {
-    "none": nn.Identity, "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "relu6": nn.ReLU6, "elu": nn.ELU,
+    "none": lambda: NoActivation(), "relu": nn.ReLU, "leaky_relu": nn.LeakyReLU, "relu6": nn.ReLU6, "elu": nn.ELU,
     "selu": nn.SELU, "celu": nn.CELU, "gelu": nn.GELU, "silu": nn.SiLU, "mish": nn.Mish, "tanh": nn.Tanh,
     "sigmoid": nn.Sigmoid, "softsign": nn.Softsign, "softplus": nn.Softplus, "hardswish": nn.Hardswish,
     "hardtanh": nn.Hardtanh, "general_relu": lambda: GeneralReLU(leak=0.1, sub=0.4),
@@ -39,7 +39,15 @@ ACTIVATION_MODULES: Mapping[str, Callable[[], nn.Module]] = {
 NORM_KINDS = ("none", "batch", "layer", "group", "instance", "scaled-ws")
 _MOST_GROUPS = 32  # of GroupNorm, as its paper has it
 _FEWEST = 4  # channels of a group: a group of one is InstanceNorm
+_GATES = ("sigmoid", "hardsigmoid")  # where they are multiplied with another signal
 _ALIKE = 1e-6  # a relative change of scale below this is none
+
+
+class NoActivation(nn.Module):
+    """The input itself, as a tensor of its own: a Probe measures it at the place of the function that was taken out."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
 
 
 # ---- gains -------------------------------------------------------------------------------------------------
@@ -113,9 +121,10 @@ def exchange_activations_(model: nn.Module, batch: Any, activation: str | nn.Mod
 
     activation  a name ("relu", "tanh", "gelu", "none", ...) or a module, which is copied to each place
 
-    Gates (what is multiplied with another signal), GLU, and a function that gives the model's output stay. Functions
-    that are called in a forward of the model's are replaced whenever the model runs; they are told apart by name, so
-    that one that also serves as a gate stays. Weights stay as they are: another function usually wants another gain.
+    Gates (a sigmoid that is multiplied with another signal), GLU, and a function that gives the model's output stay.
+    Functions that are called in a forward of the model's are replaced whenever the model runs; they are told apart by
+    name, so that one that also serves as a gate stays. Weights stay as they are: another function usually wants
+    another gain.
 
     Raises InputError for an unknown name, and where the model has no activation that can be exchanged.
 
@@ -171,7 +180,8 @@ def _stays(graph: Graph, node: Node) -> str:
     """Why an activation is no hidden one; "" if it is."""
     if node.activation is not None and node.activation.name == "glu":
         return "it halves its input"
-    if any(taker.role == "product" for taker in graph.consumers(node)):
+    named = node.activation.name if node.activation is not None else ""
+    if named in _GATES and any(taker.role == "product" for taker in graph.consumers(node)):
         return "it is a gate"
     return "it gives the model's output" if graph.after(node).kind == "output" else ""
 
