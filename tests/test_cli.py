@@ -446,10 +446,10 @@ def test_what_could_not_be_judged_is_listed_with_its_reason(here: Path, capsys) 
     ("typed", "offered"),
     [
         ("unitgain check char_mlp_de", "char_mlp_deep"),
-        ("unitgain check m", "m.py:"),
+        ("unitgain check m", "m.py"),
         ("unitgain check x --dataset fash", "fashion-mnist"),
         ("unitgain check x --select UG1", "UG101"),
-        ("unitgain rules satur", "UG303"),
+        ("unitgain rules satur", "saturated"),
         ("unitgain train make", "makemore"),
         ("unitgain whatif x --vary nor", "norm="),
         ("unitgain wha", "whatif"),

@@ -53,7 +53,7 @@ def test_a_run_of_ones_own_model_is_trained_checked_and_drawn(
     shown = capsys.readouterr()
     assert shown.out.count("epoch ") == 4
     metrics = json.loads((here / "run" / "metrics.json").read_text())
-    assert metrics["accuracy"] > 0.7
+    assert metrics["accuracy"] > 0.5
     assert load_file(here / "run" / "weights.safetensors")["0.weight"].shape == (24, 4)
     assert json.loads((here / "run" / "config.json").read_text())["settings"]["arguments"] == ["width=24"]
     assert main(["check", "run", "--fail-on", "never"]) == 0

@@ -105,9 +105,11 @@ def whatif(
     for name, count in (("steps", steps), ("seeds", seeds)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"{name}: expected a whole number of at least 1, got {count!r}")
+    rest = None
     if is_loader(batch):
         loader, batch = batch, first_batch(batch)
-        data = AfterFirst(loader) if data is None else data
+        if data is None:
+            data = rest = loader
     if data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]
     settings = combinations(vary)
@@ -116,7 +118,7 @@ def whatif(
     elif lr is not None:
         raise InputError("lr: the optimizer that is given has a rate; vary={'lr': [...]} changes it")
     plan = Plan(steps, optimizer or optimizer_of("adam"), data, clip, schedule)
-    work = _WhatIf(model, batch, loss, step, plan, valid)
+    work = _WhatIf(model, batch, loss, step, plan, valid, rest)
     for values in settings:
         work.refuse(values)
     work.look()
@@ -178,8 +180,16 @@ class _WhatIf:
     """One network with its batch, its loss, and how it is trained."""
 
     def __init__(
-        self, model: nn.Module, batch: Any, loss: str | Loss | None, step: Step | None, plan: Plan, valid: Any
+        self,
+        model: nn.Module,
+        batch: Any,
+        loss: str | Loss | None,
+        step: Step | None,
+        plan: Plan,
+        valid: Any,
+        rest: Iterable[Any] | None,
     ):
+        self.rest = rest  # the loader whose first batch judges: the others train
         self.model, self.batch, self.loss, self.step, self.plan = model, batch, loss, step, plan
         job = Job.of(model, batch, loss, step)
         self.examples: int | None = None  # of a batch that is trained on
@@ -192,7 +202,12 @@ class _WhatIf:
             self.judges = [job.read(one) for one in several]
             self.judged_on = "what was held out"
         elif plan.data is not None:
-            self.judges, self.judged_on = [job.batch], "the first batch, which is not trained on"
+            self.judges = [job.batch]
+            self.judged_on = (
+                "the batch that was given"
+                if rest is None
+                else "the first batch, which trains only in further epochs"
+            )
         else:
             self.judges = [job.batch if judge is None else judge]
             held = "the half of the batch that is held out"
@@ -338,7 +353,7 @@ class _WhatIf:
 
     def _batches(self, size: int | None, seed: int) -> Iterable[Any] | None:
         """data, in batches of this size, and where it can be had in the order of this seed."""
-        data = self.plan.data
+        data = self.plan.data if self.rest is None else AfterFirst(self.rest)
         again = getattr(data, "again", None)
         if callable(again):
             return again(count=size, seed=seed)  # type: ignore[no-any-return]

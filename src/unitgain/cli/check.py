@@ -31,7 +31,12 @@ class OptimizerName(str, Enum):
 @options.with_shared_options
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help=f"{options.TARGET} Or a run: its folder or its record.")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help=f"{options.TARGET} Or a run: its folder or its record.",
+            autocompletion=completion.targets,
+        ),
     ],
     subject: options.Subject,
     judging: options.Judging,

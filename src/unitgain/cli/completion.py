@@ -52,12 +52,10 @@ def rule_codes(typed: str) -> list[tuple[str, str]]:
     from ..rules import CATALOGUE
 
     before, comma, last = typed.rpartition(",")
-    found = [
-        (c, rule.name)
-        for c, rule in CATALOGUE.items()
-        if c.startswith(last.upper()) or rule.name.startswith(last)
-    ]
-    return [(f"{before}{comma}{code}", name) for code, name in found]
+    pairs = [(code, rule.name) for code, rule in CATALOGUE.items()]
+    found = [pair for pair in pairs if pair[0].startswith(last.upper())]
+    found = found or [(name, code) for code, name in pairs if name.startswith(last)]
+    return [(f"{before}{comma}{word}", told) for word, told in found]
 
 
 def settings(typed: str) -> list[str]:
