@@ -271,7 +271,7 @@ class Trials:
                 _tune(change.prescription, rehearsal)
             passes = Passes(self.model, job, run)
             passes.train()
-            trains, judges = _halves(job) if plan.data is None else (job.batch, None)
+            trains, judges = halves(job) if plan.data is None else (job.batch, None)
             if second and judges is not None:
                 trains, judges = judges, trains
             on = FRESH if plan.data is not None else ONE if judges is None else HALF
@@ -313,7 +313,7 @@ def _loss(passes: Passes, batch: Batch, *, backward: bool) -> float:
     return float(done.loss.detach())
 
 
-def _halves(job: Job) -> tuple[Batch, Batch | None]:
+def halves(job: Job) -> tuple[Batch, Batch | None]:
     """Every second example, and the others; the whole and None where the batch is small or cannot be divided."""
     batch, examples = job.batch, job.batch.examples
     if job.step is not None or examples is None or examples < _HELD_OUT:

@@ -7,6 +7,7 @@ propagate    theory's moments carried through a graph
 """
 
 from .activations import ACTIVATIONS, Activation
+from .activations import of_function as activation_of_function
 from .branch import Branch
 from .graph import Graph
 from .listener import Listener
@@ -45,6 +46,7 @@ __all__ = [
     "Tracer",
     "Value",
     "Weight",
+    "activation_of_function",
     "batch_axis",
     "block_moments",
     "channel_axis",

@@ -7,11 +7,13 @@ zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale 
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_, standardize_weights_    small repairs
 drop_last_function_, sigmoid_for_softmax_, log_softmax_last_, scale_outputs_     last functions that fit the loss
 hold_parameters_                                                      what the optimizer does not hold
+set_gain_, exchange_activations_, exchange_norms_                     what `ug.whatif` varies
 Snapshot                                                              taking any of them back, exactly (from _run)
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
 """
 
 from .._run import Snapshot
+from .exchange import ACTIVATION_MODULES, NORM_KINDS, exchange_activations_, exchange_norms_, set_gain_
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
@@ -39,6 +41,8 @@ from .structure import (
 from .subject import State, Subject
 
 __all__ = [
+    "ACTIVATION_MODULES",
+    "NORM_KINDS",
     "REMEDIES",
     "AppliesLast",
     "Change",
@@ -53,6 +57,8 @@ __all__ = [
     "Subject",
     "break_symmetry_",
     "drop_last_function_",
+    "exchange_activations_",
+    "exchange_norms_",
     "fixup_",
     "hold_parameters_",
     "init_",
@@ -64,6 +70,7 @@ __all__ = [
     "scale_head_",
     "scale_outputs_",
     "scale_residual_branches_",
+    "set_gain_",
     "sigmoid_for_softmax_",
     "skip_init_",
     "standardize_weights_",

@@ -217,7 +217,9 @@ def standardize_weights_(model: nn.Module, batch: Any) -> RemedyReport:
     report, head, done = RemedyReport("standardize_weights_"), graph.head(), set()
     for use in graph.weights():
         module = use.node.module
-        if module is None or use.node is head or use.norm is not None or id(module) in done:
+        if module is None or use.node.role == "embedding" or use.node is head or use.norm is not None:
+            continue
+        if id(module) in done:
             continue
         done.add(id(module))
         weight = module._parameters.get("weight")
