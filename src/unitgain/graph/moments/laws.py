@@ -253,7 +253,7 @@ def _pool(step: Step) -> Signal:
         if signal.uneven > _UNEVEN:
             raise Silent("zero padding makes the mean at the border another than in the middle")
         if module is not None:
-            return pools.maximum(signal, module.forward)
+            return pools.maximum(signal, lambda maps: _first(module.forward(maps)))
         rest, named = step.call.args[1:], {k: v for k, v in step.call.kwargs.items() if k != "input"}
         return pools.maximum(signal, lambda maps: _first(step.function(maps, *rest, **named)))
     raise Silent(f"there is no law for {step.name}")

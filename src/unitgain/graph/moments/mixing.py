@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -355,7 +356,7 @@ def _magnitude_of_mixture(signals: Sequence[Signal]) -> float | None:
     return sum(float(s.var.sum()) * (s.magnitude or 0) for s in signals) / max(total, 1e-30)
 
 
-def _signal_and_other(step: Step) -> tuple[Known, object]:
+def _signal_and_other(step: Step) -> tuple[Known, Any]:
     """What is known of the signal in a sum or a product with a constant, and the constant."""
     known = step.only()
     pair = [step.call.get(0, "input"), step.call.get(1, "other")]
