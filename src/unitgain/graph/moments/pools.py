@@ -41,7 +41,7 @@ def mean_over_all(signal: Signal, *, keeps_axes: bool) -> Signal:
     return replace(
         signal, size=size, var=var, cov=cov, lags=torch.ones(1, *size, device=var.device),
         marginal=signal.marginal if few or together > 0.5 else None, magnitude=None, before=None,
-        of_batch=signal.of_batch and together > 0.5,
+        of_batch=signal.of_batch and (signal.lags_of_batch or together > 0.5),
     )  # fmt: skip
 
 

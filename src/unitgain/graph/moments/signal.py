@@ -40,6 +40,7 @@ class Signal:
     examples, size  N, and the positions along each axis: () where there are none
     of_batch        the moments are those of this very batch: measured, or by linear maps from what was. Otherwise they
                     are expectations, from which those of a batch differ by chance
+    lags_of_batch   and so are the autocorrelations, each channel's own
     magnitude       mean magnitude over the standard deviation, channels averaged by variance; None: the marginal's
     uneven          the share of the variance that is a mean that differs between border and middle
     before          (x, f) where this is f(x), elementwise
@@ -55,6 +56,7 @@ class Signal:
     marginal: Tensor | None = None
     pads: tuple[tuple[int, int], ...] = ()
     of_batch: bool = True
+    lags_of_batch: bool = True
     magnitude: float | None = None
     uneven: float = 0.0
     before: tuple[Signal, Callable[[Tensor], Tensor]] | None = None

@@ -78,6 +78,7 @@ def through_weights(
         None,
         shape,
         of_batch=signal.of_batch and not skips,
+        lags_of_batch=signal.lags_of_batch and kernel.groups == outputs,
         uneven=uneven,
     )
     if not taps:
