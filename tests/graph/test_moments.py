@@ -185,8 +185,8 @@ class Padded(nn.Module):
 @pytest.mark.parametrize("make", [Gated, Joined, Tokens, Halves, Rectified, Padded])
 def test_what_networks_are_made_of_is_predicted_from_step_to_step(make) -> None:
     model = make()
-    theory = propagated(model, torch.randn(64, 16, 16, 16))
-    # of a gate there are 64 values only
+    theory = propagated(model, torch.randn(256, 16, 16, 16))
+    # of a gate there is one value for each example
     assert not [c for c in theory.by_node.values() if c.reason and "too few" not in c.reason]
     assert max(c.off for c in theory.by_node.values() if c.predicted is not None) < 0.1
 

@@ -12,7 +12,7 @@ The assumptions that are tested, on what goes in, never on what comes out:
 - an activation, a maximum: that a channel's values have the distribution that is predicted (its mean magnitude over its
   standard deviation: 0.80 for normal values), to 5%;
 - a sum: that what is added is uncorrelated, to 5% of the variances;
-- any expectation: that the batch has enough independent values for its variance to be within 4% of it by chance (one
+- any expectation: that the batch has enough independent values for its variance to be within 3% of it by chance (one
   standard deviation, from the predicted correlations).
 """
 
@@ -37,7 +37,7 @@ TOLERANCE = (
 )
 _MAGNITUDE = 0.05
 _CORRELATION = 0.05
-_CHANCE = 0.04
+_CHANCE = 0.03
 
 
 @dataclass(frozen=True)
