@@ -43,6 +43,7 @@ def test_the_rate_that_is_advised_does_not_depend_on_how_far_too_large_the_given
         optimizer = torch.optim.SGD(model.parameters(), lr=rate)
         report = ug.check(model, batch, optimizer=optimizer, steps=20, data=others)
         found = next(f for f in report.findings if f.code in ("UG501", "UG502"))
-        assert found.prescription is not None and found.prescription.rate is not None
+        assert found.prescription is not None
+        assert found.prescription.rate is not None
         advised[rate] = rate * found.prescription.rate
     assert max(advised.values()) < 1.3 * min(advised.values())

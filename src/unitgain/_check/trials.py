@@ -243,7 +243,7 @@ class Trials:
         """Whether a trial can be made on other examples: not with an iterator, which may end, nor one small batch."""
         if self.plan.data is not None:
             return not isinstance(self.plan.data, Replayed)
-        return self.step is None and _halves(Job.of(self.model, self.batch, self.loss, None))[1] is not None
+        return self.step is None and halves(Job.of(self.model, self.batch, self.loss, None))[1] is not None
 
     def run(self, change: Change | None = None, *, second: bool = False) -> Course:
         """second: on other examples, the batches that follow or the halves exchanged.
