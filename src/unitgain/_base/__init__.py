@@ -17,7 +17,18 @@ from .errors import InputError, RecordError, UnitgainError, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
-from .terminal import aligned, busy, clear_line, console, note, plain_console, say, table_of
+from .terminal import (
+    aligned,
+    busy,
+    clear_line,
+    console,
+    is_quiet,
+    note,
+    plain_console,
+    quietly,
+    say,
+    table_of,
+)
 
 __all__ = [
     "FileLock",
@@ -37,6 +48,7 @@ __all__ = [
     "hold_eager",
     "is_held",
     "is_leftover",
+    "is_quiet",
     "keep_out_of_copies",
     "move_into_place",
     "not_installed",
@@ -48,6 +60,7 @@ __all__ = [
     "plain_console",
     "plain_name",
     "printable",
+    "quietly",
     "remove_leftovers",
     "say",
     "table",

@@ -17,6 +17,7 @@ from .._base import FileLock, InputError, RecordError, card, paragraph, printabl
 from .database import (
     SCHEMA_VERSION,
     STEPS,
+    STEPS_AFTER,
     dump,
     load,
     lock,
@@ -303,9 +304,11 @@ class Record:
         return self._by_name.get((kind, name))
 
     @reading
-    def steps(self) -> list[int]:
-        """The sampled steps, ascending."""
-        return [row[0] for row in self._query(STEPS)]
+    def steps(self, after: int | None = None) -> list[int]:
+        """The sampled steps, ascending; after: only those that come later than this one."""
+        if after is None:
+            return [row[0] for row in self._query(STEPS)]
+        return [row[0] for row in self._query(STEPS_AFTER, [after])]
 
     @reading
     def frame(self, kind: str | None = None, step: int | None = None) -> Frame:
@@ -417,9 +420,12 @@ class Record:
         return [unpack_histogram(*row) for row in rows]
 
     @reading
-    def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of one metric."""
-        rows = list(self._query("SELECT step, value FROM metric WHERE name = ? ORDER BY step", [name]))
+    def metric(self, name: str, after: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one metric; after: only of the steps that come later than this one."""
+        later, arguments = ("", [name]) if after is None else (" AND step > ?", [name, after])
+        rows = list(
+            self._query(f"SELECT step, value FROM metric WHERE name = ?{later} ORDER BY step", arguments)
+        )
         return np.array([r[0] for r in rows], dtype=np.int64), np.array(
             [r[1] for r in rows], dtype=np.float64
         )
