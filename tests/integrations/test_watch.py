@@ -279,7 +279,7 @@ trackio.finish()
 
 from trackio.sqlite_storage import SQLiteStorage
 rows = SQLiteStorage.get_logs("tried", "one")
-print("steps", [row["step"] for row in rows if "ug/grad_norm_all" in row or "ug/act_std_min" in row])
+print("steps", [row["step"] for row in rows if "ug/nonfinite_sites" in row])
 print("histograms", [row["step"] for row in rows if "ug/update_ratio_layers" in row])
 print("tables", sum("ug/layers" in row for row in rows))
 print("alerts", [(a["level"], a["title"].split(" at ")[0]) for a in SQLiteStorage.get_alerts("tried")][:1])

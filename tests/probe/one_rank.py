@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings
 from pathlib import Path
@@ -56,25 +57,21 @@ def train(
     model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)))
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     probe = ug.Probe(model, optimizer, every=2, **options) if only in (None, rank) else None
-    if probe is not None:
-        probe.start()
-    for step in range(20):
-        if step == full_at and rank == 0 and probe is not None:
-            probe.record._connection.execute("PRAGMA max_page_count = 1")
-        if step == failing_at and rank == 1:
-            stats.take_examples = lambda *a, **k: 1 / 0
-        loss = F.cross_entropy(model(torch.randn(12, 6)), torch.arange(12) % 3)
-        if step == dying_at and rank == 1:
-            os._exit(3)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        if probe is not None:
-            probe.log(loss=loss)
-    if probe is None:
-        return 0
-    probe.stop()
-    return len(probe.record.steps())
+    with probe or contextlib.nullcontext():
+        for step in range(20):
+            if step == full_at and rank == 0 and probe is not None:
+                probe.record._connection.execute("PRAGMA max_page_count = 1")
+            if step == failing_at and rank == 1:
+                stats.take_examples = lambda *a, **k: 1 / 0
+            loss = F.cross_entropy(model(torch.randn(12, 6)), torch.arange(12) % 3)
+            if step == dying_at and rank == 1:
+                os._exit(3)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            if probe is not None:
+                probe.log(loss=loss)
+    return 0 if probe is None else len(probe.record.steps())
 
 
 def network(how: str) -> nn.Module:

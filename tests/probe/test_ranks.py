@@ -197,7 +197,7 @@ def test_a_rank_that_dies_leaves_none_waiting_for_its_measurements(context, tmp_
         port = s.getsockname()[1]
     processes = [
         context.Process(
-            target=one_rank.run, args=(rank, 2, port, tmp_path), kwargs={"to": "run.sqlite", "dying_at": 7}
+            target=one_rank.run, args=(rank, 2, port, tmp_path), kwargs={"to": "run.sqlite", "dying_at": 8}
         )
         for rank in range(2)
     ]
@@ -212,8 +212,8 @@ def test_a_rank_that_dies_leaves_none_waiting_for_its_measurements(context, tmp_
     assert ended[0] not in (None, 0), "torch says that the other rank is gone"
     assert time.monotonic() - began < 90
     record = Record.load(tmp_path / "run.sqlite")
-    assert record.steps()[:3] == [0, 2, 4]
-    assert record.value("activation", "0", "count", 4) == 2 * 12 * 8
+    assert record.steps()[:4] == [0, 2, 4, 6]
+    assert record.value("activation", "0", "count", 6) == 2 * 12 * 8
 
 
 def test_flat_parameters_are_refused_by_name(context, tmp_path: Path) -> None:
