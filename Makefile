@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays
+        test-integrations bench-integrations compile-counts bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -71,6 +71,10 @@ test-integrations: $(VENV)/.integrations
 	$(BIN)/python -m pytest tests/integrations tests/report/test_ci_formats.py -n 0 -rs -m "slow or not slow" \
 	    --junit-xml=$(VENV)/integrations.xml
 	$(BIN)/python benchmarks/integrations_results.py $(VENV)/integrations.xml --out $(RESULTS)-integrations.md
+
+# what a Probe does to torch.compile: graphs, frames and breaks with and without one; needs a C++ compiler
+compile-counts: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/compile_counts.py --out $(RESULTS)-compile-counts.md
 
 bench-integrations: $(VENV)/.integrations
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/integrations_overhead.py --out $(RESULTS)-integrations-overhead.md
