@@ -3,6 +3,7 @@
 commands.py  the commands put together, and main()
 check.py     unitgain check
 fix.py       unitgain fix
+whatif.py    unitgain whatif
 train.py     unitgain train, unitgain lr-find
 runs.py      unitgain sample, unitgain plots, and the record of a run
 ladder.py    unitgain ladder, unitgain recipes

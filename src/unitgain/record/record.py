@@ -180,11 +180,12 @@ class Record:
         self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
     ) -> None:
         """Faster than add_scalars: for each step and site id a row with a value per name in STATISTICS, in that
-        order."""
+        order. NaN becomes NULL."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
+        # one row at a time: thousands of tuples at once would set off Python's garbage collector
         self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
-            [(step, site, *row) for step, site, row in zip(steps, site_ids, table)],
+            ((step, site, *row) for step, site, row in zip(steps, site_ids, table)),
         )
 
     def add_histograms(self, rows: Iterable[tuple[int, int, str, float, float, np.ndarray]]) -> None:
@@ -194,7 +195,7 @@ class Record:
         """
         self._write(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
-            [(*row, counts.astype("<u4").tobytes()) for *row, counts in rows],
+            ((*row, counts.astype("<u4").tobytes()) for *row, counts in rows),
         )
 
     def log(self, step: int, **metrics: float) -> None:

@@ -56,6 +56,10 @@ class Report:
 
         return plain_text(self.record, self.diagnosis, max(60, width), self.page)
 
+    def lines(self) -> list[str]:
+        """A line for each finding, most important first: "error UG303 tanh: 97% of its values ..."."""
+        return [f"{f.severity} {f.code}{f' {f.site}' if f.site else ''}: {f.message}" for f in self.findings]
+
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON: {"schema_version", "meta", "findings", "sites"}; what is not finite is null."""
         from .json_report import to_json

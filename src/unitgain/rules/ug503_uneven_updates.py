@@ -104,7 +104,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     steps = table.shape[1]
     if steps < STEPS:
         raise CannotJudge("fewer than three steps with an update ratio that is finite")
-    away = table - np.nanmedian(table, axis=0)
+    with np.errstate(
+        invalid="ignore"
+    ):  # minus infinity, where nothing changes: then none is far from the others
+        away = table - np.nanmedian(table, axis=0)
     found = {
         name: float(np.nanmedian(row))
         for name, row in zip(series, away)
