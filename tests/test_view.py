@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_base"))
 from browser import dump, in_browser, root_of
 
 pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
 
