@@ -148,6 +148,7 @@ async function drawLayers() {
   if (found.same) return;
   if (picked && (!heat || heat.run !== run || heat.quantity !== quantity)) picked = null;
   heat = { ...found, run };
+  options($("layer"), [["", "one layer alone …"], ...heat.sites.map(s => [s, s])]);
   drawHeat();
   await drawSite();
 }
@@ -169,7 +170,7 @@ function drawHeat() {
   }), PLOT);
   if (!place.dataset.clickable) {
     place.dataset.clickable = "true";
-    place.on("plotly_click", event => { picked = heat.sites[event.points[0].y]; drawSite(); });
+    place.on("plotly_click", event => { picked = heat.sites[event.points[0].y]; $("layer").value = picked; drawSite(); });
   }
 }
 
@@ -187,6 +188,7 @@ $("metric").addEventListener("change", drawMetric);
 $("log").addEventListener("change", drawMetric);
 $("run").addEventListener("change", () => { drawLayers(); drawWorst(); });
 $("quantity").addEventListener("change", () => drawLayers());
+$("layer").addEventListener("change", () => { picked = $("layer").value || null; drawSite(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { versions = ""; heat = null; });
 addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });
 addEventListener("unhandledrejection", event => { document.documentElement.dataset.errors = String(event.reason); });
