@@ -44,7 +44,8 @@ OVER_TIME = ("stats_over_time", "color_dim", "dead_chart")
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(plots.__all__) - {"saturation_map", "theory_over_depth", "spp", "agc", "training", "whatif"})
+    "name",
+    sorted(set(plots.__all__) - {"saturation_map", "theory_over_depth", "spp", "agc", "training", "whatif"}),
 )
 @pytest.mark.parametrize("record", ["mlp", "large", "training", "hostile"])
 def test_every_plot_draws_with_a_title_and_labelled_axes(name, record, records):

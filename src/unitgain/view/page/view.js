@@ -181,7 +181,7 @@ async function drawSite() {
   const found = await ask(`/api/site?run=${heat.run}&quantity=${encodeURIComponent(heat.quantity)}&row=${row}`);
   const lines = Object.entries(found.lines).filter(([, l]) => some(l.values));
   const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === heat.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
-  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: true, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
+  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
 }
 
 $("metric").addEventListener("change", drawMetric);
