@@ -94,7 +94,7 @@ def test_sarif_holds_to_the_standard_and_points_to_the_line(here, capsys) -> Non
     assert {r["ruleId"] for r in results} == {"UG103", "UG303"}
     place = results[0]["locations"][0]["physicalLocation"]
     assert place == {
-        "artifactLocation": {"uri": "net.py", "uriBaseId": "%SRCROOT%"}, "region": {"startLine": 6}
+        "artifactLocation": {"uri": "net.py", "uriBaseId": "%SRCROOT%"}, "region": {"startLine": 13}
     }  # fmt: skip
 
 
@@ -260,5 +260,5 @@ def test_the_action_checks_annotates_writes_sarif_and_fails(here) -> None:
     }  # fmt: skip
     done = subprocess.run(["bash", "-e", "-c", run["run"]], env=environment, capture_output=True, text=True)
     assert done.returncode == 1, done.stderr
-    assert done.stdout.count("::error file=net.py,line=6") == 2
+    assert done.stdout.count("::error file=net.py,line=13") == 2
     check_sarif(json.loads((here / "out.sarif").read_text()))
