@@ -206,7 +206,7 @@ def test_wandb_offline_gets_numbers_histograms_and_alerts_and_keeps_the_caller_s
     assert math.isnan(losses[-1])
     assert record.metric("ug/update_ratio_median")[0].tolist()[:2] == [0, 10]
     assert record.metric("ug/step")[1].tolist()[:3] == [0, 10, 20]
-    assert "UG504" in {f.code for f in ug.diagnose(record).findings}
+    assert "UG104" in {f.code for f in ug.diagnose(record).findings}
 
 
 @pytest.mark.filterwarnings("ignore")
