@@ -7,6 +7,7 @@ Propagation  theory's moments carried through a pass, each tensor predicted from
 """
 
 from .activations import ACTIVATIONS, Activation
+from .backward import BackwardPropagation
 from .branch import Branch
 from .departures import Departure, branch_to_stream, departures
 from .graph import Graph
@@ -35,6 +36,7 @@ from .values import Value
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "BackwardPropagation",
     "Branch",
     "Call",
     "Claim",
