@@ -65,7 +65,9 @@ HELD_OUT: dict[str, dict[str, Any]] = {
     "torchvision:mnasnet0_5": {}, "torchvision:regnet_y_400mf": {}, "torchvision:convnext_tiny": {},
     "timm:nf_seresnet26": {}, "timm:nf_ecaresnet26": {}, "timm:nf_regnet_b1": {}, "timm:nfnet_l0": {},
     "timm:tf_efficientnet_lite0": {}, "timm:ghostnet_100": {}, "timm:repvgg_a0": {},
-    "timm:deit_tiny_patch16_224": VISION, "timm:mixer_s32_224": VISION, "timm:poolformer_s12": {}, "timm:dpn48b": {}, "nf_regnet_b0": {},
+    "timm:deit_tiny_patch16_224": VISION, "timm:mixer_s32_224": VISION,
+    "timm:poolformer_s12": {},
+    "timm:dpn48b": {}, "nf_regnet_b0": {},
     "mlp gelu": {}, "mlp selu": {}, "mlp silu": {},
 }  # fmt: skip
 
@@ -139,8 +141,9 @@ def page(results: list[dict[str, Any]]) -> str:
         f"{datetime.date.today()}, torch {torch.__version__}, one CPU thread; `make propagation-table`. Networks of "
         "timm, torchvision, unitgain and plain MLPs at their own initialization, seed 0. "
         f"{EXAMPLES} examples of {SIDE} x {SIDE} pixels (MLPs: 256 of 8 x 8): white noise, and images with amplitude "
-        "1/f. A claim is right if the average channel variance is within 10% of the measured one and the average squared "
-        "channel mean within 10% of the second moment. In sight: looked at while the laws were written; held out: not.",
+        "1/f. A claim is right if the average channel variance is within 10% of the measured one and the average "
+        "squared channel mean within 10% of the second moment. In sight: looked at while the laws were written; held "
+        "out: not.",
         "",
         "| half | networks | nodes | claimed | right, of claimed | right without the checks, of all with a law |",
         "|---|---|---|---|---|---|",

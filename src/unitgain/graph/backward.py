@@ -1,10 +1,10 @@
 """Theory carried back through a pass: the gradient's mean square at each tensor, from those of the tensors made of it.
 
-`BackwardPropagation` is a `Propagation` that keeps every call and looks at every gradient. When backward has run, `claims`
-goes from the last tensor to the first: the gradient that arrives through each call (moments/gradient.py) is added over
-all calls that use the tensor, taken for independent of each other. Where a call has no law, or uses a tensor in a way
-that is not seen, prediction begins anew from the gradient that is measured, as it does in front of a claim that was
-wrong. It begins at the output, with the gradient that was put there.
+`BackwardPropagation` is a `Propagation` that keeps every call and looks at every gradient. When backward has run,
+`predict_back` goes from the last tensor to the first: the gradient that arrives through each call (moments/gradient.py)
+is added over all calls that use the tensor, taken for independent of each other. Where a call has no law, or uses a
+tensor in a way that is not seen, prediction begins anew from the gradient that is measured, as it does in front of a
+claim that was wrong. It begins at the output, with the gradient that was put there.
 
 A claim's moments are (mean square of the gradient, 0).
 """
@@ -35,8 +35,10 @@ class _Entry:
 
 
 class BackwardPropagation(Propagation):
-    """A Propagation that keeps calls; for a pass with gradients. `by_number` and `by_node_backward` are filled by
-    `predict_back`, after backward."""
+    """A Propagation that keeps calls, for a pass with gradients.
+
+    back, back_by_node  {number of the tensor: Claim}, {node: Claim} of the gradients, once `predict_back` was called
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -70,7 +72,7 @@ class BackwardPropagation(Propagation):
     def predict_back(self) -> None:
         """Fills `back` and `back_by_node`."""
         arriving: dict[int, list[Gradient]] = {}
-        silent: dict[int, str] = {}
+        silent: dict[int, Silent] = {}
         users: Counter[int] = Counter()
         uses: Counter[int] = Counter()
         for entry in self._tape.values():
@@ -85,11 +87,12 @@ class BackwardPropagation(Propagation):
             measured = self.gradients.get(number)
             if measured is None:
                 continue
-            reason = silent.get(number, "")
+            lack = silent.get(number)
+            reason = "" if lack is None else lack.reason
             if uses[number] > users[number]:
                 reason = reason or "it is used in a way that is not seen"
             if not arriving.get(number) and not reason:
-                reason = "the gradient begins here"
+                reason = "nothing is known of the gradient that arrives here"
             found = measured
             claim = Claim(entry.value.node or "", (measured.mean_square, 0.0), None, reason, start=True)
             if not reason:
@@ -97,6 +100,8 @@ class BackwardPropagation(Propagation):
                 claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
                 if claim.off > TOLERANCE:
                     found = measured
+            elif lack is not None and lack.tied:
+                found = replace(measured, tied=True)
             self._note(number, claim)
             self._pass_on(entry, found, arriving, silent)
 
@@ -108,7 +113,11 @@ class BackwardPropagation(Propagation):
                     self.back_by_node[entry.value.node] = self.back[other]
 
     def _pass_on(
-        self, entry: _Entry, gradient: Gradient, arriving: dict[int, list[Gradient]], silent: dict[int, str]
+        self,
+        entry: _Entry,
+        gradient: Gradient,
+        arriving: dict[int, list[Gradient]],
+        silent: dict[int, Silent],
     ) -> None:
         signals = [p.number for p in entry.value.parents if p.signal]
         parents = [self._tape[n].same for n in signals if n in self._tape]
@@ -118,8 +127,8 @@ class BackwardPropagation(Propagation):
             parts = pull_back(entry.step, entry.held.known.signal, gradient)
             if len(parts) != len(signals):
                 raise Silent("a call with other inputs")
-        except Silent as reason:
-            silent.update(dict.fromkeys(parents, reason.reason))
+        except Silent as lack:
+            silent.update(dict.fromkeys(parents, lack))
             return
         for number, part in zip(signals, parts):
             if number in self._tape and part is not None:
@@ -132,4 +141,5 @@ def _added(parts: list[Gradient]) -> Gradient:
     total = sum(p.mean_square for p in parts)
     held = sum(p.mean_square * p.coherent for p in parts) / total if total > 0 else 0.0
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
-    return Gradient(power, held, tied, max(p.chosen for p in parts))
+    spotty, chosen = any(p.spotty for p in parts), max(p.chosen for p in parts)
+    return Gradient(power, held, spotty, tied, chosen)

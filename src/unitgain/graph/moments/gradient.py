@@ -31,17 +31,21 @@ from .silent import Silent
 from .step import Known, Step
 from .weights import Kernel, taps_inside
 
+_SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
+
 
 @dataclass(frozen=True)
 class Gradient:
     """See the head of this file.
 
+    spotty  it is at few positions: of a class token, say
     tied    it depends on the values, as it comes through an activation of a sum with what was rectified before
     chosen  the share of positions, those of the largest values, that a maximum lets it through to
     """
 
     power: Tensor
     coherent: float = 0.0
+    spotty: bool = False
     tied: bool = False
     chosen: float = 1.0
 
@@ -54,8 +58,12 @@ def measured_gradient(x: Tensor) -> Gradient:
     """Of a gradient (N, C, *S)."""
     dims = [0, *range(2, x.dim())]
     power = x.square().mean(dims)
-    whole = x.mean(list(range(2, x.dim()))).square().mean() if x.dim() > 2 else power.mean()
-    return Gradient(power, float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1)))
+    whole, spotty = power.mean(), False
+    if x.dim() > 2:
+        whole = x.mean(list(range(2, x.dim()))).square().mean()
+        each = x.square().mean((0, 1)).flatten()  # of each position
+        spotty = bool(each.sum().square() < _SPOTTY * each.numel() * each.square().sum())
+    return Gradient(power, float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1)), spotty)
 
 
 def pull_back(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
@@ -93,7 +101,9 @@ def _weights(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     mixed = (1 - grad.coherent) * alone + grad.coherent * together
     places = math.prod(step.positions) / max(math.prod(known.signal.size), 1) if taps else 1.0
     found = places * torch.einsum("go,goi->gi", power, mixed).reshape(-1)
-    held = float(torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places)
+    held = float(
+        torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places
+    )
     stride = math.prod(kernel.stride) if taps else 1
     return [Gradient(found, min(held / stride, 1.0))]
 
@@ -115,6 +125,8 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     signal = known.signal
     if grad.tied:
         raise Silent("the gradient is zero where the activation behind the sum is")
+    if signal.marginal is not None and float((signal.marginal.diff() < 1e-5).float().mean()) > 0.05:
+        raise Silent("many of its inputs are one value", tied=True)
     _, values, weights = nodes(signal.marginal, signal.mean.device)
     if grad.chosen < 1:  # the largest values are where it arrives
         below = (weights.cumsum(0) - weights / 2) < 1 - grad.chosen
@@ -142,6 +154,10 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     scale = out.var / signal.var.clamp_min(1e-30)
     positions = math.prod(signal.size)
     names = {c.__name__ for c in type(step.module).__mro__} if step.module is not None else {step.name}
+    if grad.spotty:
+        raise Silent("the gradient is at few positions, whose variance may differ from the others'")
+    if signal.mixed and not names & {"_BatchNorm", "batch_norm"}:
+        raise Silent("the norm divides by variances that differ between positions")
     if names & {"LayerNorm", "layer_norm"}:
         lost, coherent = 2 / signal.channels, grad.coherent
     elif names & {"RMSNorm", "rms_norm"}:
@@ -190,7 +206,9 @@ def _sum(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     for known, factor in zip(step.parents, step.value.factors):
         if factor is None:
             raise Silent("a factor that is not one number")
-        found.append(None if known is None else _narrowed(replace(grad, power=grad.power * factor**2), known, step))
+        found.append(
+            None if known is None else _narrowed(replace(grad, power=grad.power * factor**2), known, step)
+        )
     return found
 
 
@@ -207,7 +225,11 @@ def _scale(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     if factor is not None:
         return [replace(grad, power=grad.power * factor**2)]
     for other in (step.call.get(0, "input"), step.call.get(1, "other")):
-        if isinstance(other, Tensor) and step.look_up(other) is None and step.value.name in ("mul", "multiply"):
+        if (
+            isinstance(other, Tensor)
+            and step.look_up(other) is None
+            and step.value.name in ("mul", "multiply")
+        ):
             vector = over_channels(other, step.shape, step.axis)
             if vector is not None:
                 return [replace(grad, power=grad.power * vector.square())]
@@ -215,19 +237,15 @@ def _scale(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
 
 
 def _product(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
-    """g times the other factor; of the gate, its sum over positions."""
+    """g times the other factor. Of the gate nothing is known: the sum of g x over positions hangs on how they agree."""
     a, b = step.parents
     assert a is not None, "the forward law asked"
     assert b is not None, "the forward law asked"
     found: list[Gradient | None] = []
     for own, other in ((a, b), (b, a)):
         square = other.signal.var + other.signal.mean.square()
-        passed = replace(grad, power=grad.power * square)
-        places = math.prod(step.positions) / max(math.prod(own.signal.size), 1)
-        if places > 1:  # x's mean makes the gate's gradient coherent
-            share = float((other.signal.mean.square() / square.clamp_min(1e-30)).mean())
-            passed = replace(passed, coherent=grad.coherent * share)
-        found.append(_narrowed(passed, own, step))
+        whole = math.prod(own.shape) == math.prod(step.shape)
+        found.append(replace(grad, power=grad.power * square) if whole else None)
     return found
 
 
