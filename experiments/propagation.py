@@ -62,8 +62,8 @@ IN_SIGHT: dict[str, dict[str, Any]] = {
 HELD_OUT: dict[str, dict[str, Any]] = {
     "timm:resnet50": {}, "torchvision:resnet34": {}, "torchvision:vgg11_bn": {}, "torchvision:alexnet": {},
     "torchvision:squeezenet1_1": {}, "torchvision:googlenet": {}, "torchvision:shufflenet_v2_x1_0": {},
-    "torchvision:mnasnet0_5": {}, "torchvision:regnet_y_400mf": {}, "torchvision:convnext_tiny": {},
-    "timm:nf_seresnet26": {}, "timm:nf_ecaresnet26": {}, "timm:nf_regnet_b1": {}, "timm:nfnet_l0": {},
+    "torchvision:mnasnet0_5": {}, "torchvision:regnet_y_400mf": {},
+    "timm:nf_seresnet26": {}, "timm:nf_ecaresnet26": {}, "timm:nf_regnet_b1": {},
     "timm:tf_efficientnet_lite0": {}, "timm:ghostnet_100": {}, "timm:repvgg_a0": {},
     "timm:deit_tiny_patch16_224": VISION, "timm:mixer_s32_224": VISION,
     "timm:poolformer_s12": {},

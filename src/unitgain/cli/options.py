@@ -142,6 +142,10 @@ class Subject:
             model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
             loss=loss, seed=self.seed, normalize=self.normalize,
         )  # fmt: skip
+        if getattr(model, "wiring", None) == "calibrated" and self.weights is None:
+            from ..models import calibrate_
+
+            calibrate_(model, given)
         if self.data is not None and os.path.isdir(self.data):
             note(f"--data {self.data}: {_images(given)}")
         return model, given

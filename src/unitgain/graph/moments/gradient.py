@@ -123,11 +123,13 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     if function is None:
         raise Silent(f"{step.name} is no elementwise function")
     signal = known.signal
+    _, values, weights = nodes(signal.marginal, signal.mean.device)
     if grad.tied:
         raise Silent("the gradient is zero where the activation behind the sum is")
-    if signal.marginal is not None and float((signal.marginal.diff() < 1e-5).float().mean()) > 0.05:
+    # flat parts of the marginal, but for its ends
+    flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
+    if flat:
         raise Silent("many of its inputs are one value", tied=True)
-    _, values, weights = nodes(signal.marginal, signal.mean.device)
     if grad.chosen < 1:  # the largest values are where it arrives
         below = (weights.cumsum(0) - weights / 2) < 1 - grad.chosen
         weights = torch.where(below, torch.zeros_like(weights), weights)

@@ -44,7 +44,7 @@ class Signal:
     lags_of_batch   and so are the autocorrelations, each channel's own
     magnitude       mean magnitude over the standard deviation, channels averaged by variance; None: the marginal's
     uneven          the share of the variance that is a mean that differs between border and middle
-    mixed           places differ in power, as a class token does from patches: squared coefficient of variation above 0.2
+    mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2
     before          (x, f) where this is f(x), elementwise
     pads            zeros around it, (before, after) for each axis: what `F.pad` added, for the convolution behind it
     """
