@@ -125,6 +125,7 @@ class Subject:
         import torch
 
         from .._batch import LOSSES
+        from ..models import NormFreeNet, calibrate_
         from ..targets import load_batch, load_model, load_weights, parse_settings
 
         if loss != "auto" and loss not in LOSSES:
@@ -142,9 +143,7 @@ class Subject:
             model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
             loss=loss, seed=self.seed, normalize=self.normalize,
         )  # fmt: skip
-        if getattr(model, "wiring", None) == "calibrated" and self.weights is None:
-            from ..models import calibrate_
-
+        if isinstance(model, NormFreeNet) and model.wiring == "calibrated" and self.weights is None:
             calibrate_(model, given)
         if self.data is not None and os.path.isdir(self.data):
             note(f"--data {self.data}: {_images(given)}")
