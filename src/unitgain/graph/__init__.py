@@ -7,6 +7,7 @@ Propagation  theory's moments carried through a pass, each tensor predicted from
 """
 
 from .activations import ACTIVATIONS, Activation
+from .activations import of_function as activation_of_function
 from .backward import BackwardPropagation
 from .branch import Branch
 from .departures import Departure, branch_to_stream, departures
@@ -51,6 +52,7 @@ __all__ = [
     "Tracer",
     "Value",
     "Weight",
+    "activation_of_function",
     "batch_axis",
     "branch_to_stream",
     "channel_axis",
