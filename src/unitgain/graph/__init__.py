@@ -10,7 +10,7 @@ from .activations import ACTIVATIONS, Activation
 from .activations import of_function as activation_of_function
 from .backward import BackwardPropagation
 from .branch import Branch
-from .departures import Departure, branch_to_stream, departures
+from .departure import Departure, branch_to_stream, departures
 from .graph import Graph
 from .listener import Listener
 from .modules import (
