@@ -87,9 +87,10 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
     ]  # fmt: skip
     screen = console()
     screen.print(f"{name}: average over channels (* transition)")
-    columns = ["  block", ">mean^2", ">variance", ">predicted", ">branch variance", ">branch / stream"]
+    screen.print("branch: variance that a block's branch ends with; ratio: what it adds over the stream's")
+    columns = ["  block", ">mean^2", ">variance", ">theory", ">branch", ">ratio"]
     if any(not math.isnan(p.gradient) for p in curve.points):
-        columns += [">gradient^2", ">predicted"]
+        columns += [">gradient^2", ">theory"]
         rows = [
             (
                 *row,

@@ -61,14 +61,14 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
         _scale(axes, key, curves)
         label_axes(axes, title=title)
     off = [
-        f"{name}: {text}"
+        text if len(curves) == 1 else f"{name}: {text}"
         for name, c in zip(names, curves)
         for text in (c.deviation, c.silence, *(c.why[:2] if len(curves) == 1 else ()))
         if text
     ]
     if off:
         figure.supxlabel(
-            "\n".join(plot_name(line, 110) for line in off), fontsize=8, x=0.01, ha="left", color=GUIDE
+            "\n".join(plot_name(line, 128) for line in off), fontsize=8, x=0.01, ha="left", color=GUIDE
         )
     _legend(panels[0], len(curves) > 1, any(c.law for c in curves))
     _x_axis(panels[-1], curves)
