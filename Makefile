@@ -126,7 +126,7 @@ normfree-training: $(VENV)/.dev
 normfree-gpt: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_gpt.py --out $(RESULTS)-normfree-gpt.md
 
-# every node of 41 networks, predicted and measured: some twenty minutes of one core
+# every node of 39 networks, predicted and measured: some ten minutes of one core
 propagation-table: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --out $(RESULTS)-propagation.md
 

@@ -135,6 +135,7 @@ def figures(graph: Graph, theory: Propagation) -> dict[str, Any]:
 
 
 def page(results: list[dict[str, Any]]) -> str:
+    missing = [name for name in (*IN_SIGHT, *HELD_OUT) if name not in {r["name"] for r in results}]
     lines = [
         "# Propagation theory: predicted and measured, node by node",
         "",
@@ -143,7 +144,7 @@ def page(results: list[dict[str, Any]]) -> str:
         f"{EXAMPLES} examples of {SIDE} x {SIDE} pixels (MLPs: 256 of 8 x 8): white noise, and images with amplitude "
         "1/f. A claim is right if the average channel variance is within 10% of the measured one and the average "
         "squared channel mean within 10% of the second moment. In sight: looked at while the laws were written; held "
-        "out: not.",
+        "out: not." + (f" On the list and not run this time: {', '.join(missing)}." if missing else ""),
         "",
         "| half | networks | nodes | claimed | right, of claimed | right without the checks, of all with a law |",
         "|---|---|---|---|---|---|",
