@@ -62,6 +62,30 @@ def test_prints_blocks_and_writes_picture_and_record(here, capsys) -> None:
     assert len(Record.load(here / "s.sqlite").sites("activation")) == 7
 
 
+def test_backward_adds_the_gradient(here, capsys) -> None:
+    assert main(["spp", "m.py:deep", "--shape", "256,8", "--backward"]) == 0
+    assert "gradient^2" in capsys.readouterr().out
+
+
+def test_calibrated_wiring_takes_the_batch_of_the_command_line(here, capsys) -> None:
+    """It was calibrated on noise of its own, or not at all: variances were not one on the batch that was given."""
+    command = [
+        "spp",
+        "nf_resnet_tiny",
+        "--set",
+        "wiring=calibrated",
+        "--shape",
+        "16,3,32,32",
+        "--record",
+        "s.sqlite",
+    ]
+    assert main(command) == 0
+    record = Record.load(here / "s.sqlite")
+    frame = record.frame("activation")
+    ends = [v for site, v in zip(frame["site"], frame["channel_var"]) if ":branch" in site]
+    assert all(0.9 < v < 1.1 for v in ends)
+
+
 @pytest.mark.parametrize(
     ("command", "words"),
     [

@@ -263,3 +263,85 @@ def test_plain_weight_standardization_before_a_group_norm_is_predicted_as_it_is(
     off = _off(record)
     assert len(off) >= 3
     assert max(map(abs, off.values())) < 0.1
+
+
+class _Pooled(nn.Module):
+    """A transition as in a normalizer-free network: the shortcut is pooled, which nothing makes good."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.pool, self.skip = nn.AvgPool2d(2), ug.nn.ScaledStdConv2d(width, width, 1, gamma=1.0)
+        self.branch = ug.nn.ScaledStdConv2d(width, width, 3, 2, 1, gamma=1.7128586)
+        self.last = ug.nn.ScaledStdConv2d(width, width, 1, gamma=1.7128586)
+
+    def forward(self, x):
+        return self.skip(self.pool(x)) + 0.2 * self.last(torch.relu(self.branch(torch.relu(x))))
+
+
+def test_the_step_that_costs_variance_is_named_first_with_the_factor_that_mends_it() -> None:
+    record = ug.spp(nn.Sequential(_Pooled(64), _Pooled(64)), torch.randn(16, 64, 16, 16))
+    why = record.meta["spp"]["why"]
+    assert {w["node"] for w in why[:1]} == {"1.pool"}  # the first pool is given the data
+    assert why[0]["what"] == "2x2 average pool"
+    assert why[0]["ratio"] == pytest.approx(0.25, rel=0.1)
+    assert why[0]["factor"] == pytest.approx(2, rel=0.05)
+    assert "1.pool (2x2 average pool) divides the variance by" in spp_curve(record).why[0]
+
+
+def test_the_branchs_share_of_the_stream_is_told() -> None:
+    record = ug.spp(nn.Sequential(*(Scaled(256, 1.0) for _ in range(2))), torch.randn(256, 256))
+    assert spp_curve(record).points[1].branch_to_stream == pytest.approx(0.04, rel=0.1)
+
+
+def test_gradients_grow_backwards_as_predicted_and_have_a_panel() -> None:
+    model = nn.Sequential(*(Scaled(256, (1 + 0.04 * k) ** 0.5) for k in range(4)))
+    before = copy.deepcopy(model.state_dict())
+    record = ug.spp(model, torch.randn(256, 256), backward=True)
+    points = spp_curve(record).points
+    for p in points[1:-1]:
+        assert p.predicted["gradient"] == pytest.approx(p.gradient, rel=0.06)
+    assert points[1].gradient > 1.05 * points[-1].gradient
+    assert points[-1].gradient == pytest.approx(1, rel=0.05)
+    assert len(ug.plots.spp(record).axes) == 4
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_layer_scale_next_to_zero_can_be_opened() -> None:
+    """ConvNeXt's starts at 1e-6, not at 0, and stayed closed."""
+
+    class Layer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc, self.gamma = nn.Linear(64, 64), nn.Parameter(torch.full((64,), 1e-6))
+
+        def forward(self, x):
+            return x + self.gamma * self.fc(x)
+
+    model = nn.Sequential(Layer(), Layer())
+    closed, opened = (
+        spp_curve(ug.spp(model, torch.randn(64, 64), open_gains=flag)) for flag in (False, True)
+    )
+    assert closed.points[2].channel_var == pytest.approx(closed.points[0].channel_var, rel=1e-4)
+    assert opened.points[2].channel_var > 1.3 * opened.points[0].channel_var
+
+
+@pytest.mark.parametrize(
+    ("variances", "scale"),
+    [
+        ([1.0, 1.2, 1.4, 1.6, 1.8, 2.0, 2.2], "linear"),
+        ([1.0, 10.0, 1e2, 1e3, 1e4, 1e6, 1e8], "log"),  # it was linear again above 1,000: a flat line
+        ([1.0, 1.2, 1.4, 1e-9, 1.6, 1.8, 2.0], "linear"),  # one block apart
+    ],
+)
+def test_the_axis_is_logarithmic_where_blocks_differ_however_far(variances, scale) -> None:
+    record = ug.Record()
+    for position, var in enumerate([1e-6, *variances]):  # a small stem made it logarithmic
+        place = "block" if position else "stem"
+        site = record.add_site(
+            "activation", f"b{position}", position=position, module=place, shape=(4, 8), channel_axis=1,
+            attributes={"block": place, "role": "block"},
+        )  # fmt: skip
+        record.add_scalars(0, {site.id: {"channel_var": var, "sq_channel_mean": 0.0}})
+    record.commit()
+    assert ug.plots.spp(record).axes[1].get_yscale() == scale

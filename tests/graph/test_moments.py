@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unitgain.graph import Propagation, Tracer, run
+from unitgain.graph import BackwardPropagation, Propagation, Tracer, run
 from unitgain.graph.moments import Signal, layout, measure
 from unitgain.graph.trace import read
 
@@ -273,3 +273,69 @@ def test_prediction_begins_anew_behind_what_it_cannot_predict() -> None:
     assert theory.by_node["1"].reason == "softmax ties values together"
     assert theory.by_node["1"].start
     assert all(theory.by_node[name].off < 0.05 for name in ("2", "3", "4"))
+
+
+# ---- backwards ------------------------------------------------------------------------------------------------
+
+
+def backward(model: nn.Module, x: Tensor) -> BackwardPropagation:
+    theory = BackwardPropagation()
+    output = run(Tracer(model, theory, theory=True), read("test", model, x))
+    (output * torch.randn_like(output)).sum().backward()
+    theory.predict_back()
+    return theory
+
+
+class Block(nn.Module):
+    """Parallel paths of every kind: their gradients add."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.wide, self.narrow = (
+            nn.BatchNorm2d(32),
+            nn.Conv2d(32, 64, 3, padding=1),
+            nn.Conv2d(64, 32, 1),
+        )
+        self.gate, self.skip = nn.Conv2d(32, 32, 1), nn.Conv2d(32, 32, 1)
+
+    def forward(self, x):
+        y = self.narrow(F.gelu(self.wide(torch.relu(self.norm(x)))))
+        y = y * torch.sigmoid(self.gate(y.mean((2, 3), keepdim=True)))
+        return self.skip(x) + 0.5 * y
+
+
+BACKWARDS = {
+    "convolutions": lambda: nn.Sequential(
+        nn.Conv2d(16, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 3, 2, 1, groups=4)
+    ),
+    "depthwise": lambda: nn.Sequential(nn.Conv2d(16, 64, 1), nn.Conv2d(64, 64, 3, padding=1, groups=64)),
+    "blocks": lambda: nn.Sequential(nn.Conv2d(16, 32, 1), Block(), Block()),
+    "global pool": lambda: nn.Sequential(
+        nn.Conv2d(16, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 64)
+    ),
+    "rectified pool": lambda: nn.Sequential(nn.Conv2d(16, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
+    "layer norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4096, 64), nn.LayerNorm(64), nn.Linear(64, 32)),
+    "concatenation": Joined,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BACKWARDS)
+def test_gradients_are_predicted_from_step_to_step(name: str) -> None:
+    theory = backward(BACKWARDS[name](), torch.randn(64, 16, 16, 16))
+    claims = [c for c in theory.back_by_node.values() if c.predicted is not None]
+    assert claims
+    assert max(c.off for c in claims) < 0.1, claims
+
+
+def test_a_gradient_at_a_class_token_alone_is_not_taken_for_one_of_all_positions() -> None:
+    class First(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body, self.norm = nn.Linear(16, 64), nn.LayerNorm(64)
+
+        def forward(self, x):
+            return self.norm(self.body(x))[:, 0]
+
+    claim = backward(First(), torch.randn(64, 9, 16)).back_by_node["body"]
+    assert claim.predicted is None
+    assert "few positions" in claim.reason

@@ -21,19 +21,22 @@ from torch import Tensor, nn
 from .. import graph as graphs
 from .. import stats
 from .._base import InputError, opens_compiled
-from .._batch import Batch, check_devices, opened, read_batch
-from .._run import in_place
+from .._batch import Batch, check_devices, opened, read_batch, tensors_in
+from .._run import Run, in_place
 from .._version import __version__
-from ..graph import Branch, Graph, Listener, Propagation, Tracer, branch_to_stream, departures
+from ..graph import BackwardPropagation, Branch, Graph, Listener, Propagation, Tracer
 from ..probe import list_parameters, model_facts
 from ..record import Facts, Record
 from ..stats import Partial, finish
+from .spp_theory import backward_of, theory_of
 
 _CLOSED = 0.01  # a gain whose every value is below gives its branch no say
 
 
 @opens_compiled
-def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | None = None) -> Record:
+def spp(
+    model: nn.Module, batch: Any, *, open_gains: bool = False, backward: bool = False, to: str | None = None
+) -> Record:
     """Measures how the signal's mean and variance grow from residual block to block. Changes nothing.
 
     model       any network with residual sums; they are found while it runs, whatever library it is from
@@ -41,6 +44,8 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     open_gains  measure as if gains that were initialized at zero, or below 0.01 (of the norm or convolution at the end
                 of a branch, skip gains, layer scales) were one: otherwise such branches give nothing, and every block
                 is the identity
+    backward    also measure and predict the gradient's mean square at each site, for a gradient of independent standard
+                normal values at the model's output
     to          path of a new record file
 
     Runs in evaluation mode (no dropout, no stochastic depth) but for layers with running statistics, which normalize
@@ -63,6 +68,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     batch = opened(batch, model)
     given = read_batch(batch, model, "if required").clone()
     check_devices(given, model)
+    back: BackwardPropagation | None = None
     with in_place(model, batch=batch) as run:
         tracer = Tracer(model, Listener())
         _follow(tracer, given, open_gains)
@@ -72,6 +78,9 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
         tracer = Tracer(model, measure, theory=True)
         _follow(tracer, given, open_gains)
         graph = tracer.graph()
+        if backward:
+            run.rewind(quick=True)
+            back = _backward(model, given, open_gains, run)
     if not graph.branches:
         raise InputError(
             f"model: no residual sum x + f(x) was found in this {type(model).__name__}, so there are no blocks to "
@@ -81,7 +90,7 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     record.set_meta("model", type(model).__name__)
     record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__)})
     record.set_facts(Facts(mode="check", model=model_facts(model)))
-    _fill(record, graph, measure, open_gains)
+    _fill(record, graph, measure, open_gains, back)
     return record
 
 
@@ -126,14 +135,38 @@ def _axes_of_places(graph: Graph) -> dict[int, int | None]:
 @torch.no_grad()
 def _follow(tracer: Tracer, batch: Batch, open_gains: bool) -> None:
     """One pass. In evaluation mode, but for layers with running statistics, which normalize by the batch's."""
-    model = tracer.model
+    _set_up(tracer.model, open_gains)
+    graphs.run(tracer, batch)
+
+
+def _set_up(model: nn.Module, open_gains: bool) -> None:
     if open_gains:
-        _open(model)
+        with torch.no_grad():
+            _open(model)
     model.eval()
     for module in model.modules():
         if getattr(module, "running_mean", None) is not None:
             module.train()
-    graphs.run(tracer, batch)
+
+
+def _backward(model: nn.Module, batch: Batch, open_gains: bool, run: Run) -> BackwardPropagation:
+    """One pass and back, from a gradient of independent standard normal values at the model's first output."""
+    theory = BackwardPropagation()
+    _set_up(model, open_gains)
+    for p in list_parameters(model):
+        if p.tensor.is_floating_point():
+            p.tensor.requires_grad_(True)
+    output = graphs.run(Tracer(model, theory, theory=True), batch)
+    first = next((t for t in tensors_in(output) if t.is_floating_point() and t.requires_grad), None)
+    if first is None:
+        raise InputError(
+            "model: no gradient flows back from its output, so there is nothing to show backwards"
+        )
+    generator = torch.Generator().manual_seed(0)
+    arriving = torch.randn(first.shape, generator=generator).to(first)
+    run.backward((first * arriving).sum())
+    theory.predict_back()
+    return theory
 
 
 def _open(model: nn.Module) -> None:
@@ -151,7 +184,9 @@ def _is_gain(p: Any) -> bool:
     return of_norm or p.tensor.numel() == 1 or any(word in name for word in ("gain", "gamma", "scale"))
 
 
-def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> None:
+def _fill(
+    record: Record, graph: Graph, measure: _Measure, open_gains: bool, back: BackwardPropagation | None
+) -> None:
     sums = graph.residual_sums()
     first = sums[0][0]
     places: list[tuple[str, Partial, dict[str, Any], Branch | None]] = []
@@ -185,37 +220,11 @@ def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> 
         )  # fmt: skip
         rows[site.id] = {key: float(values[position - 1]) for key, values in numbers.items()}
     record.add_scalars(0, rows)
-    record.set_meta("spp", {**_theory_of(graph, measure.theory, named), "open_gains": open_gains})
+    found = theory_of(graph, measure.theory, named)
+    if back is not None:
+        found["backward"] = backward_of(back, named)
+    record.set_meta("spp", {**found, "open_gains": open_gains})
     record.commit()
-
-
-def _theory_of(graph: Graph, theory: Propagation, named: Mapping[str, int]) -> dict[str, Any]:
-    """What theory says of the sites (number of the tensor of each), and of every node between."""
-    predicted, silent = {}, {}
-    for name, number in named.items():
-        claim = theory.claims.get(number)
-        if claim is not None and claim.predicted is not None:
-            predicted[name] = {"channel_var": claim.predicted[0], "sq_channel_mean": claim.predicted[1]}
-        elif claim is not None and claim.reason:
-            silent[name] = claim.reason
-    ratios = {
-        name: ratio
-        for name, branches in zip(
-            (n for n in named if ":branch" not in n and n != "stem"), graph.residual_sums()
-        )
-        if (ratio := branch_to_stream(branches, theory.claims, theory.by_node)) is not None
-    }
-    nodes = [
-        {"node": c.node, "measured": list(c.measured), "predicted": None if c.predicted is None else list(c.predicted),
-         "reason": c.reason}
-        for c in theory.by_node.values()
-        if c.node in graph.nodes and graph[c.node].kind not in ("input", "block")
-    ]  # fmt: skip
-    why = [departure.to_dict() for departure in departures(graph, theory.by_node)]
-    law = "node by node" if predicted else ""
-    return {
-        "law": law, "predicted": predicted, "silent": silent, "branch_to_stream": ratios, "why": why, "nodes": nodes,
-    }  # fmt: skip
 
 
 def _alpha(branch: Branch) -> dict[str, float]:

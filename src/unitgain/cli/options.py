@@ -214,6 +214,7 @@ class Subject:
 
     def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
         """(model on its device, batch); weights: put --weights into it."""
+        from ..models import NormFreeNet, calibrate_
         from ..targets import load_batch
 
         model = self.load_model(target, loss, weights=weights)
@@ -221,6 +222,8 @@ class Subject:
             model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
             loss=loss, seed=self.seed, normalize=self.normalize,
         )  # fmt: skip
+        if isinstance(model, NormFreeNet) and model.wiring == "calibrated" and self.weights is None:
+            calibrate_(model, given)
         if self.data is not None and os.path.isdir(self.data):
             note(f"--data {self.data}: {_images(given)}")
         return model, given

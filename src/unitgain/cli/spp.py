@@ -26,7 +26,13 @@ def spp(
         str | None, typer.Option(metavar="TARGET", help="A second network, drawn over the first.")
     ] = None,
     open_gains: Annotated[
-        bool, typer.Option("--open-gains", help="Measure as if gains initialized at zero were one.")
+        bool,
+        typer.Option(
+            "--open-gains", help="Measure as if gains initialized at zero, or below 0.01, were one."
+        ),
+    ] = False,
+    backward: Annotated[
+        bool, typer.Option("--backward", help="Also the gradient, from standard normal values at the output.")
     ] = False,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the plot: .png, .svg or .pdf.")
@@ -55,7 +61,8 @@ def spp(
         first = number == 0
         with busy(f"measuring {name}"):
             model, given = subject.load(name, weights=first)
-            records.append(measure(model, given, open_gains=open_gains, to=record if first else None))
+            path = record if first else None
+            records.append(measure(model, given, open_gains=open_gains, backward=backward, to=path))
     for name, measured in zip(names, records):
         _print(name, spp_curve(measured), open_gains)
     if record is not None:
@@ -80,7 +87,18 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
     ]  # fmt: skip
     screen = console()
     screen.print(f"{name}: average over channels (* transition)")
-    columns = ("  block", ">mean^2", ">variance", ">predicted", ">branch variance", ">branch / stream")
+    screen.print("branch: variance that a block's branch ends with; ratio: what it adds over the stream's")
+    columns = ["  block", ">mean^2", ">variance", ">theory", ">branch", ">ratio"]
+    if any(not math.isnan(p.gradient) for p in curve.points):
+        columns += [">gradient^2", ">theory"]
+        rows = [
+            (
+                *row,
+                f"{p.gradient:.3g}",
+                "" if "gradient" not in p.predicted else f"{p.predicted['gradient']:.3g}",
+            )
+            for row, p in zip(rows, curve.points)
+        ]
     screen.print(table_of(columns, rows))
     for line in filter(None, (curve.deviation, curve.silence)):
         screen.print(line)

@@ -8,8 +8,9 @@ Propagation  theory's moments carried through a pass, each tensor predicted from
 
 from .activations import ACTIVATIONS, Activation
 from .activations import of_function as activation_of_function
+from .backward import BackwardPropagation
 from .branch import Branch
-from .departures import Departure, branch_to_stream, departures
+from .departure import Departure, branch_to_stream, departures
 from .graph import Graph
 from .listener import Listener
 from .modules import (
@@ -36,6 +37,7 @@ from .values import Value
 __all__ = [
     "ACTIVATIONS",
     "Activation",
+    "BackwardPropagation",
     "Branch",
     "Call",
     "Claim",

@@ -141,6 +141,7 @@ class Propagation(Listener):
             _name_of(value, function, node), value, call, shape, axis, parents, self._look_up, function,
             None if node is None else node.module, node, self._start_of(tensor, call, axis),
         )  # fmt: skip
+        self._predicting(step)
         try:
             signal = predict(step)
             if self.checks:
@@ -158,6 +159,9 @@ class Propagation(Listener):
             self._begin(value, tensor, x, shape, axis, claim, magnitude)
         else:
             self._keep(value, tensor, _Held(Known(signal, shape, axis), claim, magnitude))
+
+    def _predicting(self, step: Step) -> None:
+        """A call that is about to be predicted."""
 
     def _begin(
         self, value: Value, tensor: Tensor, x: Tensor, shape: tuple[int, ...], axis: int, claim: Claim,

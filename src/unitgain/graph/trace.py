@@ -120,12 +120,15 @@ def follow(model: nn.Module, batch: Batch, visit: Visit | None = None) -> Graph:
     return tracer.graph()
 
 
-def run(tracer: Tracer, batch: Batch) -> None:
-    """One pass of the batch, with the same random masks as every other. Raises InputError when the model raises."""
+def run(tracer: Tracer, batch: Batch) -> Any:
+    """One pass of the batch, with the same random masks as every other; the model's output. Raises InputError when the
+    model raises."""
     given = batch.clone()
     try:
         with random_states.kept(), tracer.armed_for(given.args, given.kwargs) as end:
-            end(tracer.model(*given.args, **given.kwargs))
+            output = tracer.model(*given.args, **given.kwargs)
+            end(output)
+            return output
     except InputError:
         raise
     except Exception as error:

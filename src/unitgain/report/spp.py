@@ -34,6 +34,7 @@ class Point:
     predicted: Mapping[str, float] = field(default_factory=dict)
     branch_to_stream: float = math.nan
     silent: str = ""
+    gradient: float = math.nan  # mean square, for independent standard normal values at the output
 
     @property
     def deviation(self) -> float:
@@ -94,7 +95,7 @@ def spp_curve(record: Record) -> Curve:
     values = record.values("activation", reported_step(record))
     meta = record.meta.get("spp", {})
     predicted, silent = meta.get("predicted", {}), meta.get("silent", {})
-    ratios = meta.get("branch_to_stream", {})
+    ratios, back = meta.get("branch_to_stream", {}), meta.get("backward", {})
     branches: dict[Any, list[Site]] = {}
     for site in sites:
         if _place(site) == "branch":
@@ -108,6 +109,8 @@ def spp_curve(record: Record) -> Curve:
         ends = branches.get(site.name) or ([waiting] if waiting is not None and None in branches else [])
         waiting = None
         expected = dict(predicted.get(site.name, {}))
+        if site.name in back.get("predicted", {}):
+            expected["gradient"] = back["predicted"][site.name]
         if ends and all(end.name in predicted for end in ends):
             expected["branch_var"] = sum(predicted[end.name]["channel_var"] for end in ends)
         measured = [values.get(end.name, {}).get("channel_var", math.nan) for end in ends]
@@ -123,6 +126,7 @@ def spp_curve(record: Record) -> Curve:
                 predicted=expected,
                 branch_to_stream=float(ratios.get(site.name, math.nan)),
                 silent=str(silent.get(site.name, "")),
+                gradient=float(back.get("measured", {}).get(site.name, math.nan)),
             )
         )
     if all(math.isnan(p.channel_var) for p in points):

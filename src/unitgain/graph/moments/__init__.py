@@ -6,10 +6,12 @@ pointwise.py  elementwise functions of any kind, by integrals and Hermite series
 norms.py      batch, layer, group, instance and root-mean-square normalization
 pools.py      means and maxima over positions
 mixing.py     sums, products with gates, concatenations, parts, views
+gradient.py   the same calls backwards: mean squares of gradients
 laws.py       which of these a call is; Silent, with the reason, where none is
 step.py       Step: what a law may ask of a call
 """
 
+from .gradient import Gradient, measured_gradient, pull_back
 from .laws import predict
 from .pointwise import mean_magnitude
 from .signal import Signal, layout, measure
@@ -17,6 +19,7 @@ from .silent import Silent
 from .step import Known, Step, given_tensor
 
 __all__ = [
+    "Gradient",
     "Known",
     "Signal",
     "Silent",
@@ -25,5 +28,7 @@ __all__ = [
     "layout",
     "mean_magnitude",
     "measure",
+    "measured_gradient",
     "predict",
+    "pull_back",
 ]

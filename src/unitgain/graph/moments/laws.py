@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from . import mixing, norms, pools
 from .pointwise import pointwise
 from .signal import Signal
 from .silent import Silent
-from .step import Step
+from .step import Known, Step
 from .weights import Kernel, through_weights
 
 ELEMENTWISE = {
@@ -41,70 +42,77 @@ def predict(step: Step) -> Signal:
 
 
 def _linear(step: Step) -> Signal:
-    known = step.parents[0] if step.parents else None
-    if known is None:
-        raise Silent("its input has no channels")
-    signals = [p for p in step.parents if p is not None]
-    module, name = step.module, step.name
+    known = step.only_with_pads()
+    weight, kernel = kernel_of(step)
+    bias = _bias_of(step)
+    if kernel.stride:
+        if known.signal.lags is None:
+            raise Silent("the correlation of neighbouring positions is not known")
+        return through_weights(known.signal, weight, bias, kernel, step.positions)
+    return replace(through_weights(known.signal, weight, bias, kernel, ()), size=known.signal.size)
+
+
+def kernel_of(step: Step) -> tuple[Tensor, Kernel]:
+    """(weight as (O, C/groups, *K), how it goes over positions) of a layer; K and Kernel are empty for a linear one.
+    Raises Silent for what is no such layer."""
+    known, module, name = step.only_with_pads(), step.module, step.name
     if isinstance(module, _ConvTransposeNd) or "transpose" in name:
         raise Silent("a transposed convolution")
     if isinstance(module, _ConvNd) or (name.startswith("conv") and module is None):
-        return _convolution(step)
+        return _convolution(step, known)
     if known.signal.pads:
         raise Silent("zeros were put around its input")
-    if len(signals) > 1:
+    if sum(p is not None for p in step.parents) > 1:
         raise Silent("a product of two signals, which may depend on each other")
-    if module is not None:
-        weight, bias = getattr(module, "weight", None), getattr(module, "bias", None)
-        if type(module).__name__ == "Conv1D" and isinstance(weight, Tensor):  # GPT-2's, (in, out)
-            weight = weight.T
-        elif not isinstance(module, nn.Linear):
-            raise Silent(f"there is no law for {step.name}")
+    weight: Any
+    if module is None:
+        weight = _weight_of_product(step)
+    elif isinstance(module, nn.Linear):
+        weight = module.weight
+    elif type(module).__name__ == "Conv1D" and isinstance(module.weight, Tensor):  # GPT-2's, (in, out)
+        weight = module.weight.T
     else:
-        weight, bias = _weight_of_product(step)
+        raise Silent(f"there is no law for {name}")
     if not isinstance(weight, Tensor) or weight.dim() != 2:
         raise Silent("a product with a weight that is no matrix")
     if known.axis != len(known.shape) - 1 or step.axis != len(step.shape) - 1:
         raise Silent("it mixes positions, not channels")
     if weight.shape != (step.shape[-1], known.signal.channels):
         raise Silent("a weight of another shape")
-    found = through_weights(known.signal, weight, bias if isinstance(bias, Tensor) else None, Kernel(), ())
-    return _same_places(found, known.signal)
+    return weight, Kernel()
 
 
-def _same_places(found: Signal, before: Signal) -> Signal:
-    from dataclasses import replace
+def _bias_of(step: Step) -> Tensor | None:
+    if step.module is not None:
+        found = getattr(step.module, "bias", None)
+    elif step.name == "addmm":
+        found = step.call.get(0, "input")
+    elif step.name in ("matmul", "mm"):
+        found = None
+    else:
+        found = step.call.get(2, "bias")
+    return found if isinstance(found, Tensor) else None
 
-    return replace(found, size=before.size)
 
-
-def _weight_of_product(step: Step) -> tuple[Any, Any]:
-    """(weight as (out, in), bias) of linear, matmul and addmm."""
-    first, second = step.call.get(0, "input"), step.call.get(1, "other")
+def _weight_of_product(step: Step) -> Tensor | None:
+    """(out, in), of linear, matmul and addmm."""
+    second = step.call.get(1, "other")
     if step.name == "linear":
-        return step.call.get(1, "weight"), step.call.get(2, "bias")
+        return step.call.get(1, "weight")
     if step.name == "addmm":
-        if step.look_up(second) is None:
-            raise Silent("a product of two signals, which may depend on each other")
         weight = step.call.get(2, "mat2")
-        return weight.T if isinstance(weight, Tensor) else None, first
+        return weight.T if isinstance(weight, Tensor) and step.look_up(weight) is None else None
     matrix = isinstance(second, Tensor) and second.dim() == 2 and step.look_up(second) is None
     if step.name in ("matmul", "mm") and matrix:
-        return second.T, None
+        return second.T
     raise Silent(f"there is no law for {step.name} with these arguments")
 
 
-def _convolution(step: Step) -> Signal:
-    known = step.parents[0]
-    assert known is not None
-    signal, module = known.signal, step.module
-    weight = step.argument(1, "weight")
-    bias = step.argument(2, "bias")
+def _convolution(step: Step, known: Known) -> tuple[Tensor, Kernel]:
+    signal, weight = known.signal, step.argument(1, "weight")
     depth = weight.dim() - 2
     if len(known.shape) != depth + 2 or known.axis != 1:
         raise Silent("a convolution over other axes than positions")
-    if signal.lags is None:
-        raise Silent("the correlation of neighbouring positions is not known")
     stride = several(step.argument(3, "stride", 1), depth)
     padding = step.argument(4, "padding", 0)
     dilation = several(step.argument(5, "dilation", 1), depth)
@@ -115,9 +123,8 @@ def _convolution(step: Step) -> Signal:
         before = several(padding, depth)
     if signal.pads:
         before = tuple(b + p[0] for b, p in zip(before, signal.pads))
-    around = getattr(module, "padding_mode", "zeros") != "zeros"
-    kernel = Kernel(stride, before, dilation, int(step.argument(6, "groups", 1)), around)
-    return through_weights(signal, weight, bias, kernel, step.positions)
+    around = getattr(step.module, "padding_mode", "zeros") != "zeros"
+    return weight, Kernel(stride, before, dilation, int(step.argument(6, "groups", 1)), around)
 
 
 def several(value: Any, count: int) -> tuple[int, ...]:
@@ -316,8 +323,6 @@ def _mean(step: Step) -> Signal:
 
 def _padded(step: Step) -> Signal:
     """Zeros around the positions, kept for the convolution that follows."""
-    from dataclasses import replace
-
     known = step.only()
     given, depth = list(step.call.get(1, "pad")), len(known.signal.size)
     zeros = step.call.get(2, "mode", "constant") == "constant" and not step.call.get(3, "value", None)

@@ -35,6 +35,7 @@ def add(signals: Sequence[Signal], size: tuple[int, ...]) -> Signal:
     found = replace(
         first, size=size, examples=max(s.examples for s in wide), mean=mean, var=var, cov=cov, of_batch=False,
         magnitude=None, before=None, uneven=_uneven(wide),
+        mixed=any(s.mixed for s in wide),
     )  # fmt: skip
     return replace(found.with_lags(_mixed_lags(wide)), marginal=_marginal_of_sum(wide))
 
@@ -96,7 +97,7 @@ def mix(signals: Sequence[Signal], shares: Sequence[float], size: tuple[int, ...
         cov = torch.stack(parts).sum(0) - torch.outer(mean, mean)
     return replace(
         signals[0], size=size, mean=mean, var=(square - mean.square()).clamp_min(0), cov=cov, lags=None,
-        marginal=_marginal_of_mixture(signals, shares), of_batch=False, magnitude=None, before=None,
+        marginal=_marginal_of_mixture(signals, shares), of_batch=False, mixed=True, magnitude=None, before=None,
     )  # fmt: skip
 
 

@@ -82,7 +82,7 @@ def over_groups(
         lags = ((lags - lost) / (1 - lost)).clamp(-1, 1)
     found = replace(
         signal, mean=mean, var=var * scale.square(), cov=centred * scale[:, None] * scale[None, :],
-        of_batch=False, before=None,
+        of_batch=False, before=None, mixed=signal.mixed and not per_place,
     ).with_lags(lags)  # fmt: skip
     return affine(found, 1.0 if gain is None else gain, 0.0 if bias is None else bias)
 
@@ -97,7 +97,7 @@ def by_root_mean_square(signal: Signal, gain: Tensor | None, eps: float) -> Sign
     left = (power * scale.square() - mean.square().mean()).clamp_min(0) / (
         signal.var * scale.square()
     ).mean().clamp_min(1e-30)
-    found = replace(affine(signal, scale * left.sqrt()), mean=mean, of_batch=False)
+    found = replace(affine(signal, scale * left.sqrt()), mean=mean, of_batch=False, mixed=False)
     return affine(found, 1.0 if gain is None else gain)
 
 

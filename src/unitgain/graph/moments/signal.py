@@ -25,6 +25,7 @@ from torch import Tensor
 
 MOST_CHANNELS = 4096  # with more, channels are taken for uncorrelated
 _MOST_LAGS = 4_000_000  # values of all channels' autocorrelations together; with more, channels share one
+_MIXED = 0.2
 _MOST_WORK = 2e9  # multiplications for a measured covariance
 _REACH, POINTS = 5.0, 202  # of marginals: z from -5 to 5, and none at 0, where functions have kinks
 GRID = torch.linspace(-_REACH, _REACH, POINTS)
@@ -43,6 +44,7 @@ class Signal:
     lags_of_batch   and so are the autocorrelations, each channel's own
     magnitude       mean magnitude over the standard deviation, channels averaged by variance; None: the marginal's
     uneven          the share of the variance that is a mean that differs between border and middle
+    mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2
     before          (x, f) where this is f(x), elementwise
     pads            zeros around it, (before, after) for each axis: what `F.pad` added, for the convolution behind it
     """
@@ -59,6 +61,7 @@ class Signal:
     lags_of_batch: bool = True
     magnitude: float | None = None
     uneven: float = 0.0
+    mixed: bool = False
     before: tuple[Signal, Callable[[Tensor], Tensor]] | None = None
 
     @property
@@ -132,9 +135,11 @@ def measure(x: Tensor) -> Signal:
     mean = x.mean(dims)
     centred = x - mean.view(1, -1, *[1] * len(size))
     var = centred.square().mean(dims)
+    power = x.square().mean(1)  # of each place
+    mixed = bool(power.var() > _MIXED * power.mean().square()) if power.numel() > 1 else False
     return Signal(
         examples, tuple(size), mean, var, _covariance(centred, var), _autocorrelation(centred, var),
-        marginal(centred, var),
+        marginal(centred, var), mixed=mixed,
     )  # fmt: skip
 
 

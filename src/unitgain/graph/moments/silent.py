@@ -4,8 +4,11 @@ from __future__ import annotations
 
 
 class Silent(Exception):
-    """Raised by a law that cannot predict: the reason, a phrase that ends "not predicted: ..."."""
+    """Raised by a law that cannot predict: the reason, a phrase that ends "not predicted: ...".
 
-    def __init__(self, reason: str):
+    tied  the gradient behind depends on the values, so that laws in front must not take them for independent either
+    """
+
+    def __init__(self, reason: str, *, tied: bool = False):
         super().__init__(reason)
-        self.reason = reason
+        self.reason, self.tied = reason, tied

@@ -50,11 +50,16 @@ class Step:
 
     def only(self) -> Known:
         """What went in. Raises Silent if that is not known, or carries zeros around it that wait for a convolution."""
+        found = self.only_with_pads()
+        if found.signal.pads:
+            raise Silent("zeros were put around its input")
+        return found
+
+    def only_with_pads(self) -> Known:
+        """What went in, zeros around it and all. Raises Silent if that is not known."""
         found = self.parents[0] if self.parents else None
         if found is None:
             raise Silent("its input has no channels")
-        if found.signal.pads:
-            raise Silent("zeros were put around its input")
         return found
 
     def argument(self, place: int, name: str, default: Any = None) -> Any:

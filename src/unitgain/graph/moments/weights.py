@@ -50,7 +50,7 @@ def through_weights(
     weight = weight.detach().float()
     outputs, taps = weight.shape[0], weight.shape[2:]
     flat = weight.flatten(2) if taps else weight[:, :, None]  # (O, C/groups, K)
-    single, pair = _inside(signal.size, tuple(size), taps, kernel, flat.device)
+    single, pair = taps_inside(signal.size, tuple(size), taps, kernel, flat.device)
     lags = signal.shared_lags()
     between = _lags_between_taps(lags, signal.size, taps, kernel) if taps else flat.new_ones(1, 1)
     grouped = flat.view(kernel.groups, outputs // kernel.groups, *flat.shape[1:])  # (g, O/g, C/g, K)
@@ -138,7 +138,7 @@ def _depthwise(
 # ---- which taps lie inside ----------------------------------------------------------------------------------
 
 
-def _inside(
+def taps_inside(
     size: tuple[int, ...], out: tuple[int, ...], taps: Sequence[int], kernel: Kernel, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(p_k, p_kl): (K,), (K, K)."""
@@ -202,6 +202,7 @@ def _lags_behind(
         out = _lags_by_convolution(signal, parts, taps, kernel, size, own)
     centre = out[(slice(None), *(length - 1 for length in size))]
     live = centre > 1e-6 * parts.abs().sum((1, 2)).clamp_min(1e-30)
+    out[(slice(None), *(length - 1 for length in size))] = torch.where(live, centre, torch.ones_like(centre))
     out = out / torch.where(live, centre, torch.ones_like(centre)).view(-1, *[1] * len(taps))
     return out.clamp(-1, 1)
 

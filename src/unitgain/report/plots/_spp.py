@@ -21,13 +21,15 @@ PANELS = (
     ("sq_channel_mean", "Average squared channel mean"),
     ("channel_var", "Average channel variance"),
     ("branch_var", "Average channel variance at the branch's end"),
+    ("gradient", "Mean square of the gradient"),
 )
 _LOG_ABOVE = 30.0  # from this ratio of large to small values on, the axis is logarithmic
 _NO_MEAN = 1e-3  # a squared mean below this share of the variance is none
 
 
 def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = None) -> Figure:
-    """Squared channel mean and variance at every block's end, and variance at every branch's end.
+    """Squared channel mean and variance at every block's end, variance at every branch's end, and, of a record with
+    backward=True, the gradient's mean square.
 
         ug.plots.spp(ug.spp(model, torch.randn(8, 3, 224, 224)))
         ug.plots.spp([batchnorm, normalizer_free], labels=["BatchNorm", "normalizer-free"])
@@ -46,22 +48,27 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
         list(labels) if labels is not None else [c.model or f"network {i}" for i, c in enumerate(curves, 1)]
     )
     width = float(np.clip(5 + 0.25 * max(len(c.points) for c in curves), 8, 14))
-    figure = new_figure(width, 8.5, "Signal propagation")
-    panels = figure.subplots(len(PANELS), 1, sharex=True)
-    for axes, (key, title) in zip(panels, PANELS):
+    shown = [
+        p
+        for p in PANELS
+        if p[0] != "gradient" or any(np.isfinite(c.column("gradient")).any() for c in curves)
+    ]
+    figure = new_figure(width, 2.85 * len(shown), "Signal propagation")
+    panels = figure.subplots(len(shown), 1, sharex=True)
+    for axes, (key, title) in zip(panels, shown):
         for curve, name, color in zip(curves, names, COLORS):
             _draw(axes, curve, key, name, color, alone=len(curves) == 1)
         _scale(axes, key, curves)
         label_axes(axes, title=title)
     off = [
-        f"{name}: {text}"
+        text if len(curves) == 1 else f"{name}: {text}"
         for name, c in zip(names, curves)
         for text in (c.deviation, c.silence, *(c.why[:2] if len(curves) == 1 else ()))
         if text
     ]
     if off:
         figure.supxlabel(
-            "\n".join(plot_name(line, 110) for line in off), fontsize=8, x=0.01, ha="left", color=GUIDE
+            "\n".join(plot_name(line, 128) for line in off), fontsize=8, x=0.01, ha="left", color=GUIDE
         )
     _legend(panels[0], len(curves) > 1, any(c.law for c in curves))
     _x_axis(panels[-1], curves)

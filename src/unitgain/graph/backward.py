@@ -1,0 +1,145 @@
+"""Theory carried back through a pass: the gradient's mean square at each tensor, from those of the tensors made of it.
+
+`BackwardPropagation` is a `Propagation` that keeps every call and looks at every gradient. When backward has run,
+`predict_back` goes from the last tensor to the first: the gradient that arrives through each call (moments/gradient.py)
+is added over all calls that use the tensor, taken for independent of each other. Where a call has no law, or uses a
+tensor in a way that is not seen, prediction begins anew from the gradient that is measured, as it does in front of a
+claim that was wrong. It begins at the output, with the gradient that was put there.
+
+A claim's moments are (mean square of the gradient, 0).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from .moments import Gradient, Silent, Step, layout, measured_gradient, pull_back
+from .node import Node
+from .operations import Call
+from .propagate import TOLERANCE, Claim, Propagation, _Held
+from .values import Value
+
+
+@dataclass
+class _Entry:
+    """One tensor of the pass. same: the number of the tensor that it is, where it is known already."""
+
+    value: Value
+    held: _Held
+    step: Step | None
+    same: int
+
+
+class BackwardPropagation(Propagation):
+    """A Propagation that keeps calls, for a pass with gradients.
+
+    back, back_by_node  {number of the tensor: Claim}, {node: Claim} of the gradients, once `predict_back` was called
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gradients: dict[int, Gradient] = {}
+        self.back: dict[int, Claim] = {}
+        self.back_by_node: dict[str, Claim] = {}
+        self._tape: dict[int, _Entry] = {}
+        self._step: Step | None = None
+
+    def _predicting(self, step: Step) -> None:
+        self._step = step
+
+    def _see(self, value: Value, tensor: Tensor, call: Call, function: Any, node: Node | None) -> None:
+        self._step, before = None, self._same_tensor(tensor)
+        super()._see(value, tensor, call, function, node)
+        held = self._held.get(value.number)
+        if held is None:
+            return
+        same = value.number
+        if self._step is None and before is not None:  # a block that returns a tensor that is known
+            same = self._tape[before].same
+        self._tape[value.number] = _Entry(value, held, self._step, same)
+        if tensor.requires_grad and same == value.number:
+            axis, number = held.known.axis, value.number
+
+            def look(gradient: Tensor) -> None:
+                self.gradients[number] = measured_gradient(layout(gradient, axis))
+
+            tensor.register_hook(look)
+
+    def predict_back(self) -> None:
+        """Fills `back` and `back_by_node`."""
+        arriving: dict[int, list[Gradient]] = {}
+        silent: dict[int, Silent] = {}
+        users: Counter[int] = Counter()
+        uses: Counter[int] = Counter()
+        for entry in self._tape.values():
+            uses[entry.same] += entry.value.uses
+            for parent in entry.value.parents:
+                if parent.number in self._tape:
+                    users[self._tape[parent.number].same] += 1
+        for number in reversed(list(self._tape)):
+            entry = self._tape[number]
+            if entry.same != number:
+                continue
+            measured = self.gradients.get(number)
+            if measured is None:
+                continue
+            lack = silent.get(number)
+            reason = "" if lack is None else lack.reason
+            if uses[number] > users[number]:
+                reason = reason or "it is used in a way that is not seen"
+            if not arriving.get(number) and not reason:
+                reason = "nothing is known of the gradient that arrives here"
+            found = measured
+            claim = Claim(entry.value.node or "", (measured.mean_square, 0.0), None, reason, start=True)
+            if not reason:
+                found = _added(arriving[number])
+                claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
+                if claim.off > TOLERANCE:
+                    found = measured
+            elif lack is not None and lack.tied:
+                found = replace(measured, tied=True)
+            self._note(number, claim)
+            self._pass_on(entry, found, arriving, silent)
+
+    def _note(self, number: int, claim: Claim) -> None:
+        for other, entry in self._tape.items():
+            if entry.same == number:
+                self.back[other] = replace(claim, node=entry.value.node or "")
+                if entry.value.node:
+                    self.back_by_node[entry.value.node] = self.back[other]
+
+    def _pass_on(
+        self,
+        entry: _Entry,
+        gradient: Gradient,
+        arriving: dict[int, list[Gradient]],
+        silent: dict[int, Silent],
+    ) -> None:
+        signals = [p.number for p in entry.value.parents if p.signal]
+        parents = [self._tape[n].same for n in signals if n in self._tape]
+        if entry.step is None or not parents:
+            return
+        try:
+            parts = pull_back(entry.step, entry.held.known.signal, gradient)
+            if len(parts) != len(signals):
+                raise Silent("a call with other inputs")
+        except Silent as lack:
+            silent.update(dict.fromkeys(parents, lack))
+            return
+        for number, part in zip(signals, parts):
+            if number in self._tape and part is not None:
+                arriving.setdefault(self._tape[number].same, []).append(part)
+
+
+def _added(parts: list[Gradient]) -> Gradient:
+    power = sum(p.power for p in parts)
+    assert isinstance(power, Tensor)
+    total = sum(p.mean_square for p in parts)
+    held = sum(p.mean_square * p.coherent for p in parts) / total if total > 0 else 0.0
+    tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
+    spotty, chosen = any(p.spotty for p in parts), max(p.chosen for p in parts)
+    return Gradient(power, held, spotty, tied, chosen)

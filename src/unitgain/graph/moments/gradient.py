@@ -1,0 +1,278 @@
+"""Backward: mean squares of gradients through the same calls, from outputs to inputs.
+
+Gradients are taken for independent of the activations and for uncorrelated between channels. Between positions they are
+not: behind a global pool the gradient is one number for a whole map. So a gradient is kept as
+
+power     (C,)  mean square of each channel, over examples and positions
+coherent        the share of it that is the same at all positions of an example
+
+With the weights W that are there, p_k the share of outputs at which tap k lies inside, and S positions each:
+
+    power_in = (S_out / S_in) sum_o [(1 - coherent) sum_k p_k W_k^2 + coherent sum_kl p_kl W_k W_l] power_out
+
+where k and l of the second sum reach the same input. An activation multiplies by E f'(x)^2, a batch norm by
+gain^2 / variance and takes away what the batch's mean held.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from .laws import kernel_of
+from .mixing import over_channels
+from .pointwise import nodes
+from .signal import Signal
+from .silent import Silent
+from .step import Known, Step
+from .weights import Kernel, taps_inside
+
+_SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """See the head of this file.
+
+    spotty  it is at few positions: of a class token, say
+    tied    it depends on the values, as it comes through an activation of a sum with what was rectified before
+    chosen  the share of positions, those of the largest values, that a maximum lets it through to
+    """
+
+    power: Tensor
+    coherent: float = 0.0
+    spotty: bool = False
+    tied: bool = False
+    chosen: float = 1.0
+
+    @property
+    def mean_square(self) -> float:
+        return float(self.power.double().mean())
+
+
+def measured_gradient(x: Tensor) -> Gradient:
+    """Of a gradient (N, C, *S)."""
+    dims = [0, *range(2, x.dim())]
+    power = x.square().mean(dims)
+    whole, spotty = power.mean(), False
+    if x.dim() > 2:
+        whole = x.mean(list(range(2, x.dim()))).square().mean()
+        each = x.square().mean((0, 1)).flatten()  # of each position
+        spotty = bool(each.sum().square() < _SPOTTY * each.numel() * each.square().sum())
+    return Gradient(power, float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1)), spotty)
+
+
+def pull_back(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    """The gradients of a call's parents that come through it; None for a parent that nothing is known of. Raises Silent
+    where there is no law."""
+    kind = step.value.kind
+    role = step.node.role if kind == "node" and step.node is not None else kind
+    if role in ("shift", "dropout", "block") or (role == "view" and _same_channels(step)):
+        return [grad]
+    law = _LAWS.get(role)
+    if law is None and step.name == "mean":
+        law = _mean
+    if law is None:
+        raise Silent(f"there is no law for the gradient of {step.name or 'this function'}")
+    return law(step, out, grad)
+
+
+def _same_channels(step: Step) -> bool:
+    known = step.only()
+    return step.shape[step.axis] == known.shape[known.axis]
+
+
+def _weights(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    known = step.only_with_pads()
+    weight, kernel = kernel_of(step)
+    weight = weight.detach().float()
+    taps, groups = weight.shape[2:], kernel.groups
+    flat = weight.flatten(2) if taps else weight[:, :, None]  # (O, C/groups, K)
+    outputs = flat.shape[0]
+    power = grad.power.view(groups, outputs // groups)
+    flat = flat.view(groups, outputs // groups, *flat.shape[1:])
+    single, pair = taps_inside(known.signal.size, step.positions, taps, kernel, flat.device)
+    alone = (flat.square() * single).sum(3)  # (g, O/g, C/g)
+    together = torch.einsum("goik,kl,goil->goi", flat, pair * _meet(taps, kernel, flat.device), flat)
+    mixed = (1 - grad.coherent) * alone + grad.coherent * together
+    places = math.prod(step.positions) / max(math.prod(known.signal.size), 1) if taps else 1.0
+    found = places * torch.einsum("go,goi->gi", power, mixed).reshape(-1)
+    held = float(
+        torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places
+    )
+    stride = math.prod(kernel.stride) if taps else 1
+    return [Gradient(found, min(held / stride, 1.0))]
+
+
+def _meet(taps: tuple[int, ...], kernel: Kernel, device: torch.device) -> Tensor:
+    """(K, K): 1 where two taps reach the same input from two outputs."""
+    found = torch.ones(1, 1)
+    for width, stride, dilation in zip(taps, kernel.stride, kernel.dilation):
+        at = torch.arange(width) * dilation
+        found = torch.kron(found, ((at[:, None] - at[None, :]) % stride == 0).float())
+    return found.to(device)
+
+
+def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    known = step.only()
+    function = step.node.function if step.node is not None else None
+    if function is None:
+        raise Silent(f"{step.name} is no elementwise function")
+    signal = known.signal
+    _, values, weights = nodes(signal.marginal, signal.mean.device)
+    if grad.tied:
+        raise Silent("the gradient is zero where the activation behind the sum is")
+    # flat parts of the marginal, but for its ends
+    flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
+    if flat:
+        raise Silent("many of its inputs are one value", tied=True)
+    if grad.chosen < 1:  # the largest values are where it arrives
+        below = (weights.cumsum(0) - weights / 2) < 1 - grad.chosen
+        weights = torch.where(below, torch.zeros_like(weights), weights)
+        weights = weights / weights.sum().clamp_min(1e-30)
+    slope = _slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
+    square, mean = weights @ slope.square(), weights @ slope
+    held = float((mean.square() * grad.power).sum() / (square * grad.power).sum().clamp_min(1e-38))
+    return [Gradient(grad.power * square, grad.coherent * held, tied=signal.marginal is not None)]
+
+
+def _slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().requires_grad_()
+        call = function.forward if isinstance(function, nn.Module) else function
+        (found,) = torch.autograd.grad(call(leaf * 1.0).sum(), leaf)
+    return found.float()
+
+
+def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    """What the output's variance is over the input's, with the share that the norm's own mean and variance hold taken
+    away."""
+    known = step.only()
+    signal = known.signal
+    scale = out.var / signal.var.clamp_min(1e-30)
+    positions = math.prod(signal.size)
+    names = {c.__name__ for c in type(step.module).__mro__} if step.module is not None else {step.name}
+    if grad.spotty:
+        raise Silent("the gradient is at few positions, whose variance may differ from the others'")
+    if signal.mixed and not names & {"_BatchNorm", "batch_norm"}:
+        raise Silent("the norm divides by variances that differ between positions")
+    if names & {"LayerNorm", "layer_norm"}:
+        lost, coherent = 2 / signal.channels, grad.coherent
+    elif names & {"RMSNorm", "rms_norm"}:
+        lost, coherent = 1 / signal.channels, grad.coherent
+    elif names & {"_BatchNorm", "batch_norm"}:
+        constant = step.module is not None and not step.module.training
+        of_mean = grad.coherent / signal.examples + (1 - grad.coherent) / (signal.examples * positions)
+        lost = 0.0 if constant else of_mean + 1 / (signal.examples * positions)
+        coherent = grad.coherent * (1 - (0 if constant else 1 / signal.examples)) / max(1 - lost, 1e-6)
+    else:
+        raise Silent(f"there is no law for the gradient of {step.name}")
+    return [Gradient(grad.power * scale * (1 - lost), min(coherent, 1.0))]
+
+
+def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    known = step.only()
+    signal, name = known.signal, step.name.lower()
+    before, after = math.prod(signal.size), math.prod(step.positions)
+    if "max" in name:
+        return [Gradient(grad.power * (after / before), 0.0, chosen=after / before)]
+    if after == 1:
+        return [Gradient(grad.power / before**2, 1.0)]
+    window = before / after
+    if "adaptive" in name or _overlaps(step):
+        raise Silent("a pool whose windows overlap")
+    return [replace(grad, power=grad.power / window**2)]
+
+
+def _overlaps(step: Step) -> bool:
+    window, stride = step.argument(1, "kernel_size"), step.argument(2, "stride")
+    padded = step.argument(3, "padding", 0) not in (0, (0, 0), [0, 0])
+    return padded or (stride not in (None, []) and _pair(window) != _pair(stride))
+
+
+def _pair(value: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
+    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+
+
+def _mean(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    before = math.prod(step.only().signal.size)
+    return [Gradient(grad.power / before**2, 1.0)]
+
+
+def _sum(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    found: list[Gradient | None] = []
+    for known, factor in zip(step.parents, step.value.factors):
+        if factor is None:
+            raise Silent("a factor that is not one number")
+        found.append(
+            None if known is None else _narrowed(replace(grad, power=grad.power * factor**2), known, step)
+        )
+    return found
+
+
+def _narrowed(grad: Gradient, known: Known, step: Step) -> Gradient:
+    """Of what was broadcast: the sum over positions."""
+    places = math.prod(step.positions) / max(math.prod(known.signal.size), 1)
+    if places == 1:
+        return grad
+    return Gradient(grad.power * (places * (1 - grad.coherent) + places**2 * grad.coherent), 1.0)
+
+
+def _scale(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    factor = step.value.factors[0] if step.value.factors else None
+    if factor is not None:
+        return [replace(grad, power=grad.power * factor**2)]
+    for other in (step.call.get(0, "input"), step.call.get(1, "other")):
+        if (
+            isinstance(other, Tensor)
+            and step.look_up(other) is None
+            and step.value.name in ("mul", "multiply")
+        ):
+            vector = over_channels(other, step.shape, step.axis)
+            if vector is not None:
+                return [replace(grad, power=grad.power * vector.square())]
+    raise Silent("a factor that differs between positions")
+
+
+def _product(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    """g times the other factor. Of the gate nothing is known: the sum of g x over positions hangs on how they agree."""
+    a, b = step.parents
+    assert a is not None, "the forward law asked"
+    assert b is not None, "the forward law asked"
+    found: list[Gradient | None] = []
+    for own, other in ((a, b), (b, a)):
+        square = other.signal.var + other.signal.mean.square()
+        whole = math.prod(own.shape) == math.prod(step.shape)
+        found.append(replace(grad, power=grad.power * square) if whole else None)
+    return found
+
+
+def _concat(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    if sum(p.signal.channels for p in step.parents if p is not None) != len(grad.power):
+        raise Silent("positions are concatenated")
+    found: list[Gradient | None] = []
+    start = 0
+    for known in step.parents:
+        count = known.signal.channels if known is not None else 0
+        found.append(replace(grad, power=grad.power[start : start + count]))
+        start += count
+    return found
+
+
+def _flattened(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
+    known = step.only()
+    if _same_channels(step):
+        return [grad]
+    if len(grad.power) == known.signal.channels * math.prod(known.signal.size):
+        return [Gradient(grad.power.view(known.signal.channels, -1).mean(1), 0.0)]
+    raise Silent("a reshape that makes other channels")
+
+
+_LAWS: Mapping[str, Callable[[Step, Signal, Gradient], list[Gradient | None]]] = {
+    "linear": _weights, "activation": _activation, "norm": _norm, "pool": _pool, "sum": _sum, "scale": _scale,
+    "product": _product, "concat": _concat, "reshape": _flattened, "view": _flattened,
+}  # fmt: skip
