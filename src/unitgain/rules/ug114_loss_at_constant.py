@@ -129,8 +129,8 @@ def _in_training(view: View) -> Iterator[Found[InTraining]]:
         "error",
         output.name,
         f"the outputs became the same for all examples (they differ by {show(first)} at first and by {show(last)} "
-        f"at the end), and the loss stays at {show(level)}, after {show(float(losses[0]))} at first: what constant outputs "
-        "give, such as the margin of a triplet loss",
+        f"at the end), and the loss stays at {show(level)}, after {show(float(losses[0]))} at first: what constant "
+        "outputs give, such as the margin of a triplet loss",
         evidence=InTraining(level, first, last, spread),
         cause=_why(view),
         remedy="Lower the learning rate, and take all triplets of a batch, or semi-hard negatives, until examples are "
