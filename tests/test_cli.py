@@ -377,7 +377,10 @@ def test_every_command_has_help_with_an_example(capsys, command) -> None:
 
 def test_no_command_prints_the_help_and_version_prints_the_version(capsys) -> None:
     assert main([]) == 0
-    assert "Commands:" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert [line for line in shown.splitlines() if line.endswith(":") and line[0] != " "] == [
+        "Options:", "General:", "Look:", "Change:", "Train:", "More:"
+    ]  # fmt: skip
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("unitgain 0.")
 
@@ -390,6 +393,12 @@ def test_rules_lists_and_explains(capsys) -> None:
     for name in ("UG101", "ug101", "confident-at-init"):
         assert main(["rules", name]) == 0
         assert "ln(C)" in capsys.readouterr().out
+    assert main(["rules", "UG2"]) == 0
+    shown = capsys.readouterr().out
+    assert "UG203" in shown
+    assert "UG301" not in shown
+    assert main(["rules", "UG2", "--json"]) == 0
+    assert [row["code"] for row in json.loads(capsys.readouterr().out)] == ["UG201", "UG202", "UG203"]
 
 
 def test_models_lists_parameter_counts_and_leaves_the_random_state(capsys) -> None:
@@ -409,6 +418,51 @@ def test_data_lists_every_data_set(capsys) -> None:
     out = capsys.readouterr().out
     assert "names" in out
     assert "fashion-mnist" in out
+
+
+def test_quiet_is_a_line_for_each_finding_and_nothing_of_a_healthy_model(here: Path, finds, capsys) -> None:
+    finds("error", "warning")
+    assert main([*GOOD, "-q", "--html", "report.html"]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        f"{s} UG303 tanh: a finding of severity {s}" for s in ("error", "warning")
+    ]
+    assert shown.err == ""
+    finds()
+    assert main([*GOOD, "--quiet"]) == 0
+    assert capsys.readouterr().out == ""
+    assert main(["check", "m.py:Nett", "--data", "good.npz", "-q"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_what_could_not_be_judged_is_listed_with_its_reason(here: Path, capsys) -> None:
+    assert main([*GOOD, "--not-judged"]) in (0, 1)
+    shown = capsys.readouterr().out.partition("Not judged\ncode")[2]
+    assert "UG501" in shown
+    assert "no optimizer" in shown or "steps" in shown
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("unitgain check char_mlp_de", "char_mlp_deep"),
+        ("unitgain check m", "m.py"),
+        ("unitgain check x --dataset fash", "fashion-mnist"),
+        ("unitgain check x --select UG1", "UG101"),
+        ("unitgain rules satur", "saturated"),
+        ("unitgain train make", "makemore"),
+        ("unitgain whatif x --vary nor", "norm="),
+        ("unitgain wha", "whatif"),
+    ],
+)
+def test_tab_offers_what_there_is(here: Path, typed: str, offered: str) -> None:
+    asked = {"_UNITGAIN_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
+    told = subprocess.run(
+        [sys.executable, "-c", "import sys; from unitgain.cli import main; main(); print('torch' in sys.modules)"],
+        env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, cwd=here,
+    )  # fmt: skip
+    assert offered in told.stdout, told
+    assert "True" not in told.stdout
 
 
 def test_every_option_is_in_the_reference_page() -> None:

@@ -5,6 +5,7 @@ fix       repairs what can be repaired, measured again -> FixReport
 Probe     watches training -> Record
 watch     the same, with numbers for a logger and findings as they appear
 diagnose  Record -> findings
+whatif    a network in several settings, trained a little in each -> WhatIf
 spp       one batch through a residual network -> Record of its signal propagation plot
 init_     weights that fit what is around them
 lsuv_     every layer to unit variance on data
@@ -30,7 +31,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import data, models, nn, normfree, optim, remedies, theory, train
-    from ._check import check, spp
+    from ._check import check, spp, whatif
     from ._fix import fix
     from .integrations import watch
     from .probe import Probe
@@ -65,6 +66,7 @@ __all__ = [
     "theory",
     "train",
     "watch",
+    "whatif",
 ]
 
 # name: the package that has it; a test compares this with the imports above
@@ -82,6 +84,7 @@ _HOMES = {
     "plots": ".report.plots",
     "spp": "._check",
     "watch": ".integrations",
+    "whatif": "._check",
 }
 _FURTHER = ("probe", "recipes", "record", "report", "rules", "stats", "targets")  # ug.rules.CATALOGUE, say
 

@@ -12,12 +12,23 @@ copies.py    hooks that copies of a module do not inherit
 
 from .card import card, escape, fold, paragraph, table
 from .compiled import eagerly, hold_eager, is_held, opens_compiled, original, plain_name
-from .copies import keep_out_of_copies, let_into_copies
+from .copies import keep_out_of_copies
 from .errors import InputError, RecordError, UnitgainError, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
-from .terminal import aligned, busy, clear_line, console, note, plain_console, say, table_of
+from .terminal import (
+    aligned,
+    busy,
+    clear_line,
+    console,
+    is_quiet,
+    note,
+    plain_console,
+    quietly,
+    say,
+    table_of,
+)
 
 __all__ = [
     "FileLock",
@@ -37,8 +48,8 @@ __all__ = [
     "hold_eager",
     "is_held",
     "is_leftover",
+    "is_quiet",
     "keep_out_of_copies",
-    "let_into_copies",
     "move_into_place",
     "not_installed",
     "note",
@@ -49,6 +60,7 @@ __all__ = [
     "plain_console",
     "plain_name",
     "printable",
+    "quietly",
     "remove_leftovers",
     "say",
     "table",

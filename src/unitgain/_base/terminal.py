@@ -9,12 +9,31 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
 from .printable import MOST, one_line, printable
 
 if TYPE_CHECKING:
     from .rich_parts import Console, Table
+
+
+_quiet: ContextVar[bool] = ContextVar("quiet", default=False)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Inside, `note` and `busy` print nothing."""
+    token = _quiet.set(True)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def is_quiet() -> bool:
+    """Whether only results are to be printed."""
+    return _quiet.get()
 
 
 def say(text: object, *, file: IO[str] | None = None, most: int = MOST) -> None:
@@ -30,6 +49,8 @@ def say(text: object, *, file: IO[str] | None = None, most: int = MOST) -> None:
 
 def note(text: object) -> None:
     """Prints one line on the standard error: what a program that reads the result should not see."""
+    if _quiet.get():
+        return
     say(one_line(text), file=sys.stderr)
 
 
@@ -42,7 +63,7 @@ def clear_line() -> None:
 @contextlib.contextmanager
 def busy(text: str) -> Iterator[None]:
     """A spinner on the standard error, where that is a terminal, while the block runs."""
-    if not sys.stderr.isatty():
+    if _quiet.get() or not sys.stderr.isatty():
         yield
         return
     from rich.text import Text

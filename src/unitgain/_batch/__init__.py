@@ -8,7 +8,7 @@ losses.py     losses by name, and targets that they cannot take
 objective.py  a loss as it is given, or the one that a model returns itself
 """
 
-from .batch import TARGET_NAMES, Batch, check_devices, describe_tensor
+from .batch import TARGET_NAMES, Batch, axis_of_examples, check_devices, describe_tensor
 from .losses import IGNORED_TARGET, LOSSES, Loss, broadcasts, class_axis, kind_of
 from .objective import OWN, Judged, Objective, describe_output, find_logits, own_loss
 from .reading import Forward, Reader, is_loader, opened, read_batch
@@ -25,6 +25,7 @@ __all__ = [
     "Loss",
     "Objective",
     "Reader",
+    "axis_of_examples",
     "broadcasts",
     "check_devices",
     "class_axis",

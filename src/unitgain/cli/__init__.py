@@ -3,6 +3,7 @@
 commands.py  the commands put together, and main()
 check.py     unitgain check
 fix.py       unitgain fix
+whatif.py    unitgain whatif
 train.py     unitgain train, unitgain lr-find
 runs.py      unitgain sample, unitgain plots, and the record of a run
 ladder.py    unitgain ladder, unitgain recipes
@@ -10,6 +11,7 @@ options.py   the options that several commands share
 lists.py     unitgain rules, unitgain models
 data.py      unitgain data
 demo.py      unitgain demo
+view.py      unitgain view
 errors.py    exit codes, and the one line that an error becomes
 output.py    what is printed where; which files may be written
 

@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError, note
-from . import options
+from .._base import InputError, console, note, table_of
+from . import completion, options
 from .errors import Debug
 from .graph import refuse_beside_graph, show_graph, traced
+from .help import REPORT
 from .output import check_folder
 from .runs import is_other_log, is_run, refuse_folder, refuse_model_options, report_on_run
 
 if TYPE_CHECKING:
+    from ..report import Report
     from ..rules import Finding
 
 
@@ -29,7 +31,12 @@ class OptimizerName(str, Enum):
 @options.with_shared_options
 def check(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help=f"{options.TARGET} Or a run: its folder or its record.")
+        str,
+        typer.Argument(
+            metavar="TARGET",
+            help=f"{options.TARGET} Or a run: its folder or its record.",
+            autocompletion=completion.targets,
+        ),
     ],
     subject: options.Subject,
     judging: options.Judging,
@@ -49,9 +56,16 @@ def check(
     ] = False,
     select: Annotated[
         list[str] | None,
-        typer.Option(metavar="CODES", help="Only these rules: UG101,UG3 (a prefix) or names."),
+        typer.Option(
+            metavar="CODES",
+            help="Only these rules: UG101,UG3 (a prefix) or names.",
+            autocompletion=completion.rule_codes,
+        ),
     ] = None,
-    ignore: Annotated[list[str] | None, typer.Option(metavar="CODES", help="Not these rules.")] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CODES", help="Not these rules.", autocompletion=completion.rule_codes),
+    ] = None,
     baseline: Annotated[
         str | None,
         typer.Option(metavar="FILE", help="Accept the findings in this file; only new ones count."),
@@ -59,6 +73,14 @@ def check(
     write_baseline: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the findings to such a file.")
     ] = None,
+    not_judged: Annotated[
+        bool,
+        typer.Option(
+            "--not-judged",
+            help="Say for every rule that could not judge why, and what it needs.",
+            rich_help_panel=REPORT,
+        ),
+    ] = False,
     graph: Annotated[
         bool,
         typer.Option(
@@ -150,6 +172,8 @@ def check(
         report = Report(report.record, accept(report.diagnosis, accepted))
     report.page, report.source = judging.html, options.source_of(target)
     judging.show(report)
+    if not_judged:
+        _show_not_judged(report)
     for option, path in (("sarif", sarif), ("junit", junit)):
         if path is not None:
             report.save(path)
@@ -171,6 +195,16 @@ def check(
     if not judged:
         _point_to_fix(target, counted)
     judging.exit(counted)
+
+
+def _show_not_judged(report: Report) -> None:
+    from ..rules import CATALOGUE
+
+    abstained = sorted(report.diagnosis.abstained.items())
+    rows = [(code, CATALOGUE[code].name, reason) for code, reason in abstained]
+    console().print("\nNot judged" if rows else "\nEvery rule could judge.")
+    if rows:
+        console().print(table_of(("code", "name", "why"), rows))
 
 
 def _point_to_fix(target: str, findings: Sequence[Finding]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -15,29 +16,38 @@ from .data import data_app
 from .demo import demo
 from .errors import Debug, exit_code_of
 from .fix import fix
+from .help import CHANGE, LOOK, MORE, TRAIN, Command, Group
 from .ladder import ladder, list_recipes
 from .lists import models, rules
 from .mcp import mcp
 from .normfree import normfree_app
+from .options import with_quiet
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
+from .view import view
+from .whatif import whatif
 
 app = typer.Typer(
     name="unitgain",
-    add_completion=False,
+    cls=Group,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
+_COMPLETING = "_UNITGAIN_COMPLETE"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; never raises, never prints a traceback without --debug."""
+    if _COMPLETING in os.environ:  # the shell asks; what it is told is printed, and the program ends
+        typer.main.get_command(app)(prog_name="unitgain")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
 
     def run() -> None:
-        with typer.main.get_command(app).make_context("unitgain", arguments) as context:
+        with typer.main.get_command(app).make_context("unitgain", [*arguments], obj=arguments) as context:
             context.command.invoke(context)
 
     return exit_code_of(run, debug="--debug" in arguments)
@@ -63,23 +73,30 @@ def _root(
     Start here:
       unitgain demo
       unitgain check my_model.py:make_model --data batch.npz
+      unitgain whatif char_mlp_deep --dataset names --vary gain=0.5,1,5/3,3
     """
     if context.invoked_subcommand is None:
         say(context.get_help())
 
 
-app.command(short_help="Measure a model and say what is wrong with it.")(check)
-app.command(short_help="Repair a model, measure again, keep what helped.")(fix)
-app.command(short_help="Draw the signal propagation plot of a residual network.")(spp)
-app.command(short_help="Train a recipe; resume a run that was interrupted.")(train)
-app.command("lr-find", short_help="Find a learning rate for a recipe.")(lr_find)
-app.command(short_help="Draw names from a trained model.")(sample)
-app.command(short_help="Draw what a run recorded.")(plots)
-app.command(short_help="Train a recipe's rungs, beside the published results.")(ladder)
-app.command("recipes", short_help="List the recipes, or the settings of one.")(list_recipes)
-app.command()(rules)
-app.command()(models)
-app.command(short_help="Show a network that cannot train well, the repair, and its effect.")(demo)
-app.command(short_help="Answer an agent by the Model Context Protocol.")(mcp)
-app.add_typer(data_app, name="data")
-app.add_typer(normfree_app, name="normfree")
+def _add(function: Callable[..., None], group: str, short_help: str, name: str | None = None) -> None:
+    app.command(name, cls=Command, short_help=short_help, rich_help_panel=group)(with_quiet(function))
+
+
+_add(check, LOOK, "Measure a model and say what is wrong with it.")
+_add(whatif, LOOK, "Train one network in several settings, side by side.")
+_add(view, LOOK, "Watch a run while it trains: a page, or --terminal.")
+_add(spp, LOOK, "Draw the signal propagation plot of a residual network.")
+_add(plots, LOOK, "Draw what a run recorded.")
+_add(fix, CHANGE, "Repair a model, measure again, keep what helped.")
+app.add_typer(normfree_app, name="normfree", cls=Group, rich_help_panel=CHANGE)
+_add(train, TRAIN, "Train a recipe or your own model; resume a run.")
+_add(lr_find, TRAIN, "Find a learning rate.", "lr-find")
+_add(ladder, TRAIN, "Train a recipe's rungs, beside the published results.")
+_add(sample, TRAIN, "Draw names from a trained model.")
+_add(demo, MORE, "Show a network that cannot train well, the repair, and its effect.")
+_add(rules, MORE, "List the rules, or explain one.")
+_add(models, MORE, "List the built-in models and what they cost.")
+_add(list_recipes, MORE, "List the recipes, or the settings of one.", "recipes")
+app.add_typer(data_app, name="data", cls=Group, rich_help_panel=MORE)
+_add(mcp, MORE, "Answer an agent by the Model Context Protocol.")

@@ -8,6 +8,8 @@ import typer
 
 from .._base import console, say, table_of
 from .errors import Debug
+from .help import Command
+from .options import with_quiet
 
 data_app = typer.Typer(rich_markup_mode=None)
 
@@ -32,7 +34,8 @@ def _data(context: typer.Context, debug: Debug = False) -> None:
     console().print(table_of(("name", "status", ">size", "description", "from"), rows))
 
 
-@data_app.command()
+@data_app.command(cls=Command)
+@with_quiet
 def fetch(
     name: Annotated[str, typer.Argument(metavar="NAME", help="names or fashion-mnist.")],
     debug: Debug = False,

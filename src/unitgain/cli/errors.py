@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .._base import InputError, note, printable, say
+from .._base import InputError, one_line, printable, say
 from .._version import __version__
 
 FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
@@ -65,7 +65,7 @@ def exit_code_of(run: Callable[[], object], debug: bool) -> int:
 def _fail(code: int, line: str, error: BaseException, debug: bool) -> int:
     if debug:
         say("".join(traceback.format_exception(error)).rstrip("\n"), file=sys.stderr, most=sys.maxsize)
-    note(f"unitgain: {line}")
+    say(one_line(f"unitgain: {line}"), file=sys.stderr)  # also with --quiet
     return code
 
 

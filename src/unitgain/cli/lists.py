@@ -8,31 +8,40 @@ from typing import Annotated
 import typer
 
 from .._base import InputError, console, did_you_mean, say, table_of
+from .completion import rule_codes
 from .errors import Debug
 
 
 def rules(
-    code: Annotated[str | None, typer.Argument(metavar="[CODE]", help="A rule's code or name.")] = None,
+    code: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[CODE]", help="A rule's code or name, or a prefix: UG1.", autocompletion=rule_codes
+        ),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="All rules, or this one, as JSON.")] = False,
     debug: Debug = False,
 ) -> None:
-    """List the rules, or explain one.
+    """List the rules, those of a prefix, or explain one.
 
     \b
-    Example:
+    Examples:
       unitgain rules UG101
+      unitgain rules UG1
     """
-    from ..rules import CATALOGUE, as_data, explain
+    from ..rules import CATALOGUE, as_data, explain, resolve
 
+    chosen = sorted(CATALOGUE) if code is None else sorted(resolve([code], "rules"))
+    several = code is None or len(chosen) > 1
     if json:
         import json as codec
 
-        wanted = None if code is None else explain(code).split()[1]
-        rows = [row for row in as_data() if wanted in (None, row["code"])]
-        say(codec.dumps(rows if code is None else rows[0], indent=2, ensure_ascii=False), most=sys.maxsize)
+        rows = [row for row in as_data() if row["code"] in chosen]
+        say(codec.dumps(rows if several else rows[0], indent=2, ensure_ascii=False), most=sys.maxsize)
         return
 
-    if code is not None:
+    if not several:
+        (code,) = chosen
         text = explain(code)
         if sys.stdout.isatty():  # a pipe gets the Markdown
             from rich.markdown import Markdown
@@ -41,9 +50,8 @@ def rules(
         else:
             say(text, most=sys.maxsize)
         return
-    console().print(
-        table_of(("code", "name", "seen"), [(e.code, e.name, e.seen) for e in CATALOGUE.values()])
-    )
+    rules = (CATALOGUE[code] for code in chosen)
+    console().print(table_of(("code", "name", "seen"), [(e.code, e.name, e.seen) for e in rules]))
 
 
 def models(

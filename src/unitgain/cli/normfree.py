@@ -12,13 +12,16 @@ import typer
 from .._base import InputError, busy, note, say
 from . import options
 from .errors import Debug
+from .help import Command
 from .output import check_outputs, write_text
 
 if TYPE_CHECKING:
     from ..normfree import ConversionReport
 
 normfree_app = typer.Typer(
-    help="What BatchNorm does and costs in a network, and the network without it.", no_args_is_help=True
+    help="What BatchNorm does and costs in a network, and the network without it.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
 )
 
 Out = Annotated[
@@ -34,7 +37,8 @@ class Mode(str, Enum):
     preserve = "preserve"
 
 
-@normfree_app.command(short_help="Measure what BatchNorm does and costs.")
+@normfree_app.command(cls=Command, short_help="Measure what BatchNorm does and costs.")
+@options.with_quiet
 @options.with_shared_options
 def audit(
     target: options.Target,
@@ -71,7 +75,8 @@ def audit(
         note(f"json report written: {json}")
 
 
-@normfree_app.command(short_help="Take BatchNorm out, to train from scratch or to fine-tune.")
+@normfree_app.command(cls=Command, short_help="Take BatchNorm out, to train from scratch or to fine-tune.")
+@options.with_quiet
 @options.with_shared_options
 def convert(
     target: options.Target,
@@ -101,7 +106,8 @@ def convert(
     _run(target, subject, mode.value, out, [name.strip() for name in norms.split(",") if name.strip()])
 
 
-@normfree_app.command(short_help="Work BatchNorm and all else into plain layers, for inference.")
+@normfree_app.command(cls=Command, short_help="Work BatchNorm and all else into plain layers, for inference.")
+@options.with_quiet
 @options.with_shared_options
 def fold(target: options.Target, subject: options.Subject, out: Out = None, debug: Debug = False) -> None:
     """Work norms, standardized weights and skip gains into plain layers of torch, verified in float64.

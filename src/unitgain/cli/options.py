@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 
 import typer
 
-from .._base import InputError, busy, console, did_you_mean, note, say
+from .._base import InputError, busy, console, did_you_mean, is_quiet, note, quietly, say
+from . import completion
 from .errors import FINDINGS
+from .help import MODEL, REPORT
 from .output import check_outputs
 
 if TYPE_CHECKING:
@@ -57,6 +59,26 @@ def with_shared_options(command: _Command) -> _Command:
     return with_fields  # type: ignore[return-value]
 
 
+def with_quiet(command: _Command) -> _Command:
+    """The command with --quiet: it prints its result and no notes."""
+    hints = get_type_hints(command, include_extras=True)
+    given = inspect.signature(command).parameters.values()
+    parameters = [parameter.replace(annotation=hints[parameter.name]) for parameter in given]
+    parameters.append(
+        inspect.Parameter("quiet", inspect.Parameter.KEYWORD_ONLY, default=False, annotation=Quiet)
+    )
+
+    @wraps(command)
+    def quiet_or_not(*, quiet: bool = False, **rest: Any) -> None:
+        with quietly() if quiet else contextlib.nullcontext():
+            command(**rest)
+
+    del quiet_or_not.__wrapped__
+    quiet_or_not.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    quiet_or_not.__annotations__ = {p.name: p.annotation for p in parameters}
+    return quiet_or_not  # type: ignore[return-value]
+
+
 class Format(str, Enum):
     text = "text"
     json = "json"
@@ -76,7 +98,10 @@ TARGET = (
     "A built-in model (see unitgain models), package.module:callable, path/to/file.py:callable, timm:NAME or "
     "torchvision:NAME."
 )
-Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET)]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET, autocompletion=completion.targets)]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the result alone, in a line where it can be said in one.")
+]
 
 
 @dataclass(frozen=True)
@@ -85,47 +110,94 @@ class Subject:
 
     data: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="One batch: .safetensors, .npz, or a directory of images."),
+        typer.Option(
+            metavar="FILE",
+            help="One batch: .safetensors, .npz, or a directory of images.",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     dataset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A known data set: names or fashion-mnist.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="A known data set: names or fashion-mnist.",
+            autocompletion=completion.datasets,
+            rich_help_panel=MODEL,
+        ),
     ] = None
     shape: Annotated[
         str | None,
-        typer.Option(metavar="N,C,H,W", help="Random input of this shape; resizes a directory of images."),
+        typer.Option(
+            metavar="N,C,H,W",
+            help="Random input of this shape; resizes a directory of images.",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     tokens: Annotated[
-        int | None, typer.Option(metavar="V", max=2**31, help="With --shape: token numbers from 0 to V-1.")
+        int | None,
+        typer.Option(
+            metavar="V", max=2**31, help="With --shape: token numbers from 0 to V-1.", rich_help_panel=MODEL
+        ),
     ] = None
     batch: Annotated[
         int | None,
         typer.Option(
-            "--batch", metavar="N", min=1, max=10**6, help="Examples to use. [default: 64; of a file, all]"
+            "--batch",
+            metavar="N",
+            min=1,
+            max=10**6,
+            help="Examples to use. [default: 64; of a file, all]",
+            rich_help_panel=MODEL,
         ),
     ] = None
     normalize: Annotated[
-        bool, typer.Option(help="Give image pixels mean 0 and standard deviation 1.", show_default=True)
+        bool,
+        typer.Option(
+            "--normalize/--no-normalize",
+            " /--raw",
+            help="Give image pixels mean 0 and standard deviation 1; --raw leaves them in 0..1.",
+            show_default=True,
+            rich_help_panel=MODEL,
+        ),
     ] = True
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="An argument of the model's class or function."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="An argument of the model's class or function.",
+            rich_help_panel=MODEL,
+        ),
     ] = None
     weights: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Put these weights into the model: .safetensors.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Put these weights into the model: .safetensors.", rich_help_panel=MODEL
+        ),
     ] = None
     device: Annotated[
-        str, typer.Option(metavar="D", help="cpu, cuda, cuda:1, mps, ...", show_default=True)
+        str,
+        typer.Option(
+            metavar="D", help="cpu, cuda, cuda:1, mps, ...", show_default=True, rich_help_panel=MODEL
+        ),
     ] = "cpu"
     seed: Annotated[
-        int, typer.Option(min=0, max=2**63 - 1, help="Of new weights and random input.", show_default=True)
+        int,
+        typer.Option(
+            min=0,
+            max=2**63 - 1,
+            help="Of new weights and random input.",
+            show_default=True,
+            rich_help_panel=MODEL,
+        ),
     ] = 0
 
-    def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
-        """(model on its device, batch); weights: put --weights into it."""
+    def load_model(self, target: str, loss: str = "auto", *, weights: bool = True) -> Any:
+        """The model on its device; weights: put --weights into it."""
         import torch
 
         from .._batch import LOSSES
-        from ..targets import load_batch, load_model, load_weights, parse_settings
+        from ..targets import load_model, load_weights, parse_settings
 
         if loss != "auto" and loss not in LOSSES:
             raise InputError(f"--loss {loss}: unknown{did_you_mean(loss, ['auto', *LOSSES])}")
@@ -138,6 +210,13 @@ class Subject:
             model.to(place)
         except (RuntimeError, NotImplementedError) as error:
             raise InputError(f"--device {self.device}: the model cannot be moved there: {error}") from error
+        return model
+
+    def load(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
+        """(model on its device, batch); weights: put --weights into it."""
+        from ..targets import load_batch
+
+        model = self.load_model(target, loss, weights=weights)
         given = load_batch(
             model, data=self.data, dataset=self.dataset, shape=self.shape, tokens=self.tokens, count=self.batch,
             loss=loss, seed=self.seed, normalize=self.normalize,
@@ -145,6 +224,22 @@ class Subject:
         if self.data is not None and os.path.isdir(self.data):
             note(f"--data {self.data}: {_images(given)}")
         return model, given
+
+    def load_source(self, target: str, loss: str = "auto") -> tuple[Any, Any]:
+        """(model on its device, examples to train on and held-out ones)."""
+        from ..targets import load_source
+
+        if self.tokens is not None:
+            raise InputError(f"--tokens {self.tokens}: it goes with --shape, for random token numbers")
+        model = self.load_model(target, loss)
+        return model, load_source(
+            model,
+            data=self.data,
+            dataset=self.dataset,
+            count=self.batch,
+            seed=self.seed,
+            normalize=self.normalize,
+        )
 
     def further_batches(self, model: Any, loss: str = "auto") -> Any:
         """Batches of --dataset for rehearsed steps, others than the one that is checked; None of a single batch."""
@@ -169,6 +264,7 @@ class Subject:
 
 
 class _Report(Protocol):
+    def lines(self) -> list[str]: ...
     def to_json(self) -> str: ...
     def save(self, path: str, /) -> None: ...
 
@@ -184,15 +280,33 @@ class Judging:
             help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1. auto: cross entropy for "
             "integer targets, mean squared error for float ones.",
             show_default=True,
+            rich_help_panel=REPORT,
         ),
     ] = "auto"
     fail_on: Annotated[
-        FailOn, typer.Option("--fail-on", help="Exit with 1 for findings this severe.", show_default=True)
+        FailOn,
+        typer.Option(
+            "--fail-on",
+            help="Exit with 1 for findings this severe.",
+            show_default=True,
+            rich_help_panel=REPORT,
+        ),
     ] = FailOn.error
-    html: Annotated[str | None, typer.Option(metavar="FILE", help="Write the interactive report.")] = None
+    html: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the interactive report.",
+            rich_help_panel=REPORT,
+        ),
+    ] = None
     json: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text."),
+        typer.Option(
+            metavar="FILE",
+            help="Write the JSON report; - prints it instead of the text.",
+            rich_help_panel=REPORT,
+        ),
     ] = None
     format: Annotated[
         Format,
@@ -200,6 +314,7 @@ class Judging:
             "--format",
             help="What is printed; markdown: short evidence to act on; sarif, junit and github: for code hosts and CI.",
             show_default=True,
+            rich_help_panel=REPORT,
         ),
     ] = Format.text
 
@@ -226,7 +341,10 @@ class Judging:
 
     def show(self, report: _Report) -> None:
         """Prints the report in the format that is asked for, and writes the files that the options name."""
-        if self.printed == Format.text:
+        if self.printed == Format.text and is_quiet():
+            for line in report.lines():
+                say(line)
+        elif self.printed == Format.text:
             console().print(report)
         else:
             say(getattr(report, f"to_{self.printed.value}")().rstrip("\n"), most=sys.maxsize)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 import os
 import shlex
@@ -11,23 +12,59 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError, busy, clear_line, console, note, say, table_of
+from .._base import InputError, busy, clear_line, console, is_quiet, note, say, table_of
+from . import completion
 from .errors import WRONG_INPUT, Debug
+from .help import OWN
 from .output import FIGURE, check_outputs
 
 if TYPE_CHECKING:
     from ..recipes import Recipe, RunFolder
 
-RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe's name (unitgain recipes).")]
+RecipeName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RECIPE",
+        help="A recipe's name (unitgain recipes), or a model of your own: path/to/file.py:callable, "
+        "package.module:callable, timm:NAME.",
+        autocompletion=completion.recipes,
+    ),
+]
 RecipeSettings = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="A setting of the recipe, or preset=NAME."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A setting of the recipe, or preset=NAME; of your own model also an argument of its callable.",
+        autocompletion=completion.settings,
+    ),
+]
+Examples = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="FILE",
+        help="Of your own model: .safetensors, .npz, or a directory of images.",
+        rich_help_panel=OWN,
+    ),
+]
+DataSet = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset",
+        metavar="NAME",
+        help="Of your own model: names or fashion-mnist.",
+        autocompletion=completion.datasets,
+        rich_help_panel=OWN,
+    ),
 ]
 
 
 def train(
     recipe: RecipeName,
     settings: RecipeSettings = None,
+    data: Examples = None,
+    dataset: DataSet = None,
     run: Annotated[
         str | None,
         typer.Option(
@@ -42,13 +79,17 @@ def train(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Train a recipe. Killed at any moment and resumed, a run ends with the same weights, bit for bit.
+    """Train a recipe, or a model of your own.
+
+    Killed at any moment and resumed, a run ends with the same weights, bit for bit.
 
     \b
     Examples:
       unitgain train makemore
       unitgain train makemore --set variant=tanh --set steps=20000 --run runs/tanh
       unitgain train makemore --run runs/tanh --resume
+      unitgain train makemore --set variant=deep --set gain=1 --set tanh=false --set steps=5000
+      unitgain train my_model.py:make_model --data train.npz --set epochs=10 --set lr=3e-3 --run runs/mine
       torchrun --nproc_per_node=2 -m unitgain train fashion-mnist -r runs/two
     """
     rank = int(os.environ.get("RANK", "0"))
@@ -57,9 +98,10 @@ def train(
             raise InputError("--resume: which run? Name its folder with --run")
         from .. import recipes
 
-        chosen = recipes.get(recipe)
-        config = configure(chosen, settings or [], run if resume else None)
-        folder = _folder(run, recipe, config, resume, rank)
+        name, given = own_or_recipe(recipe, settings or [], data, dataset)
+        chosen = recipes.get(name)
+        config = configure(chosen, given, run if resume else None)
+        folder = _folder(run, name, config, resume, rank)
         ended = folder.outcome() if resume and folder is not None else None
     except InputError:
         if rank == 0:
@@ -74,7 +116,7 @@ def train(
         if rank:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         try:
-            outcome = chosen.train(config, folder, resume=resume, say=say)
+            outcome = chosen.train(config, folder, resume=resume, say=_silent if is_quiet() else say)
             if folder is not None:
                 with busy("drawing"):
                     folder.finish(outcome)
@@ -95,6 +137,8 @@ def train(
 def lr_find(
     recipe: RecipeName,
     settings: RecipeSettings = None,
+    data: Examples = None,
+    dataset: DataSet = None,
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the plot: .png, .svg or .pdf.")
     ] = None,
@@ -123,18 +167,20 @@ def lr_find(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Sweep the learning rate over a recipe's untrained model, read a good one off and try it out.
+    """Sweep the learning rate over the untrained model of a recipe, or of your own, read a good one off and try it out.
 
     \b
-    Example:
+    Examples:
       unitgain lr-find makemore --set variant=kaiming --out rates.png
+      unitgain lr-find my_model.py:make_model --data train.npz --out rates.png
     """
     if out is not None:
         check_outputs({"--out": out}, suffixes={"--out": FIGURE})
     from .. import recipes
 
-    chosen = recipes.get(recipe)
-    config = configure(chosen, settings or [])
+    name, given = own_or_recipe(recipe, settings or [], data, dataset)
+    chosen = recipes.get(name)
+    config = configure(chosen, given)
     with busy("sweeping"):
         found = chosen.learner(config).lr_find(
             start,
@@ -153,6 +199,36 @@ def lr_find(
 
         save_figure(found.plot(), out, dpi=110)
         note(f"plot written: {out}")
+
+
+def own_or_recipe(
+    given: str, settings: list[str], data: str | None, dataset: str | None
+) -> tuple[str, list[str]]:
+    """(recipe, settings): of a model of one's own the recipe `own`, its target, its examples and its arguments."""
+    from .. import recipes
+    from ..models import names
+
+    own = ":" in given or (given in names() and given not in recipes.names())
+    if not own:
+        for option, value in (("--data", data), ("--dataset", dataset)):
+            if value is not None and given != "own":
+                raise InputError(
+                    f"{option} {value}: it goes with a model of your own (unitgain train file.py:callable --data "
+                    "FILE); a recipe has its data by a setting (unitgain recipes)"
+                )
+        if not data and not dataset:
+            return given, settings
+    known = {f.name for f in dataclasses.fields(recipes.get("own").config)}
+    keys = [pair.partition("=")[0].strip() for pair in settings]
+    arguments = [pair for key, pair in zip(keys, settings) if key not in known and key != "preset"]
+    kept = [pair for key, pair in zip(keys, settings) if key in known or key == "preset"]
+    named = {"target": given if own else None, "data": data, "dataset": dataset}
+    kept += [f"{key}={value}" for key, value in named.items() if value is not None]
+    return "own", [*kept, *([f"arguments={arguments!r}"] if arguments else [])]
+
+
+def _silent(text: str) -> None:
+    """In the place of `say` where only the outcome is to be printed."""
 
 
 def configure(recipe: Recipe[Any], settings: list[str], run: str | None = None) -> Any:

@@ -38,6 +38,7 @@ from ._settings import at_least
 _CHUNK = 1000  # steps that run without interruption
 _PROGRESS = 20_000  # steps between two lines of progress
 _KEEP = 2  # checkpoints
+_OF_NETWORK = ("gain", "fan_in_scaling", "output_scale", "tanh", "hidden")
 
 Variant = Literal["original", "softmax", "tanh", "kaiming", "batchnorm", "deep", "deep_batchnorm"]
 
@@ -47,6 +48,8 @@ class MakemoreConfig:
     """The character MLP on names. The defaults are the lecture's.
 
     variant     initialization and norm; those of unitgain models 'char_mlp*'
+    gain, fan_in_scaling, output_scale, tanh, hidden   of the network, where they differ from the variant's; see
+                CharMLPConfig: gain=1, fan_in_scaling=none, tanh=false, hidden=[100,100]
     steps       batches to train on
     batch_size  examples per batch
     lr          learning rate before step drop_at
@@ -68,6 +71,11 @@ class MakemoreConfig:
     every: int = 1000
     save_every: int = 10_000
     names: str = ""
+    gain: float | None = None
+    fan_in_scaling: Literal["none", "hidden", "all"] | None = None
+    output_scale: float | None = None
+    tanh: bool | None = None
+    hidden: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         at_least(self, steps=1, batch_size=2, drop_at=0, seed=0, every=0, save_every=1, lr=0, late_lr=0)
@@ -153,7 +161,10 @@ def evaluate(model: torch.nn.Module, x: Tensor, y: Tensor) -> tuple[float, float
 
 
 def make_model(config: MakemoreConfig, generator: torch.Generator | None = None) -> CharMLP:
-    return CharMLP(VARIANTS[config.variant], generator or torch.Generator().manual_seed(config.seed))
+    """The variant's network, with what the settings say of it."""
+    given = {name: getattr(config, name) for name in _OF_NETWORK if getattr(config, name) is not None}
+    network = replace(VARIANTS[config.variant], **given)
+    return CharMLP(network, generator or torch.Generator().manual_seed(config.seed))
 
 
 def learner(config: MakemoreConfig, names: Names | None = None) -> Learner:

@@ -217,7 +217,9 @@ def standardize_weights_(model: nn.Module, batch: Any) -> RemedyReport:
     report, head, done = RemedyReport("standardize_weights_"), graph.head(), set()
     for use in graph.weights():
         module = use.node.module
-        if module is None or use.node is head or use.norm is not None or id(module) in done:
+        if module is None or use.node.role == "embedding" or use.node is head or use.norm is not None:
+            continue
+        if id(module) in done:
             continue
         done.add(id(module))
         weight = module._parameters.get("weight")
@@ -229,11 +231,20 @@ def standardize_weights_(model: nn.Module, batch: Any) -> RemedyReport:
         except InputError as error:
             report.notes.append(f"{use.node.path}: {error}")
             continue
+        _give_scale_of_use(module)
         after = rms(module.weight)  # type: ignore[arg-type]
         report.changes.append(
             Change(f"{use.node.path}.weight", before, after, "standardized (nn.scaled_std_)")
         )
     return report
+
+
+def _give_scale_of_use(module: Any) -> None:
+    """The stored weight gets the scale of the standardized one: it does not matter to the output, and decides how
+    large a step of the optimizer is beside it."""
+    stored, used = module.parametrizations.weight.original, module.weight
+    if stored.shape == used.shape:
+        stored.mul_(rms(used) / max(rms(stored), 1e-30))
 
 
 def _copies(rows: Tensor) -> Tensor:

@@ -6,5 +6,6 @@ from .plots._all import draw_all
 from .plots._style import save_figure
 from .report import Report
 from .spp import Curve, spp_curve
+from .whatif import Setting, WhatIf
 
-__all__ = ["Action", "FixReport", "Report", "Skipped", "draw_all", "plots"]
+__all__ = ["Action", "FixReport", "Report", "Setting", "Skipped", "WhatIf", "draw_all", "plots"]

@@ -118,6 +118,10 @@ class FixReport:
         left = list(dict.fromkeys(f.code for f in self.after.findings if f.severity != "info"))
         return gone + (f"; left: {', '.join(left)}" if left else "")
 
+    def lines(self) -> list[str]:
+        """The summary, in a list of one."""
+        return [self.summary]
+
     def to_text(self, width: int = 80) -> str:
         """Plain text without colour codes, no line wider than `width` (at least 60) columns."""
         stream = io.StringIO()

@@ -56,6 +56,10 @@ class Report:
 
         return plain_text(self.record, self.diagnosis, max(60, width), self.page)
 
+    def lines(self) -> list[str]:
+        """A line for each finding, most important first: "error UG303 tanh: 97% of its values ..."."""
+        return [f"{f.severity} {f.code}{f' {f.site}' if f.site else ''}: {f.message}" for f in self.findings]
+
     def to_json(self, indent: int | None = 2) -> str:
         """Strict JSON: {"schema_version", "meta", "findings", "sites"}; what is not finite is null."""
         from .json_report import to_json
@@ -87,7 +91,7 @@ class Report:
         return to_github(self.diagnosis, self.source)
 
     def to_html(self) -> str:
-        """One self-contained page (about 5 MB: it carries its charting library and needs no network)."""
+        """One self-contained page: it needs no network and no library, and has 100 to 400 KB up to 300 layers."""
         from .html import to_html
 
         return to_html(self.record, self.diagnosis)

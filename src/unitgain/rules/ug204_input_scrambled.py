@@ -76,8 +76,14 @@ base = F.interpolate(torch.randn(64, 3, 4, 4), size=(16, 16), mode="bicubic")
 pictures = base.permute(0, 2, 3, 1).contiguous()  # (N, H, W, C), as files hold them
 x = pictures.reshape(64, 3, 16, 16)
 x = (x - x.mean()) / x.std()
-model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(),
-                      nn.Linear(256, 10))
+model = nn.Sequential(
+    nn.Conv2d(3, 16, 3, 2, 1),
+    nn.ReLU(),
+    nn.Conv2d(16, 16, 3, 2, 1),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(256, 10),
+)
 report = ug.check(model, (x, torch.randint(10, (64,))))
 """
 
@@ -86,7 +92,13 @@ base = F.interpolate(torch.randn(64, 3, 4, 4), size=(16, 16), mode="bicubic")
 pictures = base.permute(0, 2, 3, 1).contiguous()
 x = pictures.permute(0, 3, 1, 2)
 x = (x - x.mean()) / x.std()
-model = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 16, 3, 2, 1), nn.ReLU(), nn.Flatten(),
-                      nn.Linear(256, 10))
+model = nn.Sequential(
+    nn.Conv2d(3, 16, 3, 2, 1),
+    nn.ReLU(),
+    nn.Conv2d(16, 16, 3, 2, 1),
+    nn.ReLU(),
+    nn.Flatten(),
+    nn.Linear(256, 10),
+)
 report = ug.check(model, (x, torch.randint(10, (64,))))
 """

@@ -159,7 +159,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         m for m in known if m.examples * steps >= EXAMPLES and m["count"] / m["units"] * steps >= SAMPLES
     ]
     if not judged:
-        raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
+        raise CannotJudge(
+            "too few examples to tell dead units from sparse ones; give 64 or more", lacks="dead units"
+        )
     # what died before the second sampled step is the same fault as what died later
     judged = [m for m in judged if not died or _were_dead(view, m)]
     counted = {m.name: _beyond_chance(view, m, steps) for m in judged}

@@ -98,7 +98,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if steps < STEPS:
         raise CannotJudge("fewer than three steps: nothing is sustained yet")
     table = np.array([values[-steps:] for values in series.values()])  # (weights, steps)
-    away = table - np.nanmedian(table, axis=0)
+    table = table[
+        :, np.isfinite(table).any(axis=0)
+    ]  # at a step that overflowed nothing is known of any weight
+    steps = table.shape[1]
+    if steps < STEPS:
+        raise CannotJudge("fewer than three steps with an update ratio that is finite")
+    with np.errstate(
+        invalid="ignore"
+    ):  # minus infinity, where nothing changes: then none is far from the others
+        away = table - np.nanmedian(table, axis=0)
     found = {
         name: float(np.nanmedian(row))
         for name, row in zip(series, away)

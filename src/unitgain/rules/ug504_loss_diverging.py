@@ -197,6 +197,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     other = None if not_finite else why_no_objective(view)
     if not other and not not_finite and not any((change.grown, change.good_rate)) and steps_are_small(view):
         other = "no step moved the weights far, and nothing that was measured grew: what moved is the data or a target"
+    if not other and diverged is None and view.rehearsal and losses[-1] <= lowest:
+        other = "it came down again, and ends at its lowest: at such steps it swings"
     moves = other or (not not_finite and targets_move(view, float(last)))
     yield ABOUT.found(
         "info" if moves else level,

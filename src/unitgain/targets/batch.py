@@ -27,7 +27,7 @@ from .synthetic import parse_shape, random_input, with_targets
 DEFAULT_BATCH = 64
 _INPUTS = ("x", "input", "inputs", "image", "images", "pixel_values", "arr_0")
 _TARGETS = (*TARGET_NAMES, "arr_1")
-_DATASETS = ("names", "fashion-mnist")
+DATASETS = ("names", "fashion-mnist")
 
 
 def load_batch(
@@ -55,9 +55,9 @@ def load_batch(
     generator = torch.Generator().manual_seed(seed)
     dtype, device = _floating_type(model), _device(model)
     if data is not None and os.path.isdir(data):
-        batch = _from_images(data, shape, count or DEFAULT_BATCH, normalize)
+        batch = from_images(data, shape, count or DEFAULT_BATCH, normalize)
     elif data is not None:
-        batch = _from_file(model, data, count)
+        batch = from_file(model, data, count)
     elif dataset is not None:
         batch = next(_drawn_from(dataset, count or DEFAULT_BATCH, generator, normalize))
     else:
@@ -139,7 +139,7 @@ def _check_combination(
         raise InputError(f"--data {data}: there is no such file or directory{hint}")
 
 
-def _from_file(model: nn.Module, path: str, count: int | None) -> Any:
+def from_file(model: nn.Module, path: str, count: int | None) -> Any:
     arrays = read_arrays(path, count)
     rows = {name: len(t) for name, t in arrays.items() if t.dim()}
     if len(set(rows.values())) > 1:
@@ -163,7 +163,7 @@ def _from_file(model: nn.Module, path: str, count: int | None) -> Any:
     return (arrays[inputs[0]], arrays[targets[0]]) if targets else arrays[inputs[0]]
 
 
-def _from_images(folder: str, shape: str | None, count: int, normalize: bool) -> Any:
+def from_images(folder: str, shape: str | None, count: int, normalize: bool) -> Any:
     size = None
     if shape is not None:
         sizes = parse_shape(shape)
@@ -194,10 +194,15 @@ def _drawn_from(
             rows = torch.randint(0, len(split), (count,), generator=generator)
             yield split.images[rows], split.labels[rows]
     else:
-        raise InputError(f"--dataset {name}: unknown{did_you_mean(name, _DATASETS)}")
+        raise InputError(f"--dataset {name}: unknown{did_you_mean(name, DATASETS)}")
 
 
 # ---- making the tensors fit the model ----------------------------------------------------------------------
+
+
+def made_to_fit(model: nn.Module, batch: Any) -> Any:
+    """Floating tensors of the model's type, on its device; whole numbers as int64."""
+    return _fit(batch, _floating_type(model), _device(model), _embeds(model))
 
 
 def _floating_type(model: nn.Module) -> torch.dtype:

@@ -14,6 +14,7 @@ from ._spp import spp
 from ._theory import theory_over_depth
 from ._time import stats_over_time, update_ratio
 from ._training import lr_sweep, training
+from ._whatif import whatif
 
 __all__ = [
     "agc",
@@ -30,4 +31,5 @@ __all__ = [
     "theory_over_depth",
     "training",
     "update_ratio",
+    "whatif",
 ]

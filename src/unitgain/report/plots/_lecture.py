@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _BINS = 100
 _FEW_BINS, _MANY_VALUES = 50, 4096  # of a histogram that counts fewer values than that
-_SPIKE = 6.0  # how far a spike may rise above the 90% quantile of a density before it is cut
+SPIKE = 6.0  # how far a spike may rise above the 90% quantile of a density before it is cut
 _BACK = 12  # sampled steps that are searched for the last histogram of a weight: they come at every 8th
 _REACH = 5.0  # standard deviations about the mean at which the axis of a density ends
 _TITLES = {
@@ -65,7 +65,7 @@ def lecture(
     step = reported_step(record) if step is None else step
     panels: list[Callable[[Axes], None]] = []
     for kind in ("activation", "gradient", "parameter_gradient"):
-        found = _measured(record, kind, sites, step)
+        found = measured(record, kind, sites, step)
         if found:
             panels.append(_densities(record, kind, found, step, theory))
     if not panels:
@@ -78,9 +78,10 @@ def lecture(
     return figure
 
 
-def _measured(
+def measured(
     record: Record, kind: str, sites: str | Sequence[str] | None, step: int
 ) -> list[tuple[Site, Histogram]]:
+    """The activation functions (of "parameter_gradient" the weights) with a histogram at the step, at most eight."""
     if not record.sites(kind):
         return []
     try:
@@ -114,12 +115,12 @@ def _densities(
 ) -> Callable[[Axes], None]:
     def draw(axes: Axes) -> None:
         values = [record.values(kind, h.step).get(site.name, {}) for site, h in found]
-        edges = _edges([h for _, h in found], values)
+        edges = edges_for([h for _, h in found], values)
         middle = (edges[1:] + edges[:-1]) / 2
         tallest = 0.0
         for (site, h), row, color in zip(found, values, line_colors(len(found))):
-            density = _density(h, edges)
-            tallest = max(tallest, min(float(density.max()), _SPIKE * float(np.quantile(density, 0.9))))
+            density = density_of(h, edges)
+            tallest = max(tallest, min(float(density.max()), SPIKE * float(np.quantile(density, 0.9))))
             axes.plot(middle, density, color=color, lw=1.6, label=_legend(kind, site, h, row))
             for atom, number in zip((-1.0, 0.0, 1.0), h.atoms):
                 if number > 0.01 * h.total and edges[0] <= atom <= edges[-1]:
@@ -135,7 +136,7 @@ def _densities(
     return draw
 
 
-def _edges(found: Sequence[Histogram], values: Sequence[dict[str, float]]) -> np.ndarray:
+def edges_for(found: Sequence[Histogram], values: Sequence[dict[str, float]]) -> np.ndarray:
     """Common bins. Heavy tails do not squeeze what most values do: they end five standard deviations out."""
     full = common_edges(found, _BINS)
     reach = max(
@@ -151,7 +152,7 @@ def _edges(found: Sequence[Histogram], values: Sequence[dict[str, float]]) -> np
     return np.linspace(-high if full[0] < 0 else 0.0, high, bins + 1)
 
 
-def _density(h: Histogram, edges: np.ndarray) -> np.ndarray:
+def density_of(h: Histogram, edges: np.ndarray) -> np.ndarray:
     """Per unit of the axis, without the atoms; what lies beyond the edges is not piled up at them."""
     beyond = max(abs(h.low), abs(h.high), abs(float(edges[-1]))) * 2
     outer = np.concatenate([[-beyond], edges, [beyond]])
