@@ -39,6 +39,7 @@ ABOUT = About(
         "densities and critics, whose losses do not depend on targets",
         "targets of -1 and 1",
         "losses of log-probabilities",
+        "terms of the loss among the outputs, as a code book's or a balance of experts is",
     ),
 )
 
