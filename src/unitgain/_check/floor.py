@@ -55,7 +55,7 @@ def falls_for_ever(done: Judged, reach: ReachFacts) -> bool | None:
     if first is None or other is None or not math.isfinite(float(first)) or float(first) == float(other):
         return None  # a loss of outputs alone: a density, a critic
     size = max(1.0, *(float(t.detach().double().nan_to_num().abs().max()) for t in (*tensors, target)))
-    asked = [t for t in tensors if not (limited and t is logits) and _is_output(t)]
+    asked = [t for t in tensors if (not limited if t is logits else _is_output(t))]
     return any(_falls(loss, done.compared, t, size) for t in asked)
 
 
