@@ -7,6 +7,7 @@ import re
 import loop_cases as cases
 import pytest
 import torch
+import torch.nn.functional as F
 from loop_cases import CE, MSE, adam, chain, conv_net, lstm_net, numbers, pictures, series, sgd, table, train
 from torch import nn
 
@@ -101,6 +102,65 @@ def test_a_logarithm_of_zero_is_not_answered_by_a_lower_rate() -> None:
     assert diagnosis.findings[0].code == "UG104"
     assert "logarithm" in diagnosis.first_action
     assert "learning rate" not in diagnosis.first_action
+
+
+# ---- no gradient at any step ------------------------------------------------------------------
+
+
+def test_an_optimizer_that_never_gets_a_gradient_is_told_though_another_model_trains() -> None:
+    """A generator's loss of detached outputs: its discriminator learns, and its own steps do nothing."""
+    generator, judge = chain(4, 24, 12), chain(12, 24, 1)
+    mine, others = adam(generator, 1e-3), adam(judge, 1e-3)
+    real, _ = table()
+    with ug.Probe(generator, mine, every=4) as probe:
+        for _ in range(60):
+            fake = generator(torch.randn(32, 4))
+            others.zero_grad()
+            a, b = judge(real[:32]), judge(fake.detach())
+            (F.softplus(-a) + F.softplus(b)).mean().backward()
+            others.step()
+            loss = F.softplus(-judge(fake.detach())).mean()
+            mine.zero_grad()
+            loss.backward()
+            mine.step()
+            probe.log(loss=loss)
+    (finding,) = [f for f in ug.diagnose(probe.record).findings if f.severity != "info"]
+    assert finding.code == "UG403"
+    assert "at any of 15 sampled steps" in finding.message
+    assert "detach" in finding.remedy
+
+
+def test_embeddings_that_fall_on_one_point_in_training_are_told_and_apart_ones_are_not() -> None:
+    torch.manual_seed(1)
+    x = torch.randn(48, 12)
+    labels = torch.arange(48) % 6
+    same = labels[:, None] == labels
+
+    def run(hardest: bool) -> list[str]:
+        torch.manual_seed(2)
+        model = chain(12, 32, 8)
+        optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+        with ug.Probe(model, optimizer, every=5) as probe:
+            for _ in range(160):
+                codes = model(x)
+                apart = (codes[:, None] - codes).square().sum(2)
+                if hardest:
+                    far, near = (
+                        apart.masked_fill(~same, 0).amax(1),
+                        apart.masked_fill(same, torch.inf).amin(1),
+                    )
+                    loss = F.relu(far - near + 1).mean()
+                else:
+                    gap = F.relu(apart[:, :, None] - apart[:, None] + 1)
+                    loss = gap[same[:, :, None] & ~same[:, None]].mean()
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                probe.log(loss=loss)
+        return [f.code for f in ug.diagnose(probe.record, select=["UG114"]).findings]
+
+    assert run(hardest=True) == ["UG114"]
+    assert run(hardest=False) == []
 
 
 # ---- the step that is judged ------------------------------------------------------------------

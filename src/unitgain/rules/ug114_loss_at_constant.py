@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -27,7 +29,8 @@ ABOUT = About(
     measured=(
         "A rehearsal of 20 steps or more on one batch: the deviation of the outputs (rms over examples of the "
         "difference from the mean example) before and after, the same over their rms, and the loss where every example "
-        "is given the mean output."
+        "is given the mean output. Of a run: the same deviation at the first and the last step at which a Probe "
+        "compares examples, and a loss that no longer moves and has not fallen far."
     ),
     action="Lower the learning rate, and start again from new weights.",
     effect="Outputs keep telling the examples apart, and the loss falls below that of a constant.",
@@ -48,11 +51,16 @@ COLLAPSED = Threshold(
 ONE_POINT = Threshold(
     0.2, "deviation over rms: logits that shrink from a confident start still differ by more"
 )
+FLAT = Threshold(0.01, "of its level, that the second half of a run's losses ranges over: it no longer moves")
+LEFT = Threshold(
+    0.3,
+    "of a run's first loss: constant outputs give about so much or more; what fell further has learnt something",
+)
 NEAR = Threshold(0.02, "of the loss: by so much it may lie below that of the mean output")
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class InRehearsal(BaseEvidence):
     """loss: at the end; constant: with the mean output for every example; first, last: deviation of the outputs;
     spread: the last over rms."""
 
@@ -63,7 +71,25 @@ class Evidence(BaseEvidence):
     spread: float
 
 
+@dataclass(frozen=True)
+class InTraining(BaseEvidence):
+    """loss: the level at which a run stays; first, last: deviation of the outputs between examples, at the first and
+    the
+    last step at which it was measured; spread: the last over rms."""
+
+    loss: float
+    first: float
+    last: float
+    spread: float
+
+
+Evidence = InRehearsal | InTraining
+
+
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    if view.training:
+        yield from _in_training(view)
+        return
     found = _collapse(view)
     if found is None:
         return
@@ -79,6 +105,39 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
+def _in_training(view: View) -> Iterator[Found[InTraining]]:
+    """Outputs that came together while the loss stayed where it was."""
+    output, losses = view.output, view.losses[1]
+    if output is None or len(losses) < STEPS or not np.isfinite(losses).all():
+        raise CannotJudge(f"needs {STEPS:g} finite losses of a run, and the model's output")
+    level = float(np.median(losses[len(losses) // 2 :]))
+    flat = np.ptp(losses[len(losses) // 2 :]) <= FLAT * abs(level)
+    if not flat or level < LEFT * losses[0] or losses[0] <= 0:
+        return
+    steps, cosines = view.record.series("activation", output.name, "cosine")
+    sizes = dict(zip(*view.record.series("activation", output.name, "rms")))
+    known = [
+        (sizes[s], c) for s, c in zip(steps, cosines) if s in sizes and (math.isfinite(c) or sizes[s] == 0)
+    ]
+    if len(known) < 2 or known[0][0] == 0:
+        return
+    first, last = (size * math.sqrt(max(0.0, 1 - c)) if size else 0.0 for size, c in (known[0], known[-1]))
+    spread = last / known[-1][0] if last else 0.0
+    if last > COLLAPSED * first or spread > ONE_POINT:
+        return
+    yield ABOUT.found(
+        "error",
+        output.name,
+        f"the outputs became the same for all examples (they differ by {show(first)} at first and by {show(last)} "
+        f"at the end), and the loss stays at {show(level)}, after {show(float(losses[0]))} at first: what constant "
+        "outputs give, such as the margin of a triplet loss",
+        evidence=InTraining(level, first, last, spread),
+        cause=_why(view),
+        remedy="Lower the learning rate, and take all triplets of a batch, or semi-hard negatives, until examples are "
+        "apart; then the hardest ones.",
+    )
+
+
 def _why(view: View) -> str:
     if view.facts.loss.kind in ("cross_entropy", "mse"):
         return "Updates too large killed the units or saturated them, so that only biases still learn."
@@ -88,7 +147,7 @@ def _why(view: View) -> str:
     )
 
 
-def _collapse(view: View) -> Evidence | None:
+def _collapse(view: View) -> InRehearsal | None:
     end, output = view.facts.function.end, view.facts.output
     first = output.spread * output.rms
     targets = view.facts.comparison.targets
@@ -101,7 +160,7 @@ def _collapse(view: View) -> Evidence | None:
     apart = end.spread > ONE_POINT or end.deviation > COLLAPSED * first
     if apart or end.loss < (1 - NEAR) * end.constant:
         return None
-    return Evidence(end.loss, end.constant, first, end.deviation, end.spread)
+    return InRehearsal(end.loss, end.constant, first, end.deviation, end.spread)
 
 
 def _matters(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:

@@ -39,6 +39,7 @@ ABOUT = About(
         "densities and critics, whose losses do not depend on targets",
         "targets of -1 and 1",
         "losses of log-probabilities",
+        "terms of the loss among the outputs, as a code book's or a balance of experts is",
     ),
 )
 
@@ -54,6 +55,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     falls = view.facts.comparison.asked.falls
     if falls is None:
         raise CannotJudge("the loss is not one of targets, or could not be called on other outputs")
+    if any(call.given in ("scores", "probabilities") for call in view.facts.comparison.calls or ()):
+        return  # a divergence that is given no logarithms, which UG111 names
     if falls:
         yield ABOUT.found(
             "error",

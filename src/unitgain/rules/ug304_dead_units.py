@@ -146,10 +146,8 @@ Evidence = AtOnce | Died
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    watched = (
-        view.training and len(view.steps) > 1 and not is_sudden(*view.losses)
-    )  # what is NaN has not died
-    died = list(_died(view)) if watched else []
+    run = view.training and len(view.steps) > 1 and not is_sudden(*view.losses)  # what is NaN has not died
+    died = list(_died(view)) if run else []
     yield from died
     steps = len(view.steps) if view.training else 1
     known = [m for m in view.activations if m["units"] > 0 and not math.isnan(m["dead"])]

@@ -99,8 +99,7 @@ def raw_bytes_into_alexnet(cured: bool):
 
 
 @report(
-    "data", area="transformer", action=r"pad|left|last|length", steps=100, rate=5e-3,
-    no_rule="with padding on the left, the word at (number of words - 1) is not the last one", says=r"padd",
+    "data", "UG805", area="transformer", action=r"pad|left|last|length", steps=100, rate=5e-3,
     source="github.com/huggingface/transformers/pull/46782; huggingface/sentence-transformers/issues/3208",
     cause="the head reads the position that the number of words gives, which is the last word only "
     "if padding is on the right",

@@ -198,9 +198,7 @@ def conditioning_split_along_the_batch(cured: bool):
 
 
 @report(
-    "graph", area="transformer", action=r"permute|transpose|reshape|view|axis|axes", steps=200, rate=4e-3,
-    no_rule="heads are merged by a reshape without bringing the axes together first, which mixes positions",
-    says=r"reshape|view|permute|transpose",
+    "graph", "UG806", area="transformer", action=r"permute|transpose|reshape|view|axis|axes", steps=200, rate=4e-3,
     source="github.com/jsbaan/transformer-from-scratch/pull/6; zhouhaoyi/Informer2020/issues/59",
     cause="(batch, heads, time, width) is reshaped to (batch, time, heads * width) without a permute before",
 )  # fmt: skip
@@ -231,8 +229,7 @@ def looked_up(n: int, seed: int) -> tuple[Tensor, Tensor]:
 
 
 @report(
-    "graph", area="rnn", action=r"padding|pad|length|last", steps=80, rate=5e-3,
-    no_rule="the state behind the padding is read, not the one after the last word", says=r"padd",
+    "graph", "UG805", area="rnn", action=r"padding|pad|length|last", steps=80, rate=5e-3,
     source="github.com/thtrieu/qclass_dl/issues/1; keitakurita/practical-torchtext/issues/5",
     cause="output[:, -1] of a padded sequence is the state after the padding, which has forgotten the sentence",
 )  # fmt: skip
@@ -247,8 +244,7 @@ def reads_behind_the_padding(cured: bool):
 
 
 @report(
-    "graph", "", "UG102 UG307 UG403 UG114 UG110", area="transformer", action=r"mask", steps=150, rate=3e-3,
-    no_rule="the attention's mask is inverted: only the padding is attended to", says=r"mask",
+    "graph", "UG805", "UG102 UG307 UG403 UG114 UG110", area="transformer", action=r"mask", steps=150, rate=3e-3,
     source="github.com/InseeFrLab/torchTextClassifiers/pull/92; lucidrains/halonet-pytorch/pull/6",
     cause="scaled_dot_product_attention takes True for `takes part`, and was given True where there is padding",
 )  # fmt: skip
@@ -271,8 +267,7 @@ def padding_mask_inverted(cured: bool):
 
 
 @report(
-    "graph", area="hierarchical classes", action=r"argmax|differentiable|soft", steps=200, rate=2e-3,
-    no_rule="a term of the loss is computed from an argmax and has no gradient", says=r"argmax|no gradient",
+    "graph", "UG403", area="hierarchical classes", action=r"argmax|differentiable|soft", steps=200, rate=2e-3,
     source="github.com/Ugenteraan/Deep_Hierarchical_Classification/issues/6",
     cause="the penalty for a class outside of the predicted parent goes through argmax and a new tensor: no gradient",
 )  # fmt: skip

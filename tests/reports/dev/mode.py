@@ -48,8 +48,7 @@ def batch_norm_momentum_zero(cured: bool):
 
 
 @report(
-    "mode", area="recommendation", action=r"dropout|training=", steps=0,
-    no_rule="dropout is on in evaluation mode as well", says=r"dropout",
+    "mode", "UG706", area="recommendation", action=r"dropout|training=", steps=0,
     source="github.com/rixwew/pytorch-fm/issues/21; yangze0930/NTS-Net/issues/14; delip/PyTorchNLPBook/issues/28",
     cause="F.dropout(x, 0.5) without training=self.training drops in evaluation too: every answer is another one",
 )  # fmt: skip

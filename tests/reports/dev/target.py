@@ -139,8 +139,7 @@ def squared_error_on_softmax(cured: bool):
 
 
 @report(
-    "target", "", "UG111", area="image classes", action=r"one.hot|label|class", steps=200, rate=5e-3,
-    no_rule="one-hot rows without a one: the labels start at 1, and the last class has no column", says=r"one-hot|row",
+    "target", "UG111", area="image classes", action=r"one.hot|label|class", steps=200, rate=5e-3,
     source="github.com/tensorflow/models/pull/1247",
     cause="labels 1 to 3 are made one-hot with three columns: the rows of class 3 are all zero",
 )  # fmt: skip
@@ -158,8 +157,7 @@ def one_hot_of_labels_from_one(cured: bool):
 
 
 @report(
-    "target", "", "UG802", area="language model", action=r"shift|next", steps=100, rate=1e-2,
-    no_rule="the targets of a language model are its inputs, not shifted", says=r"shift|copy|copies|equal.*input",
+    "target", "UG116", "UG802", area="language model", action=r"shift|next", steps=100, rate=1e-2,
     source="github.com/huggingface/transformers/issues/3711",
     cause="the loss compares each output with the word that went in: the model learns to copy",
 )  # fmt: skip

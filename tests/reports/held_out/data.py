@@ -76,9 +76,7 @@ def inputs_shuffled_without_labels(cured: bool):
 
 
 @report(
-    "data", area="faces", action=r"permute|transpose|reshape|axis|axes|channel", steps=60, rate=3e-3,
-    no_rule="pictures with channels last are reshaped, not transposed, to channels first",
-    says=r"reshape|channels|permute|transpose",
+    "data", "UG806", area="faces", action=r"permute|transpose|reshape|axis|axes|channel", steps=60, rate=3e-3,
     source="github.com/IcedDoggie/Micro-Expression-with-Deep-Learning/issues/7",
     cause="reshape from (n, height, width, channels) to (n, channels, height, width) scrambles the pixels",
 )  # fmt: skip

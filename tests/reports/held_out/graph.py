@@ -92,9 +92,7 @@ def causal_mask_inverted(cured: bool):
 
 
 @report(
-    "graph", area="retrieval", action=r"normali|axis|axes|dim", steps=150, rate=3e-3,
-    no_rule="embeddings are normalized over the tokens, because F.normalize takes axis 1 unless told",
-    says=r"normali[sz]\w* (over|along|across)|wrong axis|dim=1",
+    "graph", "UG807", area="retrieval", action=r"normali|axis|axes|dim", steps=150, rate=3e-3,
     source="github.com/gabeur/mmt/issues/1; vpariza/open-hummingbird-eval/issues/5; xmed-lab/CLIP_Surgery/issues/35",
     cause="F.normalize of (batch, tokens, width) without dim=-1 divides by the norm over the tokens",
 )  # fmt: skip
@@ -138,7 +136,7 @@ class NormOverTime(nn.Module):
 
 
 @report(
-    "graph", area="transformer", action=r"normali|axis|axes|dim", steps=100, rate=3e-3,
+    "graph", "", "UG102", area="transformer", action=r"normali|axis|axes|dim", steps=100, rate=3e-3,
     no_rule="layer normalization over time instead of over the features",
     says=r"normali[sz]\w* (over|along|across)|wrong axis|over time|LayerNorm",
     source="github.com/jadore801120/attention-is-all-you-need-pytorch/pull/17; tensorflow/addons/pull/2142",
@@ -273,8 +271,7 @@ def positions_counted_over_the_batch(cured: bool):
 
 
 @report(
-    "graph", area="gnn", action=r"softmax|axis|axes|index", steps=200, rate=5e-3,
-    no_rule="the attention of a graph network is normalized over the edges that leave a node", says=r"softmax",
+    "graph", "UG807", area="gnn", action=r"softmax|axis|axes|index", steps=200, rate=5e-3,
     source="github.com/pyg-team/pytorch_geometric/issues/224; chainer/chainer-chemistry/pull/217",
     cause="the softmax runs over the receivers of each sender instead of over the senders of each receiver",
 )  # fmt: skip

@@ -135,8 +135,7 @@ def boxes_in_pixels(cured: bool):
 
 
 @report(
-    "target", area="language model", action=r"shift|next", steps=120, rate=1e-2,
-    no_rule="the targets of a language model are shifted twice: it learns the word after the next", says=r"shift",
+    "target", "UG116", area="language model", action=r"shift|next", steps=120, rate=1e-2,
     source="github.com/huggingface/transformers/pull/46898, 47395; InternLM/InternLM/issues/318",
     cause="the data shifts the labels by one, and the loss shifts them once more",
 )  # fmt: skip
@@ -154,8 +153,7 @@ def language_model_target_shifted_twice(cured: bool):
 
 
 @report(
-    "target", area="molecules", action=r"ignore_index|padd|mask", steps=60, rate=5e-3,
-    no_rule="the loss counts the positions that only fill up", says=r"padd|ignore_index",
+    "target", "UG117", area="molecules", action=r"ignore_index|padd|mask", steps=60, rate=5e-3,
     source="github.com/DaoyuanLi2816/Molecule-Generator/pull/20; lucidrains/DALLE-pytorch/issues/57",
     cause="without ignore_index most of what the loss measures is the padding behind short sequences",
 )  # fmt: skip
@@ -177,9 +175,7 @@ def padding_counts_in_the_loss(cured: bool):
 
 
 @report(
-    "target", area="medical classes", action=r"weight|invers|rare", steps=150, rate=5e-3,
-    no_rule="class weights grow with the classes' frequency instead of falling",
-    says=r"class weight|weights? of|frequen",
+    "target", "UG118", area="medical classes", action=r"weight|invers|rare", steps=150, rate=5e-3,
     source="github.com/mlcommons/GaNDLF/issues/209; IndicoDataSolutions/finetune/issues/181",
     cause="the penalty of a class is its share of the data, not one over it: the rare class is never predicted",
 )  # fmt: skip

@@ -26,9 +26,7 @@ def empty_spots_are_nan(cured: bool):
 
 
 @report(
-    "data", area="time series", action=r"reshape|transpos|view|order|permute", steps=150, rate=5e-3,
-    no_rule="windows are reshaped to time first where they should be transposed: each holds parts of others",
-    says=r"reshape|transpos|scrambl|neighbour",
+    "data", "UG204", area="time series", action=r"reshape|transpos|view|order|permute", steps=150, rate=5e-3,
     source="github.com/jessicayung/blog-code-snippets/issues/6",
     cause="windows (example, time) become (time, example) by a view: the values of one window go to several",
 )  # fmt: skip

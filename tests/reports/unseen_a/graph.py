@@ -59,10 +59,8 @@ def padding_mask_on_queries(cured: bool):
 
 
 @report(
-    "graph", area="contrastive reinforcement learning", action=r"normali|norm|axis|dim", steps=100, rate=3e-3,
+    "graph", "UG807", area="contrastive reinforcement learning", action=r"normali|norm|axis|dim", steps=100, rate=3e-3,
     may="UG110 UG114 UG502 UG401 UG307 UG603",
-    no_rule="the norm of a cosine is taken over the whole batch, not of each example",
-    says=r"norm\w* (over|of|across|along)|whole batch|axis",
     source="github.com/MichalBortkiewicz/JaxGCRL/pull/64",
     cause="norm(x) without an axis is one number for the whole batch: similarities are so small that the softmax over "
     "them is even",
@@ -85,8 +83,7 @@ def cosine_over_the_whole_batch(cured: bool):
 
 
 @report(
-    "graph", area="diffusion", action=r"softmax|axis|axes|dim", steps=50, rate=5e-3,
-    no_rule="the softmax of attention runs over the queries, not over the keys", says=r"softmax",
+    "graph", "UG807", area="diffusion", action=r"softmax|axis|axes|dim", steps=50, rate=5e-3,
     source="github.com/labmlai/annotated_deep_learning_paper_implementations/issues/146; "
     "nerminnuraydogan/vision-transformer/issues/1",
     cause="of scores (batch, query, key), softmax(1) shares each key among the queries",
