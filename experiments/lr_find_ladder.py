@@ -34,8 +34,8 @@ from unitgain.recipes import fashion_mnist as recipe
 from unitgain.train import Learner
 
 _NOTE = (
-    "Each cell: the rate and the test accuracy of a whole training at it (the rung's epochs, the same seed of weights and "
-    "data order as the sweep's); NaN: the loss became NaN or infinite. CPU s: of lr_find, with its trials."
+    "Each cell: the rate and the test accuracy of a whole training at it (the rung's epochs, weights and data order of "
+    "the sweep's seed); NaN: the loss became NaN or infinite. CPU s: of lr_find, with its trials."
 )
 DEAD = 0.3  # of accuracy: a training that ends below has died; a guess is 0.1
 
@@ -212,7 +212,8 @@ def main() -> None:
         text = table([rows[key] for key in sorted(rows, key=lambda key: (names.index(key[0]), key[1]))])
         print(text)
         if given.out:
-            head = f"{date.today()}; python {platform.python_version()}, torch {torch.__version__}, one thread a process"
+            versions = f"python {platform.python_version()}, torch {torch.__version__}"
+            head = f"{date.today()}; {versions}, one thread a process"
             lines = ["# lr_find on the Fashion-MNIST ladder", "", head, "", _NOTE, "", text]
             given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
