@@ -53,8 +53,8 @@ def prove(
 ) -> Report:
     """The report after its remedies were tried; where nothing can be trained, the same with the reason."""
     effort = effort_for(report.record, STEPS)
-    steps, left = effort.steps, effort.trials
-    trials = Trials(model, batch, loss, step, plan, steps)
+    left = effort.trials
+    trials = Trials(model, batch, loss, step, plan, effort.steps)
     try:
         base = trials.run()
     except InputError as error:
@@ -73,7 +73,7 @@ def prove(
         findings.append(finding if best is None else _judged(finding, *best, base))
     level = f"{base.level:.4g}" if base.finite else "not finite"
     course = f"the loss goes from {base.losses[0]:.4g} to {level}"
-    by = f"{steps} steps of {trials.optimizer_name} on {base.on}"
+    by = f"{trials.plan.steps} steps of {trials.optimizer_name} on {base.on}"
     line = (
         f"{tried} of the findings' remedies, each by {by}; without any {course}"
         if tried
