@@ -398,7 +398,7 @@ def test_what_was_tried_is_said_in_words_where_nothing_was() -> None:
         select=["UG803"],
         prove=True,
     )
-    assert "nothing, since no finding has a remedy that a short training can try; in 100 steps" in str(
+    assert "nothing, since no finding has a remedy that a short training can try; in 41 steps" in str(
         report.diagnosis.tried
     )
 
