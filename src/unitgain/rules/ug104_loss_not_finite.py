@@ -99,7 +99,7 @@ def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
     )
 
 
-def _now_and_then(view: View) -> Iterator[Found[Gaps]]:
+def _now_and_then(view: View) -> Iterator[Found[Evidence | Gaps]]:
     """Of a run: losses that are not finite between finite ones, so that no weight has become NaN by them."""
     steps, losses = view.losses
     if is_sudden(steps, losses):
