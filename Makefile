@@ -10,7 +10,8 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays
+        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays \
+        lr-find-ladder
 
 venv: $(VENV)/.demo
 demo: $(VENV)/.demo
@@ -146,9 +147,15 @@ init-flatness: $(VENV)/.demo
 random-rates: $(VENV)/.demo
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/random_rates.py --out $(RESULTS)-random-rates.md
 
-# one planted defect in a tiny network, trained with what is advised first and after fix(): some ten minutes
+# one planted defect in a small network, trained with what is advised first and after fix(): some twenty minutes
 advice-pays: $(VENV)/.demo
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/advice_pays.py --out $(RESULTS)-advice-pays.md
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/advice_pays.py --to build/advice-pays.jsonl
+	$(BIN)/python experiments/advice_pays.py --to build/advice-pays.jsonl --table --out $(RESULTS)-advice-pays.md
+
+# lr_find on thirteen rungs and five sick variants, with whole trainings at what it says: some hour of one core
+lr-find-ladder: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/lr_find_ladder.py --to build/lr-find.jsonl
+	$(BIN)/python experiments/lr_find_ladder.py --to build/lr-find.jsonl --table --out $(RESULTS)-lr-find.md
 
 docs: $(VENV)/.docs $(VENV)/.dev
 	$(BIN)/python scripts/draw_architecture.py

@@ -18,6 +18,7 @@ import argparse
 import copy
 import json
 import platform
+import random
 import sys
 import time
 import warnings
@@ -178,26 +179,25 @@ def rows_of(file: Path) -> dict[tuple[str, int], Row]:
 
 
 def run(file: Path, seed: int, networks: range, part: tuple[int, int], only: list[str]) -> None:
-    known, number = rows_of(file), 0
-    for network in (NETWORKS[i] for i in networks):
-        if not healthy_learns(network, seed):
-            print(f"{network.name}, seed {seed}: does not learn with nothing planted", flush=True)
+    known = rows_of(file)
+    learns = {n.name: healthy_learns(n, seed) for n in (NETWORKS[i] for i in networks)}
+    print("learn with nothing planted:", learns, flush=True)
+    cases = [
+        (NETWORKS[i], d) for i in networks for d in ("nothing planted", *DEFECTS) if learns[NETWORKS[i].name]
+    ]
+    random.Random(seed).shuffle(cases)  # so that a part of them is a fair sample
+    for network, defect in cases[part[0] :: part[1]]:
+        if (f"{network.name}, {defect}", seed) in known or (only and defect not in only):
             continue
-        for defect in ("nothing planted", *DEFECTS):
-            number += 1
-            if number % part[1] != part[0] or (only and defect not in only):
-                continue
-            if (f"{network.name}, {defect}", seed) in known:
-                continue
-            case = case_of(network, defect, DEFECTS.get(defect, lambda sick: None), seed)
-            if case is None:
-                continue
-            torch.manual_seed(0)
-            row = judge(case, seed)
-            with file.open("a", encoding="utf-8") as out:
-                out.write(json.dumps(asdict(row)) + "\n")
-            print(f"{row.name}: {row.found} | {row.first} -> {row.advice} | fix {row.fix} {row.cured}"
-                  f"{' WORSE' * row.worse} | {row.kept} {row.seconds} s", flush=True)  # fmt: skip
+        case = case_of(network, defect, DEFECTS.get(defect, lambda sick: None), seed)
+        if case is None:
+            continue
+        torch.manual_seed(0)
+        row = judge(case, seed)
+        with file.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(asdict(row)) + "\n")
+        print(f"{row.name}: {row.found} | {row.first} -> {row.advice} | fix {row.fix} {row.cured}"
+              f"{' WORSE' * row.worse} | {row.kept} {row.seconds} s", flush=True)  # fmt: skip
 
 
 def summary(rows: list[Row]) -> Iterator[str]:

@@ -17,10 +17,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import platform
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,10 @@ from unitgain import InputError
 from unitgain.recipes import fashion_mnist as recipe
 from unitgain.train import Learner
 
+_NOTE = (
+    "Each cell: the rate and the test accuracy of a whole training at it (the rung's epochs, weights and data order of "
+    "the sweep's seed); NaN: the loss became NaN or infinite. CPU s: of lr_find, with its trials."
+)
 DEAD = 0.3  # of accuracy: a training that ends below has died; a guess is 0.1
 
 
@@ -196,13 +202,20 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1])
     parser.add_argument("--again", action="store_true")
     parser.add_argument("--table", action="store_true")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     if given.table:
         rows = read(given.to)
         names = [*map(str, range(1, 14)), *SICK]
-        print(table([rows[key] for key in sorted(rows, key=lambda key: (names.index(key[0]), key[1]))]))
+        text = table([rows[key] for key in sorted(rows, key=lambda key: (names.index(key[0]), key[1]))])
+        print(text)
+        if given.out:
+            versions = f"python {platform.python_version()}, torch {torch.__version__}"
+            head = f"{date.today()}; {versions}, one thread a process"
+            lines = ["# lr_find on the Fashion-MNIST ladder", "", head, "", _NOTE, "", text]
+            given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return
     before = read(given.to)
     images: dict[bool, recipe.Images] = {}

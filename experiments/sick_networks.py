@@ -43,12 +43,12 @@ PICTURES, CLASSES, DIRECTIONS, NEXT = _fixed(10, 1, 12, 12), _fixed(10, 32), _fi
 
 def pictures(g: torch.Generator, n: int = 32) -> tuple[Tensor, Tensor]:
     y = torch.randint(0, 10, (n,), generator=g)
-    return (PICTURES[y] + torch.randn(n, 1, 12, 12, generator=g)) / 2**0.5, y
+    return (PICTURES[y] + 3 * torch.randn(n, 1, 12, 12, generator=g)) / 10**0.5, y
 
 
 def vectors(g: torch.Generator, n: int = 32) -> tuple[Tensor, Tensor]:
     y = torch.randint(0, 10, (n,), generator=g)
-    return (CLASSES[y] + torch.randn(n, 32, generator=g)) / 2**0.5, y
+    return (CLASSES[y] + 1.5 * torch.randn(n, 32, generator=g)) / 3.25**0.5, y
 
 
 def words(g: torch.Generator, n: int = 16, length: int = 12) -> tuple[Tensor, Tensor]:

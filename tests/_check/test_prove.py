@@ -265,6 +265,26 @@ def test_what_was_proven_holds_in_a_longer_training(name: str) -> None:
     assert ends[0] < 2.3
 
 
+def test_a_rate_at_which_nothing_is_learnt_is_no_cure_of_one_that_explodes() -> None:
+    """A loss that stays at a guess is lower than one that is not finite, and a tenth of the rate was advised for it."""
+    from unitgain._check.proof import _Again, _best
+
+    model = mlp()
+    plan = Plan(0, torch.optim.SGD(model.parameters(), lr=1000.0), stream(), prove=True)
+    trials = Trials(model, stream()[0], "auto", None, plan, 60)
+    base = trials.run()
+    tenth = Change("multiply the learning rate by 0.1", prescription=Prescription(rate=0.1))
+    assert not trials.run(tenth).learns
+    found, used = _best([tenth], trials, base, _Again(trials))
+    assert found is not None
+    change, proof = found
+    assert change.prescription.rate < 0.05
+    assert "multiply the learning rate by 0.00" in change.words or "by 0.01" in change.words
+    assert proof.outcome == "better"
+    assert used == 4
+    assert trials.run(change).learns
+
+
 # ---- the trials themselves --------------------------------------------------------------------------------------
 
 
@@ -378,7 +398,7 @@ def test_what_was_tried_is_said_in_words_where_nothing_was() -> None:
         select=["UG803"],
         prove=True,
     )
-    assert "nothing, since no finding has a remedy that a short training can try; in 100 steps" in str(
+    assert "nothing, since no finding has a remedy that a short training can try; in 41 steps" in str(
         report.diagnosis.tried
     )
 

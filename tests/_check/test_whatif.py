@@ -287,3 +287,16 @@ def test_a_network_whose_activations_were_taken_out_is_shown_at_the_same_places(
     sites = [[row["site"] for row in setting.layers()] for setting in result.settings]
     assert sites[0] == sites[1] == ["1", "3", "5", "7"]
     assert any(f.code == "UG803" for f in result.settings[1].findings)
+
+
+def test_several_optimizers_train_each_setting_at_rates_of_one_proportion() -> None:
+    torch.manual_seed(0)
+    model = perceptron(4)
+
+    def make(parameters) -> list[torch.optim.Optimizer]:
+        first, *others = parameters
+        return [torch.optim.SGD([first], lr=0.1), torch.optim.Adam(others, lr=0.01)]
+
+    found = ug.whatif(model, examples(64), vary={"lr": [0.1, 0.2]}, optimizer=make, steps=10)
+    assert all(setting.stopped is None for setting in found.settings)
+    assert "SGD and Adam" in found.to_json()

@@ -68,10 +68,10 @@ def test_what_goes_into_nll_becomes_log_probabilities(name: str) -> None:
     assert 0 <= trained(model, batch, F.nll_loss) < 0.5
 
 
-def test_a_divergence_of_scores_gets_log_probabilities() -> None:
-    model, (x, y) = mlp(), vectors()
+def test_a_divergence_of_probabilities_gets_their_logarithms() -> None:
+    model, (x, y) = mlp(nn.Softmax(dim=1)), vectors()
     targets = 0.9 * F.one_hot(y, 10).float() + 0.01
-    result = ug.fix(model, (x, targets), lambda p, t: -(t * p).sum(1).mean())
+    result = ug.fix(model, (x, targets), lambda p, t: F.kl_div(p, t, reduction="batchmean"))
     assert "UG111" in result.fixed, str(result)
     assert isinstance(model[-1], nn.LogSoftmax)
 
@@ -192,6 +192,27 @@ def test_what_was_tried_in_vain_on_a_network_that_learns_is_not_advised_again() 
     (line,) = [line for line in result.advice if line.startswith("UG101")]
     assert "was tried" in line
     assert "Multiply" not in line
+
+
+def test_few_batches_are_not_trained_on_twice() -> None:
+    """In the second round over a hundred batches a change looked harmless that trains worse on fresh ones: what is
+    measured there is how fast they are memorized."""
+    from torch.utils.data import DataLoader, TensorDataset
+
+    from unitgain._check import Plan, Trials, without_repeats
+
+    batches = [vectors(32)] * 60
+    loader = DataLoader(TensorDataset(*vectors(640)), batch_size=10)
+    for data, steps in (
+        (batches, 61),
+        (loader, 65),
+        ([vectors(32)] * 5, 200),
+        (iter(batches), 200),
+        (None, 200),
+    ):
+        assert without_repeats(Plan(0, None, data, prove=True), 200) == steps
+    trials = Trials(mlp(), vectors(32), "auto", None, Plan(0, None, batches, prove=True), 200)
+    assert len(trials.run().losses) == 61
 
 
 # ---- other examples ---------------------------------------------------------------------------------------------

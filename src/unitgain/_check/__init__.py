@@ -7,7 +7,7 @@ from .knobs import KNOBS, OPTIMIZERS, optimizer_of
 from .proof import changes_for
 from .rehearsal import Plan
 from .spp import spp
-from .trials import Change, Course, Difference, Trials, both, compare
+from .trials import Change, Course, Difference, Trials, both, compare, without_repeats
 from .untrained import looks_untrained
 from .whatif import combinations, whatif
 from .where import place_of
@@ -32,4 +32,5 @@ __all__ = [
     "spp",
     "target_facts",
     "whatif",
+    "without_repeats",
 ]

@@ -34,6 +34,7 @@ from .trials import STEPS, Change, Course, Difference, Trials, both, compare
 from .untrained import looks_untrained
 
 _MOST_FOR_A_FINDING = 3
+_PARTS = (0.1, 0.01)  # of a prescribed rate at which nothing is learnt
 _DECAY = 0.01  # factor of a weight decay that is tried in the place of a lower learning rate
 _DECAY_IS_IT = "The weight decay is too large: with less of it the same learning rate trains better."
 _HARMLESS = "Training does not suffer from it: the network trains well as it is."
@@ -52,8 +53,8 @@ def prove(
 ) -> Report:
     """The report after its remedies were tried; where nothing can be trained, the same with the reason."""
     effort = effort_for(report.record, STEPS)
-    steps, left = effort.steps, effort.trials
-    trials = Trials(model, batch, loss, step, plan, steps)
+    left = effort.trials
+    trials = Trials(model, batch, loss, step, plan, effort.steps)
     try:
         base = trials.run()
     except InputError as error:
@@ -72,7 +73,7 @@ def prove(
         findings.append(finding if best is None else _judged(finding, *best, base))
     level = f"{base.level:.4g}" if base.finite else "not finite"
     course = f"the loss goes from {base.losses[0]:.4g} to {level}"
-    by = f"{steps} steps of {trials.optimizer_name} on {base.on}"
+    by = f"{trials.plan.steps} steps of {trials.optimizer_name} on {base.on}"
     line = (
         f"{tried} of the findings' remedies, each by {by}; without any {course}"
         if tried
@@ -111,7 +112,7 @@ def _best(
 ) -> tuple[tuple[Change, Proof] | None, int]:
     """(of these changes the one that ends lowest by more than noise, with the others in its proof, or None if none
     could be tried; how many trainings that took)."""
-    tried: list[tuple[Change, Course, Difference]] = []
+    tried: list[_Tried] = []
     for change in changes:
         try:
             course = trials.run(change)
@@ -122,10 +123,14 @@ def _best(
             break
     if not tried:
         return None, 0
-    best = tried[0]
-    for one in tried[1:]:
-        if _is_lower(one, best):
-            best = one
+    best = _lowest(tried)
+    first = base.held[0] if base.held else base.losses[0]
+    for change in _lower_still(best[0], trials):
+        if best[1].learns_below(first):
+            break
+        course = trials.run(change)
+        tried.append((change, course, compare(base, course)))
+        best = _lowest(tried)
     used = len(tried)
     if best[2].outcome == "better":
         best = (*best[:2], again.confirmed(best[0], best[2]))
@@ -138,14 +143,34 @@ def _best(
 
     others = tuple(str(proof(*one)) for one in tried if one[0] is not best[0])
     shown = replace(proof(*best), others=others)
-    first = base.held[0] if base.held else base.losses[0]
     learnt = base.learns or any(course.learns_below(first) for _, course, _ in tried)
     if shown.outcome == "same" and not learnt:
         shown = replace(shown, outcome="open")
     return (best[0], shown), used
 
 
-def _is_lower(one: tuple[Change, Course, Difference], other: tuple[Change, Course, Difference]) -> bool:
+_Tried = tuple[Change, Course, Difference]
+
+
+def _lowest(tried: Sequence[_Tried]) -> _Tried:
+    best = tried[0]
+    for one in tried[1:]:
+        if _is_lower(one, best):
+            best = one
+    return best
+
+
+def _lower_still(change: Change, trials: Trials) -> Iterator[Change]:
+    """A tenth and a hundredth of a lower learning rate, for where the network still learns nothing at it: a loss that
+    stays at a guess is lower than one that has exploded, and no cure."""
+    prescription = change.prescription
+    if change.apply is None and prescription.rate < 1:
+        for part in _PARTS:
+            lower = replace(prescription, rate=part * prescription.rate)
+            yield Change(_words(lower, trials), prescription=lower)
+
+
+def _is_lower(one: _Tried, other: _Tried) -> bool:
     """By more than noise: of two that end alike the earlier one, which is what the rule prescribes."""
     rank = ("better", "same", "worse")
     if one[2].outcome != other[2].outcome:

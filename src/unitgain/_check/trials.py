@@ -36,6 +36,7 @@ STEPS = 100  # of one trial
 FRESH, HALF, ONE = "fresh batches", "half of the batch", "the one batch"
 _HELD_OUT = 32  # examples at least that a batch has, before half of them judge what the other half trains
 _HELD_EVERY = 4  # steps between two looks at the half that is held out
+_FEW = 40  # batches: a training of fewer steps says too little
 _NEIGHBOURS = 3  # losses on what was held out, whose mean is compared: one of few examples is noisy
 _END = 4  # losses are compared over the last of so many equal parts of the steps
 _LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
@@ -197,6 +198,21 @@ def _error_of(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(np.diff(values)).mean() / 2 / len(values)))
 
 
+def without_repeats(plan: Plan, steps: int) -> int:
+    """So many steps, or as many as there are different batches: in a second round over few of them what is measured is
+    how fast they are memorized. Where there are very few, that cannot be helped."""
+    count = _batches(plan)
+    return steps if count is None or count + 1 < _FEW else min(steps, count + 1)
+
+
+def _batches(plan: Plan) -> int | None:
+    """How many data give in one round, where that is known."""
+    try:
+        return len(plan.data)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+
+
 def both(first: Difference, second: Difference) -> Difference:
     """What two comparisons say together, the second of them on other examples: what was chosen among several looks
     better on the examples that it was chosen by than it is."""
@@ -228,7 +244,7 @@ class Trials:
         self.model, self.batch, self.loss, self.step = model, batch, loss, step
         if plan.optimizer is None and not plan.steps and not is_lightning(model):
             plan = replace(plan, optimizer=_adam, prove=True)
-        self.plan = replace(plan, steps=steps)
+        self.plan = replace(plan, steps=without_repeats(plan, steps))
         self._known = list(model.parameters())  # held, so that no new one gets the number of an old one
 
     @property
@@ -301,7 +317,7 @@ class Trials:
 
     def _skip(self) -> int:
         """Batches before those of a second trial; where there are too few for other ones, at least another order."""
-        count = len(self.plan.data) if hasattr(self.plan.data, "__len__") else 2 * self.plan.steps  # type: ignore[arg-type]
+        count = _batches(self.plan) or 2 * self.plan.steps
         return self.plan.steps if count >= 2 * self.plan.steps else max(1, count // 2)
 
 

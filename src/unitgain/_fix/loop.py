@@ -22,6 +22,7 @@ from .._check import (
     compare,
     effort_for,
     looks_untrained,
+    without_repeats,
 )
 from .._run import AfterFirst, OptimizerLike, Replayed, Snapshot, first_batch, in_place, random_states
 from ..remedies import Remedy, State, Subject
@@ -181,7 +182,8 @@ class _Repair:
             else looks_untrained(self.subject.model, before)
         )
         if self.trials is not None:
-            self.trials.plan = replace(self.trials.plan, steps=effort_for(before.record, STEPS).steps)
+            steps = without_repeats(self.trials.plan, effort_for(before.record, STEPS).steps)
+            self.trials.plan = replace(self.trials.plan, steps=steps)
         self.courses = self._trained() if self._plans_anything(report) else None
         if self.courses is not None:
             _ = self.courses.other  # the model is in this state now

@@ -95,6 +95,9 @@ class AfterFirst:
         skip, self._skip = self._skip, False
         return itertools.islice(iter(self._loader), int(skip), None)
 
+    def __len__(self) -> int:
+        return len(self._loader)
+
     def state_dict(self) -> dict[str, Any]:
         return {"skip": self._skip, "loader": loader_state(self._loader)}
 

@@ -253,7 +253,8 @@ def _sigmoid_for_softmax(subject: Subject, finding: Finding) -> RemedyReport:
     "log-softmax", "return log-probabilities (log_softmax_last_)", cures=("UG106", "UG111"), other_loss=True
 )
 def _log_softmax(subject: Subject, finding: Finding) -> RemedyReport:
-    if finding.evidence.get("takes") != "log_probabilities":
+    given = finding.evidence.get("given")  # to a call of kl_div
+    if finding.evidence.get("takes") != "log_probabilities" and given not in ("probabilities", "scores"):
         raise InputError(
             "log-softmax: the loss or its targets are at fault here, and no change of the model helps"
         )

@@ -37,6 +37,7 @@ ABOUT = About(
     verify="Check again with this optimizer.",
     remedies=("hold-parameters",),
     needs="steps",
+    exact=True,
     silent=(
         "frozen parameters, and parameters without a gradient",
         "several optimizers, each with a part of the model",
