@@ -160,7 +160,7 @@ class WhatIf:
         """Settings whose loss after training cannot be told from the best one's: the difference, seed by seed, is below
         two standard errors, or below half a per cent of the loss at the start. Of a single seed only the latter."""
         best = self.best
-        return tuple(s for s in self.settings if s is not best and _alike(best, s))
+        return tuple(s for s in self.settings if s is not best and alike(best, s))
 
     @property
     def summary(self) -> str:
@@ -282,7 +282,8 @@ def _row(record: Record, name: str) -> dict[str, float | str]:
     return {"site": name, **values, "gradient_std": record.value("gradient", name, "std", step)}
 
 
-def _alike(best: Setting, other: Setting) -> bool:
+def alike(best: Setting, other: Setting) -> bool:
+    """Whether the loss of `other` after its training cannot be told from that of `best`, which is the lower one."""
     gaps = np.array(other.after) - np.array(best.after)
     if not np.isfinite(gaps).all():
         return False
