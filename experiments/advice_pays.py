@@ -1,25 +1,29 @@
 """What advice is worth: networks with one planted defect on tasks that can be learnt, trained as they are, with what
 `check(prove=True)` advises first, and after `fix`.
 
-Tiny networks (MLPs, convolutional, residual, recurrent, attention, words: those of random_rates.py) x planted defects.
-Each is trained for 200 steps on fresh batches that neither check nor fix has seen: as it is, with what is advised
-first, and repaired by fix. Two losses differ if they do by more than two standard errors of their difference and half a
-percent.
+Fifteen networks (MLPs, convolutional, residual, transformers, recurrent, autoencoders, regression) x twenty defects:
+sick_networks.py. --seed draws weights and batches. Each is trained for 200 steps on fresh batches that neither check
+nor fix has seen: as it is, with what is advised first, and repaired by fix. Two losses differ if they do by more than
+two standard errors of their difference and half a percent of the first loss.
 
-    python experiments/advice_pays.py [--networks 8] [--first 0] [--out FILE]
+Every case is kept as a line of a file, so that an interrupted run goes on where it was; --part 0/2 and 1/2 share it.
+
+    python experiments/advice_pays.py --to FILE.jsonl [--seed 0] [--networks 0-14] [--part 0/1]
+    python experiments/advice_pays.py --to FILE.jsonl --table [--out FILE.md]
 """
 
 from __future__ import annotations
 
 import argparse
 import copy
+import json
 import platform
 import sys
 import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -32,9 +36,10 @@ from unitgain._check import Change, Course, Plan, Trials, changes_for, compare
 from unitgain.rules import Finding
 
 sys.path.insert(0, str(Path(__file__).parent))
-import random_rates
+from sick_networks import DEFECTS, NETWORKS, Network, Plant, Sick
 
 STEPS = 200
+GIVEN = 100  # batches that check and fix see
 
 
 @dataclass
@@ -45,84 +50,39 @@ class Case:
     model: nn.Module
     loss: Callable[[Tensor, Tensor], Tensor]
     make: Callable[[Any], torch.optim.Optimizer]
-    given: list[tuple[Tensor, Tensor]]  # what check and fix see
+    stray: int
+    given: list[tuple[Tensor, Tensor]]
     fresh: list[tuple[Tensor, Tensor]]  # what the long training sees
 
-    def trials(self, steps: int = STEPS) -> Trials:
-        plan = Plan(0, self.make, self.fresh[1:], prove=True)
-        return Trials(self.model, self.fresh[0], self.loss, None, plan, steps)
+    def optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        return self.make([*model.parameters()][self.stray :])
+
+    def trials(self, model: nn.Module, optimizer: torch.optim.Optimizer) -> Trials:
+        plan = Plan(0, optimizer, self.fresh[1:], prove=True)
+        return Trials(model, self.fresh[0], self.loss, None, plan, STEPS)
 
 
-def matrices(model: nn.Module) -> list[nn.Parameter]:
-    return [p for n, p in model.named_parameters() if p.dim() > 1 and "embed" not in n and "places" not in n]
+def case_of(network: Network, defect: str, plant: Plant, seed: int) -> Case | None:
+    """None where the network has nothing to plant it in."""
+    torch.manual_seed(1000 * seed + NETWORKS.index(network))
+    sick = Sick(network.model(), network.loss)
+    if plant(sick) is False:
+        return None
+    g = torch.Generator().manual_seed(1000 * seed + 500 + NETWORKS.index(network))
+    data = [sick.data(network.data(g)) for _ in range(GIVEN + STEPS)]
+
+    def make(p: Any) -> torch.optim.Optimizer:
+        made = network.optimizer(p, lr=network.rate * sick.rate)
+        for group in made.param_groups:
+            group.update(sick.options)
+        return made
+
+    return Case(
+        f"{network.name}, {defect}", sick.model, sick.loss, make, sick.stray, data[:GIVEN], data[GIVEN:]
+    )
 
 
-def scaled(factor: float, which: slice = slice(None)) -> Callable[[nn.Module], None]:
-    def plant(model: nn.Module) -> None:
-        for p in matrices(model)[which]:
-            p.data.mul_(factor)
-
-    return plant
-
-
-def normal(std: float) -> Callable[[nn.Module], None]:
-    def plant(model: nn.Module) -> None:
-        for p in matrices(model):
-            nn.init.normal_(p, std=std)
-
-    return plant
-
-
-def pushed_down(model: nn.Module) -> None:
-    for name, p in model.named_parameters():
-        if name.endswith("bias") and p.dim() == 1 and len(p) > 10:
-            p.data[: int(0.7 * len(p))] -= 4
-
-
-def copied(model: nn.Module) -> None:
-    weight = matrices(model)[0].data
-    weight[:] = weight[:1]
-
-
-DEFECTS: dict[str, tuple[Callable[[nn.Module], None], float, float, float]] = {
-    # what is planted, factor of the optimizer's rate, scale and shift of the inputs
-    "head x 20": (scaled(20, slice(-1, None)), 1, 1, 0),
-    "first layer x 8": (scaled(8, slice(0, 1)), 1, 1, 0),
-    "all weights x 4": (scaled(4), 1, 1, 0),
-    "all weights x 0.1": (scaled(0.1), 1, 1, 0),
-    "all weights N(0, 1)": (normal(1.0), 1, 1, 0),
-    "biases pushed down": (pushed_down, 1, 1, 0),
-    "copied units": (copied, 1, 1, 0),
-    "rate x 1000": (lambda _: None, 1e3, 1, 0),
-    "rate x 100": (lambda _: None, 1e2, 1, 0),
-    "rate / 10000": (lambda _: None, 1e-4, 1, 0),
-    "inputs x 30": (lambda _: None, 1, 30, 0),
-    "inputs + 10": (lambda _: None, 1, 1, 10),
-}
-RATES = {"SGD": 0.05, "momentum": 0.01, "Adam": 2e-3, "AdamW": 2e-3, "RMSprop": 1e-3}
-
-
-def cases(networks: range) -> Iterator[Case]:
-    for number in networks:
-        name = list(RATES)[number % len(RATES)]
-        for defect, (plant, faster, scale, shift) in DEFECTS.items():
-            model, kind, classifies = random_rates.network(number)
-            if kind == "words" and (scale != 1 or shift):
-                continue
-            plant(model)
-            loss = torch.nn.functional.cross_entropy if classifies else torch.nn.functional.mse_loss
-
-            def make(p: Any, name: str = name, rate: float = RATES[name] * faster) -> torch.optim.Optimizer:
-                return random_rates.OPTIMIZERS[name](p, lr=rate)
-
-            both = random_rates.batches_of(number, classifies, 3 * STEPS // 2)
-            data = [(x * scale + shift, y) for x, y in both]
-            yield Case(
-                f"{number} {kind} {name}, {defect}", model, loss, make, data[: STEPS // 2], data[STEPS // 2 :]
-            )
-
-
-def advised(report: ug.Report, case: Case) -> tuple[Finding, Change] | None:
+def advised(report: ug.Report, trials: Trials) -> tuple[Finding, Change] | None:
     """What the report advises first, as something to apply; None where it is a line of code or was not tried."""
     action = report.diagnosis.first_action
     for finding in report.findings:
@@ -130,7 +90,7 @@ def advised(report: ug.Report, case: Case) -> tuple[Finding, Change] | None:
             continue
         if finding.proof.outcome != "better":
             return None
-        for change in changes_for(finding, case.trials(), may_redraw=True):
+        for change in changes_for(finding, trials, may_redraw=True):
             if change.words == finding.proof.tried:
                 return finding, change
         if finding.prescription is not None:
@@ -145,102 +105,166 @@ def size(report: ug.Report) -> tuple[int, int]:
 
 @dataclass
 class Row:
+    """found: errors and warnings; first: what is advised first, and its kind: "tried", "a line", "" (nothing is);
+    advice, fix: "better", "same", "worse", or "" where nothing was advised that can be applied, or nothing changed;
+    cured: "cured", "not cured", or "" where fix has no remedy for what was found; worse: whether findings after fix are
+    more severe or more than before; kept: what fix did"""
+
     name: str
+    seed: int
     found: str
     first: str
-    advice: str  # "better", "same", "worse", or "" where nothing was advised that can be applied
-    fix: str  # likewise, of the training after fix; "" where it changed nothing
-    cured: str  # "cured", "not cured", or "" where nothing was there to be fixed
-    worse: bool  # whether findings after fix are more or more severe than before
+    advice: str
+    fix: str
+    cured: str
+    worse: bool
+    kept: str
+    seconds: float
+    losses: dict[str, float]
 
 
-def judge(case: Case) -> Row:
-    plain = case.trials().run()
-    optimizer, data = case.make, case.given
+def judge(case: Case, seed: int) -> Row:
+    begin = time.process_time()
+    plain = case.trials(case.model, case.optimizer(case.model)).run()
+    optimizer, data = case.optimizer(case.model), case.given
     report = ug.check(case.model, data[0], case.loss, optimizer=optimizer, data=data[1:], prove=True)
-    found = advised(report, case)
-    advice = first = ""
+    losses = {"plain": plain.level}
+    trials = case.trials(case.model, optimizer)
+    found = advised(report, trials)
+    advice, first = "", report.diagnosis.first_action[:80]
     if found is not None:
-        advice, first = outcome(plain, case.trials().run(found[1])), found[1].words
+        course = trials.run(found[1])
+        advice, first = compare(plain, course).outcome, found[1].words
+        losses["advised"] = course.level
     fixed = copy.deepcopy(case.model)
-    result = ug.fix(fixed, data[0], case.loss, optimizer=case.make, data=data[1:])
+    its = case.optimizer(fixed)
+    result = ug.fix(fixed, data[0], case.loss, optimizer=its, data=data[1:])
+    kept = [a for a in result.actions if a.kept]
     repaired, cured = "", ""
-    if any(action.kept for action in result.actions):
-        case.model = fixed
-        for name, (mean, std) in result.inputs.items():
-            assert len(case.given[0][0].shape) == 2, name  # one input, of rows of features
-            shift, by = torch.tensor(mean), torch.tensor(std)
-            case.fresh = [((x - shift) / by, y) for x, y in case.fresh]
-        repaired = outcome(plain, case.trials().run())
-    if any(f.severity != "info" and f.auto for f in report.findings):
-        cured = (
-            "not cured" if any(f.severity != "info" and f.auto for f in result.after.findings) else "cured"
-        )
+    if kept:
+        for shift, by in result.inputs.values():  # one input
+            mean, std = torch.tensor(shift), torch.tensor(by)
+            if case.given[0][0].dim() > 2:
+                mean, std = (v.view(-1, *[1] * (case.given[0][0].dim() - 2)) for v in (mean, std))
+            case.fresh = [((x - mean) / std, y) for x, y in case.fresh]
+        if any(a.remedy.startswith("mean-shift: standardize") for a in kept):
+            its = case.optimizer(fixed)
+        course = case.trials(fixed, its).run()
+        repaired = compare(plain, course).outcome
+        losses["fixed"] = course.level
+        if any("log_softmax" in a.remedy for a in kept):  # the loss was no measure before
+            repaired = "better" if course.learns else "worse"
+    fixable = [f for f in report.findings if f.severity != "info" and f.auto]  # proven, or not to be tried
+    if fixable:
+        left = {f.code for f in result.after.findings if f.severity != "info"} & {f.code for f in fixable}
+        cured = "not cured" if left else "cured"
     codes = " ".join(f.code for f in report.findings if f.severity != "info")
-    return Row(case.name, codes or report.diagnosis.status, first, advice, repaired, cured,
-               size(result.after) > size(result.before))  # fmt: skip
+    return Row(case.name, seed, codes or report.diagnosis.status, first, advice, repaired, cured,
+               size(result.after) > size(result.before), "; ".join(a.remedy for a in kept),
+               round(time.process_time() - begin, 1), losses)  # fmt: skip
 
 
-def outcome(before: Course, after: Course) -> str:
-    return compare(before, after).outcome
+def healthy_learns(network: Network, seed: int) -> bool:
+    """Whether it learns with nothing planted: the loss comes down by a fifth."""
+    case = case_of(network, "nothing", lambda sick: None, seed)
+    assert case is not None
+    course: Course = case.trials(case.model, case.optimizer(case.model)).run()
+    return course.finite and course.level < 0.8 * course.losses[0]
+
+
+def rows_of(file: Path) -> dict[tuple[str, int], Row]:
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return {(row.name, row.seed): row for row in (Row(**json.loads(line)) for line in lines)}
+
+
+def run(file: Path, seed: int, networks: range, part: tuple[int, int], only: list[str]) -> None:
+    known, number = rows_of(file), 0
+    for network in (NETWORKS[i] for i in networks):
+        if not healthy_learns(network, seed):
+            print(f"{network.name}, seed {seed}: does not learn with nothing planted", flush=True)
+            continue
+        for defect in ("nothing planted", *DEFECTS):
+            number += 1
+            if number % part[1] != part[0] or (only and defect not in only):
+                continue
+            if (f"{network.name}, {defect}", seed) in known:
+                continue
+            case = case_of(network, defect, DEFECTS.get(defect, lambda sick: None), seed)
+            if case is None:
+                continue
+            torch.manual_seed(0)
+            row = judge(case, seed)
+            with file.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(asdict(row)) + "\n")
+            print(f"{row.name}: {row.found} | {row.first} -> {row.advice} | fix {row.fix} {row.cured}"
+                  f"{' WORSE' * row.worse} | {row.kept} {row.seconds} s", flush=True)  # fmt: skip
+
+
+def summary(rows: list[Row]) -> Iterator[str]:
+    sick = [r for r in rows if not r.name.endswith("nothing planted")]
+    controls = [r for r in rows if r.name.endswith("nothing planted")]
+    tried, trained = [r for r in sick if r.advice], [r for r in sick if r.fix]
+    fixable = [r for r in sick if r.cured]
+    calm = sum(r.found == "healthy" for r in sick)
+    yield f"- cases with a planted defect: {len(sick)}; of these called healthy: {calm}"
+    yield f"- advised first, and applied: {len(tried)}; {_outcomes([r.advice for r in tried])}"
+    yield f"- changed by fix: {len(trained)}; {_outcomes([r.fix for r in trained])}"
+    cured = sum(r.cured == "cured" for r in fixable)
+    share = cured / max(1, len(fixable))
+    yield f"- with a finding that fix has remedies for: {len(fixable)}; cured {cured} ({share:.0%})"
+    yield f"- findings after fix more or more severe than before: {sum(r.worse for r in rows)}"
+    alarms = sum(r.found not in ("healthy", "unknown") for r in controls)
+    yield (
+        f"- with nothing planted: {len(controls)}; with a warning or an error {alarms}; "
+        f"changed by fix {sum(bool(r.kept) for r in controls)}"
+    )
+    yield from ("", "Those in which something did not help:", "")
+    for r in rows:
+        bad = r.worse or "worse" in (r.advice, r.fix) or r.cured == "not cured" or r.advice == "same"
+        if bad or (r in controls and r.found not in ("healthy", "unknown")):
+            yield (
+                f"- {r.name} (seed {r.seed}): {r.found}; {r.first} -> {r.advice or 'not tried'}; "
+                f"fix: {r.kept or 'nothing'} -> {r.fix or 'unchanged'} {r.cured}".rstrip()
+            )
+
+
+def _outcomes(found: list[str]) -> str:
+    count, share = Counter(found), found.count("better") / max(1, len(found))
+    return f"lower loss in {count['better']} ({share:.0%}), as before in {count['same']}, higher in {count['worse']}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--networks", type=int, default=8)
-    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--to", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--networks", default=f"0-{len(NETWORKS) - 1}")
+    parser.add_argument("--defects", nargs="*", default=[])
+    parser.add_argument("--part", default="0/1")
+    parser.add_argument("--table", action="store_true")
     parser.add_argument("--out", type=Path)
-    arguments = parser.parse_args()
-    warnings.filterwarnings("ignore")
-    torch.set_num_threads(1)
-    begin, rows = time.perf_counter(), []
-    for case in cases(range(arguments.first, arguments.first + arguments.networks)):
-        torch.manual_seed(0)
-        rows.append(judge(case))
-        r = rows[-1]
-        print(
-            f"{r.name}: {r.found} | {r.first} {r.advice} | fix {r.fix} {r.cured}{' WORSE' * r.worse}",
-            flush=True,
+    given = parser.parse_args()
+    if not given.table:
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(1)
+        first, _, last = given.networks.partition("-")
+        part = tuple(map(int, given.part.split("/")))
+        run(
+            given.to, given.seed, range(int(first), int(last or first) + 1), (part[0], part[1]), given.defects
         )
-    lines = list(summary(rows))
-    lines += ["", f"{time.perf_counter() - begin:.0f} s"]
-    print("\n".join(lines))
-    if arguments.out:
-        head = [
-            "# What advice is worth",
-            "",
-            f"{date.today()}; python {platform.python_version()}, torch {torch.__version__}, one thread; command: "
-            f"python experiments/advice_pays.py --networks {arguments.networks} --first {arguments.first}",
-            "",
+        return
+    rows = list(rows_of(given.to).values())
+    text = "\n".join(summary(rows))
+    print(text)
+    if given.out:
+        head = f"{date.today()}; python {platform.python_version()}, torch {torch.__version__}, one thread a process"
+        table = ["| case | seed | found | advised first | training with it | fix did | training after | cured |",
+                 "|" + "---|" * 8]  # fmt: skip
+        table += [
+            f"| {r.name} | {r.seed} | {r.found} | {r.first} | {r.advice} | {r.kept} | {r.fix} | {r.cured} |"
+            for r in rows
         ]
-        table = [
-            "",
-            "| case | found | advised first | training with it | after fix | cured |",
-            "|---|---|---|---|---|---|",
-        ]
-        table += [f"| {r.name} | {r.found} | {r.first} | {r.advice} | {r.fix} | {r.cured} |" for r in rows]
-        arguments.out.write_text("\n".join([*head, *lines, *table]) + "\n", encoding="utf-8")
-
-
-def summary(rows: list[Row]) -> Iterator[str]:
-    tried = [r for r in rows if r.advice]
-    trained = [r for r in rows if r.fix]
-    fixable = [r for r in rows if r.cured]
-    better, worse = (sum(r.advice == what for r in tried) for what in ("better", "worse"))
-    yield f"- advised first, and applied: {len(tried)} of {len(rows)} cases; lower loss in {better}, higher in {worse}"
-    better, worse = (sum(r.fix == what for r in trained) for what in ("better", "worse"))
-    yield f"- changed by fix: {len(trained)}; lower loss in {better}, higher in {worse}"
-    cured = sum(r.cured == "cured" for r in fixable)
-    yield f"- with a proven or untried finding that fix has remedies for: {len(fixable)}; cured {cured}"
-    yield f"- findings after fix more or more severe than before: {sum(r.worse for r in rows)}"
-    for r in rows:
-        if (
-            "worse" in (r.advice, r.fix)
-            or r.worse
-            or r.cured == "not cured"
-            or (r.advice and r.advice != "better")
-        ):
-            yield f"    - {r.name}: {r.found}; {r.first} {r.advice}; fix {r.fix} {r.cured}"
+        lines = ["# What advice is worth", "", head, "", text, "", *table]
+        given.out.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

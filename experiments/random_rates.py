@@ -13,12 +13,16 @@ gives its verdict on the untrained network.
                   a tenth of a constant's loss
     between       the rest: slow, stuck, or at a rate that is clearly too large
 
-    python experiments/random_rates.py [--pairs 1000] [--first 0] [--processes 2] [--out FILE]
+    python experiments/random_rates.py [--pairs 1000] [--first 0] [--processes 2] [--to FILE.jsonl] [--out FILE]
+
+A pair takes about half a second of one core. With --to every result is kept as a line, and a run that was interrupted
+goes on where it was.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import multiprocessing
 import platform
@@ -27,7 +31,7 @@ import sys
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -244,12 +248,25 @@ def says(one: Pair) -> tuple[str, str]:
     return report.diagnosis.status, codes
 
 
-def judged(number: int) -> tuple[str, str, str, str]:
-    """(the pair, what became of it, status, codes)"""
+def judged(number: int) -> tuple[int, str, str, str, str]:
+    """(number, the pair, what became of it, status, codes)"""
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
     one = pair(number)
-    return str(one), becomes(one), *says(one)
+    return number, str(one), becomes(one), *says(one)
+
+
+def results(numbers: range, processes: int, file: Path | None) -> Iterator[tuple[str, str, str, str]]:
+    """Of all pairs, those that are in the file first."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
+    known = {row[0]: row[1:] for row in map(json.loads, lines) if row[0] in numbers}
+    yield from known.values()  # type: ignore[misc]
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        for row in pool.imap_unordered(judged, [n for n in numbers if n not in known], chunksize=4):
+            if file is not None:
+                with file.open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(row) + "\n")
+            yield row[1:]
 
 
 def is_wrong(fate: str, status: str) -> bool:
@@ -261,16 +278,16 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=1000)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--to", type=Path)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     begin, table, wrong = time.perf_counter(), Counter[tuple[str, str]](), []
     numbers = range(arguments.first, arguments.first + arguments.pairs)
-    with multiprocessing.get_context("spawn").Pool(arguments.processes) as pool:
-        for text, fate, status, codes in pool.imap(judged, numbers, chunksize=5):
-            table[fate, status] += 1
-            if is_wrong(fate, status):
-                wrong.append(f"{text}: {fate}, {status} {codes}".rstrip())
-                print(wrong[-1], flush=True)
+    for text, fate, status, codes in results(numbers, arguments.processes, arguments.to):
+        table[fate, status] += 1
+        if is_wrong(fate, status):
+            wrong.append(f"{text}: {fate}, {status} {codes}".rstrip())
+            print(wrong[-1], flush=True)
     statuses = ("healthy", "unknown", "sick")
     lines = ["| plain training | pairs | healthy | cannot tell | sick |", "|---|---|---|---|---|"]
     for fate in ("diverged", "between", "trained well"):

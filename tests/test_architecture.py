@@ -36,6 +36,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"stats", "probe", "record", "rules", "_check", "_batch", "_run", "report", "remedies", "optim"},
     "integrations": {"probe", "record", "rules", "report", "optim", "_batch", "_check", "_fix", "targets"},
 }
+ALLOWED["view"] = {"record", "rules"}
 ALLOWED["recipes"] = set(ALLOWED) | {"recipes"}
 ALLOWED["demo"] = set(ALLOWED)
 ALLOWED["cli"] = set(ALLOWED) | {"recipes", "demo"}

@@ -509,3 +509,50 @@ def test_joining_does_not_alias_the_tensors() -> None:
     x = torch.zeros(3)
     stats.to_host([x]).add_(1)
     assert x.sum() == 0
+
+
+def _shapes_and_arguments() -> list[tuple[Tensor, dict]]:
+    """Several of each layout, activation function and sickness, so that some are reduced together and some are not."""
+    torch.manual_seed(0)
+    found: list[tuple[Tensor, dict]] = []
+    for number in range(20):
+        tokens = {"channel_axis": 2, "batch_axis": 0, "cosine": number % 3 == 0, "sample": 64}
+        found.append((torch.randn(2, 16, 24) * 10.0 ** (number - 10), tokens))
+        images = {"channel_axis": 0, "batch_axis": 1, "sample": 64, "function": Range(dead=(-math.inf, 0.0))}
+        found.append((torch.randn(6, 4, 9).sub(1.5).relu(), images))
+        rows = {
+            "channel_axis": 1,
+            "batch_axis": 0,
+            "function": Range(saturated=(-0.9, 0.9)),
+            "count_zeros": False,
+        }
+        found.append((torch.randn(32, 8).tanh(), rows))
+        found.append((torch.randn(5, 7, dtype=torch.float64), {"sample": 64}))
+    found += [
+        (torch.randn(2, 16, 24) + 1e4, {"channel_axis": 2}),  # squares cancel
+        (torch.full((2, 16, 24), math.nan), {"channel_axis": 2}),
+        (torch.randn(2, 16, 24) * 1e30, {"channel_axis": 2}),
+        (torch.zeros(2, 16, 24), {"channel_axis": 2}),
+        (torch.empty(0, 3), {"channel_axis": 1}),
+        (torch.tensor(2.0), {}),
+        (torch.randn(2, 16, 24).transpose(1, 2), {"channel_axis": 1}),
+        (torch.randn(16, 24).to_sparse(), {}),
+        (torch.randint(5, (8, 3)), {"channel_axis": 1}),
+    ]
+    return found
+
+
+def test_many_tensors_reduced_together_give_the_numbers_of_one_at_a_time() -> None:
+    given = _shapes_and_arguments()
+    together, alone = stats.summarize_many(given), [summarize(tensor, **how) for tensor, how in given]
+    ours, theirs = finish(together), finish(alone)
+    for name, values in theirs.items():
+        about = np.nan_to_num(theirs["rms"]) if name == "mean" else np.where(name == "cosine", 1.0, 0.0)
+        nearly = np.abs(ours[name] - values) <= 1e-4 * np.abs(values) + 1e-5 * about
+        same = np.isnan(ours[name]) & np.isnan(values) | (ours[name] == values)
+        assert (nearly | same).all(), f"{name}: {ours[name]} and {values}"
+    for one, other in zip(together, alone):
+        assert (one.alive is None) == (other.alive is None)
+        assert one.alive is None or other.alive is None or torch.equal(one.alive, other.alive)
+        assert (one.sample is None) == (other.sample is None)
+        assert one.sample is None or other.sample is None or torch.equal(one.sample, other.sample)

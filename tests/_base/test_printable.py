@@ -276,7 +276,7 @@ def test_a_hostile_record_reports_harmlessly(tmp_path: Path) -> None:
         assert_harmless(file.getvalue(), colours=True)
         assert "[red]" in file.getvalue()
     assert "\x1b" not in report.to_html()
-    assert "\u202e" not in report.to_html().split("plotly.js v")[0]
+    assert "\u202e" not in report.to_html()
 
 
 @pytest.mark.parametrize("command", ["check", "plots"])

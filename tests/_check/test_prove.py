@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -325,6 +326,40 @@ def test_a_finding_says_which_line_makes_its_module() -> None:
     assert "self.head in class Tied" in place
     assert "test_prove.py" in place
     assert place_of(nn.Sequential(nn.Linear(2, 2)), "0") is None
+
+
+class Ends(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.head = nn.Linear(20, 32), nn.Linear(32, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.hidden(x))  # the first relu (not this one) is another matter
+        x = torch.relu(x)
+        return torch.softmax(self.head(x), dim=1)
+
+
+def own_loss(scores: Tensor, labels: Tensor) -> Tensor:
+    return F.nll_loss(scores, labels)
+
+
+def test_a_finding_says_which_line_calls_its_function() -> None:
+    """Of functions that forward calls only the class was named, and of a loss nothing."""
+    torch.manual_seed(0)
+    batch = labelled(64, 1)
+    lines = Path(__file__).read_text(encoding="utf-8").splitlines()
+
+    def line_of(where: str | None) -> str:
+        assert where is not None
+        return lines[int(where.partition(":")[2].split()[0]) - 1]
+
+    found = proven(ug.check(Ends(), batch), "UG103")
+    assert "torch.softmax(self.head(x), dim=1)" in line_of(found.where)
+    assert "(softmax in Ends.forward)" in str(found.where)
+    assert "x = torch.relu(x)" in line_of(place_of(Ends(), ":relu#2"))
+    found = proven(ug.check(nn.Sequential(nn.Linear(20, 10)), batch, own_loss), "UG106")
+    assert "def own_loss" in line_of(found.where)
+    assert place_of(nn.Sequential(), "0", code="UG106", loss=F.nll_loss) is None
 
 
 def test_prove_needs_nothing_but_a_loss() -> None:

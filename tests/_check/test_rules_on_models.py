@@ -145,3 +145,25 @@ def test_pixels_at_a_small_batch_are_enough_for_batch_norm_and_vectors_are_not()
     assert found(conv, "UG602", batch) == []
     dense = nn.Sequential(nn.Linear(32, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 5))
     assert [severity for severity, _ in found(dense, "UG602", (data()[0][:4], data()[1][:4]))] == ["warning"]
+
+
+class TimeFirst(nn.Module):
+    """Tokens (N, T) through a recurrent layer that takes time first; outputs in one row, (T * N, words)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.rnn, self.head = nn.Embedding(16, 24), nn.GRU(24, 24), nn.Linear(24, 16)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.rnn(self.embed(x.T))[0]).flatten(0, 1)
+
+
+def test_outputs_time_first_and_targets_example_first_are_misaligned_and_see_no_future() -> None:
+    torch.manual_seed(0)
+    text = torch.randint(0, 16, (12, 11))
+    x, after = text[:, :-1], text[:, 1:]
+    sick = ug.check(TimeFirst(), (x, after.flatten()), F.cross_entropy, select=["UG116", "UG802"])
+    assert [f.code for f in sick.findings] == ["UG116"]
+    assert "time first" in sick.findings[0].message
+    right = ug.check(TimeFirst(), (x, after.T.flatten()), F.cross_entropy, select=["UG116", "UG802"])
+    assert not right.findings

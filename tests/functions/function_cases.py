@@ -4,13 +4,16 @@ goes, sick ones and healthy ones that look like them; README.md has the figures 
 from __future__ import annotations
 
 import cases_axes  # noqa: F401
+import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401
 import cases_order  # noqa: F401
+import cases_scrambled  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401
 import cases_weights  # noqa: F401
+import cases_wrong_axes  # noqa: F401
 from function_rows import CASES, ROWS
 
 from case_rows import Row

@@ -35,6 +35,7 @@ ALSO = {
 NOT_NAMED = {  # the loss falls to a constant's at first, as it does in the healthy
     "targets_in_another_order_at_each_step",
     "inputs_that_forward_replaces_by_noise",
+    "cross_attention_over_the_queries",  # learned queries: as tokens are assigned to prototypes, rightly
 }
 
 

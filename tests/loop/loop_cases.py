@@ -1415,4 +1415,126 @@ def an_empty_group_of_another_rate() -> Diagnosis:
     )
 
 
+# ---- UG509: gradients that are cleared before the step ------------------------------------------------------------
+
+
+@sick("UG509")
+def cleared_after_backward() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m)
+    return train(m, o, table(), CE, clear=nothing, clip=lambda i: o.zero_grad())
+
+
+@sick("UG509")
+def set_to_zero_after_backward() -> Diagnosis:
+    m = conv_net()
+    o = adam(m)
+    return train(m, o, pictures(), CE, 60, clip=lambda i: o.zero_grad(set_to_none=False))
+
+
+@sick("UG509")
+def the_model_is_cleared_in_the_line_of_clipping() -> Diagnosis:
+    m = lstm_net()
+    return train(m, adam(m), series(), MSE, 60, clip=lambda i: m.zero_grad())
+
+
+@sick("UG509")
+def gradients_freed_by_hand_too_early() -> Diagnosis:
+    m = encoder()
+
+    def free(i: int) -> None:
+        for p in m.parameters():
+            p.grad = None
+
+    return train(m, adam(m), texts(), CE, 40, every=2, clip=free)
+
+
+@sick("UG509")
+def accumulation_cleared_one_line_too_high() -> Diagnosis:
+    m = chain(12, 32, 1)
+    o = sgd(m)
+
+    def step(i: int) -> None:
+        if i % 4 == 3:
+            o.zero_grad()
+            o.step()
+
+    return train(m, o, numbers(), MSE, 160, every=2, clear=nothing, step=step)
+
+
+@sick("UG509")
+def cleared_at_most_steps() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m)
+    return train(m, o, table(), CE, 120, every=1, clip=lambda i: o.zero_grad() if i % 4 else None)
+
+
+@healthy("UG509")
+def cleared_right_after_the_step() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m)
+    return train(m, o, table(), CE, clear=nothing, after=lambda i: o.zero_grad())
+
+
+@healthy("UG509")
+def a_closure_that_clears_and_computes() -> Diagnosis:
+    m = chain(12, 24, 1, act=nn.Tanh)
+    o = torch.optim.SGD(m.parameters(), 0.1)
+    batches = endless(numbers())
+    with ug.Probe(m, o, every=2) as probe:
+        for _ in range(40):
+            x, y = next(batches)
+
+            def closure(x: Tensor = x, y: Tensor = y) -> Tensor:
+                o.zero_grad()
+                loss = MSE(m(x), y)
+                loss.backward()
+                return loss
+
+            probe.log(loss=o.step(closure))  # type: ignore[arg-type]
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509")
+def a_batch_left_out_now_and_then() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m)
+    return train(m, o, table(), CE, 80, every=1, clip=lambda i: o.zero_grad() if i % 9 == 4 else None)
+
+
+@healthy("UG509")
+def a_discriminator_cleared_of_its_generators_gradients() -> Diagnosis:
+    g, d = chain(4, 24, 12), chain(12, 24, 1)
+    og, od = adam(g, 1e-3), adam(d, 1e-3)
+    x, _ = table()
+    with ug.Probe(d, od, every=2) as probe:
+        for _ in range(60):
+            fake = g(torch.randn(32, 4))
+            og.zero_grad()
+            BCE(d(fake), torch.ones(32, 1)).backward()
+            og.step()
+            od.zero_grad()
+            a, b = d(x[torch.randint(len(x), (32,))]), d(fake.detach())
+            (BCE(a, torch.ones_like(a)) + BCE(b, torch.zeros_like(b))).backward()
+            od.step()
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509")
+def every_second_batch_has_a_loss_of_zero() -> Diagnosis:
+    m = lstm_net()
+    weights = itertools.cycle([1.0, 0.0])
+    return train(
+        m, sgd(m, 0.05), series(), lambda out, y: next(weights) * MSE(out, y), 120, every=1, log=False
+    )
+
+
+@healthy("UG509")
+def gradients_clipped_and_kept() -> Diagnosis:
+    m = encoder()
+    return train(
+        m, adam(m, 1e-3), texts(), CE, 80, clip=lambda i: nn.utils.clip_grad_norm_(m.parameters(), 1.0)
+    )
+
+
 HELD_OUT = CASES.held_out()

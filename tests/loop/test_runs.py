@@ -98,7 +98,7 @@ def test_a_logarithm_of_zero_is_not_answered_by_a_lower_rate() -> None:
         return -(t * p.log() + (1 - t) * (1 - p).log()).mean()
 
     diagnosis = train(model, adam(model, 5e-3), (x, y), loss)
-    assert diagnosis.findings[0].code == "UG504"
+    assert diagnosis.findings[0].code == "UG104"
     assert "logarithm" in diagnosis.first_action
     assert "learning rate" not in diagnosis.first_action
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 
 import pytest
 import torch
@@ -41,6 +42,18 @@ def test_dependence_is_seen_in_training_and_not_in_evaluation_and_the_model_stay
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items())
     json.loads(report.to_json())
     assert "batch normalization runs 2 times" in str(report)
+
+
+def test_a_batch_of_two_has_values_and_one_value_has_no_variance() -> None:
+    """It was reported as zero values with a noise of NaN."""
+    report = audit(network(), torch.randn(2, 3, 6, 6))
+    images, features = report.norms
+    assert images.values == 2 * 6 * 6
+    assert images.mean_noise > 0 < images.var_noise
+    assert features.values == 2
+    assert features.mean_noise > 0
+    assert math.isnan(features.var_noise)
+    assert "nan" not in str(report)
 
 
 def test_a_network_without_batch_norm_is_said_to_have_none() -> None:

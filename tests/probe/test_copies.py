@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from unitgain import Probe
+from unitgain._base import keep_out_of_copies
 from unitgain.optim import AGC
 
 
@@ -138,3 +139,27 @@ def test_a_copy_does_not_keep_the_probe_alive() -> None:
     gc.collect()
     assert there() is None
     assert theirs(torch.randn(4, 6)).shape == (4, 6)
+
+
+def test_the_time_to_keep_hooks_out_of_copies_does_not_grow_with_modules_times_hooks() -> None:
+    """Every module noted every hook: of a model with a thousand modules, three million notes at each sampled step."""
+    modules = [nn.Identity() for _ in range(50)]
+    handles = [m.register_forward_hook(lambda *_: None) for m in modules for _ in range(50)]
+    undo = keep_out_of_copies(modules, handles)
+    noted = {id(numbers) for m in modules for numbers in vars(m)["__reduce_ex__"].kept_out}
+    assert len(noted) == 1, "one set for all modules"
+    assert not copy.deepcopy(modules[7])._forward_hooks
+    undo()
+    assert len(copy.deepcopy(modules[7])._forward_hooks) == 50
+
+
+def test_hooks_of_two_that_keep_theirs_out_come_back_one_after_the_other() -> None:
+    module = nn.Identity()
+    first, second = (module.register_forward_hook(lambda *_: None) for _ in range(2))
+    undo_first, undo_second = (keep_out_of_copies([module], [handle]) for handle in (first, second))
+    undo_first()
+    assert list(copy.deepcopy(module)._forward_hooks) == [first.id]
+    undo_first()  # twice is fine
+    undo_second()
+    assert "__reduce_ex__" not in vars(module)
+    assert len(copy.deepcopy(module)._forward_hooks) == 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 
 from unitgain.record import ATOMS, LOG2_HIGH, LOG2_LOW, SIGNED_BINS, Record, pack_map
 from unitgain.rules import Diagnosis, Finding
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "_base"))  # browser.py
 
 HOSTILE = "<script>alert(1)</script>"
 VERY_LONG = "encoder." + ".".join(f"stage{i}" for i in range(40)) + ".conv"

@@ -1,7 +1,8 @@
 """Runs unitgain over the reported troubles and counts what it names, and over healthy trainings and counts alarms.
 
-    python tests/reports/judge.py [dev|held_out|all] [--cured] [-v] [--out FILE] [--from FILE.py] [NAME ...]
+    python tests/reports/judge.py [HALF|all] [--cured] [-v] [--out FILE] [--from FILE.py] [NAME ...]
 
+HALF      dev, held_out, unseen_a or unseen_b (registry.HALVES)
 --cured   the cured variants and the healthy trainings: every finding at warning or above is a false alarm
 -v        every finding in full
 --out     writes what is printed to a file as well, under a heading with date, versions and counts
@@ -198,7 +199,7 @@ def main() -> None:
     parser.add_argument("-v", "--verbose", action="store_true")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--from", dest="other", type=Path)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     if args.half not in (*registry.HALVES, "all"):
         args.half, args.names = "all", [args.half, *args.names]
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-HALVES = ("dev", "held_out")
+HALVES = ("dev", "held_out", "unseen_a", "unseen_b")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def healthy(area: str, form: str = "check", **fields: Any) -> Callable:
 
 
 def load(*halves: str) -> list[Case]:
-    """The cases of these halves ("dev", "held_out"), healthy trainings included, in the order of their files."""
+    """The cases of these HALVES, healthy trainings included, in the order of their files."""
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
     for half in halves:

@@ -1,6 +1,6 @@
 """Trains the reported and the cured variant of every case and prints both scores (less is better).
 
-    python tests/reports/train.py [dev|held_out|all] [NAME ...]
+    python tests/reports/train.py [HALF ...|all] [NAME ...]
 
 A case shows its trouble if the reported variant ends clearly worse: not finite, or at least half as much again as
 the cured one and above it by more than rounding. Where that is not so, the line ends in WEAK. Of a healthy training

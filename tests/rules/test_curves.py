@@ -80,9 +80,11 @@ def test_the_site_that_grew_is_named() -> None:
 
 def test_a_loss_that_becomes_nan_is_dated() -> None:
     losses = falling(n=200)
+    losses[140:150] = losses[0] * 1.4 ** np.arange(10)
     losses[150:] = np.nan
     finding = only(run(losses), "UG504")
-    assert (finding.severity, finding.evidence["began"]) == ("error", 149)
+    assert finding.severity == "error"
+    assert 138 <= finding.evidence["began"] <= 149
     assert "not finite" in finding.message
 
 
@@ -95,9 +97,10 @@ def test_a_loss_that_is_nan_after_the_first_step_is_dated() -> None:
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
-@pytest.mark.parametrize("good", [1, 2, 3, 12, 30])
+@pytest.mark.parametrize("good", [1, 2, 3, 6])
 def test_a_short_run_whose_loss_becomes_nan_is_judged(bad: float, good: int) -> None:
-    """It used to be "cannot tell: nothing was measured" up to 40 recorded losses."""
+    """It used to be "cannot tell: nothing was measured" up to 40 recorded losses. Of eight or more that fall until
+    then, UG104 says what it is."""
     finding = only(run([*np.linspace(2.3, 1.5, good), bad, bad]), "UG504")
     assert (finding.severity, finding.evidence["began"]) == ("error", good - 1)
     assert finding.evidence["lowest"] == pytest.approx(1.5 if good > 1 else 2.3)
@@ -245,6 +248,17 @@ def test_losses_that_are_not_finite_between_finite_ones_are_no_divergence() -> N
     assert "15 of 120" in finding.message
 
 
-def test_a_loss_that_stays_not_finite_is_a_divergence() -> None:
-    losses = [2.0 - 0.01 * step if step < 80 else math.nan for step in range(120)]
+def test_a_loss_that_stays_not_finite_after_a_rise_is_a_divergence() -> None:
+    losses = [2.0 - 0.01 * step if step < 70 else 1.3 * 1.5 ** (step - 70) for step in range(80)] + [
+        math.nan
+    ] * 40
     assert [f.code for f in run(losses).diagnose(select=["UG104", "UG504"]).findings] == ["UG504"]
+
+
+def test_a_loss_at_its_lowest_that_is_nan_in_the_next_step_is_no_divergence() -> None:
+    """A logarithm of zero: a lower learning rate would only put it off."""
+    losses = [2.0 - 0.01 * step if step < 80 else math.nan for step in range(120)]
+    (finding,) = run(losses).diagnose(select=["UG104", "UG504"]).findings
+    assert finding.code == "UG104"
+    assert "from step 80 on" in finding.message
+    assert "logarithm" in finding.remedy

@@ -16,6 +16,7 @@ from unitgain import InputError
 from unitgain.record import Record
 from unitgain.rules import (
     CATALOGUE,
+    Diagnosis,
     Finding,
     Proof,
     compare,
@@ -216,3 +217,17 @@ def test_all_examples_that_are_not_finite_are_counted() -> None:
     report = unitgain.check(model, torch.full((64, 4), float("nan")))
     (finding,) = [f for f in report.findings if f.code == "UG202"]
     assert "examples 0, 1, 2, 3 and 60 more" in finding.message
+
+
+def test_a_printed_diagnosis_is_for_people() -> None:
+    """It was the representation of a dataclass, a screen of it."""
+    diagnosis = Diagnosis(
+        (Finding("UG304", "dead-units", "error", "relu", "9 of 10 units are dead", remedy="Lower it."),),
+        "sick: 1 error", "sick", "Lower the learning rate.",
+    )  # fmt: skip
+    assert str(diagnosis).splitlines() == [
+        "sick: 1 error",
+        "Do this first: Lower the learning rate.",
+        "error UG304 dead-units at relu: 9 of 10 units are dead",
+        "  Do: Lower it.",
+    ]

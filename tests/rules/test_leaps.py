@@ -31,3 +31,19 @@ def test_a_leap_of_the_repeated_loss_ends_the_grant(lr: float, sick: bool) -> No
     alarms = {f.code for f in report.findings if f.severity != "info"}
     assert bool(alarms & {"UG501", "UG504"}) is sick, report
     assert alarms <= {"UG501", "UG504"}
+
+
+def test_the_rate_that_is_advised_does_not_depend_on_how_far_too_large_the_given_one_is() -> None:
+    """It was read off a network that the rate had wrecked: 0.01 after 3, 0.41 after 0.0001."""
+    data = ug.data.load_names().train.batches(64, torch.Generator().manual_seed(0))
+    batch, *others = [next(data) for _ in range(21)]
+    advised = {}
+    for rate in (30.0, 3.0, 0.0001):
+        model = ug.models.create("char_mlp_kaiming", generator=torch.Generator().manual_seed(0))
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        report = ug.check(model, batch, optimizer=optimizer, steps=20, data=others)
+        found = next(f for f in report.findings if f.code in ("UG501", "UG502"))
+        assert found.prescription is not None
+        assert found.prescription.rate is not None
+        advised[rate] = rate * found.prescription.rate
+    assert max(advised.values()) < 1.3 * min(advised.values())

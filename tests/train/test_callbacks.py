@@ -463,6 +463,22 @@ def test_progress_is_quiet_where_nobody_looks_and_a_table_where_somebody_does(ca
     assert "loss " in text
 
 
+def test_progress_without_its_table_is_a_line_that_vanishes(capsys, monkeypatch) -> None:
+    """unitgain train was silent within an epoch; its own line per epoch stays."""
+    from rich.console import Console
+
+    monkeypatch.setattr("unitgain.train.callbacks.progress._EVERY", 0.0)
+    make([Metrics(), Progress(table=False)]).fit(1)
+    assert capsys.readouterr().out == ""
+    screen = io.StringIO()
+    make([Metrics(), Progress(Console(file=screen, force_terminal=True, width=100), table=False)]).fit(2)
+    text = screen.getvalue()
+    assert "epoch 1/2 train 2/5" in text
+    assert "epoch 2/2" in text
+    assert "valid_loss" not in text
+    assert text.rstrip("\r").endswith("\x1b[2K")  # the line is wiped in the end
+
+
 def test_loggers_write_the_rate_that_made_the_step() -> None:
     class Writer:
         def __init__(self):

@@ -300,6 +300,20 @@ def test_a_higher_rate_that_learns_more_is_taken_if_it_survives_as_often() -> No
     assert find_cliff(train, 0.01, np.full(20, 2.3), 3).suggestion == pytest.approx(0.04)
 
 
+@pytest.mark.parametrize(("cliff", "top"), [(0.03, 0.02), (0.05, 0.02), (0.09, 0.04), (9, 0.04)])
+def test_the_range_ends_below_rates_that_were_tried_for_a_part_of_a_training(
+    cliff: float, top: float
+) -> None:
+    """A whole training died at the top of the range: one trial of a hundred steps had survived there."""
+
+    def train(rate: float, order: int) -> tuple[list[float], bool]:
+        return np.linspace(2.3, 1.0 if rate < cliff else math.nan, 100).tolist(), False
+
+    found = find_cliff(train, 0.02, np.full(20, 2.3), 2)
+    assert found.suggestion == pytest.approx(0.02)
+    assert found.highest_safe == pytest.approx(top)
+
+
 def test_a_network_that_dies_at_every_rate_gets_no_suggestion() -> None:
     def train(rate: float, order: int) -> tuple[list[float], bool]:
         return [2.3, 2.2, 1.0, *[2.3] * 97], True

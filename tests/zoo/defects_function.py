@@ -188,6 +188,45 @@ def collapsing(model: nn.Module, x: Tensor, lr: float, steps: int) -> Case:
     return Case(model, (x, labels), hardest, steps, SGD(model.parameters(), lr))
 
 
+class OverSteps(nn.Module):
+    """Features of each step, scaled along the steps."""
+
+    def __init__(self, features: int = 8):
+        super().__init__()
+        self.mix = nn.Linear(features, features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(self.mix(x)) * x.shape[1] ** 0.5
+
+
+class Pairs(nn.Module):
+    """Cosines of all pairs of a batch, with norms of the whole batch."""
+
+    def __init__(self, one: nn.Module, two: nn.Module):
+        super().__init__()
+        self.one, self.two = one, two
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b = self.one(x), self.two(x)
+        return 20 * (a / a.norm()) @ (b / b.norm()).T
+
+
+def scrambled(pictures: Tensor) -> Tensor:
+    """Pictures (N, C, H, W) that were kept with channels last, and reshaped to channels first."""
+    return pictures.permute(0, 2, 3, 1).reshape(pictures.shape)
+
+
+def viewed_time_first(windows: Tensor) -> Tensor:
+    """Windows (N, T, F) that were reshaped, not transposed, to time first, as a network sees them that takes that."""
+    n, steps, features = windows.shape
+    return (windows / windows.std()).reshape(steps, n, features).transpose(0, 1)
+
+
+def among_steps(x: Tensor) -> Tensor:
+    """Attention of a sequence to itself, each step shared among those that ask for it."""
+    return (x @ x.transpose(1, 2) / x.shape[-1] ** 0.5).softmax(1) @ x
+
+
 ROWS = (
     sick("mlp-layers-in-a-list", "UG801", lambda: Case(
         Hidden(mlp(1), [nn.Linear(10, 64)], head(64), torch.tanh), vectors(),
@@ -223,6 +262,20 @@ ROWS = (
         Before(Recurrent(), lambda x: x.reshape(-1, 12, 8)), (series()[0].transpose(1, 2).contiguous(), series()[1]))),
     sick("cnn-feature-map-viewed", "UG806", lambda: Case(
         insert(cnn(), "act4", "mixed", Call(lambda h: h.reshape(len(h), 8, 8, 32).permute(0, 3, 1, 2))), images())),
+    sick("rnn-attention-over-the-queries", "UG807", lambda: Case(Before(Recurrent(), among_steps), series())),
+    sick("rnn-features-scaled-along-the-steps", "UG807", lambda: Case(Before(Recurrent(), OverSteps()), series())),
+    sick("mlp-pairs-with-one-norm", "UG807", lambda: Case(Pairs(mlp(), mlp()), (vectors()[0], torch.arange(64)))),
+    sick("mlp-reward-without-an-end", "UG119", lambda: Case(
+        mlp(out=1), numbers(), lambda o, t: -(o * t).mean())),
+    sick("cnn-cross-entropy-the-other-way-round", "UG119", lambda: Case(
+        cnn(), images(), lambda o, t: -(o * F.one_hot(t, o.shape[1]).float().log_softmax(1)).sum(1).mean())),
+    sick("rnn-penalty-subtracted", "UG119", lambda: Case(
+        Recurrent(), series(), lambda o, t: F.cross_entropy(o, t) - 0.1 * o.abs().mean())),
+    sick("cnn-colours-read-as-rows", "UG204", lambda: Case(cnn(), (scrambled(images()[0]), images()[1]))),
+    sick("cnn-colours-read-as-rows-of-small-pictures", "UG204", lambda: Case(
+        cnn(), (scrambled(images(size=16)[0]), images()[1]))),
+    sick("rnn-windows-viewed-time-first", "UG204", lambda: Case(
+        Recurrent(), (viewed_time_first(series()[0].cumsum(1)), series()[1]))),
     sick("mlp-without-activations", "UG803", lambda: Case(straight(mlp(gain=1.0)), vectors())),
     sick("cnn-without-activations", "UG803", lambda: Case(straight(cnn(gain=1.0)), images())),
     sick("mlp-regression-without-activations", "UG803", lambda: Case(straight(mlp(3, out=1, gain=1.0)), numbers())),

@@ -12,7 +12,7 @@ copies.py    hooks that copies of a module do not inherit
 
 from .card import card, escape, fold, paragraph, table
 from .compiled import eagerly, hold_eager, is_held, opens_compiled, original, plain_name
-from .copies import keep_out_of_copies, let_into_copies
+from .copies import keep_out_of_copies
 from .errors import InputError, RecordError, UnitgainError, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
@@ -50,7 +50,6 @@ __all__ = [
     "is_leftover",
     "is_quiet",
     "keep_out_of_copies",
-    "let_into_copies",
     "move_into_place",
     "not_installed",
     "note",

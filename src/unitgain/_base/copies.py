@@ -6,7 +6,7 @@ original, or cannot be made at all. While hooks are kept out, a module says itse
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 _KEY = "__reduce_ex__"
@@ -17,7 +17,7 @@ class _Reduce:
 
     def __init__(self, module: Any):
         self._module = module
-        self.kept_out: dict[int, int] = {}  # number of a hook -> how many ask for it
+        self.kept_out: list[frozenset[int]] = []  # numbers of hooks
 
     def __call__(self, protocol: Any) -> Any:
         made: Any = getattr(type(self._module), _KEY)(self._module, protocol)
@@ -27,29 +27,31 @@ class _Reduce:
         return (*made[:2], state, *made[3:])
 
     def _without(self, hooks: Any) -> Any:
-        if not isinstance(hooks, dict) or not self.kept_out.keys() & hooks.keys():
+        if not isinstance(hooks, dict) or all(numbers.isdisjoint(hooks) for numbers in self.kept_out):
             return hooks
-        return type(hooks)((k, v) for k, v in hooks.items() if k not in self.kept_out)
+        kept_out = frozenset().union(*self.kept_out)
+        return type(hooks)((k, v) for k, v in hooks.items() if k not in kept_out)
 
 
-def keep_out_of_copies(modules: Iterable[Any], handles: Iterable[Any]) -> None:
-    """handles: what registering the hooks returned. Undone by `let_into_copies`, with the same arguments."""
-    numbers = [handle.id for handle in handles]
+def keep_out_of_copies(modules: Iterable[Any], handles: Iterable[Any]) -> Callable[[], None]:
+    """handles: what registering the hooks returned, on whichever of the modules. What this returns undoes it."""
+    numbers = frozenset(
+        handle.id for handle in handles
+    )  # one for all modules: there may be thousands of both
+    changed = []
     for module in modules:
         reduce = vars(module).setdefault(_KEY, _Reduce(module))
         if isinstance(reduce, _Reduce):
-            for number in numbers:
-                reduce.kept_out[number] = reduce.kept_out.get(number, 0) + 1
+            reduce.kept_out.append(numbers)
+            changed.append(module)
 
+    def undo() -> None:
+        for module in changed:
+            reduce = vars(module).get(_KEY)
+            if isinstance(reduce, _Reduce):
+                reduce.kept_out = [other for other in reduce.kept_out if other is not numbers]
+                if not reduce.kept_out:
+                    del vars(module)[_KEY]
+        changed.clear()
 
-def let_into_copies(modules: Iterable[Any], handles: Iterable[Any]) -> None:
-    numbers = [handle.id for handle in handles]
-    for module in modules:
-        reduce = vars(module).get(_KEY)
-        if isinstance(reduce, _Reduce):
-            for number in numbers:
-                left = reduce.kept_out.pop(number, 0) - 1
-                if left > 0:
-                    reduce.kept_out[number] = left
-            if not reduce.kept_out:
-                del vars(module)[_KEY]
+    return undo

@@ -7,7 +7,7 @@ from .knobs import KNOBS, OPTIMIZERS, optimizer_of
 from .proof import changes_for
 from .rehearsal import Plan
 from .spp import spp
-from .trials import Change, Course, Difference, Trials, compare
+from .trials import Change, Course, Difference, Trials, both, compare
 from .untrained import looks_untrained
 from .whatif import combinations, whatif
 from .where import place_of
@@ -20,6 +20,7 @@ __all__ = [
     "Difference",
     "Plan",
     "Trials",
+    "both",
     "changes_for",
     "check",
     "combinations",

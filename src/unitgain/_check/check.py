@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from .._base import InputError, opens_compiled
@@ -52,7 +51,7 @@ from .job import Job, Step
 from .leaves import leaf_facts
 from .passes import Passes
 from .proof import prove as tried_out
-from .rehearsal import Plan, Rehearsal, Schedule
+from .rehearsal import Clip, Plan, Rehearsal, Schedule
 from .symmetry import same_units
 from .where import place_of
 
@@ -70,7 +69,7 @@ def check(
     steps: int = 0,
     optimizer: OptimizerLike | None = None,
     data: Iterable[Any] | None = None,
-    clip: float | None = None,
+    clip: Clip | None = None,
     schedule: Schedule | None = None,
     prove: bool = False,
     select: Sequence[str] | None = None,
@@ -90,13 +89,16 @@ def check(
                backward and the optimizer's step are check's. A LightningModule's training_step is found by itself
     steps      how many optimizer steps to rehearse and take back, so that update ratios can be judged
     optimizer  for the rehearsal: an optimizer over the model's parameters, which makes the steps itself, hooks and all,
-               or a function from parameters to one; SGD with learning rate 0.01 if none is given. One that needs a
-               closure (LBFGS) gets it. An optimizer is looked at without steps, too: which parameters does it hold?
+               or a function from parameters to one; SGD with learning rate 0.01 if none is given. Of several (Muon for
+               the matrices, AdamW for the rest) a list, or a function to one; each makes its step after every backward
+               pass. One that needs a closure (LBFGS, SAM) gets it. An optimizer is looked at without steps, too: which
+               parameters does it hold?
     data       batches for the rehearsal's steps after the first: an iterable of batches of the same form, read again
                from its beginning when it ends. Without it, every step takes the one batch
-    clip       largest norm of all gradients together, as clip_grad_norm_ has it
+    clip       largest norm of all gradients together, as clip_grad_norm_ has it, or a function of the parameters that
+               changes their gradients in place. Hooks on parameters and optimizers clip without being named here
     schedule   a learning-rate scheduler of that optimizer, or a function from an optimizer to one; it moves on after
-               every step
+               every step. Of several, a list; a function is called with each optimizer
     prove      whether to try what findings prescribe: the model is trained for 100 steps (fewer if it is large) as it
                is and with each remedy, from the same state, on data's batches or on the one, and all is put back. What
                helps is reported with both losses, what does not is not advised, and a finding that training does not
@@ -140,14 +142,17 @@ def check(
     plan = Plan(steps, optimizer, data, clip, schedule, prove)
     job = Job.of(model, batch, loss, step)
     kept = loaders_kept(*(one for one in (loader, data) if one is not None))
-    given = plan.optimizer if steps and isinstance(plan.optimizer, torch.optim.Optimizer) else None
-    extra = [one for one in (step, schedule) if one is not None]
-    with kept, in_place(model, optimizer=given, batch=batch, loss=loss, extra=extra) as run:
+    given = plan.given if steps else ()
+    extra = [*given[1:], *plan.schedules, *(one for one in (step, clip) if callable(one))]
+    with kept, in_place(model, optimizer=next(iter(given), None), batch=batch, loss=loss, extra=extra) as run:
         record = _measure(model, job, plan, run)
     report = Report(record, diagnose(record, select=select, ignore=ignore))
     if prove:
         report = tried_out(report, model, batch, loss, step, plan, select=select, ignore=ignore)
-    placed = [replace(finding, where=place_of(model, finding.site)) for finding in report.findings]
+    placed = [
+        replace(finding, where=place_of(model, finding.site, code=finding.code, loss=loss))
+        for finding in report.findings
+    ]
     for finding in placed:
         record.add_finding(finding.code, finding.severity, finding.site, finding.to_dict())
     record.commit()
@@ -180,14 +185,13 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
         else CouplingFacts(reason=f"step {job.step_name} runs the model in its own way")
     )
     rehearsal = Rehearsal(plan, model, run) if plan.steps else None  # from here on nothing is rewound
-    optimizer = None if rehearsal is None else rehearsal.optimizer
-    given = optimizer or (plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None)
+    optimizers = plan.given if rehearsal is None else rehearsal.optimizers
     passes = Passes(model, job, run)
     passes.train()
     running = snapshot(model)
     probe = Probe(
         model,
-        optimizer if optimizer is not None and holds_any(optimizer, model) else None,
+        None if rehearsal is None else ([o for o in optimizers if holds_any(o, model)] or None),
         every=1,
         sample=_HISTOGRAM_SAMPLE,
         limit=None,
@@ -218,9 +222,9 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
                 norms, units = batch_norm_facts(model, running), same_units(model)
                 leaves = leaf_facts(model, job, plan, done)
                 held = (
-                    (None, None)
-                    if given is None
-                    else (without_optimizer(given, model), count_foreign(given, model))
+                    (without_optimizer(optimizers, model), count_foreign(optimizers, model))
+                    if optimizers
+                    else (None, None)
                 )
                 first = _FirstPass(done, *gradient_facts(model), *held, norms, units, leaves)
             if rehearsal is not None:
@@ -238,7 +242,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     output = output_facts(done.logits, done.target, probe.record)
     watched = probe.record.facts
     loop = replace(watched.loop, missing=first.outside)
-    trained = OptimizerFacts() if given is None else optimizer_facts(given, model, first.foreign)
+    trained = optimizer_facts(optimizers, model, first.foreign) if optimizers else OptimizerFacts()
     comparison = comparison_facts(model, job, done)
     passes = Passes(model, job, run)
     gradients, opened = first.gradients, ()

@@ -19,8 +19,10 @@ from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
+from .floor import falls_for_ever
 from .job import Job
 from .reach import reach_facts
+from .scrambled import scrambled_from
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -46,6 +48,7 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if done.function is not None and isinstance(done.target, Tensor) and is_plain(done.target):
         ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
+    asked = replace(asked, falls=falls_for_ever(done, reach))
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
@@ -107,7 +110,7 @@ def _target_values(
         average = len(x) / len(counts)
         rarest, commonest = float(counts.min()) / average, float(counts.max()) / average
     rows, one_hot, several, blank = _rows(logits, values)
-    labels, same = _labels(logits, values, one_hot)
+    labels, same, own_place = _labels(logits, values, one_hot)
     return TargetValueFacts(
         count=real.numel(),
         min=float(x.min()),
@@ -127,6 +130,7 @@ def _target_values(
         is_input=any(_equal(x, target) for x in inputs),
         labels=labels,
         same_label=same,
+        own_place=own_place,
     )
 
 
@@ -147,19 +151,22 @@ def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, flo
     return len(rows), one, several, blank
 
 
-def _labels(logits: Tensor | None, target: Tensor, one_hot: float) -> tuple[int | None, int | None]:
-    """(examples that have one label each, the label if it is the same for all)."""
+def _labels(
+    logits: Tensor | None, target: Tensor, one_hot: float
+) -> tuple[int | None, int | None, bool | None]:
+    """(examples that have one label each, the label if it is the same for all, whether it is each one's place)."""
     if logits is None or not target.dim() or len(target) != len(logits):
-        return None, None
+        return None, None, None
     if one_hot == 1 and target.dim() == 2:
         labels = target.argmax(1)
     elif target.numel() == len(target):
         labels = target.reshape(-1)
     else:
-        return None, None
+        return None, None, None
     first = float(labels[0])
     same = bool((labels == labels[0]).all()) and first == round(first) and first != IGNORED_TARGET
-    return len(labels), int(first) if same else None
+    own_place = len(labels) > 1 and bool((labels == torch.arange(len(labels), device=labels.device)).all())
+    return len(labels), int(first) if same else None, own_place
 
 
 def _beyond(ask: Question, reach: ReachFacts) -> float:
@@ -201,8 +208,9 @@ def _features(site: str, x: Tensor) -> FeatureFacts | None:
         int(i)
         for i in ((per == per[:, :1]).all(1) & (per[:, 0] != 0)).nonzero().reshape(-1)[:_MOST_DIFFERENT]
     ]
+    order, smoother = scrambled_from(x) or (None, math.nan)
     return FeatureFacts(site, len(x), int(x.shape[axis]), tuple(_empty(x, axis)), tuple(constant), same, one_value,
-                        x.dim() == 2)  # fmt: skip
+                        x.dim() == 2, order, smoother)  # fmt: skip
 
 
 def _empty(x: Tensor, axis: int) -> Iterator[int]:

@@ -31,8 +31,7 @@ def leaf_facts(model: nn.Module, job: Job, plan: Plan, done: Judged) -> tuple[Le
     if start is None or not start.requires_grad or any(map(_is_sharded, model.modules())):
         return None
     known = {id(p) for p in model.parameters()}
-    given = getattr(plan.optimizer, "param_groups", ())
-    known.update(id(p) for group in given for p in group["params"])
+    known.update(id(p) for o in plan.given for group in o.param_groups for p in group["params"])
     known.update(id(t) for t in job.batch.tensors())
     leaves = [leaf for leaf in leaves_of(start) if id(leaf) not in known]
     if not leaves:

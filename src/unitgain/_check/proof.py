@@ -30,7 +30,7 @@ from ..rules import CATALOGUE, SEVERITIES, Finding, Prescription, Proof, reconsi
 from .effort import effort_for
 from .job import Step
 from .rehearsal import Plan
-from .trials import STEPS, Change, Course, Trials, compare
+from .trials import STEPS, Change, Course, Difference, Trials, both, compare
 from .untrained import looks_untrained
 
 _MOST_FOR_A_FINDING = 3
@@ -61,11 +61,12 @@ def prove(
         return Report(report.record, diagnosis)
     may_redraw = looks_untrained(model, report)
     findings, tried, put_off = [], 0, 0
+    again = _Again(trials)
     for finding in report.findings:
         worth = finding.severity != "info" or finding.prescription is not None
         changes = list(islice(changes_for(finding, trials, may_redraw), _MOST_FOR_A_FINDING)) if worth else []
         put_off += bool(changes) and not left
-        best, used = _best(changes[:left], trials, base)
+        best, used = _best(changes[:left], trials, base, again)
         left -= used
         tried += best is not None
         findings.append(finding if best is None else _judged(finding, *best, base))
@@ -85,42 +86,71 @@ def prove(
     return Report(report.record, diagnosis)
 
 
-def _best(changes: Sequence[Change], trials: Trials, base: Course) -> tuple[tuple[Change, Proof] | None, int]:
-    """(of these changes the one that ends lowest, with the others in its proof, or None if none could be tried; how
-    many trainings that took)."""
-    tried: list[tuple[Change, Proof]] = []
-    learnt = base.learns
+class _Again:
+    """Trainings on other examples than those by which the best remedy was chosen."""
+
+    def __init__(self, trials: Trials):
+        self._trials, self._possible = trials, trials.has_second
+        self._base: Course | None = None
+
+    def confirmed(self, change: Change, found: Difference) -> Difference:
+        """The comparison with a second one beside it, where there are other examples."""
+        if not self._possible:
+            return found
+        try:
+            base = self._base or self._trials.run(second=True)
+            self._base = base
+            return both(found, compare(base, self._trials.run(change, second=True)))
+        except InputError:  # the data end
+            self._possible = False
+            return found
+
+
+def _best(
+    changes: Sequence[Change], trials: Trials, base: Course, again: _Again
+) -> tuple[tuple[Change, Proof] | None, int]:
+    """(of these changes the one that ends lowest by more than noise, with the others in its proof, or None if none
+    could be tried; how many trainings that took)."""
+    tried: list[tuple[Change, Course, Difference]] = []
     for change in changes:
         try:
             course = trials.run(change)
         except InputError:
             continue  # it does not apply to this model
-        found = compare(base, course)
-        learnt = learnt or course.learns
-        steps = trials.plan.steps
-        on = f"{base.on}, judged by the other half" if found.held else base.on
-        proof = Proof(change.words, steps, on, found.without, found.with_it, found.noise, found.outcome)
-        tried.append((change, proof))
-        if change.apply is not None and found.outcome == "better":
+        tried.append((change, course, compare(base, course)))
+        if change.apply is not None and tried[-1][2].outcome == "better":
             break
     if not tried:
         return None, 0
     best = tried[0]
     for one in tried[1:]:
-        if _is_lower(one[1], best[1]):
+        if _is_lower(one, best):
             best = one
-    others = tuple(str(proof) for change, proof in tried if change is not best[0])
-    proof = replace(best[1], others=others)
-    if proof.outcome == "same" and not learnt:
-        proof = replace(proof, outcome="open")
-    return (best[0], proof), len(tried)
+    used = len(tried)
+    if best[2].outcome == "better":
+        best = (*best[:2], again.confirmed(best[0], best[2]))
+        used += 1
+
+    def proof(change: Change, course: Course, found: Difference) -> Proof:
+        on = f"{base.on}, judged by the other half" if found.held else base.on
+        ends = (found.without, found.with_it, found.noise, found.outcome)
+        return Proof(change.words, trials.plan.steps, on, *ends)
+
+    others = tuple(str(proof(*one)) for one in tried if one[0] is not best[0])
+    shown = replace(proof(*best), others=others)
+    first = base.held[0] if base.held else base.losses[0]
+    learnt = base.learns or any(course.learns_below(first) for _, course, _ in tried)
+    if shown.outcome == "same" and not learnt:
+        shown = replace(shown, outcome="open")
+    return (best[0], shown), used
 
 
-def _is_lower(one: Proof, other: Proof) -> bool:
+def _is_lower(one: tuple[Change, Course, Difference], other: tuple[Change, Course, Difference]) -> bool:
+    """By more than noise: of two that end alike the earlier one, which is what the rule prescribes."""
     rank = ("better", "same", "worse")
-    if one.outcome != other.outcome:
-        return rank.index(one.outcome) < rank.index(other.outcome)
-    return one.with_it < other.with_it
+    if one[2].outcome != other[2].outcome:
+        return rank.index(one[2].outcome) < rank.index(other[2].outcome)
+    return compare(other[1], one[1]).outcome == "better"
 
 
 def changes_for(finding: Finding, trials: Trials, may_redraw: bool) -> Iterator[Change]:
@@ -137,7 +167,9 @@ def changes_for(finding: Finding, trials: Trials, may_redraw: bool) -> Iterator[
             yield Change(_words(less, trials), prescription=less)
     for name in CATALOGUE[finding.code].remedies if finding.code in CATALOGUE else ():
         remedy = REMEDIES[name]
-        if not remedy.when_asked and (may_redraw or not remedy.redraws):
+        if remedy.when_asked or remedy.other_loss or not remedy.refutes:
+            continue
+        if may_redraw or not remedy.redraws:
             yield Change(remedy.title, lambda subject, remedy=remedy: _work(remedy, subject, finding))
 
 
@@ -148,16 +180,20 @@ def _work(remedy: Remedy, subject: Subject, finding: Finding) -> None:
 
 
 def _weight_decay(trials: Trials) -> float:
-    groups = getattr(trials.plan.optimizer, "param_groups", ())
-    return max((float(group.get("weight_decay") or 0.0) for group in groups), default=0.0)
+    return max((float(group.get("weight_decay") or 0.0) for group in _groups(trials)), default=0.0)
+
+
+def _groups(trials: Trials) -> list[dict[str, Any]]:
+    return [group for optimizer in trials.plan.given for group in optimizer.param_groups]
 
 
 def _words(prescription: Prescription, trials: Trials) -> str:
     """What a prescription does, as an order."""
     parts = []
     if prescription.rate != 1:
-        groups = getattr(trials.plan.optimizer, "param_groups", ())
-        rates = dict.fromkeys(f"{float(g['lr']) * prescription.rate:.2g}" for g in groups if "lr" in g)
+        rates = dict.fromkeys(
+            f"{float(g['lr']) * prescription.rate:.2g}" for g in _groups(trials) if "lr" in g
+        )
         to = f" (to {', '.join(rates)})" if rates else ""
         parts.append(f"multiply the learning rate by {prescription.rate:.2g}{to}")
     parts += [f"set {name} to {value:.2g}" for name, value in prescription.options.items()]

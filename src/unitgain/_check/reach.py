@@ -21,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .._batch import find_logits
 from ..record import LossCallFacts, ReachFacts, ReshapeFacts
+from .axes import Axes
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .reshapes import moved_axis
 from .where import calling_line
@@ -89,6 +90,7 @@ def reach_facts(
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
+        axes = tuple(reach.axes.found)
         found = ANYTHING if logits is None else reach.of(logits)
         try:
             judge(out)
@@ -96,7 +98,7 @@ def reach_facts(
             reach.calls.clear()
     calls = tuple(reach.calls)
     if logits is None:
-        return ReachFacts(reshapes=reshapes), calls
+        return ReachFacts(reshapes=reshapes, axes=axes), calls
     rectified, behind = found.rectified or (None, None)
     return (
         ReachFacts(
@@ -107,6 +109,7 @@ def reach_facts(
             rectified=rectified,
             behind=behind,
             reshapes=reshapes,
+            axes=axes,
         ),
         calls,
     )
@@ -123,6 +126,7 @@ class Reach(TorchFunctionMode):
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
+        self.axes = Axes(self._weights)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -132,6 +136,8 @@ class Reach(TorchFunctionMode):
             self._keep_call(name, args, kwargs)
         if name in ("view", "reshape") and args and isinstance(out, Tensor):
             self._look_at_places(name, args[0], out)
+        with torch._C.DisableTorchFunction():
+            self.axes.see(name, args, kwargs, out)
         given = [self.of(a) for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)

@@ -98,6 +98,8 @@ class _Trial:
 
     def facts(self) -> ShiftFacts | None:
         """None where this axis is not that of time: no output depends on what was read before."""
+        if self.axis == 1 and self._is_turned():
+            return ShiftFacts(self.name, self.axis, self.shift, turned=True)
         read = self._lag()
         if read is None:
             return None
@@ -107,6 +109,44 @@ class _Trial:
         found = [self.shift + loss + lag for loss in self._compared()]
         ahead = 1 if 1 in found else min(found)  # some models predict several tokens at once
         return ShiftFacts(self.name, self.axis, self.shift, ahead - self.shift - lag, lag, ahead)
+
+    def _is_turned(self) -> bool:
+        """Whether outputs in one long row, time first, meet labels in one long row, example first: the output that a
+        label of the first example is compared with depends on another example."""
+        whole = self._raw(self.batch)
+        if whole is None or len(whole) != self.examples * self.steps or self.examples < 2:
+            return False
+        other = self.x.clone()
+        other[1] = other[1].roll(1) if bool((other[1] != other[1].roll(1)).any()) else other[0]
+        changed = self._raw(self.batch.with_inputs({self.name: other}))
+        rows = [] if changed is None or changed.shape != whole.shape else _changed(whole, changed)
+        time_first = bool(rows) and all(row % self.examples == 1 for row in rows) and min(rows) < self.steps
+        if not time_first or len(rows) < 2:
+            return False
+        labels = self.batch.labels
+        place = next((row for row in rows if row < self.steps), None)
+        if place is None or labels.numel() != self.x.numel():
+            return False
+        new = labels.clone()
+        pool = labels[(labels != IGNORED_TARGET) & (labels != labels.reshape(-1)[place])]
+        if not len(pool):
+            return False
+        new.view(-1)[place] = pool[0]
+        one, two = self.slope(self.batch), self.slope(_with_labels(self.batch, new))
+        if one is None or two is None or len(one) != len(whole):
+            return False
+        return place in _changed(one, two)  # a label of the first example, and an output of the second
+
+    def _raw(self, batch: Batch) -> Tensor | None:
+        """The outputs as they come, in evaluation mode."""
+        fresh = batch.clone()
+        try:
+            self.model.eval()
+            with torch.no_grad():
+                logits = find_logits(self.model(*fresh.args, **fresh.kwargs))
+            return None if logits is None or not logits.dim() or self.run.drew else logits.clone()
+        finally:
+            self.run.rewind(quick=True)
 
     def _lag(self) -> tuple[int, bool] | None:
         """(how many steps after a token the first output changes with it, whether later ones do too); None where

@@ -6,12 +6,11 @@ average channel variance (before stochastic depth, skip gain and alpha). All var
 code.
 
 Where blocks and branches end is the graph's to say. Two passes: the first is followed and finds them, the second
-measures the tensors there.
+measures the tensors there, while theory predicts every tensor from those that it was made from (graph/propagate.py).
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -25,10 +24,12 @@ from .._base import InputError, opens_compiled
 from .._batch import Batch, check_devices, opened, read_batch
 from .._run import in_place
 from .._version import __version__
-from ..graph import Branch, Graph, Listener, Scale, Tracer
+from ..graph import Branch, Graph, Listener, Propagation, Tracer, branch_to_stream, departures
 from ..probe import list_parameters, model_facts
 from ..record import Facts, Record
 from ..stats import Partial, finish
+
+_CLOSED = 0.01  # a gain whose every value is below gives its branch no say
 
 
 @opens_compiled
@@ -37,13 +38,16 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
 
     model       any network with residual sums; they are found while it runs, whatever library it is from
     batch       as for `check`: N(0, 1) noise (`torch.randn(8, 3, 224, 224)`) or real data; targets are not used
-    open_gains  measure as if gains that were initialized at zero (of the norm or convolution at the end of a branch,
-                skip gains) were one: otherwise such branches give nothing, and every block is the identity
+    open_gains  measure as if gains that were initialized at zero, or below 0.01 (of the norm or convolution at the end
+                of a branch, skip gains, layer scales) were one: otherwise such branches give nothing, and every block
+                is the identity
     to          path of a new record file
 
     Runs in evaluation mode (no dropout, no stochastic depth) but for layers with running statistics, which normalize
-    by the batch's. Everything is put back, bit for bit. The Record holds sites with
-    attributes block = "stem", "block" or "branch", and predictions in meta["spp"]; draw it with `plots.spp`.
+    by the batch's. Everything is put back, bit for bit. The Record holds sites with attributes block = "stem", "block"
+    or "branch"; draw it with `plots.spp`. meta["spp"] has what theory predicts of each ("predicted"), why it is silent
+    ("silent"), the variance that branches add over that of the stream ("branch_to_stream"), the steps at which the
+    variance departs from one, with the factor that mends each ("why"), and all nodes ("nodes").
 
     Raises InputError for a batch that does not fit, and for a network without residual sums.
 
@@ -59,14 +63,15 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
     batch = opened(batch, model)
     given = read_batch(batch, model, "if required").clone()
     check_devices(given, model)
-    measure = _Measure()
-    tracer = Tracer(model, measure)
     with in_place(model, batch=batch) as run:
+        tracer = Tracer(model, Listener())
+        _follow(tracer, given, open_gains)
+        places = _axes_of_places(tracer.graph())
+        run.rewind(quick=True)
+        measure = _Measure(places)
+        tracer = Tracer(model, measure, theory=True)
         _follow(tracer, given, open_gains)
         graph = tracer.graph()
-        measure.look_for(graph)
-        run.rewind(quick=True)
-        _follow(tracer, given, open_gains)
     if not graph.branches:
         raise InputError(
             f"model: no residual sum x + f(x) was found in this {type(model).__name__}, so there are no blocks to "
@@ -81,36 +86,24 @@ def spp(model: nn.Module, batch: Any, *, open_gains: bool = False, to: str | Non
 
 
 class _Measure(Listener):
-    """Summarizes the tensors where blocks and branches end, and how large the weights are that made them.
+    """Summarizes the tensors where blocks and branches end, and lets theory predict every tensor.
 
-    found   {number of the tensor in the pass: its summary}
-    scales  {node at which a branch or a transition ends: its scale}
-    starts  {residual sum: number of the tensor at which its stream starts} where that is not the block before
+    found    {number of the tensor in the pass: its summary}
     """
 
-    def __init__(self) -> None:
+    def __init__(self, axes: Mapping[int, int | None]) -> None:
         self.found: dict[int, Partial] = {}
-        self.scales: dict[str, Scale] = {}
-        self.starts: dict[str, int | None] = {}
-        self._axes: dict[int, int | None] = {}
-        self._ends: dict[str, bool] = {}  # whether they are batch norms
+        self.theory = Propagation()
+        self._axes = axes
 
-    def look_for(self, graph: Graph) -> None:
-        before: int | None = None
-        for number, branches in enumerate(graph.residual_sums()):
-            start, _, block = branches[0].places
-            if start is not None and (number == 0 or start != before):
-                self._axes.setdefault(start, None)
-            if number and start != before:
-                self.starts[branches[0].sum] = start
-            before = block
-        for branch in graph.branches:
-            _, end, block = branch.places
-            self._axes.update({end: branch.axis, block: branch.axis})
-            for name in filter(None, (branch.end, branch.skip_end)):
-                self._ends[name] = graphs.is_batch_norm(graph[name])
+    def function(self, function: Any, args: Any, out: Any) -> None:
+        self.theory.function(function, args, out)
+
+    def node(self, node: graphs.Node, tensor: Tensor, given: Any) -> None:
+        self.theory.node(node, tensor, given)
 
     def value(self, value: graphs.Value, tensor: Tensor, call: graphs.Call) -> None:
+        self.theory.value(value, tensor, call)
         if value.number in self._axes:
             shape, axis = tuple(tensor.shape), self._axes[value.number]
             if axis is None:
@@ -118,26 +111,16 @@ class _Measure(Listener):
             if axis is None or axis >= tensor.dim():
                 axis = graphs.channel_axis(None, shape)
             self.found[value.number] = stats.summarize(tensor, channel_axis=axis)
-        module, function, _ = (value.node or "").partition(":")
-        for name in {value.node or "", module} & self._ends.keys() if function else ():
-            self._note(name, call)
 
-    def node(self, node: graphs.Node, tensor: Tensor, given: Any) -> None:
-        weight = getattr(node.module, "weight", None)
-        if node.name in self._ends and node.name not in self.scales:
-            if self._ends[node.name]:
-                self.scales[node.name] = Scale.of_gain(weight)
-            elif isinstance(weight, Tensor) and weight.dim() > 1:
-                self.scales[node.name] = Scale.of_weight(weight)
 
-    def _note(self, name: str, call: graphs.Call) -> None:
-        """The weight that a function used, which a layer may have computed from its own."""
-        if self._ends[name]:
-            self.scales[name] = Scale.of_gain(call.get(3, "weight"))
-            return
-        weight = call.get(1, "weight")
-        if isinstance(weight, Tensor) and weight.dim() > 1:
-            self.scales[name] = Scale.of_weight(weight)
+def _axes_of_places(graph: Graph) -> dict[int, int | None]:
+    """{number of a tensor to measure: its channels' axis}: where the stem, branches and blocks end."""
+    first = graph.branches[0].places[0] if graph.branches else None
+    found: dict[int, int | None] = {} if first is None else {first: None}
+    for branch in graph.branches:
+        _, end, block = branch.places
+        found.update({end: branch.axis, block: branch.axis})
+    return found
 
 
 @torch.no_grad()
@@ -154,9 +137,9 @@ def _follow(tracer: Tracer, batch: Batch, open_gains: bool) -> None:
 
 
 def _open(model: nn.Module) -> None:
-    """Gains that are all zero become one."""
+    """Gains that start at zero, or next to it (ConvNeXt's layer scale at 1e-6), become one."""
     for p in list_parameters(model):
-        if _is_gain(p) and not bool((p.tensor != 0).any()):
+        if _is_gain(p) and bool((p.tensor.abs() < _CLOSED).all()):
             p.tensor.fill_(1)
 
 
@@ -172,18 +155,19 @@ def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> 
     sums = graph.residual_sums()
     first = sums[0][0]
     places: list[tuple[str, Partial, dict[str, Any], Branch | None]] = []
-    names: list[tuple[str, list[str]]] = []  # of each block and its branches
+    named: dict[str, int] = {}  # numbers of the tensors of the sites
     repeats: Counter[str] = Counter()
     stem = measure.found.get(first.places[0]) if first.places[0] is not None else None
     if stem is not None:
         places.append(("stem", stem, {"block": "stem", "path": first.path}, None))
+        named["stem"] = first.places[0] or 0
     for number, branches in enumerate(sums, start=1):
         branch = branches[0]
         base = branch.path if branch.last else f"{branch.path}:add"
         repeats[base] += 1
         name = base if repeats[base] == 1 else f"{base}#{repeats[base]}"
         ends = [f"{name}:branch" + (f"#{i}" if i > 1 else "") for i in range(1, len(branches) + 1)]
-        names.append((name, ends))
+        named.update({end: each.places[1] for end, each in zip(ends, branches)}, **{name: branch.places[2]})
         shared = {"path": branch.path, "call": branch.call, "number": number}
         for end, each in zip(ends, branches):
             what = {**shared, "block": "branch", "of": name, **_alpha(each)}
@@ -201,36 +185,38 @@ def _fill(record: Record, graph: Graph, measure: _Measure, open_gains: bool) -> 
         )  # fmt: skip
         rows[site.id] = {key: float(values[position - 1]) for key, values in numbers.items()}
     record.add_scalars(0, rows)
-    start = _moments_of(next(iter(rows.values()))) if stem is not None else None
-    law, expected = graphs.block_moments(graph, measure.scales, start, _starts(measure))
-    predicted = {}
-    for (block, ends), values in zip(names, expected):
-        if values.block is not None:
-            predicted[block] = {"channel_var": values.block[0], "sq_channel_mean": values.block[1]}
-        for end, brought in zip(ends, values.branches):
-            if brought is not None:
-                predicted[end] = {"channel_var": brought[0]}
-    record.set_meta("spp", {"law": law, "predicted": predicted, "open_gains": open_gains})
+    record.set_meta("spp", {**_theory_of(graph, measure.theory, named), "open_gains": open_gains})
     record.commit()
 
 
-def _starts(measure: _Measure) -> dict[str, tuple[float, float] | None]:
-    """Moments where a stream starts that is not the block before."""
-    known = {
-        name: measure.found[n] for name, n in measure.starts.items() if n is not None and n in measure.found
+def _theory_of(graph: Graph, theory: Propagation, named: Mapping[str, int]) -> dict[str, Any]:
+    """What theory says of the sites (number of the tensor of each), and of every node between."""
+    predicted, silent = {}, {}
+    for name, number in named.items():
+        claim = theory.claims.get(number)
+        if claim is not None and claim.predicted is not None:
+            predicted[name] = {"channel_var": claim.predicted[0], "sq_channel_mean": claim.predicted[1]}
+        elif claim is not None and claim.reason:
+            silent[name] = claim.reason
+    ratios = {
+        name: ratio
+        for name, branches in zip(
+            (n for n in named if ":branch" not in n and n != "stem"), graph.residual_sums()
+        )
+        if (ratio := branch_to_stream(branches, theory.claims, theory.by_node)) is not None
     }
-    numbers = finish(list(known.values())) if known else {}
-    found: dict[str, tuple[float, float] | None] = dict.fromkeys(measure.starts)
-    for i, name in enumerate(known):
-        found[name] = _moments_of({key: float(values[i]) for key, values in numbers.items()})
-    return found
+    nodes = [
+        {"node": c.node, "measured": list(c.measured), "predicted": None if c.predicted is None else list(c.predicted),
+         "reason": c.reason}
+        for c in theory.by_node.values()
+        if c.node in graph.nodes and graph[c.node].kind not in ("input", "block")
+    ]  # fmt: skip
+    why = [departure.to_dict() for departure in departures(graph, theory.by_node)]
+    law = "node by node" if predicted else ""
+    return {
+        "law": law, "predicted": predicted, "silent": silent, "branch_to_stream": ratios, "why": why, "nodes": nodes,
+    }  # fmt: skip
 
 
 def _alpha(branch: Branch) -> dict[str, float]:
     return {} if branch.scale is None else {"alpha": branch.scale}
-
-
-def _moments_of(row: Mapping[str, float]) -> tuple[float, float] | None:
-    if math.isnan(row.get("channel_var", math.nan)):
-        return None
-    return row["channel_var"], row["sq_channel_mean"]

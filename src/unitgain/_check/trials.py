@@ -25,7 +25,7 @@ from torch import nn
 
 from .._base import InputError
 from .._batch import Batch, Loss
-from .._run import in_place, loaders_kept, random_states
+from .._run import Replayed, in_place, loaders_kept, random_states
 from ..remedies import Subject
 from ..rules import Prescription
 from .job import Job, Step, is_lightning
@@ -40,6 +40,7 @@ _NEIGHBOURS = 3  # losses on what was held out, whose mean is compared: one of f
 _END = 4  # losses are compared over the last of so many equal parts of the steps
 _LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
 _ERRORS = 2  # standard errors
+_FAR = 9  # times the first loss, by which one that has diverged lies above it
 _FALLS = 0.05  # of the first loss: a training that works brings it down by that much at least
 
 
@@ -81,6 +82,11 @@ class Course:
         return not self.error and all(map(math.isfinite, (*self.losses, *self.held)))
 
     @property
+    def diverged(self) -> bool:
+        """Whether it ends far above its first loss, or its losses did not stay finite."""
+        return not self.finite or self.level > self.losses[0] + _FAR * abs(self.losses[0])
+
+    @property
     def level(self) -> float:
         """Mean loss over the last quarter of the steps; NaN where the losses did not stay finite."""
         return float(_end(self.losses).mean()) if self.finite else math.nan
@@ -91,16 +97,18 @@ class Course:
         return float(_smooth(self.held).min())
 
     @property
-    def falls(self) -> bool:
-        first = self.losses[0]
-        return self.finite and self.level < first - _FALLS * abs(first)
-
-    @property
     def learns(self) -> bool:
         """Whether it gets better at what it is not trained on; where nothing was held out, at all."""
-        if not self.held or not self.finite:
-            return self.falls
-        return self.held_level < self.held[0] - _FALLS * abs(self.held[0])
+        return self.learns_below(math.inf)
+
+    def learns_below(self, first: float) -> bool:
+        """The same, measured from this loss where its own first one is higher: a change may raise the first loss, and
+        what comes down from there to a guess has learnt nothing."""
+        if not self.finite:
+            return False
+        begins, ends = (self.held[0], self.held_level) if self.held else (self.losses[0], self.level)
+        begins = min(begins, first)
+        return ends < begins - _FALLS * abs(begins)
 
     @property
     def doubt(self) -> str:
@@ -121,13 +129,15 @@ class Course:
 @dataclass(frozen=True)
 class Difference:
     """What one trial says beside another: "better", "worse" or "same", by the losses without and with a change, and the
-    standard error of their difference. held: whether these are the losses on what was held out."""
+    standard error of their difference. held: whether these are the losses on what was held out; first: the loss that
+    they began with, the smaller of two."""
 
     outcome: str
     without: float
     with_it: float
     noise: float
     held: bool = False
+    first: float = 0.0
 
 
 def compare(before: Course, after: Course) -> Difference:
@@ -135,31 +145,34 @@ def compare(before: Course, after: Course) -> Difference:
     than half a per cent of the loss that they began with.
 
     Where a half of the batch was held out, the loss on it decides; the other half may be memorized, which large
-    weights and large rates do fastest. Where it shows no difference (labels that nothing predicts), a change that
-    lowers the loss of the training half is better still, and none is worse.
+    weights and large rates do fastest. Where it shows no difference, or neither has learnt anything (labels that
+    nothing predicts), a change that lowers the loss of the training half is better still, and none is worse.
     """
-    if not before.finite or not after.finite:
-        outcome = "same" if before.finite == after.finite else "better" if after.finite else "worse"
+    if before.diverged or after.diverged:  # the noise of an exploded loss hides any difference
+        outcome = "same" if before.diverged == after.diverged else "worse" if after.diverged else "better"
         return Difference(outcome, before.level, after.level, 0.0)
     trained = _difference(_end(before.losses), _end(after.losses), before.losses[0], after.losses[0])
     if not before.held or not after.held:
         return trained
     gap = _smooth(after.held) - _smooth(before.held)
     noise, lows = _error_of(gap), (before.held_level, after.held_level)
-    held = _outcome(lows[1] - lows[0], noise, before.held[0], after.held[0])
+    first = min(abs(before.held[0]), abs(after.held[0]))
+    held = _outcome(lows[1] - lows[0], noise, first)
+    if held == "worse" and not (before.learns_below(first) or after.learns_below(first)):
+        held = "same"  # two guesses, on few examples
     if held == "same" and trained.outcome == "better":
         return trained
-    return Difference(held, *lows, noise, held=True)
+    return Difference(held, *lows, noise, held=True, first=first)
 
 
 def _difference(before: np.ndarray, after: np.ndarray, *firsts: float) -> Difference:
     noise = _error_of(after - before)
-    ends = float(before.mean()), float(after.mean())
-    return Difference(_outcome(ends[1] - ends[0], noise, *firsts), *ends, noise)
+    ends, first = (float(before.mean()), float(after.mean())), min(map(abs, firsts))
+    return Difference(_outcome(ends[1] - ends[0], noise, first), *ends, noise, first=first)
 
 
-def _outcome(gap: float, noise: float, *firsts: float) -> str:
-    least = max(_ERRORS * noise, _LEAST * min(map(abs, firsts)))
+def _outcome(gap: float, noise: float, first: float) -> str:
+    least = max(_ERRORS * noise, _LEAST * first)
     return "better" if gap < -least else "worse" if gap > least else "same"
 
 
@@ -184,6 +197,24 @@ def _error_of(values: np.ndarray) -> float:
     return float(np.sqrt(np.square(np.diff(values)).mean() / 2 / len(values)))
 
 
+def both(first: Difference, second: Difference) -> Difference:
+    """What two comparisons say together, the second of them on other examples: what was chosen among several looks
+    better on the examples that it was chosen by than it is."""
+    ends = (first.without, first.with_it, second.without, second.with_it)
+    if not all(map(math.isfinite, ends)):
+        order = ("worse", "same", "better")
+        return min(first, second, key=lambda d: order.index(d.outcome))
+    if first.held != second.held:  # losses of different examples have no mean
+        against = {first.outcome, second.outcome} == {"better", "worse"}
+        return replace(first, outcome="same") if against else first
+    without, with_it = (first.without + second.without) / 2, (first.with_it + second.with_it) / 2
+    noise, scale = math.hypot(first.noise, second.noise) / 2, (first.first + second.first) / 2
+    outcome = _outcome(with_it - without, noise, scale)
+    if outcome == "better" and second.outcome == "worse":
+        outcome = "same"
+    return Difference(outcome, without, with_it, noise, first.held, scale)
+
+
 class Trials:
     """Trains a model for some steps and takes them back, as often as asked.
 
@@ -198,48 +229,62 @@ class Trials:
         if plan.optimizer is None and not plan.steps and not is_lightning(model):
             plan = replace(plan, optimizer=_adam, prove=True)
         self.plan = replace(plan, steps=steps)
+        self._known = list(model.parameters())  # held, so that no new one gets the number of an old one
 
     @property
     def optimizer_name(self) -> str:
         made = self.plan.optimizer
-        if isinstance(made, torch.optim.Optimizer):
-            return type(made).__name__
+        if self.plan.given:
+            return " and ".join(dict.fromkeys(type(one).__name__ for one in self.plan.given))
         return "Adam" if made is _adam else "SGD" if made is None else "the optimizer"
 
-    def run(self, change: Change | None = None) -> Course:
-        """Raises InputError where the change does not apply, and where there is no loss to train on."""
+    @property
+    def has_second(self) -> bool:
+        """Whether a trial can be made on other examples: not with an iterator, which may end, nor one small batch."""
+        if self.plan.data is not None:
+            return not isinstance(self.plan.data, Replayed)
+        return self.step is None and halves(Job.of(self.model, self.batch, self.loss, None))[1] is not None
+
+    def run(self, change: Change | None = None, *, second: bool = False) -> Course:
+        """second: on other examples, the batches that follow or the halves exchanged.
+
+        Raises InputError where the change does not apply, and where there is no loss to train on."""
         plan, step = self.plan, self.step
-        given = plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None
-        extra = [one for one in (step, plan.schedule) if one is not None]
+        skip = self._skip() if second and plan.data is not None else 0
+        given = plan.given
+        extra = [*given[1:], *plan.schedules, *(one for one in (step, plan.clip) if callable(one))]
         with (
             loaders_kept(*([] if plan.data is None else [plan.data])),
-            in_place(self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=extra) as run,
+            in_place(
+                self.model, optimizer=next(iter(given), None), batch=self.batch, loss=self.loss, extra=extra
+            ) as run,
         ):
-            known = {id(p) for p in self.model.parameters()}
-            subject = Subject(self.model, self.batch, self.loss)
+            subject = Subject(self.model, self.batch, self.loss, optimizers=given)
             random = random_states.take()
             if change is not None:
                 _apply(change, subject)
             random_states.put(random)
             job = Job.of(self.model, subject.batch, self.loss, step)
             rehearsal = Rehearsal(plan, self.model, run)
-            _hold_new_parameters(self.model, known, rehearsal.optimizer)
+            _hold_new_parameters(self.model, {id(p) for p in self._known}, rehearsal)
             if change is not None:
                 _tune(change.prescription, rehearsal)
             passes = Passes(self.model, job, run)
             passes.train()
             trains, judges = halves(job) if plan.data is None else (job.batch, None)
+            if second and judges is not None:
+                trains, judges = judges, trains
             on = FRESH if plan.data is not None else ONE if judges is None else HALF
             losses: list[float] = []
             held: list[float] = []
             with contextlib.closing(plan.batches(job, self.model)) as batches:
                 try:
-                    for number, batch in enumerate(islice(batches, plan.steps)):
+                    for number, batch in enumerate(islice(batches, skip, skip + plan.steps)):
                         if judges is not None and number % _HELD_EVERY == 0:
                             held.append(_loss(passes, judges, backward=False))
                         if plan.data is None:
                             batch = trains
-                        elif number and step is None:
+                        elif (number or skip) and step is None:
                             batch = subject.as_input(batch)
                         done = passes.run(batch)
                         if done.loss is None:
@@ -253,6 +298,11 @@ class Trials:
                         raise
                     return Course(tuple(losses), on, tuple(held), str(error))
             return Course(tuple(losses), on, tuple(held))
+
+    def _skip(self) -> int:
+        """Batches before those of a second trial; where there are too few for other ones, at least another order."""
+        count = len(self.plan.data) if hasattr(self.plan.data, "__len__") else 2 * self.plan.steps  # type: ignore[arg-type]
+        return self.plan.steps if count >= 2 * self.plan.steps else max(1, count // 2)
 
 
 def _loss(passes: Passes, batch: Batch, *, backward: bool) -> float:
@@ -297,24 +347,26 @@ def _parameter(named: dict[str, nn.Parameter], name: str) -> nn.Parameter:
     return named[name]
 
 
-def _hold_new_parameters(model: nn.Module, known: set[int], optimizer: torch.optim.Optimizer) -> None:
+def _hold_new_parameters(model: nn.Module, known: set[int], rehearsal: Rehearsal) -> None:
     """What a remedy has added is trained too."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for o in rehearsal.optimizers for group in o.param_groups for p in group["params"]}
     new = [p for p in model.parameters() if p.requires_grad and id(p) not in known and id(p) not in held]
     if new:
-        optimizer.add_param_group({"params": new})
+        rehearsal.hold(new)
 
 
 def _tune(prescription: Prescription, rehearsal: Rehearsal) -> None:
     """Learning rates and other settings of the optimizer, and the rates that its schedule began with."""
-    for group in rehearsal.optimizer.param_groups:
-        for key in ("lr", "initial_lr", "max_lr", "min_lr"):
-            if key in group and prescription.rate != 1:
-                group[key] = group[key] * prescription.rate
-        for key, value in prescription.options.items():
-            if key not in group:
-                raise InputError(f"optimizer: {type(rehearsal.optimizer).__name__} has no {key}")
-            group[key] = value
-    bases = getattr(rehearsal.schedule, "base_lrs", None)
-    if bases is not None and prescription.rate != 1:
-        rehearsal.schedule.base_lrs = [rate * prescription.rate for rate in bases]
+    for optimizer in rehearsal.optimizers:
+        for group in optimizer.param_groups:
+            for key in ("lr", "initial_lr", "max_lr", "min_lr"):
+                if key in group and prescription.rate != 1:
+                    group[key] = group[key] * prescription.rate
+            for key, value in prescription.options.items():
+                if key not in group:
+                    raise InputError(f"optimizer: {type(optimizer).__name__} has no {key}")
+                group[key] = value
+    for schedule in rehearsal.schedules:
+        bases = getattr(schedule, "base_lrs", None)
+        if bases is not None and prescription.rate != 1:
+            schedule.base_lrs = [rate * prescription.rate for rate in bases]

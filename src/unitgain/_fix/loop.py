@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,21 +11,27 @@ from torch import nn
 
 from .._base import InputError, opens_compiled
 from .._batch import is_loader
-from .._check import Change, Course, Difference, Plan, Trials, check, compare, effort_for, looks_untrained
+from .._check import (
+    Change,
+    Course,
+    Difference,
+    Plan,
+    Trials,
+    both,
+    check,
+    compare,
+    effort_for,
+    looks_untrained,
+)
 from .._run import AfterFirst, OptimizerLike, Replayed, Snapshot, first_batch, in_place, random_states
 from ..remedies import Remedy, State, Subject
 from ..report import Action, FixReport, Report, Skipped
 from ..rules import Finding, resolve
+from .judging import cost_of, is_smaller, is_worse, losses_in_words, needs_proof, same_code, worst_of
 from .plan import PLANS
 
-STEPS = 40  # fewer than the 100 of check(prove=True): every remedy that is tried costs one such training
-STEPS_AT_THE_END = (
-    200  # of the two trainings that compare the outcome with the state it began from; fewer for a large model
-)
-_GROWN = 1.1  # times the size before (and a little, for what is near zero): a finding that grew
-_LITTLE = 0.05
-_SMALLER = 0.9  # times the size before: a finding that is still there and shrank
-_COST = {"error": 100, "warning": 10, "info": 0}
+_NO_BETTER = "it does not train better"
+STEPS = 200  # of the training that judges every change; fewer for a large model
 
 
 @opens_compiled
@@ -45,12 +51,12 @@ def fix(
     """Repairs what can be repaired, in place, and proves every change by measuring again.
 
     Of the findings of `check`, the most important one is taken first and its remedies are tried in the order of
-    their expected effect. After each the model is checked again, and trained for 40 steps, which are taken back. A
-    remedy is kept if the state after it is better than the one right before: the finding that it was for is gone (or
-    smaller, and the loss ends lower), no other grew, and the loss of the 40 steps does not end higher than without
-    it by more than its noise. Else it is undone, bit for bit. This goes on until nothing is left that has a remedy.
-    In the end the model is trained for 200 steps (fewer if it is large) as it came and as it is then; if that ends
-    higher, all is taken back.
+    their expected effect. After each the model is checked again, and trained for 200 steps (fewer if it is large),
+    which are taken back. A remedy is kept if the state after it is better than the one right before: the finding that
+    it was for is gone (or smaller, and the loss ends lower), no other grew, and the loss of that training does not end
+    higher than without it by more than its noise, also not on other examples than those by which it was chosen. Else it
+    is undone, bit for bit. This goes on until nothing is left that has a remedy. In the end the outcome is compared
+    with the model as it came; if it ends higher, all is taken back.
 
     model, batch, loss   as for `check`
     only          codes, prefixes or names of the findings to repair; without it all errors and warnings. Two
@@ -61,8 +67,9 @@ def fix(
                   it does unless a BatchNorm has seen batches or its loss is clearly below that of a guess (ln C for
                   cross entropy, the targets' variance for mean squared error; of another loss nobody knows, so
                   give reinitialize=False for a trained model with a loss of your own)
-    prove         whether to train those 40 steps too; without them findings alone decide
-    optimizer, data   for these, as for `check`; Adam with learning rate 0.001, on the one batch
+    prove         whether to train those steps too; without them findings alone decide
+    optimizer, data   for these, as for `check`; Adam with learning rate 0.001, on the one batch. An optimizer over the
+                  model's parameters is checked too: those that it does not hold are taken into it (UG701)
     max_actions   how many changes are tried at most
 
     The training flag, gradients and random state of the model stay as they are (random weights are drawn from
@@ -93,12 +100,14 @@ def fix(
     wanted = resolve(only, "only") if only is not None else None
     if data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]
-    trials = Trials(model, batch, loss, None, Plan(0, optimizer, data, prove=True), STEPS) if prove else None
-    repair = _Repair(Subject(model, batch, loss), wanted, reinitialize, max_actions, dry_run, trials)
+    plan = Plan(0, optimizer, data, prove=True)
+    trials = Trials(model, batch, loss, None, plan, STEPS) if prove else None
+    subject = Subject(model, batch, loss, optimizers=plan.given)
+    repair = _Repair(subject, wanted, reinitialize, max_actions, dry_run, trials)
     if dry_run:
-        with in_place(model, batch=batch, loss=loss):
+        with in_place(model, batch=batch, loss=loss, extra=plan.given):
             return repair.run()
-    original, random = Snapshot(model), random_states.take()
+    original, random = Snapshot(model, *plan.given), random_states.take()
     try:
         return repair.run()
     except BaseException:
@@ -109,12 +118,39 @@ def fix(
 
 @dataclass
 class _Best:
-    """A state of the model worth coming back to, with the number of actions that led to it."""
+    """A state of the model worth coming back to, with the number of actions that led to it and how it trains."""
 
     state: State
     report: Report
     actions: int
-    course: Course | None
+    courses: _Courses | None
+
+
+@dataclass
+class _Courses:
+    """How a model trains: on the examples by which changes are chosen, and on others, where there are such.
+
+    make  trains it, True for on the others
+    """
+
+    make: Callable[[bool], Course | None]
+    chosen_by: Course
+    _other: Course | None = None
+    _asked: bool = False
+
+    @property
+    def other(self) -> Course | None:
+        """Trained only when it is asked for, while the model is in this state."""
+        if not self._asked:
+            self._asked, self._other = True, self.make(True)
+        return self._other
+
+
+def _beside(after: _Courses, before: _Courses) -> Difference:
+    found = compare(before.chosen_by, after.chosen_by)
+    if found.outcome == "worse" or before.other is None or after.other is None:
+        return found
+    return both(found, compare(before.other, after.other))
 
 
 @dataclass
@@ -125,7 +161,10 @@ class _Repair:
     max_actions: int
     dry_run: bool
     trials: Trials | None
-    course: Course | None = None  # how the model trains now
+    courses: _Courses | None = None  # how the model trains now
+    since: _Best | None = (
+        None  # the last state after a change of what the loss means: before, it is not comparable
+    )
     actions: list[Action] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
     tried: set[tuple[str, str | None, str]] = field(default_factory=set)
@@ -141,7 +180,11 @@ class _Repair:
             if self.reinitialize is not None
             else looks_untrained(self.subject.model, before)
         )
-        self.course = first = self._trained() if self._plans_anything(report) else None
+        if self.trials is not None:
+            self.trials.plan = replace(self.trials.plan, steps=effort_for(before.record, STEPS).steps)
+        self.courses = self._trained() if self._plans_anything(report) else None
+        if self.courses is not None:
+            _ = self.courses.other  # the model is in this state now
         best = original = self._mark(report)
         while len(self.actions) < self.max_actions:
             chosen = next(self._candidates(report), None)
@@ -150,7 +193,7 @@ class _Repair:
             finding, remedy = chosen
             self.tried.add((finding.code, finding.site, remedy.name))
             report = self._try(finding, remedy, report)
-            if not self._revealed(report) and _cost(report) <= _cost(best.report):
+            if not self._revealed(report) and cost_of(report) <= cost_of(best.report):
                 best = self._mark(report)
         if report is not best.report:  # what was revealed on the way could not be repaired
             best.state.restore()
@@ -161,10 +204,13 @@ class _Repair:
             for i in range(best.actions, len(self.actions)):
                 if self.actions[i].kept:
                     self.actions[i] = replace(self.actions[i], kept=False, outcome=why)
-        if best.actions and (why := self._worse_than(original, best)):
-            original.state.restore()
-            self.actions = [replace(a, kept=False, outcome=why) if a.kept else a for a in self.actions]
-            best = original
+        start = self.since or original
+        if why := self._worse_than(start, best):
+            start.state.restore()
+            for i in range(start.actions, len(self.actions)):
+                if self.actions[i].kept:
+                    self.actions[i] = replace(self.actions[i], kept=False, outcome=why)
+            best = start
         after = best.report
         return FixReport(
             before,
@@ -174,56 +220,60 @@ class _Repair:
             self.subject.input.normalized,
             self.dry_run,
             tuple(self.skipped),
-            self._rehearsed(first, best.course),
+            self._rehearsed(start.courses, best.courses),
         )
 
     def _plans_anything(self, report: Report) -> bool:
         return self.trials is not None and next(self._candidates(report), None) is not None
 
-    def _trained(self) -> Course | None:
+    def _trained(self) -> _Courses | None:
         """How the model trains as it is now, its input normalized as it is now; None where it cannot be trained."""
         if self.trials is None:
             return None
-        try:
-            return self.trials.run(Change("", lambda subject: setattr(subject, "input", self.subject.input)))
-        except InputError:
+        trials, now = self.trials, Change("", lambda subject: setattr(subject, "input", self.subject.input))
+        has_second = trials.has_second
+
+        def make(second: bool) -> Course | None:
+            try:
+                return trials.run(now, second=second) if has_second or not second else None
+            except InputError:  # it cannot be trained, or the data end
+                return None
+
+        first = make(False)
+        if first is None:
             self.trials = None
-            return None
+        return None if first is None else _Courses(make, first)
 
     def _worse_than(self, original: _Best, best: _Best) -> str:
-        """Why all is taken back: trained for longer, the model ends higher than as it came. "" where it does not."""
-        if self.trials is None or not any(action.kept for action in self.actions):
+        """Why all is taken back: changes of which none trains worse by more than noise may do so together. "" where
+        they do not."""
+        kept = any(action.kept for action in self.actions[original.actions : best.actions])
+        if not kept or original.courses is None or best.courses is None:
             return ""
-        steps, short = effort_for(best.report.record, STEPS_AT_THE_END).steps, self.trials.plan
-        self.trials.plan = replace(short, steps=steps)
-        try:
-            now = self._trained()
-            original.state.restore()
-            before = self._trained()
-            best.state.restore()
-        finally:
-            if self.trials is not None:
-                self.trials.plan = short
-        if now is None or before is None:
-            return ""
-        found = compare(before, now)
+        found = _beside(best.courses, original.courses)
         if found.outcome != "worse":
             return ""
+        return f"undone: all changes together train worse; {self._in_words(found)}"
+
+    def _rehearsed(self, first: _Courses | None, last: _Courses | None) -> str:
+        """How the model trains before and after, one line."""
+        if first is None or last is None or last is first:
+            return ""
+        found = _beside(last, first)
+        on = first.chosen_by.on
+        where = f"{on}, judged by the other half," if found.held else on
+        ends, name = _ends(found), self.trials.optimizer_name if self.trials is not None else "the optimizer"
         return (
-            f"undone: trained for {steps} steps, all changes together end higher: {' -> '.join(_ends(found))}"
+            f"after {self._steps} steps of {name} on {where} the loss is {ends[1]} instead of {ends[0]}"
+            + (f" (noise {found.noise:.1g})" if found.noise else "")
         )
 
-    def _rehearsed(self, first: Course | None, last: Course | None) -> str:
-        """How the model trains before and after, one line."""
-        if self.trials is None or first is None or last is None or last is first:
-            return ""
-        found = compare(first, last)
-        ends, noise = _ends(found), found.noise
-        where = f"{first.on}, judged by the other half," if found.held else first.on
-        return (
-            f"after {STEPS} steps of {self.trials.optimizer_name} on {where} the loss is {ends[1]} instead of {ends[0]}"
-            + (f" (noise {noise:.1g})" if noise else "")
-        )
+    @property
+    def _steps(self) -> int:
+        return self.trials.plan.steps if self.trials is not None else STEPS
+
+    def _in_words(self, found: Difference) -> str:
+        return f"trained for {self._steps} steps: {' -> '.join(_ends(found))}"
 
     # ---- one remedy ----------------------------------------------------------------------------------------
 
@@ -239,10 +289,13 @@ class _Repair:
             better, outcome, after = False, f"undone: {error}", report
         else:
             better, outcome = self._judge(finding, report, after)
-        if better and self.course is not None:
-            course = self._trained()
-            better, outcome = self._judge_training(course, outcome, _needs_proof(finding, report, after))
-            self.course = course if better else self.course
+        if better and self.courses is not None:
+            courses = self._trained()
+            if remedy.other_loss:
+                better, outcome = self._judge_new_loss(courses, outcome)
+            else:
+                better, outcome = self._judge_training(courses, outcome, needs_proof(finding, report, after))
+            self.courses = courses if better else self.courses
         self.actions.append(
             Action(
                 finding.code,
@@ -255,41 +308,51 @@ class _Repair:
             )
         )
         if better:
+            self.since = self._mark(after) if remedy.other_loss else self.since
             return after
         applied.undo()
         return report
 
     def _judge(self, finding: Finding, before: Report, after: Report) -> tuple[bool, str]:
         """(whether to keep it, one line), by findings: kind, severity and size."""
-        was, now = _worst(before), _worst(after)
-        numbers = _losses(before, after)
-        left = _same_code(after, finding)
-        if len(left) >= len(_same_code(before, finding)) and not (self.trials and _is_smaller(left, before)):
+        was, now = worst_of(before), worst_of(after)
+        numbers = losses_in_words(before, after)
+        left = same_code(after, finding)
+        if len(left) >= len(same_code(before, finding)) and not (self.trials and is_smaller(left, before)):
             return False, f"undone: {finding.code} is still there ({left[0].message})"
         new = [f for code, f in now.items() if code not in was and f.severity != "info"]
         worse = [f for f in new if f.severity == "error" and finding.severity != "error"]
         worse += [f for f in new if not self._plan(f) and f not in worse]
         if worse:
             return False, "undone: " + "; ".join(f"{f.code} appeared: {f.message}" for f in worse[:2])
-        raised = [f for code, f in now.items() if code in was and _is_worse(was[code], f)]
+        raised = [f for code, f in now.items() if code in was and is_worse(was[code], f)]
         if raised:
             return False, "undone: " + "; ".join(f"{f.code} became worse: {f.message}" for f in raised[:2])
-        if _cost(after) > _cost(before):
+        if cost_of(after) > cost_of(before):
             return False, "undone: " + ", ".join(f"{f.code} appeared" for f in new) + ": more than it cured"
         gone = [code for code in was if code not in now]
         line = f"gone: {', '.join(gone)}{numbers}" if gone else f"smaller: {finding.code}{numbers}"
         return True, line + (f"; revealed: {', '.join(f.code for f in new)}" if new else "")
 
-    def _judge_training(self, course: Course | None, outcome: str, must_help: bool) -> tuple[bool, str]:
+    def _judge_training(self, courses: _Courses | None, outcome: str, must_help: bool) -> tuple[bool, str]:
         """The same by the short training: it must not end higher; lower where the findings alone do not decide."""
-        assert self.course is not None
-        if course is None:
+        assert self.courses is not None
+        if courses is None:
             return False, "undone: the model cannot be trained any more"
-        found = compare(self.course, course)
-        line = f"trained for {STEPS} steps: {' -> '.join(_ends(found))}"
+        found = _beside(courses, self.courses)
         if found.outcome == "worse" or (must_help and found.outcome != "better"):
-            return False, f"undone: it does not train better; {line}"
-        return True, f"{outcome}; {line}"
+            return False, f"undone: {_NO_BETTER}; {self._in_words(found)}"
+        return True, f"{outcome}; {self._in_words(found)}"
+
+    def _judge_new_loss(self, courses: _Courses | None, outcome: str) -> tuple[bool, str]:
+        """Where the loss was no measure before: it must come down now."""
+        if courses is None or not courses.chosen_by.learns:
+            return False, "undone: with it the loss does not come down"
+        course = courses.chosen_by
+        return (
+            True,
+            f"{outcome}; trained for {self._steps} steps: from {course.losses[0]:.4g} to {course.level:.4g}",
+        )
 
     # ---- what to do next -----------------------------------------------------------------------------------
 
@@ -323,6 +386,9 @@ class _Repair:
         for finding in after.findings:
             if finding.severity == "info":
                 continue
+            if (why := self._harmless(finding)) is not None:
+                yield f"{finding.code} {finding.name}: {why}"
+                continue
             at = f" (At {finding.where}.)" if finding.where else ""
             plan = PLANS.get(finding.code, ())
             unasked = self.wanted is None or finding.code not in self.wanted
@@ -339,11 +405,24 @@ class _Repair:
             else:
                 yield f"{finding.code} {finding.name}: {finding.remedy}{at}"
 
+    def _harmless(self, finding: Finding) -> str | None:
+        """What is said of a finding whose remedies were undone because the network, which learns, trains no better with
+        them: to advise the same by hand would be to advise what has been tried."""
+        tried = [a for a in self.actions if a.code == finding.code and a.site == finding.site]
+        learns = self.courses is not None and self.courses.chosen_by.learns
+        if not tried or not learns or not all(_NO_BETTER in a.outcome for a in tried):
+            return None
+        return (
+            f"nothing: what is usually done about it was tried, and the network, which learns as it is, trained no "
+            f"better with it for {self._steps} steps"
+        )
+
     def _check(self) -> Report:
-        return check(self.subject.model, self.subject.batch, self.subject.loss)
+        of = self.subject
+        return check(of.model, of.batch, of.loss, optimizer=of.optimizers or None)
 
     def _mark(self, report: Report) -> _Best:
-        return _Best(self.subject.state(), report, len(self.actions), self.course)
+        return _Best(self.subject.state(), report, len(self.actions), self.courses)
 
 
 def _ends(found: Difference) -> list[str]:
@@ -354,55 +433,3 @@ def _ends(found: Difference) -> list[str]:
 
 def _named(finding: Finding, remedy: Remedy) -> str:
     return f"{finding.name}: {remedy.title}"
-
-
-def _worst(report: Report) -> dict[str, Finding]:
-    """The most severe finding of each code."""
-    worst: dict[str, Finding] = {}
-    for f in report.findings:
-        if f.code not in worst or _COST[f.severity] > _COST[worst[f.code].severity]:
-            worst[f.code] = f
-    return worst
-
-
-def _same_code(report: Report, finding: Finding) -> list[Finding]:
-    """Findings of its code; for an error or a warning those that are not for information only."""
-    found = [f for f in report.findings if f.code == finding.code]
-    return found if finding.severity == "info" else [f for f in found if f.severity != "info"]
-
-
-def _is_worse(was: Finding, now: Finding) -> bool:
-    """More severe, or as severe and larger."""
-    if was.severity != now.severity:
-        return _COST[now.severity] > _COST[was.severity]
-    if was.size is None or now.size is None or now.severity == "info":
-        return False
-    return now.size > max(_GROWN * was.size, was.size + _LITTLE)
-
-
-def _is_smaller(left: Sequence[Finding], before: Report) -> bool:
-    """Whether the findings that are left are all smaller than the one that was there, and no more severe."""
-    was = next((f for f in before.findings if f.code == left[0].code), None)
-    if was is None or was.size is None:
-        return False
-    return all(
-        f.size is not None and f.size < _SMALLER * was.size and _COST[f.severity] <= _COST[was.severity]
-        for f in left
-    )
-
-
-def _needs_proof(finding: Finding, before: Report, after: Report) -> bool:
-    """Whether findings alone do not decide: as many are left, as severe as before."""
-    return bool(_same_code(after, finding)) or _cost(after) >= _cost(before)
-
-
-def _cost(report: Report) -> int:
-    """Errors first, then warnings."""
-    return sum(_COST[f.severity] for f in report.findings)
-
-
-def _losses(before: Report, after: Report) -> str:
-    was, now = before.record.facts.loss.value, after.record.facts.loss.value
-    if was is None or now is None or not (math.isfinite(was) and math.isfinite(now)):
-        return ""
-    return f"; loss {was:.4g} -> {now:.4g}"

@@ -25,7 +25,7 @@ from .loaders import (
     set_generators,
     set_loader_state,
 )
-from .optimizer import OptimizerLike, optimizer_for
+from .optimizer import OptimizerLike, optimizers_for
 from .snapshot import Snapshot
 
 __all__ = [
@@ -42,7 +42,7 @@ __all__ = [
     "leaves_of",
     "loader_state",
     "loaders_kept",
-    "optimizer_for",
+    "optimizers_for",
     "random_states",
     "run_of",
     "seed_loader",

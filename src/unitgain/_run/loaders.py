@@ -95,6 +95,13 @@ class AfterFirst:
         skip, self._skip = self._skip, False
         return itertools.islice(iter(self._loader), int(skip), None)
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"skip": self._skip, "loader": loader_state(self._loader)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._skip = state["skip"]
+        set_loader_state(self._loader, state["loader"])
+
 
 class Replayed:
     """Batches of an iterator, which can be read once, kept so that they can be read again from the beginning."""

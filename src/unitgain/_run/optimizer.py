@@ -1,34 +1,42 @@
-"""The optimizer that a rehearsal steps with: the caller's own, or one made for it."""
+"""The optimizers that a rehearsal steps with: the caller's own, or what is made for it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from .._base import InputError
 
-OptimizerLike = torch.optim.Optimizer | Callable[[Iterable[torch.Tensor]], torch.optim.Optimizer]
+OptimizerLike = (
+    Optimizer | Sequence[Optimizer] | Callable[[Iterable[torch.Tensor]], Optimizer | Sequence[Optimizer]]
+)
 
 
-def optimizer_for(model: nn.Module, given: OptimizerLike | None) -> torch.optim.Optimizer:
-    """The given one, what a given function makes of the trainable parameters, or SGD with learning rate 0.01.
+def optimizers_for(model: nn.Module, given: OptimizerLike | None) -> tuple[Optimizer, ...]:
+    """The given ones, what a given function makes of the trainable parameters, or SGD with learning rate 0.01.
 
     Raises InputError for a function that makes none, and a model with nothing to train. An optimizer of another model
     is taken as it is: UG701 says what is not in it.
     """
-    if isinstance(given, torch.optim.Optimizer):
-        return given
+    if isinstance(given, Optimizer):
+        return (given,)
+    if isinstance(given, Sequence):
+        return tuple(given)
     trainable = [p for p in model.parameters() if p.requires_grad]
     if not trainable:
         raise InputError("steps: the model has no trainable parameter, so no optimizer step can be rehearsed")
     if given is None:
-        return torch.optim.SGD(trainable, lr=0.01)
+        return (torch.optim.SGD(trainable, lr=0.01),)
     assert callable(given)
     made = given(trainable)
-    if not isinstance(made, torch.optim.Optimizer):
+    several = tuple(made) if isinstance(made, (list, tuple)) else (made,)
+    wrong = [type(one).__name__ for one in several if not isinstance(one, Optimizer)]
+    if wrong or not several:
         raise InputError(
-            f"optimizer: expected a torch optimizer or a function from parameters to one, got {type(made).__name__}"
+            "optimizer: expected a torch optimizer, several, or a function from parameters to them, got "
+            f"{wrong[0] if wrong else 'none'}"
         )
-    return made
+    return several  # type: ignore[return-value]

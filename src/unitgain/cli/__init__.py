@@ -12,6 +12,7 @@ options.py   the options that several commands share
 lists.py     unitgain rules, unitgain models
 data.py      unitgain data
 demo.py      unitgain demo
+view.py      unitgain view
 errors.py    exit codes, and the one line that an error becomes
 completion.py  what Tab offers
 help.py      options and commands in groups

@@ -26,6 +26,7 @@ from .options import with_quiet
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
+from .view import view
 from .whatif import whatif
 
 app = typer.Typer(
@@ -85,6 +86,7 @@ def _add(function: Callable[..., None], group: str, short_help: str, name: str |
 
 _add(check, LOOK, "Measure a model and say what is wrong with it.")
 _add(whatif, LOOK, "Train one network in several settings, side by side.")
+_add(view, LOOK, "Watch a run while it trains: a page, or --terminal.")
 _add(spp, LOOK, "Draw the signal propagation plot of a residual network.")
 _add(plots, LOOK, "Draw what a run recorded.")
 _add(fix, CHANGE, "Repair a model, measure again, keep what helped.")

@@ -15,6 +15,8 @@ from .output import FIGURE, check_outputs
 if TYPE_CHECKING:
     from ..report import Curve
 
+_SHOWN = 5  # steps at which the variance departs from one
+
 
 @options.with_shared_options
 def spp(
@@ -72,15 +74,22 @@ def _print(name: str, curve: Curve, open_gains: bool) -> None:
     rows = [
         (
             ("* " if p.transition else "  ") + p.name, cell(p.sq_channel_mean), cell(p.channel_var),
-            cell(p.predicted.get("channel_var", math.nan)), cell(p.branch_var),
+            cell(p.predicted.get("channel_var", math.nan)), cell(p.branch_var), cell(p.branch_to_stream),
         )
         for p in curve.points
     ]  # fmt: skip
     screen = console()
     screen.print(f"{name}: average over channels (* transition)")
-    screen.print(table_of(("  block", ">mean^2", ">variance", ">predicted", ">branch variance"), rows))
-    if curve.deviation:
-        screen.print(curve.deviation)
+    columns = ("  block", ">mean^2", ">variance", ">predicted", ">branch variance", ">branch / stream")
+    screen.print(table_of(columns, rows))
+    for line in filter(None, (curve.deviation, curve.silence)):
+        screen.print(line)
+    if curve.why:
+        screen.print("where the variance departs from one:")
+        for line in curve.why[:_SHOWN]:
+            screen.print(f"  {line}")
+        if len(curve.why) > _SHOWN:
+            screen.print(f"  and {len(curve.why) - _SHOWN} more steps, in the record's meta['spp']['why']")
     if curve.silent_branches and not open_gains:
         note(
             f"{name}: {curve.silent_branches} branches add exactly zero, as their gains are initialized at zero; "

@@ -3,12 +3,13 @@
 trace        a model and a batch -> Graph
 Graph        nodes, weights, norms, branches, and what stands before and after each
 Tracer       follows passes of a model while they run; a Listener is told of every node
-propagate    theory's moments carried through a graph
+Propagation  theory's moments carried through a pass, each tensor predicted from those that it was made from
 """
 
 from .activations import ACTIVATIONS, Activation
 from .activations import of_function as activation_of_function
 from .branch import Branch
+from .departures import Departure, branch_to_stream, departures
 from .graph import Graph
 from .listener import Listener
 from .modules import (
@@ -25,8 +26,9 @@ from .modules import (
 )
 from .node import Elementwise, Neighbour, Node, Norm, Weight
 from .operations import Call
-from .propagate import Scale, block_moments, fan_in_of, is_batch_norm, layers
+from .propagate import Claim, Propagation
 from .registered import registered
+from .stack import fan_in_of, layers
 from .trace import check_model, follow, read, run, trace, undisturbed, unwrapped
 from .tracer import Tracer, in_backward
 from .values import Value
@@ -36,25 +38,27 @@ __all__ = [
     "Activation",
     "Branch",
     "Call",
+    "Claim",
+    "Departure",
     "Elementwise",
     "Graph",
     "Listener",
     "Neighbour",
     "Node",
     "Norm",
-    "Scale",
+    "Propagation",
     "Tracer",
     "Value",
     "Weight",
     "activation_of_function",
     "batch_axis",
-    "block_moments",
+    "branch_to_stream",
     "channel_axis",
     "check_model",
+    "departures",
     "fan_in_of",
     "follow",
     "in_backward",
-    "is_batch_norm",
     "is_compiled",
     "is_scripted",
     "layers",

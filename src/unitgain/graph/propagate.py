@@ -1,232 +1,258 @@
-"""Theory's moments carried through a graph: what variances and means should be at initialization.
+"""Theory carried through a pass, node by node: each tensor predicted from what was predicted of the tensors that it was
+made from.
 
-`layers` gives a plain stack to `theory.predict`. `block_moments` follows the residual stream from block to block. A
-residual sum of independent signals adds their variances. What a branch brings is known when it ends in
+`Propagation` is a Listener. While a pass is followed it is told of every tensor with the call that made it; it asks the
+laws of `moments/` for the Signal of that tensor, and measures the tensor beside. Theory begins with the batch, whose
+mean, variance, correlation and distribution are measured. Where there is no law for a call, or where the batch shows
+that an assumption of the law does not hold, nothing is claimed: the reason is kept, and prediction goes on from what is
+measured there. The same is done behind a claim that turned out wrong, so that one error is one error.
 
-- batch normalization: variance g^2 (its mean squared gain), mean 0;
-- a convolution or Linear with standardized weights on an input of variance 1 (normalizer-free networks): 1, mean 0;
-- a convolution or Linear of relu(batch_norm(.)): N s^2 (1/2 - 1/(2 pi)), and N s^2 / (2 pi) as squared channel mean,
-  for fan-in N and mean squared weight s^2; a rectified normal variable has that variance and that squared mean.
+The assumptions that are tested, on what goes in, never on what comes out:
 
-A block without activation behind its sum then gives v <- v + alpha^2 b, with each of its parallel branches. At a
-transition, where the skip path has weights of its own, v restarts at what that path brings: 1 + alpha^2 for
-normalizer-free nets, 2 for BatchNorm ones. Where a block without a skip path stands between (MobileNet, EfficientNet),
-it restarts at what is measured there. Standardized rows whose norm is none that keeps the variance (plain weight
-standardization, made for a norm behind it: norm sqrt(N)) are not predicted.
-
-With a ReLU behind the sum (ResNet v1) the whole distribution is followed:
-x <- relu(x + alpha n), n normal.
+- an activation, a maximum: that a channel's values have the distribution that is predicted (its mean magnitude over its
+  standard deviation: 0.80 for normal values), to 5%;
+- a sum: that what is added is uncorrelated, to 5% of the variances;
+- any expectation: that the batch has enough independent values for its variance to be within 3% of it by chance (one
+  standard deviation, from the predicted correlations).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import weakref
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from .. import theory
-from .._base import InputError
-from .branch import Branch
-from .graph import Graph
-from .node import TRANSPARENT, Node
+from . import modules
+from .listener import Listener
+from .moments import Known, Silent, Step, layout, mean_magnitude, measure, predict
+from .node import Node
+from .operations import Call
+from .values import Value
 
-Moments = tuple[float, float]  # average channel variance, average squared channel mean
-_POINTS = 1024  # by which a distribution is followed
-_NAMES = ("batch_norm", "BatchNorm")
-_KEEPS = (0.5, 5.0)  # squared norms of standardized rows that keep the variance: 1, or gamma^2, over beta^2
+TOLERANCE = (
+    0.1  # a claim is right within this share of the variance, and of the second moment for the squared mean
+)
+_MAGNITUDE = 0.05
+_CORRELATION = 0.05
+_CHANCE = 0.03
 
 
 @dataclass(frozen=True)
-class Scale:
-    """What a layer or a norm multiplies a variance by: of a batch norm the mean squared gain, of a layer fan_in times
-    the mean squared weight. standardized: its rows have mean 0 and one norm."""
+class Claim:
+    """What theory says of one tensor, and what is there. Moments are (average channel variance, average squared channel
+    mean).
 
-    power: float
-    standardized: bool = False
+    node       the name of its node; "" for a tensor that is none
+    predicted  None where theory is silent
+    reason     why it is
+    start      prediction begins anew behind it, from what is measured
+    """
 
-    @classmethod
-    def of_weight(cls, weight: Tensor) -> Scale:
-        """(O, I, ...): whose rows are the units."""
-        rows = weight.detach().flatten(1).float()  # (O, N)
-        norms = rows.norm(dim=1)
-        means = rows.mean(1).abs() * rows.shape[1] ** 0.5
-        centred = bool((means <= 1e-3 * norms.amax().clamp_min(1e-30)).all())
-        equal = bool(norms.amax() - norms.amin() <= 0.3 * norms.amax())
-        return cls(float(norms.square().mean()), centred and equal and rows.shape[1] > 1)
+    node: str
+    measured: tuple[float, float]
+    predicted: tuple[float, float] | None = None
+    reason: str = ""
+    start: bool = False
 
-    @classmethod
-    def of_gain(cls, gain: Tensor | None) -> Scale:
-        return cls(1.0 if gain is None else float(gain.detach().square().mean()))
+    @property
+    def off(self) -> float:
+        """How far the predicted variance is from the measured one, relative; of the squared mean, relative to the
+        second moment, if that is more. NaN without a prediction."""
+        if self.predicted is None:
+            return math.nan
+        (var, square), (found_var, found_square) = self.predicted, self.measured
+        second = found_var + found_square
+        if found_var <= 1e-12 * max(second, 1e-30):
+            return 0.0 if var <= 1e-6 * max(second, 1e-30) else math.inf
+        return max(abs(var / found_var - 1), abs(square - found_square) / second)
 
 
 @dataclass
-class Expected:
-    """Moments at one block's end and at its branches' ends, None where theory is silent."""
+class _Held:
+    """A tensor that has been seen: what goes on from it, and how its values are distributed."""
 
-    block: Moments | None
-    branches: list[Moments | None]
+    known: Known
+    claim: Claim
+    magnitude: float
 
 
-def block_moments(
-    graph: Graph,
-    scales: Mapping[str, Scale],
-    start: Moments | None,
-    starts: Mapping[str, Moments | None] | None = None,
-) -> tuple[str, list[Expected]]:
-    """(which law, one Expected per residual sum). The first block's input is `start` where no transition resets it.
+class Propagation(Listener):
+    """Predicts and measures every tensor of a followed pass.
 
-    scales  of the nodes at which branches and transitions end
-    starts  {residual sum: moments at its stream's start} where that is not the end of the block before; None: unknown
+    claims   {number of the tensor in the pass: Claim}
+    by_node  {node: Claim}
+    checks   whether assumptions are tested; without, everything that has a law is claimed
     """
-    sums = graph.residual_sums()
-    rectified = [s for s in sums if s[0].after == "relu"]
-    if not all(s[0].after in ("", "relu") for s in sums) or (rectified and len(rectified) < len(sums)):
-        return "", [Expected(None, [None] * len(s)) for s in sums]
-    found = (_with_relu if rectified else _without)(graph, scales, sums, start, starts or {})
-    if not any(e.block is not None for e in found):
-        return "", found
-    law = "x <- relu(x + alpha n)" if rectified else "var <- var + alpha^2 var(branch)"
-    return law + ", restarts at transitions", found
 
+    def __init__(self, *, checks: bool = True):
+        self.claims: dict[int, Claim] = {}
+        self.by_node: dict[str, Claim] = {}
+        self.checks = checks
+        self._held: dict[int, _Held] = {}
+        self._by_tensor: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._function: Any = None
+        self._waiting: tuple[Value, Tensor, Call, Any] | None = None
 
-def is_batch_norm(node: Node | None) -> bool:
-    """Whether a node normalizes by the statistics of the batch, judged by the name of its type."""
-    return node is not None and node.role == "norm" and any(name in node.type for name in _NAMES)
+    # ---- what the tracer tells -------------------------------------------------------------------------------
 
+    def function(self, function: Any, args: Any, out: Any) -> None:
+        self._function = function
 
-def _brought(graph: Graph, scales: Mapping[str, Scale], end: str | None) -> Moments | None:
-    """What a path brings that ends in this node."""
-    scale, node = scales.get(end or ""), graph.nodes.get(end or "")
-    if scale is None or node is None:
-        return None
-    if is_batch_norm(node):
-        return scale.power, 0.0
-    if scale.standardized:  # gamma is in the activation or in the weight: with it the output's variance is 1
-        keeps = _KEEPS[0] <= scale.power <= _KEEPS[1]
-        return (float(scale.power > 0), 0.0) if keeps or scale.power == 0 else None
-    rectifier = _only_source(graph, node)
-    if rectifier is None or rectifier.activation is None or rectifier.activation.name != "relu":
-        return None
-    if not is_batch_norm(_only_source(graph, rectifier)):
-        return None
-    return scale.power * (0.5 - 0.5 / math.pi), scale.power * 0.5 / math.pi
+    def value(self, value: Value, tensor: Tensor, call: Call) -> None:
+        function, self._function = self._function, None
+        self._waiting = None
+        if not value.signal or not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() < 2:
+            return
+        if value.kind == "node":
+            self._waiting = (value, tensor, call, function)  # what it is, `node` says
+        else:
+            self._see(value, tensor, call, function, None)
 
+    def node(self, node: Node, tensor: Tensor, given: Any) -> None:
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None and waiting[1] is tensor:
+            self._see(*waiting, node)
 
-def _only_source(graph: Graph, node: Node) -> Node | None:
-    """The node whose tensor is this one's input as it is."""
-    found = graph.producers(node, direct=True)
-    return found[0] if len(found) == 1 else None
+    # ---- one tensor ------------------------------------------------------------------------------------------
 
+    def _see(self, value: Value, tensor: Tensor, call: Call, function: Any, node: Node | None) -> None:
+        known_as = self._same_tensor(tensor)
+        # the tensor of a function inside: a linear layer with a forward of its own, a block, a module that is no layer
+        made_inside = node is not None and (node.kind == "block" or node.role in ("other", "linear"))
+        if made_inside and known_as is not None:
+            held = self._held[known_as]
+            self._keep(value, tensor, replace(held, claim=replace(held.claim, node=value.node or "")))
+            return
+        shape, axis = tuple(tensor.shape), value.axis
+        if axis is None or axis >= len(shape):
+            axis = modules.channel_axis(None, shape)
+        assert axis is not None
+        x = layout(tensor, axis)
+        moments, magnitude = _moments(x)
+        name = value.node or ""
+        if node is not None and node.kind == "input":
+            self._begin(value, tensor, x, shape, axis, Claim(name, moments, start=True), magnitude)
+            return
+        parents = tuple(self._known(p) for p in value.parents)
+        step = Step(
+            _name_of(value, function, node), value, call, shape, axis, parents, self._look_up, function,
+            None if node is None else node.module, node, self._start_of(tensor, call, axis),
+        )  # fmt: skip
+        try:
+            signal = predict(step)
+            if self.checks:
+                self._check(step, tensor)
+                if not signal.of_batch and (chance := signal.chance()) > _CHANCE:
+                    raise Silent(f"the batch has too few independent values: chance alone makes {chance:.0%}")
+        except Silent as silent:
+            claim = Claim(name, moments, reason=silent.reason, start=True)
+            self._begin(value, tensor, x, shape, axis, claim, magnitude)
+            return
+        predicted = signal.moments
+        claim = Claim(name, moments, predicted)
+        if claim.off > TOLERANCE:
+            claim = replace(claim, start=True)
+            self._begin(value, tensor, x, shape, axis, claim, magnitude)
+        else:
+            self._keep(value, tensor, _Held(Known(signal, shape, axis), claim, magnitude))
 
-def _added(branches: Sequence[Branch], brought: Sequence[Moments | None]) -> Moments | None:
-    """What branches add to the stream, taken for independent."""
-    total = (0.0, 0.0)
-    for branch, moments in zip(branches, brought):
-        if moments is None or branch.scale is None:
+    def _begin(
+        self, value: Value, tensor: Tensor, x: Tensor, shape: tuple[int, ...], axis: int, claim: Claim,
+        magnitude: float,
+    ) -> None:  # fmt: skip
+        """Prediction begins here, with what is measured."""
+        self._keep(value, tensor, _Held(Known(measure(x), shape, axis), claim, magnitude))
+
+    def _keep(self, value: Value, tensor: Tensor, held: _Held) -> None:
+        self._held[value.number] = held
+        self.claims[value.number] = held.claim
+        self._by_tensor[id(tensor)] = (weakref.ref(tensor), value.number)
+        if value.node:
+            self.by_node[value.node] = held.claim
+
+    def _same_tensor(self, tensor: Any) -> int | None:
+        entry = self._by_tensor.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def _known(self, value: Value) -> Known | None:
+        held = self._held.get(value.number)
+        return None if held is None else held.known
+
+    def _look_up(self, tensor: Any) -> Known | None:
+        number = self._same_tensor(tensor)
+        return None if number is None else self._held[number].known
+
+    def _start_of(self, tensor: Tensor, call: Call, axis: int) -> int | None:
+        """Of a part of channels, the first one, told by where it lies in memory."""
+        whole = call.args[0] if call.args else None
+        if not isinstance(whole, Tensor) or whole.dim() != tensor.dim() or whole.stride() != tensor.stride():
             return None
-        total = total[0] + branch.scale**2 * moments[0], total[1] + branch.scale**2 * moments[1]
-    return total
+        if whole.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr():
+            return None
+        return (tensor.storage_offset() - whole.storage_offset()) // max(whole.stride(axis), 1)
+
+    # ---- assumptions -----------------------------------------------------------------------------------------
+
+    def _check(self, step: Step, tensor: Tensor) -> None:
+        """Raises Silent if what goes in does not bear what the law assumes."""
+        role = step.node.role if step.node is not None else step.value.kind
+        name = step.name.lower()
+        if role == "activation" or (role == "pool" and "max" in name):
+            held = self._held.get(step.value.parents[0].number)
+            if held is not None and held.magnitude > 0:
+                signal = held.known.signal
+                expected = mean_magnitude(signal)
+                if abs(held.magnitude / expected - 1) > _MAGNITUDE:
+                    kind = "normal" if signal.marginal is None else "distributed as predicted"
+                    raise Silent(
+                        f"its input is not {kind} (mean magnitude {held.magnitude:.2f} of the standard deviation, "
+                        f"not {expected:.2f})"
+                    )
+        if role == "sum" and len(step.parents) == 2:
+            r = _correlation(step, tensor)
+            if r is not None and abs(r) > _CORRELATION:
+                raise Silent(f"what is added is correlated ({r:+.2f} of the variances)")
 
 
-def _restart(graph: Graph, scales: Mapping[str, Scale], branch: Branch) -> Moments | str | None:
-    """What the skip path brings, "same" where it is the stream as it was."""
-    normed = any(graph[name].role == "norm" for name in branch.skip)
-    return _brought(graph, scales, branch.skip_end) if branch.transition or normed else "same"
+def _name_of(value: Value, function: Any, node: Node | None) -> str:
+    if node is not None:
+        return node.type
+    return value.name or getattr(function, "__name__", "")
 
 
-def _without(
-    graph: Graph,
-    scales: Mapping[str, Scale],
-    sums: Sequence[Sequence[Branch]],
-    start: Moments | None,
-    starts: Mapping[str, Moments | None],
-) -> list[Expected]:
-    state, found = start, []
-    for branches in sums:
-        brought = [_brought(graph, scales, b.end) for b in branches]
-        added, skip = _added(branches, brought), _restart(graph, scales, branches[0])
-        state = starts.get(branches[0].sum, state)
-        before = state if isinstance(skip, str) else skip
-        state = None if added is None or before is None else (before[0] + added[0], before[1] + added[1])
-        found.append(Expected(state, brought))
-    return found
+def _moments(x: Tensor) -> tuple[tuple[float, float], float]:
+    """((average channel variance, average squared channel mean), mean magnitude over the standard deviation) of
+    (N, C, *S); the last averaged over channels by their variance."""
+    dims = [0, *range(2, x.dim())]
+    mean = x.mean(dims, keepdim=True)
+    centred = x - mean
+    var = centred.square().mean(dims)
+    std = var.sqrt()
+    live = std > 1e-6 * std.max()
+    ratio = centred.abs().mean(dims) / std.clamp_min(1e-30)
+    share = (ratio * var * live).sum() / (var * live).sum().clamp_min(1e-30)
+    return (float(var.double().mean()), float(mean.double().square().mean())), float(share)
 
 
-def _with_relu(
-    graph: Graph,
-    scales: Mapping[str, Scale],
-    sums: Sequence[Sequence[Branch]],
-    start: Moments | None,
-    starts: Mapping[str, Moments | None],
-) -> list[Expected]:
-    normal = _normal_points(201)
-    state: np.ndarray | None = None
-    if start is not None:
-        state = np.maximum(start[1] ** 0.5 + start[0] ** 0.5 * _normal_points(_POINTS), 0)
-    found = []
-    for branches in sums:
-        brought = [_brought(graph, scales, b.end) for b in branches]
-        added, skip = _added(branches, brought), _restart(graph, scales, branches[0])
-        if branches[0].sum in starts:  # the distribution there is not known
-            state = None
-        if not isinstance(skip, str):
-            normal_skip = skip is not None and branches[0].transition  # a normalized relu is not normal
-            state = skip[0] ** 0.5 * _normal_points(_POINTS) if normal_skip else None  # type: ignore[index]
-        if not all(is_batch_norm(graph.nodes.get(b.end or "")) for b in branches):
-            state = None
-        if state is None or added is None:
-            state = None
-            found.append(Expected(None, brought))
-            continue
-        values = np.maximum(state[:, None] + added[0] ** 0.5 * normal[None, :], 0).ravel()
-        found.append(Expected((float(values.var()), float(values.mean() ** 2)), brought))
-        values.sort()
-        state = values[: len(values) // _POINTS * _POINTS].reshape(_POINTS, -1).mean(1)
-    return found
-
-
-def _normal_points(count: int) -> np.ndarray:
-    """Points of equal probability that stand for N(0, 1), with its variance."""
-    from statistics import NormalDist
-
-    points = np.array([NormalDist().inv_cdf((i + 0.5) / count) for i in range(count)])
-    return points / points.std()
-
-
-def layers(graph: Graph) -> list[theory.Layer]:
-    """The model as a stack for `theory.predict`: each Linear or convolution with what it is now and what follows.
-
-    Raises InputError, naming the place, where the model is no plain stack of such layers and activations.
-    """
-    stack: list[theory.Layer] = []
-    for node in graph:
-        if node.role in ("input", "activation", *TRANSPARENT):
-            continue
-        weight = getattr(node.module, "weight", None)
-        if node.role != "linear" or not isinstance(weight, Tensor) or len(graph.consumers(node)) > 1:
-            raise InputError(
-                f"model: {node.name} ({node.label}) makes it more than a stack that theory predicts"
-            )
-        bias = getattr(node.module, "bias", None)
-        weight_std, bias_std = _rms(weight), _rms(bias) if isinstance(bias, Tensor) else 0.0
-        stack.append(theory.Layer(fan_in_of(node), weight_std, bias_std, graph.after(node).function))
-    return stack
-
-
-def _rms(tensor: Tensor) -> float:
-    return float(tensor.detach().float().square().mean().sqrt())
-
-
-def fan_in_of(node: Node) -> int:
-    """Inputs that one output value of a layer sums over."""
-    module = node.module
-    weight = module.weight if module is not None else None
-    assert isinstance(weight, Tensor)
-    if getattr(module, "transposed", False):
-        return weight.shape[0] // int(module.groups) * math.prod(weight.shape[2:])  # type: ignore[union-attr, arg-type]
-    if isinstance(module, nn.Linear) or weight.dim() > 2:
-        return math.prod(weight.shape[1:])
-    return weight.shape[0] if type(module).__name__ == "Conv1D" else weight.shape[1]
+def _correlation(step: Step, total: Tensor) -> float | None:
+    """2 cov / (var + var) of two things that were added, channels averaged by variance; None if one of them is gone."""
+    found = [step.call.get(0, "input"), step.call.get(1, "other")]
+    factors = step.value.factors
+    if step.value.name == "lerp" or not all(isinstance(t, Tensor) for t in found) or None in factors:
+        return None
+    a, b = found
+    shape = total.shape
+    if a is total or a.data_ptr() == total.data_ptr():  # in place: the first one is gone
+        second = layout((factors[1] or 0) * b.expand(shape), step.axis)
+        first = layout(total, step.axis) - second
+    else:
+        first = layout((factors[0] or 0) * a.expand(shape), step.axis)
+        second = layout((factors[1] or 0) * b.expand(shape), step.axis)
+    dims = [0, *range(2, first.dim())]
+    first = first - first.mean(dims, keepdim=True)
+    second = second - second.mean(dims, keepdim=True)
+    power = float(first.square().mean() + second.square().mean())
+    return 2 * float((first * second).mean()) / power if power > 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -30,7 +31,7 @@ class NormAudit:
     values      per channel in this batch, of which its statistics are made
     mean_noise  standard error of the batch's mean over the std, averaged over channels: from the difference of the
                 batch's two halves
-    var_noise   likewise of the logarithm of the variance
+    var_noise   likewise of the logarithm of the variance; both are NaN where there are no two halves to compare
     fold        what fold would do: absorbed, forward, affine, refused; why: of the last two
     """
 
@@ -116,7 +117,7 @@ class AuditReport:
         lines.append("  norm                           values  mean noise  var noise  fold")
         for n in self.norms[:_MOST]:
             lines.append(
-                f"  {n.path:30} {n.values:6d}  {n.mean_noise:10.3f} {n.var_noise:10.3f}  {n.fold}"
+                f"  {n.path:30} {n.values:6d}  {_shown(n.mean_noise)} {_shown(n.var_noise)}  {n.fold}"
                 + (f": {n.why}" if n.why else "")
             )
         if len(self.norms) > _MOST:
@@ -124,7 +125,8 @@ class AuditReport:
         if self.sizes:
             lines.append("  batch size   mean noise  var noise   s a step   with fixed scales")
             lines += [
-                f"  {s.size:10d}   {s.mean_noise:10.3f} {s.var_noise:10.3f} {s.seconds:10.3g} {s.frozen_seconds:19.3g}"
+                f"  {s.size:10d}   {_shown(s.mean_noise)} {_shown(s.var_noise)} {s.seconds:10.3g} "
+                f"{s.frozen_seconds:19.3g}"
                 for s in self.sizes
             ]
         return "\n".join(lines)
@@ -134,7 +136,7 @@ class AuditReport:
 def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> AuditReport:
     """Measures what normalization by batch statistics does and costs; the model is left as it was.
 
-    batch    as for `ug.check`, at least four examples for the noise of the statistics
+    batch    as for `ug.check`, of two examples or more
     batches  further batch sizes to measure: examples are taken from the batch, again and again where it is smaller
              (then the noise of the statistics would be too small, and is left out)
 
@@ -182,6 +184,10 @@ def audit(model: nn.Module, batch: Any, *, batches: Sequence[int] = ()) -> Audit
     return report
 
 
+def _shown(noise: float) -> str:
+    return f"{'-':>10}" if math.isnan(noise) else f"{noise:10.3f}"
+
+
 def _cost(
     model: nn.Module, batch: Batch, fixed: Sequence[Decision]
 ) -> tuple[tuple[float, float], tuple[int, int]]:
@@ -210,9 +216,12 @@ def _noise(model: nn.Module, batch: Batch) -> dict[str, tuple[int, float, float]
     def hook(path: str) -> Any:
         def see(module: nn.Module, given: tuple[Tensor, ...]) -> None:
             x = given[0].detach().double()
-            if path in found or x.dim() < 2 or len(x) < 4:
+            if path in found or x.dim() < 2:
                 return
+            found[path] = (x.numel() // x.shape[1], math.nan, math.nan)
             half = len(x) // 2
+            if not half:
+                return
             rows = [part.movedim(1, 0).flatten(1) for part in (x[:half], x[half : 2 * half])]
             means, variances = [r.mean(1) for r in rows], [r.var(1, correction=0) for r in rows]
             std = (x.movedim(1, 0).flatten(1).var(1, correction=0)).sqrt().clamp_min(1e-12)
@@ -221,7 +230,12 @@ def _noise(model: nn.Module, batch: Batch) -> dict[str, tuple[int, float, float]
             of_variance = (
                 variances[0].clamp_min(1e-12).log() - variances[1].clamp_min(1e-12).log()
             ).abs() / 2
-            found[path] = (x.numel() // x.shape[1], float(of_mean.mean()), float(of_variance.mean()))
+            several = rows[0].shape[1] > 1  # one value has no variance
+            found[path] = (
+                x.numel() // x.shape[1],
+                float(of_mean.mean()),
+                float(of_variance.mean()) if several else math.nan,
+            )
 
         return see
 

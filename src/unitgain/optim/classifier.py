@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies, original, plain_name
+from .._base import InputError, hold_eager, keep_out_of_copies, original, plain_name
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -87,7 +87,7 @@ class Finder:
         self._model = model
         self._found: list[Tensor] | None = _declared(model)
         self._handles: list[Any] = []
-        self._hooked: list[nn.Module] = []
+        self._let_into_copies: Callable[[], Any] = lambda: None  # the hooks, which copies are to be without
         self._release: Callable[[], Any] = lambda: None  # compilers
         self._ran: list[tuple[nn.Module, Tensor]] = []
         if self._found is None and not isinstance(model, torch.jit.ScriptModule):
@@ -107,12 +107,10 @@ class Finder:
         self._release()
 
     def stop(self) -> None:
-        if self._handles:
-            let_into_copies(self._hooked, self._handles)
+        self._let_into_copies()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self._hooked.clear()
         self._ran.clear()
 
     def _watch(self) -> None:
@@ -144,8 +142,7 @@ class Finder:
         self._handles.append(
             self._model.register_forward_hook(finish)
         )  # after the root's own, if it has weights
-        self._hooked = list(self._model.modules())
-        keep_out_of_copies(self._hooked, self._handles)
+        self._let_into_copies = keep_out_of_copies(self._model.modules(), self._handles)
         if _runs_compiled(self._model):  # force_eager would stop torch.export
             self._release = hold_eager(self)
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
-from .._base import InputError, hold_eager, keep_out_of_copies, let_into_copies
+from .._base import InputError, hold_eager, keep_out_of_copies
 from .._batch import tensors_in
 from ..graph import Graph, Listener, Node, Tracer, batch_axis, in_backward
 from ..record import pack_map
@@ -73,7 +73,7 @@ class Forward(Listener):
         self._tracer = self._new_tracer()
         self._hooks: list[RemovableHandle] = []
         self._release: Callable[[], Any] = lambda: None  # compilers
-        self._hooked: list[nn.Module] = []  # modules whose copies are to be without hooks
+        self._let_into_copies: Callable[[], Any] = lambda: None  # the hooks, which copies are to be without
         self._first = True  # no step has been finished yet
         self._in_pass = False
         self._open = False  # in a pass that is not a call of the model's own forward
@@ -119,8 +119,8 @@ class Forward(Listener):
         self._release = hold_eager(self)
         self._tracer.arm()
         self._hooks = more()
-        self._hooked = list(self._model.modules())
-        keep_out_of_copies(self._hooked, self._all_handles())
+        handles = [*self._tracer.handles, *self._hooks]
+        self._let_into_copies = keep_out_of_copies(self._model.modules(), handles)
 
     def disarm(self) -> None:
         """Removes the hooks, and lets compiled code run compiled again."""
@@ -131,15 +131,11 @@ class Forward(Listener):
         """Also in the midst of a pass, where compilers are held off to its end: one with fullgraph=True would raise."""
         if not self._tracer.armed:
             return
-        let_into_copies(self._hooked, self._all_handles())
-        self._hooked = []
+        self._let_into_copies()
         self._tracer.disarm()
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()
-
-    def _all_handles(self) -> list[RemovableHandle]:
-        return [*self._tracer.handles, *self._hooks]
 
     def renew(self) -> None:
         """If modules have been added or replaced, the model is followed anew. Sites keep their names and places."""

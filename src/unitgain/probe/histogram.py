@@ -11,10 +11,14 @@ from torch import Tensor
 from .. import stats
 from ..record import HISTOGRAM_BINS, LOG2_LOW, SIGNED_BINS
 
+# of the bits of a float32
 _EXPONENT_BIAS = 127
-_MAGNITUDE = 0x7FFFFFFF  # of the bits of a float32, all but the sign
-_INFINITY = 0x7F800000  # float32 bits of infinity; those of NaN are larger
-_ONE = 0x3F800000
+_EXPONENTS = 256
+_NO_NUMBER = 255  # exponent of infinity and NaN
+_MAGNITUDE = 0x7FFFFFFF  # all but the sign
+_INFINITY = 0x7F800000  # those of NaN are larger
+_ONE, _MINUS_ONE = 0x3F800000, 0x3F800000 - (1 << 31)
+_MINUS_ZERO = -(1 << 31)
 _ONES_BIN = -LOG2_LOW  # of the log2 histogram: magnitudes in [1, 2)
 _BEYOND = 1000  # one value in so many may lie outside a signed histogram's range, in its open bins
 
@@ -46,86 +50,81 @@ def histograms(samples: Sequence[Tensor]) -> Counts:
         members = np.flatnonzero(sizes == size)
         values = stats.to_host([samples[i] for i in members.tolist()]).float().numpy().reshape(-1, size)
         raw = values.view(np.int32)
-        bits = raw & _MAGNITUDE  # ordered as the magnitudes are
-        largest = bits.max(axis=1)
-        outside = bits >= _INFINITY if largest.max() >= _INFINITY else None
-        zero = bits == 0 if bits.min() == 0 else None
-        log2 = _octaves(bits, zero, outside)
-        found.log2[members] = log2
-        ones = bits == _ONE if log2[:, _ONES_BIN].any() else None
-        if zero is not None:
-            found.atoms[members, 1] = zero.sum(axis=1)
-        if ones is not None:
-            positive = (raw == _ONE).sum(axis=1)
-            found.atoms[members, 2] = positive
-            found.atoms[members, 0] = ones.sum(axis=1) - positive
-            log2 = log2.copy()  # the atoms do not decide about the range
-            log2[:, _ONES_BIN] -= found.atoms[members, 0] + found.atoms[members, 2]
-        high = _range(log2, bits)
-        low = np.where(_has_negative(raw, zero, outside), -high, 0.0)
-        elsewhere = [mask for mask in (zero, ones, outside) if mask is not None]
-        found.signed[members] = _linear(values, low, high, elsewhere)
+        exponents = _count((values.view(np.uint32) >> 23).astype(np.intp), 2 * _EXPONENTS)
+        positive, negative = exponents[:, :_EXPONENTS], exponents[:, _EXPONENTS:]
+        log2, zeros = positive + negative, np.zeros((2, len(values)), dtype=np.int64)  # 0.0 and -0.0
+        if log2[:, 0].any():
+            zeros[0], zeros[1] = (raw == 0).sum(axis=1), (raw == _MINUS_ZERO).sum(axis=1)
+            log2[:, 0] -= zeros.sum(axis=0)
+        outside = log2[:, _NO_NUMBER] > 0
+        log2[:, _NO_NUMBER] = 0
+        ones = np.zeros((2, len(values)), dtype=np.int64)  # 1 and -1
+        if log2[:, _ONE >> 23].any():
+            ones[0], ones[1] = (raw == _ONE).sum(axis=1), (raw == _MINUS_ONE).sum(axis=1)
+        found.atoms[members] = np.stack([ones[1], zeros.sum(axis=0), ones[0]], axis=1)
+        first = _EXPONENT_BIAS + LOG2_LOW
+        octaves = log2[:, first : first + HISTOGRAM_BINS].copy()
+        octaves[:, 0] += log2[:, :first].sum(axis=1)
+        octaves[:, -1] += log2[:, first + HISTOGRAM_BINS :].sum(axis=1)
+        found.log2[members] = octaves
+        others = octaves.copy()  # the atoms do not decide about the range
+        others[:, _ONES_BIN] -= ones.sum(axis=0)
+        high = _range(others, raw)
+        below = negative[:, :_NO_NUMBER].sum(axis=1) - zeros[1] > 0
+        low = np.where(below, -high, 0.0)
+        signed = _linear(values, low, high, outside)
+        rows = np.arange(len(values))
+        for value, counts in ((0.0, zeros.sum(axis=0)), (1.0, ones[0]), (-1.0, ones[1])):
+            signed[rows, _bins(np.full(len(values), value), low, high)] -= counts
+        found.signed[members] = signed
         found.low[members], found.high[members] = low, high
     return found
 
 
-def _octaves(bits: np.ndarray, zero: np.ndarray | None, outside: np.ndarray | None) -> np.ndarray:
-    log2 = bits >> 23
-    log2 -= _EXPONENT_BIAS + LOG2_LOW
-    np.maximum(log2, 0, out=log2)
-    np.minimum(log2, HISTOGRAM_BINS - 1, out=log2)
-    for mask in (zero, outside):
-        if mask is not None:
-            log2[mask] = HISTOGRAM_BINS
-    return _count(log2, HISTOGRAM_BINS)
-
-
-def _range(log2: np.ndarray, bits: np.ndarray) -> np.ndarray:
+def _range(octaves: np.ndarray, raw: np.ndarray) -> np.ndarray:
     """For each row the smallest power of two that no more than one in _BEYOND of the values exceeds."""
-    from_above = np.cumsum(log2[:, ::-1], axis=1)
+    from_above = np.cumsum(octaves[:, ::-1], axis=1)
     total = from_above[:, -1]
     first = np.argmax(from_above > (total // _BEYOND)[:, None], axis=1)  # counted from the highest bin
     exponent = np.where(total > 0, HISTOGRAM_BINS - first + LOG2_LOW, 0)
     for row in np.flatnonzero((total > 0) & (first == 0)):  # the highest bin of log2 has no upper edge
-        finite = np.sort(bits[row][(bits[row] < _INFINITY) & (bits[row] != _ONE)])
+        bits = raw[row] & _MAGNITUDE  # ordered as the magnitudes are
+        finite = np.sort(bits[(bits < _INFINITY) & (bits != _ONE)])
         exponent[row] = (int(finite[-1 - total[row] // _BEYOND]) >> 23) - _EXPONENT_BIAS + 1
     return np.exp2(exponent.astype(np.float64))
 
 
-def _has_negative(raw: np.ndarray, zero: np.ndarray | None, outside: np.ndarray | None) -> np.ndarray:
-    """Of each row, whether a value lies below zero: the sign bit alone also marks -0.0, and NaN of either sign."""
-    lowest: np.ndarray = raw.min(axis=1)
-    negative = np.asarray(lowest < 0)
-    if negative.any() and (zero is not None or outside is not None):
-        true = raw < 0
-        for mask in (zero, outside):
-            if mask is not None:
-                true &= ~mask
-        negative = np.asarray(true.any(axis=1))
-    return negative
+def _scale(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(bins per unit, the bin that begins at zero) of each row."""
+    return (SIGNED_BINS / (high - low)).astype(np.float32), np.where(low < 0, SIGNED_BINS // 2, 0)
 
 
-def _linear(
-    values: np.ndarray, low: np.ndarray, high: np.ndarray, elsewhere: Sequence[np.ndarray]
-) -> np.ndarray:
-    scale = (SIGNED_BINS / (high - low)).astype(np.float32)
-    start = np.where(low < 0, SIGNED_BINS // 2, 0).astype(np.float32)
+def _bins(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """The bins of a value of each row."""
+    scale, start = _scale(low, high)
+    with np.errstate(over="ignore"):
+        return np.clip(np.floor(values * scale) + start, 0, SIGNED_BINS - 1).astype(np.intp)
+
+
+def _linear(values: np.ndarray, low: np.ndarray, high: np.ndarray, outside: np.ndarray) -> np.ndarray:
+    """Counts of all finite values. outside: rows that have others."""
+    scale, start = _scale(low, high)
+    lowest, highest = -start.astype(np.float32), (SIGNED_BINS - 1 - start).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
-        cells = values * scale[:, None]  # exact: the scale is a power of two
-        np.floor(cells, out=cells)
-        cells += start[:, None]
-        np.minimum(cells, SIGNED_BINS - 1, out=cells)
-        np.maximum(cells, 0, out=cells)
-        for mask in elsewhere:
-            cells[mask] = SIGNED_BINS
-        return _count(cells.astype(np.int32), SIGNED_BINS)
+        scaled = values * scale[:, None]  # exact: the scale is a power of two
+        np.floor(scaled, out=scaled)
+        np.clip(scaled, lowest[:, None], highest[:, None], out=scaled)
+        cells = scaled.astype(np.intp)
+    cells += start[:, None]
+    for row in np.flatnonzero(outside):
+        cells[row][~np.isfinite(values[row])] = SIGNED_BINS
+    return _count(cells, SIGNED_BINS + 1)[:, :SIGNED_BINS]
 
 
 def _count(cells: np.ndarray, bins: int) -> np.ndarray:
-    """How often each bin occurs in each row; a last bin, which is dropped, holds what does not count."""
-    columns = bins + 1
-    cells += np.arange(len(cells), dtype=np.int32)[:, None] * columns
-    return np.bincount(cells.ravel(), minlength=len(cells) * columns).reshape(-1, columns)[:, :bins]
+    """How often each bin occurs in each row."""
+    cells += np.arange(0, len(cells) * bins, bins)[:, None]
+    return np.bincount(cells.ravel(), minlength=len(cells) * bins).reshape(-1, bins)
 
 
 def underflow(sample: Tensor, smallest_normal: float) -> float:

@@ -11,6 +11,7 @@ A parameter is missing    if it got a gradient, is in no group of the optimizer,
     when measuring began: what another optimizer moves is not missing.
 A pass is another's       if the gradient that it gave the largest parameter was cleared before the next pass of the
     same step, or if the parameters were frozen in it: a discriminator's, when its generator trains.
+A gradient is lost        if it has come, and no parameter of the optimizer has one, or only zeros, when it steps.
 A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
 
 Nothing waits for an accelerator before `facts` is called.
@@ -21,7 +22,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -81,6 +82,16 @@ class _Watched:
         return not torch.equal(stats.take_sample(local(p), _SAMPLE), self.values)
 
 
+@dataclass
+class _Bare:
+    """A sampled step: whether a gradient had come, whether the optimizer has none of them (0-dim, on its device), and
+    whether that is because there are no tensors, not because they are zero."""
+
+    came: bool
+    none: Tensor | bool
+    absent: bool = False
+
+
 class Loop:
     """Looks at the loop around one model and its optimizer. The Probe calls its methods."""
 
@@ -97,6 +108,7 @@ class Loop:
         self.steps = 0  # of the optimizer so far
         self._judged = self._reused_steps = 0
         self._given_up: list[Tensor | bool] = []  # of the sampled steps
+        self._bare: list[_Bare] = []  # of the sampled steps
         self._came: tuple[int, int] | None = (
             None  # address and version of the largest one's gradient after a pass
         )
@@ -216,6 +228,7 @@ class Loop:
             after, g = self._after_backward.get(id(w)), w.gradient()
             if after is not None and g is not None:
                 pairs.append((after, stats.take_sample(g, _SAMPLE)))
+        self._note_bare()
         self._sampled += 1
         if pairs and self._sampled % self._kept == 0:
             self._samples.append(pairs)
@@ -226,7 +239,28 @@ class Loop:
             if nonzero is not None:
                 w.got = nonzero if w.got is None else w.got | nonzero
 
+    def _note_bare(self) -> None:
+        """Whether the optimizer is about to step without a gradient."""
+        held = [w for w in self._watched if w.in_optimizer]
+        came = any(w.arrived for w in held)
+        if not held:
+            return
+        if len(self._bare) % _MOST == _MOST - 1:
+            self._read_bare()
+        if all(w.parameter.tensor.grad is None for w in held):
+            self._bare.append(_Bare(came, True, absent=True))
+            return
+        first = self._largest[0]
+        after, gradient = self._after_backward.get(id(first)), first.gradient()
+        if after is None or gradient is None or first.state() == self._came:
+            self._bare.append(_Bare(came, False))  # nothing has written to it since backward
+        else:
+            now = stats.take_sample(gradient, _SAMPLE)
+            self._bare.append(_Bare(came, (after != 0).any() & ~(now != 0).any()))
+
     def after_step(self, number: int) -> None:
+        if self._bare and not self._bare[-1].came and any(w.arrived for w in self._watched if w.in_optimizer):
+            self._bare[-1] = _Bare(True, False)  # the gradient came within the step: that of a closure
         self._judged += self.steps > 0  # else there was no step whose gradients could be used again
         flags = []
         for w in self._watched:
@@ -266,11 +300,18 @@ class Loop:
         self._reused_steps += sum(bool(flag) for flag in self._reused)
         self._reused.clear()
         self._given_up = [True] * sum(bool(flag) for flag in self._given_up)
+        self._read_bare()
+
+    def _read_bare(self) -> None:
+        self._bare = [replace(one, none=bool(one.none)) for one in self._bare]
 
     def facts(self) -> LoopFacts:
         self._count_pass()
         self._read_reused()
-        held = self._held
+        held, moved = self._held, any(w.moved() for w in self._watched)
+        bare = [one for one in self._bare if bool(one.none)]
+        if moved and len(bare) == len(self._bare) and all(one.absent for one in bare):
+            bare = []  # an optimizer that moves weights without gradients in them keeps those elsewhere
         missing = [
             w.parameter.name
             for w in self._watched
@@ -281,8 +322,11 @@ class Loop:
         return LoopFacts(
             passes=self._passes,
             steps=self.steps,
-            moved=any(w.moved() for w in self._watched),
+            moved=moved,
             missing=tuple(missing),
+            sampled=len(self._bare),
+            bare=len(bare),
+            lost=sum(one.came for one in bare),
             given_up=len(self._given_up),
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
             mode=ModeFacts(self._modes.train, self._modes.eval, self._modes.since, self._changing()),

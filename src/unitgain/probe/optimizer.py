@@ -43,9 +43,9 @@ def holds_any(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
     return not owned or any(id(p) in owned for group in optimizer.param_groups for p in group["params"])
 
 
-def without_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> tuple[str, ...]:
-    """Names of trainable parameters with a gradient other than zero that are in no group of the optimizer."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+def without_optimizer(optimizers: Iterable[torch.optim.Optimizer], model: nn.Module) -> tuple[str, ...]:
+    """Names of trainable parameters with a gradient other than zero that are in no group of the optimizers."""
+    held = held_by(optimizers)
     return tuple(
         p.name
         for p in list_parameters(model)
@@ -53,12 +53,11 @@ def without_optimizer(optimizer: torch.optim.Optimizer, model: nn.Module) -> tup
     )
 
 
-def count_foreign(optimizer: torch.optim.Optimizer, model: nn.Module) -> int:
-    """How many of the optimizer's tensors are not the model's and have no gradient now."""
+def count_foreign(optimizers: Iterable[torch.optim.Optimizer], model: nn.Module) -> int:
+    """How many of the optimizers' tensors are not the model's and have no gradient now."""
     owned = {id(p) for p in model.parameters()}
-    return sum(
-        id(p) not in owned and p.grad is None for group in optimizer.param_groups for p in group["params"]
-    )
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    return sum(id(p) not in owned and p.grad is None for group in groups for p in group["params"])
 
 
 def _is_nonzero(gradient: Tensor | None) -> bool:

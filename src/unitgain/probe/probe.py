@@ -387,15 +387,9 @@ class Probe:
             forward.gradients = enabled = torch.is_grad_enabled()
             try:
                 if forward.following:
-                    with torch.no_grad(), torch._C.DisableTorchFunction():
-                        return hook(*args, **kwargs)
-                elif enabled:
-                    torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
-                    try:
-                        return hook(*args, **kwargs)
-                    finally:
-                        torch._C._set_grad_enabled(True)
-                return hook(*args, **kwargs)
+                    with torch._C.DisableTorchFunction():
+                        return _without_gradients(hook, enabled, args, kwargs)
+                return _without_gradients(hook, enabled, args, kwargs)
             except Exception as error:
                 if self.strict:
                     raise
@@ -428,3 +422,14 @@ class Probe:
         warnings.warn(
             f"unitgain's Probe stopped measuring at step {self.number}: {why} Training goes on.", stacklevel=4
         )
+
+
+def _without_gradients(hook: Callable[..., Any], enabled: bool, args: Any, kwargs: Any) -> Any:
+    """As torch.no_grad() does, at a third of its cost. enabled: whether gradients are."""
+    if not enabled:
+        return hook(*args, **kwargs)
+    torch._C._set_grad_enabled(False)
+    try:
+        return hook(*args, **kwargs)
+    finally:
+        torch._C._set_grad_enabled(True)

@@ -91,5 +91,6 @@ class Step:
         other.held, other.partials, other.flat = {}, {}, {}
 
     def reduce_held(self) -> None:
-        for name in list(self.held):
-            self._reduce(name)
+        held, self.held = self.held, {}
+        for name, partial in zip(held, stats.summarize_many(list(held.values()))):
+            self.add("activation", name, partial)

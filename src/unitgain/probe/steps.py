@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from .._base import is_held, keep_out_of_copies, let_into_copies
+from .._base import is_held, keep_out_of_copies
 from ..graph import in_backward, is_compiled
 from .forward import Forward
 from .loop import Loop
@@ -63,6 +63,7 @@ class Steps:
         ] = {}  # metrics: whether they are logged before the optimizer's step
         self._ready: set[int] = set()  # optimizers whose gradients have been measured in this step
         self._permanent: list[RemovableHandle] = []
+        self._let_into_copies: Callable[[], Any] = lambda: None  # these, which copies are to be without
         self._inside_graph = is_compiled(model) and entrance is model  # hooks on it are compiled with it
         self._depth = 0  # of `open`
 
@@ -83,7 +84,7 @@ class Steps:
             self._permanent = self.rounds.hook(self._guard)
         elif not self._inside_graph:
             self._permanent = self._hook_calls(self._entrance)
-            keep_out_of_copies([self._entrance], self._permanent)
+            self._let_into_copies = keep_out_of_copies([self._entrance], self._permanent)
         elif not is_held():
             self._say(
                 f"the {type(self._model).__name__} is compiled in place, so that without an optimizer its passes "
@@ -115,7 +116,7 @@ class Steps:
         self.started = False
         self.forward.abandon()
         self.forward.remove_hooks()
-        let_into_copies([self._entrance], self._permanent)
+        self._let_into_copies()
         for handle in self._permanent:
             handle.remove()
         self._permanent.clear()
@@ -303,6 +304,9 @@ class Steps:
 
     def _advance(self) -> None:
         self.number += 1
+        if not (self.sampled or self._begun or self.forward.armed) and self.empty:
+            self.current.number = self.number  # nothing has been measured, and nothing will be
+            return
         self.begin(Step(self.number, self.samples))
         if self.sampled and self.started:
             self.refresh()

@@ -113,9 +113,10 @@ class StepWriter:
         self._add_units(rows, columns)
         self._add_ratios(rows, columns)
         self._add_histograms(rows, columns)
-        table = np.stack([columns[name] for name in STATISTICS], axis=1).astype(object)
-        table[np.isnan(table.astype(np.float64))] = None
-        self._record.add_table([r.step for r in rows], [r.site.id for r in rows], table.tolist())
+        table = np.stack([columns[name] for name in STATISTICS], axis=1)
+        self._record.add_table(
+            [r.step for r in rows], [r.site.id for r in rows], (row.tolist() for row in table)
+        )
 
     def _thinned(self, site: Site, count: int, turn: int) -> int:
         """_Row.thin; what parameters are changes slowly, so their histograms need not come each time."""
@@ -196,16 +197,23 @@ class StepWriter:
 
     def _add_ratios(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         data = {(r.step, r.site.name): i for i, r in enumerate(rows) if r.site.kind == "parameter"}
-        std = columns["std"]
-        for i, row in enumerate(rows):
-            if row.site.kind in ("parameter_gradient", "update"):
-                at = data.get((row.step, row.site.name))
-                if at is None:
-                    continue
-                if std[i] > 0 and std[at] > 0:
-                    columns["ratio"][i] = math.log10(std[i] / std[at])
-                if row.site.kind == "update" and row.flat is not None and rows[at].flat is not None:
-                    columns["cosine"][i] = _cosine(row.flat, rows[at].flat)
+        pairs = [
+            (i, data[r.step, r.site.name])
+            for i, r in enumerate(rows)
+            if r.site.kind in ("parameter_gradient", "update") and (r.step, r.site.name) in data
+        ]
+        if not pairs:
+            return
+        of, to = np.array(pairs).T
+        change, size = columns["std"][of], columns["std"][to]
+        both = (change > 0) & (size > 0)
+        columns["ratio"][of[both]] = np.log10(change[both] / size[both])
+        flat = [(i, rows[i].flat, rows[at].flat) for i, at in pairs if rows[i].site.kind == "update"]
+        known = [(i, a, b) for i, a, b in flat if a is not None and b is not None and a.numel() == b.numel()]
+        for numel in {a.numel() for _, a, _ in known}:
+            some, changes, before = zip(*(one for one in known if one[1].numel() == numel))
+            matrices = (stats.to_host(t).double().numpy().reshape(-1, numel) for t in (changes, before))
+            columns["cosine"][list(some)] = _cosines(*matrices)
 
     def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""
@@ -232,15 +240,14 @@ class StepWriter:
         self._record.add_histograms(found)
 
 
-def _cosine(change: Tensor, before: Tensor | None) -> float:
-    """Between an update and the weights before it; NaN where one of them is zero."""
-    assert before is not None
-    if change.numel() != before.numel():
-        return math.nan
-    a, b = (v.double().numpy() for v in (change, before))
+def _cosines(changes: np.ndarray, before: np.ndarray) -> np.ndarray:
+    """Between updates and the weights before them, both (number, values); NaN where one of them is zero."""
     with np.errstate(all="ignore"):  # values that are not finite
-        norms, product = np.sqrt(np.dot(a, a)) * np.sqrt(np.dot(b, b)), np.dot(a, b)
-        return float(product / norms) if norms > 0 else math.nan
+        dot = np.einsum("ij,ij->i", changes, before)
+        norms = np.sqrt(np.einsum("ij,ij->i", changes, changes)) * np.sqrt(
+            np.einsum("ij,ij->i", before, before)
+        )
+        return np.where(norms > 0, dot / norms, np.nan)
 
 
 def _skipped(step: Step, kind: str) -> Tensor | None:
@@ -251,13 +258,12 @@ def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
     """Whatever the rows and rates hold, to the CPU, with one copy from each device."""
     places: list[tuple[dict[Any, Any], Any]] = [(rates, step) for step in rates]
     for row in rows:
-        own = vars(row)
         if row.partial is not None and row.partial.total.device.type != "cpu":
             places += row.partial.places()
         elif row.flat is not None and row.flat.device.type != "cpu":
-            places.append((own, "flat"))
+            places.append((vars(row), "flat"))
         if row.skipped is not None:
-            places.append((own, "skipped"))
+            places.append((vars(row), "skipped"))
     normed = [row for row in rows if row.norm is not None and row.norm[0].device.type != "cpu"]
     wanted = [holder[key] for holder, key in places] + [row.norm[0] for row in normed if row.norm is not None]
     if not wanted:

@@ -22,6 +22,7 @@ from ..train import (
     Learner,
     Metrics,
     MixedPrecision,
+    Progress,
     Recorder,
 )
 from ._batch_augment import Mix
@@ -165,7 +166,7 @@ def run_pieces(
         learn.resume(run.checkpoints)
     elif run is not None and not learn.rank and config.epochs:
         draw_batch(learn, run, pieces.split)
-    learn.fit(config.epochs)
+    learn.fit(config.epochs, callbacks=[Progress(table=False)])
     metrics = {**learn.metrics, "images_per_second": pieces.report.rate}
     if learn.rank == 0:
         metrics["unreadable"] = float(report_unreadable(pieces.items, say))

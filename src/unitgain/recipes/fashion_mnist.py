@@ -36,6 +36,7 @@ from ..train import (
     Metrics,
     MixedPrecision,
     OneCycle,
+    Progress,
     Recorder,
     accuracy,
 )
@@ -244,11 +245,12 @@ def train(
     learn = make_learner(config, images, run, [_Say(say)])
     if resume and run is not None:
         learn.resume(run.checkpoints)
-    learn.fit(config.epochs, valid=False)
+    within = Progress(table=False)
+    learn.fit(config.epochs, valid=False, callbacks=[within])
     if config.late_epochs:
         for group in learn.optimizer.param_groups:
             group["lr"] = config.late_lr
-        learn.fit(config.late_epochs, valid=False)
+        learn.fit(config.late_epochs, valid=False, callbacks=[within])
     correct, loss = evaluate(
         learn.model, images.test, flip=config.flip_test, shift=config.shift_test, fill=_background(config),
         bfloat16=config.bfloat16,

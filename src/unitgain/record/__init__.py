@@ -21,6 +21,7 @@ flat however long the run is.
 from .._base import RecordError
 from .comparison import (
     AskedFacts,
+    AxisFacts,
     ComparisonFacts,
     FeatureFacts,
     LabelFacts,
@@ -85,6 +86,7 @@ __all__ = [
     "STATISTICS",
     "UNKNOWN",
     "AskedFacts",
+    "AxisFacts",
     "BatchNormFacts",
     "Break",
     "ClipFacts",

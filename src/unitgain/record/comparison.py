@@ -22,6 +22,23 @@ class ReshapeFacts:
 
 
 @dataclass(frozen=True)
+class AxisFacts:
+    """A call that normalizes an activation along an axis that is not meant: its name, the line of the caller's code,
+    the
+    shape, the axis (None: all of them), and of what kind it is.
+
+    kind    "attention": weights that sum to one along another axis than the one they are summed over; "steps": features
+            scaled along the steps; "batch": by one number for the whole batch
+    """
+
+    function: str = ""
+    where: str | None = None
+    kind: str = ""
+    shape: tuple[int, ...] = ()
+    axis: int | None = None
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """What the output's last function can give, whatever the weights and the inputs are.
 
@@ -31,7 +48,8 @@ class ReachFacts:
     softmax_over_one  shapes that a softmax was taken of over an axis of one, which a layer with one unit made
     rectified, behind   the function without negative values ("relu") of what goes into the output's last softmax or
                 sigmoid, and which of these it is
-    reshapes    in the place of a transpose, in the model; None where it was not looked at
+    reshapes    in the place of a transpose, in the model; axes: normalized along wrong ones; None where it was not
+                looked at
     """
 
     function: str | None = None
@@ -42,6 +60,7 @@ class ReachFacts:
     rectified: str | None = None
     behind: str | None = None
     reshapes: tuple[ReshapeFacts, ...] | None = None
+    axes: tuple[AxisFacts, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +77,7 @@ class AskedFacts:
     backwards   whether right answers to these targets cost more than none, and not so with targets clipped to 0..1
     row_sum     whether dividing each row of targets by its sum changes it
     of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
+    falls       whether it goes on falling, in proportion, as one of its outputs moves on against its slope
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     """
 
@@ -71,6 +91,7 @@ class AskedFacts:
     row_sum: bool | None = None
     of_zeros: float = UNKNOWN
     extremes: bool | None = None
+    falls: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +132,8 @@ class TargetValueFacts:
     distributions    whether the targets are not negative and their rows sum to one
     beyond      share of the targets that the output cannot reach, and that the loss misses there
     is_input    whether the targets are one of the inputs
-    labels      number of examples, where each has one label; same_label: the label, where it is that of all
+    labels      number of examples, where each has one label; same_label: the label, where it is that of all;
+                own_place: whether each label is the example's own place in the batch
     """
 
     count: int | None = None
@@ -133,6 +155,7 @@ class TargetValueFacts:
     is_input: bool | None = None
     labels: int | None = None
     same_label: int | None = None
+    own_place: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -143,6 +166,7 @@ class FeatureFacts:
                 not; constant: which have one value in all examples, and not zero
     same        whether all examples are the same; one_value: whether all values are
     vectors     whether an example is one row of features
+    order       the shape in which neighbouring values are alike, where that is another one; smoother: how many times
     """
 
     site: str = ""
@@ -153,6 +177,8 @@ class FeatureFacts:
     same: bool = False
     one_value: bool = False
     vectors: bool = False
+    order: tuple[int, ...] | None = None
+    smoother: float = UNKNOWN
 
 
 @dataclass(frozen=True)

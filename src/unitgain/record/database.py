@@ -52,6 +52,9 @@ WITH RECURSIVE sampled(step) AS (
     FROM sampled WHERE sampled.step IS NOT NULL)
 SELECT step FROM sampled WHERE step IS NOT NULL
 """
+STEPS_AFTER = STEPS.replace(
+    "SELECT min(step) FROM scalar\n", "SELECT min(step) FROM scalar WHERE step > ?\n", 1
+)
 
 
 def lock(path: str) -> FileLock:

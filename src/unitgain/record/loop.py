@@ -121,6 +121,8 @@ class LoopFacts:
     moved    whether any parameter has changed since measuring began
     missing  trainable parameters that got a gradient, are in no parameter group, and still have the values that they
              began with
+    sampled  steps of the optimizer that were looked at; bare: at which none of its parameters had a gradient; lost: of
+             these, those whose gradients had come and were cleared between backward and the step
     given_up sampled steps in which the parameters got a gradient that was cleared before the optimizer could use it,
              or were frozen for a pass: that of another model's loss, an adversary's
     """
@@ -129,6 +131,9 @@ class LoopFacts:
     steps: int | None = None
     moved: bool | None = None
     missing: tuple[str, ...] | None = None
+    sampled: int | None = None
+    bare: int | None = None
+    lost: int | None = None
     given_up: int | None = None
     reused: ReusedFacts = field(default=ReusedFacts())
     mode: ModeFacts = field(default=ModeFacts())

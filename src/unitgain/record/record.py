@@ -17,6 +17,7 @@ from .._base import FileLock, InputError, RecordError, card, paragraph, printabl
 from .database import (
     SCHEMA_VERSION,
     STEPS,
+    STEPS_AFTER,
     dump,
     load,
     lock,
@@ -179,11 +180,12 @@ class Record:
         self, steps: Sequence[int], site_ids: Sequence[int], table: Iterable[Sequence[float | None]]
     ) -> None:
         """Faster than add_scalars: for each step and site id a row with a value per name in STATISTICS, in that
-        order."""
+        order. NaN becomes NULL."""
         marks = ",".join("?" * (2 + len(STATISTICS)))
+        # one row at a time: thousands of tuples at once would set off Python's garbage collector
         self._write(
             f"INSERT OR REPLACE INTO scalar VALUES ({marks})",
-            [(step, site, *row) for step, site, row in zip(steps, site_ids, table)],
+            ((step, site, *row) for step, site, row in zip(steps, site_ids, table)),
         )
 
     def add_histograms(self, rows: Iterable[tuple[int, int, str, float, float, np.ndarray]]) -> None:
@@ -193,7 +195,7 @@ class Record:
         """
         self._write(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
-            [(*row, counts.astype("<u4").tobytes()) for *row, counts in rows],
+            ((*row, counts.astype("<u4").tobytes()) for *row, counts in rows),
         )
 
     def log(self, step: int, **metrics: float) -> None:
@@ -302,9 +304,11 @@ class Record:
         return self._by_name.get((kind, name))
 
     @reading
-    def steps(self) -> list[int]:
-        """The sampled steps, ascending."""
-        return [row[0] for row in self._query(STEPS)]
+    def steps(self, after: int | None = None) -> list[int]:
+        """The sampled steps, ascending; after: only those that come later than this one."""
+        if after is None:
+            return [row[0] for row in self._query(STEPS)]
+        return [row[0] for row in self._query(STEPS_AFTER, [after])]
 
     @reading
     def frame(self, kind: str | None = None, step: int | None = None) -> Frame:
@@ -416,9 +420,12 @@ class Record:
         return [unpack_histogram(*row) for row in rows]
 
     @reading
-    def metric(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of one metric."""
-        rows = list(self._query("SELECT step, value FROM metric WHERE name = ? ORDER BY step", [name]))
+    def metric(self, name: str, after: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one metric; after: only of the steps that come later than this one."""
+        later, arguments = ("", [name]) if after is None else (" AND step > ?", [name, after])
+        rows = list(
+            self._query(f"SELECT step, value FROM metric WHERE name = ?{later} ORDER BY step", arguments)
+        )
         return np.array([r[0] for r in rows], dtype=np.int64), np.array(
             [r[1] for r in rows], dtype=np.float64
         )

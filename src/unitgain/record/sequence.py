@@ -17,6 +17,7 @@ class ShiftFacts:
     loss     by how many the loss shifts them against the outputs
     model    by how many the model shifts its input: output t has read the input up to t - model
     ahead    the sum: how far the token that is asked for lies behind the last one that was read
+    turned   whether outputs in one row, time first, meet targets in one row, example first
     reason   why it could not be told
     """
 
@@ -26,6 +27,7 @@ class ShiftFacts:
     loss: int | None = None
     model: int | None = None
     ahead: int | None = None
+    turned: bool | None = None
     reason: str | None = None
 
 

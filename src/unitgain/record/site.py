@@ -62,6 +62,17 @@ class Site:
     dtype: str
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False, compare=False)
 
+    @property
+    def title(self) -> str:
+        """What people call it: a name that ends in a number says little, so the module's type stands beside it.
+
+        >>> site = Site(1, "activation", "layers.14", 14, "Softmax", (8, 10), 1, "float32")
+        >>> site.title
+        'layers.14 · Softmax'
+        """
+        last = self.name.rpartition(".")[2].partition("#")[0]
+        return f"{self.name} · {self.module}" if last.isdigit() and self.module else self.name
+
 
 def check_statistic(statistic: str) -> None:
     _check("statistic", statistic, STATISTICS)

@@ -5,7 +5,8 @@ lsuv_                                                                 every laye
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_, standardize_weights_    small repairs
-drop_last_function_, sigmoid_for_softmax_                             last functions that the loss does not want
+drop_last_function_, sigmoid_for_softmax_, log_softmax_last_, scale_outputs_     last functions that fit the loss
+hold_parameters_                                                      what the optimizer does not hold
 set_gain_, exchange_activations_, exchange_norms_                     what `ug.whatif` varies
 Snapshot                                                              taking any of them back, exactly (from _run)
 REMEDIES, Remedy, Subject                                             what fix tries by itself, by name
@@ -16,7 +17,16 @@ from .exchange import ACTIVATION_MODULES, NORM_KINDS, exchange_activations_, exc
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
-from .outputs import ReturnsInput, drop_last_function_, sigmoid_for_softmax_
+from .membership import hold_parameters_
+from .outputs import (
+    AppliesLast,
+    ReturnsInput,
+    ScalesOutput,
+    drop_last_function_,
+    log_softmax_last_,
+    scale_outputs_,
+    sigmoid_for_softmax_,
+)
 from .registry import REMEDIES, Remedy
 from .report import Change, Measured, RemedyReport
 from .residual import fixup_, scale_residual_branches_, skip_init_, zero_residual_ends_
@@ -34,12 +44,14 @@ __all__ = [
     "ACTIVATION_MODULES",
     "NORM_KINDS",
     "REMEDIES",
+    "AppliesLast",
     "Change",
     "Measured",
     "NormalizeInput",
     "Remedy",
     "RemedyReport",
     "ReturnsInput",
+    "ScalesOutput",
     "Snapshot",
     "State",
     "Subject",
@@ -48,12 +60,15 @@ __all__ = [
     "exchange_activations_",
     "exchange_norms_",
     "fixup_",
+    "hold_parameters_",
     "init_",
+    "log_softmax_last_",
     "lsuv_",
     "normalize_input_",
     "recalibrate_",
     "remove_redundant_bias_",
     "scale_head_",
+    "scale_outputs_",
     "scale_residual_branches_",
     "set_gain_",
     "sigmoid_for_softmax_",

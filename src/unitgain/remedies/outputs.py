@@ -1,8 +1,10 @@
-"""Last functions that the loss does not want: a sigmoid before a loss that applies one, a softmax over one unit.
+"""Last functions that do not fit the loss: one too many, a softmax over one unit, none where log-probabilities are
+wanted, outputs in other units than the targets.
 
 Where the last function is a module of its own that is called once, it is replaced in its place. Where it is called in
-`forward`, hooks return what goes into it: `ReturnsInput`. Either way no parameter changes its name, and the line of
-code that calls the function is what the user should change.
+`forward`, hooks return what goes into it: `ReturnsInput`. A function that is missing is applied to what the model
+returns: `AppliesLast`. No parameter changes its name, hooks are not saved with the weights, and the line of code that
+calls the function is what the user should change.
 """
 
 from __future__ import annotations
@@ -50,6 +52,45 @@ class ReturnsInput:
         return kept.reshape(output.shape)
 
 
+class AppliesLast:
+    """Makes a model return what a function gives of its output, by a forward hook. Of an output that is no tensor, the
+    model's own is returned. remove() takes it away.
+
+    >>> model = nn.Linear(4, 3)
+    >>> _ = AppliesLast(model, nn.LogSoftmax(dim=1))
+    >>> bool((model(torch.randn(2, 4)) <= 0).all())
+    True
+    """
+
+    def __init__(self, model: nn.Module, function: Function):
+        self._function = function
+        self._handle = model.register_forward_hook(self._apply)
+
+    def remove(self) -> None:
+        self._handle.remove()
+
+    def _apply(self, module: nn.Module, args: Any, output: Any) -> Any:
+        return self._function(output) if isinstance(output, Tensor) else output
+
+
+class ScalesOutput(nn.Module):
+    """y * std + mean with stored numbers: outputs in the targets' own units from a network that computes about one.
+
+    >>> ScalesOutput(300.0, 80.0)(torch.tensor([-1.0, 0.0, 1.0]))
+    tensor([220., 300., 380.])
+    """
+
+    def __init__(self, mean: float, std: float):
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, y: Tensor) -> Tensor:
+        return y * self.std + self.mean
+
+    def extra_repr(self) -> str:
+        return f"mean={self.mean:.4g}, std={self.std:.4g}"
+
+
 def drop_last_function_(model: nn.Module, batch: Any) -> RemedyReport:
     """Takes away the activation function or softmax at the end of the model, so that it returns what goes into it.
 
@@ -70,8 +111,59 @@ def sigmoid_for_softmax_(model: nn.Module, batch: Any) -> RemedyReport:
     return _replaced(model, batch, "sigmoid_for_softmax_", nn.Sigmoid, torch.sigmoid)
 
 
+def log_softmax_last_(model: nn.Module, batch: Any) -> RemedyReport:
+    """Log-probabilities for a loss that takes them (nll, a divergence): a log-softmax over the classes (axis 1) in the
+    place of a last softmax, or behind the model where it ends in plain scores.
+
+    Raises InputError if the batch does not fit, and where the model ends with another function.
+    """
+    found = graphs.read("log_softmax_last_", model, batch)
+    with graphs.undisturbed(model, found):
+        graph = graphs.follow(model, found)
+    last = _last_function(graph)
+    if last is None:
+        return _applied(model, "log_softmax", nn.LogSoftmax(dim=1), "log_softmax_last_")
+    if last.role != "softmax":
+        raise InputError(f"log_softmax_last_: model: it ends with {last.type}, which bounds its scores")
+    return _replaced(
+        model, batch, "log_softmax_last_", lambda: nn.LogSoftmax(dim=1), lambda t: torch.log_softmax(t, dim=1)
+    )
+
+
+def scale_outputs_(model: nn.Module, mean: float, std: float) -> RemedyReport:
+    """Outputs times `std` plus `mean`, behind the model: `ScalesOutput` with the targets' numbers.
+
+    Normalizing the targets does the same to what is learnt, and leaves the loss at about one; this keeps the loss in
+    the targets' units, so that plain SGD needs a rate lower by std squared. Raises InputError for a std of zero.
+
+    >>> model = nn.Sequential(nn.Linear(4, 1))
+    >>> print(scale_outputs_(model, 300.0, 80.0).changes[0].reason)
+    outputs times 80 plus 300: ScalesOutput
+    """
+    if not (std > 0 and std < float("inf") and abs(mean) < float("inf")):
+        raise InputError(f"scale_outputs_(mean={mean!r}, std={std!r}): expected finite numbers, std above 0")
+    why = f"outputs times {std:.4g} plus {mean:.4g}: ScalesOutput"
+    return _applied(model, "scales_output", ScalesOutput(mean, std), "scale_outputs_", why)
+
+
+def _applied(model: nn.Module, name: str, function: nn.Module, remedy: str, why: str = "") -> RemedyReport:
+    """A function without parameters behind the model: at the end of a Sequential, else by a hook."""
+    report = RemedyReport(remedy)
+    kind = type(function).__name__
+    if type(model) is nn.Sequential and not hasattr(model, name):
+        model.add_module(name, function)
+        report.changes.append(Change(name, 0.0, 0.0, why or f"{kind} behind the last layer"))
+        return report
+    AppliesLast(model, function)
+    report.changes.append(
+        Change("output", 0.0, 0.0, f"AppliesLast: {why or f'{kind} of what the model returns'}")
+    )
+    report.notes.append("AppliesLast is a hook: it is not saved with the weights")
+    return report
+
+
 def _replaced(
-    model: nn.Module, batch: Any, remedy: str, kind: type[nn.Module], function: Function | None
+    model: nn.Module, batch: Any, remedy: str, kind: Callable[[], nn.Module], function: Function | None
 ) -> RemedyReport:
     found = graphs.read(remedy, model, batch)
     with graphs.undisturbed(model, found):
@@ -85,7 +177,7 @@ def _replaced(
     if last.module is not None and last.path and called == 1:
         parent, _, name = last.path.rpartition(".")
         model.get_submodule(parent).register_module(name, kind())
-        report.changes.append(Change(last.path, 0.0, 0.0, f"{last.type} replaced by {kind.__name__}"))
+        report.changes.append(Change(last.path, 0.0, 0.0, f"{last.type} replaced by {type(kind()).__name__}"))
         return report
     source = graph.nodes.get(last.sources[0]) if last.sources else None
     if source is None or source.module is None or source.call != 1 or source.role != "linear":
@@ -94,7 +186,7 @@ def _replaced(
         )
     ReturnsInput(model, source.module, function)
     reason = f"ReturnsInput: the model returns what {source.path} gives, without {last.type}"
-    reason += f", and applies {kind.__name__}" if function is not None else ""
+    reason += f", and applies {type(kind()).__name__}" if function is not None else ""
     report.changes.append(Change(last.name, 0.0, 0.0, reason))
     report.notes.append("ReturnsInput is a pair of hooks: they are not saved with the weights")
     return report

@@ -19,7 +19,8 @@ from ..rules import Finding
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
-from .outputs import drop_last_function_, sigmoid_for_softmax_
+from .membership import hold_parameters_
+from .outputs import drop_last_function_, log_softmax_last_, scale_outputs_, sigmoid_for_softmax_
 from .report import RemedyReport
 from .residual import scale_residual_branches_, zero_residual_ends_
 from .structure import break_symmetry_, recalibrate_, remove_redundant_bias_, standardize_weights_
@@ -61,6 +62,9 @@ class Remedy:
     work        applies it in place and says what it did; raises InputError where it does not apply
     redraws     whether it draws weights anew or rescales many: nothing for a model that has been trained
     when_asked  whether it is only applied for findings that were asked for by code
+    other_loss  whether the loss means something else afterwards, so that it cannot be compared with the one before
+    refutes     whether the finding is refuted where a training with it goes no better; else it is one of several ways,
+                and check(prove=True) does not try it
     """
 
     name: str
@@ -69,6 +73,8 @@ class Remedy:
     work: Work
     redraws: bool = False
     when_asked: bool = False
+    other_loss: bool = False
+    refutes: bool = True
 
     def apply(self, subject: Subject, finding: Finding) -> Applied:
         """Applies it to the model, or to the batch. Where it does not apply, all is as it was."""
@@ -92,13 +98,20 @@ REMEDIES: dict[str, Remedy] = {}
 
 
 def register(
-    name: str, title: str, *, cures: tuple[str, ...], redraws: bool = False, when_asked: bool = False
+    name: str,
+    title: str,
+    *,
+    cures: tuple[str, ...],
+    redraws: bool = False,
+    when_asked: bool = False,
+    other_loss: bool = False,
+    refutes: bool = True,
 ) -> Callable[[Work], Work]:
     """Registers the decorated function (subject, finding) -> RemedyReport as a remedy."""
 
     def registered(work: Work) -> Work:
         assert name not in REMEDIES, f"remedy {name} is registered twice"
-        REMEDIES[name] = Remedy(name, title, cures, work, redraws, when_asked)
+        REMEDIES[name] = Remedy(name, title, cures, work, redraws, when_asked, other_loss, refutes)
         return work
 
     return registered
@@ -221,7 +234,7 @@ def _joined(*reports: RemedyReport) -> RemedyReport:
 @register(
     "drop-last-function",
     "return what goes into the last function (drop_last_function_)",
-    cures=("UG103", "UG105", "UG115"),
+    cures=("UG103", "UG105", "UG108", "UG115"),
 )
 def _drop_last_function(subject: Subject, finding: Finding) -> RemedyReport:
     if finding.evidence.get("behind"):
@@ -234,6 +247,36 @@ def _drop_last_function(subject: Subject, finding: Finding) -> RemedyReport:
 @register("sigmoid-for-softmax", "take a sigmoid in place of the last softmax", cures=("UG112",))
 def _sigmoid_for_softmax(subject: Subject, finding: Finding) -> RemedyReport:
     return sigmoid_for_softmax_(subject.model, subject.batch)
+
+
+@register(
+    "log-softmax", "return log-probabilities (log_softmax_last_)", cures=("UG106", "UG111"), other_loss=True
+)
+def _log_softmax(subject: Subject, finding: Finding) -> RemedyReport:
+    if finding.evidence.get("takes") != "log_probabilities":
+        raise InputError(
+            "log-softmax: the loss or its targets are at fault here, and no change of the model helps"
+        )
+    return log_softmax_last_(subject.model, subject.batch)
+
+
+@register(
+    "scale-outputs", "scale the outputs to the targets (scale_outputs_)", cures=("UG109",), refutes=False
+)
+def _scale_outputs(subject: Subject, finding: Finding) -> RemedyReport:
+    mean, std = (float(finding.evidence[key]) for key in ("mean", "std"))
+    return scale_outputs_(subject.model, mean, std if std > 0 else float(finding.evidence["rms"]))
+
+
+@register(
+    "hold-parameters", "take the missing parameters into the optimizer (hold_parameters_)", cures=("UG701",)
+)
+def _hold_parameters(subject: Subject, finding: Finding) -> RemedyReport:
+    if not subject.optimizers:
+        raise InputError(
+            "hold-parameters: the optimizer is made by a function; make it from all parameters there"
+        )
+    return hold_parameters_(subject.model, subject.optimizers)
 
 
 # ---- input, structure, statistics ----------------------------------------------------------------------------

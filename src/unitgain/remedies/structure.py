@@ -231,11 +231,20 @@ def standardize_weights_(model: nn.Module, batch: Any) -> RemedyReport:
         except InputError as error:
             report.notes.append(f"{use.node.path}: {error}")
             continue
+        _give_scale_of_use(module)
         after = rms(module.weight)  # type: ignore[arg-type]
         report.changes.append(
             Change(f"{use.node.path}.weight", before, after, "standardized (nn.scaled_std_)")
         )
     return report
+
+
+def _give_scale_of_use(module: Any) -> None:
+    """The stored weight gets the scale of the standardized one: it does not matter to the output, and decides how
+    large a step of the optimizer is beside it."""
+    stored, used = module.parametrizations.weight.original, module.weight
+    if stored.shape == used.shape:
+        stored.mul_(rms(used) / max(rms(stored), 1e-30))
 
 
 def _copies(rows: Tensor) -> Tensor:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from .._base import InputError
 from .._batch import Batch, map_tensors, opened, read_batch
@@ -30,7 +31,7 @@ class Input:
 
 @dataclass(frozen=True)
 class State:
-    """A subject as it was; restore() puts the model back bit for bit, and the batch."""
+    """A subject as it was; restore() puts the model and its optimizers back bit for bit, and the batch."""
 
     subject: Subject
     snapshot: Snapshot
@@ -45,10 +46,20 @@ class Subject:
     """model, loss  as they are given to `check`
     input       the batch; a remedy that normalizes it replaces it as a whole
     classifies  whether the loss is cross entropy
+    optimizers  those of the caller's, which a remedy may change too
     """
 
-    def __init__(self, model: nn.Module, batch: Any, loss: Any, *, classifies: bool = False):
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Any,
+        loss: Any,
+        *,
+        classifies: bool = False,
+        optimizers: Iterable[Optimizer] = (),
+    ):
         self.model = model
+        self.optimizers = tuple(optimizers)
         self.input = Input(opened(batch, model))
         self.loss = loss
         self.classifies = classifies
@@ -58,7 +69,7 @@ class Subject:
         return self.input.batch
 
     def state(self) -> State:
-        return State(self, Snapshot(self.model), self.input)
+        return State(self, Snapshot(self.model, *self.optimizers), self.input)
 
     def as_input(self, batch: Batch) -> Batch:
         """A further batch, normalized as this one is."""

@@ -7,6 +7,7 @@ taken.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,7 +22,7 @@ from .layers import reported_step
 @dataclass(frozen=True)
 class Point:
     """A block: number (0: the stem), moments, its branch's variance (of parallel ones together) and factor; predictions
-    (NaN: none)."""
+    (NaN: none); the variance that it adds over the stream's; why theory is silent on it, if it is."""
 
     number: int
     name: str
@@ -31,6 +32,8 @@ class Point:
     transition: bool = False
     alpha: float = math.nan
     predicted: Mapping[str, float] = field(default_factory=dict)
+    branch_to_stream: float = math.nan
+    silent: str = ""
 
     @property
     def deviation(self) -> float:
@@ -41,11 +44,13 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """All blocks of one network. law is "" where theory is silent."""
+    """All blocks of one network. law is "" where theory is silent; why: the steps at which the variance departs from
+    one, the largest first, each with the factor that mends it."""
 
     model: str
     points: tuple[Point, ...]
     law: str = ""
+    why: tuple[str, ...] = ()
 
     def column(self, name: str) -> np.ndarray:
         return np.array([getattr(p, name) for p in self.points], dtype=float)
@@ -64,6 +69,15 @@ class Curve:
         return f"variance {median:.1%} off prediction (median), {abs(worst.deviation):.1%} at most, at {worst.name}"
 
     @property
+    def silence(self) -> str:
+        """ "theory is silent on 3 of 12 blocks: attention weighs ..."; "" where it is not, or says nothing at all."""
+        reasons = Counter(p.silent for p in self.points if p.silent)
+        if not reasons:
+            return ""
+        most = reasons.most_common(1)[0][0]
+        return f"theory is silent on {sum(reasons.values())} of {len(self.points)} blocks and begins anew there: {most}"
+
+    @property
     def silent_branches(self) -> int:
         """The number of branches that add exactly zero, because a gain in or after them starts at zero."""
         return int(((self.column("branch_var") == 0) | (self.column("alpha") == 0)).sum())
@@ -79,7 +93,8 @@ def spp_curve(record: Record) -> Curve:
         )
     values = record.values("activation", reported_step(record))
     meta = record.meta.get("spp", {})
-    predicted = meta.get("predicted", {})
+    predicted, silent = meta.get("predicted", {}), meta.get("silent", {})
+    ratios = meta.get("branch_to_stream", {})
     branches: dict[Any, list[Site]] = {}
     for site in sites:
         if _place(site) == "branch":
@@ -106,11 +121,14 @@ def spp_curve(record: Record) -> Curve:
                 transition=_is_transition(site, points, blocks),
                 alpha=float(site.attributes.get("alpha", math.nan)),
                 predicted=expected,
+                branch_to_stream=float(ratios.get(site.name, math.nan)),
+                silent=str(silent.get(site.name, "")),
             )
         )
     if all(math.isnan(p.channel_var) for p in points):
         raise InputError("spp: the blocks' outputs have no channels, so there is no channel mean or variance")
-    return Curve(str(record.meta.get("model", "")), tuple(points), str(meta.get("law", "")))
+    why = tuple(str(step["text"]) for step in meta.get("why", ()))
+    return Curve(str(record.meta.get("model", "")), tuple(points), str(meta.get("law", "")), why)
 
 
 def _place(site: Site) -> str:

@@ -20,7 +20,10 @@ def asked(view: View) -> AskedFacts:
     """What the loss answered; raises CannotJudge if it could not be asked."""
     facts = view.facts.comparison.asked
     if is_blank(facts):
-        raise CannotJudge("the loss could not be called on made-up outputs and targets")
+        if view.facts.mode == "check" and view.facts.loss.value is None:
+            raise CannotJudge("no loss was measured", lacks="loss and targets")
+        lacks = "what the loss compares" if view.facts.mode == "check" else ""
+        raise CannotJudge("the loss could not be called on made-up outputs and targets", lacks=lacks)
     return facts
 
 

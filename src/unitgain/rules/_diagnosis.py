@@ -21,6 +21,7 @@ class Diagnosis:
     tried         which remedies were tried, and how, in one line; "" where none was
     asked         codes of the rules that were asked; empty where that is not known
     accepted      of the findings those that a baseline accepts; they stand last
+    left_out      {what matters and could not be judged: why}, as a healthy verdict names it
     """
 
     findings: tuple[Finding, ...]
@@ -32,8 +33,16 @@ class Diagnosis:
     tried: str = ""
     asked: tuple[str, ...] = ()
     accepted: tuple[Finding, ...] = ()
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
         """True if there is no error and no warning but accepted ones."""
         return all(f.severity == "info" for f in self.findings if f not in self.accepted)
+
+    def __str__(self) -> str:
+        """The verdict, the first action, and each finding in two lines; a `Report(record, diagnosis)` prints all."""
+        lines = [self.verdict]
+        if self.first_action:
+            lines.append(f"Do this first: {self.first_action}")
+        return "\n".join([*lines, *map(str, self.findings)])

@@ -38,6 +38,7 @@ def diagnose(
     view = View(record)
     found: list[Found[Any]] = []
     abstained: dict[str, str] = {}
+    lacking: dict[str, str] = {}
     for code, rule in CATALOGUE.items():
         if code not in codes:
             continue
@@ -45,8 +46,10 @@ def diagnose(
             found += rule.judge(view)
         except CannotJudge as reason:
             abstained[code] = str(reason)
+            if reason.lacks:
+                lacking[reason.lacks] = str(reason)
     found += had_from_the_start(found, view, {code: CATALOGUE[code] for code in codes})
-    return _concluded(view, fold(found, view, CATALOGUE), codes, abstained)
+    return _concluded(view, fold(found, view, CATALOGUE), codes, abstained, lacking)
 
 
 def reconsider(
@@ -68,21 +71,28 @@ def reconsider(
         resolve(ignore, "ignore") if ignore else set()
     )
     view = View(record)
-    new = _concluded(view, findings, codes, diagnosis.abstained)
+    new = _concluded(view, findings, codes, diagnosis.abstained, diagnosis.left_out)
     if doubt and new.status == "healthy":
         new = replace(new, status="unknown", verdict=f"cannot tell: {doubt}")
     return replace(new, tried=tried)
 
 
 def _concluded(
-    view: View, findings: Sequence[Finding], codes: set[str], abstained: Mapping[str, str]
+    view: View,
+    findings: Sequence[Finding],
+    codes: set[str],
+    abstained: Mapping[str, str],
+    lacking: Mapping[str, str],
 ) -> Diagnosis:
     ordered = sorted(findings, key=_importance)
-    status, verdict = _verdict(view, ordered, codes, abstained)
+    left_out = {**lacking, **dict(_left_out(view, codes, abstained))}
+    status, verdict = _verdict(view, ordered, codes, abstained, left_out)
     first = _most_worth_doing(ordered) if status == "sick" else None
     action = "" if status != "sick" else first.remedy if first else _NOTHING_HELPED
     unseen, asked = _unseen(view), tuple(sorted(codes))
-    return Diagnosis(tuple(ordered), verdict, status, action, abstained, unseen, asked=asked)
+    return Diagnosis(
+        tuple(ordered), verdict, status, action, abstained, unseen, asked=asked, left_out=left_out
+    )
 
 
 _NOTHING_HELPED = "None of the remedies below helped when it was tried: start from the findings' causes."
@@ -106,7 +116,11 @@ def _importance(finding: Finding) -> tuple[int, int]:
 
 
 def _verdict(
-    view: View, findings: Sequence[Finding], codes: set[str], abstained: Mapping[str, str]
+    view: View,
+    findings: Sequence[Finding],
+    codes: set[str],
+    abstained: Mapping[str, str],
+    left_out: Mapping[str, str],
 ) -> tuple[str, str]:
     """(status, one line)."""
     count = {severity: sum(f.severity == severity for f in findings) for severity in SEVERITIES}
@@ -125,19 +139,24 @@ def _verdict(
         notes.append(f"{len(codes)} of {len(CATALOGUE)} rules were asked")
     if not view.parameter_gradients and not view.gradients:
         notes.append("no gradient was measured")
-    notes += _left_out(view, codes, abstained)
+    by_reason: dict[str, list[str]] = {}
+    for what, why in left_out.items():
+        by_reason.setdefault(why.removeprefix(f"{what}: "), []).append(what)
+    notes += [f"{listed(what)} not judged: {why}" for why, what in by_reason.items()]
     if _unseen(view):
         notes.append("the inside of recurrent layers is not seen")
+    if view.rehearsal and view.facts.fresh_batches is False:
+        notes.append("rehearsed on one batch, which can be memorized at rates at which training fails")
     return "healthy", "healthy: no errors, no warnings" + (f" ({'; '.join(notes)})" if notes else "")
 
 
-def _left_out(view: View, codes: set[str], abstained: Mapping[str, str]) -> Iterator[str]:
-    """What the verdict does not cover: what only rules judge of which none could. Steps matter only in a rehearsal."""
+def _left_out(view: View, codes: set[str], abstained: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """(what, why) of what only rules judge of which none could. Steps matter only in a rehearsal."""
     for what in dict.fromkeys(rule.judges for rule in CATALOGUE.values() if rule.judges):
         rules = [rule for rule in CATALOGUE.values() if rule.judges == what]
         asked_for = view.rehearsal or all(rule.needs == "batch" for rule in rules)
         if asked_for and {rule.code for rule in rules} <= codes & set(abstained):
-            yield f"{what} not judged: {abstained[rules[-1].code]}"
+            yield what, abstained[rules[-1].code]
 
 
 def _missing(view: View, abstained: Mapping[str, str]) -> str:

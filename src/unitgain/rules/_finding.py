@@ -111,6 +111,12 @@ class Finding:
     where: str | None = None
     size: float | None = None
 
+    def __str__(self) -> str:
+        """Two lines: what was measured, and what to do."""
+        at = f" at {self.site}" if self.site else ""
+        do = f"\n  Do: {self.remedy}" if self.remedy else ""
+        return f"{self.severity} {self.code} {self.name}{at}: {self.message}{do}"
+
     def _repr_html_(self) -> str:
         """A notebook's card: what a report says about it."""
         at = f" at {self.site}" if self.site else ""

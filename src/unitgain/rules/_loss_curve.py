@@ -43,7 +43,7 @@ QUARTER = Threshold(4, "the end of a rehearsal, or of a series, is the last of s
 AFTER = Threshold(
     5, "finite losses after the first that is not: a loss that comes back so often has spoilt no weight"
 )
-BEFORE = Threshold(20, "finite losses at least, that show that the loss was falling before it was not finite")
+BEFORE = Threshold(8, "finite losses at least, that show that the loss was falling before it was not finite")
 GRADIENT = Threshold(
     0.3,
     "of the fall that the gradient promises for a short step: rounding and curvature take a few percent of it",
@@ -205,8 +205,12 @@ def leaps(view: View) -> bool:
 
 
 def _levels(view: View) -> np.ndarray | None:
-    """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite."""
+    """The losses of a rehearsal, or medians of windows of a run; None where there are too few, or not all finite (but
+    for
+    single batches of a run, between finite ones)."""
     losses = view.losses[1]
+    if view.training and len(losses) and comes_back(losses):
+        losses = losses[np.isfinite(losses)]
     if not (view.training or view.rehearsal) or len(losses) < REHEARSAL / 2 or not np.isfinite(losses).all():
         return None
     if view.rehearsal:

@@ -42,6 +42,8 @@ def why_no_objective(view: View) -> str | None:
     loop, losses = view.facts.loop, view.losses[1]
     if loop.given_up and loop.given_up >= ADVERSARIAL * len(view.steps):
         return "the model also takes part in another model's loss, as in a GAN, where either rises when the other falls"
+    if loop.sampled and loop.bare == loop.sampled:
+        return "the optimizer never had a gradient, so that none of its steps moved it"
     known = losses[np.isfinite(losses)]
     if len(known) < len(losses) or len(known) < 2 or not known.min() < 0:
         return None

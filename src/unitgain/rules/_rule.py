@@ -45,7 +45,15 @@ NEEDS: Mapping[Needs, str] = {
 
 
 class CannotJudge(Exception):
-    """Raised by a rule that lacks what it needs; the reason is shown in Diagnosis.abstained."""
+    """Raised by a rule that lacks what it needs; the reason is shown in Diagnosis.abstained.
+
+    lacks  what is therefore not judged ("dead units"), where the caller could have given more and a healthy verdict has
+           to say so; "" where the rule does not apply to this model
+    """
+
+    def __init__(self, reason: str, *, lacks: str = ""):
+        super().__init__(reason)
+        self.lacks = lacks
 
 
 class Threshold(float):

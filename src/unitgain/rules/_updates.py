@@ -187,7 +187,9 @@ def rate_that_fits(view: View, before: int, now: float) -> float | None:
     The first steps of Adam-like optimizers are full-sized whatever the gradient, and are granted what noise would
     shorten."""
     frame = view.record.frame("update")
-    roles = {s.name for s in view.record.sites("update") if s.attributes.get("role") == "weight"}
+    roles = {
+        s.name for s in view.record.sites("update") if s.attributes.get("role") in ("weight", "embedding")
+    }
     known = [
         (step, ratio)
         for name, step, ratio in zip(frame["site"], frame["step"], frame["ratio"])

@@ -51,6 +51,7 @@ ABOUT = About(
     silent=(
         "probabilities or log-probabilities as output",
         "regression",
+        "similarities of the pairs of a batch, where each example is a class of its own",
         "a loss up to twice that, where a rehearsal on different batches brings it clearly below ln(C)",
         "a loss above ln(C) by chance: few labels, or a rare class that an untrained network happens to prefer",
     ),
@@ -98,6 +99,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("targets hold several ones a row, of which the loss is a sum")
     if view.facts.target.kind == "probabilities" and view.facts.comparison.targets.distributions is False:
         raise CannotJudge("targets are no probabilities, so that ln(C) is not the loss of an even guess")
+    if view.facts.comparison.targets.own_place and classes == output.examples:
+        raise CannotJudge(
+            "each example's class is its own place in the batch: similarities, not a classifier's scores"
+        )
     expected, rms = _even_guess(view), output.rms
     even = output.even_loss * expected / math.log(classes)
     even = even if math.isfinite(even) else None

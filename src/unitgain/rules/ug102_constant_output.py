@@ -70,7 +70,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     output = view.facts.output
     spread, examples = output.spread, output.examples or 0
     if math.isnan(spread) or examples < 2:
-        raise CannotJudge("needs the outputs of at least two examples")
+        lacks = "whether outputs depend on the input" if examples == 1 and view.facts.mode == "check" else ""
+        raise CannotJudge("needs the outputs of at least two examples", lacks=lacks)
     inputs = [m["spread"] for m in view.inputs if not math.isnan(m["spread"])]
     if inputs and max(inputs) < SPREAD:
         raise CannotJudge("all examples of the batch are the same")

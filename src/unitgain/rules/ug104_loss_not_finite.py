@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ._causes import is_error
-from ._loss_curve import comes_back
+from ._loss_curve import comes_back, finite_until, is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import show
@@ -31,7 +31,8 @@ ABOUT = About(
     source="IEEE 754: NaN and infinity propagate through arithmetic.",
     measured=(
         "The loss on the batch; named as a consequence where an input or an activation was not finite before. Of a run "
-        "the recorded losses: some that are not finite between finite ones."
+        "the recorded losses: some that are not finite between finite ones, or all from one step on, before which the "
+        "loss was at its lowest. (One that rises first has diverged, which UG504 says.)"
     ),
     action=(
         "Compute the loss by hand on this batch's outputs and targets: a logarithm of zero, a division by "
@@ -68,6 +69,9 @@ def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
     if view.facts.loss.value is None:
         raise CannotJudge("no loss was measured")
     if math.isfinite(view.loss):
+        steps, losses = view.losses
+        if view.rehearsal and is_sudden(steps, losses):
+            yield _at_once(view, int(steps[finite_until(losses)]), losses[finite_until(losses)])
         return
     empty = next((c for c in view.facts.comparison.calls or () if c.labels and not c.counted), None)
     if empty is not None and empty.labels:
@@ -98,8 +102,10 @@ def judge(view: View) -> Iterator[Found[Evidence | Gaps]]:
 def _now_and_then(view: View) -> Iterator[Found[Gaps]]:
     """Of a run: losses that are not finite between finite ones, so that no weight has become NaN by them."""
     steps, losses = view.losses
+    if is_sudden(steps, losses):
+        yield _at_once(view, int(steps[finite_until(losses)]), losses[finite_until(losses)])
     if not comes_back(losses):
-        return  # all are finite; or it stays so: a divergence, which UG504 judges
+        return  # all are finite; or it stays so after a rise: a divergence, which UG504 judges
     finite = np.isfinite(losses)
     first, broken = int(np.argmin(finite)), int((~finite).sum())
     yield ABOUT.found(
@@ -113,6 +119,23 @@ def _now_and_then(view: View) -> Iterator[Found[Gaps]]:
         remedy="Look at the batch of that step: leave out batches without a label that counts, or divide the sum of "
         "the "
         "losses by the number of labels, at least one.",
+    )
+
+
+def _at_once(view: View, step: int, loss: float) -> Found[Evidence]:
+    """No growing steps led there: a function was given what it has no finite value or slope for."""
+    broken = [m for m in (*view.activations, *view.parameter_gradients) if m.broken]
+    where = f", seen at {broken[0].name}" if broken else ""
+    return ABOUT.found(
+        "error",
+        None,
+        f"the loss is {loss} from step {step} on{where}, and was at its lowest right before",
+        evidence=Evidence(float(loss), view.facts.output.absmax, None),
+        cause="No growing steps led there: a function has no finite value or slope there: the logarithm of 0, a "
+        "division by 0, a root at 0, an arc cosine at 1, an exponential that overflows.",
+        remedy="Look at each logarithm, division, root and exponential in the loss and the model: clamp their "
+        "arguments, add a small eps inside, or use a form on logits (cross_entropy, binary_cross_entropy_with_logits, "
+        "logsumexp).",
     )
 
 

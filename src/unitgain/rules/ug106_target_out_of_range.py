@@ -38,6 +38,7 @@ ABOUT = About(
     action="Bring the targets into the range 0 to 1.",
     effect="The loss has a minimum at right answers, and is not negative.",
     verify="Check again.",
+    remedies=("log-softmax",),
     silent=(
         "label smoothing and soft targets",
         "targets that the loss scales or masks itself",

@@ -36,6 +36,7 @@ ABOUT = About(
     action="Drop the last function, or scale the targets into its range.",
     effect="Every target can be reached.",
     verify="Check again.",
+    remedies=("drop-last-function",),
     silent=(
         "outputs that are scaled to the targets' range behind the function",
         "ReLU or softplus outputs for counts and amounts",

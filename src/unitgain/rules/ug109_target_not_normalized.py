@@ -35,6 +35,7 @@ ABOUT = About(
     action="Standardize the targets with the training set's mean and standard deviation; undo it on predictions.",
     effect="The loss starts at about one, and the usual learning rates fit.",
     verify="Check again: the targets' mean is near zero and their standard deviation near one.",
+    remedies=("scale-outputs",),
     silent=(
         "models that scale their outputs back themselves, and trained ones",
         "relative errors, and losses that scale the targets",

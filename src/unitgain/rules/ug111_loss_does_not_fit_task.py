@@ -45,6 +45,7 @@ ABOUT = About(
     action="Take cross entropy on logits.",
     effect="The gradient of a wrong answer does not vanish, and the loss is lowest where the answers are right.",
     verify="Check again.",
+    remedies=("log-softmax",),
     silent=(
         "regression on 0 and 1 with one output (a Brier score)",
         "targets that are the input: autoencoders of one-hot rows, multinomial likelihoods of clicks",
@@ -258,7 +259,7 @@ def _overlap(view: View) -> Iterator[Found[Evidence]]:
     )
 
 
-EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"),)
+EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG119"))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 5), nn.Softmax(dim=1))

@@ -17,7 +17,10 @@ ABOUT = About(
     code="UG116",
     name="targets-misaligned",
     rank=94,
-    seen="A model that reads a text from left to right is asked for the token that it has just read, or skips one.",
+    seen=(
+        "A model that reads a text from left to right is asked for the token that it has just read, or skips one, or "
+        "for another example's."
+    ),
     matters=(
         "Asked for what it has read, it learns to copy: the loss falls to nothing, and the model can write nothing. "
         "Shifted twice, it learns the token after the next, and what it writes leaves out every second one."
@@ -30,7 +33,9 @@ ABOUT = About(
         "Integer targets (or labels that the model takes) equal an input shifted by 0, 1 or 2 steps. One "
         "token is exchanged: the first output that changes has read it. One label is exchanged: the gradient "
         "of the loss changes at the output that it is compared with. The three shifts together are one for "
-        "the next token."
+        "the next token. Outputs in one long row are compared with the label in the same place: it must be of the "
+        "example "
+        "that the output depends on."
     ),
     action="Shift the targets once: either in the data (x[:, :-1] and x[:, 1:]) or in the loss, not in both.",
     effect="The loss is that of predicting the next token: higher than of copying, lower than of skipping one.",
@@ -61,6 +66,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     shift = view.facts.function.shift
     if shift.reason is not None:
         raise CannotJudge(f"how far ahead the targets lie: {shift.reason}")
+    if shift.turned:
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            f"outputs come in one row time first, and the targets, the tokens of {shift.input}, example first: most "
+            f"are "
+            "compared with another example's",
+            evidence=Evidence(shift.input or "", 0, shift.data or 0, 0, 0),
+            cause="The inputs were transposed for a layer that takes time first, and the targets were not, before both "
+            "were flattened.",
+            remedy="Flatten both in the same order: targets.T.reshape(-1), or the outputs transposed back before.",
+        )
+        return
     if shift.ahead is None or shift.ahead == 1 or shift.ahead < 0:
         return
     evidence = Evidence(shift.input or "", shift.ahead, shift.data or 0, shift.loss or 0, shift.model or 0)

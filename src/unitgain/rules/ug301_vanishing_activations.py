@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from ._flow import has_residual_branches
 from ._gains import initialization_for
 from ._loss_curve import learns_at_once
-from ._rule import About, Found, Threshold
+from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits
 from ._view import View
@@ -72,6 +72,9 @@ DEFAULT = Threshold(
     100,
     "fold, up to which linear layers of torch's default scale, as everybody trains them, are for information",
 )
+ABOUT_ONE = Threshold(
+    0.5, "rms of the last layer: a scale that falls from a large input down to this has not vanished"
+)
 Evidence = ScaleEvidence
 
 
@@ -118,7 +121,12 @@ def _explain(view: View, trend: ScaleTrend) -> tuple[str, str]:
     )
 
 
-EXPLAINED_BY = ()
+def _falls_to_one(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """The input is large, and the scale falls from it to about one, beside which the layers' biases are small."""
+    return cause.severity != "info" and effect.evidence.last_rms > ABOUT_ONE
+
+
+EXPLAINED_BY = (Cause("UG201", _falls_to_one),)
 
 BAD = """
 layers = [m for _ in range(8) for m in (nn.Linear(64, 64, bias=False), nn.ReLU())]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ._causes import at_one_site, comes_before, weights_come_before
 from ._flow import leaders
-from ._loss_curve import loss_falls
+from ._loss_curve import is_sudden, loss_falls
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import rate_that_fits
 from ._view import Measured, View
@@ -146,7 +146,10 @@ Evidence = AtOnce | Died
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
-    died = list(_died(view)) if view.training and len(view.steps) > 1 else []
+    watched = (
+        view.training and len(view.steps) > 1 and not is_sudden(*view.losses)
+    )  # what is NaN has not died
+    died = list(_died(view)) if watched else []
     yield from died
     steps = len(view.steps) if view.training else 1
     known = [m for m in view.activations if m["units"] > 0 and not math.isnan(m["dead"])]
@@ -156,7 +159,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         m for m in known if m.examples * steps >= EXAMPLES and m["count"] / m["units"] * steps >= SAMPLES
     ]
     if not judged:
-        raise CannotJudge("too few examples to tell dead units from sparse ones; give 64 or more")
+        raise CannotJudge(
+            "too few examples to tell dead units from sparse ones; give 64 or more", lacks="dead units"
+        )
     # what died before the second sampled step is the same fault as what died later
     judged = [m for m in judged if not died or _were_dead(view, m)]
     counted = {m.name: _beyond_chance(view, m, steps) for m in judged}
@@ -356,7 +361,7 @@ def _why(before: Measured | None) -> str:
 
 def _died_of_it(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
     """Why units died that had been active."""
-    return isinstance(effect.evidence, Died) and cause.severity == "error"
+    return isinstance(effect.evidence, Died) and cause.severity != "info"
 
 
 def _same_sites(cause: Found[ug303.Evidence], effect: Found[Evidence], view: View) -> bool:
@@ -373,6 +378,8 @@ EXPLAINED_BY = (
     Cause("UG407", _died_of_it),
     Cause("UG506", _died_of_it),
     Cause("UG507", _died_of_it),
+    Cause("UG113", _died_of_it),
+    Cause("UG705", _died_of_it),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),
     Cause("UG303", _same_sites),

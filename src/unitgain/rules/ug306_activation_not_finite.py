@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ._causes import comes_before, ended_not_finite
+from ._loss_curve import is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import listed, show
@@ -61,6 +62,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     highest = max((m["max"] for m in before), default=math.nan)
     fed = f"; its inputs range from {show(lowest)} to {show(highest)}" if before else ""
     bad_weights = [p.name for p in view.own_parameters(first) if p.broken]
+    if view.training and bad_weights and is_sudden(*view.losses):
+        return  # a step after what UG104 names, when everything is NaN
     function, place = ("", "") if bad_weights else _maker(view, first)
     remedy = ""
     if bad_weights:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._causes import hides_the_examples
-from ._flow import block_ends, mean_is_subtracted_later
+from ._flow import block_ends, followers, mean_is_subtracted_later
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._trend import comparable
 from ._view import Measured, View
@@ -48,6 +48,7 @@ ABOUT = About(
         "pooled features and gates",
         "batches of very similar examples",
         "class tokens before attention has mixed the image into them",
+        "one of several heads that starts at a constant, as rare classes are given a bias",
     ),
 )
 
@@ -103,6 +104,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     if mean_is_subtracted_later(view, first):
         return  # what the examples share is subtracted again
+    if first.role == "linear" and not any(m.role in ("linear", "recurrent") for m in followers(view, first)):
+        return  # one of several heads, which may start at a constant: a rare class's bias, say
     sudden = _is_sudden(path, onset, start)
     yield ABOUT.found(
         "warning" if last["cosine"] > WARNING or sudden else "info",

@@ -17,7 +17,7 @@ import numpy as np
 from ..record import CutFacts
 from ._causes import has_whole_layer, names_site, no_worse
 from ._cuts import cut_of, in_words, without
-from ._flow import followers
+from ._no_gradient import cancels, has_no_choice, killer_of
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import MOST_KEPT, listed, plural
@@ -63,6 +63,9 @@ ABOUT = About(
 )
 
 ERROR = Threshold(0.5, "of all the numbers in trainable parameters: a few biases are no disaster")
+STEPS = Threshold(
+    3, "sampled steps of an optimizer: the first ones of a run may be made before anything is learnt"
+)
 WORTH_SAYING = Threshold(0.005, "of the numbers to be learnt: less is said to be less than 1%")
 
 
@@ -142,6 +145,9 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
     trainable = [p for p in view.parameters if p.trainable]
     if not trainable:
         raise CannotJudge("no trainable parameter was measured")
+    if (steps := _steps_without(view)) is not None:
+        yield steps
+        return
     reached = view.facts.gradients.reached
     if reached == 0 and view.facts.gradients.of and (not view.parameter_gradients or view.loss == 0):
         yield _nothing_reached(view, trainable)
@@ -186,6 +192,28 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
             cause=cause,
             remedy=remedy,
         )
+
+
+def _steps_without(view: View) -> Found[ParameterEvidence] | None:
+    """An optimizer that is watched, and never gets a gradient of any of its parameters."""
+    loop, held = view.facts.loop, view.facts.optimizer.held
+    if loop.sampled is None or loop.sampled < STEPS or loop.bare != loop.sampled or loop.lost or not held:
+        return None
+    names = [p.name for p in view.parameters if p.trainable and p.name in held]
+    if not names:
+        return None
+    optimizer = view.facts.optimizer.name or "the optimizer"
+    return ABOUT.found(
+        "error",
+        None,
+        f"none of the {plural(len(names), 'trainable parameter')} that {optimizer} holds had a gradient at any of "
+        f"{loop.sampled} sampled steps",
+        evidence=ParameterEvidence(names[:MOST_KEPT], len(names), len(names), 1.0, "detached", None),
+        cause="No backward pass reaches them: the loss is computed from detached outputs (a generator's loss from "
+        "fake.detach(), say), under torch.no_grad(), or from another model's; or loss.backward() is not called.",
+        remedy="Compute this loss from the model's own outputs, without .detach(), and call its backward() before the "
+        "step.",
+    )
 
 
 def _nothing_reached(view: View, trainable: list[Measured]) -> Found[ParameterEvidence]:
@@ -269,27 +297,8 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
         found.append(parameter)
     missing = {p.name for p in found}
     return [
-        p
-        for p in found
-        if not (_cancels(view, p, missing) or (p.name in largest and _has_no_choice(view, p)))
+        p for p in found if not (cancels(view, p, missing) or (p.name in largest and has_no_choice(view, p)))
     ]
-
-
-def _has_no_choice(view: View, parameter: Measured) -> bool:
-    """It goes into a softmax over a single value: in this batch, attention has one key. Where that is so in every
-    batch, UG112 says it."""
-    owner = view.tensor(parameter.owner)
-    later = followers(view, owner) if owner is not None else ()
-    return any(m.role == "softmax" and m["min"] == m["max"] == 1 for m in later)
-
-
-def _cancels(view: View, parameter: Measured, missing: set[str]) -> bool:
-    """A bias alone without a gradient, beside a weight that has one: of attention's keys, before a norm, or of an
-    energy whose derivative is the output."""
-    if parameter.role != "bias":
-        return False
-    beside = [p for p in view.parameters if p.path == parameter.path and p.role != "bias"]
-    return bool(beside) and all(p.name not in missing for p in beside)
 
 
 def _reason(view: View, parameter: Measured) -> tuple[str, str]:
@@ -304,26 +313,8 @@ def _reason(view: View, parameter: Measured) -> tuple[str, str]:
         return "zero", ""
     if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
         return "reverse", ""
-    killer = _killer(view, owner)
+    killer = killer_of(view, owner)
     return ("killed", killer) if killer else ("zero", "")
-
-
-def _killer(view: View, owner: Measured) -> str:
-    """The last site after the owner at whose output the gradient is not zero but at whose input it is."""
-    gradient = {m.name: m["absmax"] for m in view.gradients}
-    if gradient.get(owner.name, 0.0) > 0:
-        return ""  # a gradient arrives, and the parameter's is zero all the same
-    seen, frontier = {owner.name}, [owner]
-    while frontier:
-        site = frontier.pop(0)
-        for consumer in view.feeds(site):
-            if consumer.name in seen:
-                continue
-            seen.add(consumer.name)
-            if gradient.get(consumer.name, 0.0) > 0:
-                return consumer.name
-            frontier.append(consumer)
-    return ""
 
 
 # ---- what explains it ----------------------------------------------------------------------------------------
@@ -361,6 +352,7 @@ def _all_inputs_are_zero(cause: Found[ug203.Evidence], effect: Found[Evidence], 
 
 EXPLAINED_BY = (
     Cause("UG112"),
+    Cause("UG509"),
     Cause("UG203", _all_inputs_are_zero),
     Cause("UG304", _layer_is_dead),
     Cause("UG303", _ends_there),

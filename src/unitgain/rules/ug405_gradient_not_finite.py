@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ._causes import ended_not_finite, is_error
+from ._loss_curve import is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 from ._words import MOST_KEPT, plural
@@ -47,8 +48,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if not view.parameter_gradients:
         raise CannotJudge("no gradient was measured")
     bad = [m for m in view.parameter_gradients if m.broken]
-    if not bad or (view.training and not _broken_twice(view)):
-        return
+    if not bad or (view.training and (not _broken_twice(view) or is_sudden(*view.losses))):
+        return  # what UG104 names has made every later gradient NaN
     parameter = max(bad, key=lambda m: m.position)
     site = max((m for m in view.gradients if m.broken), key=lambda m: m.position, default=None)
     where = f", first (in backward order) at {site.name}" if site else ""

@@ -75,6 +75,7 @@ def _changes(median: float) -> str:
 
 
 EXPLAINED_BY = (
+    Cause("UG509"),
     Cause("UG508"),
     Cause("UG704"),
     Cause("UG507"),

@@ -98,6 +98,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if steps < STEPS:
         raise CannotJudge("fewer than three steps: nothing is sustained yet")
     table = np.array([values[-steps:] for values in series.values()])  # (weights, steps)
+    table = table[
+        :, np.isfinite(table).any(axis=0)
+    ]  # at a step that overflowed nothing is known of any weight
+    steps = table.shape[1]
+    if steps < STEPS:
+        raise CannotJudge("fewer than three steps with an update ratio that is finite")
     with np.errstate(
         invalid="ignore"
     ):  # minus infinity, where nothing changes: then none is far from the others

@@ -30,6 +30,7 @@ from ._loss_curve import (
     falls_on_fresh_batches,
     finite_until,
     first_diverged,
+    is_sudden,
     loss_curve,
     no_progress,
 )
@@ -150,6 +151,8 @@ def _last(view: View) -> float:
 def judge(view: View) -> Iterator[Found[Evidence]]:
     diverged, least_losses = first_diverged(view), REHEARSED if view.rehearsal else STEPS
     steps, losses = loss_curve(view, least_losses if diverged is None else 0)
+    if is_sudden(*view.losses):
+        return  # not finite from one step to the next, at its lowest: UG104 says so
     if comes_back(losses):  # of single batches, which UG104 names: the others' course says what the steps do
         finite = np.isfinite(losses)
         diverged, steps, losses = None, steps[finite], losses[finite]
@@ -194,6 +197,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     other = None if not_finite else why_no_objective(view)
     if not other and not not_finite and not any((change.grown, change.good_rate)) and steps_are_small(view):
         other = "no step moved the weights far, and nothing that was measured grew: what moved is the data or a target"
+    if not other and diverged is None and view.rehearsal and losses[-1] <= lowest:
+        other = "it came down again, and ends at its lowest: at such steps it swings"
     moves = other or (not not_finite and targets_move(view, float(last)))
     yield ABOUT.found(
         "info" if moves else level,

@@ -135,7 +135,7 @@ def _remedy(view: View, name: str, highest: float, lowered: bool, deliberate: bo
     return ""
 
 
-EXPLAINED_BY = (Cause("UG704"), Cause("UG503", names_a_group))
+EXPLAINED_BY = (Cause("UG509"), Cause("UG704"), Cause("UG503", names_a_group))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))

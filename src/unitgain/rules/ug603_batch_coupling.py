@@ -75,7 +75,8 @@ class Evidence(BaseEvidence):
 def judge(view: View) -> Iterator[Found[Evidence]]:
     coupling = view.facts.coupling
     if coupling.reason:
-        raise CannotJudge(f"batch independence: {coupling.reason}")
+        lacks = "" if coupling.reason.startswith("step ") else "batch independence"
+        raise CannotJudge(f"batch independence: {coupling.reason}", lacks=lacks)
     if coupling.rows is None:
         raise CannotJudge("batch independence was not measured")
     for mode, label, found in (("eval", "evaluation", coupling.eval), ("train", "training", coupling.train)):

@@ -35,6 +35,7 @@ ABOUT = About(
     ),
     effect="The whole model learns.",
     verify="Check again with this optimizer.",
+    remedies=("hold-parameters",),
     needs="steps",
     silent=(
         "frozen parameters, and parameters without a gradient",

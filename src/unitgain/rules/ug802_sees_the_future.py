@@ -111,7 +111,7 @@ def _why(module: str) -> str:
     return "Something there computes over the steps: attention without a mask, a mean, a norm or a softmax over time."
 
 
-EXPLAINED_BY = (Cause("UG806"),)
+EXPLAINED_BY = (Cause("UG806"), Cause("UG116"))
 
 BAD = """
 class Language(nn.Module):

@@ -28,6 +28,7 @@ from .partial import Partial, Range, finish
 from .sample import RUN, places_of_sample, take_examples, take_sample
 from .stored import is_plain, shape_of, stored
 from .summarize import saturated, summarize
+from .together import summarize_many
 
 __all__ = [
     "RUN",
@@ -42,6 +43,7 @@ __all__ = [
     "shape_of",
     "stored",
     "summarize",
+    "summarize_many",
     "take_examples",
     "take_sample",
     "to_host",

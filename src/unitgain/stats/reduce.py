@@ -105,6 +105,39 @@ def reduce(m: Tensor) -> Partial:
     return Partial(count, total, squares, high, low, scalars={"nonfinite": 0.0})
 
 
+def reduce_stacked(stacked: Tensor) -> list[Partial | None]:
+    """Of many tensors on the CPU, (N, P, C, S), with as many calls as for one; None for those that `reduce` would read
+    a second time."""
+    number, _, channels, _ = stacked.shape
+    if channels == 1:
+        rows = stacked.reshape(number, -1)  # (N, P * S)
+        total, squares = (
+            rows.sum(1, keepdim=True),
+            torch.linalg.vector_norm(rows, dim=1, keepdim=True).square_(),
+        )
+        high, low = rows.amax(1, keepdim=True), rows.amin(1, keepdim=True)
+    elif stacked.shape[3] == 1:
+        rows = stacked.squeeze(3)  # (N, P, C)
+        total, squares, high, low = rows.sum(1), rows.square().sum(1), rows.amax(1), rows.amin(1)
+    else:
+        squares = torch.linalg.vector_norm(stacked, dim=3).square_().sum(1)
+        total, high, low = stacked.sum((1, 3)), stacked.amax((1, 3)), stacked.amin((1, 3))
+    count = stacked[0].numel()
+    numbers = zip(squares.sum(1).tolist(), total.sum(1).tolist(), high.amax(1).tolist(), low.amin(1).tolist())
+    found: list[Partial | None] = []
+    vectors = zip(total.unbind(), squares.unbind(), high.unbind(), low.unbind())
+    for (q, s, top, bottom), own in zip(numbers, vectors):
+        largest, mean = max(abs(top), abs(bottom)), s / count
+        exact = (
+            math.isfinite(q)
+            and math.isfinite(s)
+            and (stacked.dtype is torch.float64 or not largest or _TINY < largest < _HUGE)
+            and mean * mean <= (1 - _CANCELLATION) * q / count
+        )
+        found.append(Partial(count, *own, scalars={"nonfinite": 0.0}) if exact else None)
+    return found
+
+
 def _rounded(value: float, dtype: torch.dtype) -> float:
     """The number that was really subtracted: a Python float goes through the tensor's dtype."""
     return float(torch.tensor(value, dtype=dtype))

@@ -73,17 +73,23 @@ def _measure_function(m: Tensor, function: Range, partial: Partial, count_zeros:
         partial.scalars["zeros"] = scalar(m.numel() - torch.count_nonzero(m))
     if function.saturated != (None, None):
         partial.scalars["saturated"] = scalar(torch.count_nonzero(saturated(m, function)))
-    if function.dead is not None and m.shape[1] > 1:
-        low, high = function.dead
-        if function.dead_tails:
-            centre, half = (low + high) / 2, (high - low) / 2
-            partial.alive = ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN is no proof: not dead
-        elif m.device.type == "cpu":
-            lowest, highest = partial.low.numpy(), partial.high.numpy()
-            partial.alive = torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
-        else:
-            partial.alive = (partial.low < low) | (partial.high > high) | (partial.low > partial.high)
-        # lowest > highest: no finite value in the channel, which is no proof
+    partial.alive = dead_or_alive(m, function, partial)
+
+
+def dead_or_alive(m: Tensor, function: Range, partial: Partial) -> Tensor | None:
+    """Which units of an activation function's output (P, C, S) were active for any value; None where there are no units
+    or none can be dead."""
+    if function.dead is None or m.shape[1] == 1:
+        return None
+    low, high = function.dead
+    if function.dead_tails:
+        centre, half = (low + high) / 2, (high - low) / 2
+        return ~((m - centre).abs_().amin((0, 2)) >= half)  # NaN is no proof: not dead
+    # lowest > highest: no finite value in the channel, which is no proof
+    if m.device.type == "cpu":
+        lowest, highest = partial.low.numpy(), partial.high.numpy()
+        return torch.from_numpy((lowest < low) | (highest > high) | (lowest > highest))
+    return (partial.low < low) | (partial.high > high) | (partial.low > partial.high)
 
 
 def saturated(x: Tensor, function: Range) -> Tensor:

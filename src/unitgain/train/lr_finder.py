@@ -50,7 +50,8 @@ class LRFound:
                    two ladders it trains each network about as well as the rate chosen by hand (docs/training.md), and
                    the point of steepest descent lies 2 to 30 times lower. None where no rate can be named
     range          (lowest, highest) rate that is worth a training: from the point of steepest descent, or half of the
-                   suggestion where that is lower, to the highest rate at which every trial survived. Or None
+                   suggestion where that is lower, to the suggestion, or the highest rate at whose double the trials
+                   survived too. Or None
     cliff          the lowest rate at which a trial died. None if none did
     trials         what was tried, in that order
     confidence     "high": every trial learned, and none died at up to four times the rate. "medium": the network dies

@@ -46,8 +46,9 @@ class Trial:
 
 @dataclass(frozen=True)
 class Cliff:
-    """What the trials show. suggestion: the rate to take; highest_safe, lowest_deadly: highest rate that killed no
-    trial, lowest one that killed one. None where there is none."""
+    """What the trials show. suggestion: the rate to take; highest_safe: the highest rate worth a training, which is the
+    suggestion, or a higher one at whose double a trial survived too; lowest_deadly: the lowest rate that killed one.
+    None where there is none."""
 
     trials: tuple[Trial, ...]
     suggestion: float | None
@@ -123,8 +124,15 @@ def find_cliff(train: Train, rate: float, begin: np.ndarray, trials: int) -> Cli
     ):  # near the cliff
         chosen = highest_that_survives(chosen / 2)
     lowest = min(_deadly(done), default=None)
-    safe = None if chosen is None else max(t.rate for t in done if lowest is None or t.rate < lowest)
+    safe = None if chosen is None else max(chosen, _highest_with_margin(done, lowest))
     return Cliff(tuple(done), chosen, safe, lowest)
+
+
+def _highest_with_margin(trials: list[Trial], lowest: float | None) -> float:
+    """The highest rate that killed no trial and at whose double, or higher, one survived: a rate that was tried once,
+    for a part of a training, may still kill the whole."""
+    survived = sorted({t.rate for t in trials if lowest is None or t.rate < lowest})
+    return max((rate for rate in survived if 2 * rate <= survived[-1] * (1 + 1e-9)), default=0.0)
 
 
 def _deadly(trials: list[Trial]) -> set[float]:

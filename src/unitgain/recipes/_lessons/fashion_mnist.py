@@ -85,7 +85,7 @@ def _faded(sick: Setting) -> str:
 def _spread(sick: Setting) -> str:
     stds = [float(row["std"]) for row in sick.layers()]
     return (
-        "A gain is right for inputs that are independent and normal. Neighbouring pixels are not: the activations' stds "
+        "A gain is right for inputs that are independent and normal. Neighbouring pixels are not: the stds "
         f"lie between {min(stds):.2f} and {max(stds):.2f}."
     )
 

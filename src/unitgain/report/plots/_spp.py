@@ -22,7 +22,8 @@ PANELS = (
     ("channel_var", "Average channel variance"),
     ("branch_var", "Average channel variance at the branch's end"),
 )
-_LOG_ABOVE = 30.0  # from this ratio of largest to smallest variance on, the axis is logarithmic
+_LOG_ABOVE = 30.0  # from this ratio of large to small values on, the axis is logarithmic
+_NO_MEAN = 1e-3  # a squared mean below this share of the variance is none
 
 
 def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = None) -> Figure:
@@ -50,9 +51,14 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
     for axes, (key, title) in zip(panels, PANELS):
         for curve, name, color in zip(curves, names, COLORS):
             _draw(axes, curve, key, name, color, alone=len(curves) == 1)
-        _scale(axes, [c.column(key) for c in curves] + [c.predicted(key) for c in curves])
+        _scale(axes, key, curves)
         label_axes(axes, title=title)
-    off = [f"{name}: {c.deviation}" for name, c in zip(names, curves) if c.deviation]
+    off = [
+        f"{name}: {text}"
+        for name, c in zip(names, curves)
+        for text in (c.deviation, c.silence, *(c.why[:2] if len(curves) == 1 else ()))
+        if text
+    ]
     if off:
         figure.supxlabel(
             "\n".join(plot_name(line, 110) for line in off), fontsize=8, x=0.01, ha="left", color=GUIDE
@@ -83,16 +89,25 @@ def _stages(curve: Curve) -> list[tuple[int, int]]:
     return list(pairwise(cuts))
 
 
-def _scale(axes: Axes, columns: Sequence[np.ndarray]) -> None:
-    values = np.concatenate(columns)
+def _scale(axes: Axes, key: str, curves: Sequence[Curve]) -> None:
+    """Logarithmic where blocks differ by more than a glance can tell on a linear axis, however far they do; not for the
+    stem alone, nor for one block that stands apart, nor for means that are none."""
+    judged: list[float] = []
+    for curve in curves:
+        for point in curve.points:
+            low = _NO_MEAN * point.channel_var if key == "sq_channel_mean" else 0.0
+            value = getattr(point, key)
+            if point.number and np.isfinite(value) and value > low:
+                judged.append(value)
+    judged.sort()
+    if len(judged) >= 6:
+        judged = judged[1:-1]
+    values = np.concatenate([c.column(key) for c in curves] + [c.predicted(key) for c in curves])
     values = values[np.isfinite(values)]
-    positive = values[values > 0]
-    if (
-        len(positive)
-        and positive.max() > _LOG_ABOVE * positive.min()
-        and positive.min() > 1e-3 * positive.max()
-    ):
+    if judged and judged[-1] > _LOG_ABOVE * judged[0]:
         axes.set_yscale("log")
+        shown = values[values > 0.1 * judged[0]]
+        axes.set_ylim(0.5 * float(shown.min()), 2 * float(shown.max()))
     elif len(values):
         high = max(float(values.max()), 1e-3)
         axes.set_ylim(-0.04 * high, 1.08 * high)

@@ -37,13 +37,15 @@ class Progress(Callback):
 
     console  a rich Console; None is the standard output. Nothing is drawn where that is not a terminal
     plain    without a terminal, print one line per epoch instead of nothing
+    table    False: only the line of the epoch that runs, which vanishes in the end, for trainings that print their own
+             line per epoch
     """
 
     order = 90
     essential = False
 
-    def __init__(self, console: Any = None, *, plain: bool = False):
-        self.console, self.plain = console, plain
+    def __init__(self, console: Any = None, *, plain: bool = False, table: bool = True):
+        self.console, self.plain, self.table = console, plain, table
         self._live: Any = None
         self._rows: list[tuple[int, dict[str, float], float]] = []
         self._losses: list[float] = []
@@ -55,7 +57,7 @@ class Progress(Callback):
         self._rows, self._losses, self._looked = [], [], 0.0
         screen = self.console or console()
         if learn.rank == 0 and screen.is_terminal:
-            self._live = Live(console=screen, auto_refresh=False)
+            self._live = Live(console=screen, auto_refresh=False, transient=not self.table)
             self._live.start()
 
     def before_epoch(self, learn: Learner) -> None:
@@ -97,9 +99,9 @@ class Progress(Callback):
             values = (f"{metrics[n]:.4g}" if n in metrics else "" for n in names)
             table.add_row(str(epoch + 1), *values, f"{seconds:.1f}")
         if ended:
-            return table
+            return table if self.table else Text()
         total = learn.batches if learn.training else None
         where = f"epoch {learn.epoch + 1}/{learn.epochs} {'train' if learn.training else 'valid'} "
         where += f"{learn.batch_index + 1}" + (f"/{total}" if total else "")
         loss = f"  loss {self._losses[-1]:.4g} {sparkline(self._losses)}" if self._losses else ""
-        return Group(table, Text(where + loss)) if self._rows else Text(where + loss)
+        return Group(table, Text(where + loss)) if self._rows and self.table else Text(where + loss)

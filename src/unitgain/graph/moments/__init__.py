@@ -1,0 +1,29 @@
+"""Theory's moments of a tensor, and the laws by which calls change them.
+
+signal.py     Signal: mean, variance, covariance of channels, autocorrelation, marginal; `measure` where theory begins
+weights.py    convolutions and linear layers, with the weights that are there
+pointwise.py  elementwise functions of any kind, by integrals and Hermite series
+norms.py      batch, layer, group, instance and root-mean-square normalization
+pools.py      means and maxima over positions
+mixing.py     sums, products with gates, concatenations, parts, views
+laws.py       which of these a call is; Silent, with the reason, where none is
+step.py       Step: what a law may ask of a call
+"""
+
+from .laws import predict
+from .pointwise import mean_magnitude
+from .signal import Signal, layout, measure
+from .silent import Silent
+from .step import Known, Step, given_tensor
+
+__all__ = [
+    "Known",
+    "Signal",
+    "Silent",
+    "Step",
+    "given_tensor",
+    "layout",
+    "mean_magnitude",
+    "measure",
+    "predict",
+]

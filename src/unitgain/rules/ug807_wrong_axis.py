@@ -1,0 +1,144 @@
+"""UG807 wrong-axis: an activation is normalized along an axis that is not meant.
+
+Source: Vaswani et al., Attention is all you need (2017), for what attention's weights sum to; PyTorch's documentation
+of torch.nn.functional.normalize, whose axis is 1 unless told. The measurement is ours (_check/axes.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ..record import AxisFacts
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
+from ._view import View
+
+ABOUT = About(
+    code="UG807",
+    name="wrong-axis",
+    rank=98,
+    seen=(
+        "A softmax of attention sums to one along another axis than the one that its weights are summed over, features "
+        "are scaled along the steps, or activations are divided by one norm of the whole batch."
+    ),
+    matters=(
+        "Attention then shares each key among the queries and weights values by sums that are not one; features "
+        "keep no "
+        "relation to each other within a step; similarities of a batch are so small that their softmax is even. The "
+        "network trains on, and worse, without an error."
+    ),
+    source=(
+        "Vaswani et al., Attention is all you need, 2017; PyTorch documentation of torch.nn.functional.normalize "
+        "(dim=1)."
+    ),
+    measured=(
+        "Every call of one forward pass. Scores are products of two activations, or broadcast sums of two; the weights "
+        "that a softmax makes of them are followed to the matmul or einsum that uses them. Features are those of "
+        "linear, "
+        "embedding and recurrent layers with outputs (example, step, feature)."
+    ),
+    action="Let the softmax of attention run over the keys, and norms over the features: dim=-1.",
+    effect="Each query's weights sum to one, and each step's features have unit norm.",
+    verify="Check again.",
+    silent=(
+        "assignments to clusters, slots, experts and capsules, whose weights are summed over what is assigned",
+        "weights that are divided by another sum afterwards",
+        "pictures with channels at axis 1, and features that were transposed before",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Evidence(BaseEvidence):
+    """kind: "attention", "steps" or "batch"; shape, axis: of what is normalized; where: the line of the caller's
+    code."""
+
+    kind: str
+    function: str
+    shape: Sequence[int]
+    axis: int | None
+    where: str | None
+
+
+def judge(view: View) -> Iterator[Found[Evidence]]:
+    axes = view.facts.comparison.reach.axes
+    if axes is None:
+        raise CannotJudge("along which axes the model normalizes was not seen")
+    for call in axes[:1]:
+        where = f" ({call.where})" if call.where else ""
+        seen, cause, remedy = _IN_WORDS[call.kind](call)
+        yield ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            seen.replace("{where}", where),
+            evidence=Evidence(call.kind, call.function, call.shape, call.axis, call.where),
+            cause=cause,
+            remedy=remedy,
+        )
+
+
+def _attention(call: AxisFacts) -> tuple[str, str, str]:
+    axis, rank = call.axis or 0, len(call.shape)
+    right = rank - 1 if axis == rank - 2 else rank - 2
+    return (
+        f"the softmax{{where}} of attention scores {call.shape} runs over axis {axis}, and the weights are summed over "
+        f"axis {right}",
+        "The weights of each query do not sum to one: each key is shared among the queries instead.",
+        f"Let the softmax run over the axis of the keys, dim={right} here, over which the weights are summed.",
+    )
+
+
+def _steps(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"normalize{{where}} runs over axis {call.axis} of {call.shape}, the steps, where the features lie along "
+        f"the last",
+        "torch.nn.functional.normalize takes axis 1 unless it is told another.",
+        "Give it dim=-1.",
+    )
+
+
+def _batch(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"activations {call.shape} are divided{{where}} by one norm of all of them, the whole batch",
+        "A norm without an axis is one number for the batch: each example's size depends on the others, and on how "
+        "many "
+        "there are.",
+        "Take the norm of each example: x / x.norm(dim=-1, keepdim=True), or torch.nn.functional.normalize(x, dim=-1).",
+    )
+
+
+_IN_WORDS = {"attention": _attention, "steps": _steps, "batch": _batch}
+
+EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG603"))
+
+BAD = """
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.head = nn.Embedding(40, 32), nn.Linear(32, 96), nn.Linear(32, 10)
+
+    def forward(self, x):
+        h = self.embed(x)
+        q, k, v = self.qkv(h).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 32**0.5  # (N, query, key)
+        return self.head((h + scores.softmax(1) @ v).mean(1))
+
+
+report = ug.check(Attention(), (torch.randint(40, (64, 12)), torch.randint(10, (64,))))
+"""
+
+GOOD = """
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.qkv, self.head = nn.Embedding(40, 32), nn.Linear(32, 96), nn.Linear(32, 10)
+
+    def forward(self, x):
+        h = self.embed(x)
+        q, k, v = self.qkv(h).chunk(3, -1)
+        scores = q @ k.transpose(1, 2) / 32**0.5
+        return self.head((h + scores.softmax(2) @ v).mean(1))
+
+
+report = ug.check(Attention(), (torch.randint(40, (64, 12)), torch.randint(10, (64,))))
+"""
