@@ -23,6 +23,7 @@ from .._run import (
     first_batch,
     in_place,
     loaders_kept,
+    optimizers_for,
     random_states,
     seed_loader,
 )
@@ -36,7 +37,7 @@ from .job import Job, Step
 from .knobs import KNOBS, Value, change_model, optimizer_of, read_values, shuffle_weights
 from .passes import Passes
 from .regroup import regrouped
-from .rehearsal import Plan, Rehearsal, Schedule
+from .rehearsal import Clip, Plan, Rehearsal, Schedule
 from .trials import halves
 from .untrained import looks_untrained
 
@@ -60,7 +61,7 @@ def whatif(
     lr: float | None = None,
     data: Iterable[Any] | None = None,
     valid: Any = None,
-    clip: float | None = None,
+    clip: Clip | None = None,
     schedule: Schedule | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> WhatIf:
@@ -214,10 +215,10 @@ class _WhatIf:
             self.judged_on = "the batch that is trained on" if judge is None else held
 
     def optimizer_words(self, rate: bool) -> str:
-        given = self.plan.optimizer
-        made = given if isinstance(given, torch.optim.Optimizer) else given([nn.Parameter(torch.zeros(1))])  # type: ignore[misc]
-        rates = dict.fromkeys(f"{group['lr']:g}" for group in made.param_groups if "lr" in group)
-        return type(made).__name__ + (f" at {', '.join(rates)}" if rates and rate else "")
+        made = self.plan.given or optimizers_for(nn.Linear(1, 1), self.plan.optimizer)
+        rates = dict.fromkeys(f"{g['lr']:g}" for one in made for g in one.param_groups if "lr" in g)
+        names = " and ".join(dict.fromkeys(type(one).__name__ for one in made))
+        return names + (f" at {', '.join(rates)}" if rates and rate else "")
 
     def look(self) -> None:
         """Whether the network is untrained, so that its weights may be shuffled for further seeds."""
@@ -240,7 +241,9 @@ class _WhatIf:
             raise _told(values, error) from error
 
     def _extra(self) -> list[Any]:
-        return [one for one in (self.step, self.plan.schedule) if one is not None]
+        plan = self.plan
+        own = (one for one in (self.step, plan.clip) if callable(one))
+        return [*plan.given[1:], *plan.schedules, *own]
 
     # ---- one setting ---------------------------------------------------------------------------------------
 
@@ -278,12 +281,16 @@ class _WhatIf:
         plan = replace(self.plan, data=self._batches(meant.get("batch"), seed))
         if meant.get("optimizer") is not None:
             plan = replace(plan, optimizer=optimizer_of(meant["optimizer"]))
-        given = plan.optimizer if isinstance(plan.optimizer, torch.optim.Optimizer) else None
+        given = plan.given
         kept = () if self.plan.data is None else (self.plan.data,)
         with (
             loaders_kept(*kept),
             in_place(
-                self.model, optimizer=given, batch=self.batch, loss=self.loss, extra=self._extra()
+                self.model,
+                optimizer=next(iter(given), None),
+                batch=self.batch,
+                loss=self.loss,
+                extra=self._extra(),
             ) as run,
         ):
             if seed:
@@ -298,8 +305,8 @@ class _WhatIf:
             if not seed:
                 done.start = check(self.model, self.batch, "auto" if self.step else self.loss, step=self.step)
             rehearsal = Rehearsal(plan, self.model, run)
-            if given is not None:
-                _hold(self.model, rehearsal.optimizer)
+            if given:
+                _hold(self.model, rehearsal)
             if meant.get("lr") is not None:
                 _set_rate(rehearsal, meant["lr"])
             passes = Passes(self.model, Job.of(self.model, self.batch, self.loss, self.step), run)
@@ -313,7 +320,7 @@ class _WhatIf:
     def _train(
         self, plan: Plan, passes: Passes, rehearsal: Rehearsal, done: _Trained, measured: bool
     ) -> None:
-        watched = rehearsal.optimizer if holds_any(rehearsal.optimizer, self.model) else None
+        watched = [one for one in rehearsal.optimizers if holds_any(one, self.model)] or None
         every = max(1, plan.steps // _LOOKS)
         probe = None
         if measured:
@@ -428,26 +435,27 @@ def _hits(judged: Judged) -> tuple[int, int] | None:
     return int((guess.reshape(-1) == target.reshape(-1))[seen].sum()), int(seen.sum())
 
 
-def _hold(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+def _hold(model: nn.Module, rehearsal: Rehearsal) -> None:
     """Parameters that a setting has added are trained by an optimizer that was there before."""
-    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    held = {id(p) for one in rehearsal.optimizers for group in one.param_groups for p in group["params"]}
     new = [p for p in model.parameters() if p.requires_grad and id(p) not in held]
     if new and len(new) < sum(1 for _ in model.parameters()):
-        optimizer.add_param_group({"params": new})
+        rehearsal.hold(new)
 
 
 def _set_rate(rehearsal: Rehearsal, rate: float) -> None:
-    groups = [group for group in rehearsal.optimizer.param_groups if "lr" in group]
+    groups = [group for one in rehearsal.optimizers for group in one.param_groups if "lr" in group]
     if not groups:
-        raise InputError(f"vary: lr={rate:g}: {type(rehearsal.optimizer).__name__} has no learning rate")
+        raise InputError(f"vary: lr={rate:g}: {type(rehearsal.optimizers[0]).__name__} has no learning rate")
     largest = max(float(group["lr"]) for group in groups) or 1.0
     for group in groups:
         for key in ("lr", "initial_lr", "max_lr", "min_lr"):
             if key in group:
                 group[key] = group[key] * (rate / largest)
-    bases = getattr(rehearsal.schedule, "base_lrs", None)
-    if bases is not None:
-        rehearsal.schedule.base_lrs = [base * (rate / largest) for base in bases]
+    for schedule in rehearsal.schedules:
+        bases = getattr(schedule, "base_lrs", None)
+        if bases is not None:
+            schedule.base_lrs = [base * (rate / largest) for base in bases]
 
 
 def _findings(start: Report, record: Record) -> tuple[Finding, ...]:

@@ -89,7 +89,7 @@ class Trainings:
     def pair(self, before: str, after: str) -> WhatIf:
         """Two networks as the settings of one what-if."""
         both = [(name, self.of(name)) for name in (before, after)]
-        settings = tuple(replace(found.settings[0], values={"network": name}) for name, found in both)
+        settings = tuple(replace(found.settings[0], values={"": name}) for name, found in both)
         return replace(both[0][1], vary={"network": (before, after)}, settings=settings, optimizer="SGD")
 
 

@@ -138,7 +138,7 @@ class Lesson:
         )
         yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
         for number, chapter in enumerate(self.chapters, start=1):
-            yield f"<h2>{number}. {escape(chapter.title)}</h2>"
+            yield f'<h2 class="chapter">{number}. {escape(chapter.title)}</h2>'
             yield f"<p><b>Symptom.</b> {escape(chapter.symptom)}</p>"
             yield f"<p><b>Picture.</b> {escape(chapter.look)}</p>"
             yield from picture_rows(chapter.result, chapter.rows, "h3")

@@ -29,7 +29,7 @@ _LEAST = 0.005  # of the loss at the start: a smaller difference after a short t
 class Setting:
     """One network of a what-if, and what came of it.
 
-    values    {what was varied: its value, as it was given}: {"gain": "5/3"}
+    values    {what was varied: its value, as it was given}: {"gain": "5/3"}; {"": its name} of a lesson's network
     changes   what was changed in the network, one line for each place
     notes     what could not be changed, one line each
     start     the report of `check` on the network before its training
@@ -61,7 +61,7 @@ class Setting:
         >>> Setting({"gain": "5/3", "norm": "batch"}, (), (), None, None, (), (), (), ()).name
         'gain=5/3, norm=batch'
         """
-        return ", ".join(f"{key}={value}" for key, value in self.values.items())
+        return ", ".join(f"{key}={value}" if key else value for key, value in self.values.items())
 
     @property
     def loss(self) -> float:

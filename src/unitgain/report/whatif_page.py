@@ -26,6 +26,8 @@ STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 0 auto;
   max-width: 90rem; padding: 1rem }
 h1 { font-size: 1.35rem; margin: .2rem 0 } h2 { font-size: 1rem; margin: 1.4rem 0 .3rem }
+h2.chapter { font-size: 1.2rem; border-top: 1px solid var(--line); padding-top: 1rem }
+h3 { font-size: .95rem; font-weight: 500; margin: .8rem 0 .2rem }
 .soft { color: var(--soft) } .lead { font-size: 1.05rem; font-weight: 600; max-width: 60rem }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
