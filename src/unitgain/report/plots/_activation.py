@@ -17,7 +17,7 @@ _POINTS = 1201
 _FLAT = 1e-3  # a derivative below this passes no gradient on; the bound of rules about dead units
 
 
-def activation(function: Any, *, reach: float = 4.0, std: float = 1.0) -> Figure:
+def activation(function: Any, *, reach: float = 5.0, std: float = 1.0) -> Figure:
     """An activation function with its derivative; the density of its output for normal inputs; mean, std and gains.
 
     function  a name ("tanh"), a function of a tensor (torch.tanh), or a module

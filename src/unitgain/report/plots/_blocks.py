@@ -11,7 +11,16 @@ from ..._base import InputError, did_you_mean
 from ...record import STATISTICS, Record
 from ..html_blocks import blocks_of
 from ..layers import layers_of, thin
-from ._style import MAX_STEPS, label_axes, line_colors, need_steps, new_figure, of_record, plot_name
+from ._style import (
+    MAX_STEPS,
+    label_axes,
+    line_colors,
+    need_steps,
+    new_figure,
+    of_record,
+    plot_name,
+    whole_numbers,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -48,22 +57,24 @@ def blocks(record: Record, statistic: str = "std", *, kind: str = "activation") 
     groups = thin(groups, _MOST)
     columns = min(_COLUMNS, len(groups))
     height = math.ceil(len(groups) / columns)
-    figure = new_figure(3.1 * columns, 0.8 + 2.1 * height, f"{statistic} of each {kind}, by block")
+    figure = new_figure(max(5.0, 3.1 * columns), 0.8 + 2.1 * height, f"{statistic} of each {kind}, by block")
     grid = figure.subplots(height, columns, sharex=True, sharey=True, squeeze=False)
+    positive = [v for _, rows in groups for _, _, values in rows for v in values if v > 0]
+    wide = statistic in _LOGARITHMIC and bool(positive) and max(positive) > 10 * min(positive)
     for axes, (title, rows) in zip(grid.flat, groups):
         for (name, steps, values), color in zip(rows, line_colors(len(rows))):
             shown = thin(range(len(steps)), MAX_STEPS)
-            axes.plot(steps[shown], np.where(np.isfinite(values), values, math.nan)[shown], color=color, lw=1.3,
-                      label=plot_name(name.rpartition(".")[2] or name, 14))  # fmt: skip
+            seen = np.isfinite(values) & ((values > 0) | (not wide))  # a log axis has no place for zero
+            label = plot_name(name.rpartition(".")[2] or name, 14)
+            axes.plot(steps[shown], np.where(seen, values, math.nan)[shown], color=color, lw=1.3, label=label)
         if len(rows) <= _COLUMNS:
             axes.legend(fontsize=7, frameon=False)
         label_axes(axes, title=plot_name(title, 26))
+        whole_numbers(axes)
     for axes in grid.flat[len(groups) :]:
         axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("step", fontsize=9)
-    if statistic in _LOGARITHMIC:
-        positive = [v for _, rows in groups for _, _, values in rows for v in values if v > 0]
-        if positive and max(positive) > 10 * min(positive):
-            grid[0][0].set_yscale("log")
+    if wide:
+        grid[0][0].set_yscale("log")
     return figure

@@ -99,7 +99,8 @@ def before_after(
     for axes, kind in zip(grid[1], ("activation", "gradient")):
         for (name, record), color, style in zip(both.items(), (GUIDE, "#0072B2"), ("--", "-")):
             values = record.values(kind, reported_step(record))
-            row = [v.get(statistic, math.nan) for v in values.values()]
+            chosen = [site.name for site, _ in columns[name]] or list(values)
+            row = [values.get(site, {}).get(statistic, math.nan) for site in chosen]
             axes.plot(
                 range(1, len(row) + 1),
                 row,
@@ -120,7 +121,7 @@ def before_after(
             axes.set_yscale("log")
         axes.legend(fontsize=8, frameon=False)
         label_axes(axes, title=f"{statistic} of {'activations' if kind == 'activation' else 'their gradients'}",
-                   x="layer, in execution order")  # fmt: skip
+                   x="activation function, in execution order")  # fmt: skip
     return figure
 
 

@@ -113,8 +113,9 @@ def lr_sweep(
 def _loss(axes: Axes, record: Record, passes: list[str], log: bool | None, crop: bool) -> None:
     steps, losses = record.metric("loss")
     rows = thin(range(len(steps)), _POINTS)
-    axes.plot(steps[rows], losses[rows], color=COLORS[4], lw=0.8, alpha=0.6, label="loss, each step")
     size = max(1, len(losses) // _WINDOW)
+    pale = {"color": COLORS[4], "lw": 0.8, "alpha": 0.6} if size > 1 else {"color": COLORS[0], "lw": 1.5}
+    axes.plot(steps[rows], losses[rows], label="loss, each step", **pale)
     if size > 1:
         whole = len(losses) // size * size
         with np.errstate(invalid="ignore"):
