@@ -6,6 +6,7 @@ The order of the first chapters is that of J. Howard, "Practical Deep Learning f
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from itertools import pairwise
 
@@ -35,13 +36,15 @@ def _network(
     """Four 3x3 convolutions of stride 2, (norm), activation; the mean over pixels; a linear head."""
     images, labels = source.train
     torch.manual_seed(0)
-    layers: list[nn.Module] = []
-    for before, after in pairwise((images.shape[1], *_WIDTHS)):
-        layers.append(nn.Conv2d(before, after, 3, 2, 1, bias=not norm))
-        layers += [nn.BatchNorm2d(after)] if norm else []
-        layers.append(activation())
-    head = nn.Linear(_WIDTHS[-1], int(labels.max()) + 1)
-    return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for number, (before, after) in enumerate(pairwise((images.shape[1], *_WIDTHS)), start=1):
+        layers[f"conv{number}"] = nn.Conv2d(before, after, 3, 2, 1, bias=not norm)
+        if norm:
+            layers[f"norm{number}"] = nn.BatchNorm2d(after)
+        layers[f"act{number}"] = activation()
+    layers["pool"], layers["flatten"] = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    layers["head"] = nn.Linear(_WIDTHS[-1], int(labels.max()) + 1)
+    return nn.Sequential(layers)
 
 
 def _drawn(
@@ -101,7 +104,7 @@ PLANS = (
         "Inputs", "init_", "normalized",
         lambda s: "Pixels lie in 0..1: their mean is not 0 and their std not 1, so that the first layer's outputs are "
         f"off; {100 * most(s, 'zero'):.0f}% of an activation's values are zero.",
-        "The first layer's line: after, it is as broad as the others.",
+        "After, the densities reach further out, and fewer values are exactly zero (the cross at 0).",
         "Subtract the mean of the pixels and divide by their standard deviation.",
         ("activations",), ("UG201", "UG304"),
     ),
