@@ -67,6 +67,7 @@ class Chapter:
         return f"loss {told}"
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything as plain data."""
         return {
             "title": self.title, "symptom": self.symptom, "look": self.look, "cure": self.cure, "gained": self.gained,
             "findings": [f.to_dict() for f in self.findings], "result": self.result.to_dict(),

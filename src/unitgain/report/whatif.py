@@ -99,6 +99,7 @@ class Setting:
         return float(np.median(found)) if found else math.nan
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything but the records as plain data."""
         updates = {}
         for site in self.training.sites("update"):
             if len(site.shape) > 1:
