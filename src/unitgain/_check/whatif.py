@@ -114,12 +114,14 @@ def whatif(
     if data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]
     settings = combinations(vary)
+    if lr is not None and not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
+        raise InputError(f"lr: expected a learning rate above 0, got {lr!r}")
     if isinstance(optimizer, str) or (optimizer is None and lr is not None):
         optimizer = optimizer_of(optimizer or "adam", lr)
     elif lr is not None:
         raise InputError("lr: the optimizer that is given has a rate; vary={'lr': [...]} changes it")
     plan = Plan(steps, optimizer or optimizer_of("adam"), data, clip, schedule)
-    work = _WhatIf(model, batch, loss, step, plan, valid, rest)
+    work = _WhatIf(model, batch, loss, step, plan, valid, rest, lr)
     for values in settings:
         work.refuse(values)
     work.look()
@@ -189,7 +191,9 @@ class _WhatIf:
         plan: Plan,
         valid: Any,
         rest: Iterable[Any] | None,
+        lr: float | None,
     ):
+        self.lr = lr  # of an optimizer by name, where it is given
         self.rest = rest  # the loader whose first batch judges: the others train
         self.model, self.batch, self.loss, self.step, self.plan = model, batch, loss, step, plan
         job = Job.of(model, batch, loss, step)
@@ -280,7 +284,7 @@ class _WhatIf:
     def _trained(self, meant: Mapping[str, Any], seed: int) -> _Trained:
         plan = replace(self.plan, data=self._batches(meant.get("batch"), seed))
         if meant.get("optimizer") is not None:
-            plan = replace(plan, optimizer=optimizer_of(meant["optimizer"]))
+            plan = replace(plan, optimizer=optimizer_of(meant["optimizer"], self.lr))
         given = plan.given
         kept = () if self.plan.data is None else (self.plan.data,)
         with (
