@@ -92,14 +92,12 @@ class Lesson:
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(chapter, findings, loss before the cure, loss after it)."""
-        return [
-            (
-                c.title,
-                ", ".join(dict.fromkeys(f.code for f in c.findings)) or "none",
-                *map(_loss, c.result.settings),
-            )
-            for c in self.chapters
-        ]
+        found = []
+        for chapter in self.chapters:
+            sick, cured = chapter.result.settings
+            codes = ", ".join(dict.fromkeys(f.code for f in chapter.findings)) or "none"
+            found.append((chapter.title, codes, _loss(sick), _loss(cured)))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain data."""
