@@ -49,7 +49,7 @@ def trained() -> Record:
 
 
 def test_the_hockey_stick_stays_in_the_picture_and_ln_c_is_marked() -> None:
-    record = losses(27.0, *[3.4] * 300, classes=27)
+    record = losses(27.0, *[3.4 - i / 600 for i in range(300)], classes=27)
     axes = rendered(ug.plots.training(record)).axes[0]
     assert axes.get_ylim()[1] >= 27
     assert "ln 27 = 3.30" in texts(axes.figure)
