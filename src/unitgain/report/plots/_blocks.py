@@ -75,6 +75,8 @@ def blocks(record: Record, statistic: str = "std", *, kind: str = "activation") 
         axes.set_visible(False)
     for axes in grid[-1]:
         axes.set_xlabel("step", fontsize=9)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(statistic, fontsize=9)
     if wide:
         grid[0][0].set_yscale("log")
     return figure
