@@ -12,7 +12,7 @@ from ..._base import InputError, did_you_mean
 from ...record import STATISTICS, Record
 from ..layers import reported_step, thin
 from ._lecture import density_of, edges_for, measured
-from ._style import FEW, GUIDE, label_axes, line_colors, new_figure, plot_name
+from ._style import FEW, GUIDE, label_axes, line_colors, new_figure, plot_name, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -122,6 +122,7 @@ def before_after(
         axes.legend(fontsize=8, frameon=False)
         label_axes(axes, title=f"{statistic} of {'activations' if kind == 'activation' else 'their gradients'}",
                    x="activation function, in execution order")  # fmt: skip
+        whole_numbers(axes)
     return figure
 
 
