@@ -12,6 +12,7 @@ from pathlib import Path
 from unitgain.rules import CATALOGUE
 
 FOLDER = Path(__file__).parents[1] / "docs" / "reference" / "rules"
+PICTURES = Path(__file__).parents[1] / "docs" / "images" / "rules"
 NOTICE = "<!-- Written by scripts/build_rule_pages.py from src/unitgain/rules/ug*.py; do not edit. -->\n\n"
 
 
@@ -19,8 +20,18 @@ def pages() -> dict[str, str]:
     """{file name: text} of every page."""
     rows = [f"| [{r.code}]({r.code}.md) | {r.name} | {r.seen} |" for r in CATALOGUE.values()]
     index = "\n".join(["# Rules", "", "| code | name | what is seen |", "|---|---|---|", *rows, ""])
-    texts = {f"{rule.code}.md": rule.page() for rule in CATALOGUE.values()}
+    texts = {f"{rule.code}.md": with_picture(rule.code, rule.page()) for rule in CATALOGUE.values()}
     return {name: NOTICE + text for name, text in {"index.md": index, **texts}.items()}
+
+
+def with_picture(code: str, page: str) -> str:
+    """The page with the picture that scripts/draw_rule_figures.py has drawn, if there is one, below its first lines."""
+    if not (PICTURES / f"{code}.png").exists():
+        return page
+    picture = (
+        f"![What {code} looks at, in the example and in the better one](../../images/rules/{code}.png)\n\n"
+    )
+    return page.replace("## Why it matters", picture + "## Why it matters", 1)
 
 
 def main() -> None:

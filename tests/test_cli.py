@@ -398,7 +398,12 @@ def test_rules_lists_and_explains(capsys) -> None:
     assert "UG203" in shown
     assert "UG301" not in shown
     assert main(["rules", "UG2", "--json"]) == 0
-    assert [row["code"] for row in json.loads(capsys.readouterr().out)] == ["UG201", "UG202", "UG203"]
+    assert [row["code"] for row in json.loads(capsys.readouterr().out)] == [
+        "UG201",
+        "UG202",
+        "UG203",
+        "UG204",
+    ]
 
 
 def test_models_lists_parameter_counts_and_leaves_the_random_state(capsys) -> None:

@@ -34,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_base"))
 from browser import dump, in_browser, root_of
 
 pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
 httpx = pytest.importorskip("httpx")
 
 
@@ -424,7 +425,7 @@ def test_a_port_that_is_taken_and_a_missing_run_are_one_line(recorded: Path) -> 
 class TestInChromium:
     pytestmark = in_browser
 
-    @pytest.mark.parametrize("width", [390, 1280])
+    @pytest.mark.parametrize("width", [500, 1280])
     def test_two_runs_are_drawn_while_one_is_written(self, tmp_path: Path, width: int) -> None:
         first, second = tmp_path / "a<b>.sqlite", tmp_path / "second.sqlite"
         train(first, 12)

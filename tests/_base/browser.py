@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 import subprocess
@@ -51,8 +52,17 @@ addEventListener("securitypolicyviolation", event => { whole.dataset.blocked = e
     node.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
   %s
   whole.dataset.result = JSON.stringify(out);
+  if (parent !== window) parent.postMessage({ root: { ...whole.dataset }, dom: whole.outerHTML }, "*");
 })();
 </script></body>"""
+
+_NARROWEST = 500  # headless Chromium makes no window narrower than this
+_FRAME = """<!doctype html><html><body><iframe src="page.html" width="%d" height="900"></iframe><pre></pre><script>
+addEventListener("message", ({ data }) => {
+  Object.assign(document.documentElement.dataset, data.root);
+  document.querySelector("pre").textContent = data.dom;
+});
+</script></body></html>"""
 
 
 def use(
@@ -65,8 +75,14 @@ def use(
     """
     file = folder / "page.html"
     file.write_text(text.replace("</body>", _WAIT % script), encoding="utf-8")
-    dom, log = dump(file.as_uri(), folder, width)
+    shown = file
+    if width < _NARROWEST:
+        shown = folder / "frame.html"
+        shown.write_text(_FRAME % width, encoding="utf-8")
+    dom, log = dump(shown.as_uri(), folder, width)
     root = root_of(dom)
+    if shown is not file:
+        dom = html.unescape(dom.partition("<pre>")[2].partition("</pre>")[0])
     assert "data-errors" not in root, root["data-errors"]
     assert "data-blocked" not in root, root["data-blocked"]
     assert not [line for line in log.splitlines() if "CONSOLE" in line], log

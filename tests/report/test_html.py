@@ -246,6 +246,7 @@ TRY_EVERYTHING = """
   document.getElementById("theme").click();
   out.themes = [before, document.documentElement.dataset.theme];
   out.sideways = document.documentElement.scrollWidth > innerWidth;
+  out.width = innerWidth;
 """
 
 
@@ -274,6 +275,7 @@ class TestInChromium:
         assert "&lt;script&gt;alert(1)&lt;/script&gt;" in dom
         assert "<script>alert(1)" not in dom
         assert not result["sideways"]
+        assert result["width"] == width
 
     @pytest.mark.parametrize("name", ["__proto__", "constructor", "input", 'it\'s "q"', "x" * 300])
     def test_a_layer_of_any_name_is_drawn_marked_and_found(self, tmp_path, name):

@@ -6,13 +6,18 @@ import io
 import subprocess
 import sys
 import warnings
+from collections import OrderedDict
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
+import unitgain as ug
 from unitgain import InputError, plots
 from unitgain.record import Record
 from unitgain.report import draw_all
+from unitgain.report.plots._events import events_of
 
 
 def rendered(figure):
@@ -273,3 +278,36 @@ def test_plots_take_what_has_a_record_and_refuse_the_rest_by_name(make):
                 InputError, match=rf"^{name}\(step={step!r}\): not a sampled step; sampled steps are 0"
             ):
                 getattr(plots, name)(Report.record, step=step)
+
+
+def test_a_plot_over_time_says_when_and_where_a_training_diverged(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(OrderedDict(fc1=nn.Linear(8, 16), relu1=nn.ReLU(), fc2=nn.Linear(16, 3)))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    x = torch.randn(256, 8)
+    y = x[:, :3].argmax(1)
+    with ug.Probe(model, optimizer, every=1) as probe:
+        for step in range(100):
+            optimizer.param_groups[0]["lr"] = 100.0 if 50 <= step < 53 else 0.1
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            probe.log(loss=loss.item())
+    (event,) = [event for event in events_of(probe.record) if event.what == "diverges"]
+    assert 45 <= event.step <= 52
+    assert event.layer in ("fc1", "relu1", "fc2")
+    figure = ug.plots.color_dim(probe.record)
+    texts = {
+        axes.get_title(loc="left") or axes.get_title(): [t.get_text() for t in axes.texts]
+        for axes in figure.axes
+    }
+    assert [name for name, said in texts.items() if event.text in said] == [event.layer]
+    for plot in (ug.plots.stats_over_time, ug.plots.update_ratio):
+        axes = plot(probe.record).axes[0]
+        assert event.text in [t.get_text() for t in axes.texts]
+
+
+def test_a_plot_over_time_of_a_healthy_training_has_no_events(make) -> None:
+    assert events_of(make.tanh_mlp(growth=1.0, steps=5, mode="training")) == []
+    assert events_of(make.tanh_mlp(steps=3)) == []

@@ -6,7 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 from build import Net
+from torch import Tensor, nn
 
 import unitgain as ug
 
@@ -262,3 +265,26 @@ def test_a_loss_at_its_lowest_that_is_nan_in_the_next_step_is_no_divergence() ->
     assert finding.code == "UG104"
     assert "from step 80 on" in finding.message
     assert "logarithm" in finding.remedy
+
+
+def test_a_loss_that_becomes_nan_names_the_step_and_the_first_site_that_did() -> None:
+    """Everything is NaN by then; without the site there was nothing to look at."""
+
+    class Log(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.log()
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.Softplus(), Log(), nn.Linear(32, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=300.0)
+    with ug.Probe(model, optimizer, every=1) as probe:
+        for _ in range(20):
+            loss = F.cross_entropy(model(torch.randn(64, 16)), torch.arange(64) % 4)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            probe.log(loss=loss)
+    steps = probe.record.steps()
+    broken = [s for s in steps if probe.record.values("activation", s)["2"]["nonfinite"] > 0]
+    found = next(f for f in ug.diagnose(probe.record).findings if f.code == "UG504")
+    assert f"the first activations with NaN or infinity are those of 2 at step {broken[0]}" in found.message

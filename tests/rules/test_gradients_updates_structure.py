@@ -250,6 +250,14 @@ def test_uneven_updates_must_be_sustained() -> None:
     assert trained(-3.0, -3.1, -2.9, -3.0, jump).codes() == []  # type: ignore[arg-type]
 
 
+def test_a_step_of_whose_updates_nothing_is_known_is_left_out() -> None:
+    """NumPy warned of a column of NaN: the ratios of a step at which everything overflowed."""
+    series: list = [[-3.0, math.nan, -3.0, -3.0], [-3.1, math.nan, -3.1, -3.1], [-2.9, math.nan, -2.9, -2.9],
+                    [-3.0, math.nan, -3.0, -3.0], [-0.5, math.nan, -0.5, -0.5]]  # fmt: skip
+    (finding,) = trained(*series, steps=4).diagnose(select=["UG503"]).findings
+    assert finding.site == "fc4.weight"
+
+
 def test_scaled_down_head_and_embeddings_may_update_at_their_own_rate() -> None:
     net = trained(-3.0, -3.1, -2.9, -3.0)
     net.parameter("wte", role="embedding", ratio=-6.0).linear("last", output=True, weight={"ratio": -0.5})

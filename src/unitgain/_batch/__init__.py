@@ -9,7 +9,15 @@ objective.py  a loss as it is given, or the one that a model returns itself
 """
 
 from .batch import TARGET_NAMES, Batch, axis_of_examples, check_devices, describe_tensor
-from .losses import IGNORED_TARGET, LOSSES, Loss, broadcasts, class_axis, kind_of
+from .losses import (
+    IGNORED_TARGET,
+    LOSSES,
+    Loss,
+    broadcasts,
+    class_axis,
+    kind_of,
+    without_broadcast_warning,
+)
 from .objective import OWN, Judged, Objective, describe_output, find_logits, own_loss
 from .reading import Forward, Reader, is_loader, opened, read_batch
 from .tree import map_tensors, named_inputs, tensors_in
@@ -40,4 +48,5 @@ __all__ = [
     "own_loss",
     "read_batch",
     "tensors_in",
+    "without_broadcast_warning",
 ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +15,14 @@ from .._base import InputError, did_you_mean
 
 Loss = Callable[[Any, Any], Tensor]
 IGNORED_TARGET = -100  # torch's default ignore_index
+
+
+@contextmanager
+def without_broadcast_warning() -> Iterator[None]:
+    """torch warns at each call of a loss that broadcasts; `check` says it once, with the cure (UG107)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Using a target size")
+        yield
 
 
 def cross_entropy(outputs: Tensor, target: Tensor) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +17,6 @@ from .reading import PassTarget
 from .tree import has_fields, is_mapping, parts
 
 OWN = "the model's own"  # the name of a loss that the model returns itself
-_BROADCAST = "Using a target size"  # how torch's warning of broadcast shapes begins
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,7 @@ class Objective:
             if chosen is not None and loss is None:
                 ignored = getattr(chosen.function, "ignore_index", losses.IGNORED_TARGET)
                 losses.check_targets(chosen.name, chosen.outputs, chosen.target, ignored, chosen.function)
-                with warnings.catch_warnings():
-                    warnings.filterwarnings(
-                        "ignore", message=_BROADCAST
-                    )  # UG107 says it, once and with the cure
-                    value = chosen.compute()
+                value = chosen.compute()
         except InputError:
             raise
         except Exception as error:

@@ -12,7 +12,9 @@ from .._run import random_states
 def broadcast_shape(done: Judged) -> tuple[int, ...] | None:
     """The shape of what is compared where the loss broadcasts; None where it does not, or the target is one number.
 
-    A loss of the caller's own is asked: it broadcasts if targets in the outputs' shape give another value.
+    A loss of the caller's own is asked: it compares all with all if it is the same for targets in another order, but
+    not for targets in the outputs' shape. (One that sees to the shapes itself may not take the latter; to it the order
+    matters.)
     """
     name, loss, outputs, target = done.name, done.function, done.compared, done.target
     if loss is None or name is None or not (isinstance(outputs, Tensor) and isinstance(target, Tensor)):
@@ -27,9 +29,13 @@ def broadcast_shape(done: Judged) -> tuple[int, ...] | None:
         return shape
     if outputs.numel() != target.numel() or loss in LOSSES.values():
         return None
-    given, fitting = (_value(loss, outputs, t) for t in (target, target.reshape(outputs.shape)))
-    same = given is None or fitting is None or torch.isclose(given, fitting, rtol=1e-4, equal_nan=True)
-    return None if same else shape
+    values = [_value(loss, outputs, t) for t in (target, target.roll(1, 0), target.reshape(outputs.shape))]
+    if any(value is None for value in values):
+        return None
+    given, rolled, fitting = torch.stack(values)  # type: ignore[arg-type]
+    in_pairs = not torch.isclose(given, rolled, rtol=1e-4, equal_nan=True)
+    same = torch.isclose(given, fitting, rtol=1e-4, equal_nan=True)
+    return None if in_pairs or same else shape
 
 
 def _value(loss: Loss, outputs: Tensor, target: Tensor) -> Tensor | None:

@@ -11,7 +11,7 @@ from typing import Any
 from torch import nn
 
 from .._base import InputError, opens_compiled
-from .._batch import Batch, Judged, Loss, find_logits, is_loader
+from .._batch import Batch, Judged, Loss, find_logits, is_loader, without_broadcast_warning
 from .._run import (
     AfterFirst,
     OptimizerLike,
@@ -144,11 +144,13 @@ def check(
     kept = loaders_kept(*(one for one in (loader, data) if one is not None))
     given = plan.given if steps else ()
     extra = [*given[1:], *plan.schedules, *(one for one in (step, clip) if callable(one))]
-    with kept, in_place(model, optimizer=next(iter(given), None), batch=batch, loss=loss, extra=extra) as run:
+    kept_whole = in_place(model, optimizer=next(iter(given), None), batch=batch, loss=loss, extra=extra)
+    with kept, kept_whole as run, without_broadcast_warning():
         record = _measure(model, job, plan, run)
     report = Report(record, diagnose(record, select=select, ignore=ignore))
     if prove:
-        report = tried_out(report, model, batch, loss, step, plan, select=select, ignore=ignore)
+        with without_broadcast_warning():
+            report = tried_out(report, model, batch, loss, step, plan, select=select, ignore=ignore)
     placed = [
         replace(finding, where=place_of(model, finding.site, code=finding.code, loss=loss))
         for finding in report.findings

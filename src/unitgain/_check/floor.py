@@ -30,7 +30,9 @@ _MOST_VALUES = 1_000_000
 def falls_for_ever(done: Judged, reach: ReachFacts) -> bool | None:
     """None where the loss is not one of targets, or cannot be asked."""
     target, logits = done.target, find_logits(done.compared)
-    if done.function is None or not isinstance(target, Tensor) or not is_plain(target) or len(target) < 2:
+    if done.function is None or not isinstance(target, Tensor) or not is_plain(target):
+        return None
+    if not target.dim() or len(target) < 2:
         return None
     if target.dtype != torch.bool and set(target.detach().unique().tolist()[:3]) == {-1, 1}:
         return None  # the two sides of a critic, or of a hinge

@@ -46,7 +46,8 @@ def first_action(diagnosis: Diagnosis) -> str:
     if found is None:
         return said
     finding = new[found]
-    why = f'<p class="why"><a href="#finding-{found + 1}">Why: {escape(finding.message)}</a></p>'
+    reason = f"{escape(finding.code)} {escape(finding.name)}: {escape(finding.message)}"
+    why = f'<p class="why">Why: <a href="#finding-{found + 1}">{reason}</a></p>'
     return said + code_block(code_of(finding)) + why
 
 

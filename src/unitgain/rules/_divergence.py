@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,12 +50,14 @@ class Grown:
 class Change:
     """What was different where the loss began to diverge, as far as it was recorded; fits: the learning
     rate that the first updates suggest, where it is lower; sudden: whether the loss was at its lowest right before it
-    was not finite, so that no step of the optimizer led there."""
+    was not finite, so that no step of the optimizer led there; broken: the first site whose activations held NaN or
+    infinity, and the step."""
 
     rate: Rate | None
     grown: Grown | None
     fits: float | None = None
     sudden: bool = False
+    broken: tuple[str, int] | None = None
 
     @property
     def good_rate(self) -> float | None:
@@ -65,6 +66,13 @@ class Change:
         raised = rate is not None and rate.before is not None and rate.now > RAISED * rate.before
         return rate.before if rate is not None and raised else None
 
+    @property
+    def site(self) -> str | None:
+        """Where to look first."""
+        return (
+            self.grown.site if self.grown is not None else self.broken[0] if self.broken is not None else None
+        )
+
     def evidence(self) -> dict[str, Any]:
         """The fields that kinds of evidence have in common."""
         found: dict[str, Any] = {}
@@ -72,6 +80,8 @@ class Change:
             found |= {"lr": self.rate.now, "lr_before": self.rate.before}
         if (g := self.grown) is not None:
             found |= {"site": g.site, "kind": g.kind, "site_before": g.before, "site_after": g.after}
+        elif self.broken is not None:
+            found |= {"site": self.broken[0], "kind": "activation"}
         return found
 
     def __str__(self) -> str:
@@ -80,7 +90,11 @@ class Change:
             words.append(f"the learning rate went from {show(self.good_rate)} to {show(self.rate.now)}")
         if (g := self.grown) is not None:
             words.append(f"the {g.kind} of {g.site} grew from {show(g.before)} to {show(g.after)}")
-        return f", where {' and '.join(words)}" if words else ""
+        text = f", where {' and '.join(words)}" if words else ""
+        if self.broken is not None:
+            site, step = self.broken
+            text += f"; the first activations with NaN or infinity are those of {site} at step {step}"
+        return text
 
     @property
     def cause(self) -> str:
@@ -128,7 +142,7 @@ def changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Ch
     rate = _rate(view, steps, losses, began)
     fits = None if rate is None else rate_that_fits(view, int(steps[began]), rate.now)
     grown = None if (sudden := is_sudden(steps, losses)) else _most_grown(view, steps, began)
-    return Change(rate, grown, fits, sudden)
+    return Change(rate, grown, fits, sudden, _first_broken(view))
 
 
 def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
@@ -163,14 +177,28 @@ def _most_grown(view: View, steps: np.ndarray, began: int) -> Grown | None:
         statistic = "std" if kind == "update" else "rms"
         for name, values in view.over_steps(kind, statistic).items():
             sampled = view.record.series(kind, name, statistic)[0]
-            past = values[(sampled < int(steps[began])) & np.isfinite(values)]
+            earlier = sampled < int(steps[began])
+            if not earlier.any() and kind != "update":
+                earlier = sampled == int(steps[began])  # the first step of all, before its update
+            past = values[earlier & np.isfinite(values)]
             now = values[(sampled >= before) & (sampled <= after)]
+            now = now[np.isfinite(now)]  # what is not finite any more is named by where that began
             if not len(past) or not len(now) or not np.median(past) > 0:
                 continue
-            reached, typical = (
-                float(now.max()) if np.isfinite(now).all() else math.inf,
-                float(np.median(past)),
-            )
+            reached, typical = float(now.max()), float(np.median(past))
             if reached / typical > strongest:
                 most, strongest = Grown(name, kind, typical, reached), reached / typical
     return most
+
+
+def _first_broken(view: View) -> tuple[str, int] | None:
+    """(site, step), the earliest step and there the first in the order of execution, among the sites that were finite
+    when measuring began: a mask's minus infinity is there from the first step on."""
+    found: list[tuple[int, int, str]] = []
+    for order, (name, values) in enumerate(view.over_steps("activation", "nonfinite").items()):
+        broken = np.flatnonzero(values > 0)
+        if len(broken) and broken[0] > 0:
+            found.append(
+                (int(view.record.series("activation", name, "nonfinite")[0][broken[0]]), order, name)
+            )
+    return (min(found)[2], min(found)[0]) if found else None

@@ -202,7 +202,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     moves = other or (not not_finite and targets_move(view, float(last)))
     yield ABOUT.found(
         "info" if moves else level,
-        change.grown.site if change.grown else None,
+        change.site,
         f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
         f"{steps[began]}{change}",
         evidence=Rise(
@@ -227,7 +227,7 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
     change = changed(view, steps, losses, max(0, int(np.argmax(losses > 2 * first)) - 1))
     return ABOUT.found(
         "error" if last > first else "info" if falls_on_fresh_batches(view) else "warning",
-        change.grown.site if change.grown else None,
+        change.site,
         f"in the rehearsal the loss rises from {show(first)} to {show(losses[top])} at step {steps[top]}, and is "
         f"{show(last)} in the end{change}",
         evidence=Leap(first, float(losses[top]), last, **change.evidence()),

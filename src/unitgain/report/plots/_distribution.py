@@ -15,6 +15,7 @@ import numpy as np
 from ..._base import InputError
 from ...record import Histogram, Record, Site, common_edges, unpack_map
 from ..layers import reported_step, thin
+from ._events import events_of, mark_events
 from ._style import (
     COUNT_MAP,
     FEW,
@@ -194,6 +195,7 @@ def color_dim(
 
     A healthy layer fills its picture evenly; one that explodes and collapses shows as flames and black. The vertical
     axis holds every value that the layer had at any step, signed where it has negative ones.
+    A dotted line stands where a rule found the loss of a training to begin to diverge, or units to die, and says which.
     shared: one axis for all layers, as large as the largest needs; by default each has its own.
     At most 16 layers, evenly chosen. Raises InputError for fewer than two steps or no histograms.
     """
@@ -211,7 +213,7 @@ def color_dim(
     together = common_edges([h for found in series for h in found], _ROWS) if shared else None
     for axes in grid.flat[len(shown) :]:
         axes.set_visible(False)
-    mesh = None
+    mesh, events = None, events_of(record)
     for i, (axes, site) in enumerate(zip(grid.flat, shown)):
         found = series[i]
         edges = common_edges(found, _ROWS) if together is None else together
@@ -229,6 +231,7 @@ def color_dim(
         )
         axes.tick_params(labelbottom=i >= len(shown) - columns)
         axes.grid(False)
+        mark_events(axes, events, "white", site.name)
     assert mesh is not None
     bar = figure.colorbar(mesh, ax=grid.ravel().tolist(), pad=0.01, aspect=30)
     bar.set_label("log1p(count), relative to the layer's largest", fontsize=8)

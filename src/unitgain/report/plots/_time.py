@@ -10,6 +10,7 @@ import numpy as np
 from ..._base import InputError
 from ...record import STATISTICS, Record, Site
 from ..layers import thin
+from ._events import events_of, mark_events
 from ._style import (
     GUIDE,
     HEALTHY,
@@ -46,7 +47,7 @@ def stats_over_time(
     sites: str | Sequence[str] | None = None,
 ) -> Figure:
     """One panel per statistic, one line per layer, over the sampled steps; a dashed line where the first value of
-    any layer was NaN or infinite.
+    any layer was NaN or infinite, a dotted one where a rule found the loss to diverge or units to die.
 
     Raises InputError for an unknown statistic, a record with fewer than two sampled steps, or sites that
     are not there.
@@ -68,6 +69,9 @@ def stats_over_time(
         if statistic in LOGARITHMIC:
             log_limits(axes, seen)
         label_axes(axes, y=f"{statistic}, per cent" if statistic in FRACTIONS else statistic)
+    events = events_of(record)
+    for axes in panels:
+        mark_events(axes, events, GUIDE, said=axes is panels[0])
     panels[-1].set_xlabel("step", fontsize=9)
     whole_numbers(panels[-1])
     name_lines(figure, panels, [s.name for s in chosen])
@@ -84,6 +88,7 @@ def update_ratio(record: Record, *, sites: str | Sequence[str] | None = None) ->
     figure = new_figure(9, 4.5, "update:data of the weights over time")
     axes = figure.subplots()
     chosen = draw_update_ratio(record, axes, sites)
+    mark_events(axes, events_of(record), GUIDE)
     label_axes(axes, x="step", y="log10( std(update) / std(data) )")
     name_lines(figure, [axes], [s.name for s in chosen])
     return figure

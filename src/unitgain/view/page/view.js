@@ -148,6 +148,7 @@ async function drawLayers() {
   if (found.same) return;
   if (picked && (!heat || heat.run !== run || heat.quantity !== quantity)) picked = null;
   heat = { ...found, run };
+  options($("layer"), [["", "one layer alone …"], ...heat.sites.map(s => [s, s])]);
   drawHeat();
   await drawSite();
 }
@@ -169,7 +170,7 @@ function drawHeat() {
   }), PLOT);
   if (!place.dataset.clickable) {
     place.dataset.clickable = "true";
-    place.on("plotly_click", event => { picked = heat.sites[event.points[0].y]; drawSite(); });
+    place.on("plotly_click", event => { picked = heat.sites[event.points[0].y]; $("layer").value = picked; drawSite(); });
   }
 }
 
@@ -180,13 +181,14 @@ async function drawSite() {
   const found = await ask(`/api/site?run=${heat.run}&quantity=${encodeURIComponent(heat.quantity)}&row=${row}`);
   const lines = Object.entries(found.lines).filter(([, l]) => some(l.values));
   const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === heat.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
-  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: true, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
+  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
 }
 
 $("metric").addEventListener("change", drawMetric);
 $("log").addEventListener("change", drawMetric);
 $("run").addEventListener("change", () => { drawLayers(); drawWorst(); });
 $("quantity").addEventListener("change", () => drawLayers());
+$("layer").addEventListener("change", () => { picked = $("layer").value || null; drawSite(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { versions = ""; heat = null; });
 addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });
 addEventListener("unhandledrejection", event => { document.documentElement.dataset.errors = String(event.reason); });
