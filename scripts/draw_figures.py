@@ -150,7 +150,8 @@ def draw_compared(name: str) -> Figure:
         batch = torch.randn(8, 3, 48, 48), torch.randint(0, 10, (8,))
         return ug.plots.blocks(ug.check(ug.models.create("resnet18", num_classes=10), batch, steps=4))
     if name == "whatif":
-        data = [names(32)() for _ in range(200)]
+        batches = names(32)
+        data = [batches() for _ in range(200)]
         model = ug.models.create("char_mlp_deep")
         return ug.whatif(
             model, data[0], vary={"gain": ["0.5", "1", "5/3", "3"]}, data=data, optimizer="sgd"
