@@ -141,9 +141,38 @@ def draw_layers(axes: Axes, report: ug.Report, color: str) -> None:
     axes.set_yticks([])
 
 
+def draw_compared(name: str) -> Figure:
+    """Pictures of several records, and of none."""
+    if name == "activation":
+        return ug.plots.activation(torch.tanh)
+    if name == "blocks":
+        torch.manual_seed(0)
+        batch = torch.randn(8, 3, 48, 48), torch.randint(0, 10, (8,))
+        return ug.plots.blocks(ug.check(ug.models.create("resnet18", num_classes=10), batch, steps=4))
+    if name == "whatif":
+        batches = names(32)
+        data = [batches() for _ in range(200)]
+        model = ug.models.create("char_mlp_deep")
+        return ug.whatif(
+            model, data[0], vary={"gain": ["0.5", "1", "5/3", "3"]}, data=data, optimizer="sgd"
+        ).plot()
+    records = {}
+    for gain in ("0.5", "5/3"):
+        above, _, below = gain.partition("/")
+        model = ug.models.create("char_mlp_deep", gain=float(above) / float(below or 1))
+        records[f"gain {gain}"] = train(model, names(32), 0.02, 300)
+    return (
+        ug.plots.runs(records)
+        if name == "runs"
+        else ug.plots.before_after(*records.values(), names=tuple(records))
+    )
+
+
 def draw(name: str) -> Figure:
     if name == "before-after":
         return before_and_after()
+    if name in ("activation", "runs", "before_after", "blocks", "whatif"):
+        return draw_compared(name)
     torch.manual_seed(0)
     if name == "theory_over_depth":
         model = nn.Sequential(*[m for _ in range(8) for m in (nn.Linear(64, 64), nn.Tanh())])

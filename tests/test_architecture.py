@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "graph": {"stats", "theory", "_batch", "_run"},
     "probe": {"stats", "record", "graph", "optim", "_batch", "_run"},
     "rules": {"record"},
-    "report": {"record", "rules"},
+    "report": {"record", "rules", "theory"},  # theory: plots.activation alone, when it is called
     "_check": {"stats", "graph", "probe", "record", "rules", "report", "remedies", "_batch", "_run", "optim"},
     "remedies": {"stats", "graph", "rules", "nn", "theory", "_batch", "_run"},
     "_fix": {"_run", "_check", "graph", "rules", "report", "remedies", "nn", "_batch"},

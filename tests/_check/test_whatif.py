@@ -146,6 +146,12 @@ def test_a_rate_at_which_the_loss_explodes_is_said_and_never_best() -> None:
     json.loads(result.to_json())
 
 
+def test_a_rate_that_is_given_holds_for_every_optimizer_that_is_tried() -> None:
+    result = ug.whatif(perceptron(), loader(), vary={"optimizer": ["sgd", "adam"]}, lr=1e-9, steps=3, seeds=1)
+    for setting in result.settings:
+        assert setting.after == pytest.approx(setting.before, rel=1e-4)
+
+
 def test_differences_within_the_noise_are_not_called_better(gains: WhatIf) -> None:
     same = ug.whatif(perceptron(), loader(), vary={"lr": [1e-3, 1.0000001e-3]}, steps=6, seeds=3)
     assert len(same.as_good()) == 1

@@ -40,12 +40,22 @@ def records(make, large):
     }
 
 
-OVER_TIME = ("stats_over_time", "color_dim", "dead_chart")
+OVER_TIME = ("stats_over_time", "color_dim", "dead_chart", "blocks")
+NOT_OF_ONE_RECORD = {
+    "activation",
+    "before_after",
+    "runs",
+    "whatif",
+}  # tests/report/test_plots_compared.py has these
 
 
 @pytest.mark.parametrize(
     "name",
-    sorted(set(plots.__all__) - {"saturation_map", "theory_over_depth", "spp", "agc", "training", "whatif"}),
+    sorted(
+        set(plots.__all__)
+        - {"saturation_map", "theory_over_depth", "spp", "agc", "training"}
+        - NOT_OF_ONE_RECORD
+    ),
 )
 @pytest.mark.parametrize("record", ["mlp", "large", "training", "hostile"])
 def test_every_plot_draws_with_a_title_and_labelled_axes(name, record, records):
@@ -253,9 +263,9 @@ def test_plots_take_what_has_a_record_and_refuse_the_rest_by_name(make):
     class Report:
         record = make.tanh_mlp(3)
 
-    need_more = ("spp", "agc", "training", "update_ratio", "theory_over_depth", "whatif")
-    drawn = [name for name in plots.__all__ if name not in need_more]
-    over_time = {"color_dim", "dead_chart", "stats_over_time"}
+    need_more = ("spp", "agc", "training", "update_ratio", "theory_over_depth")
+    drawn = [name for name in plots.__all__ if name not in need_more and name not in NOT_OF_ONE_RECORD]
+    over_time = {"color_dim", "dead_chart", "stats_over_time", "blocks"}
     for name in drawn:
         draw = getattr(plots, name)
         if name not in over_time:

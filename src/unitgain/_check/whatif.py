@@ -80,7 +80,7 @@ def whatif(
     seeds      trainings of each setting. The first has the weights as they are. Of a network that looks untrained, the
                others have every weight's entries shuffled, which is another draw from the same distribution; all read
                their batches in another order, if the loader shuffles
-    optimizer  one over the model's parameters or a list of several, a function to them, or a name of those above;
+    optimizer  an optimizer over the model's parameters, a function from parameters to one, or a name of those above;
                Adam with learning rate 0.001 if none is given
     lr         its learning rate where `optimizer` is a name, and where lr is not varied
     data       batches to train on. Without it half of the batch trains, and the other half judges
@@ -114,12 +114,14 @@ def whatif(
     if data is not None and hasattr(data, "__next__"):
         data = Replayed(data)  # type: ignore[arg-type]
     settings = combinations(vary)
+    if lr is not None and not (isinstance(lr, (int, float)) and 0 < lr < math.inf):
+        raise InputError(f"lr: expected a learning rate above 0, got {lr!r}")
     if isinstance(optimizer, str) or (optimizer is None and lr is not None):
         optimizer = optimizer_of(optimizer or "adam", lr)
     elif lr is not None:
         raise InputError("lr: the optimizer that is given has a rate; vary={'lr': [...]} changes it")
     plan = Plan(steps, optimizer or optimizer_of("adam"), data, clip, schedule)
-    work = _WhatIf(model, batch, loss, step, plan, valid, rest)
+    work = _WhatIf(model, batch, loss, step, plan, valid, rest, lr)
     for values in settings:
         work.refuse(values)
     work.look()
@@ -189,7 +191,9 @@ class _WhatIf:
         plan: Plan,
         valid: Any,
         rest: Iterable[Any] | None,
+        lr: float | None,
     ):
+        self.lr = lr  # of an optimizer by name, where it is given
         self.rest = rest  # the loader whose first batch judges: the others train
         self.model, self.batch, self.loss, self.step, self.plan = model, batch, loss, step, plan
         job = Job.of(model, batch, loss, step)
@@ -215,12 +219,8 @@ class _WhatIf:
             self.judged_on = "the batch that is trained on" if judge is None else held
 
     def optimizer_words(self, rate: bool) -> str:
-        try:
-            made = optimizers_for(nn.ParameterList([torch.zeros(1, 1), torch.zeros(1)]), self.plan.optimizer)
-        except Exception:  # a function that asks more of its parameters than to be a matrix and a bias
-            return "the optimizer"
-        groups = (group for one in made for group in one.param_groups)
-        rates = dict.fromkeys(f"{group['lr']:g}" for group in groups if "lr" in group)
+        made = self.plan.given or optimizers_for(nn.Linear(1, 1), self.plan.optimizer)
+        rates = dict.fromkeys(f"{g['lr']:g}" for one in made for g in one.param_groups if "lr" in g)
         names = " and ".join(dict.fromkeys(type(one).__name__ for one in made))
         return names + (f" at {', '.join(rates)}" if rates and rate else "")
 
@@ -245,7 +245,9 @@ class _WhatIf:
             raise _told(values, error) from error
 
     def _extra(self) -> list[Any]:
-        return [*self.plan.schedules, *(one for one in (self.step, self.plan.clip) if callable(one))]
+        plan = self.plan
+        own = (one for one in (self.step, plan.clip) if callable(one))
+        return [*plan.given[1:], *plan.schedules, *own]
 
     # ---- one setting ---------------------------------------------------------------------------------------
 
@@ -282,12 +284,18 @@ class _WhatIf:
     def _trained(self, meant: Mapping[str, Any], seed: int) -> _Trained:
         plan = replace(self.plan, data=self._batches(meant.get("batch"), seed))
         if meant.get("optimizer") is not None:
-            plan = replace(plan, optimizer=optimizer_of(meant["optimizer"]))
+            plan = replace(plan, optimizer=optimizer_of(meant["optimizer"], self.lr))
         given = plan.given
         kept = () if self.plan.data is None else (self.plan.data,)
         with (
             loaders_kept(*kept),
-            in_place(self.model, batch=self.batch, loss=self.loss, extra=[*given, *self._extra()]) as run,
+            in_place(
+                self.model,
+                optimizer=next(iter(given), None),
+                batch=self.batch,
+                loss=self.loss,
+                extra=self._extra(),
+            ) as run,
         ):
             if seed:
                 torch.manual_seed(seed)
@@ -442,15 +450,15 @@ def _hold(model: nn.Module, rehearsal: Rehearsal) -> None:
 def _set_rate(rehearsal: Rehearsal, rate: float) -> None:
     groups = [group for one in rehearsal.optimizers for group in one.param_groups if "lr" in group]
     if not groups:
-        name = type(rehearsal.optimizers[0]).__name__
-        raise InputError(f"vary: lr={rate:g}: {name} has no learning rate")
+        raise InputError(f"vary: lr={rate:g}: {type(rehearsal.optimizers[0]).__name__} has no learning rate")
     largest = max(float(group["lr"]) for group in groups) or 1.0
     for group in groups:
         for key in ("lr", "initial_lr", "max_lr", "min_lr"):
             if key in group:
                 group[key] = group[key] * (rate / largest)
     for schedule in rehearsal.schedules:
-        if (bases := getattr(schedule, "base_lrs", None)) is not None:
+        bases = getattr(schedule, "base_lrs", None)
+        if bases is not None:
             schedule.base_lrs = [base * (rate / largest) for base in bases]
 
 

@@ -4,6 +4,7 @@ commands.py  the commands put together, and main()
 check.py     unitgain check
 fix.py       unitgain fix
 whatif.py    unitgain whatif
+lesson.py    unitgain lesson
 train.py     unitgain train, unitgain lr-find
 runs.py      unitgain sample, unitgain plots, and the record of a run
 ladder.py    unitgain ladder, unitgain recipes
@@ -13,6 +14,8 @@ data.py      unitgain data
 demo.py      unitgain demo
 view.py      unitgain view
 errors.py    exit codes, and the one line that an error becomes
+completion.py  what Tab offers
+help.py      options and commands in groups
 output.py    what is printed where; which files may be written
 
 Everything heavy is imported inside the command that needs it.

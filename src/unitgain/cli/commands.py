@@ -18,6 +18,7 @@ from .errors import Debug, exit_code_of
 from .fix import fix
 from .help import CHANGE, LOOK, MORE, TRAIN, Command, Group
 from .ladder import ladder, list_recipes
+from .lesson import lesson
 from .lists import models, rules
 from .mcp import mcp
 from .normfree import normfree_app
@@ -94,6 +95,7 @@ _add(train, TRAIN, "Train a recipe or your own model; resume a run.")
 _add(lr_find, TRAIN, "Find a learning rate.", "lr-find")
 _add(ladder, TRAIN, "Train a recipe's rungs, beside the published results.")
 _add(sample, TRAIN, "Draw names from a trained model.")
+_add(lesson, MORE, "Show what keeps a network from learning, chapter by chapter.")
 _add(demo, MORE, "Show a network that cannot train well, the repair, and its effect.")
 _add(rules, MORE, "List the rules, or explain one.")
 _add(models, MORE, "List the built-in models and what they cost.")

@@ -93,11 +93,11 @@ def whatif(
     combinations(knobs)  # a typing mistake is told before anything is loaded
     if lr is not None and not 0 < lr < float("inf"):
         raise InputError(f"--lr {lr}: a learning rate is a number above 0, like 0.01")
-    make_optimizer = optimizer_of(optimizer, lr)
+    optimizer_of(optimizer, lr)  # an unknown name is told too
     with _quiet(json == "-"), _progress() as tell:
         model, source = subject.load_source(target, loss)
         result = run_whatif(
-            model, source.batch, loss, vary=knobs, steps=steps, seeds=seeds, optimizer=make_optimizer, data=source,
+            model, source.batch, loss, vary=knobs, steps=steps, seeds=seeds, optimizer=optimizer, lr=lr, data=source,
             valid=source.valid, clip=clip, progress=tell,
         )  # fmt: skip
     result = result.of_command(shlex.join(["unitgain", *(context.find_root().obj or [])]))

@@ -36,9 +36,9 @@ ACTIVATION_MODULES: Mapping[str, Callable[[], nn.Module]] = {
     "sigmoid": nn.Sigmoid, "softsign": nn.Softsign, "softplus": nn.Softplus, "hardswish": nn.Hardswish,
     "hardtanh": nn.Hardtanh, "general_relu": lambda: GeneralReLU(leak=0.1, sub=0.4),
 }  # fmt: skip
-"""{name: makes the module} of the activation functions that can be exchanged for one another."""
+"""{name: a function that makes the module} of what `exchange_activations_` takes by name."""
 NORM_KINDS = ("none", "batch", "layer", "group", "instance", "scaled-ws")
-"""Names of the normalizations that can be exchanged for one another."""
+"""What `exchange_norms_` takes."""
 _MOST_GROUPS = 32  # of GroupNorm, as its paper has it
 _FEWEST = 4  # channels of a group: a group of one is InstanceNorm
 _GATES = ("sigmoid", "hardsigmoid")  # where they are multiplied with another signal

@@ -2,10 +2,22 @@
 
 from . import plots
 from .fix_report import Action, FixReport, Skipped
+from .lesson import Chapter, Lesson
 from .plots._all import draw_all
 from .plots._style import save_figure
 from .report import Report
 from .spp import Curve, spp_curve
 from .whatif import Setting, WhatIf
 
-__all__ = ["Action", "FixReport", "Report", "Setting", "Skipped", "WhatIf", "draw_all", "plots"]
+__all__ = [
+    "Action",
+    "Chapter",
+    "FixReport",
+    "Lesson",
+    "Report",
+    "Setting",
+    "Skipped",
+    "WhatIf",
+    "draw_all",
+    "plots",
+]

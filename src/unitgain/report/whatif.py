@@ -29,7 +29,7 @@ _LEAST = 0.005  # of the loss at the start: a smaller difference after a short t
 class Setting:
     """One network of a what-if, and what came of it.
 
-    values    {what was varied: its value, as it was given}: {"gain": "5/3"}
+    values    {what was varied: its value, as it was given}: {"gain": "5/3"}; {"": its name} of a lesson's network
     changes   what was changed in the network, one line for each place
     notes     what could not be changed, one line each
     start     the report of `check` on the network before its training
@@ -61,7 +61,7 @@ class Setting:
         >>> Setting({"gain": "5/3", "norm": "batch"}, (), (), None, None, (), (), (), ()).name
         'gain=5/3, norm=batch'
         """
-        return ", ".join(f"{key}={value}" for key, value in self.values.items())
+        return ", ".join(f"{key}={value}" if key else value for key, value in self.values.items())
 
     @property
     def loss(self) -> float:
@@ -99,6 +99,7 @@ class Setting:
         return float(np.median(found)) if found else math.nan
 
     def to_dict(self) -> dict[str, Any]:
+        """Everything but the records as plain data."""
         updates = {}
         for site in self.training.sites("update"):
             if len(site.shape) > 1:
@@ -160,7 +161,7 @@ class WhatIf:
         """Settings whose loss after training cannot be told from the best one's: the difference, seed by seed, is below
         two standard errors, or below half a per cent of the loss at the start. Of a single seed only the latter."""
         best = self.best
-        return tuple(s for s in self.settings if s is not best and _alike(best, s))
+        return tuple(s for s in self.settings if s is not best and alike(best, s))
 
     @property
     def summary(self) -> str:
@@ -282,7 +283,8 @@ def _row(record: Record, name: str) -> dict[str, float | str]:
     return {"site": name, **values, "gradient_std": record.value("gradient", name, "std", step)}
 
 
-def _alike(best: Setting, other: Setting) -> bool:
+def alike(best: Setting, other: Setting) -> bool:
+    """Whether the loss of `other` after its training cannot be told from that of `best`, which is the lower one."""
     gaps = np.array(other.after) - np.array(best.after)
     if not np.isfinite(gaps).all():
         return False

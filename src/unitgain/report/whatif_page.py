@@ -11,7 +11,7 @@ from .._base import escape
 from .plots import _whatif as pictures
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..rules import Finding
     from .whatif import Setting, WhatIf
@@ -19,13 +19,15 @@ if TYPE_CHECKING:
 _SIZE = (2.9, 1.75)  # inches of one picture
 _COLORS = {"error": "#c62f2f", "warning": "#9a6a00", "info": "#3867c9"}
 
-_STYLE = """
+STYLE = """
 :root { color-scheme: light dark; --ink: #1c1f24; --soft: #5b6470; --line: #d9dde3; --ground: #fff; --panel: #f6f7f9 }
 @media (prefers-color-scheme: dark) {
   :root { --ink: #e8eaed; --soft: #a3abb6; --line: #3a4049; --ground: #16181c; --panel: #1f2329 } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--ground); margin: 0 auto;
   max-width: 90rem; padding: 1rem }
 h1 { font-size: 1.35rem; margin: .2rem 0 } h2 { font-size: 1rem; margin: 1.4rem 0 .3rem }
+h2.chapter { font-size: 1.2rem; border-top: 1px solid var(--line); padding-top: 1rem }
+h3 { font-size: .95rem; font-weight: 500; margin: .8rem 0 .2rem }
 .soft { color: var(--soft) } .lead { font-size: 1.05rem; font-weight: 600; max-width: 60rem }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums }
@@ -52,7 +54,7 @@ def to_html(result: WhatIf) -> str:
     body = "\n".join(_body(result))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>\n'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{_STYLE}</style></head>\n'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><style>{STYLE}</style></head>\n'
         f"<body>\n{body}\n</body></html>\n"
     )
 
@@ -63,9 +65,23 @@ def _body(result: WhatIf) -> Iterator[str]:
     yield f'<p class="lead">{escape(result.summary)}</p>'
     if result.command:
         yield f"<p><code>{escape(result.command)}</code></p>"
-    yield _numbers(result)
+    yield numbers(result)
+    yield from picture_rows(result)
+    yield "<h2>findings</h2>"
+    yield f'<div class="cells">{"".join(map(_findings, result.settings))}</div>'
+    yield "<h2>what was changed</h2>"
+    yield f'<div class="cells">{"".join(map(_changes, result.settings))}</div>'
+    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
+    yield f'<p class="soft">{escape(versions)}</p>'
+
+
+def picture_rows(result: WhatIf, only: Sequence[str] = (), level: str = "h2") -> Iterator[str]:
+    """A heading, a legend and a picture for each setting, for each row of pictures (for these of them); level: of the
+    heading."""
     for name, row in _pictures(result).items():
-        yield f"<h2>{escape(pictures.TITLES[name])}</h2>"
+        if only and name not in only:
+            continue
+        yield f"<{level}>{escape(pictures.TITLES[name])}</{level}>"
         cells = [
             f'<div><div class="name">{escape(setting.name)}</div><img alt="{escape(alt)}" src="{source}">'
             f'<div class="note">{escape(pictures.caption(setting, name))}</div></div>'
@@ -73,12 +89,6 @@ def _body(result: WhatIf) -> Iterator[str]:
             for alt in [f"{pictures.TITLES[name]} with {setting.name}"]
         ]
         yield f'<div class="note">{_legend(result, name)}</div><div class="cells">{"".join(cells)}</div>'
-    yield "<h2>findings</h2>"
-    yield f'<div class="cells">{"".join(map(_findings, result.settings))}</div>'
-    yield "<h2>what was changed</h2>"
-    yield f'<div class="cells">{"".join(map(_changes, result.settings))}</div>'
-    versions = ", ".join(f"{name} {version}" for name, version in result.versions.items())
-    yield f'<p class="soft">{escape(versions)}</p>'
 
 
 def _legend(result: WhatIf, row: str) -> str:
@@ -89,7 +99,7 @@ def _legend(result: WhatIf, row: str) -> str:
     )
 
 
-def _numbers(result: WhatIf) -> str:
+def numbers(result: WhatIf) -> str:
     head = "".join(f"<th>{escape(s.name)}</th>" for s in result.settings)
     rows = "".join(
         f"<tr><th>{escape(title)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
@@ -99,11 +109,11 @@ def _numbers(result: WhatIf) -> str:
 
 
 def _findings(setting: Setting) -> str:
-    found = "".join(map(_finding, setting.findings)) or '<div class="note">none</div>'
+    found = "".join(map(finding_box, setting.findings)) or '<div class="note">none</div>'
     return f'<div><div class="name">{escape(setting.name)}</div>{found}</div>'
 
 
-def _finding(finding: Finding) -> str:
+def finding_box(finding: Finding) -> str:
     color = _COLORS.get(finding.severity, _COLORS["info"])
     head = f'<b style="color:{color}">{escape(finding.code)}</b> {escape(finding.message)}'
     remedy = f'<span class="soft">{escape(finding.remedy)}</span>'

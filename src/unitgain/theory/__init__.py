@@ -12,7 +12,7 @@ computed by quadrature in float64; nothing is sampled.
 """
 
 from .constants import Constant, constants
-from .elementwise import NAMES
+from .elementwise import NAMES, evaluate
 from .gains import Moments, backward_gain, centered_gain, gain, mean_shift, moments
 from .general_relu import ZeroMeanReLU, zero_mean_relu
 from .maps import (
@@ -51,6 +51,7 @@ __all__ = [
     "correlation_map",
     "depth_scale",
     "edge_of_chaos",
+    "evaluate",
     "fixed_points",
     "gain",
     "mean_shift",

@@ -136,3 +136,17 @@ def _check(function: Callable[[Tensor], Tensor], name: str) -> None:
                 f"activation {name}: an element's result depends on the other elements, so it is not elementwise "
                 "(softmax, GLU and norms have no gain of this kind)"
             )
+
+
+def evaluate(activation: Activation, x: np.ndarray) -> tuple[str, np.ndarray, np.ndarray]:
+    """(name, values, derivative) of an activation at these inputs, a float64 array of any shape.
+
+    Raises InputError for what is no elementwise function, and where no gradient flows through it.
+
+    >>> name, y, slope = evaluate("relu", np.array([-1.0, 2.0]))
+    >>> name, y.tolist(), slope.tolist()
+    ('relu', [0.0, 2.0], [0.0, 1.0])
+    """
+    f = resolve(activation)
+    x = np.asarray(x, dtype=np.float64)
+    return f.name, f(x), f.derivative(x)

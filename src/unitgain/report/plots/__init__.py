@@ -6,7 +6,10 @@
 matplotlib loads when the first one is called.
 """
 
+from ._activation import activation
 from ._agc import agc
+from ._blocks import blocks
+from ._compare import before_after, runs
 from ._depth import gradient_ratio, stats_over_depth
 from ._distribution import color_dim, dead_chart, histograms, ridges, saturation_map
 from ._lecture import lecture
@@ -17,13 +20,17 @@ from ._training import lr_sweep, training
 from ._whatif import whatif
 
 __all__ = [
+    "activation",
     "agc",
+    "before_after",
+    "blocks",
     "color_dim",
     "dead_chart",
     "gradient_ratio",
     "histograms",
     "lecture",
     "ridges",
+    "runs",
     "saturation_map",
     "spp",
     "stats_over_depth",

@@ -9,6 +9,7 @@ import numpy as np
 from ..._base import InputError
 from ...record import Record
 from ..layers import thin
+from ._compare import mark_constant
 from ._style import COLORS, label_axes, mark_not_finite, new_figure, of_record, plot_name
 
 if TYPE_CHECKING:
@@ -20,11 +21,16 @@ _WINDOW = 50  # the smoothed loss is a median over so many windows of the run
 
 
 @of_record
-def training(record: Record) -> Figure:
+def training(record: Record, *, log: bool | None = None, crop: bool = False) -> Figure:
     """The loss of every step with its course, the learning rate, and one panel for each further metric.
 
-    Losses of whole passes (train_loss, valid_loss) are drawn over the steps' losses. Raises InputError if the record
-    holds no loss: train with a Recorder, or probe.log(loss=loss).
+    log   a log axis for the loss; None: where it spans more than a factor of 30
+    crop  whether the highest half per cent of the losses may leave the picture; the first ones, the hockey stick of a
+          badly initialized network, may not otherwise
+
+    The loss of a constant guess, ln C for C classes, is marked where the record knows it. Losses of whole passes
+    (train_loss, valid_loss) are drawn over the steps' losses. Raises InputError if the record holds no loss: train
+    with a Recorder, or probe.log(loss=loss).
     """
     names = record.metric_names()
     if "loss" not in names:
@@ -39,7 +45,7 @@ def training(record: Record) -> Figure:
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
         :, 0
     ].tolist()
-    _loss(panels[0], record, passes)
+    _loss(panels[0], record, passes, log, crop)
     if "lr" in names:
         steps, rates = record.metric("lr")
         rows = thin(range(len(steps)), _POINTS)
@@ -104,11 +110,12 @@ def lr_sweep(
     return figure
 
 
-def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
+def _loss(axes: Axes, record: Record, passes: list[str], log: bool | None, crop: bool) -> None:
     steps, losses = record.metric("loss")
     rows = thin(range(len(steps)), _POINTS)
-    axes.plot(steps[rows], losses[rows], color=COLORS[4], lw=0.8, alpha=0.6, label="loss, each step")
     size = max(1, len(losses) // _WINDOW)
+    pale = {"color": COLORS[4], "lw": 0.8, "alpha": 0.6} if size > 1 else {"color": COLORS[0], "lw": 1.5}
+    axes.plot(steps[rows], losses[rows], label="loss, each step", **pale)
     if size > 1:
         whole = len(losses) // size * size
         with np.errstate(invalid="ignore"):
@@ -124,13 +131,16 @@ def _loss(axes: Axes, record: Record, passes: list[str]) -> None:
             axes.plot(at, values, color=color, lw=1.3, marker="o", ms=4, label=plot_name(name))
             points.append(seen)
     finite = losses[np.isfinite(losses)]
-    if len(finite):  # a few exploded steps may leave the picture, a loss of a pass may not
-        shown = np.concatenate([np.percentile(finite, [0, 99.5]), *points])
+    if len(finite):
+        shown = np.concatenate([np.percentile(finite, [0, 99.5 if crop else 100]), *points])
         low, high = shown.min(), shown.max()
-        if low > 0 and high / low > 30:
+        if log or (log is None and low > 0 and high / low > 30):
             axes.set_yscale("log")
+            if crop and low > 0:
+                axes.set_ylim(low / 1.1, high * 1.1)
         elif high > low:
             axes.set_ylim(low - 0.08 * (high - low), high + 0.1 * (high - low))
+    mark_constant(axes, record)
     missing = steps[~np.isfinite(losses)]
     if len(missing):
         mark_not_finite(axes, missing[0])

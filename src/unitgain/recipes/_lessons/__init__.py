@@ -1,0 +1,1 @@
+"""The lessons, a file each: _lessons/NAME.py has `run`."""
