@@ -200,8 +200,7 @@ def test_blocks_of_other_libraries_are_found(torchvision_operators) -> None:
     nf = timm.create_model("nf_resnet26")
     curve = spp_curve(ug.spp(nf, torch.randn(2, 3, 64, 64), open_gains=True))
     assert len(curve.points) == 9
-    assert curve.points[2].predicted["channel_var"] == pytest.approx(1.08)
-    assert curve.points[4].channel_var / curve.points[3].channel_var == pytest.approx(1.04, abs=0.03)
+    assert max(abs(p.deviation) for p in curve.points[1:] if p.predicted) < 0.1  # was 1,418% off
     tokens = torch.randint(0, 11, (2, 5))
     small = {"n_layer": 2, "n_embd": 8, "n_head": 2, "vocab_size": 11, "n_positions": 16}
     gpt = GPT2LMHeadModel(GPT2Config(**small, bos_token_id=0, eos_token_id=0))

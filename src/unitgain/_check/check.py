@@ -116,6 +116,7 @@ def check(
     Raises InputError, naming the input, for a batch or a loss that does not fit, and when the model raises
     (with the model's own exception as its cause).
 
+    >>> import torch
     >>> model = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 4))
     >>> report = check(model, (torch.randn(64, 8), torch.randint(0, 4, (64,))))
     >>> report.ok

@@ -334,7 +334,10 @@ def halves(job: Job) -> tuple[Batch, Batch | None]:
     batch, examples = job.batch, job.batch.examples
     if job.step is not None or examples is None or examples < _HELD_OUT:
         return batch, None
-    parts = batch.select(range(0, examples, 2)), batch.select(range(1, examples, 2))
+    try:
+        parts = batch.select(range(0, examples, 2)), batch.select(range(1, examples, 2))
+    except InputError:  # a graph, whose examples are related to one another
+        return batch, None
     wanted = (examples + 1) // 2, examples // 2
     divided = batch.target is None or all(
         getattr(part.target, "shape", (0,))[:1] == (count,) for part, count in zip(parts, wanted)

@@ -51,7 +51,8 @@ def is_smaller(left: Sequence[Finding], before: Report) -> bool:
 
 def needs_proof(finding: Finding, before: Report, after: Report) -> bool:
     """Whether findings alone do not decide: as many are left, as severe as before."""
-    return bool(same_code(after, finding)) or cost_of(after) >= cost_of(before)
+    left = len(same_code(after, finding))  # one of two inputs that is normalized needs no proof
+    return (left > 0 and left >= len(same_code(before, finding))) or cost_of(after) >= cost_of(before)
 
 
 def cost_of(report: Report) -> int:

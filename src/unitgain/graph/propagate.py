@@ -25,6 +25,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..stats import is_plain
 from . import modules
 from .listener import Listener
 from .moments import Known, Silent, Step, layout, mean_magnitude, measure, predict
@@ -106,6 +107,8 @@ class Propagation(Listener):
         self._waiting = None
         if not value.signal or not tensor.is_floating_point() or tensor.dim() < 2 or tensor.numel() < 2:
             return
+        if not is_plain(tensor):
+            return  # sparse or nested: not every index has a value
         if value.kind == "node":
             self._waiting = (value, tensor, call, function)  # what it is, `node` says
         else:
@@ -192,7 +195,12 @@ class Propagation(Listener):
     def _start_of(self, tensor: Tensor, call: Call, axis: int) -> int | None:
         """Of a part of channels, the first one, told by where it lies in memory."""
         whole = call.args[0] if call.args else None
-        if not isinstance(whole, Tensor) or whole.dim() != tensor.dim() or whole.stride() != tensor.stride():
+        if (
+            not isinstance(whole, Tensor)
+            or not is_plain(whole)
+            or whole.dim() != tensor.dim()
+            or whole.stride() != tensor.stride()
+        ):
             return None
         if whole.untyped_storage().data_ptr() != tensor.untyped_storage().data_ptr():
             return None

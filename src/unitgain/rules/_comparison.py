@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from ..record import AskedFacts, is_blank
 from ._rule import CannotJudge, Threshold
@@ -19,7 +20,7 @@ FLOOR = Threshold(
 def asked(view: View) -> AskedFacts:
     """What the loss answered; raises CannotJudge if it could not be asked."""
     facts = view.facts.comparison.asked
-    if is_blank(facts):
+    if is_blank(replace(facts, falls=None)):  # which is asked in another way
         if view.facts.mode == "check" and view.facts.loss.value is None:
             raise CannotJudge("no loss was measured", lacks="loss and targets")
         lacks = "what the loss compares" if view.facts.mode == "check" else ""
