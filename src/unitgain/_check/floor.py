@@ -55,13 +55,19 @@ def falls_for_ever(done: Judged, reach: ReachFacts) -> bool | None:
     if first is None or other is None or not math.isfinite(float(first)) or float(first) == float(other):
         return None  # a loss of outputs alone: a density, a critic
     size = max(1.0, *(float(t.detach().double().nan_to_num().abs().max()) for t in (*tensors, target)))
-    asked = [t for t in tensors if not (limited and t is logits)]
+    asked = [t for t in tensors if (not limited if t is logits else _is_output(t))]
     falls = any(_falls(loss, done.compared, t, size) for t in asked)
     if falls and bool((target.detach() < 0).any()):
         # advantages of a policy gradient: what goes below any bound are the terms with a sign, by right
         falls = any(_falls(lambda whole: loss(whole, target.abs()), done.compared, t, size) for t in asked)
         return True if falls else None
     return falls
+
+
+def _is_output(tensor: Tensor) -> bool:
+    """Whether it is no term of the loss that the model computes itself (one number, or one for each example), and of no
+    one sign by construction."""
+    return tensor.dim() > 1 and bool((tensor < 0).any()) and bool((tensor > 0).any())
 
 
 def _falls(loss: Any, outputs: Any, tensor: Tensor, size: float) -> bool:
