@@ -27,9 +27,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import torch
 import torch.nn.functional as F
+from reference import declare_torchvision_operators
 from torch import nn
 
 import unitgain as ug
+
+declare_torchvision_operators()  # lightning and transformers import torchvision
 
 WIDTH, DEPTH, BATCH = 256, 6, 64
 
