@@ -160,6 +160,7 @@ def test_two_trainings_cannot_use_one_run_folder(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=f"--run .*run: in use by process {holder.pid}"):
             RunFolder(run, "makemore", {"steps": 3}, resume=resume)
     kill(holder)
+    (run / "metrics.json").write_text("{}")
     with pytest.raises(InputError, match="holds a run already"):
         RunFolder(run, "makemore", {"steps": 3})
     RunFolder(run, "makemore", {"steps": 3}, resume=True)

@@ -128,3 +128,20 @@ def test_settings_of_the_network_pass_through_a_preset() -> None:
     assert std == pytest.approx(0.1, rel=0.05)
     with pytest.raises(InputError, match="gain"):
         recipes.from_text(makemore.config, ["gain=much"], makemore.presets)
+
+
+@pytest.mark.parametrize("recipe", ["own", "image-folder"])
+def test_a_training_that_was_refused_leaves_its_folder_to_the_next_try(
+    recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The typing error in a path had to be paid with a new folder: "it holds a run already"."""
+    model = tmp_path / "net.py"
+    model.write_text("from torch import nn\n\n\ndef make():\n    return nn.Linear(4, 2)\n")
+    missing, run = str(tmp_path / "nothere"), str(tmp_path / "run")
+    own = [f"{model}:make", "--data", missing + ".npz"]
+    command = ["train", *(own if recipe == "own" else [recipe, "--set", f"data={missing}"]), "--run", run]
+    for _ in range(2):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "nothere" in said
+        assert "holds a run" not in said

@@ -72,7 +72,10 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK, f"--run {path}")
             remove_leftovers(self.path)
-            if not (self.path / "config.json").is_file():
+            begun = (self.path / "config.json").is_file()
+            if not begun or (
+                not resume and not self.contents()
+            ):  # what was refused or killed at once is no run
                 self.write_json("config.json", {"recipe": recipe, "settings": dict(settings), **conditions()})
                 return
         except OSError as error:
