@@ -56,7 +56,7 @@ def test_momentum_lowers_the_rate_that_is_advised() -> None:
     advised = {}
     for momentum in (0.0, 0.9):
         model = ug.models.create("char_mlp_kaiming", generator=torch.Generator().manual_seed(0))
-        optimizer = torch.optim.SGD(model.parameters(), lr=30.0, momentum=momentum)
+        optimizer = torch.optim.SGD(model.parameters(), lr=3.0, momentum=momentum)
         report = ug.check(model, batch, optimizer=optimizer, steps=20, data=others)
         found = next(f for f in report.findings if f.code == "UG501")
         assert found.prescription is not None
