@@ -80,11 +80,11 @@ _PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
 
 
 def reach_facts(
-    model: nn.Module, run: Callable[[], Any], judge: Callable[[Any], None]
+    model: nn.Module, run: Callable[[], Any], judge: Callable[[Any], None], examples: int | None = None
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
-    that were called (None where the model does not run so)."""
-    with Reach(model) as reach, torch.no_grad():
+    that were called (None where the model does not run so). examples: of the batch, if known."""
+    with Reach(model, examples) as reach, torch.no_grad():
         try:
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
@@ -118,7 +118,7 @@ def reach_facts(
 class Reach(TorchFunctionMode):
     """Keeps an interval for each tensor (by weak reference) while it is active."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, examples: int | None = None):
         super().__init__()
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
@@ -126,7 +126,7 @@ class Reach(TorchFunctionMode):
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
-        self.axes = Axes(self._weights)
+        self.axes = Axes(self._weights, examples)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -79,6 +79,7 @@ class AskedFacts:
     of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
     falls       whether it goes on falling, in proportion, as one of its outputs moves on against its slope
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
+    silent_label  of targets of two whole values: the one at whose outputs it does not look
     """
 
     takes: str | None = None
@@ -92,6 +93,7 @@ class AskedFacts:
     of_zeros: float = UNKNOWN
     extremes: bool | None = None
     falls: bool | None = None
+    silent_label: float = UNKNOWN
 
 
 @dataclass(frozen=True)
