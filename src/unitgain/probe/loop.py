@@ -360,9 +360,7 @@ class Loop:
         return tuple(
             path
             for path, module in self._model.named_modules()
-            if _is_zero(getattr(module, "num_batches_tracked", None))
-            and _is_zero(getattr(module, "running_mean", None))
-            and bool((module.running_var == 1).all())
+            if all(_is_zero(getattr(module, name, None)) for name in ("num_batches_tracked", "running_mean"))
         )
 
     def _shrink(self) -> ShrinkFacts:

@@ -186,11 +186,13 @@ class FeatureFacts:
 @dataclass(frozen=True)
 class LabelFacts:
     """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
-    of one class only (of_one_class), and how many different classes those are (different)."""
+    of one class only (of_one_class), how many different classes those are (different), and the cross entropy of a guess
+    by the classes' frequencies in all of them, in nats (guess)."""
 
     batches: int | None = None
     of_one_class: int | None = None
     different: int | None = None
+    guess: float = UNKNOWN
 
 
 @dataclass(frozen=True)

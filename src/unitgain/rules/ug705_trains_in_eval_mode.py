@@ -95,9 +95,10 @@ def _from_the_start(mode: ModeFacts) -> Found[Evidence]:
     return ABOUT.found(
         "warning",
         mode.untouched[0],
-        f"all {mode.before} sampled steps were made with the whole model in eval mode, and {listed(mode.untouched)} "
-        f"{'has' if one else 'have'} never seen a batch in train mode: {'its' if one else 'their'} running mean is 0 and "
-        "the variance 1, so nothing is normalized",
+        f"all {mode.before} sampled steps were made with the whole model in eval mode, and "
+        f"{listed(mode.untouched)} "
+        f"{'has' if one else 'have'} never seen a batch in train mode: the running mean is 0 and the variance 1, "
+        "so that nothing is normalized",
         evidence=FromTheStart(mode.before, mode.untouched[:MOST_KEPT]),
         cause="model.eval() was called before training, or model.train(False).",
         remedy="Call model.train() before training, and after each validation.",
