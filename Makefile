@@ -10,7 +10,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 
 .PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays \
+        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
         lr-find-ladder
 
 venv: $(VENV)/.demo
@@ -127,9 +127,9 @@ nf-vs-bn: $(VENV)/.demo
 normfree-training: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_training.py --out $(RESULTS)-normfree-training.md
 
-# a small GPT without its LayerNorms: some three minutes
-normfree-gpt: $(VENV)/.demo
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_gpt.py --out $(RESULTS)-normfree-gpt.md
+# a small GPT and a small ViT without their LayerNorms: some three and some ten minutes
+normfree-gpt normfree-vit: normfree-%: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_transformers.py $* --out $(RESULTS)-normfree-$*.md
 
 # every node of 39 networks, predicted and measured: some ten minutes of one core
 propagation-table: $(VENV)/.dev
