@@ -5,7 +5,8 @@
 
 Fashion-MNIST at 28x28 in one channel, SGD with Nesterov momentum 0.9, cosine schedule. Each arm's rate is the best by
 2,000 held-out training images with the first seed: of three, and of more by steps of 4 as long as the best is the
-largest or the smallest tried. Then three seeds with that rate, accuracy on the 10,000 test images. Parts "128" and "4" are batch sizes of training from scratch; "tune" is fine-tuning at batch 2: networks
+largest or the smallest tried. Then three seeds with that rate, accuracy on the 10,000 test images.
+ Parts "128" and "4" are batch sizes of training from scratch; "tune" is fine-tuning at batch 2: networks
 trained with BatchNorm at batch 128 go on with images turned upside down.
 
     BatchNorm    as it is

@@ -2,10 +2,10 @@
 
 Where the analytic value is not exact (pooling, concatenation, squeeze-and-excite, depthwise kernels, data that is no
 noise) only measuring is right, so every standardized layer is measured: its scale is divided by the std of its output
-(channel variance over examples and positions, averaged over channels), its bias takes the mean of each channel away, and
-the pass goes on with the corrected output. Without the biases, layers pass on what all examples share, and where maps are
-small it is most of the signal: in a RegNet-Y on maps of one pixel the mean square was 28 beside a variance of 1, and no
-learning rate was right for both. Biases from data: Salimans and Kingma 2016 (arXiv 1602.07868).
+(channel variance over examples and positions, averaged over channels), its bias takes the mean of each channel away,
+and the pass goes on with the corrected output. Without the biases, layers pass on what all examples share, and where
+maps are small it is most of the signal: in a RegNet-Y on maps of one pixel the mean square was 28 beside a variance of
+1, and no learning rate was right for both. Biases from data: Salimans and Kingma 2016 (arXiv 1602.07868).
 
 A residual stream is to have variance 1 too, at the ends of its blocks. Behind an activation that takes more than the
 layers' variance of 1: the layers that begin a stream (the one before its first block; both sides of a transition) get
