@@ -5,7 +5,7 @@
     fan-in 1, heads, gates     plain
     BatchNorm                  gone, with its activation kept where it held one; each layer beside it gets a bias
     residual branches          times alpha and a learnable scalar; alpha^2 of all branches of one sum together is 0.04
-    constants                  measured on the batch, layer by layer in execution order: see calibrating.py
+    constants and biases       measured on the batch, layer by layer in execution order: see calibrating.py
 
 The learnable scalar starts at 1 and not, as SkipInit's, at 0: alpha bounds what a branch adds already, and a branch
 that starts at zero gives its layers no gradient in the first step.
@@ -76,9 +76,9 @@ def convert_for_training(
     targets = {path: ends[path] for path in steps if path in ends}
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
-        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at one to sixteen times BatchNorm's learning rate "
-        "(more the shorter the training); without it at about a fifteenth of that. The constants are for data scaled "
-        "like this batch"
+        "train it with ug.optim.AGC(optimizer, model, clipping=0.02, exclude=()) at four to sixteen times BatchNorm's "
+        "learning rate: at such rates the head has to be clipped too. Without AGC at about a fifteenth of BatchNorm's "
+        "rate. The constants are for data scaled like this batch"
     )
 
 
