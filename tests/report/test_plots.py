@@ -44,9 +44,10 @@ OVER_TIME = ("stats_over_time", "color_dim", "dead_chart", "blocks")
 NOT_OF_ONE_RECORD = {
     "activation",
     "before_after",
+    "landscape",
     "runs",
     "whatif",
-}  # tests/report/test_plots_compared.py has these
+}  # tests/report/test_plots_compared.py and tests/_check/test_landscape.py have these
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from . import plots
 from .fix_report import Action, FixReport, Skipped
+from .landscape import Landscape
 from .lesson import Chapter, Lesson
 from .plots._all import draw_all
 from .plots._style import save_figure
@@ -13,6 +14,7 @@ __all__ = [
     "Action",
     "Chapter",
     "FixReport",
+    "Landscape",
     "Lesson",
     "Report",
     "Setting",
