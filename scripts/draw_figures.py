@@ -192,6 +192,8 @@ def draw(name: str) -> Figure:
         return ug.plots.saturation_map(ug.check(NameNet(), names()()).record)
     if name == "agc":
         return agc()
+    if name == "atlas":
+        return ug.plots.atlas(train(NameNet(), names(), 0.1, 300))
     if name == "landscape":
         return landscape()
     if name in ("color_dim", "dead_chart", "histograms", "stats_over_depth"):
@@ -231,7 +233,7 @@ def main(wanted: list[str]) -> None:
         name = path.rpartition("/")[2]
         if not wanted or name in wanted:
             (IMAGES / path).parent.mkdir(parents=True, exist_ok=True)
-            draw(name).savefig(IMAGES / f"{path}.png", dpi=100 if name == "before-after" else 72)
+            draw(name).savefig(IMAGES / f"{path}.png", dpi={"before-after": 100, "atlas": 120}.get(name, 72))
             print(f"docs/images/{path}.png")
 
 

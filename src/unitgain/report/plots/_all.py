@@ -25,7 +25,8 @@ _PICTURES = {
 def draw_all(record: Any, folder: str | os.PathLike[str]) -> list[Path]:
     """Writes as PNG into the folder, which is made, the pictures that the record has the numbers for.
 
-    record: a Record, or a Report, whose findings the atlas then shows, or a Probe that has one. Returns their paths; a picture of something that was not measured (updates in a check without steps) is left out.
+    record: a Record, a Report, whose findings the atlas then shows, or a Probe. Returns their paths; a picture of
+    something that was not measured (updates in a check without steps) is left out.
     Raises InputError if the folder cannot be made or written.
     """
     record_of(record, "plots")
@@ -40,6 +41,6 @@ def draw_all(record: Any, folder: str | os.PathLike[str]) -> list[Path]:
             figure = draw(record)
         except InputError:
             continue  # not measured in this run
-        save_figure(figure, folder / f"{name}.png", dpi=110)
+        save_figure(figure, folder / f"{name}.png", dpi="figure" if name == "atlas" else 110)
         written.append(folder / f"{name}.png")
     return written

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,17 +19,21 @@ from ._time import draw_update_ratio
 from ._training import draw_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH, _DPI = 16.0, 100  # inches and points: 1,600 wide
+_WIDTH = 1600 / 120  # inches of 120 points
 _FINDINGS = 4  # with their messages; of more, the codes are named
-_LINE = 74  # characters of a line of text in the panel of findings
-_LINES = 3  # of one message
+_LINE = 66  # characters of a line of text in the panel of findings
+_KINDS = {
+    "activation": "activations",
+    "gradient": "gradients of activations",
+    "parameter_gradient": "gradients of weights",
+}
+_BACK = 8  # sampled steps before the last that are looked at for one without NaN and infinity
 _COLORS = {"error": "#d43d3d", "warning": "#c98a00", "info": "#5b8def"}
 _STATUS = {"healthy": "#2a9d55", "watch": "#c98a00", "sick": "#d43d3d"}
+_Panel = Callable[["Axes"], None]
 
 
 def atlas(record: Any, *, step: int | None = None) -> Figure:
@@ -46,22 +51,32 @@ def atlas(record: Any, *, step: int | None = None) -> Figure:
     diagnosis = getattr(record, "diagnosis", None)
     if not isinstance(diagnosis, Diagnosis):
         diagnosis = diagnose(found)
-    at = reported_step(found) if step is None else step
+    at = _last_finite(found) if step is None else step
     if not found.values("activation", at):
         raise InputError(f"atlas: the record has no activations at step {at}")
-    top, middle = _over_time(found), _densities(found, at)
-    figure = new_figure(_WIDTH, 4.1 + 3.1 * ((len(middle) + 2) // 2), _title(found))
-    figure.set_dpi(_DPI)
-    rows = figure.add_gridspec(1 + (len(middle) + 2) // 2, 1, hspace=0.02)
-    first = rows[0].subgridspec(1, 1 + len(top), width_ratios=[1.15, *[1.0] * len(top)])
-    _say(figure.add_subplot(first[0]), diagnosis)
-    for place, draw in enumerate(top, start=1):
-        draw(figure.add_subplot(first[place]))
-    lower: list[Any] = [cell for row in range(1, rows.nrows) for cell in rows[row].subgridspec(1, 2)]
-    for cell, draw in zip(lower, middle):
-        draw(figure.add_subplot(cell))
-    _depth(figure, lower[len(middle)], found, at)
+    rows: list[tuple[float, list[_Panel]]] = []  # (height, panels)
+    over_time, depth = _over_time(found), _over_depth(found, at)
+    rows.append((2.9, [partial(_say, found, diagnosis), *(over_time or depth)]))
+    if densities := _densities(found, at):
+        rows.append((3.7, densities))
+    if over_time:
+        rows.append((2.4, depth))
+    figure = new_figure(_WIDTH, 0.4 + sum(height for height, _ in rows), _title(found))
+    grid = figure.add_gridspec(len(rows), 1, height_ratios=[height for height, _ in rows])
+    for row, (_, panels) in zip(grid, rows):
+        for cell, draw in zip(row.subgridspec(1, len(panels)), panels):
+            draw(figure.add_subplot(cell))
     return figure
+
+
+def _last_finite(record: Record) -> int:
+    """The step that reports are about; of a training that was lost the last one that can be drawn."""
+    last = reported_step(record)
+    for step in [s for s in reversed(record.steps()) if s <= last][:_BACK]:
+        rows = record.values("activation", step).values()
+        if rows and all(row.get("nonfinite", 0) == 0 for row in rows):
+            return step
+    return last
 
 
 def _title(record: Record) -> str:
@@ -70,26 +85,27 @@ def _title(record: Record) -> str:
     return " · ".join(plot_name(part, 60) for part in heading_parts(record))
 
 
-def _say(axes: Axes, diagnosis: Diagnosis) -> None:
+def _say(record: Record, diagnosis: Diagnosis, axes: Axes) -> None:
     """The verdict, what to do first, and the most important findings."""
     axes.set_axis_off()
-    color = _STATUS.get(diagnosis.status, GUIDE)
-    y = 1.0
-    for text, style in _lines(diagnosis, color):
-        axes.text(0, y, text, transform=axes.transAxes, va="top", fontsize=9.5, parse_math=False, **style)
-        y -= 0.062 * (1 + text.count("\n"))
+    down = 0.0
+    for text, style in _lines(record, diagnosis, _STATUS.get(diagnosis.status, GUIDE)):
+        axes.annotate(text, (0, 1), xycoords="axes fraction", xytext=(0, -down), textcoords="offset points", va="top",
+                      fontsize=9, parse_math=False, annotation_clip=False, **style)  # fmt: skip
+        down += 11.5 * (1 + text.count("\n")) + 4
 
 
-def _lines(diagnosis: Diagnosis, color: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _lines(record: Record, diagnosis: Diagnosis, color: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield _wrapped(diagnosis.verdict, 3), {"color": color, "fontweight": "bold"}
     if diagnosis.first_action:
         yield _wrapped(f"Do this first: {diagnosis.first_action}", 4), {}
     for finding in diagnosis.findings[:_FINDINGS]:
-        where = f"  {finding.site}" if finding.site else ""
+        site = record.site("activation", finding.site) if finding.site else None
+        where = f"  {site.title if site else finding.site}" if finding.site else ""
         yield _wrapped(f"{finding.code} {finding.name}{where}", 1), {
             "color": _COLORS[finding.severity], "fontweight": "bold",
         }  # fmt: skip
-        yield _wrapped(finding.message, _LINES), {}
+        yield _wrapped(finding.message, 3 if len(diagnosis.findings) < 3 else 2), {}
     more = [f.code for f in diagnosis.findings[_FINDINGS:]]
     if more:
         yield _wrapped(f"and {', '.join(dict.fromkeys(more))}", 1), {"color": GUIDE}
@@ -99,8 +115,8 @@ def _wrapped(text: str, lines: int) -> str:
     return "\n".join(textwrap.wrap(printable(text), _LINE, max_lines=lines, placeholder=" …"))
 
 
-def _over_time(record: Record) -> list[Callable[[Axes], None]]:
-    panels: list[Callable[[Axes], None]] = []
+def _over_time(record: Record) -> list[_Panel]:
+    panels: list[_Panel] = []
     if len(record.metric("loss")[0]) > 1:
         panels.append(partial(_loss, record))
     if len(record.steps()) > 1 and record.sites("update"):
@@ -115,7 +131,7 @@ def _loss(record: Record, axes: Axes) -> None:
 
 
 def _updates(record: Record, axes: Axes) -> None:
-    title = "update:data, how much a step changes each weight"
+    title = "update:data of the weights"
     try:
         draw_update_ratio(record, axes, None, FEW)
     except InputError:
@@ -127,26 +143,40 @@ def _updates(record: Record, axes: Axes) -> None:
     axes.legend(fontsize=7, frameon=False, ncols=2, loc="best")
 
 
-def _densities(record: Record, step: int) -> list[Callable[[Axes], None]]:
-    panels: list[Callable[[Axes], None]] = []
-    for kind in ("activation", "gradient", "parameter_gradient"):
+def _densities(record: Record, step: int) -> list[_Panel]:
+    panels: list[_Panel] = []
+    for kind, title in _KINDS.items():
         found = measured(record, kind, None, step)
         if found:
-            panels.append(partial(draw_densities, record, kind, found, step, True))
+            draw = partial(draw_densities, record, kind, found, step, True)
+            panels.append(partial(_density, draw, title, step))
     return panels
 
 
-def _depth(figure: Figure, cell: Any, record: Record, step: int) -> None:
-    """Scale over depth, and below it what is zero, saturated or dead."""
+def _density(draw: _Panel, title: str, step: int, axes: Axes) -> None:
+    """With the legend below, so that three stand side by side."""
+    draw(axes)
+    axes.set_title(f"{title}, step {step}", fontsize=10, loc="left")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=7, frameon=False, borderaxespad=0,
+                handlelength=1.2)  # fmt: skip
+
+
+def _over_depth(record: Record, step: int) -> list[_Panel]:
     values = record.values("activation", step)
     names = [site.name for site in record.sites("activation")]
-    upper, lower = (figure.add_subplot(part) for part in cell.subgridspec(2, 1))
-    draw_scale(upper, names, values)
-    label_axes(upper, title="activations over depth (dashed: 1)", y="magnitude")
-    draw_fractions(lower, names, values)
-    label_axes(lower, y="per cent")
-    for axes in (upper, lower):
+
+    def scale(axes: Axes) -> None:
+        draw_scale(axes, names, values)
+        _finish(axes, f"activations over depth, step {step}", "magnitude")
+
+    def fractions(axes: Axes) -> None:
+        draw_fractions(axes, names, values)
+        _finish(axes, "zero, saturated, dead over depth", "per cent")
+
+    def _finish(axes: Axes, title: str, y: str) -> None:
+        label_axes(axes, title=title, y=y)
         if axes.get_legend_handles_labels()[0]:
-            axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-    depth_axis(upper, names, label=False)
-    depth_axis(lower, names)
+            axes.legend(loc="best", fontsize=8, frameon=False)
+        depth_axis(axes, names)
+
+    return [scale, fractions]

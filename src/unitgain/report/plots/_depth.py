@@ -83,9 +83,7 @@ def draw_scale(axes: Axes, names: Sequence[str], values: _Rows) -> None:
 def draw_fractions(axes: Axes, names: Sequence[str], values: _Rows) -> None:
     """Per cent of values that are zero, saturated and not finite, and of dead units, over depth."""
     units = _column(names, values, "units")
-    dead = np.divide(
-        _column(names, values, "dead"), units, out=np.full(len(names), np.nan), where=units > 0
-    )
+    dead = np.divide(_column(names, values, "dead"), units, out=np.full(len(names), np.nan), where=units > 0)
     for label, data, color, mark in (
         ("exactly zero", _column(names, values, "zero"), ZERO, "o"),
         ("saturated", _column(names, values, "saturated"), SATURATED, "s"),

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..._base import InputError
-from ..landscape import Landscape
 from ._style import COLORS, GUIDE, label_axes, new_figure, plot_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from ..landscape import Landscape
 
 _LOGARITHMIC = 10.0  # from this ratio of large to small losses on
 _MOST = 4  # landscapes in a figure
@@ -35,7 +36,7 @@ def landscape(
     more than four, and for lines and planes in one figure.
     """
     several: list[Any] = list(results) if isinstance(results, (list, tuple)) else [results]
-    wrong = next((x for x in several if not isinstance(x, Landscape)), None)
+    wrong = next((x for x in several if not hasattr(x, "losses")), None)
     if wrong is not None:
         raise InputError(f"landscape: expected what ug.landscape gives, got {type(wrong).__name__}")
     if not 1 <= len(several) <= _MOST:
