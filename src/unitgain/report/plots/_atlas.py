@@ -63,9 +63,10 @@ def atlas(record: Any, *, step: int | None = None) -> Figure:
         rows.append((2.4, depth))
     figure = new_figure(_WIDTH, 0.4 + sum(height for height, _ in rows), _title(found))
     grid = figure.add_gridspec(len(rows), 1, height_ratios=[height for height, _ in rows])
-    for row, (_, panels) in zip(grid, rows):
-        for cell, draw in zip(row.subgridspec(1, len(panels)), panels):
-            draw(figure.add_subplot(cell))
+    for row, (_, panels) in enumerate(rows):
+        cells = grid[row].subgridspec(1, len(panels))
+        for column, draw in enumerate(panels):
+            draw(figure.add_subplot(cells[column]))
     return figure
 
 

@@ -82,7 +82,8 @@ def _planes(several: list[Landscape], names: list[str], ends: tuple[float, float
     columns = len(several)
     low, high = ends if ends[0] < ends[1] else (ends[0] - 0.5, ends[1] + 0.5)
     norm = LogNorm(low, high) if log else Normalize(low, high)
-    levels = np.geomspace(low, high, _LEVELS) if log else MaxNLocator(_LEVELS - 2).tick_values(low, high)
+    chosen = np.geomspace(low, high, _LEVELS) if log else MaxNLocator(_LEVELS - 2).tick_values(low, high)
+    levels = np.asarray(chosen)
     figure = new_figure(max(6.0, 5.2 * columns), 9.2, "Loss around the weights")
     shades = None
     for column, (x, name) in enumerate(zip(several, names), start=1):
@@ -96,7 +97,7 @@ def _planes(several: list[Landscape], names: list[str], ends: tuple[float, float
     bar = figure.colorbar(shades, ax=figure.axes[1::2], pad=0.02, aspect=30)  # type: ignore[arg-type]
     bar.set_label(_loss_name(several), fontsize=9)
     shown = levels[(levels >= low) & (levels <= high)] if not log else levels
-    bar.set_ticks(shown, labels=[f"{v:.4g}" for v in shown])
+    bar.set_ticks(shown.tolist(), labels=[f"{v:.4g}" for v in shown])
     bar.minorticks_off()
     bar.ax.tick_params(labelsize=8)
     return figure
