@@ -3,6 +3,7 @@
 from . import plots
 from .fix_report import Action, FixReport, Skipped
 from .json_report import dumps, plain
+from .landscape import Landscape
 from .lesson import Chapter, Lesson
 from .normfree_page import audit_page, conversion_page
 from .plots._all import draw_all
@@ -15,6 +16,7 @@ __all__ = [
     "Action",
     "Chapter",
     "FixReport",
+    "Landscape",
     "Lesson",
     "Report",
     "Setting",
