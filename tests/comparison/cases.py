@@ -1334,3 +1334,50 @@ def both_terms_written_out() -> Built:
 def one_sided_margins_of_both_kinds() -> Built:
     """Outputs of 1 are to be above one, those of 0 below none: flat where that is so."""
     return two_kinds(lambda o, t: (t * torch.relu(1 - o) + (1 - t) * torch.relu(o)).mean())
+
+
+# ---- several labels behind a softmax -----------------------------------------------------------------------------
+
+
+def several_labels(last: nn.Module, loss: Callable[[Tensor, Tensor], Tensor], rate: float = 0.5) -> Built:
+    x = vectors()
+    return chain(12, 32, 5, last=last), (x, ((x @ torch.randn(12, 5)).sigmoid() > 1 - rate).float()), loss
+
+
+@sick("UG111", "several labels behind a softmax")
+def several_labels_of_one_softmax() -> Built:
+    return several_labels(nn.Softmax(1), F.binary_cross_entropy)
+
+
+@sick("UG111", "several labels behind a softmax")
+def squared_error_of_several_labels() -> Built:
+    return several_labels(nn.Softmax(1), MSE)
+
+
+@sick("UG111", "several labels behind a softmax")
+def several_labels_of_each_pixel() -> Built:
+    x = pictures(12)
+    t = torch.stack([(x[:, i] > 0).float()[:, None] for i in range(3)], 1).squeeze(2)
+    return picture_net(3, nn.Softmax(1)), (x, t), F.binary_cross_entropy
+
+
+@healthy("UG111", "several labels behind a softmax")
+def several_labels_of_sigmoids() -> Built:
+    return several_labels(nn.Sigmoid(), F.binary_cross_entropy)
+
+
+@healthy("UG111", "several labels behind a softmax")
+def one_label_of_a_softmax_under_binary_cross_entropy() -> Built:
+    x = vectors()
+    t = F.one_hot(labels(x, 4), 4).float()
+    return chain(12, 32, 4, last=nn.Softmax(1)), (x, t), F.binary_cross_entropy
+
+
+@healthy("UG111", "several labels behind a softmax")
+def shares_of_a_whole() -> Built:
+    x = vectors()
+    return (
+        chain(12, 32, 4, last=nn.Softmax(1)),
+        (x, torch.softmax(x @ torch.randn(12, 4), 1)),
+        F.binary_cross_entropy,
+    )

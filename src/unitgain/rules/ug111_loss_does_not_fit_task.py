@@ -23,7 +23,7 @@ ABOUT = About(
     exact=True,
     seen=(
         "A squared or absolute error of class numbers or one-hot rows, several ones or none a row into cross "
-        "entropy, a divergence without its logarithm, or a Dice loss of raw scores."
+        "entropy, several ones behind a softmax, a divergence without its logarithm, or a Dice loss of raw scores."
     ),
     matters=(
         "A squared error behind a softmax or sigmoid has no gradient where the model is confidently wrong; class "
@@ -103,6 +103,15 @@ def judge(view: View) -> Iterator[Found[Evidence | Divergence]]:
             "probability lies on the likeliest class, not where outputs equal the targets.",
             remedy="Put log_softmax in the place of the softmax in the loss.",
         )
+    elif takes in ("values", "probabilities") and targets.several > SEVERAL and _is_softmax(view):
+        yield ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            f"{targets.several:.0%} of the targets' rows hold several ones, and the outputs of a softmax sum to one",
+            evidence=Evidence(takes, targets.one_hot, targets.several),
+            cause="A softmax shares one among the classes; here several hold at once, and not all can be near one.",
+            remedy="Drop the softmax and take binary cross entropy of logits (one sigmoid for each class).",
+        )
     elif takes == "values":
         yield from _distance(view)
     elif (
@@ -174,6 +183,10 @@ def _call(view: View, call: LossCallFacts) -> Found[Divergence] | None:
         return None
     evidence = Divergence(call.given, call.target, bool(call.log_target), call.where)
     return ABOUT.found("error", view.facts.output.site, text, evidence=evidence, cause=cause, remedy=remedy)
+
+
+def _is_softmax(view: View) -> bool:
+    return view.facts.comparison.reach.function == "softmax" and not view.facts.comparison.targets.is_input
 
 
 def _is_rows(view: View) -> bool:
