@@ -348,3 +348,26 @@ def test_arrays_become_tensors_of_the_model_s_type_whatever_their_memory() -> No
     assert batch.args[0].tolist() == frozen.tolist()
     assert batch.target.dtype == torch.int64
     assert read_batch((np.ones((2, 4), dtype=">f4"), None), nn.Linear(4, 3)).args[0].dtype == torch.float32
+
+
+def test_a_loss_of_outputs_alone_is_called_with_these_where_the_batch_has_no_targets() -> None:
+    report = check(nn.Linear(4, 1), X, loss=lambda z: z.square().mean())
+    assert report.record.facts.loss.value is not None
+
+
+def test_a_loss_that_may_take_targets_is_called_with_both() -> None:
+    seen = []
+
+    def loss(outputs: Tensor, targets: Tensor | None = None) -> Tensor:
+        seen.append((outputs, targets))
+        return outputs.mean()
+
+    Objective(loss).compute(LOGITS, Batch((X,)))
+    assert seen == [(LOGITS, None)]
+
+
+def test_several_targets_side_by_side_are_told_to_go_into_a_tuple() -> None:
+    with pytest.raises(
+        InputError, match=r"several targets go into one tuple: \(inputs, \(targets, more_targets\)\)"
+    ):
+        check(nn.Linear(4, 1), (X, X, X), loss=lambda o, t: o.mean())

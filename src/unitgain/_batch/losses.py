@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -71,6 +72,21 @@ def check_loss(loss: object) -> None:
         raise InputError(
             f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"
         )
+
+
+def of_outputs_alone(loss: Loss) -> Loss | None:
+    """The loss as a function of (outputs, targets), where it takes outputs and nothing else, as a contrastive loss may;
+    None where it takes targets too, or does not say."""
+    try:
+        arguments = inspect.signature(loss.forward if isinstance(loss, nn.Module) else loss)
+        arguments.bind(None)
+    except (TypeError, ValueError):
+        return None
+    try:
+        arguments.bind(None, None)
+    except TypeError:
+        return lambda outputs, _: loss(outputs)
+    return None
 
 
 def by_name(name: str, target: Any) -> tuple[str, Loss]:

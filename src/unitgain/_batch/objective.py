@@ -122,7 +122,8 @@ class Objective:
                     "a batch without targets"
                 )
         elif not isinstance(loss, str):
-            return _Choice(loss_name(loss), loss, outputs, batch.labels)
+            function = losses.of_outputs_alone(loss) if target is None else None
+            return _Choice(loss_name(loss), function or loss, outputs, batch.labels)
         else:
             target = batch.labels
             if target is None:

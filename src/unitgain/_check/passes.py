@@ -127,6 +127,8 @@ class Passes:
             hint = "; the inputs are whole numbers: a model without an embedding needs floats"
         if "second time" in text and self.job.step is not None:
             hint = "; if the step calls backward itself: check does, so leave it out"
+        if where == "in forward" and "positional argument" in text and len(batch.args) > 1:
+            hint = "; several targets go into one tuple: (inputs, (targets, more_targets))"
         whole = next((value for value in batch.args if isinstance(value, Mapping)), None)
         if whole is not None and where == "in forward":
             keys = ", ".join(map(repr, whole))
