@@ -31,8 +31,8 @@ ABOUT = About(
         "At each sampled step: whether a gradient has come to any parameter of the optimizer since the step before, "
         "and whether any has one, other than zero, when the optimizer is called. Steps whose closure computes the "
         "gradient are not meant. And whether gradients of two passes or more are cleared one by one before the "
-        "step, each with a forward pass of its own, while no other optimizer steps, no input has a gradient, the weights "
-        "stay, and the step uses the last pass's gradient as it came."
+        "step, each with a forward pass of its own, while no other optimizer steps, no input has a gradient, the "
+        "weights stay, and the step uses the last pass's gradient as it came."
     ),
     action="Call zero_grad() before loss.backward() or after optimizer.step(), never between the two.",
     effect="Every step uses the gradient of its own batch.",
