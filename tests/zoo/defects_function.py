@@ -305,7 +305,8 @@ ROWS = (
     sick("cnn-branch-added-to-itself", "UG808", lambda: Case(
         insert(cnn(), "act4", "block", Doubled(nn.Conv2d(32, 32, 3, padding=1))), images())),
     sick("rnn-block-added-to-itself", "UG808", lambda: Case(Before(Recurrent(), block(8)), series())),
-    sick("mlp-blocks-multiplied", "UG809", lambda: Case(multiplied(mlp(), "act2", 64), vectors())),
+    sick("mlp-blocks-multiplied", "UG809", lambda: Case(
+        multiplied(mlp(2, act=nn.Tanh, norm=nn.LayerNorm), "act1", 64), vectors())),
     sick("mlp-blocks-multiplied-near-the-head", "UG809", lambda: Case(multiplied(mlp(3), "act3", 64), vectors())),
     sick("rnn-blocks-multiplied", "UG809", lambda: Case(
         Before(Recurrent(), nn.Sequential(*[Branch(8)] * 3)), series())),

@@ -66,9 +66,7 @@ ABOUT = About(
 
 WARNING = Threshold(0.1, "of the units, beyond chance: a tenth of the layer's width is lost")
 ERROR = Threshold(0.5, "of the units, beyond chance: most of the layer cannot learn")
-FEW = Threshold(
-    0.4, "of the units: fewer that die in the course of a run whose loss falls are for information"
-)
+FEW = Threshold(0.4, "of the units: fewer that die in a run whose loss falls are for information")
 SAMPLES = Threshold(32, "values seen per unit: a unit active one time in ten is missed by 3% of such samples")
 EXAMPLES = Threshold(5, "different examples: fewer cannot tell dead from sparse")
 SIGMAS = Threshold(4.0, "standard errors above what chance gives: a network has many layers")
