@@ -119,6 +119,7 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
         negative, backwards = _in_vain(ask, takes)
     extremes = _wants_extremes(ask) if takes in (None, "scores") and not constant else None
     row_sum, of_zeros = _minds_row_sums(ask, made), ask(torch.zeros_like(made))
+    silent = math.nan if takes in ("values", "log_probabilities") else _silent_label(ask, made)
     over, classes = (None, None) if constant else _axis_of_softmax(ask, made, rights)
     return AskedFacts(
         takes,
@@ -131,9 +132,9 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
         row_sum,
         of_zeros,
         extremes,
-        None,
-        over,
-        classes,
+        over=over,
+        classes=classes,
+        silent_label=silent,
     )
 
 
@@ -213,6 +214,29 @@ def _is_constant(ask: Question, made: Tensor) -> bool:
     size = 1 + float(ask.target.double().nan_to_num().abs().max())
     at = {ask(factor * made) for factor in (0, 1, -1, 10 * size)}
     return len(at) == 1 and math.isfinite(at.pop())
+
+
+_LABELS = 8  # of either kind at least: that all of one are silent is no chance then
+_DRAWS = (1.0, -1.0, 4.0, -4.0)  # a hinge is flat on one side
+
+
+def _silent_label(ask: Question, made: Tensor) -> float:
+    """Of targets of two whole values, one for each output: the value at whose outputs the loss does not look, while it
+    looks at the others; NaN where there is none."""
+    target = ask.target
+    if target.numel() != made.numel() or target.dtype == torch.bool or bool((target != target.round()).any()):
+        return math.nan
+    values, counts = target.unique(return_counts=True)
+    if len(values) != 2 or int(counts.min()) < _LABELS:
+        return math.nan
+    low = (target == values[0]).reshape(made.shape)
+    base = ask(made)
+    moved = [
+        {ask(torch.where(at, factor * made.roll(1, 0), made)) for factor in _DRAWS} for at in (low, ~low)
+    ]
+    if not math.isfinite(base) or {len(m - {base}) > 0 for m in moved} != {True, False}:
+        return math.nan
+    return float(values[0] if moved[0] == {base} else values[1])
 
 
 def _close(a: float, b: float, tolerance: float = SMALL) -> bool:

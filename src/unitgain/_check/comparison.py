@@ -41,6 +41,7 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
             model,
             lambda: model(*batch.args, **batch.kwargs),
             lambda outputs: _compute_loss(done, job, outputs, batch),
+            batch.examples,
         )
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):

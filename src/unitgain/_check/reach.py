@@ -84,11 +84,16 @@ _PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
 
 
 def reach_facts(
-    model: nn.Module, run: Callable[[], Any], judge: Callable[[Any], None], slopes: bool = False
+    model: nn.Module,
+    run: Callable[[], Any],
+    judge: Callable[[Any], None],
+    examples: int | None = None,
+    slopes: bool = False,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
-    that were called (None where the model does not run so). slopes: whether `run` differentiates."""
-    with Reach(model) as reach, reach.doubled.hooked(), torch.set_grad_enabled(slopes):
+    that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
+    differentiates."""
+    with Reach(model, examples) as reach, reach.doubled.hooked(), torch.set_grad_enabled(slopes):
         try:
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
@@ -126,7 +131,7 @@ def reach_facts(
 class Reach(TorchFunctionMode):
     """Keeps an interval for each tensor (by weak reference) while it is active."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, examples: int | None = None):
         super().__init__()
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
@@ -134,7 +139,7 @@ class Reach(TorchFunctionMode):
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
-        self.axes, self.doubled = Axes(self._weights), Doubled(self._weights)
+        self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
         self.reshaped: str | None = None  # where the loss first changes their shape

@@ -124,6 +124,7 @@ class AskedFacts:
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     over        the axis of the outputs along which it applies a softmax
     classes     where that is another one: the axis along which the targets say that the classes lie
+    silent_label  of targets of two whole values: the one at whose outputs it does not look
     """
 
     takes: str | None = None
@@ -139,6 +140,7 @@ class AskedFacts:
     falls: bool | None = None
     over: int | None = None
     classes: int | None = None
+    silent_label: float = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -231,11 +233,13 @@ class FeatureFacts:
 @dataclass(frozen=True)
 class LabelFacts:
     """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
-    of one class only (of_one_class), and how many different classes those are (different)."""
+    of one class only (of_one_class), how many different classes those are (different), and the cross entropy of a guess
+    by the classes' frequencies in all of them, in nats (guess)."""
 
     batches: int | None = None
     of_one_class: int | None = None
     different: int | None = None
+    guess: float = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -110,6 +110,15 @@ def _attention(call: AxisFacts) -> tuple[str, str, str]:
 
 
 def _steps(call: AxisFacts) -> tuple[str, str, str]:
+    if call.function == "batch_norm":
+        return (
+            f"batch_norm{{where}} takes axis 1 of {call.shape}, the steps, for the channels; the features lie along "
+            "the last",
+            "torch.nn.BatchNorm1d has its channels at axis 1: here each step gets a mean, a variance and a weight, and "
+            "all features share them.",
+            f"Transpose before and after it: BatchNorm1d({call.shape[-1]})(x.transpose(1, 2)).transpose(1, 2); or take "
+            f"LayerNorm({call.shape[-1]}).",
+        )
     return (
         f"normalize{{where}} runs over axis {call.axis} of {call.shape}, the steps, where the features lie along "
         f"the last",
@@ -119,6 +128,13 @@ def _steps(call: AxisFacts) -> tuple[str, str, str]:
 
 
 def _batch(call: AxisFacts) -> tuple[str, str, str]:
+    if call.function == "layer_norm":
+        return (
+            f"layer_norm{{where}} normalizes over all axes of {call.shape}, that of the examples too",
+            "Its normalized_shape names every axis: mean and variance are those of the whole batch, so that examples "
+            "depend on each other, and another batch size fails.",
+            f"Give it the axes of one example, normalized_shape={call.shape[1:]} or {call.shape[-1]}.",
+        )
     return (
         f"activations {call.shape} are divided{{where}} by one norm of all of them, the whole batch",
         "A norm without an axis is one number for the batch: each example's size depends on the others, and on how "
