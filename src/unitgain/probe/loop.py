@@ -298,9 +298,9 @@ class Loop:
                 self._read_reused()
         thrown, others = self._thrown_now, self._others
         self._thrown_away.append(thrown)
-        self._given_up.append(
-            others if thrown is False else torch.as_tensor(others, device=thrown.device) & ~thrown
-        )
+        if isinstance(thrown, Tensor):  # these passes are no other model's
+            others = torch.as_tensor(others, device=thrown.device) & ~thrown
+        self._given_up.append(others)
         self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
         self._note_mode(number)
         if self._lazy or self._number_held() != self._size:
