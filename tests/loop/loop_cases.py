@@ -1660,7 +1660,8 @@ def weights_moved_for_sharpness() -> Diagnosis:
                 value.backward()
                 with torch.no_grad():
                     for p in m.parameters():
-                        p.add_(0.01 * p.grad)
+                        if p.grad is not None:
+                            p.add_(0.01 * p.grad)
             with torch.no_grad():
                 for p, before in zip(m.parameters(), kept):
                     p.copy_(before)
