@@ -11,6 +11,7 @@ import cases_modes  # noqa: F401
 import cases_order  # noqa: F401
 import cases_places  # noqa: F401
 import cases_scrambled  # noqa: F401
+import cases_shared  # noqa: F401
 import cases_terms  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401

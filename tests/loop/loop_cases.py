@@ -1537,6 +1537,221 @@ def gradients_clipped_and_kept() -> Diagnosis:
     )
 
 
+PARTS = "parts"
+
+
+def in_parts(
+    model: nn.Module,
+    optimizer: Any,
+    data: tuple[Tensor, Tensor],
+    loss: Callable[[Tensor, Tensor], Tensor],
+    part: Callable[[int, Tensor, Tensor], Any],
+    parts: int = 4,
+    steps: int = 40,
+    before_step: Callable[[], Any] = nothing,
+    after_step: Callable[[], Any] = nothing,
+    size: int = 16,
+    every: int = 3,
+) -> Diagnosis:
+    """Trains with `parts` backward passes for each step; part(number, x, y) comes before each of them."""
+    batches = endless(data, size)
+    with ug.Probe(model, optimizer, every=every) as probe:
+        for _ in range(steps):
+            value = torch.zeros(())
+            for number in range(parts):
+                x, y = next(batches)
+                part(number, x, y)
+                value = loss(model(x), y)
+                (value / parts).backward()
+            before_step()
+            optimizer.step()
+            after_step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@sick("UG509", PARTS)
+def cleared_for_each_part_of_a_batch() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m, 1e-3)
+    return in_parts(m, o, table(), CE, lambda *_: o.zero_grad())
+
+
+@sick("UG509", PARTS)
+def set_to_zero_for_each_part_of_a_batch() -> Diagnosis:
+    m = conv_net()
+    o = sgd(m, 0.05)
+    return in_parts(m, o, pictures(), CE, lambda *_: o.zero_grad(set_to_none=False))
+
+
+@sick("UG509", PARTS)
+def the_model_is_cleared_for_each_part_and_the_gradients_clipped() -> Diagnosis:
+    m = lstm_net()
+    clip = lambda: nn.utils.clip_grad_norm_(m.parameters(), 1.0)  # noqa: E731
+    return in_parts(m, adam(m, 1e-3), series(), MSE, lambda *_: m.zero_grad(), parts=3, before_step=clip)
+
+
+@sick("UG509", PARTS)
+def a_step_after_every_eighth_batch_and_cleared_after_each() -> Diagnosis:
+    m = chain(12, 32, 1)
+    o = adam(m, 1e-3)
+    batches = endless(numbers(), 8)
+    with ug.Probe(m, o, every=2) as probe:
+        for i in range(240):
+            x, y = next(batches)
+            o.zero_grad()
+            value = MSE(m(x), y)
+            value.backward()
+            if i % 8 == 7:
+                o.step()
+                probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@sick("UG509", PARTS)
+def three_tasks_each_cleared_before_the_next() -> Diagnosis:
+    m = encoder(classes=3)
+    o = adam(m, 1e-3)
+    x, y = texts()
+    with ug.Probe(m, o, every=2) as probe:
+        for _ in range(40):
+            some = torch.randint(len(x), (32,))
+            for task in range(3):
+                o.zero_grad()
+                value = BCE(m(x[some])[:, task], (y[some] == task).float())
+                value.backward()
+            o.step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@sick("UG509", PARTS)
+def parts_cleared_by_hand() -> Diagnosis:
+    m = chain(12, 32, 4, norm=True)
+    o = sgd(m, 0.05)
+
+    def clear(*_: Any) -> None:
+        for p in m.parameters():
+            if p.grad is not None:
+                p.grad.zero_()
+
+    return in_parts(m, o, table(), CE, clear, size=32)
+
+
+@healthy("UG509", PARTS)
+def cleared_for_the_first_part_alone() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m, 1e-3)
+    return in_parts(m, o, table(), CE, lambda number, *_: o.zero_grad() if number == 0 else None)
+
+
+@healthy("UG509", PARTS)
+def weights_moved_for_sharpness() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m, 1e-3)
+    batches = endless(table())
+    with ug.Probe(m, o, every=3) as probe:
+        for _ in range(40):
+            x, y = next(batches)
+            kept = [p.detach().clone() for p in m.parameters()]
+            for _ in range(3):  # two steps up, and the gradient there
+                o.zero_grad()
+                value = CE(m(x), y)
+                value.backward()
+                with torch.no_grad():
+                    for p in m.parameters():
+                        if p.grad is not None:
+                            p.add_(0.01 * p.grad)
+            with torch.no_grad():
+                for p, before in zip(m.parameters(), kept):
+                    p.copy_(before)
+            o.step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509", PARTS)
+def adversarial_examples_in_three_steps() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m, 1e-3)
+    batches = endless(table())
+    with ug.Probe(m, o, every=3) as probe:
+        for _ in range(40):
+            x, y = next(batches)
+            bad = x.clone()
+            for _ in range(3):
+                bad.requires_grad_()
+                o.zero_grad()
+                CE(m(bad), y).backward()
+                bad = (bad + 0.05 * bad.grad.sign()).detach()
+            o.zero_grad()
+            value = CE(m(bad), y)
+            value.backward()
+            o.step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509", PARTS)
+def gradients_of_tasks_put_together_by_hand() -> Diagnosis:
+    m = chain(12, 32, 3)
+    o = adam(m, 1e-3)
+    x, _ = table()
+    y = (x[:, :3] > 0).float()
+    with ug.Probe(m, o, every=3) as probe:
+        for _ in range(40):
+            some = torch.randint(len(x), (32,))
+            kept: list[list[Tensor]] = []
+            for task in range(3):
+                o.zero_grad()
+                value = BCE(m(x[some])[:, task], y[some, task])
+                value.backward()
+                kept.append([p.grad.clone() for p in m.parameters()])
+            for p, *grads in zip(m.parameters(), *kept):
+                p.grad.copy_(torch.stack(grads).mean(0))
+            o.step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509", PARTS)
+def a_generator_that_its_critics_steps_reach() -> Diagnosis:
+    g, d = chain(4, 24, 12), chain(12, 24, 1)
+    og, od = adam(g, 1e-3), adam(d, 1e-3)
+    x, _ = table()
+    with ug.Probe(g, og, every=2) as probe:
+        for _ in range(40):
+            for _ in range(3):
+                g.zero_grad()
+                od.zero_grad()
+                fake, real = d(g(torch.randn(32, 4))), d(x[torch.randint(len(x), (32,))])
+                (fake.mean() - real.mean()).backward()
+                od.step()
+            og.zero_grad()
+            (-d(g(torch.randn(32, 4))).mean()).backward()
+            og.step()
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG509", PARTS)
+def a_second_pass_for_the_size_of_the_noise() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m, 1e-3)
+    batches = endless(table())
+    norms: list[Tensor] = []
+    with ug.Probe(m, o, every=3) as probe:
+        for _ in range(40):
+            for _ in range(2):
+                x, y = next(batches)
+                o.zero_grad()
+                value = CE(m(x), y)
+                value.backward()
+                norms.append(torch.stack([p.grad.norm() for p in m.parameters()]).norm())
+            o.step()
+            probe.log(loss=value.detach())
+    return ug.diagnose(probe.record)
+
+
 # ---- UG510: the loss stays at that of a guess --------------------------------------------------------------------
 
 

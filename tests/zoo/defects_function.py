@@ -241,6 +241,22 @@ def block(width: int) -> nn.Module:
     )
 
 
+class Branch(nn.Module):
+    def __init__(self, width: int):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.layers(x)
+
+
+def multiplied(model: nn.Module, after: str, width: int) -> nn.Module:
+    """With one residual block in three places."""
+    return insert(model, after, "blocks", nn.Sequential(*[Branch(width)] * 3))
+
+
 def among_steps(x: Tensor) -> Tensor:
     """Attention of a sequence to itself, each step shared among those that ask for it."""
     return (x @ x.transpose(1, 2) / x.shape[-1] ** 0.5).softmax(1) @ x
@@ -289,6 +305,11 @@ ROWS = (
     sick("cnn-branch-added-to-itself", "UG808", lambda: Case(
         insert(cnn(), "act4", "block", Doubled(nn.Conv2d(32, 32, 3, padding=1))), images())),
     sick("rnn-block-added-to-itself", "UG808", lambda: Case(Before(Recurrent(), block(8)), series())),
+    sick("mlp-blocks-multiplied", "UG809", lambda: Case(
+        multiplied(mlp(2, act=nn.Tanh, norm=nn.LayerNorm), "act1", 64), vectors())),
+    sick("mlp-blocks-multiplied-near-the-head", "UG809", lambda: Case(multiplied(mlp(3), "act3", 64), vectors())),
+    sick("rnn-blocks-multiplied", "UG809", lambda: Case(
+        Before(Recurrent(), nn.Sequential(*[Branch(8)] * 3)), series())),
     sick("mlp-reward-without-an-end", "UG119", lambda: Case(
         mlp(out=1), numbers(), lambda o, t: -(o * t).mean())),
     sick("cnn-cross-entropy-the-other-way-round", "UG119", lambda: Case(

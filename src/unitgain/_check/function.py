@@ -1,5 +1,5 @@
 """What function a model computes, as typed facts: on which weights and inputs it depends, in which mode, and where a
-rehearsal leads. For rules UG110, UG114, UG703, UG706, UG116 and UG801 to UG803."""
+rehearsal leads. For rules UG110, UG114, UG703, UG706, UG116, UG801 to UG803 and UG809."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from .future import future_facts
 from .linear import linear_facts
 from .padding import padding_facts
 from .passes import Passes
+from .shared import shared_facts
 from .shift import shift_facts
 
 
@@ -64,4 +65,5 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
         None if own_step or known.random_in_eval is False else draw_facts(model, batch, run),
         ShiftFacts() if own_step else shift_facts(model, batch, done, run),
         PaddingFacts() if own_step else padding_facts(model, batch, done, run),
+        shared_facts(model, passes),
     )

@@ -11,6 +11,7 @@ A parameter is missing    if it got a gradient, is in no group of the optimizer,
     when measuring began: what another optimizer moves is not missing.
 A pass is another's       if the gradient that it gave the largest parameter was cleared before the next pass of the
     same step, or if the parameters were frozen in it: a discriminator's, when its generator trains.
+Passes are thrown away    if their gradients are cleared one by one, and the last one's alone is used (thrown.py).
 A gradient is lost        if it has come, and no parameter of the optimizer has one, or only zeros, when it steps.
 A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
 
@@ -27,6 +28,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.hooks import RemovableHandle
 
 from .. import stats
@@ -35,6 +37,7 @@ from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
 from .optimizer import held_by
 from .parameters import Parameter, list_parameters
 from .sharded import local
+from .thrown import Thrown
 
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
 _WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
@@ -115,6 +118,9 @@ class Loop:
         self._others: Tensor | bool = (
             False  # whether a pass of this sampled step was for another model's loss
         )
+        self._thrown = Thrown(self._optimizers)
+        self._thrown_now: Tensor | bool = False  # whether this sampled step threw passes away
+        self._thrown_away: list[Tensor | bool] = []  # of the sampled steps
         self._reused: list[Tensor] = []
         self._modes = ModeFacts()
         self._foreign: list[Tensor] = []  # tensors of the optimizer that are not the model's
@@ -163,20 +169,24 @@ class Loop:
             if w.parameter.tensor.requires_grad:
                 take = guard(functools.partial(self._added, w))
                 handles.append(w.parameter.tensor.register_post_accumulate_grad_hook(take))
+        handles.append(register_optimizer_step_post_hook(guard(self._thrown.stepped)))
         return handles
 
     def begin(self) -> None:
         """A sampled step follows; the gradients that the one before it used are still there."""
         self._after_backward.clear()
-        self._came, self._others = None, False
+        self._came, self._others, self._thrown_now = None, False, False
+        self._thrown.begin()
         for w in self._watched:
             w.held = w.state() if w.in_optimizer else None
             w.suspect = None
             w.arrived = False
 
-    def entered(self, root: nn.Module) -> None:
+    def entered(self, root: nn.Module, inputs: Any = ()) -> None:
         """A forward pass with gradients begins."""
         self._count_pass()
+        if self._largest:
+            self._thrown.entered(inputs, self._largest[0].parameter.tensor)
         self._eval = not root.training and not any(module.training for module in root.modules())
         if self._largest and not any(w.parameter.tensor.requires_grad for w in self._largest):
             self._others = True
@@ -209,12 +219,15 @@ class Loop:
     def _note_given_up(self, w: _Watched, came: tuple[int, int]) -> None:
         """Whether what an earlier pass of this step gave was cleared before the next one, and so was not for the
         optimizer that is watched."""
-        state = w.state()
+        state, cleared = w.state(), False
         if state is None or state[0] != came[0]:
-            self._others = True
-        elif state != came and self._others is False:
+            cleared = True
+        elif state != came:
             nonzero = self._is_nonzero(w)
-            self._others = False if nonzero is None else ~nonzero
+            cleared = False if nonzero is None else ~nonzero
+        self._thrown.cleared(cleared)
+        if self._others is False:
+            self._others = cleared
 
     def _is_nonzero(self, w: _Watched) -> Tensor | None:
         g = w.gradient()
@@ -229,6 +242,8 @@ class Loop:
             if after is not None and g is not None:
                 pairs.append((after, stats.take_sample(g, _SAMPLE)))
         self._note_bare()
+        if self._largest:
+            self._thrown_now = self._thrown.at_step(self._largest[0].parameter.tensor, pairs)
         self._sampled += 1
         if pairs and self._sampled % self._kept == 0:
             self._samples.append(pairs)
@@ -281,7 +296,11 @@ class Loop:
             self._reused.append(torch.stack([flag.to(flags[0].device) for flag in flags]).any())
             if len(self._reused) > _MOST:
                 self._read_reused()
-        self._given_up.append(self._others)
+        thrown, others = self._thrown_now, self._others
+        self._thrown_away.append(thrown)
+        if isinstance(thrown, Tensor):  # these passes are no other model's
+            others = torch.as_tensor(others, device=thrown.device) & ~thrown
+        self._given_up.append(others)
         self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
         self._note_mode(number)
         if self._lazy or self._number_held() != self._size:
@@ -302,6 +321,7 @@ class Loop:
         self._reused_steps += sum(bool(flag) for flag in self._reused)
         self._reused.clear()
         self._given_up = [True] * sum(bool(flag) for flag in self._given_up)
+        self._thrown_away = [True] * sum(bool(flag) for flag in self._thrown_away)
         self._read_bare()
 
     def _read_bare(self) -> None:
@@ -330,6 +350,8 @@ class Loop:
             bare=len(bare),
             lost=sum(one.came for one in bare),
             given_up=len(self._given_up),
+            thrown=len(self._thrown_away),
+            parts=self._thrown.most,
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
             mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
             shrink=self._shrink(),

@@ -177,7 +177,7 @@ class Steps:
         if self.sampled:
             self._arm()
             if self.loop is not None and forward.gradients and not skip:
-                self.loop.entered(self._model)
+                self.loop.entered(self._model, (*args, *(kwargs or {}).values()))
             if root is None:
                 forward.open()
             else:

@@ -61,6 +61,7 @@ from .function import (
     FutureFacts,
     LeafFacts,
     LinearFacts,
+    SharedFacts,
 )
 from .histogram import (
     ATOMS,
@@ -128,6 +129,7 @@ __all__ = [
     "RecordError",
     "ReshapeFacts",
     "ReusedFacts",
+    "SharedFacts",
     "ShiftFacts",
     "ShrinkFacts",
     "Site",

@@ -38,6 +38,21 @@ class LeafFacts:
 
 
 @dataclass(frozen=True)
+class SharedFacts:
+    """A list or Sequential that holds one module, with parameters that learn, in every place.
+
+    path    of the list; times: how long it is; module: the type of what it holds
+    how     its calls hang together: "chain", each on what another gave; "alike", on the same input; "apart"; "" where
+            it cannot be told
+    """
+
+    path: str = ""
+    times: int = 0
+    module: str = ""
+    how: str = ""
+
+
+@dataclass(frozen=True)
 class LinearFacts:
     """Of models in whose graph no nonlinear function stands before a weight.
 
@@ -134,7 +149,8 @@ class EndFacts:
 
 @dataclass(frozen=True)
 class FunctionFacts:
-    """`check` only. leaves: None where they were not looked for; draws: None where the model does not run so."""
+    """`check` only. leaves: None where they were not looked for, likewise shared; draws: None where the model does not
+    run so."""
 
     leaves: tuple[LeafFacts, ...] | None = None
     linear: LinearFacts = LinearFacts()
@@ -144,3 +160,4 @@ class FunctionFacts:
     draws: tuple[DrawFacts, ...] | None = None
     shift: ShiftFacts = ShiftFacts()  # noqa: RUF009 (it is frozen)
     padding: PaddingFacts = PaddingFacts()  # noqa: RUF009
+    shared: tuple[SharedFacts, ...] | None = None

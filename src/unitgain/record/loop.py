@@ -129,6 +129,8 @@ class LoopFacts:
              these, those whose gradients had come and were cleared between backward and the step
     given_up sampled steps in which the parameters got a gradient that was cleared before the optimizer could use it,
              or were frozen for a pass: that of another model's loss, an adversary's
+    thrown   sampled steps that used the gradient of the last of several passes, those of the others having been
+             cleared; parts: how many passes at most
     """
 
     passes: int | None = None
@@ -139,6 +141,8 @@ class LoopFacts:
     bare: int | None = None
     lost: int | None = None
     given_up: int | None = None
+    thrown: int | None = None
+    parts: int | None = None
     reused: ReusedFacts = field(default=ReusedFacts())
     mode: ModeFacts = field(default=ModeFacts())
     shrink: ShrinkFacts = field(default=ShrinkFacts())

@@ -63,6 +63,11 @@ HUMP = Threshold(
     0.5, "of the first loss, that the end of a run lies below: a hump on the way there is forgiven"
 )
 
+FAR_DOWN = Threshold(
+    0.9,
+    "of the first loss, by which a rehearsal on one batch has to end lower to be forgiven its first steps",
+)
+
 _NORMAL = 1 / NormalDist().inv_cdf(3 / 4)  # median absolute deviation to standard deviation, of normal noise
 _MEDIAN_ERROR = math.sqrt(math.pi / 2)  # a median's standard error over a mean's
 
@@ -176,12 +181,12 @@ def last_quarter(values: np.ndarray) -> float:
 
 def loss_falls(view: View) -> bool:
     """Whether the recorded losses show that training gets somewhere: the last ones lie clearly below the first, and
-    none (of a training run: no window's level, unless it ends at half of the first) far above it."""
+    none (of a training run: no window's level) far above it, unless the end is far below."""
     levels = _levels(view)
     if levels is None:
         return False
     first, size, last = float(levels[0]), abs(float(levels[0])), last_quarter(levels)
-    far_down = view.training and last <= first - HUMP * size
+    far_down = last <= first - (HUMP if view.training else FAR_DOWN) * size
     return first - last > FALLS * size and (far_down or bool(np.all(levels <= first + (LEAP - 1) * size)))
 
 

@@ -80,7 +80,9 @@ def judge(view: View) -> Iterator[Found[Bounds | Again]]:
     call = again(view, softmax=False)
     facts, reach = view.facts.comparison.asked if call else asked(view), view.facts.comparison.reach
     limits = facts.takes in ("logits", "scores") and reach.high - reach.low < NARROW and stops_short(view)
-    if not limits or (facts.takes == "scores" and "softmax" in (reach.function or "")):  # that is UG103's
+    if (
+        not limits or facts.takes is None or (facts.takes == "scores" and "softmax" in (reach.function or ""))
+    ):  # that is UG103's
         if call is not None:
             yield _in_the_loss(view, call)
         return

@@ -167,7 +167,14 @@ def _matters(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) ->
     return cause.severity != "info"
 
 
-EXPLAINED_BY = (Cause("UG102"), Cause("UG104"), Cause("UG501", _matters), Cause("UG504"), Cause("UG507"))
+EXPLAINED_BY = (
+    Cause("UG102"),
+    Cause("UG104"),
+    Cause("UG501", _matters),
+    Cause("UG504"),
+    Cause("UG507"),
+    Cause("UG705"),
+)
 
 _START = """
 def hardest(outputs, labels):

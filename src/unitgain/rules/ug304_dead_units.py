@@ -59,20 +59,15 @@ ABOUT = About(
         "small batches",
         "units off for all examples because the examples are nearly the same",
         "functions fed with exact zeros",
-        "less than half of the units in a run whose loss falls, or a third that died in its course (for information)",
+        "less than half of the units in a run whose loss falls, or 40% that died in its course (for information)",
         "networks of one or two input columns, graphs whose features are small beside the biases",
     ),
 )
 
 WARNING = Threshold(0.1, "of the units, beyond chance: a tenth of the layer's width is lost")
 ERROR = Threshold(0.5, "of the units, beyond chance: most of the layer cannot learn")
-FEW = Threshold(
-    1 / 3, "of the units: fewer that die in the first updates of a run whose loss falls are for information"
-)
-SAMPLES = Threshold(
-    32,
-    "values seen per unit: a unit active one time in ten is missed by 3% of such samples",
-)
+FEW = Threshold(0.4, "of the units: fewer that die in a run whose loss falls are for information")
+SAMPLES = Threshold(32, "values seen per unit: a unit active one time in ten is missed by 3% of such samples")
 EXAMPLES = Threshold(5, "different examples: fewer cannot tell dead from sparse")
 SIGMAS = Threshold(4.0, "standard errors above what chance gives: a network has many layers")
 FORMULA = Threshold(
@@ -198,7 +193,7 @@ def _died(view: View) -> Iterator[Found[Died]]:
     never = {m.name: m["dead"] for m in view.activations}
     rows = {}
     for name, d in (view.facts.died or {}).items():
-        if d.units and d.died > WARNING * d.units:
+        if d.units and d.died > WARNING * d.units and not _is_last(view, name):
             now = (d.died + max(0.0, never.get(name, 0.0))) / d.units
             rows[name] = DiedUnits(d.units, d.died, min(1.0, now), d.first, d.last)
     if not rows:
@@ -220,6 +215,11 @@ def _died(view: View) -> Iterator[Found[Died]]:
         else "They were active before, and have gone off for every example since.",
         remedy=_slower(view, row),
     )
+
+
+def _is_last(view: View, name: str) -> bool:
+    """Whether it is the output, between two bounds: what is the same for all examples is answered so."""
+    return (found := view.tensor(name)) is not None and found.is_output and None not in found.bounds
 
 
 def _updates_until(view: View, row: DiedUnits) -> float | None:

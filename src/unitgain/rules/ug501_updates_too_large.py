@@ -184,7 +184,7 @@ def doubt(view: View) -> str | None:
     return None
 
 
-EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG507"), Cause("UG304", units_died))
+EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG509"), Cause("UG507"), Cause("UG304", units_died))
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))

@@ -10,9 +10,7 @@ from torch import nn
 
 
 @report(
-    "optimizer", form="probe", area="distillation", action=r"zero_grad|accumulat|clear",
-    no_rule="gradients are cleared at every part of a batch that is to be accumulated: all but the last are lost",
-    says=r"zero_grad|accumulat|clear|discard|thrown|lost",
+    "optimizer", "UG509", form="probe", area="distillation", action=r"zero_grad|accumulat|clear",
     source="github.com/tientrandinh/Revisiting-Reverse-Distillation/issues/12; ZiqiaoPeng/DualTalk/issues/9; "
     "bytetriper/RAE/issues/67",
     cause="zero_grad stands before every backward, and the step after every eighth: seven of eight gradients are lost",
