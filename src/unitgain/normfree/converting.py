@@ -63,7 +63,8 @@ def convert(
            original stripped of its norms, on the same batches. In "train" and "preserve"; the batch needs targets
     loss, data  of that training, as for `ug.check`; without data half of the batch trains and the other half judges
     optimizer   of that training: a function from parameters to an optimizer; SGD with momentum 0.9 at rate 0.1 without
-           one. A fifth of its rate and five times it are tried too
+           one. A fifth of its rate and five times it are tried too; with AGC, which the converted network and the
+           stripped one are trained with, four and sixteen times it
     second_witness  also ask torch.export what stands before each norm, and refuse norms on which it does not agree with
            the trace of the pass; from a tenth of a second to half a minute
 
@@ -108,7 +109,7 @@ def convert(
         raise InputError(
             "convert: batch: it has one example; batch statistics and dependence need at least two"
         )
-    trials = Rehearsals(model, batch, steps, loss, data, optimizer) if steps else None
+    trials = Rehearsals(mode, model, batch, steps, loss, data, optimizer) if steps else None
     arms = [] if trials is None else [trials.original(model), trials.stripped(model, norms)]
     report = ConversionReport(mode, model)
     with random_states.kept():
