@@ -63,8 +63,8 @@ def convert(
            original stripped of its norms, on the same batches. In "train" and "preserve"; the batch needs targets
     loss, data  of that training, as for `ug.check`; without data half of the batch trains and the other half judges
     optimizer   of that training: a function from parameters to an optimizer; SGD with momentum 0.9 at rate 0.1 without
-           one. A fifth of its rate and five times it are tried too; with AGC, which the converted network and the
-           stripped one are trained with, four and sixteen times it
+           one. A fifth of its rate and five times it are tried too; in "train", for the converted and the
+           stripped network, which are trained with AGC, four and sixteen times it
     second_witness  also ask torch.export what stands before each norm, and refuse norms on which it does not agree with
            the trace of the pass; from a tenth of a second to half a minute
 
