@@ -80,6 +80,7 @@ def test_each_arm_begins_with_its_own_loss_on_the_same_examples(batch) -> None:
     assert len(set(firsts.values())) == 3
     assert [arm.agc for arm in training.arms] == [False, True, True]
     assert [r for r, _ in training["original"].tried] == pytest.approx([0.02, 0.1, 0.5])
+    assert [r for r, _ in training["converted"].tried] == pytest.approx([0.1, 0.4, 1.6])
 
 
 def test_an_optimizer_of_ones_own_is_used_for_every_arm(batch) -> None:

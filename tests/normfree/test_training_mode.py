@@ -215,6 +215,23 @@ def dual_path() -> nn.Module:
                          DualPath(20, False), DualPath(24, True), DualPath(16, False))  # fmt: skip
 
 
+class Agreeing(nn.Module):
+    """A branch whose output is like the stream, so that the stream grows faster than alpha says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.conv = nn.BatchNorm2d(8), conv(8, 8, 1)
+        with torch.no_grad():
+            self.conv.weight.copy_(torch.eye(8)[..., None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv(self.norm(x))
+
+
+def agreeing() -> nn.Module:
+    return nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), *(Agreeing() for _ in range(12)))
+
+
 def joined() -> nn.Module:
     return nn.Sequential(Stem(True), Block(8, 8), Block(8, 8))
 
@@ -225,7 +242,7 @@ def summed() -> nn.Module:
 
 MODELS = [
     resnet, mobile, parallel, overparameterized, ghost, in_place, Dense, PreActivation,
-    joined, summed, cross_stage, dual_path, dark,
+    joined, summed, cross_stage, dual_path, dark, agreeing,
 ]  # fmt: skip
 
 

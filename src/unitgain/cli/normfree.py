@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +23,13 @@ normfree_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+Witness = Annotated[
+    bool,
+    typer.Option(
+        "--second-witness",
+        help="Also ask torch.export, and refuse norms on which it does not agree. Up to half a minute.",
+    ),
+]
 Out = Annotated[
     str | None,
     typer.Option(
@@ -107,6 +113,7 @@ def convert(
         ),
     ] = 0,
     loss: Annotated[str, typer.Option(metavar="NAME", help="For --steps.", show_default=True)] = "auto",
+    second_witness: Witness = False,
     out: Out = None,
     debug: Debug = False,
 ) -> None:
@@ -121,38 +128,40 @@ def convert(
     chosen = [name.strip() for name in norms.split(",") if name.strip()]
     if not steps and loss != "auto":
         raise InputError(f"--loss {loss}: it matters only in a short training; add --steps 50")
-    _run(target, subject, mode.value, out, chosen, steps, loss)
+    _run(
+        target, subject, mode.value, out, norms=chosen, steps=steps, loss=loss, second_witness=second_witness
+    )
 
 
 @normfree_app.command(cls=Command, short_help="Work BatchNorm and all else into plain layers, for inference.")
 @options.with_quiet
 @options.with_shared_options
-def fold(target: options.Target, subject: options.Subject, out: Out = None, debug: Debug = False) -> None:
+def fold(
+    target: options.Target,
+    subject: options.Subject,
+    second_witness: Witness = False,
+    out: Out = None,
+    debug: Debug = False,
+) -> None:
     """Work norms, standardized weights and skip gains into plain layers of torch, verified in float64.
 
     \b
     Examples:
       unitgain normfree fold torchvision:resnet18 --weights trained.safetensors --shape 4,3,64,64 --out plain
     """
-    _run(target, subject, "fold", out)
+    _run(target, subject, "fold", out, second_witness=second_witness)
 
 
-def _run(
-    target: str,
-    subject: options.Subject,
-    mode: str,
-    out: str | None,
-    norms: Sequence[str] = (),
-    steps: int = 0,
-    loss: str = "auto",
-) -> None:
+def _run(target: str, subject: options.Subject, mode: str, out: str | None, **how: Any) -> None:
+    """how: further arguments of ug.normfree.convert."""
     _check_new(out)
     from ..normfree import convert as work
 
+    loss = how.get("loss", "auto")
     with busy("converting"):
         model, given = subject.load(target, loss)
-        further = subject.further_batches(model, loss) if steps else None
-        report = work(model, given, mode, timed=True, norms=norms, steps=steps, loss=loss, data=further)
+        further = subject.further_batches(model, loss) if how.get("steps") else None
+        report = work(model, given, mode, timed=True, data=further, **how)
     say(str(report), most=10**9)
     if out is not None:
         _write(target, subject, report, out)

@@ -9,7 +9,8 @@ maps are small it is most of the signal: in a RegNet-Y on maps of one pixel the 
 
 A residual stream is to have variance 1 too, at the ends of its blocks. Behind an activation that takes more than the
 layers' variance of 1: the layers that begin a stream (the one before its first block; both sides of a transition) get
-another target, found by repeating the pass.
+another target, found by repeating the pass. Within a stream each block adds a little. Where it would grow to more than
+twice its start, because it is long or its branches agree with it, all its branches are made smaller.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from .residual import residual_sums
 
 _ROUNDS = 4  # of measuring the streams; each is a pass
 _NEAR = 1.1  # a variance of 1/1.1 to 1.1 is near enough
+_MOST = 1.8  # times its start, to which a stream may grow
 _TINY = 1e-12
 
 
@@ -49,6 +51,22 @@ def calibrate(
         for name, variance in off.items():
             for path in starts[name]:
                 wanted[path] = min(max(wanted[path] * variance**-0.5, 0.02), 20.0)
+        notes, graph = _pass(model, batch, steps, wanted)
+    streams = _streams(graph, steps)
+    for _ in range(_ROUNDS):
+        seen = variances(model, batch, [name for stream in streams for name in stream])
+        grown = {}
+        for stream in streams:
+            sizes = [seen[name] for name in stream if name in seen]
+            if sizes and max(sizes) > _MOST * _NEAR:
+                grown |= dict.fromkeys(
+                    (path for paths in stream.values() for path in paths),
+                    ((_MOST - 1) / (max(sizes) - 1)) ** 0.5,
+                )
+        if not grown:
+            break
+        for path, factor in grown.items():
+            wanted[path] *= factor
         notes, graph = _pass(model, batch, steps, wanted)
     return notes
 
@@ -129,6 +147,23 @@ def _starts(graph: Graph, steps: Mapping[str, nn.Module]) -> dict[str, tuple[str
             ):  # behind the activation, say, it has been set already
                 add(node.name, layers)
     return found
+
+
+def _streams(graph: Graph, steps: Mapping[str, nn.Module]) -> list[dict[str, tuple[str, ...]]]:
+    """Of each residual stream, from one transition to the next: {node at the end of a block: the layers that made what
+    its branch adds}. Streams that an activation bends are not among them: it takes off what a block adds."""
+    every = [b for branches in residual_sums(graph) for b in branches]
+    sums = {b.sum for b in every}
+    found: list[dict[str, tuple[str, ...]]] = [{}]
+    for branch in every:
+        if branch.inside in sums or branch.after:
+            continue
+        if branch.transition:
+            found.append({branch.block: ()})  # its two sides begin the stream
+        else:
+            end = branch.end or _last(branch.nodes)
+            found[-1][branch.block] = (*found[-1].get(branch.block, ()), *_layers_of(graph, end, steps, sums))
+    return [stream for stream in found if any(stream.values())]
 
 
 def _last(names: Sequence[str]) -> str | None:

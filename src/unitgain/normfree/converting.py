@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy as copying
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,6 +22,7 @@ from .proving import TOLERANCE, Proof, in_float64, noise_like, settle, widened
 from .reading import NORMS, count_batch_norms, is_affine, is_batch_norm, is_converted, other_norms, read
 from .rehearsing import MakesOptimizer, Rehearsals
 from .report import Block, Change, ConversionReport
+from .witness import doubts
 
 MODES = ("train", "preserve", "fold")
 """What `convert` can make of a network: one to train from scratch, one to fine-tune, or plain layers for inference."""
@@ -40,6 +41,7 @@ def convert(
     loss: str | Loss | None = "auto",
     data: Any = None,
     optimizer: MakesOptimizer | None = None,
+    second_witness: bool = False,
 ) -> ConversionReport:
     """Takes BatchNorm out of a network.
 
@@ -61,7 +63,10 @@ def convert(
            original stripped of its norms, on the same batches. In "train" and "preserve"; the batch needs targets
     loss, data  of that training, as for `ug.check`; without data half of the batch trains and the other half judges
     optimizer   of that training: a function from parameters to an optimizer; SGD with momentum 0.9 at rate 0.1 without
-           one. A fifth of its rate and five times it are tried too
+           one. A fifth of its rate and five times it are tried too; in "train", for the converted and the
+           stripped network, which are trained with AGC, four and sixteen times it
+    second_witness  also ask torch.export what stands before each norm, and refuse norms on which it does not agree with
+           the trace of the pass; from a tenth of a second to half a minute
 
     Returns a ConversionReport; its `model` is what was converted. A norm that cannot be converted is left as it was and
     is listed in `report.refused` with the reason. In "preserve" and "fold" outputs before and after are compared in
@@ -104,29 +109,37 @@ def convert(
         raise InputError(
             "convert: batch: it has one example; batch statistics and dependence need at least two"
         )
-    trials = Rehearsals(model, batch, steps, loss, data, optimizer) if steps else None
+    trials = Rehearsals(mode, model, batch, steps, loss, data, optimizer) if steps else None
     arms = [] if trials is None else [trials.original(model), trials.stripped(model, norms)]
     report = ConversionReport(mode, model)
     with random_states.kept():
-        _converted(model, found, report, norms, timed)
+        doubted, notes = doubts(model, found, norms) if second_witness else ({}, [])
+        report.notes += notes
+        _converted(model, found, report, norms, timed, doubted)
     if trials is not None:
         report.training = trials.result([*arms, trials.converted(model)])
     return report
 
 
 def _converted(
-    model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str], timed: bool
+    model: nn.Module,
+    batch: Batch,
+    report: ConversionReport,
+    norms: Collection[str],
+    timed: bool,
+    doubted: Mapping[str, str],
 ) -> None:
+    """doubted: {path of a norm that stays: why}."""
     before = _before(report, model, batch, timed)
     if report.mode == "train":
         state = Snapshot(model)
         try:
-            training.convert_for_training(model, batch, report, norms)
+            training.convert_for_training(model, batch, report, norms, doubted)
         except BaseException:
             state.restore()
             raise
     else:
-        _exactly(model, batch, report, norms)
+        _exactly(model, batch, report, norms, doubted)
     report.blocks = _blocks(report, batch, *before)
     if report.mode == "fold":  # then the names of blocks are gone
         _without_our_classes(report)
@@ -175,7 +188,13 @@ def fold(model: nn.Module, batch: Any = None, *, copy: bool = False) -> Conversi
     return report
 
 
-def _exactly(model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str]) -> None:
+def _exactly(
+    model: nn.Module,
+    batch: Batch,
+    report: ConversionReport,
+    norms: Collection[str],
+    doubted: Mapping[str, str],
+) -> None:
     plain = report.mode == "fold"
     wide = widened(batch)
     dead = folding.dead_channels(model)
@@ -184,7 +203,10 @@ def _exactly(model: nn.Module, batch: Batch, report: ConversionReport, norms: Co
         if plain:
             report.model = model = _make_plain(model, report)
         readings = [read(model, wide, training=training, norms=norms) for training in (False, True)]
-        decisions = folding.decide(model, readings, plain=plain, norms=norms)
+        decisions = [
+            replace(d, how="refused", into=(), why=doubted[d.path]) if d.path in doubted else d
+            for d in folding.decide(model, readings, plain=plain, norms=norms)
+        ]
         steps = [d for d in decisions if d.how != "refused"]
         if not plain:  # what convert put in before stays
             steps = [d for d in steps if is_converted(model.get_submodule(d.path), norms)]

@@ -3,7 +3,8 @@
 Every arm starts from its own weights with the same random numbers and sees the same batches, and is put back
 afterwards. A network without BatchNorm wants another learning rate than one with it, so each arm is trained at three
 and counts at the best. "stripped" has its norms taken away with nothing in exchange; it and the converted network are
-trained with adaptive gradient clipping, the original without, as AGC hurts some networks that have BatchNorm.
+trained with adaptive gradient clipping, the original without, as AGC hurts some networks that have BatchNorm. AGC
+bounds what a step can change, and wants higher rates.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from .folding import parts_of
 from .reading import is_converted
 
 FACTORS = (0.2, 1.0, 5.0)  # of the optimizer's learning rate, each tried
+AGC_FACTORS = (1.0, 4.0, 16.0)  # the same with AGC and standardized weights
 CLIPPING = 0.02
 HELD_EVERY = 4  # steps between two looks at the half that is held out
 
@@ -77,10 +79,10 @@ class ShortTraining:
 
     @property
     def conditions(self) -> str:
-        rates = (
-            f"each at the best of {len(FACTORS)} rates, adaptive gradient clipping ({CLIPPING:g}) where said"
+        return (
+            f"{self.steps} steps of {self.optimizer} on {self.on}, one seed, each at the best of {len(FACTORS)} rates; "
+            f"all but the original with adaptive gradient clipping ({CLIPPING:g})"
         )
-        return f"{self.steps} steps of {self.optimizer} on {self.on}, one seed, {rates}"
 
     def summary(self) -> list[str]:
         """Sentences that judge it."""
@@ -119,6 +121,7 @@ class Rehearsals:
 
     def __init__(
         self,
+        mode: str,
         model: nn.Module,
         batch: Any,
         steps: int,
@@ -138,6 +141,9 @@ class Rehearsals:
                 "optimizer, as each arm has parameters of its own: lambda p: torch.optim.AdamW(p, lr=1e-3)"
             )
         self._batch, self._steps, self._loss = batch, steps, loss
+        from_scratch = mode == "train"
+        self._agc_factors = AGC_FACTORS if from_scratch else FACTORS
+        self._exclude: Any = () if from_scratch else "auto"  # such rates need the head clipped too
         self._data = Replayed(data) if hasattr(data, "__next__") else data
         self._make: MakesOptimizer = optimizer or _sgd
         self._seen = self._make([p for p in model.parameters() if p.requires_grad])
@@ -163,13 +169,13 @@ class Rehearsals:
         def make(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
             made = self._make(parameters)
             if agc:
-                AGC(made, model, clipping=CLIPPING)
+                AGC(made, model, clipping=CLIPPING, exclude=self._exclude)
             return made
 
         plan = Plan(steps=self._steps, optimizer=make, data=self._data)
         trials = Trials(model, self._batch, self._loss, None, plan, self._steps)
         courses: dict[float, Course] = {}
-        for factor in FACTORS:
+        for factor in self._agc_factors if agc else FACTORS:
             tuned = Change(name, change, Prescription(rate=factor))
             try:
                 courses[factor * rate] = trials.run(tuned)

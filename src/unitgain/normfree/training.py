@@ -13,7 +13,8 @@ that starts at zero gives its layers no gradient in the first step.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -35,11 +36,21 @@ ALPHA = 0.2
 
 
 def convert_for_training(
-    model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str] = ()
+    model: nn.Module,
+    batch: Batch,
+    report: ConversionReport,
+    norms: Collection[str],
+    doubted: Mapping[str, str],
 ) -> None:
-    """Changes the structure and the constants of a model; in place. The batch is what it is scaled to."""
+    """Changes the structure and the constants of a model; in place. The batch is what it is scaled to.
+
+    doubted  {path of a norm that stays: why}
+    """
     readings = [read(model, batch, training=training, norms=norms) for training in (True, False)]
-    report.changes = _decide(model, readings, norms)
+    report.changes = [
+        replace(c, how="refused", why=doubted[c.path]) if c.path in doubted else c
+        for c in _decide(model, readings, norms)
+    ]
     gone = {c.path for c in report.changes if c.how == "removed"}
     ends = _branch_ends(readings, gone)
     layers = _layers(model, readings, gone)

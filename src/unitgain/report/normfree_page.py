@@ -74,10 +74,11 @@ def _next(mode: str) -> tuple[str, str]:
             "Deploy it: trace, export or script it. It is in evaluation what it was.",
             'torch.export.save(torch.export.export(model.eval(), (images,)), "model.pt2")',
         )
+    rate, head = ("0.4", ", exclude=()") if mode == "train" else ("0.05", "")
     return "Train it with adaptive gradient clipping.", "\n".join(
         (
-            "optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)",
-            "ug.optim.AGC(optimizer, model, clipping=0.02)  # in every optimizer.step() from now on",
+            f"optimizer = torch.optim.SGD(model.parameters(), lr={rate}, momentum=0.9)",
+            f"ug.optim.AGC(optimizer, model, clipping=0.02{head})  # in every optimizer.step() from now on",
         )
     )
 
