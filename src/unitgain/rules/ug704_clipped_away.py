@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
-from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, has_converged, settled_updates
+from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, has_converged, is_adaptive, settled_updates
 from ._view import View
 from ._words import show
 
@@ -79,7 +79,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if half and shrink.factor < LOSS_SCALE:
         raise CannotJudge("gradients may have been divided by a loss scale")
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    if updates.judged >= SLOW or has_converged(view, updates.ratios):
+    size = updates.median if is_adaptive(view) else updates.judged  # clipping does not shorten Adam's steps
+    if size >= SLOW or has_converged(view, updates.ratios):
         return
     factor = min(1 / shrink.factor, updates.factor)
     agc = None if math.isnan(shrink.agc) else shrink.agc
