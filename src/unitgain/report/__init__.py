@@ -1,6 +1,7 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
 from . import plots
+from .batch_jitter import BatchJitter
 from .fix_report import Action, FixReport, Skipped
 from .landscape import Landscape
 from .lesson import Chapter, Lesson
@@ -12,6 +13,7 @@ from .whatif import Setting, WhatIf
 
 __all__ = [
     "Action",
+    "BatchJitter",
     "Chapter",
     "FixReport",
     "Landscape",

@@ -109,7 +109,7 @@ def heading_parts(record: Record) -> list[str]:
 
 def _steps(record: Record) -> list[str]:
     """How many steps were measured, and of how many where losses say that."""
-    measured, losses = len(record.steps()), record.metric("loss")[0]
+    measured, losses = len(record.steps()), record.metric("loss", optional=True)[0]
     total = int(losses[-1]) + 1 if len(losses) else 0
     if measured and total > measured:
         return [f"{measured:,} of {count(total, 'step')} measured"]
