@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import unitgain as ug
+from unitgain import InputError
 from unitgain.record import Record
 
 
@@ -64,7 +66,6 @@ def test_a_site_that_came_later_has_its_first_value() -> None:
     assert record.value("activation", "late", "std") == 7.0
     assert record.value("activation", "late", "std", 10) == 7.0
     assert record.series("activation", "late", "std")[0].tolist() == [10]
-    assert record.series("activation", "nobody", "std")[0].tolist() == []
 
 
 def test_a_reader_sees_the_steps_that_were_added_after_it_opened(tmp_path: Path) -> None:

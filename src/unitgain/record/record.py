@@ -389,7 +389,7 @@ class Record:
 
     @reading
     def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of one statistic of one site, empty where it was not measured. Raises InputError as `value`."""
+        """(steps, values) of one statistic of one site, empty where it was not measured. Raises as `value` does."""
         check_kind(kind)
         check_statistic(statistic)
         site = self._site_if_measured(kind, name)
@@ -438,8 +438,8 @@ class Record:
     ) -> tuple[np.ndarray, np.ndarray]:
         """(steps, values) of one metric; after: only of the steps that come later than this one.
 
-        optional: nothing is said where there is no such metric. Otherwise raises InputError for a name that is not there
-        while others are.
+        optional: nothing is said where there is no such metric. Otherwise raises InputError for a name that is not
+        there while others are.
         """
         later, arguments = ("", [name]) if after is None else (" AND step > ?", [name, after])
         rows = list(

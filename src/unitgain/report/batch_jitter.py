@@ -65,7 +65,7 @@ class BatchJitter:
         last = [(s, v) for s, v in zip(self.sites, self.jitter[size]) if math.isfinite(v)][-1]
         text = (
             f"In batches of {size}, example {self.example} is moved by {number(value)} of what tells examples apart "
-            f"at layer {name}, the first that depends on the batch, and by {number(last[1])} at {last[0]}, the last one."
+            f"at layer {name}, the first that depends on the batch, and by {number(last[1])} at the last, {last[0]}."
         )
         if len(self.sizes) > 1:
             text += f" In batches of {self.sizes[-1]} it is {number(self.at(last[0], self.sizes[-1]))} there."

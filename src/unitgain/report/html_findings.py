@@ -89,7 +89,7 @@ def _evidence(finding: Finding, linked: Collection[str]) -> str:
     chips = [
         f"<li><span>{escape(label(key))}</span> {escape(value_text(value))}</li>"
         for key, value in finding.evidence.items()
-        if not (isinstance(value, (list, tuple)) and value and all(v in linked for v in value))
+        if not (isinstance(value, (list, tuple)) and value and all(isinstance(v, str) and v in linked for v in value))
     ]
     shown = f'<ul class="evidence">{"".join(chips[:MOST_NUMBERS])}</ul>' if chips else ""
     if len(chips) <= MOST_NUMBERS:
