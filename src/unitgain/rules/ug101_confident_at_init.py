@@ -118,17 +118,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         severity,
         head.name if head else output.site,
-        f"loss {_short(loss)} at initialization, expected {_in_words(classes, expected)}: the model is confident, "
+        f"loss {loss:,.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, "
         f"and wrong{f' (logits rms {show(rms)})' if math.isfinite(rms) else ''}",
         evidence=Evidence(loss, expected, classes, rms, entering, even),
         cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
         remedy=remedy,
     )
-
-
-def _short(loss: float) -> str:
-    """Two decimals, which ln(C) has too, up to where they say nothing."""
-    return f"{loss:.2f}" if abs(loss) < 1e4 else show(loss)
 
 
 def _even_guess(view: View) -> float:
