@@ -57,6 +57,14 @@ class ConvNet(nn.Sequential):
         super().__init__(*layers, nn.Flatten(), nn.Linear(64, 10))
 
 
+def with_norms() -> nn.Sequential:
+    """The same with BatchNorm behind every convolution."""
+    layers: list[nn.Module] = []
+    for layer in ConvNet():
+        layers += [layer, nn.BatchNorm2d(layer.out_channels)] if isinstance(layer, nn.Conv2d) else [layer]
+    return nn.Sequential(*layers)
+
+
 def train(model: nn.Module, batches: Callable[[], tuple[Tensor, Tensor]], lr: float, steps: int) -> ug.Record:
     optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)
     with ug.Probe(model, optimizer, maps=True) as probe:
@@ -192,6 +200,8 @@ def draw(name: str) -> Figure:
         return ug.plots.saturation_map(ug.check(NameNet(), names()()).record)
     if name == "agc":
         return agc()
+    if name == "batch_jitter":
+        return ug.plots.batch_jitter(ug.batch_jitter(with_norms(), stripes()()[0]))
     if name == "atlas":
         return ug.plots.atlas(train(NameNet(), names(), 0.1, 300))
     if name == "landscape":

@@ -525,3 +525,8 @@ def test_a_reader_that_stops_early_is_quiet(here) -> None:
     _, err = process.communicate(timeout=60)
     assert err == b""
     assert process.returncode == 141
+
+
+def test_a_prefix_of_no_rule_names_the_groups_that_there_are(capsys) -> None:
+    assert main(["rules", "UG9"]) == 2
+    assert "groups of rules are UG1 to UG8" in capsys.readouterr().err

@@ -18,6 +18,7 @@ import io
 import math
 import re
 import shlex
+import textwrap
 from collections.abc import Iterator
 from operator import attrgetter
 from pathlib import Path
@@ -173,3 +174,64 @@ def test_the_python_reference_states_the_signatures_of_the_code() -> None:
         assert stated, f"{name} is not in the reference"
         names = list(inspect.signature(function).parameters)
         assert [n for n in re.findall(r"(?:^|, )(\w+)(?==|,|$)", stated[1]) if not n.isdigit()] == names
+
+
+# ---- the short blocks of the reference pages -----------------------------------------------------------------
+
+SETUP = """
+import rich, torch, unitgain, unitgain as ug
+from torch import nn
+torch.manual_seed(0)
+model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 3))
+batch = torch.randn(32, 8), torch.arange(32) % 3
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+def goes_on():
+    loss = nn.functional.cross_entropy(model(batch[0]), batch[1])
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+"""
+# {page: (what its blocks take for granted, how many of their paragraphs are Python that can be run here)}
+PAGES = {
+    "agc": ("goes_on(); parameters = list(model.parameters())", 2),
+    "data": ("generator = torch.Generator().manual_seed(0)", 1),
+    "graph": ("from unitgain.graph import trace\ngraph = trace(model, batch)", 2),
+    "initialization": ("", 1),
+    "optimizers": ("", 1),
+    "report": ("ug.check(model, batch).record.save('run.sqlite', overwrite=True)", 2),
+    "spp": (
+        "model, batch = ug.models.create('nf_resnet_tiny'), torch.randn(4, 3, 32, 32)\n"
+        "batchnorm = normalizer_free = ug.spp(model, batch)",
+        2,
+    ),
+    "theory": ("", 1),
+}
+# what needs data that is not here, and lists of choices
+PLACES = re.compile(r"\b(load_fashion_mnist|\*\*options|\"timm\"\|)")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_indented_python_on_a_reference_page_runs(page: str, fresh_folder: Path) -> None:
+    text = BLOCK.sub("", (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8"))
+    given, count = PAGES[page]
+    found = [
+        p
+        for p in re.split(r"\n\s*\n", text)
+        if p.startswith("    ") and not PLACES.search(p) and is_python(p)
+    ]
+    assert len(found) == count
+    for paragraph in found:
+        session: dict[str, object] = {"__name__": "document"}
+        exec(compile(SETUP + given, "setup", "exec"), session)
+        written = re.sub(r"^(\s*)\.\.\.$", r"\1goes_on()", textwrap.dedent(paragraph), flags=re.M)
+        with captured():
+            exec(compile(written, page, "exec"), session)
+
+
+def is_python(paragraph: str) -> bool:
+    """Whether it is a piece of a program: a signature, a formula and a command are none."""
+    try:
+        compile(textwrap.dedent(paragraph), "document", "exec")
+    except SyntaxError:
+        return False
+    return True

@@ -56,7 +56,7 @@ def assert_filled(record: Record) -> None:
     assert record.values("activation", 10) == {"fc": {"mean": 5.0, "std": 1.0}}
     assert record.value("parameter", "fc.weight", "std") == 2.0
     assert math.isnan(record.value("activation", "fc", "absmax"))
-    assert math.isnan(record.value("activation", "nothing", "std"))
+    assert math.isnan(record.value("gradient", "fc", "std"))
     steps, means = record.series("activation", "fc", "mean")
     assert (steps.tolist(), means.tolist()) == ([0, 10, 20], [0.0, 5.0, 10.0])
     histogram = record.histograms("activation", "fc", step=10)[0]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 import unitgain as ug
+from unitgain import InputError
 from unitgain.record import Record
 
 
@@ -64,7 +66,6 @@ def test_a_site_that_came_later_has_its_first_value() -> None:
     assert record.value("activation", "late", "std") == 7.0
     assert record.value("activation", "late", "std", 10) == 7.0
     assert record.series("activation", "late", "std")[0].tolist() == [10]
-    assert record.series("activation", "nobody", "std")[0].tolist() == []
 
 
 def test_a_reader_sees_the_steps_that_were_added_after_it_opened(tmp_path: Path) -> None:
@@ -115,3 +116,41 @@ def test_refresh_sees_a_run_that_went_on(tmp_path: Path) -> None:
     reader.refresh()
     assert reader.steps() == [0, 10, 20]
     writer.close()
+
+
+# ---- names that are not there ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def named() -> Record:
+    record = Record()
+    activation = record.add_site("activation", "encoder.fc1")
+    weight = record.add_site("parameter", "encoder.fc1.weight")
+    record.add_scalars(0, {activation.id: {"std": 1.0}, weight.id: {"std": 0.5}})
+    record.log(0, loss=2.0)
+    return record
+
+
+def test_a_mistyped_site_is_told_and_not_taken_for_one_that_was_not_measured(named: Record) -> None:
+    for ask in (named.value, named.series):
+        with pytest.raises(
+            InputError, match=r"no site is called 'encoder\.fc2'; did you mean 'encoder\.fc1'"
+        ):
+            ask("activation", "encoder.fc2", "std")
+    assert np.isnan(
+        named.value("gradient", "encoder.fc1", "std")
+    )  # it is there, its gradient was not measured
+    assert len(named.series("update", "encoder.fc1.weight", "ratio")[0]) == 0
+
+
+def test_a_mistyped_metric_is_told_unless_it_is_optional(named: Record) -> None:
+    with pytest.raises(InputError, match="no metric is called 'los'; did you mean 'loss'"):
+        named.metric("los")
+    assert len(named.metric("lr", optional=True)[0]) == 0
+    assert len(named.metric("loss", after=0)[0]) == 0
+
+
+def test_of_an_empty_record_nothing_is_mistyped() -> None:
+    record = Record()
+    assert np.isnan(record.value("activation", "fc1", "std"))
+    assert len(record.metric("loss")[0]) == 0

@@ -6,6 +6,7 @@ Probe     watches training -> Record
 watch     the same, with numbers for a logger and findings as they appear
 diagnose  Record -> findings
 whatif    a network in several settings, trained a little in each -> WhatIf
+batch_jitter  one example in many random batches, layer by layer -> BatchJitter
 landscape the loss on a plane of random directions through the weights -> Landscape
 spp       one batch through a residual network -> Record of its signal propagation plot
 init_     weights that fit what is around them
@@ -32,7 +33,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import data, models, nn, normfree, optim, remedies, theory, train
-    from ._check import check, landscape, spp, whatif
+    from ._check import batch_jitter, check, landscape, spp, whatif
     from ._fix import fix
     from .integrations import watch
     from .probe import Probe
@@ -51,6 +52,7 @@ __all__ = [
     "Report",
     "UnitgainError",
     "__version__",
+    "batch_jitter",
     "check",
     "data",
     "diagnose",
@@ -78,6 +80,7 @@ _HOMES = {
     "Probe": ".probe",
     "Record": ".record",
     "Report": ".report",
+    "batch_jitter": "._check",
     "check": "._check",
     "diagnose": ".rules",
     "fix": "._fix",

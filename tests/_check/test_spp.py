@@ -344,3 +344,8 @@ def test_the_axis_is_logarithmic_where_blocks_differ_however_far(variances, scal
         record.add_scalars(0, {site.id: {"channel_var": var, "sq_channel_mean": 0.0}})
     record.commit()
     assert ug.plots.spp(record).axes[1].get_yscale() == scale
+
+
+def test_a_flag_that_is_no_flag_is_refused_before_anything_runs() -> None:
+    with pytest.raises(InputError, match="backward: expected True or False, got 1"):
+        ug.spp(nn.Linear(2, 2), torch.randn(2, 2), backward=1)  # type: ignore[arg-type]

@@ -385,3 +385,18 @@ class TestInChromium:
             ["copy", 'repair = ug.fix(model, batch, loss=loss, only=["UG101"])\nprint(repair)']
         ]
         assert result["open"]
+
+
+def test_evidence_with_lists_in_lists_is_shown_and_shapes_as_python_writes_them():
+    """The page of UG801 could not be made: a shape is a list, and lists have no hash."""
+    finding = Finding(
+        "UG801",
+        "unregistered-weights",
+        "error",
+        None,
+        "m",
+        evidence={"shapes": [[64, 64], [64]], "target_shape": [8]},
+    )
+    page = Report(Record(), Diagnosis((finding,), "sick: 1 error", "sick", "")).to_html()
+    assert "(64, 64), (64)" in page
+    assert "(8,)" in page

@@ -43,6 +43,7 @@ def records(make, large):
 OVER_TIME = ("stats_over_time", "color_dim", "dead_chart", "blocks")
 NOT_OF_ONE_RECORD = {
     "activation",
+    "batch_jitter",
     "before_after",
     "landscape",
     "runs",

@@ -207,7 +207,7 @@ def test_cause_is_as_severe_as_the_worst_that_it_explains() -> None:
 
 
 @pytest.mark.parametrize(("function", "advice"), [
-    ("exp", "overflows"), ("__rdiv__", "denominator"), ("div_", "denominator"), ("log", "argument of log leaves"),
+    ("exp", "overflows"), ("__rdiv__", "denominator"), ("div_", "denominator"), ("log", "argument of log"),
     ("sqrt", "negative"), ("softmax", "minus infinity"), ("frobnicate", "arguments of frobnicate"),
 ])  # fmt: skip
 def test_function_that_makes_nan_gets_its_own_advice(function: str, advice: str) -> None:

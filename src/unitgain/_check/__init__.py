@@ -3,6 +3,7 @@
 from .check import check
 from .effort import effort_for
 from .facts import target_facts
+from .jitter import batch_jitter
 from .knobs import KNOBS, OPTIMIZERS, optimizer_of
 from .landscape import landscape
 from .proof import changes_for
@@ -21,6 +22,7 @@ __all__ = [
     "Difference",
     "Plan",
     "Trials",
+    "batch_jitter",
     "both",
     "changes_for",
     "check",

@@ -65,6 +65,9 @@ def spp(
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+    for name, flag in (("open_gains", open_gains), ("backward", backward)):
+        if not isinstance(flag, bool):
+            raise InputError(f"{name}: expected True or False, got {flag!r}")
     model = graphs.unwrapped(model)
     batch = opened(batch, model)
     given = read_batch(batch, model, "if required").clone()

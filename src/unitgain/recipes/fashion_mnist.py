@@ -10,8 +10,6 @@ used once, after training; settings were tuned on held-out training images (`hel
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -44,6 +42,7 @@ from . import _fashion_models as models
 from ._augment import Augment
 from ._registry import Recipe
 from ._runs import Outcome, RunFolder
+from ._say import SayEpochs
 from ._settings import above_zero, at_least, fractions
 
 Network = Literal["plain", "deeper", "residual", "normfree", "nf_resnet"]
@@ -242,7 +241,12 @@ def train(
     images  data that are in memory already
     """
     images = load(config) if images is None else images
-    learn = make_learner(config, images, run, [_Say(say)])
+    words = {
+        "train_loss": "loss",
+        "train_accuracy": "training accuracy",
+    }  # no test image is used before the end
+    told = SayEpochs(say, "fashion-mnist", "(--set lr=0.01)", words)
+    learn = make_learner(config, images, run, [told])
     if resume and run is not None:
         learn.resume(run.checkpoints)
     within = Progress(table=False)
@@ -382,32 +386,6 @@ def _views(x: Tensor, flip: bool, shift: int, fill: float) -> Iterator[Tensor]:
         yield moved
         if flip:
             yield moved.flip(3)
-
-
-class _Say(Callback):
-    """Prints each epoch's training loss and accuracy; no test image is used before the end."""
-
-    order = 90
-    essential = False
-
-    def __init__(self, say: Callable[[str], None]):
-        self.say = say
-
-    def before_epoch(self, learn: Learner) -> None:
-        self.began = time.perf_counter()
-
-    def after_epoch(self, learn: Learner) -> None:
-        if not math.isfinite(learn.metrics["train_loss"]):
-            raise InputError(
-                f"fashion-mnist: in epoch {learn.epoch + 1} the loss has become NaN or infinite; begin a new run with "
-                "a lower rate (--set lr=0.01)"
-            )
-        if learn.rank == 0:
-            metrics, seconds = learn.metrics, time.perf_counter() - self.began
-            self.say(
-                f"epoch {learn.epoch + 1:2d}/{learn.epochs}  loss {metrics['train_loss']:.4f}  training accuracy "
-                f"{metrics['train_accuracy']:.4f}  {seconds:.1f} s"
-            )
 
 
 RECIPE = Recipe(

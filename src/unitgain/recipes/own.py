@@ -8,7 +8,6 @@ validation examples.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -34,6 +33,7 @@ from ..train import (
 )
 from ._registry import Recipe
 from ._runs import Outcome, RunFolder
+from ._say import SayEpochs
 from ._settings import above_zero, at_least, fractions
 
 OptimizerName = Literal["adamw", "adam", "sgd"]
@@ -100,7 +100,8 @@ def train(
 
     Raises InputError when the loss becomes NaN or infinite.
     """
-    learn = make_learner(config, run, [_Say(say)])
+    told = SayEpochs(say, "own", "(--set lr=1e-4), or see what unitgain check says of the model")
+    learn = make_learner(config, run, [told])
     if resume and run is not None:
         learn.resume(run.checkpoints)
     learn.fit(config.epochs)
@@ -230,31 +231,6 @@ def _optimizer(config: OwnConfig, model: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=config.lr)
     return torch.optim.AdamW(parameters, lr=config.lr, weight_decay=config.weight_decay)
-
-
-class _Say(Callback):
-    """Prints each epoch's losses."""
-
-    order = 90
-    essential = False
-
-    def __init__(self, say: Callable[[str], None]):
-        self.say = say
-
-    def before_epoch(self, learn: Learner) -> None:
-        self.began = time.perf_counter()
-
-    def after_epoch(self, learn: Learner) -> None:
-        metrics = learn.metrics
-        if not math.isfinite(metrics["train_loss"]):
-            raise InputError(
-                f"own: in epoch {learn.epoch + 1} the loss has become NaN or infinite; begin a new run with a lower "
-                "rate (--set lr=1e-4), or see what unitgain check says of the model"
-            )
-        if learn.rank == 0:
-            told = "  ".join(f"{name.replace('_', ' ')} {value:.4f}" for name, value in metrics.items())
-            seconds = time.perf_counter() - self.began
-            self.say(f"epoch {learn.epoch + 1:2d}/{learn.epochs}  {told}  {seconds:.1f} s")
 
 
 RECIPE = Recipe(

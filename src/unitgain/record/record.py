@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .._base import FileLock, InputError, RecordError, card, paragraph, printable, table
+from .._base import FileLock, InputError, RecordError, card, did_you_mean, paragraph, printable, table
 from .database import (
     SCHEMA_VERSION,
     STEPS,
@@ -359,12 +359,25 @@ class Record:
             result[name] = {s: v for s, v in cells.items() if not math.isnan(v)}
         return result
 
+    def _site_if_measured(self, kind: str, name: str) -> Site | None:
+        """The site; None where the record has no such kind of it (no gradient of a layer, say). Raises InputError for a
+        name that is not there at all, unless nothing is there yet."""
+        site = self.site(kind, name)
+        if site is None and self._sites and not any((other, name) in self._by_name for other in KINDS):
+            names = [s.name for s in self.sites(kind)]
+            hint = did_you_mean(name, names) or f"; record.sites({kind!r}) lists those that there are"
+            raise InputError(f"record: no site is called {name!r}{hint}")
+        return site
+
     @reading
     def value(self, kind: str, name: str, statistic: str, step: int | None = None) -> float:
-        """One number (of the first step if none is given), NaN where it was not measured."""
+        """One number (of the first step if none is given), NaN where it was not measured.
+
+        Raises InputError for an unknown kind or statistic, and for a name that no site of any kind has.
+        """
         check_kind(kind)
         check_statistic(statistic)
-        site = self.site(kind, name)
+        site = self._site_if_measured(kind, name)
         if site is None:
             return math.nan
         at = "(SELECT min(step) FROM scalar)" if step is None else "?"
@@ -376,10 +389,10 @@ class Record:
 
     @reading
     def series(self, kind: str, name: str, statistic: str) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of one statistic of one site."""
+        """(steps, values) of one statistic of one site, empty where it was not measured. Raises as `value` does."""
         check_kind(kind)
         check_statistic(statistic)
-        site = self.site(kind, name)
+        site = self._site_if_measured(kind, name)
         rows = [] if site is None else self._rows_of(site, statistic)
         return (
             np.array([r[0] for r in rows], dtype=np.int64),
@@ -420,12 +433,22 @@ class Record:
         return [unpack_histogram(*row) for row in rows]
 
     @reading
-    def metric(self, name: str, after: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """(steps, values) of one metric; after: only of the steps that come later than this one."""
+    def metric(
+        self, name: str, after: int | None = None, *, optional: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(steps, values) of one metric; after: only of the steps that come later than this one.
+
+        optional: nothing is said where there is no such metric. Otherwise raises InputError for a name that is not
+        there while others are.
+        """
         later, arguments = ("", [name]) if after is None else (" AND step > ?", [name, after])
         rows = list(
             self._query(f"SELECT step, value FROM metric WHERE name = ?{later} ORDER BY step", arguments)
         )
+        if not rows and not optional:
+            names = self.metric_names()
+            if names and name not in names:
+                raise InputError(f"record: no metric is called {name!r}{did_you_mean(name, names)}")
         return np.array([r[0] for r in rows], dtype=np.int64), np.array(
             [r[1] for r in rows], dtype=np.float64
         )

@@ -1,6 +1,7 @@
 """Report: terminal, plots, one HTML page, JSON. Drawing libraries load when they are first used."""
 
 from . import plots
+from .batch_jitter import BatchJitter
 from .fix_report import Action, FixReport, Skipped
 from .json_report import dumps, plain
 from .landscape import Landscape
@@ -14,6 +15,7 @@ from .whatif import Setting, WhatIf
 
 __all__ = [
     "Action",
+    "BatchJitter",
     "Chapter",
     "FixReport",
     "Landscape",

@@ -33,10 +33,13 @@ def code_of(finding: Finding) -> str:
     return "\n".join(lines)
 
 
-def check_of(finding: Finding) -> str:
-    """The line that asks this rule again."""
+def check_of(finding: Finding, training: bool = False) -> str:
+    """The lines that ask this rule again; training: of the record of one, which a check of a few steps is not."""
     if finding.code not in CATALOGUE:
         return ""
+    if training:
+        asked = f'print(ug.diagnose(probe.record, select=["{finding.code}"]))'
+        return f"with ug.Probe(model, optimizer) as probe:\n    ...  # your training loop\n{asked}"
     steps = ", steps=20, optimizer=optimizer" if CATALOGUE[finding.code].needs != "batch" else ""
     return f'print(ug.check(model, batch, loss=loss{steps}, select=["{finding.code}"]))'
 

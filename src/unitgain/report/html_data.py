@@ -187,7 +187,8 @@ def _time(record: Record, layers: Sequence[Layer]) -> dict[str, Any]:
         out = []
         for kind, name in pairs:
             row: list[float | None] = [None] * len(chosen)
-            steps, values = record.series(kind, name, statistic)
+            empty = np.empty(0)  # an input has no gradient
+            steps, values = record.series(kind, name, statistic) if name else (empty, empty)
             for step, value in zip(steps.tolist(), values.tolist()):
                 if step in column:
                     row[column[step]] = short(value)

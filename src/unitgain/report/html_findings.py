@@ -12,7 +12,7 @@ from .html_code import check_of, code_of
 from .html_flags import Concern, Key, concerns_of
 from .html_network import title_of
 from .layers import Layer
-from .text import count, label, not_rewound, shorten, value_text
+from .text import count, label, measured_text, not_rewound, shorten
 
 MOST_LAYERS = 6  # links to layers that a finding shows at once
 MOST_NUMBERS = 6  # numbers of its evidence
@@ -71,7 +71,12 @@ def _finding(
         ("Tried", tried),
         ("Expect", escape(finding.effect)),
         ("Verify", escape(finding.verify)),
-        ("", code_block(check_of(finding)) if finding.severity != "info" else ""),
+        (
+            "",
+            code_block(check_of(finding, record.facts.mode == "training"))
+            if finding.severity != "info"
+            else "",
+        ),
         ("Layers", _places(concerned, layers, own)),
         ("Explains", "<br>".join(map(_with_rule, finding.consequences))),
     ]
@@ -87,9 +92,13 @@ def _finding(
 def _evidence(finding: Finding, linked: Collection[str]) -> str:
     """The numbers of a finding, but for lists of layers that stand below as links."""
     chips = [
-        f"<li><span>{escape(label(key))}</span> {escape(value_text(value))}</li>"
+        f"<li><span>{escape(label(key))}</span> {escape(measured_text(key, value))}</li>"
         for key, value in finding.evidence.items()
-        if not (isinstance(value, (list, tuple)) and value and all(v in linked for v in value))
+        if not (
+            isinstance(value, (list, tuple))
+            and value
+            and all(isinstance(v, str) and v in linked for v in value)
+        )
     ]
     shown = f'<ul class="evidence">{"".join(chips[:MOST_NUMBERS])}</ul>' if chips else ""
     if len(chips) <= MOST_NUMBERS:

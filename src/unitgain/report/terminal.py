@@ -23,7 +23,7 @@ from .._base import plain_console, printable
 from ..record import Record
 from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import count, label, not_rewound, number, percent, shape_text, shorten, value_text
+from .text import count, label, measured_text, not_rewound, number, percent, shape_text, shorten
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -64,7 +64,7 @@ def _parts(record: Record, diagnosis: Diagnosis, width: int, page: str | None) -
         if finding in diagnosis.accepted:
             yield _accepted(place, finding)
         else:
-            yield from _finding(place, finding)
+            yield from _finding(place, finding, _title(record, finding.site))
     layers = layers_of(record, diagnosis.findings)
     if layers:
         yield Text()
@@ -109,7 +109,7 @@ def heading_parts(record: Record) -> list[str]:
 
 def _steps(record: Record) -> list[str]:
     """How many steps were measured, and of how many where losses say that."""
-    measured, losses = len(record.steps()), record.metric("loss")[0]
+    measured, losses = len(record.steps()), record.metric("loss", optional=True)[0]
     total = int(losses[-1]) + 1 if len(losses) else 0
     if measured and total > measured:
         return [f"{measured:,} of {count(total, 'step')} measured"]
@@ -135,15 +135,21 @@ def _verdict(diagnosis: Diagnosis) -> Iterator[RenderableType]:
         yield hanging(Text("→", style="bold"), action, 2)
 
 
-def _finding(place: int, finding: Finding) -> Iterator[RenderableType]:
+def _title(record: Record, name: str | None) -> str:
+    """What people call the site of a finding: "6 · Linear" of one that is called 6."""
+    site = record.site("activation", name) if name else None
+    return site.title if site else name or ""
+
+
+def _finding(place: int, finding: Finding, site: str) -> Iterator[RenderableType]:
     color = COLORS[finding.severity]
     title = Text.assemble(
         (f"{SIGNS[finding.severity]} {finding.severity}", f"bold {color}"),
         "  ",
         (f"{printable(finding.code)} {printable(finding.name)}", "bold"),
     )
-    if finding.site:
-        title.append(f"  at {shorten(printable(finding.site), 48)}", style="cyan")
+    if site:
+        title.append(f"  at {shorten(printable(site), 48)}", style="cyan")
     yield hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(printable(finding.message)), (0, 0, 0, 4))
     if finding.evidence:
@@ -171,7 +177,7 @@ def _accepted(place: int, finding: Finding) -> RenderableType:
 
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:
     """The evidence as a small table: short values two to a line, longer ones below on lines of their own."""
-    rows = [(label(key), value_text(value)) for key, value in evidence.items()]
+    rows = [(label(key), measured_text(key, value)) for key, value in evidence.items()]
     width = min(max(len(name) for name, _ in rows), 18)
     short = [(name, value) for name, value in rows if len(name) <= width and len(value) <= _CELL]
     grid = Table.grid(padding=(0, 2, 0, 0))

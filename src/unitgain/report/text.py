@@ -15,6 +15,9 @@ def not_rewound(facts: Facts) -> str:
     return ", ".join(printable(path) for path in facts.not_rewound or ())
 
 
+_SHAPES = ("compared",)  # keys of evidence that do not end in "shape" and hold one
+
+
 def shorten(text: str, width: int) -> str:
     """The text without its middle if it is wider than `width` columns: sites differ at the ends of their names.
 
@@ -94,6 +97,8 @@ def value_text(value: Any, items: int = 6) -> str:
     'loss 27.88, sites a, b'
     >>> value_text(list(range(9)))
     '0, 1, 2, 3, 4, 5 and 3 more'
+    >>> value_text([[64, 64], [64]])
+    '(64, 64), (64)'
     """
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -103,11 +108,25 @@ def value_text(value: Any, items: int = 6) -> str:
     if isinstance(value, Mapping):
         parts = [f"{label(k)} {value_text(v, items)}" for k, v in value.items()]
     elif isinstance(value, (list, tuple)):
-        parts = [value_text(v, items) for v in value]
+        parts = [
+            f"({value_text(v, items)})" if isinstance(v, (list, tuple)) else value_text(v, items)
+            for v in value
+        ]
     else:
         return printable("none" if value is None else value)
     left = len(parts) - items
     return ", ".join(parts[:items]) + (f" and {left} more" if left > 0 else "")
+
+
+def measured_text(key: str, value: Any) -> str:
+    """A number of a finding's evidence by its key: shapes as Python writes them.
+
+    >>> measured_text("target_shape", [128]), measured_text("units", [1, 2])
+    ('(128,)', '1, 2')
+    """
+    if isinstance(value, (list, tuple)) and (key.endswith("shape") or key in _SHAPES):
+        return str(tuple(value))
+    return value_text(value)
 
 
 def label(key: object) -> str:

@@ -153,7 +153,7 @@ def _around(steps: np.ndarray, began: int) -> tuple[int, int]:
 
 def _rate(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Rate | None:
     before, after = _around(steps, began)
-    rate_steps, rates = view.record.metric("lr")
+    rate_steps, rates = view.record.metric("lr", optional=True)
     known = np.isfinite(rates)
     rate_steps, rates = rate_steps[known], rates[known]
     near = rates[(rate_steps >= before) & (rate_steps <= after)]

@@ -101,4 +101,9 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
 
 def _suggestion(word: str) -> str:
     names = [*CATALOGUE, *(rule.name for rule in CATALOGUE.values())]
+    groups = sorted({code[:3] for code in CATALOGUE})
+    if re.fullmatch(r"UG\d{0,2}", word.strip(), re.I):
+        return (
+            f"; groups of rules are {groups[0]} to {groups[-1]}, a rule's code has three digits, like UG303"
+        )
     return did_you_mean(word.strip(), names, most=0) or f" (the codes are {', '.join(CATALOGUE)})"

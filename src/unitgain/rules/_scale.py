@@ -10,7 +10,7 @@ from ._residual import Block, residual_blocks
 from ._rule import BaseEvidence, CannotJudge
 from ._trend import Limits, comparable, fit, has_default_weights, severity
 from ._view import View
-from ._words import fold, show
+from ._words import as_layer, fold, show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class ScaleTrend:
         e, what = self.evidence, "block" if self.blocks else "layer"
         return (
             f"{show(e.change)}-fold over {e.blocks or e.layers} {what}s (times {show(self.per_site)} per {what}): "
-            f"rms {show(e.first_rms)} at {e.first_site}, {show(e.last_rms)} at {e.last_site}"
+            f"rms {show(e.first_rms)} at {as_layer(e.first_site)}, {show(e.last_rms)} at {as_layer(e.last_site)}"
         )
 
     @property

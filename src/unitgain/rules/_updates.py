@@ -176,7 +176,7 @@ def has_converged(view: View, names: Collection[str]) -> bool:
         return True
     if not view.training:
         return view.loss <= CONVERGED * view.facts.loss_of_a_constant
-    rates = view.record.metric("lr")[1]
+    rates = view.record.metric("lr", optional=True)[1]
     if len(rates) and not np.median(rates[len(rates) // 2 :]) >= KEPT * rates.max():
         return False
     fallen = [
@@ -205,7 +205,7 @@ def rate_that_fits(view: View, before: int, now: float) -> float | None:
     if not known:
         return None
     first = known[0][0]
-    rates = dict(zip(*view.record.metric("lr")))
+    rates = dict(zip(*view.record.metric("lr", optional=True)))
     granted = ADAPTIVE_GRANTED if is_adaptive(view) else 0.0
     median = float(np.median([ratio for step, ratio in known if step == first]))
     rate = float(rates.get(first, np.nan)) * 10 ** (TARGET + granted - median)
@@ -243,7 +243,7 @@ def is_normalized(view: View, name: str) -> bool:
 def _rates(view: View) -> list[float]:
     """Each group's learning rate; where a schedule moved the first one, its median over the steps judged."""
     rates = list(view.facts.optimizer.lr)
-    steps, recorded = view.record.metric("lr") if view.training else (np.empty(0), np.empty(0))
+    steps, recorded = view.record.metric("lr", optional=True) if view.training else (np.empty(0), np.empty(0))
     end = diverged_from(view)
     recorded = recorded if end is None else recorded[steps < end]
     if len(recorded) and rates and rates[0] > 0:

@@ -172,7 +172,7 @@ class View:
     @cached_property
     def losses(self) -> tuple[np.ndarray, np.ndarray]:
         """(steps, recorded losses), ascending."""
-        return self.record.metric("loss")
+        return self.record.metric("loss", optional=True)
 
     @cached_property
     def inputs(self) -> list[Measured]:

@@ -26,6 +26,15 @@ def fold(decades: float) -> float:
     return 10.0 ** min(abs(decades), sys.float_info.max_10_exp)
 
 
+def as_layer(name: str) -> str:
+    """A layer's name in a sentence; one that is a number is not to be read as an amount.
+
+    >>> as_layer("3"), as_layer("encoder.fc")
+    ('layer 3', 'encoder.fc')
+    """
+    return f"layer {name}" if name.partition("#")[0].isdigit() else name
+
+
 def listed(names: Iterable[str], most: int = 4, total: int | None = None) -> str:
     """Names for a message; total: how many there are, where not all of them are given.
 

@@ -118,8 +118,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         severity,
         head.name if head else output.site,
-        f"loss {loss:.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, and wrong"
-        + (f" (logits rms {show(rms)})" if math.isfinite(rms) else ""),
+        f"loss {loss:,.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, "
+        f"and wrong{f' (logits rms {show(rms)})' if math.isfinite(rms) else ''}",
         evidence=Evidence(loss, expected, classes, rms, entering, even),
         cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",
         remedy=remedy,

@@ -233,7 +233,7 @@ def _updates_until(view: View, row: DiedUnits) -> float | None:
 
 
 def _slower(view: View, row: DiedUnits) -> str:
-    until = [float(rate) for step, rate in zip(*view.record.metric("lr")) if step <= row.last]
+    until = [float(rate) for step, rate in zip(*view.record.metric("lr", optional=True)) if step <= row.last]
     fits = rate_that_fits(view, row.first, max(until)) if until else None
     if fits is None:
         return "Lower the learning rate, or use a function with a slope on both sides (leaky ReLU, GELU)."

@@ -13,7 +13,7 @@ from ._causes import comes_before, ended_not_finite
 from ._loss_curve import is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import listed, show
+from ._words import as_layer, listed, show
 
 ABOUT = About(
     code="UG306",
@@ -84,8 +84,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "error" if _does_harm(view) else "info",
         first.name,
-        f"{first.name} ({first.site.module}) is the first with NaN or infinity: {first['nonfinite']:.2%} "
-        f"of its values{fed}",
+        f"{as_layer(first.name)} ({first.site.module}) is the first with NaN or infinity: "
+        f"{'all' if first['nonfinite'] == 1 else format(first['nonfinite'], '.2%')} of its values"
+        f"{f', made by {function} before it' if function else ''}{fed}",
         evidence=Evidence(
             first["nonfinite"],
             sum(m.broken for m in view.activations),
@@ -133,8 +134,8 @@ _ADVICE: tuple[tuple[tuple[str, ...], str], ...] = (
     ),
     (
         ("log", "log2", "log10", "log1p", "xlogy", "logit"),
-        "The argument of {name} leaves its domain, which begins above zero (log1p: above -1; logit: between 0 and "
-        "1): clamp it (from below at 1e-6, say), or stay in the log domain (log_softmax, logsigmoid).",
+        "Clamp the argument of {name} (from below at 1e-6, say), or stay in the log domain (log_softmax, logsigmoid): "
+        "it leaves its domain, which begins above zero (log1p: above -1; logit: between 0 and 1).",
     ),
     (
         ("sqrt",),

@@ -203,7 +203,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "info" if moves else level,
         change.site,
-        f"{subject} {to} {when} after {show(lowest)} around step {around}; it began to diverge after step "
+        f"{subject}, {show(lowest)} around step {around}, {to} {when}; it began to diverge after step "
         f"{steps[began]}{change}",
         evidence=Rise(
             began=int(steps[began]),

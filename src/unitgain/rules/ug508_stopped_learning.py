@@ -73,7 +73,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     steps = sorted({int(s) for s in view.record.frame("update")["step"]})
     moving = max((int(np.nonzero(~v)[0][-1]) + 1 if (~v).any() else 0) for v in stopped.values())
     since = steps[min(moving, len(steps) - 1)]
-    rates = dict(zip(*view.record.metric("lr")))
+    rates = dict(zip(*view.record.metric("lr", optional=True)))
     now, highest = float(rates.get(since, np.nan)), max(rates.values(), default=np.nan)
     whole = len(stopped) == len(judged)
     lowered = now <= LOWERED * highest

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found
 from ._view import View
-from ._words import listed, plural
+from ._words import as_layer, listed, plural
 
 ABOUT = About(
     code="UG601",
@@ -60,7 +60,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "info",
         first,
-        f"{plural(len(found), 'bias')} without effect ({listed(found)}): {norm_name} subtracts it again",
+        f"{plural(len(found), 'bias')} without effect ({listed(found)}): {as_layer(norm_name)} subtracts it again",
         evidence=Evidence(found),
         cause="The normalization layer right after subtracts each channel's mean, and the bias with it.",
     )

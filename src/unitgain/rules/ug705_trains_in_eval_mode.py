@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..record import ModeFacts
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import View
-from ._words import MOST_KEPT, listed
+from ._words import MOST_KEPT, as_layer, listed
 
 ABOUT = About(
     code="UG705",
@@ -84,7 +84,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "warning",
         mode.modules[0],
         f"{mode.eval} of {mode.eval + mode.train} sampled steps were made with the whole model in eval mode{since} "
-        f"({listed(mode.modules)} {'works' if len(mode.modules) == 1 else 'work'} otherwise there)",
+        f"({listed(map(as_layer, mode.modules))} {'works' if len(mode.modules) == 1 else 'work'} differently in it)",
         evidence=AfterAValidation(mode.eval, mode.train, mode.modules[:MOST_KEPT], mode.since),
         cause="model.eval() was called, for a validation most likely, and model.train() not after it.",
     )

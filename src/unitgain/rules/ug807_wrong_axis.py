@@ -41,7 +41,7 @@ ABOUT = About(
         "the axis that class indices lack, or along which other targets sum to one."
     ),
     action="Let the softmax of attention run over the keys, and norms over the features: dim=-1.",
-    effect="Each query's weights sum to one, and each step's features have unit norm.",
+    effect="The weights of each query sum to one; what is normalized has the norm that was meant.",
     verify="Check again.",
     silent=(
         "assignments to clusters, slots, experts and capsules, whose weights are summed over what is assigned",
@@ -75,12 +75,21 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         seen, cause, remedy = _IN_WORDS[call.kind](call)
         yield ABOUT.found(
             "warning",
-            view.facts.output.site,
+            _place(view, call),
             seen.replace("{where}", where),
             evidence=Evidence(call.kind, call.function, call.shape, call.axis, call.where),
             cause=cause,
             remedy=remedy,
         )
+
+
+def _place(view: View, call: AxisFacts) -> str | None:
+    """The site of the call, where functions of this name and shape were measured; else the output."""
+    sites = (m.site for m in view.activations)
+    here = (
+        s.name for s in sites if s.module.lower() == call.function and tuple(s.shape) == tuple(call.shape)
+    )
+    return next(here, view.facts.output.site)
 
 
 def _of_the_loss(view: View, asked: AskedFacts) -> Found[Evidence]:

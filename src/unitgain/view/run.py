@@ -112,7 +112,7 @@ class Run:
         if last is not None and last not in record.steps(after=last - 1)[:1]:
             return True
         for name, (steps, _) in self._metrics.items():
-            if len(steps) and not len(record.metric(name, after=int(steps[-1]) - 1)[0]):
+            if len(steps) and not len(record.metric(name, int(steps[-1]) - 1, optional=True)[0]):
                 return True
         return False
 

@@ -9,6 +9,7 @@ matplotlib loads when the first one is called.
 from ._activation import activation
 from ._agc import agc
 from ._atlas import atlas
+from ._batch_jitter import batch_jitter
 from ._blocks import blocks
 from ._compare import before_after, runs
 from ._depth import gradient_ratio, stats_over_depth
@@ -25,6 +26,7 @@ __all__ = [
     "activation",
     "agc",
     "atlas",
+    "batch_jitter",
     "before_after",
     "blocks",
     "color_dim",

@@ -25,7 +25,7 @@ def agc(record: Record) -> Figure:
     Raises InputError for a record that no AGC(..., probe=probe) has written to.
     """
     counts = record.meta.get("agc", {}).get("parameters", {})
-    steps, share = record.metric("agc")
+    steps, share = record.metric("agc", optional=True)
     if not counts or not len(steps):
         raise InputError(
             "agc: the record holds no clipping; train under a Probe with ug.optim.AGC(optimizer, model, probe=probe)"

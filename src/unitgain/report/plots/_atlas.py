@@ -118,7 +118,7 @@ def _wrapped(text: str, lines: int) -> str:
 
 def _over_time(record: Record) -> list[_Panel]:
     panels: list[_Panel] = []
-    if len(record.metric("loss")[0]) > 1:
+    if len(record.metric("loss", optional=True)[0]) > 1:
         panels.append(partial(_loss, record))
     if len(record.steps()) > 1 and record.sites("update"):
         panels.append(partial(_updates, record))
