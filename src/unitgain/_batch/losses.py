@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -85,7 +85,8 @@ def of_outputs_alone(loss: Loss) -> Loss | None:
     try:
         arguments.bind(None, None)
     except TypeError:
-        return lambda outputs, _: loss(outputs)
+        alone: Callable[[Any], Tensor] = cast("Any", loss)
+        return lambda outputs, _: alone(outputs)
     return None
 
 
