@@ -53,10 +53,10 @@ ABOUT = About(
         "loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, such steps "
         "lead down: it is for information then, and a warning instead of an error; a rehearsal on different batches "
         "(data=) decides that. Where its loss leapt up for more than a third of it, or where its steps are such as "
-        "have led to a later rise (large ones with momentum, first ones of Adam that replace the weights), it cannot be "
-        "told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted more, unless the loss of "
-        "that batch rises far above the first one. Small networks, language models with clipped gradients and Adadelta train well with updates "
-        "beyond a hundredth."
+        "have led to a later rise (large ones with momentum, first ones of Adam that replace the weights), that "
+        "cannot be told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted more, unless "
+        "the loss of that batch rises far above the first one. Small networks, language models with clipped gradients "
+        "and Adadelta train well with updates beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near the share of the weights that the message calls right, and a loss that falls smoothly.",
