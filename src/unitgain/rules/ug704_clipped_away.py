@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
-from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, has_converged, settled_updates
+from ._updates import ADAPTIVE_GRANTED, ADAPTIVE_STEPS, TARGET, has_converged, is_adaptive, settled_updates
 from ._view import View
 from ._words import show
 
@@ -75,6 +75,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("fewer than five steps of a watched optimizer")
     if shrink.shrunk < NEARLY_ALL * shrink.judged or not shrink.factor < LEFT:
         return
+    if is_adaptive(view):
+        raise CannotJudge("steps of an adaptive optimizer do not depend on the gradients' scale")
     half = any(m.site.dtype == "float16" for m in view.activations)
     if half and shrink.factor < LOSS_SCALE:
         raise CannotJudge("gradients may have been divided by a loss scale")
