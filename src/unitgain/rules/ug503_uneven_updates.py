@@ -29,10 +29,11 @@ ABOUT = About(
     ),
     measured=(
         "log10(std(update)/std(weight)) per weight against the median of all weights, at three quarters of the sampled "
-        "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out there: they differ for good "
-        "reasons. So are tables, scales and temperatures that are no weights of a layer. A weight that a norm follows "
-        "and that is faster than the others is for information: each step makes it longer, and so slower. All weights "
-        "count where a parameter group has a learning rate ten thousand times below or above that of every other group."
+        "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out there: "
+        "they differ for good reasons. So are tables, scales and temperatures that are no weights of a layer. A weight "
+        "that a norm follows and that is faster than the others is for information: each step makes it longer, and so "
+        "slower. All weights count where a parameter group has a learning rate ten thousand times below or above that "
+        "of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
