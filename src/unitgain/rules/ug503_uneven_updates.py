@@ -29,7 +29,7 @@ ABOUT = About(
     ),
     measured=(
         "log10(std(update)/std(weight)) per weight against the median of all weights, at three quarters of the sampled "
-        "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out there: "
+        "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out: "
         "they differ for good reasons. So are tables, scales and temperatures that are no weights of a layer. A weight "
         "that a norm follows and that is faster than the others is for information: each step makes it longer, and so "
         "slower. All weights count where a parameter group has a learning rate ten thousand times below or above that "
