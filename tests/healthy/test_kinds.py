@@ -396,3 +396,27 @@ def test_a_trained_network_is_not_told_to_multiply_its_weights() -> None:
         optimizer.step()
     report = ug.check(model, (x, y))
     assert "ultiply" not in " ".join(f.remedy for f in report.findings)
+
+
+def test_adam_does_not_mind_clipping_whatever_its_rate() -> None:
+    """UG704 warned of PPO's usual clipping at 0.5 with Adam at 2.5e-4, whose steps are small for their rate alone."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 1))
+    x = torch.randn(64, 8)
+    report = ug.check(
+        model, (x, x.sum(1, keepdim=True)), F.mse_loss, steps=20, clip=0.05,
+        optimizer=lambda p: torch.optim.Adam(p, 1e-4),
+    )  # fmt: skip
+    assert "UG704" not in {f.code for f in report.findings}
+
+
+def test_two_classes_are_no_alarm_where_the_logits_cost_a_fifth_of_a_nat() -> None:
+    """UG101 warned of a convolutional network over words whose loss began at 0.89 where ln(2) is 0.69."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 2))
+    x = torch.randn(256, 16)
+    with torch.no_grad():
+        model[2].weight.mul_(1.1 / model(x).std())
+    report = ug.check(model, (x, (x[:, 0] > 0).long()), F.cross_entropy)
+    assert 0.8 < report.record.metric("loss")[1][0] < 1.05
+    assert report.diagnosis.ok, report

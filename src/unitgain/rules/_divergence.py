@@ -141,6 +141,8 @@ class Change:
 def changed(view: View, steps: np.ndarray, losses: np.ndarray, began: int) -> Change:
     rate = _rate(view, steps, losses, began)
     fits = None if rate is None else rate_that_fits(view, int(steps[began]), rate.now)
+    if fits is not None and rate is not None and rate.rising and rate.before is not None:
+        fits = min(fits, rate.before)  # above that the loss rose
     grown = None if (sudden := is_sudden(steps, losses)) else _most_grown(view, steps, began)
     return Change(rate, grown, fits, sudden, _first_broken(view))
 

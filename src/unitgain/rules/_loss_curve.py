@@ -31,9 +31,6 @@ FRESH_FALL = Threshold(0.9, "of the first loss, at the end of a rehearsal on dif
 FRESH_ERRORS = Threshold(
     2.0, "standard errors, by which the last quarter of such losses lies below the first one"
 )
-SWING = Threshold(
-    0.25, "of the first loss, by which a later one may lie above the end where large steps still lead down"
-)
 FRESH_LEAP = Threshold(
     1.25,
     "times the first loss, above which the first steps went too far: of random networks and rates whose loss did and "
@@ -239,16 +236,6 @@ def learns_at_once(view: View, constant: float) -> bool:
     """Whether such a rehearsal brings the loss clearly below that of a constant within its few steps: what looked wrong
     at its beginning did not keep it from learning."""
     return falls_on_fresh_batches(view) and last_quarter(view.losses[1]) <= FRESH_FALL * constant
-
-
-def still_falls(losses: np.ndarray) -> bool:
-    """Whether the last quarter of a rehearsal's losses lies clearly below those of its middle, and none of the later
-    half swings far above."""
-    middle = len(losses) // 2
-    if losses[middle:].max() - last_quarter(losses) > SWING * abs(losses[0]):
-        return False
-    part = max(1, len(losses) // int(QUARTER) // 2)
-    return last_quarter(losses) <= FRESH_FALL * float(np.median(losses[middle - part : middle + part + 1]))
 
 
 def falls_beyond_noise(losses: np.ndarray, least: float = 0.0) -> bool:

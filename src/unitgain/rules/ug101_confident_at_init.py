@@ -61,6 +61,11 @@ WARNING = Threshold(
     1.2,
     "times ln(C): logits of standard deviation 1 cost about half a nat, which default heads stay below",
 )
+NATS = Threshold(
+    0.4,
+    "beyond an even guess, which few classes need to be worth a warning: a text network of two classes that began at "
+    "0.9 or 1.0 where ln(2) is 0.69 ended no higher after 80 steps than with a tenth of its head",
+)
 ERROR = Threshold(2.0, "times ln(C): worse than guessing by a whole ln(C)")
 LN_C = Threshold(0.01, "relative: the loss of an even guess is called ln(C) where it is so near")
 HEAD_SCALE = Threshold(
@@ -107,7 +112,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     even = output.even_loss * expected / math.log(classes)
     even = even if math.isfinite(even) else None
     judged = loss if even is None else min(loss, even)
-    if judged <= WARNING * expected:
+    if judged <= max(WARNING * expected, expected + NATS):
         return
     severity = "error" if judged > ERROR * expected else "warning"
     if severity == "warning" and learns_at_once(view, expected):

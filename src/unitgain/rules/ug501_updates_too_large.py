@@ -13,13 +13,13 @@ import numpy as np
 
 from ._causes import units_died
 from ._finding import Prescription
+from ._later_rise import why_it_may_rise
 from ._loss_curve import (
     falls_beyond_noise,
     falls_on_fresh_batches,
     leaps,
     leapt_on_fresh_batches,
     steps_lead_down,
-    still_falls,
 )
 from ._moving_targets import why_no_objective
 from ._rule import About, CannotJudge, Cause, Found, Threshold
@@ -52,11 +52,11 @@ ABOUT = About(
         "normalization follows do not count, since their scale does not matter, nor do steps of a run after its "
         "loss diverged (UG504). Where the recorded losses fall and never rise far above the first one, such steps "
         "lead down: it is for information then, and a warning instead of an error; a rehearsal on different batches "
-        "(data=) decides that, and where its loss first leapt up and then fell, or stopped falling in a short "
-        "rehearsal with far larger updates, the verdict is that it cannot be told. Where one batch is repeated, "
-        "Adam-like optimizers are allowed adaptive_granted more, unless the loss of that batch rises far above the "
-        "first one. Small networks, language models with clipped gradients and Adadelta train well with updates "
-        "beyond a hundredth."
+        "(data=) decides that. Where its loss leapt up for more than a third of it, or where its steps are such as "
+        "have led to a later rise (large ones with momentum, first ones of Adam that replace the weights), that "
+        "cannot be told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted more, unless "
+        "the loss of that batch rises far above the first one. Small networks, language models with clipped gradients "
+        "and Adadelta train well with updates beyond a hundredth."
     ),
     action="Lower the learning rate.",
     effect="Updates near the share of the weights that the message calls right, and a loss that falls smoothly.",
@@ -81,12 +81,6 @@ FAR_ALREADY = Threshold(
     "log10(update:data), from which a loss that falls in a short rehearsal may rise later, as it did at such rates in "
     "one of forty random networks",
 )
-AT_RISK = Threshold(
-    -1.2,
-    "log10(update:data), a sixteenth of the weights at every step: of eight random networks whose loss fell to the end "
-    "of 20 such steps, one had diverged after 60",
-)
-ENOUGH = Threshold(100, "rehearsed steps, whose loss shows where such updates lead")
 
 Evidence = UpdateEvidence
 
@@ -162,26 +156,13 @@ def _falls_on_fresh_batches(view: View, judged: float) -> bool:
 def doubt(view: View) -> str | None:
     """First steps that went far up, or steps so large that a short rehearsal does not show where they lead: of the
     trainings whose loss falls there, most go well and some diverge later."""
-    times, steps = leapt_on_fresh_batches(view), view.facts.rehearsed_steps or 0
     try:
-        found = next(judge(view), None) if view.facts.fresh_batches else None
+        if not view.facts.fresh_batches or next(judge(view), None) is None:
+            return None
+        updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS, full_sized_too=True)
+        return why_it_may_rise(view, free_of_norms(view, updates))
     except CannotJudge:
         return None
-    if found is None:
-        return None
-    if times > 1:
-        return (
-            f"with large steps the loss rose to {show(times)} times the first one before it fell; rehearse more steps, "
-            "or try a warm-up"
-        )
-    falls, median = still_falls(view.losses[1]), found.evidence.median
-    if steps < ENOUGH and (median > AT_RISK or (median > FAR_ALREADY and not falls)):
-        so = "falls" if falls else "no longer falls steadily"
-        return (
-            f"each step changes the weights by 10^{median:.1f} of their size, and the loss {so} within "
-            f"{plural(steps, 'step')}, which does not show where it goes; rehearse {ENOUGH:g}"
-        )
-    return None
 
 
 EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG509"), Cause("UG507"), Cause("UG304", units_died))

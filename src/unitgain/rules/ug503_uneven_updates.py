@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._loss_curve import QUARTER
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._updates import is_normalized, update_ratios
 from ._view import View
@@ -27,11 +28,12 @@ ABOUT = About(
         "Karpathy, makemore part 3, 2022; You et al., Large batch training of convolutional networks, 2017."
     ),
     measured=(
-        "log10(std(update)/std(weight)) per weight against the median of all weights, at every sampled step. "
-        "The last layer, embeddings and weights that began at zero are left out there: they differ for good "
-        "reasons. So are tables, scales and temperatures that are no weights of a layer. A weight that a norm follows "
-        "and that is faster than the others is for information: each step makes it longer, and so slower. All weights "
-        "count where a parameter group has a learning rate ten thousand times below or above that of every other group."
+        "log10(std(update)/std(weight)) per weight against the median of all weights, at three quarters of the sampled "
+        "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out: "
+        "they differ for good reasons. So are tables, scales and temperatures that are no weights of a layer. A weight "
+        "that a norm follows and that is faster than the others is for information: each step makes it longer, and so "
+        "slower. All weights count where a parameter group has a learning rate ten thousand times below or above that "
+        "of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
@@ -108,10 +110,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         invalid="ignore"
     ):  # minus infinity, where nothing changes: then none is far from the others
         away = table - np.nanmedian(table, axis=0)
+    last = max(1, steps // int(QUARTER))
     found = {
         name: float(np.nanmedian(row))
         for name, row in zip(series, away)
         if max(np.mean(row > DECADES), np.mean(row < -DECADES)) >= SUSTAINED
+        and abs(np.nanmedian(row[-last:])) > DECADES  # and has not come back by the end
     }
     if not found:
         return

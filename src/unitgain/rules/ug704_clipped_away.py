@@ -75,6 +75,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("fewer than five steps of a watched optimizer")
     if shrink.shrunk < NEARLY_ALL * shrink.judged or not shrink.factor < LEFT:
         return
+    if is_adaptive(view):
+        raise CannotJudge("steps of an adaptive optimizer do not depend on the gradients' scale")
     half = any(m.site.dtype == "float16" for m in view.activations)
     if half and shrink.factor < LOSS_SCALE:
         raise CannotJudge("gradients may have been divided by a loss scale")
