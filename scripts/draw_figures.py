@@ -8,9 +8,12 @@ from machine to machine, so they are drawn when something about them changes, no
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -171,6 +174,8 @@ def draw_compared(name: str) -> Figure:
 def draw(name: str) -> Figure:
     if name == "before-after":
         return before_and_after()
+    if name in papers().FIGURES:
+        return papers().figure(name)
     if name in ("activation", "runs", "before_after", "blocks", "whatif"):
         return draw_compared(name)
     torch.manual_seed(0)
@@ -210,7 +215,23 @@ def agc() -> Figure:
     return ug.plots.agc(probe.record)
 
 
-PICTURES = ("before-after", *(f"plots/{name}" for name in ug.plots.__all__))
+@cache
+def papers() -> Any:
+    """The networks of the signal propagation plots, from the example."""
+    place = Path(__file__).parents[1] / "examples" / "05_signal_propagation.py"
+    spec = importlib.util.spec_from_file_location("signal_propagation", place)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PICTURES = (
+    "before-after",
+    *(f"plots/{name}" for name in ug.plots.__all__),
+    *(f"spp/{name}" for name in papers().FIGURES),
+)
 
 
 def main(wanted: list[str]) -> None:

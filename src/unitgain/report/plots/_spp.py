@@ -51,7 +51,8 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
     shown = [
         p
         for p in PANELS
-        if p[0] != "gradient" or any(np.isfinite(c.column("gradient")).any() for c in curves)
+        if p[0] in ("sq_channel_mean", "channel_var")
+        or any(np.isfinite(c.column(p[0])).any() for c in curves)
     ]
     figure = new_figure(width, 2.85 * len(shown), "Signal propagation")
     panels = figure.subplots(len(shown), 1, sharex=True)
