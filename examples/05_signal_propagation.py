@@ -1,4 +1,4 @@
-"""The signal propagation plots of Brock, De and Smith 2021 (arXiv 2101.08692): one ResNet, six ways to write its layers.
+"""The signal propagation plots of Brock, De and Smith 2021 (arXiv 2101.08692): one ResNet in six ways.
 
 unitgain spp examples/05_signal_propagation.py:norm_first --shape 8,3,32,32 --out norm_first.png
 unitgain spp examples/05_signal_propagation.py:norm_first --against examples/05_signal_propagation.py:relu_first ...
@@ -59,11 +59,11 @@ class Block(nn.Module):
 
 
 def resnet(layer: Layer, before: Callable[[int], nn.Module], alpha: float = 1.0) -> nn.Module:
-    """Three stages of six blocks. alpha below 1: as normalizer-free networks have it, with beta."""
+    """Three stages of five blocks. alpha below 1: as normalizer-free networks have it, with beta."""
     channels, variance = 32, 1.0
     blocks: list[nn.Module] = [plain(1.0)(3, channels, 3, 1)]
-    for out, first in ((128, 1), (256, 2), (256, 2)):
-        for i in range(6):
+    for out, first in ((64, 1), (128, 2), (128, 2)):
+        for i in range(5):
             beta = variance**0.5 if alpha < 1 else 1.0
             stride = first if i == 0 else 1
             blocks.append(Block(channels, out, stride, layer, before, alpha, beta))

@@ -15,6 +15,7 @@ WRITES = {
     "02_watch_training.py": {"run.sqlite", "depth.png", "time.png", "updates.png", "color_dim.png"},
     "03_read_a_record.py": {"small-run.sqlite"},
     "04_check_in_ci.py": {"accepted.json"},
+    "05_signal_propagation.py": {"order.png", "stripped.png", "weights.png", "init.png"},
 }
 
 

@@ -77,8 +77,8 @@ def spp(
         places = places_of(tracer.graph(), numbered.of_node)
         if not places:
             raise InputError(
-                f"model: no residual sum and no layer with weights was found in this {type(model).__name__}, so there is "
-                "nothing to plot"
+                f"model: no residual sum and no layer with weights was found in this {type(model).__name__}, so "
+                "there is nothing to plot"
             )
         run.rewind(quick=True)
         measure = _Measure({place.number: place.axis for place in places})

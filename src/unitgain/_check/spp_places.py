@@ -78,9 +78,15 @@ def _end(graph: Graph, node: Node, numbers: Mapping[str, int]) -> Node:
         taker = takers[0]
         if taker.weighted and taker.role == "linear":
             return node
-        if taker.role not in ("norm", "activation") and not taker.transparent:
+        if (taker.role not in ("norm", "activation") and not taker.transparent) or _channels(
+            taker
+        ) != _channels(node):
             return node
         node = taker
+
+
+def _channels(node: Node) -> int | None:
+    return None if node.channel_axis is None else node.shape[node.channel_axis]
 
 
 def _positions(node: Node) -> tuple[int, ...]:

@@ -36,7 +36,8 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
 
     records: of ug.spp; a check's or a Probe's will do where it recognised the blocks. Several are overlaid. Points are
     measured, lines predicted (where theory has a prediction; see meta["spp"]). Faint vertical lines mark transitions of
-    a single network. Raises InputError for a record without residual blocks.
+    a single network. Of a network without residual sums there is a point for each layer with weights. Raises InputError
+    for a record that has neither.
     """
     several = [records] if isinstance(records, Record) else list(records)
     if not several or len(several) > len(COLORS):
