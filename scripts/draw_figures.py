@@ -8,7 +8,7 @@ from machine to machine, so they are drawn when something about them changes, no
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 import sys
 from collections.abc import Callable
 from functools import cache
@@ -174,8 +174,8 @@ def draw_compared(name: str) -> Figure:
 def draw(name: str) -> Figure:
     if name == "before-after":
         return before_and_after()
-    if name in papers().FIGURES:
-        return papers().figure(name)
+    if name in papers()["FIGURES"]:
+        return papers()["figure"](name)
     if name in ("activation", "runs", "before_after", "blocks", "whatif"):
         return draw_compared(name)
     torch.manual_seed(0)
@@ -196,6 +196,10 @@ def draw(name: str) -> Figure:
         return ug.plots.saturation_map(ug.check(NameNet(), names()()).record)
     if name == "agc":
         return agc()
+    if name == "atlas":
+        return ug.plots.atlas(train(NameNet(), names(), 0.1, 300))
+    if name == "landscape":
+        return landscape()
     if name in ("color_dim", "dead_chart", "histograms", "stats_over_depth"):
         return getattr(ug.plots, name)(train(ConvNet(), stripes(), 0.02, 300))
     model = NameNet()
@@ -215,22 +219,26 @@ def agc() -> Figure:
     return ug.plots.agc(probe.record)
 
 
+def landscape() -> Figure:
+    """The example's two networks."""
+    example = runpy.run_path(str(IMAGES.parents[1] / "examples" / "05_loss_landscape.py"))
+    results = []
+    for make in ("plain", "residual"):
+        batches = ug.data.load_names().train.batches(256, torch.Generator().manual_seed(0))
+        results.append(ug.landscape(example[make](), next(batches), steps=300, data=batches))
+    return ug.plots.landscape(results, labels=["plain", "residual"])
+
+
 @cache
-def papers() -> Any:
+def papers() -> dict[str, Any]:
     """The networks of the signal propagation plots, from the example."""
-    place = Path(__file__).parents[1] / "examples" / "05_signal_propagation.py"
-    spec = importlib.util.spec_from_file_location("signal_propagation", place)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return runpy.run_path(str(IMAGES.parents[1] / "examples" / "06_signal_propagation.py"))
 
 
 PICTURES = (
     "before-after",
     *(f"plots/{name}" for name in ug.plots.__all__),
-    *(f"spp/{name}" for name in papers().FIGURES),
+    *(f"spp/{name}" for name in papers()["FIGURES"]),
 )
 
 
@@ -239,7 +247,7 @@ def main(wanted: list[str]) -> None:
         name = path.rpartition("/")[2]
         if not wanted or name in wanted:
             (IMAGES / path).parent.mkdir(parents=True, exist_ok=True)
-            draw(name).savefig(IMAGES / f"{path}.png", dpi=100 if name == "before-after" else 72)
+            draw(name).savefig(IMAGES / f"{path}.png", dpi={"before-after": 100, "atlas": 120}.get(name, 72))
             print(f"docs/images/{path}.png")
 
 

@@ -15,12 +15,12 @@ from torch import nn
 
 import unitgain as ug
 from unitgain import Probe, stats
-from unitgain.stats.sample import _places
+from unitgain.stats.sample import _runs
 
 
 @pytest.fixture(autouse=True)
 def fresh_places() -> None:
-    _places.cache_clear()
+    _runs.cache_clear()
 
 
 class Block(nn.Module):

@@ -57,7 +57,16 @@ def _give_back(learn: Any, steps: Any) -> None:
         del learn.opt.step, learn.opt._unitgain  # its class has the step
 
 
-class UnitGainCallback(Callback):
+class _Callback(Callback):
+    """A callback of a few events: of the twenty of a batch, the others are not worth fastai's own checks."""
+
+    learn: Any  # fastai sets it
+
+    def __call__(self, event_name: str) -> Any:
+        return super().__call__(event_name) if hasattr(type(self), event_name) else None
+
+
+class UnitGainCallback(_Callback):
     """Measures a model that a fastai Learner trains, and says what is wrong with it.
 
         learn = Learner(dls, model, cbs=[UnitGainCallback()])
@@ -71,7 +80,6 @@ class UnitGainCallback(Callback):
     """
 
     order = 65  # after Recorder
-    learn: Any  # fastai sets it
 
     def __init__(
         self,
@@ -131,14 +139,13 @@ class UnitGainCallback(Callback):
             _give_back(self.learn, self.steps)
 
 
-class AGCCallback(Callback):
+class AGCCallback(_Callback):
     """Adaptive gradient clipping of every step of a fastai Learner: `Learner(..., cbs=[AGCCallback(0.01)])`.
 
     clipping, options   as for `unitgain.optim.AGC`; `agc` is that object while a fit runs and after it
     """
 
     order = 60
-    learn: Any
 
     def __init__(self, clipping: float = 0.01, **options: Any):
         super().__init__()

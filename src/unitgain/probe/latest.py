@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from ..record import Record
+
+_NUMBERS = (  # kind of site, statistic, key
+    ("update", "ratio", "ug/update_ratio"),
+    ("parameter_gradient", "rms", "ug/grad_norm"),  # times the root of the number of values
+    ("activation", "std", "ug/act_std"),
+)
 
 
 def latest_numbers(record: Record, step: int | None) -> dict[str, float]:
@@ -12,14 +20,11 @@ def latest_numbers(record: Record, step: int | None) -> dict[str, float]:
     if step is None:
         return {}
     found: dict[str, float] = {"ug/step": step}
-    for name, row in record.values("update", step).items():
-        if "ratio" in row:
-            found[f"ug/update_ratio/{name}"] = row["ratio"]
-    for name, row in record.values("parameter_gradient", step).items():
-        site = record.site("parameter_gradient", name)
-        if site is not None and "rms" in row:
-            found[f"ug/grad_norm/{name}"] = row["rms"] * math.sqrt(math.prod(site.shape))
-    for name, row in record.values("activation", step).items():
-        if "std" in row:
-            found[f"ug/act_std/{name}"] = row["std"]
+    frame = record.frame(step=step)
+    for kind, statistic, key in _NUMBERS:
+        here = (frame["kind"] == kind) & ~np.isnan(frame[statistic])
+        for name, value in zip(frame["site"][here], frame[statistic][here].tolist()):
+            site = record.site(kind, name)
+            whole = math.sqrt(math.prod(site.shape)) if site is not None and statistic == "rms" else 1.0
+            found[f"{key}/{name}"] = value * whole
     return found

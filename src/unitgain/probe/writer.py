@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -57,7 +58,6 @@ class StepWriter:
 
     def __init__(self, record: Record, sample: int, limited: bool):
         self._record, self._sample, self._limited = record, sample, limited
-        self._attributes = Attributes(Graph("", ()))
         self._alive: dict[str, np.ndarray] = {}
         self._activity: dict[str, Activity] = {}
         self._waiting: list[_Row] = []
@@ -77,16 +77,15 @@ class StepWriter:
         """Takes a finished step; it is in the record after `drain`, which this calls when it is time. graph: what is
         known of the model, asked for where a new site is to be described."""
         step.reduce_held()
-        if any(self._record.site(kind, name) is None for kind, name in (*step.partials, *step.flat)):
-            self._attributes = Attributes(graph())
+        attributes = functools.cache(lambda: Attributes(graph()))  # made where a site is new
         if step.rate is not None:
             self._rates[step.number] = step.rate
         by_name = {p.name: p for p in parameters}
         for (kind, name), partial in step.partials.items():
-            site = self._site(kind, name, inputs if kind == "input" else places, by_name)
+            site = self._site(kind, name, inputs if kind == "input" else places, by_name, attributes)
             self._waiting.append(_Row(step.number, site, partial=partial, skipped=_skipped(step, kind)))
         for (kind, name), values in step.flat.items():
-            site = self._site(kind, name, places, by_name)
+            site = self._site(kind, name, places, by_name, attributes)
             norm = step.norms.get(name) if kind == "parameter_gradient" else None
             thin = self._thinned(site, values.numel(), step.turn)
             self._waiting.append(
@@ -152,6 +151,7 @@ class StepWriter:
         name: str,
         places: Mapping[str, Place],
         parameters: Mapping[str, Parameter],
+        attributes: Callable[[], Attributes],
     ) -> Site:
         known = self._record.site(kind, name)
         if known is not None:
@@ -162,7 +162,7 @@ class StepWriter:
         node = place.node
         return self._record.add_site(
             kind, name, position=place.position, module=node.type, shape=node.shape, channel_axis=node.channel_axis,
-            dtype=node.dtype, attributes=self._attributes.of(place),
+            dtype=node.dtype, attributes=attributes().of(place),
         )  # fmt: skip
 
     def _parameter_site(self, kind: str, p: Parameter, places: Mapping[str, Place]) -> Site:
@@ -217,7 +217,8 @@ class StepWriter:
 
     def _add_histograms(self, rows: list[_Row], columns: dict[str, np.ndarray]) -> None:
         """Histograms, and what else is read off the samples: zeros where they were not counted, underflow."""
-        taken = [(i, r, r.sample) for i, r in enumerate(rows) if r.sample is not None and r.sample.numel()]
+        samples = [(i, row, row.sample) for i, row in enumerate(rows)]
+        taken = [(i, row, sample) for i, row, sample in samples if sample is not None and sample.numel()]
         if not taken:
             return
         counts = histograms([sample for _, _, sample in taken])

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .partial import Partial, Range
 from .reduce import as_float, layout, reduce_stacked
-from .sample import RUN, places_of_sample
+from .sample import take_samples
 from .similarity import measure_cosine
 from .stored import is_plain
 from .summarize import dead_or_alive, saturated, summarize
@@ -96,7 +96,4 @@ def _samples(stacked: Tensor, size: int) -> Sequence[Tensor | None]:
     """`take_sample` of each."""
     if not size:
         return [None] * len(stacked)
-    flat = stacked.reshape(len(stacked), -1)  # (N, P * C * S)
-    if flat.shape[1] <= max(size, RUN):
-        return flat.unbind()
-    return flat.index_select(1, places_of_sample(flat.shape[1], size)).unbind()
+    return take_samples(stacked.reshape(len(stacked), -1), size).unbind()  # of (N, P * C * S)

@@ -1,8 +1,8 @@
 """The signal propagation plots of Brock, De and Smith 2021 (arXiv 2101.08692): one ResNet in six ways.
 
-unitgain spp examples/05_signal_propagation.py:norm_first --shape 8,3,32,32 --out norm_first.png
-unitgain spp examples/05_signal_propagation.py:norm_first --against examples/05_signal_propagation.py:relu_first ...
-python examples/05_signal_propagation.py
+unitgain spp examples/06_signal_propagation.py:norm_first --shape 8,3,32,32 --out norm_first.png
+unitgain spp examples/06_signal_propagation.py:norm_first --against examples/06_signal_propagation.py:relu_first ...
+python examples/06_signal_propagation.py
 """
 
 from __future__ import annotations
