@@ -163,7 +163,7 @@ class Rehearsals:
         def make(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
             made = self._make(parameters)
             if agc:
-                AGC(made, model, clipping=CLIPPING)
+                AGC(made, model, clipping=CLIPPING, exclude=())
             return made
 
         plan = Plan(steps=self._steps, optimizer=make, data=self._data)
