@@ -309,19 +309,24 @@ def one(
     return found
 
 
-def tuned(rates: list[float], score: Callable[[float], float]) -> float:
-    """The best of the rates, largest first; they get more where the best one is at an end."""
+def tuned(rates: list[float], score: Callable[[float], float], finer: bool) -> float:
+    """The best of the rates, largest first; they get more where the best one is at an end. finer: twice and half it."""
     while True:
         best = max(rates, key=score)
         if best not in (rates[0], rates[-1]) or len(rates) >= MOST_RATES:
-            return best
+            break
         if best == rates[0]:
             rates.insert(0, round(best * WIDER, 6))
         else:
             rates.append(round(best / WIDER, 6))
+    if finer:
+        rates[:] = sorted({*rates, round(best * 2, 6), round(best / 2, 6)}, reverse=True)
+    return max(rates, key=score)
 
 
-def rows_of(part: str, names: Sequence[str], arms: Sequence[str], runs: Runs, data: Data) -> list[str]:
+def rows_of(
+    part: str, names: Sequence[str], arms: Sequence[str], finer: bool, runs: Runs, data: Data
+) -> list[str]:
     rows, kept = [], {}
     for name in names:
         for arm in TUNED if part == "tune" else FROM_SCRATCH:
@@ -335,7 +340,7 @@ def rows_of(part: str, names: Sequence[str], arms: Sequence[str], runs: Runs, da
                     (part, name, arm, rate, seed), lambda: one(part, name, arm, rate, seed, data, kept)
                 )
 
-            best = tuned(rates, lambda rate: result(rate, SEEDS[0])["held_out"])
+            best = tuned(rates, lambda rate: result(rate, SEEDS[0])["held_out"], finer)
             found = [result(best, seed) for seed in SEEDS]
             test = [100 * row["test"] for row in found]
             spread = f"{statistics.mean(test):.1f} ({min(test):.1f} to {max(test):.1f})"
@@ -352,6 +357,7 @@ def main() -> None:
     parser.add_argument("--parts", nargs="*", default=list(STEPS))
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--arms", nargs="*", default=[], help="only these")
+    parser.add_argument("--finer", action="store_true", help="also twice and half the best rate")
     parser.add_argument("--minutes", type=float, default=math.inf)
     arguments = parser.parse_args()
     data, runs = Data(), Runs(arguments.runs, arguments.minutes)
@@ -371,7 +377,7 @@ def main() -> None:
     ]
     for part in arguments.parts:
         head = "| network | arm | test accuracy | rate | held out, by rate | a step, ms |"
-        rows = rows_of(part, arguments.networks, arguments.arms, runs, data)
+        rows = rows_of(part, arguments.networks, arguments.arms, arguments.finer, runs, data)
         lines += ["", f"## {titles[part]}", "", head, "|---|---|---|---|---|---|", *rows]
     print("\n".join(lines))
     if arguments.out:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import runpy
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -180,6 +182,8 @@ def draw_compared(name: str) -> Figure:
 def draw(name: str) -> Figure:
     if name == "before-after":
         return before_and_after()
+    if name in papers()["FIGURES"]:
+        return papers()["figure"](name)
     if name in ("activation", "runs", "before_after", "blocks", "whatif"):
         return draw_compared(name)
     torch.manual_seed(0)
@@ -235,7 +239,17 @@ def landscape() -> Figure:
     return ug.plots.landscape(results, labels=["plain", "residual"])
 
 
-PICTURES = ("before-after", *(f"plots/{name}" for name in ug.plots.__all__))
+@cache
+def papers() -> dict[str, Any]:
+    """The networks of the signal propagation plots, from the example."""
+    return runpy.run_path(str(IMAGES.parents[1] / "examples" / "06_signal_propagation.py"))
+
+
+PICTURES = (
+    "before-after",
+    *(f"plots/{name}" for name in ug.plots.__all__),
+    *(f"spp/{name}" for name in papers()["FIGURES"]),
+)
 
 
 def main(wanted: list[str]) -> None:

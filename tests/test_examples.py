@@ -16,6 +16,7 @@ WRITES = {
     "03_read_a_record.py": {"small-run.sqlite"},
     "04_check_in_ci.py": {"accepted.json"},
     "05_loss_landscape.py": {"landscape.png"},
+    "06_signal_propagation.py": {"order.png", "stripped.png", "weights.png", "init.png"},
 }
 SHORTER = {"05_loss_landscape.py": ("20", "5")}  # steps and points, in the place of 300 and 17
 

@@ -125,10 +125,10 @@ def test_nothing_of_the_model_is_changed_even_when_it_raises() -> None:
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
 
 
-def test_networks_without_residual_sums_and_records_without_blocks_are_told() -> None:
+def test_networks_without_layers_and_records_without_blocks_are_told() -> None:
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
-    with pytest.raises(InputError, match="no residual sum"):
-        ug.spp(model, torch.randn(2, 4))
+    with pytest.raises(InputError, match="no layer with weights"):
+        ug.spp(nn.ReLU(), torch.randn(2, 4))
     with pytest.raises(InputError, match="no residual block"):
         ug.plots.spp(ug.check(model, torch.randn(2, 4)).record)
     with pytest.raises(InputError, match=r"expected an nn\.Module"):
@@ -145,8 +145,38 @@ def test_sums_of_unrelated_tensors_and_of_a_tensor_with_its_function_are_no_bloc
             both = self.a(x) + self.b(y)  # two inputs: nothing in common
             return both + both**3  # no weights on either path: part of a gelu, say
 
-    with pytest.raises(InputError, match="no residual sum"):
-        ug.spp(Sums(), (torch.randn(2, 4), torch.randn(2, 4), torch.zeros(2)))
+    record = ug.spp(Sums(), (torch.randn(2, 4), torch.randn(2, 4), torch.zeros(2)))
+    assert [site.name for site in record.sites("activation")] == ["a", "b"]
+
+
+def test_a_network_without_residual_sums_is_measured_behind_each_layer(tmp_path) -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.Tanh(), nn.Flatten(), nn.Linear(4096, 10),
+    )  # fmt: skip
+    seen: dict[str, float] = {}
+    for name in ("1", "4", "7", "9"):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, given, out, name=name: seen.update(
+                {name: float(out.movedim(1, 0).flatten(1).var(1, correction=0).mean())}
+            )
+        )
+    x = torch.randn(32, 3, 16, 16)
+    record = ug.spp(model, x)
+    model.eval()
+    model[6].train()
+    with torch.no_grad():
+        model(x)
+    curve = spp_curve(record)
+    assert [(p.name, p.transition) for p in curve.points] == [
+        ("0", False),
+        ("2", True),
+        ("5", False),
+        ("9", True),
+    ]
+    for point, end in zip(curve.points, ("1", "4", "7", "9")):
+        assert abs(point.channel_var / seen[end] - 1) < 1e-3
+    assert len(ug.plots.spp(record).axes) == 2  # there are no branches to show
 
 
 def test_the_plot_needs_the_saved_record_only_and_overlays(tmp_path) -> None:

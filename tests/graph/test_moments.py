@@ -339,3 +339,53 @@ def test_a_gradient_at_a_class_token_alone_is_not_taken_for_one_of_all_positions
     claim = backward(First(), torch.randn(64, 9, 16)).back_by_node["body"]
     assert claim.predicted is None
     assert "few positions" in claim.reason
+
+
+def test_gradients_of_overlapping_windows_add_at_the_value_that_all_of_them_chose() -> None:
+    """The same gradient at every position: a value that is the largest of three windows gets three times as much."""
+    model = nn.Sequential(
+        nn.Conv2d(16, 64, 1), nn.MaxPool2d(3, 2), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 64)
+    )
+    claim = backward(model, torch.randn(64, 16, 17, 17)).back_by_node["0"]
+    assert claim.off < 0.1
+    assert claim.predicted is not None
+
+
+def test_a_maximum_passes_gradients_on_at_the_largest_values_not_at_the_top_quarter() -> None:
+    """Of four independent values one in sixteen maxima is below the median, none of the top quarter."""
+    model = nn.Sequential(nn.Conv2d(16, 64, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(64, 64, 3))
+    with torch.no_grad():
+        model[0].bias.fill_(-0.6)  # most values are rectified away: a quarter of the maxima are
+    claims = backward(model, torch.randn(64, 16, 16, 16)).back_by_node
+    assert claims["0"].predicted is not None
+    assert claims["0"].off < 0.1
+
+
+def test_gradients_go_back_through_average_pools_whose_windows_overlap() -> None:
+    model = nn.Sequential(nn.Conv2d(16, 64, 3), nn.AvgPool2d(3, 2, 1), nn.Conv2d(64, 64, 3))
+    claims = backward(model, torch.randn(64, 16, 17, 17)).back_by_node
+    assert claims["0"].predicted is not None
+    assert claims["0"].off < 0.1
+
+
+def test_a_batch_norm_divides_by_the_variance_of_few_values() -> None:
+    """Of eight values the mean of one over the variance is 8 / 5 of one over the mean."""
+    model = nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 512), nn.BatchNorm1d(512))
+    claim = backward(model, torch.randn(8, 64)).back_by_node["2"]
+    assert claim.predicted is None or claim.off < 0.1
+
+
+def test_a_gradient_through_a_norm_of_places_of_different_power_is_not_predicted() -> None:
+    x = torch.randn(64, 9, 16)
+    x[:, 0] *= 0.05  # a class token, say
+    model = nn.Sequential(nn.Linear(16, 64, bias=False), nn.LayerNorm(64), nn.Linear(64, 16))
+    claim = backward(model, x).back_by_node["0"]
+    assert claim.predicted is None
+    assert "differ between positions" in claim.reason
+
+
+def test_a_gradient_of_few_values_is_not_taken_for_its_expectation() -> None:
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 4))
+    claim = backward(model, torch.randn(4, 64)).back_by_node["0"]
+    assert claim.predicted is None
+    assert "too few independent values" in claim.reason

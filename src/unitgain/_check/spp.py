@@ -11,7 +11,6 @@ measures the tensors there, while theory predicts every tensor from those that i
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,11 +23,12 @@ from .._base import InputError, opens_compiled
 from .._batch import Batch, check_devices, opened, read_batch, tensors_in
 from .._run import Run, in_place
 from .._version import __version__
-from ..graph import BackwardPropagation, Branch, Graph, Listener, Propagation, Tracer
+from ..graph import BackwardPropagation, Graph, Listener, Propagation, Tracer
 from ..probe import list_parameters, model_facts
 from ..record import Facts, Record
 from ..stats import Partial, finish
 from .batch_norms import normalize_by_batch
+from .spp_places import Place, places_of
 from .spp_theory import backward_of, theory_of
 
 _CLOSED = 0.01  # a gain whose every value is below gives its branch no say
@@ -40,7 +40,8 @@ def spp(
 ) -> Record:
     """Measures how the signal's mean and variance grow from residual block to block. Changes nothing.
 
-    model       any network with residual sums; they are found while it runs, whatever library it is from
+    model       any network; its residual sums are found while it runs, whatever library it is from. One without any is
+                measured behind each layer with weights, where the next one begins
     batch       as for `check`: N(0, 1) noise (`torch.randn(8, 3, 224, 224)`) or real data; targets are not used
     open_gains  measure as if gains that were initialized at zero, or below 0.01 (of the norm or convolution at the end
                 of a branch, skip gains, layer scales) were one: otherwise such branches give nothing, and every block
@@ -55,7 +56,7 @@ def spp(
     ("silent"), the variance that branches add over that of the stream ("branch_to_stream"), the steps at which the
     variance departs from one, with the factor that mends each ("why"), and all nodes ("nodes").
 
-    Raises InputError for a batch that does not fit, and for a network without residual sums.
+    Raises InputError for a batch that does not fit, and for a network without layers.
 
     >>> class Block(nn.Linear):
     ...     def forward(self, x): return x + 0.2 * super().forward(torch.relu(x))
@@ -74,28 +75,40 @@ def spp(
     check_devices(given, model)
     back: BackwardPropagation | None = None
     with in_place(model, batch=batch) as run:
-        tracer = Tracer(model, Listener())
+        numbered = _Numbers()
+        tracer = Tracer(model, numbered)
         _follow(tracer, given, open_gains)
-        places = _axes_of_places(tracer.graph())
+        places = places_of(tracer.graph(), numbered.of_node)
+        if not places:
+            raise InputError(
+                f"model: no residual sum and no layer with weights was found in this {type(model).__name__}, so "
+                "there is nothing to plot"
+            )
         run.rewind(quick=True)
-        measure = _Measure(places)
+        measure = _Measure({place.number: place.axis for place in places})
         tracer = Tracer(model, measure, theory=True)
         _follow(tracer, given, open_gains)
         graph = tracer.graph()
         if backward:
             run.rewind(quick=True)
             back = _backward(model, given, open_gains, run)
-    if not graph.branches:
-        raise InputError(
-            f"model: no residual sum x + f(x) was found in this {type(model).__name__}, so there are no blocks to "
-            "plot; ug.check measures any network layer by layer"
-        )
     record = Record(to)
     record.set_meta("model", type(model).__name__)
     record.set_meta("versions", {"unitgain": __version__, "torch": str(torch.__version__)})
     record.set_facts(Facts(mode="check", model=model_facts(model)))
-    _fill(record, graph, measure, open_gains, back)
+    _fill(record, places, graph, measure, open_gains, back)
     return record
+
+
+class _Numbers(Listener):
+    """of_node: {node: number of its tensor in the pass}."""
+
+    def __init__(self) -> None:
+        self.of_node: dict[str, int] = {}
+
+    def value(self, value: graphs.Value, tensor: Tensor, call: graphs.Call) -> None:
+        if value.node is not None and tensor.is_floating_point() and tensor.dim() > 1:
+            self.of_node[value.node] = value.number
 
 
 class _Measure(Listener):
@@ -124,16 +137,6 @@ class _Measure(Listener):
             if axis is None or axis >= tensor.dim():
                 axis = graphs.channel_axis(None, shape)
             self.found[value.number] = stats.summarize(tensor, channel_axis=axis)
-
-
-def _axes_of_places(graph: Graph) -> dict[int, int | None]:
-    """{number of a tensor to measure: its channels' axis}: where the stem, branches and blocks end."""
-    first = graph.branches[0].places[0] if graph.branches else None
-    found: dict[int, int | None] = {} if first is None else {first: None}
-    for branch in graph.branches:
-        _, end, block = branch.places
-        found.update({end: branch.axis, block: branch.axis})
-    return found
 
 
 @torch.no_grad()
@@ -186,47 +189,21 @@ def _is_gain(p: Any) -> bool:
 
 
 def _fill(
-    record: Record, graph: Graph, measure: _Measure, open_gains: bool, back: BackwardPropagation | None
-) -> None:
-    sums = graph.residual_sums()
-    first = sums[0][0]
-    places: list[tuple[str, Partial, dict[str, Any], Branch | None]] = []
-    named: dict[str, int] = {}  # numbers of the tensors of the sites
-    repeats: Counter[str] = Counter()
-    stem = measure.found.get(first.places[0]) if first.places[0] is not None else None
-    if stem is not None:
-        places.append(("stem", stem, {"block": "stem", "path": first.path}, None))
-        named["stem"] = first.places[0] or 0
-    for number, branches in enumerate(sums, start=1):
-        branch = branches[0]
-        base = branch.path if branch.last else f"{branch.path}:add"
-        repeats[base] += 1
-        name = base if repeats[base] == 1 else f"{base}#{repeats[base]}"
-        ends = [f"{name}:branch" + (f"#{i}" if i > 1 else "") for i in range(1, len(branches) + 1)]
-        named.update({end: each.places[1] for end, each in zip(ends, branches)}, **{name: branch.places[2]})
-        shared = {"path": branch.path, "call": branch.call, "number": number}
-        for end, each in zip(ends, branches):
-            what = {**shared, "block": "branch", "of": name, **_alpha(each)}
-            places.append((end, measure.found[each.places[1]], what, each))
-        what = {"block": "block", "branch": ends[0], "transition": branch.transition, "after": branch.after}
-        alpha = _alpha(branch) if len({b.scale for b in branches}) == 1 else {}
-        places.append((name, measure.found[branch.places[2]], {**shared, **what, **alpha}, branch))
-    numbers = finish([partial for _, partial, _, _ in places])
+    record: Record, places: list[Place], graph: Graph, measure: _Measure, open_gains: bool,
+    back: BackwardPropagation | None,
+) -> None:  # fmt: skip
+    numbers = finish([measure.found[place.number] for place in places])
     rows = {}
-    for position, (name, _, attributes, branch) in enumerate(places, start=1):
+    for position, place in enumerate(places, start=1):
         site = record.add_site(
-            "activation", name, position=position, module=attributes["block"],
-            shape=branch.shape if branch is not None else (), channel_axis=branch.axis if branch is not None else None,
-            attributes={**attributes, "role": "block", "leaf": False},
+            "activation", place.name, position=position, module=place.attributes["block"], shape=place.shape,
+            channel_axis=place.axis, attributes={**place.attributes, "role": "block", "leaf": False},
         )  # fmt: skip
         rows[site.id] = {key: float(values[position - 1]) for key, values in numbers.items()}
     record.add_scalars(0, rows)
+    named = {place.name: place.number for place in places}
     found = theory_of(graph, measure.theory, named)
     if back is not None:
         found["backward"] = backward_of(back, named)
     record.set_meta("spp", {**found, "open_gains": open_gains})
     record.commit()
-
-
-def _alpha(branch: Branch) -> dict[str, float]:
-    return {} if branch.scale is None else {"alpha": branch.scale}

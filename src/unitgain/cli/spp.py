@@ -42,13 +42,14 @@ def spp(
     ] = None,
     debug: Debug = False,
 ) -> None:
-    """Measure mean and variance at every residual block, beside what theory predicts.
+    """Measure mean and variance at every residual block, or layer, beside what theory predicts.
 
     \b
     Examples:
       unitgain spp timm:resnet50 --shape 4,3,160,160 --open-gains --out spp.png
       unitgain spp timm:resnet50 --against timm:nf_resnet50 --shape 4,3,160,160 --open-gains --out spp.png
       unitgain spp my_model.py:Net --data photos/ --out spp.png
+      unitgain spp torchvision:vgg11 --shape 8,3,64,64
     """
     outputs = {option: path for option, path in (("--out", out), ("--record", record)) if path is not None}
     check_outputs(outputs, subject.inputs(target, against), {"--out": FIGURE})

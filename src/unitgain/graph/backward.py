@@ -11,16 +11,17 @@ A claim's moments are (mean square of the gradient, 0).
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
 
-from .moments import Gradient, Silent, Step, layout, measured_gradient, pull_back
+from .moments import Gradient, Silent, Step, given_tensor, layout, measured_gradient, pull_back
 from .node import Node
 from .operations import Call
-from .propagate import TOLERANCE, Claim, Propagation, _Held
+from .propagate import CHANCE, TOLERANCE, Claim, Propagation, _Held
 from .values import Value
 
 
@@ -57,6 +58,8 @@ class BackwardPropagation(Propagation):
         held = self._held.get(value.number)
         if held is None:
             return
+        if self._step is not None and node is not None and node.role == "norm":
+            self._step = replace(self._step, evenness=_evenness(call, held.known.axis))
         same = value.number
         if self._step is None and before is not None:  # a block that returns a tensor that is known
             same = self._tape[before].same
@@ -94,14 +97,15 @@ class BackwardPropagation(Propagation):
             if not arriving.get(number) and not reason:
                 reason = "nothing is known of the gradient that arrives here"
             found = measured
+            if not reason:
+                found, signal = _added(arriving[number]), entry.held.known.signal
+                if (chance := found.chance(signal.examples, math.prod(signal.size))) > CHANCE:
+                    reason = f"the batch has too few independent values: chance alone makes {chance:.0%}"
             claim = Claim(entry.value.node or "", (measured.mean_square, 0.0), None, reason, start=True)
             if not reason:
-                found = _added(arriving[number])
                 claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
-                if claim.off > TOLERANCE:
-                    found = measured
-            elif lack is not None and lack.tied:
-                found = replace(measured, tied=True)
+            if reason or claim.off > TOLERANCE:
+                found = replace(measured, tied=lack is not None and lack.tied)
             self._note(number, claim)
             self._pass_on(entry, found, arriving, silent)
 
@@ -135,11 +139,20 @@ class BackwardPropagation(Propagation):
                 arriving.setdefault(self._tape[number].same, []).append(part)
 
 
+def _evenness(call: Call, axis: int) -> float | None:
+    given = given_tensor(call)
+    if given is None or axis >= given.dim():
+        return None
+    q = given.detach().float().var(axis, correction=0)
+    return float(q.mean() * q.clamp_min(1e-30).reciprocal().mean())
+
+
 def _added(parts: list[Gradient]) -> Gradient:
     power = sum(p.power for p in parts)
     assert isinstance(power, Tensor)
     total = sum(p.mean_square for p in parts)
     held = sum(p.mean_square * p.coherent for p in parts) / total if total > 0 else 0.0
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
-    spotty, chosen = any(p.spotty for p in parts), max(p.chosen for p in parts)
+    spotty = any(p.spotty for p in parts)
+    chosen = parts[0].chosen if len(parts) == 1 else None
     return Gradient(power, held, spotty, tied, chosen)

@@ -38,7 +38,7 @@ TOLERANCE = (
 )
 _MAGNITUDE = 0.05
 _CORRELATION = 0.05
-_CHANCE = 0.03
+CHANCE = 0.03
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Propagation(Listener):
             signal = predict(step)
             if self.checks:
                 self._check(step, tensor)
-                if not signal.of_batch and (chance := signal.chance()) > _CHANCE:
+                if not signal.of_batch and (chance := signal.chance()) > CHANCE:
                     raise Silent(f"the batch has too few independent values: chance alone makes {chance:.0%}")
         except Silent as silent:
             claim = Claim(name, moments, reason=silent.reason, start=True)

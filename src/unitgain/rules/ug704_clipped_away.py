@@ -81,8 +81,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if half and shrink.factor < LOSS_SCALE:
         raise CannotJudge("gradients may have been divided by a loss scale")
     updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
-    size = updates.median if is_adaptive(view) else updates.judged  # clipping does not shorten Adam's steps
-    if size >= SLOW or has_converged(view, updates.ratios):
+    if updates.judged >= SLOW or has_converged(view, updates.ratios):
         return
     factor = min(1 / shrink.factor, updates.factor)
     agc = None if math.isnan(shrink.agc) else shrink.agc

@@ -10,8 +10,10 @@ With the weights W that are there, p_k the share of outputs at which tap k lies 
 
     power_in = (S_out / S_in) sum_o [(1 - coherent) sum_k p_k W_k^2 + coherent sum_kl p_kl W_k W_l] power_out
 
-where k and l of the second sum reach the same input. An activation multiplies by E f'(x)^2, a batch norm by
-gain^2 / variance and takes away what the batch's mean held.
+where k and l of the second sum reach the same input; an average pool is a depthwise convolution. An activation
+multiplies by E f'(x)^2, a batch norm by gain^2 / variance and takes away what the batch's mean held. A maximum lets the
+gradient through where the values are largest, which the activation before it has to know; random maps say how large
+they are, and how often one value is the largest of several windows, whose gradients then add.
 """
 
 from __future__ import annotations
@@ -23,8 +25,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from .laws import kernel_of
+from . import pools
+from .laws import average_of, kernel_of, maximum_of
 from .mixing import over_channels
+from .norms import spread
 from .pointwise import nodes
 from .signal import Signal
 from .silent import Silent
@@ -32,6 +36,8 @@ from .step import Known, Step
 from .weights import Kernel, taps_inside
 
 _SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
+_AS_PREDICTED = 1.1
+_FEW = 0.5  # squared relative standard deviation of a batch's variance
 
 
 @dataclass(frozen=True)
@@ -40,18 +46,30 @@ class Gradient:
 
     spotty  it is at few positions: of a class token, say
     tied    it depends on the values, as it comes through an activation of a sum with what was rectified before
-    chosen  the share of positions, those of the largest values, that a maximum lets it through to
+    chosen  (P,): how the values at which a maximum lets it through are distributed, on the grid of marginals; None: it
+            is at all values
     """
 
     power: Tensor
     coherent: float = 0.0
     spotty: bool = False
     tied: bool = False
-    chosen: float = 1.0
+    chosen: Tensor | None = None
 
     @property
     def mean_square(self) -> float:
         return float(self.power.double().mean())
+
+    def chance(self, examples: int, positions: int) -> float:
+        """How far the mean square over a batch is from its expectation by chance, relative, one standard deviation:
+        as `Signal.chance`, with channels that do not correlate."""
+        held = self.coherent
+        repeats = (held**2 + (1 - held**2) / positions) / examples
+        power = self.power.double()
+        if not bool(power.any()):  # nothing flows: that is certain
+            return 0.0
+        channels = float(power.sum().square() / power.square().sum().clamp_min(1e-300))
+        return math.sqrt(2 * repeats / max(channels, 1.0))
 
 
 def measured_gradient(x: Tensor) -> Gradient:
@@ -87,9 +105,13 @@ def _same_channels(step: Step) -> bool:
 
 
 def _weights(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
-    known = step.only_with_pads()
     weight, kernel = kernel_of(step)
-    weight = weight.detach().float()
+    return [_through(step, grad, weight.detach().float(), kernel)]
+
+
+def _through(step: Step, grad: Gradient, weight: Tensor, kernel: Kernel) -> Gradient:
+    """Back through a weight (O, C/groups, *K)."""
+    known = step.only_with_pads()
     taps, groups = weight.shape[2:], kernel.groups
     flat = weight.flatten(2) if taps else weight[:, :, None]  # (O, C/groups, K)
     outputs = flat.shape[0]
@@ -105,7 +127,7 @@ def _weights(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places
     )
     stride = math.prod(kernel.stride) if taps else 1
-    return [Gradient(found, min(held / stride, 1.0))]
+    return Gradient(found, min(held / stride, 1.0))
 
 
 def _meet(taps: tuple[int, ...], kernel: Kernel, device: torch.device) -> Tensor:
@@ -130,10 +152,8 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
     if flat:
         raise Silent("many of its inputs are one value", tied=True)
-    if grad.chosen < 1:  # the largest values are where it arrives
-        below = (weights.cumsum(0) - weights / 2) < 1 - grad.chosen
-        weights = torch.where(below, torch.zeros_like(weights), weights)
-        weights = weights / weights.sum().clamp_min(1e-30)
+    if grad.chosen is not None:
+        weights = grad.chosen.to(weights)
     slope = _slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
     square, mean = weights @ slope.square(), weights @ slope
     held = float((mean.square() * grad.power).sum() / (square * grad.power).sum().clamp_min(1e-38))
@@ -156,16 +176,25 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     scale = out.var / signal.var.clamp_min(1e-30)
     positions = math.prod(signal.size)
     names = {c.__name__ for c in type(step.module).__mro__} if step.module is not None else {step.name}
+    by_batch = bool(names & {"_BatchNorm", "batch_norm"})
     if grad.spotty:
         raise Silent("the gradient is at few positions, whose variance may differ from the others'")
-    if signal.mixed and not names & {"_BatchNorm", "batch_norm"}:
+    if signal.mixed and not by_batch:
         raise Silent("the norm divides by variances that differ between positions")
     if names & {"LayerNorm", "layer_norm"}:
         lost, coherent = 2 / signal.channels, grad.coherent
+        scale = scale * _over_places(step)
     elif names & {"RMSNorm", "rms_norm"}:
         lost, coherent = 1 / signal.channels, grad.coherent
-    elif names & {"_BatchNorm", "batch_norm"}:
+        scale = scale * _over_places(step)
+    elif by_batch:
         constant = step.module is not None and not step.module.training
+        if (
+            not constant and not signal.of_batch
+        ):  # the batch's own variance differs from its expectation: E 1/var
+            if (spread := 2 * signal.repeats()) > _FEW:
+                raise Silent("the batch has too few independent values for its variance")
+            scale = scale / (1 - spread)
         of_mean = grad.coherent / signal.examples + (1 - grad.coherent) / (signal.examples * positions)
         lost = 0.0 if constant else of_mean + 1 / (signal.examples * positions)
         coherent = grad.coherent * (1 - (0 if constant else 1 / signal.examples)) / max(1 - lost, 1e-6)
@@ -174,28 +203,39 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     return [Gradient(grad.power * scale * (1 - lost), min(coherent, 1.0))]
 
 
+def _over_places(step: Step) -> float:
+    """E 1/q times E q of a place's power q, for normal values."""
+    signal = step.only().signal
+    cov = torch.diag(signal.var) if signal.cov is None else signal.cov
+    found = spread(cov, signal.mean, 1)
+    if found > _FEW:
+        raise Silent("the norm divides by the power of few independent channels")
+    if step.evenness is not None and step.evenness > _AS_PREDICTED / (1 - found):
+        raise Silent("the norm divides by variances that differ between positions")
+    return 1 / (1 - found)
+
+
 def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
-    known = step.only()
-    signal, name = known.signal, step.name.lower()
+    signal, name = step.only().signal, step.name.lower()
     before, after = math.prod(signal.size), math.prod(step.positions)
     if "max" in name:
-        return [Gradient(grad.power * (after / before), 0.0, chosen=after / before)]
+        chosen, doubled = pools.chosen_by(signal, maximum_of(step))
+        share, factor = after / before, 1 - grad.coherent + grad.coherent * doubled
+        return [Gradient(grad.power * share * factor, grad.coherent * share / factor, chosen=chosen)]
     if after == 1:
         return [Gradient(grad.power / before**2, 1.0)]
-    window = before / after
-    if "adaptive" in name or _overlaps(step):
-        raise Silent("a pool whose windows overlap")
-    return [replace(grad, power=grad.power / window**2)]
-
-
-def _overlaps(step: Step) -> bool:
-    window, stride = step.argument(1, "kernel_size"), step.argument(2, "stride")
-    padded = step.argument(3, "padding", 0) not in (0, (0, 0), [0, 0])
-    return padded or (stride not in (None, []) and _pair(window) != _pair(stride))
-
-
-def _pair(value: int | tuple[int, ...] | list[int]) -> tuple[int, ...]:
-    return tuple(value) if isinstance(value, (tuple, list)) else (value, value)
+    if "adaptive" in name:
+        window = tuple(s // o for s, o in zip(signal.size, step.positions))
+        if any(s % o for s, o in zip(signal.size, step.positions)):
+            raise Silent("an adaptive pool with windows of different size")
+        kernel = Kernel(window, (0,) * len(window), (1,) * len(window), groups=signal.channels)
+    else:
+        window, kernel, divisor = average_of(step)
+        if (kernel.fills_up and any(kernel.before)) or divisor is not None:
+            raise Silent("an average over fewer values at the border")
+        kernel = replace(kernel, groups=signal.channels)
+    weight = grad.power.new_full((signal.channels, 1, *window), 1 / math.prod(window))
+    return [_through(step, grad, weight, kernel)]
 
 
 def _mean(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:

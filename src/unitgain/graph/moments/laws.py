@@ -245,25 +245,42 @@ def _pool(step: Step) -> Signal:
             return pools.mean_over_windows(signal, window, Kernel(window, (0,) * depth, (1,) * depth), out)
         if not isinstance(module, _AVERAGES) and module is not None:
             raise Silent(f"there is no law for {step.name}")
-        window = several(step.argument(1, "kernel_size"), depth)
-        stride = several(step.argument(2, "stride") or window, depth)
-        before = several(step.argument(3, "padding", 0), depth)
-        counted = bool(step.argument(5, "count_include_pad", True))
-        divisor = step.argument(6, "divisor_override")
-        if bool(step.argument(4, "ceil_mode", False)) and any(
-            (o - 1) * t + w > s + 2 * b for o, t, w, s, b in zip(out, stride, window, signal.size, before)
-        ):
-            counted = False
-        kernel = Kernel(stride, before, (1,) * depth, fills_up=not counted)
+        window, kernel, divisor = average_of(step)
         return pools.mean_over_windows(signal, window, kernel, out, divisor)
     if "max" in name and (module is None or isinstance(module, _MAXIMA)):
         if signal.uneven > _UNEVEN:
             raise Silent("zero padding makes the mean at the border another than in the middle")
-        if module is not None:
-            return pools.maximum(signal, lambda maps: _first(module.forward(maps)))
-        rest, named = step.call.args[1:], {k: v for k, v in step.call.kwargs.items() if k != "input"}
-        return pools.maximum(signal, lambda maps: _first(step.function(maps, *rest, **named)))
+        return pools.maximum(signal, maximum_of(step))
     raise Silent(f"there is no law for {step.name}")
+
+
+def maximum_of(step: Step) -> Callable[[Tensor], Tensor]:
+    """The pool as a function of maps."""
+    module = step.module
+    if module is not None:
+        return lambda maps: _first(module.forward(maps))
+    rest, named = step.call.args[1:], {k: v for k, v in step.call.kwargs.items() if k != "input"}
+    return lambda maps: _first(step.function(maps, *rest, **named))
+
+
+def average_of(step: Step) -> tuple[tuple[int, ...], Kernel, Any]:
+    """(window, how it goes over positions, divisor_override) of an average pool."""
+    size = step.only().signal.size
+    depth = len(size)
+    window = several(step.argument(1, "kernel_size"), depth)
+    stride = several(step.argument(2, "stride") or window, depth)
+    before = several(step.argument(3, "padding", 0), depth)
+    counted = bool(step.argument(5, "count_include_pad", True))
+    reach = zip(step.positions, stride, window, size, before)
+    if bool(step.argument(4, "ceil_mode", False)) and any(
+        (o - 1) * t + w > s + 2 * b for o, t, w, s, b in reach
+    ):
+        counted = False
+    return (
+        window,
+        Kernel(stride, before, (1,) * depth, fills_up=not counted),
+        step.argument(6, "divisor_override"),
+    )
 
 
 def _covers(step: Step, depth: int) -> bool:

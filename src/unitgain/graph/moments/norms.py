@@ -65,10 +65,10 @@ def over_groups(
     mean = signal.mean - average @ signal.mean
     var = centred.diagonal().clamp_min(0)
     power = average @ (var + mean.square())  # of each channel's group
-    spread = _spread(centred, mean, groups) if per_place else 0.0
+    varies = spread(centred, mean, groups) if per_place else 0.0
     scale = (power + eps).rsqrt()
     # a place's own power varies: E q^-1/2 is above (E q)^-1/2, while the second moment stays 1
-    mean = mean * scale * min(1 + 0.375 * spread, 1.2)
+    mean = mean * scale * min(1 + 0.375 * varies, 1.2)
     left = (power * scale.square() - average @ mean.square()).clamp_min(0) / (
         average @ (var * scale.square())
     ).clamp_min(1e-30)
@@ -91,9 +91,9 @@ def by_root_mean_square(signal: Signal, gain: Tensor | None, eps: float) -> Sign
     """RMSNorm over channels, at each place."""
     power = (signal.var + signal.mean.square()).mean()
     cov = torch.diag(signal.var) if signal.cov is None else signal.cov
-    spread = _spread(cov, signal.mean, 1)
+    varies = spread(cov, signal.mean, 1)
     scale = (power + eps).rsqrt()
-    mean = signal.mean * scale * min(1 + 0.375 * spread, 1.2)
+    mean = signal.mean * scale * min(1 + 0.375 * varies, 1.2)
     left = (power * scale.square() - mean.square().mean()).clamp_min(0) / (
         signal.var * scale.square()
     ).mean().clamp_min(1e-30)
@@ -101,7 +101,7 @@ def by_root_mean_square(signal: Signal, gain: Tensor | None, eps: float) -> Sign
     return affine(found, 1.0 if gain is None else gain)
 
 
-def _spread(cov: Tensor, mean: Tensor, groups: int) -> float:
+def spread(cov: Tensor, mean: Tensor, groups: int) -> float:
     """Squared coefficient of variation of a place's power, for normal values."""
     each = len(mean) // groups
     found = 0.0

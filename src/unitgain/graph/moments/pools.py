@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from .pointwise import apply, pointwise
+from .pointwise import apply, nodes, pointwise
 from .signal import Signal, at_points, mean_over_pairs, measure
 from .weights import Kernel, along, through_weights
 
@@ -68,6 +68,23 @@ def maximum(signal: Signal, pool: Callable[[Tensor], Tensor]) -> Signal:
         lags=_far_as_before(signal, drawn), marginal=at_points(pooled.flatten()), of_batch=False, magnitude=None,
         before=None,
     )  # fmt: skip
+
+
+def chosen_by(signal: Signal, pool: Callable[[Tensor], Tensor]) -> tuple[Tensor, float]:
+    """(how the largest values are distributed, on the grid of marginals; E m^2 / E m of m, how many windows a value is
+    the largest of). pool as for `maximum`."""
+    if signal.before is not None and _rises(signal.before[1], signal.mean.device):
+        return chosen_by(signal.before[0], pool)
+    with torch.enable_grad():
+        maps = _fields(signal).requires_grad_()
+        pooled = pool(maps)
+        (times,) = torch.autograd.grad(pooled.sum(), maps)
+    times = times.flatten()
+    _, values, _ = nodes(signal.marginal, maps.device)
+    middles = (values[1:] + values[:-1]) / 2
+    at = torch.searchsorted(middles, pooled.detach().flatten().contiguous())
+    counts = torch.bincount(at, minlength=len(values)).float()
+    return counts / counts.sum(), float(times.square().sum() / times.sum().clamp_min(1e-30))
 
 
 def _rises(function: Callable[[Tensor], Tensor], device: torch.device) -> bool:

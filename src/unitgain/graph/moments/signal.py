@@ -44,7 +44,8 @@ class Signal:
     lags_of_batch   and so are the autocorrelations, each channel's own
     magnitude       mean magnitude over the standard deviation, channels averaged by variance; None: the marginal's
     uneven          the share of the variance that is a mean that differs between border and middle
-    mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2
+    mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2, or a mean
+                    of 1 / power 1.2 times one over the mean
     before          (x, f) where this is f(x), elementwise
     pads            zeros around it, (before, after) for each axis: what `F.pad` added, for the convolution behind it
     """
@@ -136,7 +137,12 @@ def measure(x: Tensor) -> Signal:
     centred = x - mean.view(1, -1, *[1] * len(size))
     var = centred.square().mean(dims)
     power = x.square().mean(1)  # of each place
-    mixed = bool(power.var() > _MIXED * power.mean().square()) if power.numel() > 1 else False
+    mixed = False
+    if power.numel() > 1:
+        weak = (
+            power.clamp_min(1e-30).reciprocal().mean() * power.mean()
+        )  # one token of small power among others
+        mixed = bool(power.var() > _MIXED * power.mean().square()) or bool(weak > 1 + _MIXED)
     return Signal(
         examples, tuple(size), mean, var, _covariance(centred, var), _autocorrelation(centred, var),
         marginal(centred, var), mixed=mixed,

@@ -34,6 +34,8 @@ class Step:
     parents   what is known of the signals that it was computed from, in order; None: nothing
     look_up   the same for one of the call's tensors
     start     of a part: the first channel that is taken
+    evenness  of a norm over channels: mean of q times mean of 1/q, q the variance of its input at each place, as
+              measured; 1 where all are alike. None: not asked for
     """
 
     name: str
@@ -47,6 +49,7 @@ class Step:
     module: nn.Module | None = None
     node: Node | None = None
     start: int | None = None
+    evenness: float | None = None
 
     def only(self) -> Known:
         """What went in. Raises Silent if that is not known, or carries zeros around it that wait for a convolution."""

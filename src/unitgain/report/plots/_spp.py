@@ -36,7 +36,8 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
 
     records: of ug.spp; a check's or a Probe's will do where it recognised the blocks. Several are overlaid. Points are
     measured, lines predicted (where theory has a prediction; see meta["spp"]). Faint vertical lines mark transitions of
-    a single network. Raises InputError for a record without residual blocks.
+    a single network. Of a network without residual sums there is a point for each layer with weights. Raises InputError
+    for a record that has neither.
     """
     several = [records] if isinstance(records, Record) else list(records)
     if not several or len(several) > len(COLORS):
@@ -51,7 +52,8 @@ def spp(records: Record | Sequence[Record], *, labels: Sequence[str] | None = No
     shown = [
         p
         for p in PANELS
-        if p[0] != "gradient" or any(np.isfinite(c.column("gradient")).any() for c in curves)
+        if p[0] in ("sq_channel_mean", "channel_var")
+        or any(np.isfinite(c.column(p[0])).any() for c in curves)
     ]
     figure = new_figure(width, 2.85 * len(shown), "Signal propagation")
     panels = figure.subplots(len(shown), 1, sharex=True)
