@@ -8,9 +8,9 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table lint check docs coverage test-matrix \
+.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table timm-tests lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt init-flatness random-rates advice-pays \
+        test-integrations bench-integrations compile-counts propagation-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
         lr-find-ladder
 
 venv: $(VENV)/.demo
@@ -47,6 +47,11 @@ normfree: $(VENV)/.dev
 # convert and fold over 56 architectures of timm and torchvision: about an hour of one core
 normfree-table: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/normfree_table.py --out $(RESULTS)-normfree-table.md
+
+# timm's own model tests on our models: TIMM is a checkout of its repository; some twenty minutes of one core
+timm-tests: $(VENV)/.dev
+	@test -n "$(TIMM)" || { echo "make timm-tests TIMM=path/to/pytorch-image-models"; exit 2; }
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/timm_tests.py $(TIMM)/tests/test_models.py --out $(RESULTS)-timm-tests.md
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -127,9 +132,9 @@ nf-vs-bn: $(VENV)/.demo
 normfree-training: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_training.py --out $(RESULTS)-normfree-training.md
 
-# a small GPT without its LayerNorms: some three minutes
-normfree-gpt: $(VENV)/.demo
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_gpt.py --out $(RESULTS)-normfree-gpt.md
+# a small GPT and a small ViT without their LayerNorms: some three and some ten minutes
+normfree-gpt normfree-vit: normfree-%: $(VENV)/.demo
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/normfree_transformers.py $* --out $(RESULTS)-normfree-$*.md
 
 # every node of 39 networks, predicted and measured: some ten minutes of one core
 propagation-table: $(VENV)/.dev

@@ -1,12 +1,15 @@
 """How right the propagation theory is: nodes of public networks at their own initialization, predicted and measured.
 
-    python experiments/propagation.py [--half in-sight|held-out] [--only NAME ...] [--json FILE] [--out FILE.md]
+    python experiments/propagation.py [--backward] [--half in-sight|held-out] [--only NAME ...] [--json FILE]
+                                      [--out FILE.md]
 
 Each network runs once on white noise and once on images with the statistics of natural ones (amplitude 1/f, channels
 correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8). A claim is right if the average channel variance is
 within 10% of the measured one, and the average squared channel mean within 10% of the second moment. Where theory is
 silent, or wrong, it begins anew from what is measured, so that every node's prediction rests on at least one law and at
 most on all since the last beginning. "Without the checks": everything that has a law is claimed.
+
+--backward: the gradient's mean square at every node, from independent standard normal values at the output, back.
 
 In sight were the networks that were looked at while the laws were written; the others were run when they were done.
 --json keeps what has been measured, and measures the rest.
@@ -20,7 +23,7 @@ import json
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +33,7 @@ from torch import Tensor, nn
 from unitgain import graph as graphs
 from unitgain._batch import read_batch
 from unitgain._run import in_place
-from unitgain.graph import Claim, Graph, Propagation, Tracer
+from unitgain.graph import BackwardPropagation, Claim, Graph, Propagation, Tracer
 from unitgain.targets import load_model
 
 EXAMPLES, SIDE, RIGHT = 16, 64, 0.1
@@ -104,33 +107,51 @@ def propagated(model: nn.Module, x: Tensor, *, checks: bool) -> tuple[Graph, Pro
     return tracer.graph(), theory
 
 
-def measure(name: str, settings: dict[str, Any], data: str) -> dict[str, Any]:
+def carried_back(model: nn.Module, x: Tensor) -> tuple[Graph, dict[str, Claim]]:
+    """As `ug.spp(backward=True)` runs it."""
+    theory = BackwardPropagation()
+    tracer = Tracer(model, theory, theory=True)
+    with in_place(model):
+        model.eval()
+        for module in model.modules():
+            if getattr(module, "running_mean", None) is not None:
+                module.train()
+        output = graphs.run(tracer, read_batch(x, model, "if required").clone())
+        assert isinstance(output, Tensor)
+        (output * torch.randn(output.shape, generator=torch.Generator().manual_seed(0))).sum().backward()
+        theory.predict_back()
+    return tracer.graph(), theory.back_by_node
+
+
+def measure(name: str, settings: dict[str, Any], data: str, backward: bool) -> dict[str, Any]:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own
         model = OWN[name]() if name in OWN else load_model(name, settings)
         began = time.perf_counter()
         x = DATA[data](256, 8) if name in OWN else DATA[data](EXAMPLES, SIDE)
-        graph, theory = propagated(model, x, checks=True)
+        found: dict[str, Any] = {}
+        if backward:
+            found |= figures(*carried_back(model, x))
+        else:
+            graph, theory = propagated(model, x, checks=True)
+            found |= figures(graph, theory.by_node)
         seconds = time.perf_counter() - began
-        _, free = propagated(model, x, checks=False)
-    return {
-        "name": name, "data": data, "held_out": name in HELD_OUT, "seconds": round(seconds, 1),
-        **figures(graph, theory), "unchecked": figures(graph, free),
-    }  # fmt: skip
+        if not backward:
+            graph, free = propagated(model, x, checks=False)
+            found["unchecked"] = figures(graph, free.by_node)
+    return {"name": name, "data": data, "held_out": name in HELD_OUT, "seconds": round(seconds, 1), **found}
 
 
-def figures(graph: Graph, theory: Propagation) -> dict[str, Any]:
+def figures(graph: Graph, by_node: Mapping[str, Claim]) -> dict[str, Any]:
     claims: list[Claim] = [
-        c
-        for name, c in theory.by_node.items()
-        if name in graph.nodes and graph[name].kind not in ("input", "block")
+        c for name, c in by_node.items() if name in graph.nodes and graph[name].kind not in ("input", "block")
     ]
     said = sorted((c for c in claims if c.predicted is not None), key=lambda c: -c.off)
     return {
         "nodes": len(claims), "claimed": len(said), "right": sum(c.off <= RIGHT for c in said),
         "worst": [[c.node, graph[c.node].type, min(c.off, 1e9)] for c in said[:3]],
-        "reasons": Counter(c.reason.partition(" (")[0].partition(": chance")[0] for c in claims if c.reason),
+        "bad": {c.node: c.off for c in said if c.off > RIGHT}, "reasons": Counter(c.reason.partition(" (")[0].partition(": chance")[0] for c in claims if c.reason),
     }  # fmt: skip
 
 
@@ -185,6 +206,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--backward", action="store_true")
     parser.add_argument("--half", choices=("in-sight", "held-out"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--json", type=Path)
@@ -201,7 +223,7 @@ def main() -> None:
             if (name, data) in known or (options.only and name not in options.only):
                 continue
             try:
-                result = measure(name, settings, data)
+                result = measure(name, settings, data, options.backward)
             except Exception as error:  # one network that raises must not end the survey
                 print(f"{name:34} {data:7} {type(error).__name__}: {str(error)[:200]}", flush=True)
                 continue

@@ -8,6 +8,7 @@ from machine to machine, so they are drawn when something about them changes, no
 
 from __future__ import annotations
 
+import runpy
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -191,6 +192,10 @@ def draw(name: str) -> Figure:
         return ug.plots.saturation_map(ug.check(NameNet(), names()()).record)
     if name == "agc":
         return agc()
+    if name == "atlas":
+        return ug.plots.atlas(train(NameNet(), names(), 0.1, 300))
+    if name == "landscape":
+        return landscape()
     if name in ("color_dim", "dead_chart", "histograms", "stats_over_depth"):
         return getattr(ug.plots, name)(train(ConvNet(), stripes(), 0.02, 300))
     model = NameNet()
@@ -210,6 +215,16 @@ def agc() -> Figure:
     return ug.plots.agc(probe.record)
 
 
+def landscape() -> Figure:
+    """The example's two networks."""
+    example = runpy.run_path(str(IMAGES.parents[1] / "examples" / "05_loss_landscape.py"))
+    results = []
+    for make in ("plain", "residual"):
+        batches = ug.data.load_names().train.batches(256, torch.Generator().manual_seed(0))
+        results.append(ug.landscape(example[make](), next(batches), steps=300, data=batches))
+    return ug.plots.landscape(results, labels=["plain", "residual"])
+
+
 PICTURES = ("before-after", *(f"plots/{name}" for name in ug.plots.__all__))
 
 
@@ -218,7 +233,7 @@ def main(wanted: list[str]) -> None:
         name = path.rpartition("/")[2]
         if not wanted or name in wanted:
             (IMAGES / path).parent.mkdir(parents=True, exist_ok=True)
-            draw(name).savefig(IMAGES / f"{path}.png", dpi=100 if name == "before-after" else 72)
+            draw(name).savefig(IMAGES / f"{path}.png", dpi={"before-after": 100, "atlas": 120}.get(name, 72))
             print(f"docs/images/{path}.png")
 
 

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "_check": {"stats", "graph", "probe", "record", "rules", "report", "remedies", "_batch", "_run", "optim"},
     "remedies": {"stats", "graph", "rules", "nn", "theory", "_batch", "_run"},
     "_fix": {"_run", "_check", "graph", "rules", "report", "remedies", "nn", "_batch"},
-    "normfree": {"nn", "theory", "graph", "_batch", "_run"},
+    "normfree": {"nn", "theory", "graph", "_batch", "_run", "optim", "rules", "report", "remedies", "_check"},
     "train": {"stats", "probe", "record", "rules", "_check", "_batch", "_run", "report", "remedies", "optim"},
     "integrations": {"probe", "record", "rules", "report", "optim", "_batch", "_check", "_fix", "targets"},
 }

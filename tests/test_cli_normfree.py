@@ -6,6 +6,7 @@ import json
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -38,6 +39,7 @@ def test_the_written_program_makes_the_converted_network(
 ) -> None:
     assert main(["normfree", *command, "m.py:net", "--set", "channels=6", *BATCH, "--out", "made"]) == 0
     assert "1 batch norms" in capsys.readouterr().out
+    assert "<h2>Norms</h2>" in (here / "made" / "report.html").read_text()
     report = json.loads((here / "made" / "report.json").read_text())
     assert report["batch_norms"] == [1, 0]
     model = runpy.run_path(str(here / "made" / "model.py"))["make_model"]()
@@ -51,9 +53,21 @@ def test_the_written_program_makes_the_converted_network(
             assert torch.allclose(model.eval()(x), original(x), atol=1e-5)
 
 
+def test_a_short_training_on_half_of_a_file_is_in_the_report(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("b.npz", x=np.random.default_rng(0).normal(size=(32, 3, 8, 8)).astype("f4"), y=np.arange(32) % 2)
+    assert main(["normfree", "convert", "m.py:net", "--data", "b.npz", "--steps", "4", "--out", "made"]) == 0
+    assert "4 steps of SGD on half of the batch" in capsys.readouterr().out
+    assert len(json.loads((here / "made" / "report.json").read_text())["training"]["arms"]) == 3
+
+
 def test_audit_prints_and_writes_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["normfree", "audit", "m.py:net", *BATCH, "--batches", "4,8", "--json", "a.json"]) == 0
+    arguments = ["--batches", "4,8", "--json", "a.json", "--out", "audit"]
+    assert main(["normfree", "audit", "m.py:net", *BATCH, *arguments]) == 0
     assert "batch normalization runs 1 times" in capsys.readouterr().out
+    assert "<h2>Batch sizes</h2>" in (here / "audit" / "report.html").read_text()
+    assert (here / "audit" / "report.json").read_text() == (here / "a.json").read_text()
     assert len(json.loads((here / "a.json").read_text())["sizes"]) == 2
 
 
@@ -64,6 +78,9 @@ def test_audit_prints_and_writes_json(here: Path, capsys: pytest.CaptureFixture[
         (["fold", "m.py:net", *BATCH, "--out", "no/where"], "create it first"),
         (["fold", "m.py:net", "--shape", "1,3,8,8"], "at least two"),
         (["audit", "m.py:net", *BATCH, "--batches", "4;8"], "--batches 4;8"),
+        (["audit", "m.py:net", *BATCH, "--out", "m.py"], "exists and is not an empty folder"),
+        (["convert", "m.py:net", *BATCH, "--steps", "8"], "no loss to train on"),
+        (["convert", "m.py:net", *BATCH, "--loss", "mse"], "add --steps 50"),
         (["convert", "m.py:net", *BATCH, "--mode", "melt"], "melt"),
     ],
 )

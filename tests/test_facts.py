@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import unitgain as ug
@@ -46,6 +46,7 @@ FULL = Facts(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no defect
 @given(st.dictionaries(st.sampled_from(KEYS), JSON) | JSON)
 def test_whatever_stands_in_a_record_is_read_as_facts(body: object) -> None:
     facts = Facts.from_json(body)

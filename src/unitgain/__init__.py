@@ -6,6 +6,7 @@ Probe     watches training -> Record
 watch     the same, with numbers for a logger and findings as they appear
 diagnose  Record -> findings
 whatif    a network in several settings, trained a little in each -> WhatIf
+landscape the loss on a plane of random directions through the weights -> Landscape
 spp       one batch through a residual network -> Record of its signal propagation plot
 init_     weights that fit what is around them
 lsuv_     every layer to unit variance on data
@@ -31,7 +32,7 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from . import data, models, nn, normfree, optim, remedies, theory, train
-    from ._check import check, spp, whatif
+    from ._check import check, landscape, spp, whatif
     from ._fix import fix
     from .integrations import watch
     from .probe import Probe
@@ -55,6 +56,7 @@ __all__ = [
     "diagnose",
     "fix",
     "init_",
+    "landscape",
     "lsuv_",
     "models",
     "nn",
@@ -80,6 +82,7 @@ _HOMES = {
     "diagnose": ".rules",
     "fix": "._fix",
     "init_": ".remedies",
+    "landscape": "._check",
     "lsuv_": ".remedies",
     "plots": ".report.plots",
     "spp": "._check",

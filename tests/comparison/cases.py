@@ -1277,3 +1277,60 @@ def rows_of_the_last_class_are_empty() -> Built:
     x = vectors(200)
     t = labels(x, 4) + 1
     return chain(12, 48, 4), (x, (t[:, None] == torch.arange(4)).float()), CE
+
+
+# ---- a loss that does not look at one of two targets -------------------------------------------------------------
+
+
+def two_kinds(
+    loss: Callable[[Tensor, Tensor], Tensor], *, signs: bool = False, last: nn.Module | None = None
+) -> Built:
+    x = vectors()
+    t = (x @ torch.randn(12, 1) > 0).float()
+    return chain(12, 32, 1, last=last), (x, 2 * t - 1 if signs else t), loss
+
+
+@sick("UG106", "a silent target")
+def hinge_of_zeros_and_ones() -> Built:
+    return two_kinds(lambda o, t: torch.relu(1 - o * t).mean())
+
+
+@sick("UG106", "a silent target")
+def soft_margin_of_zeros_and_ones() -> Built:
+    return two_kinds(F.soft_margin_loss)
+
+
+@sick("UG106", "a silent target")
+def squared_hinge_of_one_hot_rows() -> Built:
+    x = vectors()
+    t = F.one_hot(labels(x, 4), 4).float()
+    return chain(12, 32, 4), (x, t), lambda o, t: torch.relu(1 - t * o).square().sum(1).mean()
+
+
+@sick("UG106", "a silent target")
+def term_of_the_negatives_forgotten() -> Built:
+    return two_kinds(lambda o, t: -(t * o.clamp(1e-6, 1).log()).mean(), last=nn.Sigmoid())
+
+
+@healthy("UG106", "a silent target")
+def hinge_of_signs() -> Built:
+    return two_kinds(lambda o, t: torch.relu(1 - o * t).mean(), signs=True)
+
+
+@healthy("UG106", "a silent target")
+def soft_margin_of_signs() -> Built:
+    return two_kinds(F.soft_margin_loss, signs=True)
+
+
+@healthy("UG106", "a silent target")
+def both_terms_written_out() -> Built:
+    return two_kinds(
+        lambda o, t: -(t * o.clamp(1e-6, 1).log() + (1 - t) * (1 - o).clamp(1e-6, 1).log()).mean(),
+        last=nn.Sigmoid(),
+    )
+
+
+@healthy("UG106", "a silent target")
+def one_sided_margins_of_both_kinds() -> Built:
+    """Outputs of 1 are to be above one, those of 0 below none: flat where that is so."""
+    return two_kinds(lambda o, t: (t * torch.relu(1 - o) + (1 - t) * torch.relu(o)).mean())

@@ -192,3 +192,119 @@ def each_examples_own_norm() -> Arguments:
 
     x = vectors(48, 6)
     return Net(run, one=nn.Linear(6, WIDTH), head=nn.Linear(WIDTH, 4)), (x, labels(x)), {"loss": CE}
+
+
+# ---- norms that are modules --------------------------------------------------------------------------------------
+
+
+def states_of(norm: nn.Module, *, turned: bool = False) -> Arguments:
+    """A GRU's states (B, T, WIDTH), normalized as they are or as (B, WIDTH, T)."""
+
+    def forward(net: Net, x: Tensor) -> Tensor:
+        h = net.rnn(x)[0]
+        h = net.norm(h.transpose(1, 2)).transpose(1, 2) if turned else net.norm(h)
+        return net.head(torch.relu(h).mean(1))
+
+    x = sequences(48, 10, 6)
+    model = Net(
+        forward, rnn=nn.GRU(6, WIDTH, batch_first=True), norm=norm, head=nn.Linear(WIDTH, 4)
+    )  # fmt: skip
+    return model, (x, labels(x)), {"loss": CE}
+
+
+def words_of(norm: nn.Module, *, width: int = WIDTH) -> Arguments:
+    x, _ = text(48, 10, WORDS)
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.body(net.embed(x)))).mean(1)),
+        embed=nn.Embedding(WORDS, WIDTH), body=nn.Linear(WIDTH, width), norm=norm, head=nn.Linear(width, 4),
+    )  # fmt: skip
+    return model, (x, x[:, 0] % 4), {"loss": CE}
+
+
+@sick("UG807", "norms")
+def steps_taken_for_channels() -> Arguments:
+    return states_of(nn.BatchNorm1d(10))
+
+
+@sick("UG807", "norms")
+def steps_of_words_taken_for_channels() -> Arguments:
+    return words_of(nn.BatchNorm1d(10))
+
+
+@sick("UG807", "norms")
+def layer_norm_of_examples_too() -> Arguments:
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.body(x)))),
+        body=nn.Linear(12, WIDTH), norm=nn.LayerNorm((64, WIDTH)), head=nn.Linear(WIDTH, 4),
+    )  # fmt: skip
+    x = vectors(64)
+    return model, (x, labels(x)), {"loss": CE}
+
+
+@sick("UG807", "norms")
+def layer_norm_of_examples_steps_and_features() -> Arguments:
+    return states_of(nn.LayerNorm((48, 10, WIDTH)))
+
+
+@healthy("UG807", "norms")
+def channels_turned_to_axis_one() -> Arguments:
+    return states_of(nn.BatchNorm1d(WIDTH), turned=True)
+
+
+@healthy("UG807", "norms")
+def layer_norm_of_steps_and_features() -> Arguments:
+    return states_of(nn.LayerNorm((10, WIDTH)))
+
+
+@healthy("UG807", "norms")
+def channels_before_a_linear_layer_over_time() -> Arguments:
+    """(batch, channel, time): linear layers mix times, and the channels are at axis 1."""
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.mix(x))).mean(2)),
+        mix=nn.Linear(10, WIDTH), norm=nn.BatchNorm1d(6), head=nn.Linear(6, 4),
+    )  # fmt: skip
+    x = torch.randn(48, 6, 10)
+    return model, (x, labels(x)), {"loss": CE}
+
+
+@healthy("UG807", "norms")
+def words_read_by_convolutions() -> Arguments:
+    x, _ = text(48, 10, WORDS)
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.conv(net.embed(x).transpose(1, 2)))).mean(2)),
+        embed=nn.Embedding(WORDS, WIDTH), conv=nn.Conv1d(WIDTH, WIDTH, 3), norm=nn.BatchNorm1d(WIDTH),
+        head=nn.Linear(WIDTH, 4),
+    )  # fmt: skip
+    return model, (x, x[:, 0] % 4), {"loss": CE}
+
+
+@sick("UG807", "norms")
+def steps_of_states_behind_a_linear_layer() -> Arguments:
+    x = sequences(48, 10, 6)
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.body(net.rnn(x)[0]))).mean(1)),
+        rnn=nn.LSTM(6, WIDTH, batch_first=True), body=nn.Linear(WIDTH, 24), norm=nn.BatchNorm1d(10),
+        head=nn.Linear(24, 4),
+    )  # fmt: skip
+    return model, (x, labels(x)), {"loss": CE}
+
+
+@sick("UG807", "norms")
+def layer_norm_of_a_whole_batch_of_words() -> Arguments:
+    return words_of(nn.LayerNorm((48, 10, WIDTH), elementwise_affine=False))
+
+
+@healthy("UG807", "norms")
+def features_of_all_steps_normalized_as_examples() -> Arguments:
+    """(batch * step, feature): the features are at axis 1."""
+    x, _ = text(48, 10, WORDS)
+    model = Net(
+        lambda net, x: net.head(torch.relu(net.norm(net.embed(x).flatten(0, 1))).unflatten(0, (-1, 10)).mean(1)),
+        embed=nn.Embedding(WORDS, WIDTH), norm=nn.BatchNorm1d(WIDTH), head=nn.Linear(WIDTH, 4),
+    )  # fmt: skip
+    return model, (x, x[:, 0] % 4), {"loss": CE}
+
+
+@healthy("UG807", "norms")
+def layer_norm_of_features_alone() -> Arguments:
+    return words_of(nn.LayerNorm(WIDTH))

@@ -9,9 +9,12 @@ import cases_gradients  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401
 import cases_order  # noqa: F401
+import cases_places  # noqa: F401
 import cases_scrambled  # noqa: F401
+import cases_terms  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401
+import cases_twice  # noqa: F401
 import cases_weights  # noqa: F401
 import cases_wrong_axes  # noqa: F401
 from function_rows import CASES, ROWS

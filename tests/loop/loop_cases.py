@@ -123,7 +123,7 @@ def nothing(*_: Any) -> None:
 def train(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
-    data: tuple[Tensor, Tensor],
+    data: tuple[Tensor, Tensor] | Batches,
     loss: Callable[..., Tensor],
     steps: int = 100,
     *,
@@ -137,7 +137,7 @@ def train(
     size: int = 32,
 ) -> Diagnosis:
     """before, clear, forward, backward, clip, step, after; clear and step are the optimizer's own unless given."""
-    batches = endless(data, size)
+    batches = endless(data, size) if isinstance(data, tuple) else data
     with ug.Probe(model, optimizer, every=every) as probe:
         for i in range(steps):
             before(i)
@@ -1535,6 +1535,132 @@ def gradients_clipped_and_kept() -> Diagnosis:
     return train(
         m, adam(m, 1e-3), texts(), CE, 80, clip=lambda i: nn.utils.clip_grad_norm_(m.parameters(), 1.0)
     )
+
+
+# ---- UG510: the loss stays at that of a guess --------------------------------------------------------------------
+
+
+def fresh(make: Callable[[], tuple[Tensor, Tensor]]) -> Batches:
+    while True:
+        yield make()
+
+
+def apart(data: tuple[Tensor, Tensor]) -> Batches:
+    """Inputs and targets of one data set, drawn apart."""
+    x, y = data
+    while True:
+        yield x[torch.randint(len(x), (48,))], y[torch.randint(len(x), (48,))]
+
+
+def drawn(data: tuple[Tensor, Tensor]) -> Batches:
+    x, y = data
+    while True:
+        some = torch.randint(len(x), (48,))
+        yield x[some], y[some]
+
+
+@sick("UG510")
+def inputs_and_labels_shuffled_apart() -> Diagnosis:
+    m = chain(12, 48, 4)
+    return train(m, adam(m), apart(table()), CE, 200)
+
+
+@sick("UG510")
+def pictures_and_labels_shuffled_apart() -> Diagnosis:
+    m = conv_net(norm=True)
+    return train(m, adam(m), apart(pictures()), CE, 200)
+
+
+@sick("UG510")
+def labels_of_the_next_batch() -> Diagnosis:
+    x, y = table()
+    m = chain(12, 48, 48, 4)
+
+    def batches() -> Batches:
+        at = torch.randint(len(x), (48,))
+        while True:
+            now, at = at, torch.randint(len(x), (48,))
+            yield x[now], y[at]
+
+    return train(m, sgd(m, 0.1, momentum=0.9), batches(), CE, 200)
+
+
+@sick("UG510")
+def inputs_of_noise() -> Diagnosis:
+    """What a crop outside of the picture, or a wrong column, leaves."""
+    m = chain(12, 64, 3)
+    return train(m, adam(m), fresh(lambda: (torch.randn(48, 12), torch.randint(3, (48,)))), CE, 200)
+
+
+@sick("UG510")
+def rare_classes_of_noise() -> Diagnosis:
+    m = chain(12, 64, 5)
+
+    def make() -> tuple[Tensor, Tensor]:
+        y = torch.multinomial(torch.tensor([8.0, 4, 2, 1, 1]), 96, replacement=True)
+        return torch.randn(96, 12), y
+
+    return train(m, adam(m), fresh(make), CE, 300)
+
+
+@sick("UG510")
+def words_and_topics_joined_by_the_wrong_key() -> Diagnosis:
+    m = encoder()
+    return train(m, adam(m, 1e-3), apart(texts()), CE, 200)
+
+
+@healthy("UG510")
+def labels_of_which_half_are_wrong() -> Diagnosis:
+    x, y = table()
+    wrong = torch.rand(len(y)) < 0.5
+    m = chain(12, 48, 4)
+    return train(m, adam(m), drawn((x, torch.where(wrong, torch.randint(4, y.shape), y))), CE, 200)
+
+
+@healthy("UG510")
+def a_weak_signal_in_much_noise() -> Diagnosis:
+    m = chain(12, 32, 2)
+
+    def make() -> tuple[Tensor, Tensor]:
+        x = torch.randn(96, 12)
+        return x, torch.bernoulli(torch.sigmoid(x[:, 0])).long()
+
+    return train(m, adam(m, 3e-3), fresh(make), CE, 400)
+
+
+@healthy("UG510")
+def a_short_run_of_small_steps() -> Diagnosis:
+    m = chain(12, 48, 4)
+    return train(m, sgd(m, 4e-3), table(), CE, 120)
+
+
+@healthy("UG510")
+def a_classifier_that_learns() -> Diagnosis:
+    m = conv_net(norm=True)
+    return train(m, adam(m), drawn(pictures()), CE, 150)
+
+
+@healthy("UG510")
+def one_class_is_nearly_all() -> Diagnosis:
+    """A guess is good already, and what is learnt beside it little."""
+    m = chain(12, 48, 2)
+
+    def make() -> tuple[Tensor, Tensor]:
+        x = torch.randn(96, 12)
+        return x, (x[:, 0] > 1.6).long()
+
+    return train(m, adam(m), fresh(make), CE, 300)
+
+
+@healthy("UG510")
+def a_critic_at_its_balance() -> Diagnosis:
+    """Two logits for real and made: at the balance its loss is that of a guess."""
+    m = chain(12, 48, 1)
+
+    def make() -> tuple[Tensor, Tensor]:
+        return torch.randn(96, 12), torch.randint(2, (96, 1)).float()
+
+    return train(m, adam(m), fresh(make), BCE, 200)
 
 
 HELD_OUT = CASES.held_out()

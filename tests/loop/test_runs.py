@@ -264,3 +264,18 @@ def test_a_gradient_that_was_cleared_costs_no_operation(monkeypatch: pytest.Monk
 
 def test_cases_are_drawn_before_they_are_run() -> None:
     assert cases.CASES.held_out() == cases.HELD_OUT
+
+
+def test_a_new_batch_norm_trained_in_eval_mode_from_the_start_is_named() -> None:
+    model = chain(12, 32, 4, norm=True).eval()
+    found = train(model, adam(model), table(), CE)
+    (finding,) = (f for f in found.findings if f.code == "UG705")
+    assert "never seen a batch" in finding.message
+    assert finding.evidence["untouched"] == ["1"]
+
+
+def test_batch_norm_with_statistics_of_data_may_be_trained_in_eval_mode_from_the_start() -> None:
+    model = chain(12, 32, 4, norm=True)
+    model(table()[0])
+    found = train(model.eval(), adam(model), table(), CE)
+    assert "UG705" not in {f.code for f in found.findings}

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from unitgain import models
+from unitgain.nn.scaled_std import standardized
 
 
 def network(name: str, wiring: str) -> nn.Module:
@@ -89,3 +90,27 @@ def test_onnx(name: str, wiring: str, tmp_path: Path) -> None:
         session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
     (y,) = session.run(None, {session.get_inputs()[0].name: X.numpy()})
     torch.testing.assert_close(torch.from_numpy(y), model(X).detach(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch would rather export
+@pytest.mark.filterwarnings("ignore:The TorchScript type system")  # of torch, about its own GraphModule
+@pytest.mark.parametrize("wiring", ["timm", "paper", "calibrated", None])
+def test_scripts_of_whole_networks_are_for_any_size(wiring: str | None) -> None:
+    """torch.jit.script could not read the annotations, nor the standardization."""
+    model = models.create("resnet_tiny") if wiring is None else models.create("test_nfnet", wiring=wiring)
+    model.eval()
+    kinds = [type(m) for m in model.modules()]
+    scripted = torch.jit.script(model)
+    assert [type(m) for m in model.modules()] == kinds
+    for x in (torch.randn(2, 3, 64, 48), torch.randn(1, 3, 65, 33)):
+        assert torch.allclose(scripted(x), model(x), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("groups", [0, 2])
+def test_a_scripted_standardization_is_that_of_the_layer(groups: int) -> None:
+    weight, gain = torch.randn(4, 6, 3, 3), torch.rand(4 if not groups else 12, 1, 1, 1)
+    scripted = torch.jit.script(standardized)
+    for mode in ("clamp", "additive"):
+        wanted = standardized(weight, gain, 1e-4, mode, groups, 1.5)
+        assert torch.allclose(scripted(weight, gain, 1e-4, mode, groups, 1.5), wanted, atol=1e-6)

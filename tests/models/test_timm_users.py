@@ -108,6 +108,11 @@ def test_only_the_maps_that_are_asked_for(name: str) -> None:
         {"reduction": r} for r in whole.feature_info.reduction([0, 2])
     ]
     assert len(models.create(name, features_only=True, out_indices=2)(X)) == 2
+    getter = models.create(name, features_only=True, feature_cls="getter").eval()
+    getter.load_state_dict(whole.state_dict())
+    assert all(torch.equal(a, b) for a, b in zip(getter(X), maps, strict=True))
+    with pytest.raises(InputError, match="feature_cls is 'dict'; expected list"):
+        models.create(name, features_only=True, feature_cls="dict")
     with pytest.raises(InputError, match="out_indices is"):
         models.create(name, features_only=True, out_indices=(9,))
 

@@ -132,6 +132,22 @@ def test_a_fit_is_never_worse_than_a_fixed_scale_and_far_better_than_the_naive_s
     assert fitted < 0.3 * swapped
 
 
+def test_what_is_measured_after_each_norm_sees_the_norms_replaced_so_far_and_disturbs_none() -> None:
+    torch.manual_seed(0)
+    model, tokens, seen = drawn(GPT(tied=False)), torch.randint(0, 20, (16, 8)), []
+
+    def left(model: nn.Module) -> float:
+        seen.append(sum(isinstance(m, nn.LayerNorm) for m in model.modules()))
+        model.train().zero_grad(set_to_none=False)
+        model(tokens).sum().backward()
+        return float(seen[-1])
+
+    report = convert_layer_norms(model.eval(), tokens, "tanh", measure=left)
+    assert [f.measured for f in report.fits] == seen == [6, 5, 4, 3, 2, 1]
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
 def test_small_alpha_is_a_fixed_scale() -> None:
     x = torch.randn(100, 8, dtype=torch.float64)
     layer = ug.nn.DynamicTanh(8, alpha=1e-4).double()

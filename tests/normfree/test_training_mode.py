@@ -343,6 +343,20 @@ def plain() -> nn.Module:
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 2))
 
 
+def test_what_all_examples_share_does_not_grow_from_layer_to_layer() -> None:
+    """On maps of one pixel, behind rectifiers, it was most of the signal: layers' outputs now have mean 0."""
+    layers: list[nn.Module] = []
+    for cin in (3, *[16] * 7):
+        layers += [conv(cin, 16), nn.BatchNorm2d(16), nn.ReLU()]
+    model, x = nn.Sequential(*layers), images(32) + 2
+    convert(model, x)
+    for layer in model:
+        x = layer(x)
+        if isinstance(layer, nn.Conv2d):
+            assert float(x.mean((0, 2, 3)).abs().max().detach()) < 1e-4
+            assert 0.9 < float(x.var((0, 2, 3)).mean().detach()) < 1.1
+
+
 def test_it_learns_where_the_stripped_network_does_not() -> None:
     x = images(64)
     y = (x[:, 0].mean((1, 2)) > 0).long()

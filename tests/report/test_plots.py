@@ -14,8 +14,8 @@ import torch
 from torch import nn
 
 import unitgain as ug
-from unitgain import InputError, plots
-from unitgain.record import Record
+from unitgain import InputError, check, plots
+from unitgain.record import Facts, Record
 from unitgain.report import draw_all
 from unitgain.report.plots._events import events_of
 
@@ -44,9 +44,10 @@ OVER_TIME = ("stats_over_time", "color_dim", "dead_chart", "blocks")
 NOT_OF_ONE_RECORD = {
     "activation",
     "before_after",
+    "landscape",
     "runs",
     "whatif",
-}  # tests/report/test_plots_compared.py has these
+}  # tests/report/test_plots_compared.py and tests/_check/test_landscape.py have these
 
 
 @pytest.mark.parametrize(
@@ -311,3 +312,44 @@ def test_a_plot_over_time_says_when_and_where_a_training_diverged(tmp_path) -> N
 def test_a_plot_over_time_of_a_healthy_training_has_no_events(make) -> None:
     assert events_of(make.tanh_mlp(growth=1.0, steps=5, mode="training")) == []
     assert events_of(make.tanh_mlp(steps=3)) == []
+
+
+# ---- the atlas ---------------------------------------------------------------------------------------------------
+
+
+def titles(figure) -> list[str]:
+    return [axes.get_title(loc="left").partition(",")[0] for axes in figure.axes]
+
+
+def test_an_atlas_of_a_training_has_every_panel_and_fits_a_page(records):
+    figure = rendered(plots.atlas(records["training"]))
+    assert {"loss", "update:data of the weights", "activations", "gradients of weights"} <= set(
+        titles(figure)
+    )
+    assert round(figure.get_figwidth() * figure.dpi) == 1600
+
+
+def test_an_atlas_of_a_check_without_steps_leaves_out_what_was_not_measured(make):
+    figure = rendered(plots.atlas(make.tanh_mlp(3)))
+    assert "loss" not in titles(figure)
+    assert "activations over depth" in titles(figure)
+
+
+def test_an_atlas_shows_the_findings_of_the_report_that_it_is_given(make):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 4))
+    with torch.no_grad():
+        model[0].weight.mul_(50)
+    report = check(model, (torch.randn(64, 8), torch.arange(64) % 4))
+    said = " ".join(t.get_text() for t in rendered(plots.atlas(report)).axes[0].texts)
+    assert "UG303 saturated  1 · Tanh" in said
+    assert report.verdict.split(":")[0] in said
+
+
+def test_an_atlas_of_a_lost_training_shows_the_last_step_that_was_finite():
+    record = Record()
+    site = record.add_site("activation", "fc", shape=(4, 8))
+    for step, nonfinite in ((0, 0.0), (10, 0.0), (20, 1.0)):
+        record.add_scalars(step, {site.id: {"mean": 0.0, "std": 1.0, "rms": 1.0, "nonfinite": nonfinite}})
+    record.set_facts(Facts(mode="training"))
+    assert "activations over depth, step 10" in [a.get_title(loc="left") for a in plots.atlas(record).axes]

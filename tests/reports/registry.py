@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-HALVES = ("dev", "held_out", "unseen_a", "unseen_b")
+HALVES = ("dev", "held_out", "unseen_a", "unseen_b", "unseen_c", "unseen_d")
 
 
 @dataclass(frozen=True)

@@ -222,6 +222,25 @@ def viewed_time_first(windows: Tensor) -> Tensor:
     return (windows / windows.std()).reshape(steps, n, features).transpose(0, 1)
 
 
+class Doubled(nn.Module):
+    """Layers whose output is added to itself."""
+
+    def __init__(self, layers: nn.Module):
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layers(x)
+        x = x + x
+        return x
+
+
+def block(width: int) -> nn.Module:
+    return Doubled(
+        nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width))
+    )
+
+
 def among_steps(x: Tensor) -> Tensor:
     """Attention of a sequence to itself, each step shared among those that ask for it."""
     return (x @ x.transpose(1, 2) / x.shape[-1] ** 0.5).softmax(1) @ x
@@ -265,6 +284,11 @@ ROWS = (
     sick("rnn-attention-over-the-queries", "UG807", lambda: Case(Before(Recurrent(), among_steps), series())),
     sick("rnn-features-scaled-along-the-steps", "UG807", lambda: Case(Before(Recurrent(), OverSteps()), series())),
     sick("mlp-pairs-with-one-norm", "UG807", lambda: Case(Pairs(mlp(), mlp()), (vectors()[0], torch.arange(64)))),
+    sick("mlp-scores-twice-themselves", "UG808", lambda: Case(
+        Then(mlp(), lambda o: (h := torch.tanh(o)) + h), vectors())),
+    sick("cnn-branch-added-to-itself", "UG808", lambda: Case(
+        insert(cnn(), "act4", "block", Doubled(nn.Conv2d(32, 32, 3, padding=1))), images())),
+    sick("rnn-block-added-to-itself", "UG808", lambda: Case(Before(Recurrent(), block(8)), series())),
     sick("mlp-reward-without-an-end", "UG119", lambda: Case(
         mlp(out=1), numbers(), lambda o, t: -(o * t).mean())),
     sick("cnn-cross-entropy-the-other-way-round", "UG119", lambda: Case(

@@ -1,9 +1,10 @@
-"""check() and spp(): a model and a batch in, a Report or a Record out, nothing changed."""
+"""check(), spp(), whatif(), landscape(): a model and a batch in, a Report or the like out, nothing changed."""
 
 from .check import check
 from .effort import effort_for
 from .facts import target_facts
 from .knobs import KNOBS, OPTIMIZERS, optimizer_of
+from .landscape import landscape
 from .proof import changes_for
 from .rehearsal import Plan
 from .spp import spp
@@ -26,6 +27,7 @@ __all__ = [
     "combinations",
     "compare",
     "effort_for",
+    "landscape",
     "looks_untrained",
     "optimizer_of",
     "place_of",

@@ -119,8 +119,22 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
         negative, backwards = _in_vain(ask, takes)
     extremes = _wants_extremes(ask) if takes in (None, "scores") and not constant else None
     row_sum, of_zeros = _minds_row_sums(ask, made), ask(torch.zeros_like(made))
+    silent = math.nan if takes in ("values", "log_probabilities") else _silent_label(ask, made)
+    over, classes = (None, None) if constant else _axis_of_softmax(ask, made, rights)
     return AskedFacts(
-        takes, power, constant, lowest, within, negative, backwards, row_sum, of_zeros, extremes
+        takes,
+        power,
+        constant,
+        lowest,
+        within,
+        negative,
+        backwards,
+        row_sum,
+        of_zeros,
+        extremes,
+        over=over,
+        classes=classes,
+        silent_label=silent,
     )
 
 
@@ -202,6 +216,29 @@ def _is_constant(ask: Question, made: Tensor) -> bool:
     return len(at) == 1 and math.isfinite(at.pop())
 
 
+_LABELS = 8  # of either kind at least: that all of one are silent is no chance then
+_DRAWS = (1.0, -1.0, 4.0, -4.0)  # a hinge is flat on one side
+
+
+def _silent_label(ask: Question, made: Tensor) -> float:
+    """Of targets of two whole values, one for each output: the value at whose outputs the loss does not look, while it
+    looks at the others; NaN where there is none."""
+    target = ask.target
+    if target.numel() != made.numel() or target.dtype == torch.bool or bool((target != target.round()).any()):
+        return math.nan
+    values, counts = target.unique(return_counts=True)
+    if len(values) != 2 or int(counts.min()) < _LABELS:
+        return math.nan
+    low = (target == values[0]).reshape(made.shape)
+    base = ask(made)
+    moved = [
+        {ask(torch.where(at, factor * made.roll(1, 0), made)) for factor in _DRAWS} for at in (low, ~low)
+    ]
+    if not math.isfinite(base) or {len(m - {base}) > 0 for m in moved} != {True, False}:
+        return math.nan
+    return float(values[0] if moved[0] == {base} else values[1])
+
+
 def _close(a: float, b: float, tolerance: float = SMALL) -> bool:
     return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= tolerance * max(abs(a), abs(b), 1e-6)
 
@@ -214,6 +251,40 @@ def _same_when_shifted(ask: Question, made: Tensor) -> bool:
     shift = torch.linspace(-2, 3, max(len(made), 2), device=made.device)[: len(made)]
     shifted = made + shift.reshape(-1, *[1] * (made.dim() - 1)) if made.dim() > 1 else made + 2
     return _close(first, ask(shifted))
+
+
+def _axis_of_softmax(ask: Question, made: Tensor, rights: list[Right]) -> tuple[int | None, int | None]:
+    """(the axis along which numbers added to all outputs change nothing, while others do; the axis along which the
+    targets have their classes, if that is another one). Distances between embeddings do not change either, but they do
+    not tell right answers from their negatives."""
+    first, shape = ask(made), tuple(made.shape)
+    if len(shape) < 2 or not math.isfinite(first) or _close(first, ask(made.flip(-1) * 2 + made), 1e-3):
+        return None, None
+    over = [
+        axis
+        for axis in range(len(shape))
+        if shape[axis] > 1 and _close(first, ask(made + _constant_along(made, axis)))
+    ]
+    classes = [axis for axis in _axes_of_classes(ask.target, shape) if shape[axis] > 1]
+    if len(over) != 1 or not any(_likes(ask, right) for right in rights):
+        return None, None
+    return over[0], classes[0] if classes and over[0] not in classes else None
+
+
+def _constant_along(made: Tensor, axis: int) -> Tensor:
+    """One number for each line along the axis."""
+    rest = [1 if d == axis else size for d, size in enumerate(made.shape)]
+    return 2 * torch.randn(rest, generator=torch.Generator().manual_seed(1)).to(made)
+
+
+def _axes_of_classes(target: Tensor, shape: tuple[int, ...]) -> list[int]:
+    """Those that targets of class indices lack, or along which others sum to one."""
+    axes = range(len(shape))
+    if not target.is_floating_point() and target.dim() == len(shape) - 1:
+        return [axis for axis in axes if (*shape[:axis], *shape[axis + 1 :]) == tuple(target.shape)]
+    if target.shape != shape or bool((target < 0).any()):
+        return []
+    return [axis for axis in axes if bool(((target.double().sum(axis) - 1).abs() < 1e-3).all())]
 
 
 def _linear_in_shifts(ask: Question, made: Tensor) -> bool:

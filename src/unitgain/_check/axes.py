@@ -5,13 +5,14 @@ of two (queries and keys, senders and receivers); a softmax of them makes weight
 matmul or an einsum, has to run over the axis along which they sum to one. What a linear layer, an embedding or a
 recurrent layer gives as (example, step, feature) has its features last: a normalization along axis 1, as F.normalize
 has it unless told, makes each feature's steps a unit vector. And a norm over all axes of an activation is one number
-for the whole batch.
+for the whole batch, as a layer norm is whose shape holds the axis of the examples. Where features are surely last, as
+an embedding or a recurrent layer gives them, batch_norm takes the steps for channels.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Generic, TypeVar
 
 from torch import Tensor
@@ -24,6 +25,7 @@ V = TypeVar("V")
 _MOST = 20  # calls that are kept
 _PAIRS = {"matmul", "bmm", "mm", "rmatmul", "baddbmm"}
 _FEATURES_LAST = {"linear", "embedding", "layer_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"}
+_OF_SEQUENCES = _FEATURES_LAST - {"linear", "layer_norm"}
 # what keeps shapes and axes
 _EACH_VALUE = {
     "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "div", "truediv", "idiv", "itruediv", "neg",
@@ -59,14 +61,18 @@ class Kept(Generic[V]):
 
 
 class Axes:
-    """weights: ids of the model's parameters."""
+    """weights: ids of the model's parameters. examples: of the batch; None where that is not known."""
 
-    def __init__(self, weights: set[int]):
+    def __init__(self, weights: set[int], examples: int | None = None):
         self.found: list[AxisFacts] = []
         self._parameters = weights
+        self._examples = examples
         self._scores: Kept[bool] = Kept()
         self._attention: Kept[int] = Kept()  # the axis along which they sum to one
         self._last: Kept[str] = Kept()  # the function that made their last axis one of features
+        self._surely_last: Kept[bool] = (
+            Kept()
+        )  # from a layer that takes (example, step, feature) and nothing else
         self._of_all: Kept[bool] = Kept()  # a norm over all axes of an activation
         self._derived: Kept[bool] = Kept()  # of parameters alone
 
@@ -88,6 +94,10 @@ class Axes:
             self._look_at_einsum(args, out)
         elif name == "normalize" and given:
             self._look_at_normalize(given[0], args, kwargs)
+        elif name == "batch_norm" and given and self._surely_last[given[0]] and min(given[0].shape[1:]) > 1:
+            self._keep("batch_norm", "steps", given[0], 1)
+        elif name == "layer_norm" and given:
+            self._look_at_layer_norm(given[0], args, kwargs)
         elif name in ("norm", "vector_norm", "linalg_vector_norm", "matrix_norm") and given and not out.dim():
             self._of_all[out] = given[0].dim() > 1
         elif (
@@ -107,6 +117,9 @@ class Axes:
     def _hand_on(self, name: str, args: Any, kwargs: Any, given: list[Tensor], out: Tensor) -> None:
         if name in _FEATURES_LAST and out.dim() == 3:
             self._last[out] = name
+            handed_on = name in ("linear", "layer_norm") and given and self._surely_last[given[0]]
+            if name in _OF_SEQUENCES or handed_on:
+                self._surely_last[out] = True
         if name in _EACH_VALUE:
             alike = [a for a in given if a.shape == out.shape]
             if any(self._scores[a] for a in alike) or (name in ("add", "radd") and _crosses(given, out)):
@@ -114,6 +127,8 @@ class Axes:
             made = next((m for a in alike if (m := self._last[a])), None)
             if made:
                 self._last[out] = made
+            if any(self._surely_last[a] for a in alike):
+                self._surely_last[out] = True
             axis = self._attention[given[0]] if given else None
             if axis is not None and (name in _SAME_SUMS) and out.shape == given[0].shape:
                 self._attention[out] = axis
@@ -175,6 +190,11 @@ class Axes:
         axis = kwargs.get("dim", args[2] if len(args) > 2 else 1)
         if isinstance(axis, int) and self._last[x] and axis % x.dim() == 1 and min(x.shape[1:]) > 1:
             self._keep("normalize", "steps", x, 1)
+
+    def _look_at_layer_norm(self, x: Tensor, args: Any, kwargs: Any) -> None:
+        shape = kwargs.get("normalized_shape", args[1] if len(args) > 1 else ())
+        if isinstance(shape, Sequence) and len(shape) == x.dim() > 1 and len(x) == self._examples:
+            self._keep("layer_norm", "batch", x, None)
 
     def _keep(self, function: str, kind: str, x: Tensor, axis: int | None) -> None:
         if len(self.found) < _MOST:

@@ -28,6 +28,15 @@ def snapshot(model: nn.Module) -> Snapshot:
     }
 
 
+def normalize_by_batch(model: nn.Module) -> None:
+    """Evaluation mode (no dropout, no stochastic depth), but for layers with running statistics, which normalize by the
+    batch's: their averages may be those of other weights, or have had no time to follow."""
+    model.eval()
+    for module in model.modules():
+        if getattr(module, "running_mean", None) is not None:
+            module.train()
+
+
 def batch_norm_facts(model: nn.Module, before: Snapshot) -> tuple[BatchNormFacts, ...]:
     """One row per BatchNorm. The gap and the variance are not known where the module did not run exactly once in the
     pass, or in eval mode."""

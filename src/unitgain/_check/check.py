@@ -251,7 +251,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     gradients, opened = first.gradients, ()
     if first.silent or first.missing:
         gradients, opened = explained(passes, gradients, first.silent, first.missing)
-    gradients = replace(gradients, terms=term_facts(done))
+    terms, swapped = term_facts(done)
+    gradients, comparison = replace(gradients, terms=terms), replace(comparison, swapped=swapped)
     facts = Facts(loss=loss, target=target)
     known = Known(
         done, facts.loss_of_a_constant, first.leaves, first.batch_norms, end, random, coupling.random

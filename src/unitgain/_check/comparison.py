@@ -21,6 +21,7 @@ from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
 from .floor import falls_for_ever
 from .job import Job
+from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
 
@@ -32,12 +33,15 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     """Runs the model once more, forward, and calls the loss. done: the first pass, with the loss if it is not the
     model's own."""
     reach, calls = ReachFacts(), None
-    if job.step is None:
-        batch = job.batch.clone()
+    batch, step = job.batch.clone(), job.step
+    if step is not None:
+        reach, calls = reach_facts(model, lambda: step(model, *batch.args), lambda _: None, slopes=True)
+    else:
         reach, calls = reach_facts(
             model,
             lambda: model(*batch.args, **batch.kwargs),
             lambda outputs: _compute_loss(done, job, outputs, batch),
+            batch.examples,
         )
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):
@@ -50,16 +54,17 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     asked = replace(asked, falls=falls_for_ever(done, reach))
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
+    place = None if ask is None else misplaced(ask, reach.reshaped, ignored)
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
     if isinstance(done.target, Tensor) and is_plain(done.target):
-        targets = _target_values(logits, done.target, list(inputs.values()), ignored)
+        targets = _target_values(logits, done.target, list(inputs.values()), ignored, asked)
     if targets is None:
         targets = TargetValueFacts()
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
-    return ComparisonFacts(reach, asked, targets, features, calls)
+    return ComparisonFacts(reach, asked, targets, features, calls, place=place)
 
 
 def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:
@@ -91,7 +96,7 @@ def _are_distributions(target: Tensor) -> bool:
 
 
 def _target_values(
-    logits: Tensor | None, target: Tensor, inputs: list[Tensor], ignored: int
+    logits: Tensor | None, target: Tensor, inputs: list[Tensor], ignored: int, asked: AskedFacts
 ) -> TargetValueFacts | None:
     values = target.detach()
     if values.is_complex() or values.dtype == torch.bool:
@@ -109,7 +114,7 @@ def _target_values(
     if counts is not None:
         average = len(x) / len(counts)
         rarest, commonest = float(counts.min()) / average, float(counts.max()) / average
-    rows, one_hot, several, blank = _rows(logits, values)
+    rows, one_hot, several, blank = _rows(logits, values, _axis_of_rows(asked))
     labels, same, own_place = _labels(logits, values, one_hot)
     return TargetValueFacts(
         count=real.numel(),
@@ -138,11 +143,16 @@ def _equal(x: Tensor, target: Tensor) -> bool:
     return x.numel() == target.numel() and bool((x.reshape(-1) == target.reshape(-1).to(x.device)).all())
 
 
-def _rows(logits: Tensor | None, target: Tensor) -> tuple[int | None, float, float, float]:
+def _axis_of_rows(asked: AskedFacts) -> int:
+    """Where the targets have their classes, the loss its softmax, or torch its classes."""
+    return next((axis for axis in (asked.classes, asked.over) if axis is not None), 1)
+
+
+def _rows(logits: Tensor | None, target: Tensor, axis: int) -> tuple[int | None, float, float, float]:
     """(rows of classes, share with a single 1, with several, with none) along the classes' axis."""
-    if logits is None or target.shape != logits.shape or target.dim() < 2 or target.shape[1] < 2:
+    if logits is None or target.shape != logits.shape or target.dim() < 2 or target.shape[axis] < 2:
         return None, math.nan, math.nan, math.nan
-    rows = target.movedim(1, -1).reshape(-1, target.shape[1])
+    rows = target.movedim(axis, -1).reshape(-1, target.shape[axis])
     binary = ((rows == 0) | (rows == 1)).all(1)
     ones = (rows == 1).sum(1)
     one, several, blank = (

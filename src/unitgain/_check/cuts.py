@@ -14,17 +14,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.overrides import TorchFunctionMode
 
 from .._batch import Judged, map_tensors, tensors_in
 from .._run import leaves_of, random_states
-from ..record import CutFacts
+from ..record import CutFacts, LossCallFacts
 from .where import calling_line
 
 _TO_PYTHON = {"item", "tolist", "numpy", "__float__", "__int__", "__array__", "__index__"}
 _MAKERS = {"tensor", "as_tensor", "from_numpy", "asarray", "FloatTensor"}
 _SUMS = {"add", "sub", "radd", "rsub", "iadd", "isub"}
 _JOINS = {"cat", "concat", "stack"}
+_READ = {name.strip("_") for name in _TO_PYTHON}
+# loss functions whose arguments cannot change places
+_ONE_WAY = {"cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+            "poisson_nll_loss", "multilabel_soft_margin_loss"}  # fmt: skip
+_LINEAR = {"Add", "Sub", "Rsub", "Mul", "Div", "Neg", "Mean", "Sum", "Stack", "Cat", "View", "Squeeze", "Unsqueeze",
+           "Select", "ToCopy", "Clone"}  # fmt: skip
 _MOST = 200  # cuts that are followed
 _MOST_NAMES = 50
 
@@ -48,19 +55,23 @@ class Cuts(TorchFunctionMode):
     """Follows what is computed while it is active.
 
     cuts    in the order in which they were made
-    terms   numbers added to a loss that come from a cut, as (cut, what was added in Python or None)
+    terms   numbers added to a loss that come from a cut, as (cut, the sum)
+    numbers likewise those that were added in Python, as (number, line of the caller's code, the sum)
+    swapped a loss function of torch whose target has a gradient, and what it is given has none
     fed     {parameter: what it was multiplied with, at each use}
     """
 
     def __init__(self, parameters: Iterable[Tensor] = ()):
         super().__init__()
         self.cuts: list[_Cut] = []
-        self.terms: list[int] = []
-        self.numbers: list[tuple[float, str | None]] = []
+        self.terms: list[tuple[int, Node]] = []
+        self.numbers: list[tuple[float, str | None, Node]] = []
+        self.swapped: LossCallFacts | None = None
         self.fed: dict[int, list[_Use]] = {}
         self._parameters = {id(p) for p in parameters}
         self._known: dict[int, tuple[weakref.ref[Tensor], frozenset[int]]] = {}
-        self._mixed: dict[int, weakref.ref[Tensor]] = {}
+        self._mixed: dict[int, weakref.ref[Tensor]] = {}  # some examples come from a cut, and others do not
+        self._detached: dict[int, weakref.ref[Tensor]] = {}
         self._in_python: frozenset[int] = frozenset()
 
     def of(self, value: Any) -> frozenset[int]:
@@ -89,31 +100,35 @@ class Cuts(TorchFunctionMode):
             if id(p) in self._parameters and rest:  # else a question: its type, its device
                 uses = self.fed.setdefault(id(p), [])
                 uses.append(_Use(before, frozenset() if before else _leaves(rest)))
-                if any(self._is_mixed(t) for t in rest):
+                if any(self._is_in(self._mixed, t) for t in rest):
                     uses.append(_Use(frozenset(), frozenset()))
         if getattr(func, "__name__", "") in _TO_PYTHON:
             if learns or before:
-                self._in_python |= before or {self._cut(name, inputs)}
+                self._in_python |= before | {self._cut(name, inputs)}
             return
         made = [t for t in tensors_in(out) if isinstance(t, Tensor)]
         if name in _MAKERS and self._in_python:
             before |= self._in_python
         elif learns and made and not any(t.requires_grad for t in made) and not _is_question(name):
             before |= {self._cut(name if torch.is_grad_enabled() else "no_grad", inputs)}
-        if name in _SUMS:
+        if name in _SUMS or name == "stack":
             self._see_sum(inputs, given[0], out)
+        if name in _ONE_WAY:
+            self._see_loss(name, given, out)
         for tensor in made:
+            if name == "detach":
+                self._detached[id(tensor)] = weakref.ref(tensor)
             if before:
                 self._known[id(tensor)] = weakref.ref(tensor), before
             else:
                 self._known.pop(id(tensor), None)
             joined = name in _JOINS and len({bool(self.of(t)) for t in inputs}) > 1 and not _axis(given)
-            if joined or any(self._is_mixed(t) for t in inputs):
+            if joined or any(self._is_in(self._mixed, t) for t in inputs):
                 self._mixed[id(tensor)] = weakref.ref(tensor)
 
-    def _is_mixed(self, tensor: Tensor) -> bool:
-        """Whether some of its examples come from a cut and others do not."""
-        known = self._mixed.get(id(tensor))
+    @staticmethod
+    def _is_in(held: dict[int, weakref.ref[Tensor]], tensor: Tensor) -> bool:
+        known = held.get(id(tensor))
         return known is not None and known() is tensor
 
     def _cut(self, name: str, inputs: list[Tensor]) -> int:
@@ -124,15 +139,27 @@ class Cuts(TorchFunctionMode):
         return len(self.cuts) - 1
 
     def _see_sum(self, inputs: list[Tensor], args: Any, out: Any) -> None:
-        """A number without a gradient that is added to one with it."""
-        if not (isinstance(out, Tensor) and out.dim() == 0 and out.requires_grad):
+        """A number without a gradient, or in a new tensor with its own, that is added to one with it."""
+        if not (isinstance(out, Tensor) and out.numel() <= max(1, len(inputs)) and out.grad_fn is not None):
             return
         for tensor in inputs:
-            if tensor.dim() == 0 and not tensor.requires_grad:
-                self.terms.extend(sorted(self.of(tensor)))
+            if tensor.numel() == 1 and tensor.is_leaf and not self._is_in(self._detached, tensor):
+                known = sorted(self.of(tensor))
+                self.terms.extend((cut, out.grad_fn) for cut in known)
+                if self._in_python and not known:  # torch.FloatTensor([...]) is no function that a mode sees
+                    self.numbers.append((float(tensor.detach()), calling_line(), out.grad_fn))
         for value in args:
             if isinstance(value, (int, float)) and not isinstance(value, bool):
-                self.numbers.append((float(value), calling_line()))
+                self.numbers.append((float(value), calling_line(), out.grad_fn))
+
+    def _see_loss(self, name: str, given: Any, out: Any) -> None:
+        args, kwargs = given
+        x, target = (
+            args[i] if len(args) > i else kwargs.get(key) for i, key in enumerate(("input", "target"))
+        )
+        learn = [isinstance(t, Tensor) and t.requires_grad for t in (x, target)]
+        if learn == [False, True] and self.swapped is None and not self.of(x):
+            self.swapped = LossCallFacts(name, calling_line())
 
 
 def _leaves(tensors: Iterable[Tensor]) -> frozenset[int]:
@@ -189,26 +216,27 @@ def use_of(cuts: Cuts, model: nn.Module, hidden: set[str]) -> tuple[bool, bool]:
     return any(a and b for a, b in zip(behind, beside)), any(behind)
 
 
-def term_facts(done: Judged) -> tuple[CutFacts, ...]:
-    """Terms of the loss that depend on the outputs and have no gradient: the loss is called twice more. done: the first
-    pass. Nothing is said of a loss that the model computes itself, and of terms that were detached by that name."""
+def term_facts(done: Judged) -> tuple[tuple[CutFacts, ...], LossCallFacts | None]:
+    """(terms of the loss that depend on the outputs and have no gradient, a loss function whose arguments changed
+    places): the loss is called twice more. done: the first pass. Nothing is said of a loss that the model computes
+    itself, and of terms that were detached by that name."""
     if done.function is None or done.loss is None or not done.loss.requires_grad:
-        return ()
+        return (), None
     first, numbers = _watched(done, False)
     if first is None:
-        return ()
-    found = [first.cuts[i] for i in dict.fromkeys(first.terms) if first.cuts[i].function != "detach"]
-    lines = []
-    if numbers and any(cut.function in _TO_PYTHON for cut in first.cuts):
+        return (), None
+    cuts = [first.cuts[cut] for cut in dict.fromkeys(cut for cut, _ in first.terms)]
+    terms = [CutFacts(cut.function.strip("_"), cut.where) for cut in cuts if cut.function != "detach"]
+    if numbers and any(cut.function in _READ for cut in first.cuts):
         _, others = _watched(done, True)
         if len(others) == len(numbers):
-            lines = [where for (a, where), (b, _) in zip(numbers, others) if a != b]
-    terms = [CutFacts(cut.function, cut.where) for cut in found]
-    return tuple(dict.fromkeys([*terms, *(CutFacts("item", where) for where in lines)]))
+            lines = (where for (a, where), (b, _) in zip(numbers, others) if a != b)
+            terms += [CutFacts("item", where) for where in lines]
+    return tuple(dict.fromkeys(terms)), first.swapped
 
 
 def _watched(done: Judged, changed: bool) -> tuple[Cuts | None, list[tuple[float, str | None]]]:
-    """The loss of the same outputs, or of those of other examples, watched."""
+    """The loss of the same outputs, or of those of other examples, watched; the numbers that were added to it."""
     assert done.function is not None
 
     def fresh(t: Tensor) -> Tensor:
@@ -222,7 +250,24 @@ def _watched(done: Judged, changed: bool) -> tuple[Cuts | None, list[tuple[float
     try:
         outputs = map_tensors(done.compared, fresh)
         with torch.enable_grad(), random_states.kept(), cuts:
-            done.function(outputs, target)
+            loss = done.function(outputs, target)
+        summed = _summed(loss.grad_fn)
     except Exception:  # the caller's own code, on outputs that are no longer of its graph
         return None, []
-    return cuts, cuts.numbers
+    cuts.terms = [(cut, node) for cut, node in cuts.terms if node in summed]
+    return cuts, [(number, where) for number, where, node in cuts.numbers if node in summed]
+
+
+def _summed(node: Node | None) -> set[Node]:
+    """The nodes from which a loss comes by sums, means and factors alone: what is added elsewhere, as a margin inside
+    of a hinge or a soft error's difference to a hard one, counts in another way or not at all."""
+    found: set[Node] = set()
+    todo = [node]
+    while todo:
+        node = todo.pop()
+        if node is None or node in found:
+            continue
+        found.add(node)
+        if node.name().rstrip("0123456789").removesuffix("Backward") in _LINEAR:
+            todo += [after for after, _ in node.next_functions]
+    return found

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._batch import find_logits
-from ..record import LossCallFacts, ReachFacts, ReshapeFacts
+from ..record import LossCallFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
+from .doubled import Doubled
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .reshapes import moved_axis
+from .twice import LOSSES, squeezed_again
 from .where import calling_line
 
 INF = math.inf
@@ -74,31 +76,39 @@ _SAME_VALUES = {
 }  # fmt: skip
 _SOFTMAX = {"softmax", "log_softmax", "softmin", "gumbel_softmax"}
 _FROM_SCORES = {"softmax", "log_softmax", "sigmoid", "expit", "logsigmoid"}
+_SLOPED = _SOFTMAX | {"sigmoid", "expit"}  # no score below zero is lost where these are made wider again
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
+_NEW_SHAPES = {"view", "reshape", "flatten", "view_as", "reshape_as"}
 _MOST_CALLS = 100  # of loss functions that are kept
 _PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
 
 
 def reach_facts(
-    model: nn.Module, run: Callable[[], Any], judge: Callable[[Any], None]
+    model: nn.Module,
+    run: Callable[[], Any],
+    judge: Callable[[Any], None],
+    examples: int | None = None,
+    slopes: bool = False,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
-    that were called (None where the model does not run so)."""
-    with Reach(model) as reach, torch.no_grad():
+    that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
+    differentiates."""
+    with Reach(model, examples) as reach, reach.doubled.hooked(), torch.set_grad_enabled(slopes):
         try:
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
-        axes = tuple(reach.axes.found)
+        axes, doubled = tuple(reach.axes.found), tuple(reach.doubled.found)
         found = ANYTHING if logits is None else reach.of(logits)
         try:
+            reach.judging = logits
             judge(out)
         except Exception:  # the same
             reach.calls.clear()
-    calls = tuple(reach.calls)
+    calls, twice = tuple(reach.calls), tuple(dict.fromkeys(reach.twice))
     if logits is None:
-        return ReachFacts(reshapes=reshapes, axes=axes), calls
+        return ReachFacts(reshapes=reshapes, axes=axes, twice=twice, doubled=doubled), calls
     rectified, behind = found.rectified or (None, None)
     return (
         ReachFacts(
@@ -110,6 +120,9 @@ def reach_facts(
             behind=behind,
             reshapes=reshapes,
             axes=axes,
+            twice=twice,
+            doubled=doubled,
+            reshaped=reach.reshaped,
         ),
         calls,
     )
@@ -118,7 +131,7 @@ def reach_facts(
 class Reach(TorchFunctionMode):
     """Keeps an interval for each tensor (by weak reference) while it is active."""
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, examples: int | None = None):
         super().__init__()
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
@@ -126,18 +139,33 @@ class Reach(TorchFunctionMode):
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
-        self.axes = Axes(self._weights)
+        self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
+        self.twice: list[TwiceFacts] = []
+        self.judging: Tensor | None = None  # the outputs, while the loss is computed
+        self.reshaped: str | None = None  # where the loss first changes their shape
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
+        first = args[0] if args else kwargs.get("input")
+        before = (first, first._version) if isinstance(first, Tensor) and not first.is_inference() else None
         out = func(*args, **kwargs)
         name = getattr(func, "__name__", "").strip("_")
+        self._look_at_squeezed(name, first)
+        if (
+            self.judging is not None
+            and self.reshaped is None
+            and name in _NEW_SHAPES
+            and isinstance(first, Tensor)
+        ):
+            moved = first.is_floating_point() and first.numel() == self.judging.numel() and first.dim() > 1
+            self.reshaped = calling_line() if moved and out.shape != first.shape else None
         if name in LOSS_FUNCTIONS and len(self.calls) < _MOST_CALLS:
             self._keep_call(name, args, kwargs)
         if name in ("view", "reshape") and args and isinstance(out, Tensor):
             self._look_at_places(name, args[0], out)
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
+            self.doubled.see(name, before, args, out)
         given = [self.of(a) for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
@@ -152,6 +180,19 @@ class Reach(TorchFunctionMode):
             axis = _unit_axis(name, args, kwargs, tensor, given, self._weights)
             self._put(tensor, replace(found, unit_axis=axis))
         return out
+
+    def _look_at_squeezed(self, name: str, x: Any) -> None:
+        """In the loss every function, before it the loss functions that the model calls itself."""
+        if (
+            not isinstance(x, Tensor)
+            or (self.judging is None and name not in LOSSES)
+            or len(self.twice) >= _MOST_CALLS
+        ):
+            return
+        known = self.of(x)
+        found = squeezed_again(name, known.low, known.high, known.function)
+        if found is not None:
+            self.twice.append(found)
 
     def _look_at_places(self, name: str, before: Any, out: Tensor) -> None:
         if not isinstance(before, Tensor) or id(before) in self._weights or not out.is_floating_point():
@@ -241,7 +282,9 @@ def _clamped(name: str, x: Interval, args: Any, kwargs: Any) -> Interval:
         given_low, given_high = ends.get("min"), ends.get("max")
         low = given_low if isinstance(given_low, (int, float)) else -INF
         high = given_high if isinstance(given_high, (int, float)) else INF
-    found = Interval(max(x.low, float(low)), min(x.high, float(high)), name, rectified=x.rectified)
+    within = x.function is not None and math.isfinite(x.low) and math.isfinite(x.high)
+    kept = x.function if within else name  # a sigmoid that is clamped for its logarithm's sake is one still
+    found = Interval(max(x.low, float(low)), min(x.high, float(high)), kept, rectified=x.rectified)
     return found if found.limited else ANYTHING
 
 
@@ -257,7 +300,7 @@ def _union(parts: list[Interval]) -> Interval:
 
 def _sign_kept(x: Interval) -> str | None:
     """The function that keeps values at zero or more without an end above, so that scores are of one sign."""
-    return x.function if x.low >= 0 and x.high > 1 else None
+    return x.function if x.low >= 0 and x.high > 1 and x.function not in _SLOPED else None
 
 
 def _arithmetic(name: str, a: Interval, b: Interval, args: Any) -> Interval:

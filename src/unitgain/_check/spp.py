@@ -28,6 +28,7 @@ from ..graph import BackwardPropagation, Branch, Graph, Listener, Propagation, T
 from ..probe import list_parameters, model_facts
 from ..record import Facts, Record
 from ..stats import Partial, finish
+from .batch_norms import normalize_by_batch
 from .spp_theory import backward_of, theory_of
 
 _CLOSED = 0.01  # a gain whose every value is below gives its branch no say
@@ -143,10 +144,7 @@ def _set_up(model: nn.Module, open_gains: bool) -> None:
     if open_gains:
         with torch.no_grad():
             _open(model)
-    model.eval()
-    for module in model.modules():
-        if getattr(module, "running_mean", None) is not None:
-            module.train()
+    normalize_by_batch(model)
 
 
 def _backward(model: nn.Module, batch: Batch, open_gains: bool, run: Run) -> BackwardPropagation:

@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._base import InputError, opens_compiled
 from .._batch import IGNORED_TARGET, Batch, Judged, Loss, class_axis, is_loader
@@ -32,6 +31,7 @@ from ..probe import Probe, holds_any
 from ..record import Record
 from ..report import Report, Setting, WhatIf
 from ..rules import SEVERITIES, Finding, diagnose
+from .batch_norms import normalize_by_batch
 from .check import check
 from .job import Job, Step
 from .knobs import KNOBS, Value, change_model, optimizer_of, read_values, shuffle_weights
@@ -379,10 +379,7 @@ class _WhatIf:
         losses, right, count = [], 0, 0
         with random_states.kept():
             try:
-                self.model.eval()
-                for module in self.model.modules():
-                    if isinstance(module, _BatchNorm):
-                        module.train()
+                normalize_by_batch(self.model)
                 for batch in self.judges:
                     judged = passes.run(batch, backward=False)
                     if judged.loss is None:

@@ -184,7 +184,7 @@ def check(
     if plots is not None:
         from ..report import draw_all
 
-        note(f"{len(draw_all(report.record, plots))} pictures written: {plots}")
+        note(f"{len(draw_all(report, plots))} pictures written: {plots}")
     if write_baseline is not None:
         save_baseline(write_baseline, found)
         note(f"baseline written: {write_baseline}")

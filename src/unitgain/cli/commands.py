@@ -18,6 +18,7 @@ from .errors import Debug, exit_code_of
 from .fix import fix
 from .help import CHANGE, LOOK, MORE, TRAIN, Command, Group
 from .ladder import ladder, list_recipes
+from .landscape import landscape
 from .lesson import lesson
 from .lists import models, rules
 from .mcp import mcp
@@ -88,6 +89,7 @@ _add(check, LOOK, "Measure a model and say what is wrong with it.")
 _add(whatif, LOOK, "Train one network in several settings, side by side.")
 _add(view, LOOK, "Watch a run while it trains: a page, or --terminal.")
 _add(spp, LOOK, "Draw the signal propagation plot of a residual network.")
+_add(landscape, LOOK, "Draw the loss around a network's weights.")
 _add(plots, LOOK, "Draw what a run recorded.")
 _add(fix, CHANGE, "Repair a model, measure again, keep what helped.")
 app.add_typer(normfree_app, name="normfree", cls=Group, rich_help_panel=CHANGE)

@@ -16,7 +16,7 @@ from .help import Command
 from .output import check_outputs, write_text
 
 if TYPE_CHECKING:
-    from ..normfree import ConversionReport
+    from ..normfree import AuditReport, ConversionReport
 
 normfree_app = typer.Typer(
     help="What BatchNorm does and costs in a network, and the network without it.",
@@ -27,7 +27,8 @@ normfree_app = typer.Typer(
 Out = Annotated[
     str | None,
     typer.Option(
-        metavar="DIR", help="A new folder for weights.safetensors, report.json, report.txt and model.py."
+        metavar="DIR",
+        help="A new folder for weights.safetensors, model.py, and report.html, report.json and report.txt.",
     ),
 ]
 
@@ -50,6 +51,10 @@ def audit(
         str | None,
         typer.Option(metavar="FILE", help="Write the JSON report; - prints it instead of the text."),
     ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(metavar="DIR", help="A new folder for report.html, report.json and report.txt."),
+    ] = None,
     debug: Debug = False,
 ) -> None:
     """Measure the time, memory, noise and dependence between examples that BatchNorm brings.
@@ -60,17 +65,17 @@ def audit(
       unitgain normfree audit my_model.py:Net --data photos/ --batches 4,32
     """
     check_outputs({} if json is None else {"--json": json}, subject.inputs(target))
+    _check_new(out)
     sizes = _sizes(batches)
     from ..normfree import audit as measure
 
     with busy("measuring"):
         model, given = subject.load(target)
         report = measure(model, given, batches=sizes)
-    if json == "-":
-        say(report.to_json(), most=10**9)
-        return
-    say(str(report), most=10**9)
-    if json is not None:
+    say(report.to_json() if json == "-" else str(report), most=10**9)
+    if out is not None:
+        note(f"written: {', '.join(_write_reports(report, out))} in {out}")
+    if json is not None and json != "-":
         write_text("--json", json, report.to_json())
         note(f"json report written: {json}")
 
@@ -93,6 +98,15 @@ def convert(
             help="Take these norms out too: group, instance, or group,instance.", show_default=False
         ),
     ] = "",
+    steps: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Train N steps as it was, converted, and stripped of its norms, and take them back.",
+        ),
+    ] = 0,
+    loss: Annotated[str, typer.Option(metavar="NAME", help="For --steps.", show_default=True)] = "auto",
     out: Out = None,
     debug: Debug = False,
 ) -> None:
@@ -101,9 +115,13 @@ def convert(
     \b
     Examples:
       unitgain normfree convert torchvision:resnet18 --data photos/ --out resnet18-nf
+      unitgain normfree convert resnet_tiny --dataset fashion-mnist --set in_channels=1 --steps 50 --out tiny-nf
       unitgain normfree convert net.py:Net --weights trained.safetensors --data batch.npz --mode preserve --out tuned
     """
-    _run(target, subject, mode.value, out, [name.strip() for name in norms.split(",") if name.strip()])
+    chosen = [name.strip() for name in norms.split(",") if name.strip()]
+    if not steps and loss != "auto":
+        raise InputError(f"--loss {loss}: it matters only in a short training; add --steps 50")
+    _run(target, subject, mode.value, out, chosen, steps, loss)
 
 
 @normfree_app.command(cls=Command, short_help="Work BatchNorm and all else into plain layers, for inference.")
@@ -120,41 +138,58 @@ def fold(target: options.Target, subject: options.Subject, out: Out = None, debu
 
 
 def _run(
-    target: str, subject: options.Subject, mode: str, out: str | None, norms: Sequence[str] = ()
+    target: str,
+    subject: options.Subject,
+    mode: str,
+    out: str | None,
+    norms: Sequence[str] = (),
+    steps: int = 0,
+    loss: str = "auto",
 ) -> None:
-    if out is not None and os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
-        raise InputError(f"--out {out}: it exists and is not an empty folder; choose a new name")
-    parent = os.path.dirname(os.path.abspath(out)) if out is not None else "."
-    if not os.path.isdir(parent):
-        raise InputError(f"--out {out}: there is no folder {parent}; create it first")
+    _check_new(out)
     from ..normfree import convert as work
 
     with busy("converting"):
-        model, given = subject.load(target)
-        report = work(model, given, mode, timed=True, norms=norms)
+        model, given = subject.load(target, loss)
+        further = subject.further_batches(model, loss) if steps else None
+        report = work(model, given, mode, timed=True, norms=norms, steps=steps, loss=loss, data=further)
     say(str(report), most=10**9)
     if out is not None:
         _write(target, subject, report, out)
 
 
+def _check_new(out: str | None) -> None:
+    """Refuses an --out that is not a new folder or an empty one."""
+    if out is None:
+        return
+    if os.path.exists(out) and (not os.path.isdir(out) or os.listdir(out)):
+        raise InputError(f"--out {out}: it exists and is not an empty folder; choose a new name")
+    parent = os.path.dirname(os.path.abspath(out))
+    if not os.path.isdir(parent):
+        raise InputError(f"--out {out}: there is no folder {parent}; create it first")
+
+
 def _write(target: str, subject: options.Subject, report: ConversionReport, out: str) -> None:
     from ..targets import save_weights
 
+    written = _write_reports(report, out)
+    save_weights(
+        report.model, os.path.join(out, "weights.safetensors"), {"target": target, "mode": report.mode}
+    )
+    program = _PROGRAM.format(target=target, settings=subject.settings or [])
+    write_text("--out", os.path.join(out, "model.py"), program)
+    note(f"written: weights.safetensors, model.py, {', '.join(written)} in {out}")
+
+
+def _write_reports(report: AuditReport | ConversionReport, out: str) -> list[str]:
     try:
         os.makedirs(out, exist_ok=True)
     except OSError as error:
         raise InputError(f"--out {out}: cannot be created: {error.strerror or error}") from error
-    save_weights(
-        report.model, os.path.join(out, "weights.safetensors"), {"target": target, "mode": report.mode}
-    )
-    write_text("--out", os.path.join(out, "report.json"), report.to_json())
-    write_text("--out", os.path.join(out, "report.txt"), f"{report}\n")
-    write_text(
-        "--out",
-        os.path.join(out, "model.py"),
-        _PROGRAM.format(target=target, settings=subject.settings or []),
-    )
-    note(f"written: weights.safetensors, report.json, report.txt and model.py in {out}")
+    names = ["report.html", "report.json", "report.txt"]
+    for name in names:
+        report.save(os.path.join(out, name))
+    return names
 
 
 _PROGRAM = '''"""{target} as `unitgain normfree` made it: check it with `unitgain check model.py:make_model`."""

@@ -228,13 +228,13 @@ class Subject:
             note(f"--data {self.data}: {_images(given)}")
         return model, given
 
-    def load_source(self, target: str, loss: str = "auto") -> tuple[Any, Any]:
-        """(model on its device, examples to train on and held-out ones)."""
+    def load_source(self, target: str, loss: str = "auto", *, weights: bool = True) -> tuple[Any, Any]:
+        """(model on its device, examples to train on and held-out ones); weights: put --weights into it."""
         from ..targets import load_source
 
         if self.tokens is not None:
             raise InputError(f"--tokens {self.tokens}: it goes with --shape, for random token numbers")
-        model = self.load_model(target, loss)
+        model = self.load_model(target, loss, weights=weights)
         return model, load_source(
             model,
             data=self.data,

@@ -1,11 +1,13 @@
-"""Which files a command may write, and writing them."""
+"""Which files a command may write, and writing them; what is shown while it works."""
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from .._base import InputError, write_atomically
+from .._base import InputError, console, write_atomically
 
 HTML = (".html", ".htm")
 FIGURE = (".png", ".svg", ".pdf")
@@ -73,3 +75,34 @@ def write_text(option: str, path: str, text: str) -> None:
         write_atomically(path, text)
     except OSError as error:
         raise InputError(f"{option} {path}: cannot be written: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def quiet_stdout(wanted: bool) -> Iterator[None]:
+    """Nothing that a model prints goes into JSON."""
+    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
+        yield
+
+
+@contextlib.contextmanager
+def progress_bar() -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on the standard error, where that is a terminal: call what is given with (done, total, what is done)."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    screen = console(stderr=True)
+    columns = (
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
+        task = progress.add_task("checking", total=None)
+
+        def tell(done: int, total: int, what: str) -> None:
+            if done == 0:
+                progress.reset(task)  # another stretch of work begins, at a pace of its own
+            progress.update(task, completed=done, total=total, description=escape(what))
+
+        yield tell

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 import sys
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,7 +11,7 @@ import typer
 from .._base import InputError, console, note, say
 from . import completion, options
 from .errors import Debug
-from .output import FIGURE, check_outputs
+from .output import FIGURE, check_outputs, progress_bar, quiet_stdout
 
 if TYPE_CHECKING:
     from ..report import WhatIf
@@ -94,7 +92,7 @@ def whatif(
     if lr is not None and not 0 < lr < float("inf"):
         raise InputError(f"--lr {lr}: a learning rate is a number above 0, like 0.01")
     optimizer_of(optimizer, lr)  # an unknown name is told too
-    with _quiet(json == "-"), _progress() as tell:
+    with quiet_stdout(json == "-"), progress_bar() as tell:
         model, source = subject.load_source(target, loss)
         result = run_whatif(
             model, source.batch, loss, vary=knobs, steps=steps, seeds=seeds, optimizer=optimizer, lr=lr, data=source,
@@ -139,33 +137,3 @@ def _knobs(pairs: list[str]) -> dict[str, Any]:
             )
         knobs[knob] = given
     return knobs
-
-
-@contextlib.contextmanager
-def _quiet(wanted: bool) -> Iterator[None]:
-    """Nothing that a model prints goes into JSON."""
-    with contextlib.redirect_stdout(sys.stderr) if wanted else contextlib.nullcontext():
-        yield
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on the standard error, where that is a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    screen = console(stderr=True)
-    columns = (
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=screen, transient=True, disable=not screen.is_terminal) as progress:
-        task = progress.add_task("checking", total=None)
-
-        def tell(done: int, total: int, name: str) -> None:
-            from rich.markup import escape
-
-            progress.update(task, completed=done, total=total, description=escape(name))
-
-        yield tell

@@ -7,14 +7,15 @@ Names and meanings are timm's (timm/models/_features.py, the classifier methods 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from .._base import InputError
 
 GlobalPool = Literal["avg", "max", "avgmax", ""]
+FeatureClass = Literal["list", "getter", "hook", "fx"]
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALF = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -79,6 +80,14 @@ def check_pool(global_pool: str, num_classes: int) -> None:
         raise InputError("global_pool is '': without pooling there is no classifier; take num_classes=0")
 
 
+def check_feature_class(feature_cls: str) -> None:
+    """timm's ways to make feature maps: here they are a list whichever is asked for."""
+    if feature_cls not in get_args(FeatureClass):
+        raise InputError(
+            f"feature_cls is {feature_cls!r}; expected list, getter, hook or fx, which all give a list of maps"
+        )
+
+
 class ImageModel(nn.Module):
     """Methods of every image network. Options that only have timm's other name: in_chans, drop_path_rate."""
 
@@ -89,6 +98,15 @@ class ImageModel(nn.Module):
     checkpointing: bool
     out_indices: tuple[int, ...] | None
     architecture: str | None = None
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        # torch.fx copies annotations into its graphs: torch.jit.script cannot read a string, nor one type or another
+        cls.forward.__annotations__ = {"x": Tensor}
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What torch.jit.script compiles: the steps of a forward pass in the present mode, as torch.fx records them."""
+        return fx.symbolic_trace(self)
 
     # ---- to be given by the class
 
@@ -262,6 +280,7 @@ def dilate_(
 
 
 __all__ = [
-    "HALF", "IMAGENET", "FeatureInfo", "GlobalPool", "ImageModel", "check_pool", "chosen", "dilate_",
+    "HALF", "IMAGENET", "FeatureClass", "FeatureInfo", "GlobalPool", "ImageModel", "check_feature_class", "check_pool",
+    "chosen", "dilate_",
     "keys_of_timms_feature_maps", "pooled", "resolve_names",
 ]  # fmt: skip

@@ -30,9 +30,11 @@ from ..nn import (
 )
 from ._entry import Entry, arguments_of
 from ._image import (
+    FeatureClass,
     FeatureInfo,
     GlobalPool,
     ImageModel,
+    check_feature_class,
     check_pool,
     chosen,
     dilate_,
@@ -56,6 +58,7 @@ class NormFreeNet(ImageModel):
     checkpointing    recompute each block in the backward pass instead of keeping its activations
     drop_rate, stochastic_depth   None: the variant's
     in_chans, drop_path_rate      timm's names of in_channels and stochastic_depth
+    feature_cls      timm's: how feature maps are taken; they are a list whichever is asked for
 
     >>> import torch
     >>> from unitgain.models import create
@@ -81,8 +84,10 @@ class NormFreeNet(ImageModel):
         global_pool: GlobalPool = "avg",
         in_chans: int | None = None,
         drop_path_rate: float | None = None,
+        feature_cls: FeatureClass = "list",
     ):
         super().__init__()
+        check_feature_class(feature_cls)
         in_channels, stochastic_depth = resolve_names(in_channels, in_chans, stochastic_depth, drop_path_rate)
         _check(config, num_classes, in_channels)
         check_pool(global_pool, num_classes)

@@ -23,9 +23,11 @@ from ._entry import Entry, arguments_of
 from ._image import (
     HALF,
     IMAGENET,
+    FeatureClass,
     FeatureInfo,
     GlobalPool,
     ImageModel,
+    check_feature_class,
     check_pool,
     chosen,
     dilate_,
@@ -102,7 +104,7 @@ class ResNet(ImageModel):
                    `feature_info` has their channels and strides
     checkpointing  recompute each block in the backward pass instead of keeping its activations
     drop_rate      dropout before the classifier; stochastic_depth: rate of the last block, rising linearly
-    out_indices, output_stride, global_pool, in_chans, drop_path_rate   as for NormFreeNet
+    out_indices, output_stride, global_pool, in_chans, drop_path_rate, feature_cls   as for NormFreeNet
 
     >>> import torch
     >>> from unitgain.models import create
@@ -125,8 +127,10 @@ class ResNet(ImageModel):
         global_pool: GlobalPool = "avg",
         in_chans: int | None = None,
         drop_path_rate: float | None = None,
+        feature_cls: FeatureClass = "list",
     ):
         super().__init__()
+        check_feature_class(feature_cls)
         in_channels, stochastic_depth = resolve_names(in_channels, in_chans, stochastic_depth, drop_path_rate)
         check_pool(global_pool, num_classes)
         self.global_pool = global_pool

@@ -31,7 +31,7 @@ class SkipInit(nn.Module):
 
 
 def _drop_examples(x: Tensor, keep: float, rescale: bool) -> Tensor:
-    mask = x.new_empty((len(x), *[1] * (x.dim() - 1))).bernoulli_(keep)
+    mask = x.new_empty([x.shape[0]] + [1] * (x.dim() - 1)).bernoulli_(keep)
     return x * (mask / keep if rescale else mask)
 
 

@@ -76,12 +76,23 @@ def standardized(
     >>> w.sum((1, 2, 3)).abs().max().item() < 1e-5, w.flatten(1).norm(dim=1).round(decimals=4)
     (True, tensor([2., 2., 2., 2.]))
     """
-    if groups:  # (g, C/g, O/g, ...) -> (g, O/g, C/g, ...)
-        units = weight.unflatten(0, (groups, -1)).transpose(1, 2)
-        flat = standardized(units.flatten(0, 1), scale, eps, eps_mode, constant=constant)
-        return flat.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)
+    clamp = eps_mode == "clamp"
+    if groups > 0:  # (g, C/g, O/g, ...) -> (g, O/g, C/g, ...)
+        weight = weight.unflatten(0, [groups, -1]).transpose(1, 2).flatten(0, 1)
+    if torch.jit.is_scripting():
+        result = _composed(weight, scale, eps, clamp, constant)
+    else:  # which torch.jit.script does not read
+        result = _standardized(weight, scale, eps, clamp, constant)
+    if groups > 0:
+        result = result.unflatten(0, [groups, -1]).transpose(1, 2).flatten(0, 1)
+    return result
+
+
+def _standardized(
+    weight: Tensor, scale: Tensor | float, eps: float, clamp: bool, constant: float | Tensor
+) -> Tensor:
     if torch.jit.is_tracing():
-        return _standardized_traced(weight, scale, eps, eps_mode == "clamp", constant)
+        return _composed(weight, scale, eps, clamp, constant)
     # rows as they lie in memory: statistics do not depend on the order, and a view is free
     channels_last = not weight.is_contiguous() and weight.dim() > 2 and weight.movedim(1, -1).is_contiguous()
     rows = weight.movedim(1, -1) if channels_last else weight
@@ -98,23 +109,29 @@ def standardized(
         constant = scale * constant
         plain = not isinstance(constant, Tensor)
         factor = rows.new_full((count,), constant) if plain else constant.expand(count).contiguous()
-    result = standardize_rows(rows, factor, eps, eps_mode == "clamp")
+    result = standardize_rows(rows, factor, eps, clamp)
     result = result if result.dtype == weight.dtype else result.to(weight.dtype)
     return result.movedim(-1, 1) if channels_last else result
 
 
-def _standardized_traced(
+def _composed(
     weight: Tensor, scale: Tensor | float, eps: float, clamp: bool, constant: float | Tensor
 ) -> Tensor:
-    """The same while torch.jit.trace records, where sizes are tensors that Python must not look at."""
+    """The same for torch.jit: where it traces, sizes are tensors that Python must not look at, and its script knows no
+    number that may be a tensor."""
     rows = weight.flatten(1)
     rows = rows.float() if rows.dtype in (torch.float16, torch.bfloat16) else rows
     centred = rows - rows.mean(1, keepdim=True)
     squares = centred.square().sum(1, keepdim=True)  # N var
     inverse = (squares.clamp_min(eps) if clamp else squares + eps * rows.shape[1]).rsqrt()
-    norm = scale.to(rows.dtype).reshape(-1, 1) if isinstance(scale, Tensor) else scale
-    constant = constant.to(rows.dtype) if isinstance(constant, Tensor) else constant
-    return (centred * (inverse * (norm * constant))).to(weight.dtype).view_as(weight)
+    factor = _times(_times(inverse, scale), constant)
+    return (centred * factor).to(weight.dtype).view_as(weight)
+
+
+def _times(x: Tensor, number: Tensor | float) -> Tensor:
+    if isinstance(number, Tensor):
+        return x * number.to(x.dtype).reshape(-1, 1)
+    return x * number
 
 
 torch.fx.wrap("standardized")  # one node of a symbolic trace: what is inside depends on shapes and types

@@ -11,10 +11,12 @@ from .auditing import AuditReport, NormAudit, SizeAudit, audit
 from .converting import MODES, convert, fold
 from .edits import Edit, rebuild
 from .layer_norms import LayerNormReport, NormFit, convert_layer_norms
+from .rehearsing import Arm, ShortTraining
 from .report import Block, Change, ConversionReport
 
 __all__ = [
     "MODES",
+    "Arm",
     "AuditReport",
     "Block",
     "Change",
@@ -23,6 +25,7 @@ __all__ = [
     "LayerNormReport",
     "NormAudit",
     "NormFit",
+    "ShortTraining",
     "SizeAudit",
     "audit",
     "convert",

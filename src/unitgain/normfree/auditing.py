@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from .. import graph as graphs
 from .._base import InputError, opens_compiled
 from .._batch import Batch
 from .._run import in_place
+from ..report import audit_page, dumps, plain, save_text
 from . import folding, measuring
 from .edits import Edit, apply, paths_of
 from .folding import Decision
@@ -22,6 +23,7 @@ from .proving import distance, outputs_of
 from .reading import count_batch_norms, is_batch_norm, other_norms, read
 
 _MOST = 15
+_ROUNDING = 1e-4  # a relative difference that float32 may make
 
 
 @dataclass(frozen=True)
@@ -87,17 +89,55 @@ class AuditReport:
         """The share of a step that normalizing by batch statistics takes, beside a fixed scale and shift."""
         return max(0.0, 1 - self.seconds[1] / self.seconds[0]) if self.seconds[0] else 0.0
 
+    @property
+    def status(self) -> str:
+        """ "healthy" without BatchNorm, "watch" where examples depend on each other in evaluation too, else "info"."""
+        if not self.batch_norms:
+            return "healthy"
+        return "watch" if self.coupling_eval is not None and self.coupling_eval > _ROUNDING else "info"
+
+    @property
+    def verdict(self) -> str:
+        """What normalization does here, in one sentence."""
+        if not self.batch_norms:
+            others = f"; {len(self.left)} other norms treat each example by itself" if self.left else ""
+            return f"no BatchNorm runs{others}"
+        share = f"{self.time_share:.0%}" if self.time_share >= 0.01 else "no measurable part"
+        said = f"batch normalization runs {self.batch_norms} times and takes {share} of a step"
+        if self.coupling is not None:
+            said += f"; one example's output moves by {self.coupling:.0%} with the others in its batch"
+        if self.status == "watch":
+            said += f", and by {self.coupling_eval:.0%} in evaluation, where it should not"
+        return said
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**asdict(self), "time_share": self.time_share}
+        """JSON-able; NaN becomes None."""
+        own = {"status": self.status, "verdict": self.verdict, "time_share": self.time_share}
+        return plain({**asdict(self), **own})
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2)
+        """`to_dict` as strict JSON."""
+        return dumps(self.to_dict())
+
+    def to_html(self) -> str:
+        """One page that needs no network, in the look of the report of `ug.check`."""
+        return audit_page(self.to_dict())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes .html, .json or .txt by the suffix: the whole file or, on an error, nothing."""
+        save_text(
+            path,
+            {
+                ".html": self.to_html,
+                ".htm": self.to_html,
+                ".json": self.to_json,
+                ".txt": lambda: f"{self}\n",
+            },
+        )
 
     def __str__(self) -> str:
         if not self.batch_norms:
-            others = f"; {len(self.left)} other norms treat each example by itself" if self.left else ""
-            return f"{self.model}: no BatchNorm runs{others}"
+            return f"{self.model}: {self.verdict}"
         bytes_share = 1 - self.saved_bytes[1] / self.saved_bytes[0] if self.saved_bytes[0] else 0.0
         lines = [
             f"{self.model}: batch normalization runs {self.batch_norms} times",
@@ -108,7 +148,7 @@ class AuditReport:
             lines.append(
                 f"  one example's output moves by {self.coupling:.2g} (relative) with the others in training"
             )
-        if self.coupling_eval is not None and self.coupling_eval > 1e-4:
+        if self.coupling_eval is not None and self.coupling_eval > _ROUNDING:
             lines.append(f"  and by {self.coupling_eval:.2g} in evaluation, where it should not")
         if self.train_eval_gap is not None:
             lines.append(
@@ -196,10 +236,10 @@ def _cost(
     with in_place(model, batch=batch), torch.no_grad():
         for decision in fixed:
             norm = model.get_submodule(decision.path)
-            parts = tuple(n for n, _ in norm.named_children())
-            made = apply(
-                model, Edit("affine", paths_of(model, norm), decision.channels, decision.rank, parts)
+            edit = Edit(
+                "affine", paths_of(model, norm), decision.channels, decision.rank, folding.parts_of(norm)
             )
+            made = apply(model, edit)
             assert made is not None
             affine = folding.affine_of(norm, decision.channels)
             made.get_parameter("weight").copy_(affine.scale)

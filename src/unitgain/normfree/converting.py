@@ -11,8 +11,8 @@ from torch import nn
 
 from .. import graph as graphs
 from .._base import InputError, did_you_mean, opens_compiled
-from .._batch import Batch
-from .._run import Snapshot
+from .._batch import Batch, Loss
+from .._run import Snapshot, random_states
 from ..nn import merge_branch_ends
 from . import folding, measuring, training
 from .edits import Edit, apply, needs_plain, paths_of
@@ -20,6 +20,7 @@ from .folding import Decision
 from .plain_code import is_ours, reason, remaining
 from .proving import TOLERANCE, Proof, in_float64, noise_like, settle, widened
 from .reading import NORMS, count_batch_norms, is_affine, is_batch_norm, is_converted, other_norms, read
+from .rehearsing import MakesOptimizer, Rehearsals
 from .report import Block, Change, ConversionReport
 
 MODES = ("train", "preserve", "fold")
@@ -35,6 +36,10 @@ def convert(
     copy: bool = False,
     timed: bool = False,
     norms: str | Collection[str] = (),
+    steps: int = 0,
+    loss: str | Loss | None = "auto",
+    data: Any = None,
+    optimizer: MakesOptimizer | None = None,
 ) -> ConversionReport:
     """Takes BatchNorm out of a network.
 
@@ -52,6 +57,11 @@ def convert(
     timed  measure a training step before and after
     norms  "group", "instance": take these norms out too. In "train" like BatchNorm; in "preserve" and "fold" only an
            InstanceNorm with running statistics is a fixed scale and shift, others are refused by name
+    steps  at least 4: also train for so many steps, and take it back: the original, the converted network, and the
+           original stripped of its norms, on the same batches. In "train" and "preserve"; the batch needs targets
+    loss, data  of that training, as for `ug.check`; without data half of the batch trains and the other half judges
+    optimizer   of that training: a function from parameters to an optimizer; SGD with momentum 0.9 at rate 0.1 without
+           one. A fifth of its rate and five times it are tried too
 
     Returns a ConversionReport; its `model` is what was converted. A norm that cannot be converted is left as it was and
     is listed in `report.refused` with the reason. In "preserve" and "fold" outputs before and after are compared in
@@ -86,27 +96,41 @@ def convert(
             raise InputError(
                 f"convert: norms: {kind!r}{did_you_mean(str(kind), NORMS) or '; it is ' + ', '.join(NORMS)}"
             )
+    if steps and mode == "fold":
+        raise InputError(f"convert: steps is {steps!r}; what mode fold gives is not meant to be trained")
     model = copying.deepcopy(model) if copy else model
     found = graphs.read("convert", model, batch)
     if found.examples is not None and found.examples < 2:
         raise InputError(
             "convert: batch: it has one example; batch statistics and dependence need at least two"
         )
+    trials = Rehearsals(model, batch, steps, loss, data, optimizer) if steps else None
+    arms = [] if trials is None else [trials.original(model), trials.stripped(model, norms)]
     report = ConversionReport(mode, model)
-    _before(report, model, found, timed)
-    if mode == "train":
-        before = Snapshot(model)
+    with random_states.kept():
+        _converted(model, found, report, norms, timed)
+    if trials is not None:
+        report.training = trials.result([*arms, trials.converted(model)])
+    return report
+
+
+def _converted(
+    model: nn.Module, batch: Batch, report: ConversionReport, norms: Collection[str], timed: bool
+) -> None:
+    before = _before(report, model, batch, timed)
+    if report.mode == "train":
+        state = Snapshot(model)
         try:
-            training.convert_for_training(model, found, report, norms)
+            training.convert_for_training(model, batch, report, norms)
         except BaseException:
-            before.restore()
+            state.restore()
             raise
     else:
-        _exactly(model, found, report, norms)
-        if mode == "fold":
-            _without_our_classes(report)
-    _after(report, model, found, timed)
-    return report
+        _exactly(model, batch, report, norms)
+    report.blocks = _blocks(report, batch, *before)
+    if report.mode == "fold":  # then the names of blocks are gone
+        _without_our_classes(report)
+    _after(report, batch, timed)
 
 
 @opens_compiled
@@ -235,7 +259,13 @@ def _without_our_classes(report: ConversionReport) -> None:
 # ---- before and after ------------------------------------------------------------------------------------------
 
 
-def _before(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool) -> None:
+Variances = dict[str, float]
+
+
+def _before(
+    report: ConversionReport, model: nn.Module, batch: Batch, timed: bool
+) -> tuple[Variances, Variances]:
+    """What was measured goes into the report; returned: the variances of every node on the batch, and on noise."""
     report.left = dict(other_norms(model))
     for path, module in model.named_modules():
         if is_batch_norm(module) and (module._forward_hooks or module._forward_pre_hooks):
@@ -243,14 +273,12 @@ def _before(report: ConversionReport, model: nn.Module, batch: Batch, timed: boo
     report.parameters = (measuring.parameters_of(model), 0)
     report.batch_norms = (_batch_norms(model, batch), 0)
     report.coupling = (measuring.coupling(model, batch, training=True), None)
-    if report.mode == "train":
-        every = measuring.variances(model, batch, measuring.EVERY)
-        report.blocks = [Block(n, v, v) for n, v in every.items()]
     if timed:
         report.seconds = (measuring.step_cost(model, batch)[0], 0.0)
+    return _variances(model, batch, measuring.EVERY), _variances(model, noise_like(batch), measuring.EVERY)
 
 
-def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool) -> None:
+def _after(report: ConversionReport, batch: Batch, timed: bool) -> None:
     model = report.model
     report.parameters = (report.parameters[0], measuring.parameters_of(model))
     report.batch_norms = (report.batch_norms[0], _batch_norms(model, batch))
@@ -259,17 +287,30 @@ def _after(report: ConversionReport, model: nn.Module, batch: Batch, timed: bool
     report.left = {p: kind for p, kind in report.left.items() if p not in {c.path for c in report.changes}}
     if timed and report.seconds is not None:
         report.seconds = (report.seconds[0], measuring.step_cost(model, batch)[0])
-    if report.mode == "train":
-        before = {b.name: b.before for b in report.blocks}
-        noise = noise_like(batch)
-        names = measuring.blocks(model, batch, report.places)
-        on_noise = measuring.variances(model, noise, names) if noise is not None else {}
-        after = measuring.variances(model, batch, names)
-        report.blocks = [Block(n, before.get(n), v, on_noise.get(n)) for n, v in after.items()]
     if report.batch_norms[1] and not report.refused:
         report.notes.append(
             f"batch normalization still runs {report.batch_norms[1]} times, at places that are no modules of the model"
         )
+
+
+def _blocks(report: ConversionReport, batch: Batch, data: Variances, noise: Variances) -> list[Block]:
+    """data, noise: the variances before."""
+    norm_of = {layer: c.path for c in report.changes for layer in c.into}  # its output became the layer's
+    layers = {p for e in report.edits if e.kind in ("standardized", "normalized") for p in e.paths}
+    names = measuring.blocks(report.model, batch, [*layers, *norm_of])
+    now = [_variances(report.model, b, names) for b in (batch, noise_like(batch))]
+    was = {name: norm_of.get(name, name) for name in names}
+    return [Block(n, data.get(was[n]), v, noise.get(was[n]), now[1].get(n)) for n, v in now[0].items()]
+
+
+def _variances(model: nn.Module, batch: Batch | None, names: Sequence[str]) -> Variances:
+    """{} where there is no such batch, or the model does not take it: noise in the place of masks, lengths, times."""
+    if batch is None:
+        return {}
+    try:
+        return measuring.variances(model, batch, names)
+    except Exception:
+        return {}
 
 
 def _batch_norms(model: nn.Module, batch: Batch) -> int:

@@ -153,7 +153,7 @@ def _refusal(module: nn.Module, places: list[Place]) -> str:
     if is_batch_norm(module) and getattr(module, "running_mean", None) is None:
         return "it keeps no running statistics, so that it normalizes by the batch in evaluation too"
     parts = [name for name, _ in module.named_children()]
-    if any(name not in _PARTS for name in parts):
+    if any(name not in PARTS for name in parts):
         return f"it has parts of its own ({', '.join(parts)}), and what it does with them is not known"
     numbers = [t for t in (*module.parameters(), *module.buffers()) if t.is_floating_point()]
     if not all(bool(torch.isfinite(t).all()) for t in numbers):
@@ -163,7 +163,12 @@ def _refusal(module: nn.Module, places: list[Place]) -> str:
     return ""
 
 
-_PARTS = ("drop", "act")  # of timm's norms with an activation inside: behind the norm, in this order
+PARTS = ("drop", "act")  # of timm's norms with an activation inside: behind the norm, in this order
+
+
+def parts_of(norm: nn.Module) -> tuple[str, ...]:
+    """Names of those PARTS that it has."""
+    return tuple(n for n in PARTS if isinstance(getattr(norm, n, None), nn.Module))
 
 
 class _Taken:
@@ -217,7 +222,7 @@ def carry_out(model: nn.Module, decisions: Iterable[Decision], *, plain: bool) -
         norm = model.get_submodule(decision.path)
         found = affine_of(norm, decision.channels)
         learns = next((p.requires_grad for p in norm.parameters(recurse=False)), False)
-        parts = tuple(n for n in _PARTS if isinstance(getattr(norm, n, None), nn.Module))
+        parts = parts_of(norm)
         here = paths_of(model, norm)
         if decision.how == "affine":
             edit = Edit("depthwise" if plain else "affine", here, decision.channels, decision.rank, parts)
@@ -285,4 +290,6 @@ def dead_channels(model: nn.Module) -> dict[str, int]:
     return found
 
 
-__all__ = ["Affine", "Decision", "affine_of", "carry_out", "channels_of", "dead_channels", "decide"]
+__all__ = [
+    "PARTS", "Affine", "Decision", "affine_of", "carry_out", "channels_of", "dead_channels", "decide", "parts_of",
+]  # fmt: skip

@@ -12,8 +12,8 @@ from the network as converted so far, targets from the original.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 import torch
@@ -41,6 +41,7 @@ class NormFit:
     unexplained         share of the variance of the LayerNorm's output, around each channel's mean, that the function
                         does not give; linear: the same for a fixed scale
     input_std, token_cv  std of its input, and the std of the tokens' stds over their mean
+    measured  what `measure` gave after this norm was replaced
     """
 
     path: str
@@ -50,6 +51,7 @@ class NormFit:
     linear: float
     input_std: float
     token_cv: float
+    measured: float | None = None
 
 
 @dataclass
@@ -75,19 +77,27 @@ class LayerNormReport:
             lines.append(
                 f"  {f.path:28} alpha {f.alpha:8.3g}  unexplained {f.unexplained:.1%} (fixed scale {f.linear:.1%})  "
                 f"input std {f.input_std:.3g}, tokens' stds vary by {f.token_cv:.2f}"
+                + ("" if f.measured is None else f"  then {f.measured:.4g}")
             )
         lines += [f"  kept {path}: {why}" for path, why in self.kept.items()]
         return "\n".join([*lines, *(f"  note: {n}" for n in self.notes)])
 
 
 def convert_layer_norms(
-    model: nn.Module, batch: Any, to: str = "rms", *, keep_last: bool = True
+    model: nn.Module,
+    batch: Any,
+    to: str = "rms",
+    *,
+    keep_last: bool = True,
+    measure: Callable[[nn.Module], float] | None = None,
 ) -> LayerNormReport:
     """Replaces the LayerNorms of a transformer; in place.
 
     batch      as for `ug.check`: a few hundred tokens, for a fit real ones
     to         "rms": RMSNorm, exactly; "tanh", "erf" or "isru": a pointwise function, fitted, and to be fine-tuned
     keep_last  fitted: the last norm stays; it anchors the scale of the logits
+    measure    fitted: called with the model after each norm is replaced, for a validation loss, say; what it returns is
+               in the norm's fit. The model is put back after it
 
     Returns a LayerNormReport. "rms" is verified in float64 on the batch; where outputs change, the norms of that stream
     are kept, and named. Raises InputError for a batch that does not fit, an unknown `to`, a model without LayerNorms.
@@ -115,7 +125,7 @@ def convert_layer_norms(
     if to == "rms":
         _exactly(model, found, dict(norms), report)
     else:
-        _fitted(model, found, dict(norms), report, keep_last)
+        _fitted(model, found, dict(norms), report, keep_last, measure)
     return report
 
 
@@ -272,7 +282,12 @@ def _centre(module: nn.Module) -> None:
 
 @torch.no_grad()
 def _fitted(
-    model: nn.Module, batch: Batch, norms: dict[str, nn.LayerNorm], report: LayerNormReport, keep_last: bool
+    model: nn.Module,
+    batch: Batch,
+    norms: dict[str, nn.LayerNorm],
+    report: LayerNormReport,
+    keep_last: bool,
+    measure: Callable[[nn.Module], float] | None,
 ) -> None:
     wanted = _seen(model, batch, list(norms))
     order = list(wanted)
@@ -285,6 +300,9 @@ def _fitted(
         x, target = _seen(model, batch, [path])[path][0].double(), wanted[path][1].double()
         new, fit = _fit(path, report.to, old, x, target)
         _put(model, paths_of(model, old), new)
+        if measure is not None:
+            with in_place(model):
+                fit = replace(fit, measured=float(measure(model)))
         report.fits.append(fit)
         report.changed.append(path)
     with graphs.undisturbed(model, batch):

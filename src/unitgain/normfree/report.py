@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, field
+import os
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
+from ..report import conversion_page, dumps, plain, save_text
 from .edits import Edit
+from .proving import TOLERANCE
+from .rehearsing import ShortTraining
 
 SCHEMA_VERSION = 1
 _MOST = 12  # rows of a table in a terminal
@@ -34,12 +37,13 @@ class Change:
 
 @dataclass(frozen=True)
 class Block:
-    """The channel variance at one place: of the data before and after, and of noise of the same shape after."""
+    """The channel variance at one place in training, before and after: of the batch, and of noise of its shape."""
 
     name: str
     before: float | None
     after: float
-    noise: float | None = None
+    noise_before: float | None = None
+    noise_after: float | None = None
 
 
 @dataclass
@@ -60,7 +64,8 @@ class ConversionReport:
                  where that cannot be asked
     parameters   (before, after)
     seconds      (before, after) of a forward and backward pass; None if it was not measured
-    standardized number of layers; places: their paths
+    standardized number of layers
+    training     the short training of `steps`, None without one
     classes_left names of unitgain's classes that are still in the model
     notes        what one should know, one line each
     """
@@ -78,7 +83,7 @@ class ConversionReport:
     seconds: tuple[float, float] | None = None
     classes_left: list[str] = field(default_factory=list)
     standardized: int = 0
-    places: list[str] = field(default_factory=list, repr=False)
+    training: ShortTraining | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -89,36 +94,70 @@ class ConversionReport:
     def converted(self) -> list[Change]:
         return [c for c in self.changes if c.how != "refused"]
 
+    @property
+    def status(self) -> str:
+        """ "healthy", or "watch" where something is left, differs, or trains worse than before."""
+        off = self.distance is not None and not self.distance <= TOLERANCE
+        worse = self.training is not None and self.training.outcome == "worse"
+        return "watch" if self.refused or self.batch_norms[1] or off or worse else "healthy"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome in one sentence."""
+        said = self._headline()
+        if self.training is not None:
+            words = {
+                "better": "better than before",
+                "worse": "worse than before",
+                "same": "as well as before",
+            }
+            said += f"; in {self.training.steps} steps it trains {words[self.training.outcome]}"
+        return said
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able; NaN and infinity become None."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "mode": self.mode,
-            "model": type(self.model).__name__,
-            "changes": [
-                {"path": c.path, "kind": c.kind, "how": c.how, "into": list(c.into), "why": c.why}
-                for c in self.changes
-            ],
-            "left": dict(self.left),
-            "edits": [e.to_dict() for e in self.edits],
-            "distance": _finite(self.distance),
-            "blocks": [
-                {
-                    "name": b.name, "before": _finite(b.before), "after": _finite(b.after), "noise": _finite(b.noise),
-                }
-                for b in self.blocks
-            ],
-            "batch_norms": list(self.batch_norms),
-            "coupling": [_finite(c) for c in self.coupling],
-            "parameters": list(self.parameters),
-            "seconds": None if self.seconds is None else list(self.seconds),
-            "standardized": self.standardized,
-            "classes_left": list(self.classes_left),
-            "notes": list(self.notes),
-        }  # fmt: skip
+        return plain(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "mode": self.mode,
+                "model": type(self.model).__name__,
+                "status": self.status,
+                "verdict": self.verdict,
+                "changes": [asdict(c) for c in self.changes],
+                "left": self.left,
+                "edits": [e.to_dict() for e in self.edits],
+                "distance": self.distance,
+                "blocks": [asdict(b) for b in self.blocks],
+                "batch_norms": self.batch_norms,
+                "coupling": self.coupling,
+                "parameters": self.parameters,
+                "seconds": self.seconds,
+                "standardized": self.standardized,
+                "training": None if self.training is None else self.training.to_dict(),
+                "classes_left": self.classes_left,
+                "notes": self.notes,
+            }
+        )
 
     def to_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2)
+        """`to_dict` as strict JSON."""
+        return dumps(self.to_dict())
+
+    def to_html(self) -> str:
+        """One page that needs no network, in the look of the report of `ug.check`."""
+        return conversion_page(self.to_dict())
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes .html, .json or .txt by the suffix: the whole file or, on an error, nothing."""
+        save_text(
+            path,
+            {
+                ".html": self.to_html,
+                ".htm": self.to_html,
+                ".json": self.to_json,
+                ".txt": lambda: f"{self}\n",
+            },
+        )
 
     def __str__(self) -> str:
         lines = [f"{type(self.model).__name__}, mode {self.mode}: {self._headline()}"]
@@ -132,12 +171,16 @@ class ConversionReport:
             names = [f"    {path} ({kind})" for path, kind in self.left.items()]
             lines += ["  left alone, as they treat each example by itself:", *_shortened(names)]
         if self.blocks:
-            lines.append("  channel variance          before      after   on noise")
+            lines.append("  channel variance          before      after   of noise      after")
             rows = [
-                f"    {b.name:22} {_number(b.before)} {_number(b.after)} {_number(b.noise)}"
+                f"    {b.name:22} {_number(b.before)} {_number(b.after)} {_number(b.noise_before)} "
+                f"{_number(b.noise_after)}"
                 for b in self.blocks
             ]
             lines += _shortened(rows)
+        if self.training is not None:
+            lines.append(f"  {self.training.conditions}:")
+            lines += [f"    {line}" for line in self.training.summary()]
         lines += [f"  note: {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -187,7 +230,3 @@ def _shortened(rows: list[str]) -> list[str]:
 
 def _number(value: float | None) -> str:
     return " " * 10 if value is None or math.isnan(value) else f"{value:10.3g}"
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

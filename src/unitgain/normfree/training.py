@@ -5,7 +5,7 @@
     fan-in 1, heads, gates     plain
     BatchNorm                  gone, with its activation kept where it held one; each layer beside it gets a bias
     residual branches          times alpha and a learnable scalar; alpha^2 of all branches of one sum together is 0.04
-    constants                  measured on the batch, layer by layer in execution order: see calibrating.py
+    constants and biases       measured on the batch, layer by layer in execution order: see calibrating.py
 
 The learnable scalar starts at 1 and not, as SkipInit's, at 0: alpha bounds what a branch adds already, and a branch
 that starts at zero gives its layers no gradient in the first step.
@@ -26,7 +26,7 @@ from ..graph import Graph, Node
 from ..nn import ScaledStd, fan_in
 from . import calibrating
 from .edits import Edit, apply, paths_of
-from .folding import _PARTS
+from .folding import PARTS, parts_of
 from .reading import Reading, is_converted, read
 from .report import Change, ConversionReport
 from .residual import ends_of, residual_sums
@@ -52,7 +52,7 @@ def convert_for_training(
         edits.append(Edit(kind, paths_of(model, layer), value=gain))
     for path in gone:
         norm = model.get_submodule(path)
-        parts = tuple(n for n in _PARTS if isinstance(getattr(norm, n, None), nn.Module))
+        parts = parts_of(norm)
         kind, alpha = ("branch", ends[path]) if path in ends else ("identity", 1.0)
         places = [p for reading in readings for p in reading.places.get(path, ())]
         if kind == "identity" and not all(p.producers for p in places):
@@ -74,12 +74,11 @@ def convert_for_training(
     if not edits:
         return
     targets = {path: ends[path] for path in steps if path in ends}
-    report.places = [*steps]
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
-        "train it with ug.optim.AGC(optimizer, model, clipping=0.02) at one to sixteen times BatchNorm's learning rate "
-        "(more the shorter the training); without it at about a fifteenth of that. The constants are for data scaled "
-        "like this batch"
+        "train it with ug.optim.AGC(optimizer, model, clipping=0.02, exclude=()) at four to sixteen times BatchNorm's "
+        "learning rate: at such rates the head has to be clipped too. Without AGC at about a fifteenth of BatchNorm's "
+        "rate. The constants are for data scaled like this batch"
     )
 
 
@@ -89,7 +88,7 @@ def _decide(model: nn.Module, readings: list[Reading], norms: Collection[str]) -
         if not is_converted(module, norms):
             continue
         kind = type(module).__name__
-        parts = [name for name, _ in module.named_children() if name not in _PARTS]
+        parts = [name for name, _ in module.named_children() if name not in PARTS]
         if not any(reading.places.get(path) for reading in readings):
             why = "it did not run on this batch, neither in training nor in evaluation"
             found.append(Change(path, kind, "refused", why=why))

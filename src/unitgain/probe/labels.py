@@ -1,4 +1,4 @@
-"""Labels of a classifier, read off the gradient of its logits: are batches of one class only?
+"""Labels of a classifier, read off the gradient of its logits: are batches of one class only, and how good is a guess?
 
 The gradient of a cross entropy with a softmax is p - 1 at the label's logit and p at all others, so that each row has a
 single negative value, at its label, and sums to zero. A Probe need not see the loss function for that. Other gradients
@@ -23,6 +23,7 @@ class Labels:
     def __init__(self) -> None:
         self._seen: list[Tensor] = []
         self._known: list[tuple[bool, int]] = []
+        self._counts = torch.zeros(0)  # (C,) labels of each class
 
     def saw(self, gradient: Tensor) -> None:
         """gradient: of the output, (N, C)."""
@@ -35,6 +36,9 @@ class Labels:
         classifies = (negative & balanced).all()
         same = (label == label[0]).all()
         self._seen.append(torch.stack([classifies.long(), same.long(), label[0]]))
+        if self._counts.shape[0] != rows.shape[1]:
+            self._counts = rows.new_zeros(rows.shape[1])
+        self._counts.index_add_(0, label, classifies.float().expand(len(label)))
         if len(self._seen) >= MOST_BATCHES:
             self._read()
 
@@ -48,4 +52,6 @@ class Labels:
         if not self._known:
             return LabelFacts()
         of_one = [label for same, label in self._known if same]
-        return LabelFacts(len(self._known), len(of_one), len(set(of_one)))
+        shares = self._counts[self._counts > 0].double() / self._counts.sum()
+        guess = -float((shares * shares.log()).sum())
+        return LabelFacts(len(self._known), len(of_one), len(set(of_one)), guess)

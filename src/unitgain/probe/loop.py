@@ -290,9 +290,11 @@ class Loop:
     def _note_mode(self, number: int) -> None:
         m = self._modes
         if not self._eval:
-            self._modes = ModeFacts(m.train + 1, m.eval, None)
+            self._modes = replace(m, train=m.train + 1, since=None)
         elif m.train:
-            self._modes = ModeFacts(m.train, m.eval + 1, number if m.since is None else m.since)
+            self._modes = replace(m, eval=m.eval + 1, since=number if m.since is None else m.since)
+        else:
+            self._modes = replace(m, before=m.before + 1)
 
     # ---- afterwards ----------------------------------------------------------------------------------------
 
@@ -329,7 +331,7 @@ class Loop:
             lost=sum(one.came for one in bare),
             given_up=len(self._given_up),
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
-            mode=ModeFacts(self._modes.train, self._modes.eval, self._modes.since, self._changing()),
+            mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
             shrink=self._shrink(),
         )
 
@@ -351,6 +353,16 @@ class Loop:
                 found.append(path or kind)
         return tuple(found)
 
+    def _untouched(self) -> tuple[str, ...]:
+        """Norms that no batch has come through in train mode, ever: their running mean is 0, the variance 1."""
+        if self._modes.train:
+            return ()
+        return tuple(
+            path
+            for path, module in self._model.named_modules()
+            if all(_is_zero(getattr(module, name, None)) for name in ("num_batches_tracked", "running_mean"))
+        )
+
     def _shrink(self) -> ShrinkFacts:
         left = []
         for pairs in self._samples:
@@ -370,6 +382,10 @@ class Loop:
             agc=UNKNOWN if agc is None else float(agc.clipping),
             share=UNKNOWN if not units else float(sum(r.sum() for r in rates.values())) / units,
         )
+
+
+def _is_zero(buffer: Tensor | None) -> bool:
+    return buffer is not None and not bool(buffer.any())
 
 
 def _is_loss_scale(factor: float) -> bool:

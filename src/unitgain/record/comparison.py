@@ -39,6 +39,45 @@ class AxisFacts:
 
 
 @dataclass(frozen=True)
+class TwiceFacts:
+    """A softmax or sigmoid of what has passed one already, in the loss or in a loss function of torch: both names
+    ("softmax", "cross_entropy"), what the second takes ("scores" or "logits", as in AskedFacts), and the line of the
+    caller's code that calls it."""
+
+    first: str = ""
+    second: str = ""
+    takes: str = ""
+    where: str | None = None
+
+    @property
+    def is_softmax(self) -> bool:
+        """Whether it is a softmax of a softmax."""
+        return self.takes == "scores" and self.first in ("softmax", "softmin", "gumbel_softmax")
+
+
+@dataclass(frozen=True)
+class DoubledFacts:
+    """A sum of an activation and itself: the line of the caller's code, and its shape."""
+
+    where: str | None = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class PlaceFacts:
+    """Of one target: its place, the place of the output that the loss compares it with, and both shapes.
+
+    where   the line of the caller's code that changes the outputs' shape in the loss, where one does
+    """
+
+    target: tuple[int, ...] = ()
+    output: tuple[int, ...] = ()
+    targets: tuple[int, ...] = ()
+    outputs: tuple[int, ...] = ()
+    where: str | None = None
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """What the output's last function can give, whatever the weights and the inputs are.
 
@@ -48,8 +87,9 @@ class ReachFacts:
     softmax_over_one  shapes that a softmax was taken of over an axis of one, which a layer with one unit made
     rectified, behind   the function without negative values ("relu") of what goes into the output's last softmax or
                 sigmoid, and which of these it is
-    reshapes    in the place of a transpose, in the model; axes: normalized along wrong ones; None where it was not
-                looked at
+    reshapes    in the place of a transpose, in the model; axes: normalized along wrong ones; twice: squeezed a second
+                time; doubled: added to themselves; None where it was not looked at
+    reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     """
 
     function: str | None = None
@@ -61,6 +101,9 @@ class ReachFacts:
     behind: str | None = None
     reshapes: tuple[ReshapeFacts, ...] | None = None
     axes: tuple[AxisFacts, ...] | None = None
+    twice: tuple[TwiceFacts, ...] | None = None
+    doubled: tuple[DoubledFacts, ...] | None = None
+    reshaped: str | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +122,9 @@ class AskedFacts:
     of_zeros    the loss of these targets if every output is zero: that of an even guess, with the loss's own weights
     falls       whether it goes on falling, in proportion, as one of its outputs moves on against its slope
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
+    over        the axis of the outputs along which it applies a softmax
+    classes     where that is another one: the axis along which the targets say that the classes lie
+    silent_label  of targets of two whole values: the one at whose outputs it does not look
     """
 
     takes: str | None = None
@@ -92,6 +138,9 @@ class AskedFacts:
     of_zeros: float = UNKNOWN
     extremes: bool | None = None
     falls: bool | None = None
+    over: int | None = None
+    classes: int | None = None
+    silent_label: float = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -184,20 +233,25 @@ class FeatureFacts:
 @dataclass(frozen=True)
 class LabelFacts:
     """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
-    of one class only (of_one_class), and how many different classes those are (different)."""
+    of one class only (of_one_class), how many different classes those are (different), and the cross entropy of a guess
+    by the classes' frequencies in all of them, in nats (guess)."""
 
     batches: int | None = None
     of_one_class: int | None = None
     different: int | None = None
+    guess: float = UNKNOWN
 
 
 @dataclass(frozen=True)
 class ComparisonFacts:
-    """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, and calls of
-    torch's loss functions."""
+    """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
+    torch's loss functions, one of them whose arguments changed places (swapped), and a target that is compared with
+    another place of the outputs than its own."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
     targets: TargetValueFacts = TargetValueFacts()
     inputs: tuple[FeatureFacts, ...] | None = None
     calls: tuple[LossCallFacts, ...] | None = None
+    swapped: LossCallFacts | None = None
+    place: PlaceFacts | None = None

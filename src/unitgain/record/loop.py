@@ -72,12 +72,16 @@ class ModeFacts:
     eval      steps with the whole model in eval mode, after one in train mode
     since     the first of the last unbroken series of those; None: the last step was in train mode
     modules   those whose output depends on the mode
+    before    steps with the whole model in eval mode before the first one in train mode
+    untouched norms whose running statistics are still those of a new module, where no step was in train mode
     """
 
     train: int = 0
     eval: int = 0
     since: int | None = None
     modules: tuple[str, ...] = ()
+    before: int = 0
+    untouched: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

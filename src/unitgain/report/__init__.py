@@ -2,10 +2,13 @@
 
 from . import plots
 from .fix_report import Action, FixReport, Skipped
+from .json_report import dumps, plain
+from .landscape import Landscape
 from .lesson import Chapter, Lesson
+from .normfree_page import audit_page, conversion_page
 from .plots._all import draw_all
 from .plots._style import save_figure
-from .report import Report
+from .report import Report, save_text
 from .spp import Curve, spp_curve
 from .whatif import Setting, WhatIf
 
@@ -13,11 +16,17 @@ __all__ = [
     "Action",
     "Chapter",
     "FixReport",
+    "Landscape",
     "Lesson",
     "Report",
     "Setting",
     "Skipped",
     "WhatIf",
+    "audit_page",
+    "conversion_page",
     "draw_all",
+    "dumps",
+    "plain",
     "plots",
+    "save_text",
 ]

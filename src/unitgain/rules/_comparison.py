@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from ..record import AskedFacts, is_blank
-from ._rule import CannotJudge, Threshold
+from ..record import AskedFacts, TwiceFacts, is_blank
+from ._rule import BaseEvidence, CannotJudge, Threshold
 from ._view import View
 from ._words import show
 
@@ -15,6 +15,30 @@ FLOOR = Threshold(
     "of the loss that was measured: by so much right answers within the output's reach cost more than right answers "
     "outside of it; rounding and a clipped but wide range stay below",
 )
+
+
+@dataclass(frozen=True)
+class Again(BaseEvidence):
+    """first: the function that what goes into `second` has passed; where: the line of the caller's code that calls the
+    second."""
+
+    first: str
+    second: str
+    where: str | None
+
+
+def again(view: View, softmax: bool) -> TwiceFacts | None:
+    """The first softmax of a softmax in the loss, or the first other such pair."""
+    return next((c for c in view.facts.comparison.reach.twice or () if c.is_softmax == softmax), None)
+
+
+def in_words(function: str) -> str:
+    """A loss function by its name, others as "the softmax"."""
+    return function if function.endswith(("loss", "entropy", "logits")) else f"the {function}"
+
+
+def at(where: str | None) -> str:
+    return f" ({where})" if where else ""
 
 
 def asked(view: View) -> AskedFacts:

@@ -149,6 +149,13 @@ def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]
     return chosen
 
 
+def way_of_the_weights(view: View, steps: int) -> float:
+    """update:data added up over so many steps, of the median weight; NaN where there are no updates."""
+    finite = [values[np.isfinite(values)] for values in update_ratios(view).values()]
+    per_step = [float(np.mean(10.0**values)) for values in finite if len(values)]
+    return steps * float(np.median(per_step)) if per_step else float("nan")
+
+
 def no_update(view: View, before: int | None = None) -> dict[str, np.ndarray]:
     """{parameter: whether its update was exactly zero although its gradient was not, at every step with an update}."""
     frame, found = view.record.frame("parameter_gradient"), {}

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ..record import is_blank
-from ._comparison import stops_short
+from ._comparison import Again, again, at, in_words, stops_short
 from ._logits import ROW_SUM, rows_sum_to_one
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
@@ -22,7 +22,7 @@ ABOUT = About(
     exact=True,
     seen=(
         "The model's outputs are probabilities (not negative, rows sum to one) and go into cross entropy, "
-        "which applies a softmax itself."
+        "which applies a softmax itself; or the loss takes a softmax twice."
     ),
     matters=(
         "The second softmax sees numbers between 0 and 1 only, so the loss cannot fall below ln(C - 1 + e) - "
@@ -34,7 +34,8 @@ ABOUT = About(
     measured=(
         "Largest deviation of a row's sum from one, where no value is negative. A softmax that was reshaped or "
         "flattened afterwards is followed to the output. The loss is called on made-up outputs: it applies a "
-        "softmax if a shift of all outputs of an example changes nothing."
+        "softmax if a shift of all outputs of an example changes nothing. In one pass, a softmax is followed to "
+        "each softmax and cross entropy that the loss, or the model's own loss, calls."
     ),
     action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
     effect="The loss can reach zero, and gradients are C times larger at the start.",
@@ -43,12 +44,13 @@ ABOUT = About(
     silent=(
         "log-softmax before cross entropy, which changes nothing",
         "a softmax inside the model",
+        "probabilities that are divided by a small temperature before the next softmax",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class Outputs(BaseEvidence):
     """row_sum_error: largest deviation of a row's sum from one; min, max: of the output."""
 
     row_sum_error: float
@@ -56,12 +58,17 @@ class Evidence(BaseEvidence):
     max: float
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+Evidence = Outputs | Again
+
+
+def judge(view: View) -> Iterator[Found[Outputs | Again]]:
     output, classes = view.facts.output, view.facts.classes
     takes_scores = view.facts.loss.kind == "cross_entropy" or view.facts.comparison.asked.takes == "scores"
-    if not takes_scores or is_blank(output):
-        raise CannotJudge("the loss is not cross entropy")
-    if not (rows_sum_to_one(view) or _ends_in_softmax(view)):
+    known = takes_scores and not is_blank(output)
+    if not known or not (rows_sum_to_one(view) or _ends_in_softmax(view)):
+        yield from _in_the_loss(view)
+        if not known and view.facts.comparison.reach.twice is None:
+            raise CannotJudge("the loss is not cross entropy")
         return
     softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
     site = softmax.name if softmax else output.site
@@ -72,9 +79,24 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         site,
         f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and {loss} "
         f"takes their softmax again{floor}",
-        evidence=Evidence(output.row_sum_error, output.min, output.max),
+        evidence=Outputs(output.row_sum_error, output.min, output.max),
         cause="Cross entropy expects logits and applies log-softmax itself.",
         remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
+    )
+
+
+def _in_the_loss(view: View) -> Iterator[Found[Again]]:
+    """A softmax that the loss takes itself, before a function that takes one."""
+    call = again(view, softmax=True)
+    if call is None:
+        return
+    yield ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"{in_words(call.second)}{at(call.where)} takes the softmax of what is one already",
+        evidence=Again(call.first, call.second, call.where),
+        cause="Its input has passed a softmax before, in the loss or in the model.",
+        remedy=f"Give {call.second}{at(call.where)} the scores themselves, not their softmax.",
     )
 
 

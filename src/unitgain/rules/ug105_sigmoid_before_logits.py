@@ -9,7 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ._comparison import asked, last_function, reach_in_words, stops_short
+from ..record import TwiceFacts
+from ._comparison import (
+    Again,
+    again,
+    asked,
+    at,
+    in_words,
+    last_function,
+    reach_in_words,
+    stops_short,
+)
 from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._view import View
 from ._words import show
@@ -21,7 +31,7 @@ ABOUT = About(
     exact=True,
     seen=(
         "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
-        "or a softmax itself."
+        "or a softmax itself; or it applies two."
     ),
     matters=(
         "The second sigmoid sees numbers between 0 and 1 only, so that it gives 0.5 to 0.73: the loss cannot come near "
@@ -31,7 +41,8 @@ ABOUT = About(
     measured=(
         "Bounds are followed through the functions of one forward pass. The loss is called on made-up targets and on "
         "right answers of many sizes: it takes logits if large ones of either sign are best, and the finding is that "
-        "right answers within the bounds cost more."
+        "right answers within the bounds cost more. In one pass, a sigmoid is followed to each function of logits that "
+        "the loss, or the model's own loss, calls."
     ),
     action="Drop the last function and return logits; apply it only where probabilities are shown.",
     effect="The loss can reach zero, and gradients are several times larger.",
@@ -50,7 +61,7 @@ NARROW = Threshold(
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class Bounds(BaseEvidence):
     """low, high: what the last function can give; lowest: the lowest loss for right answers, and within those
     bounds."""
 
@@ -62,12 +73,17 @@ class Evidence(BaseEvidence):
     takes: str
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
-    facts, reach = asked(view), view.facts.comparison.reach
-    if facts.takes not in ("logits", "scores") or not reach.high - reach.low < NARROW:
+Evidence = Bounds | Again
+
+
+def judge(view: View) -> Iterator[Found[Bounds | Again]]:
+    call = again(view, softmax=False)
+    facts, reach = view.facts.comparison.asked if call else asked(view), view.facts.comparison.reach
+    limits = facts.takes in ("logits", "scores") and reach.high - reach.low < NARROW and stops_short(view)
+    if not limits or (facts.takes == "scores" and "softmax" in (reach.function or "")):  # that is UG103's
+        if call is not None:
+            yield _in_the_loss(view, call)
         return
-    if not stops_short(view) or (facts.takes == "scores" and "softmax" in (reach.function or "")):
-        return  # the softmax is UG103's
     name, site = last_function(view)
     applies = "a sigmoid" if facts.takes == "logits" else "a softmax"
     yield ABOUT.found(
@@ -75,9 +91,22 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         site,
         f"{name} keeps the outputs {reach_in_words(view)}, and the loss applies {applies} to them again: it cannot "
         f"fall below {show(facts.within)} (without: {show(facts.lowest)})",
-        evidence=Evidence(reach.function, reach.low, reach.high, facts.lowest, facts.within, facts.takes),
+        evidence=Bounds(reach.function, reach.low, reach.high, facts.lowest, facts.within, facts.takes),
         cause="The loss expects logits, any number of either sign.",
         remedy=f"Drop {name} after the last layer and return logits, or take a loss of probabilities.",
+    )
+
+
+def _in_the_loss(view: View, call: TwiceFacts) -> Found[Again]:
+    """A sigmoid or softmax before a function that takes logits."""
+    return ABOUT.found(
+        "warning" if call.first == "tanh" else "error",
+        view.facts.output.site,
+        f"{in_words(call.second)}{at(call.where)} takes logits, and is given what has passed the {call.first}",
+        evidence=Again(call.first, call.second, call.where),
+        cause=f"Its input lies within the bounds of the {call.first}, in the loss or in the model.",
+        remedy=f"Give {call.second}{at(call.where)} the logits themselves, without {call.first}, or take a loss of "
+        "probabilities.",
     )
 
 

@@ -23,7 +23,7 @@ ABOUT = About(
     seen=(
         "A cross entropy gets targets outside of 0 to 1, or outputs that are no log-probabilities where it takes "
         "those: it becomes negative, or lowest at wrong answers, which it cannot be for targets and outputs in "
-        "range."
+        "range. Or it does not look at the outputs of one of two targets, such as a hinge of 0 and 1."
     ),
     matters=(
         "Such a loss falls without end as the outputs grow, or has its minimum at nonsense. Training looks good for a "
@@ -33,7 +33,7 @@ ABOUT = About(
     measured=(
         "The loss is called on right answers of growing size with the batch's targets and with the same clipped to "
         "0 to 1. A loss of class indices that falls by the same amount for each number added to all outputs takes "
-        "log-probabilities, whose exponentials sum to one."
+        "log-probabilities, whose exponentials sum to one. Of targets of two values, the outputs at one are changed."
     ),
     action="Bring the targets into the range 0 to 1.",
     effect="The loss has a minimum at right answers, and is not negative.",
@@ -53,17 +53,18 @@ BYTES = Threshold(100, "a largest whole target above it, up to 255, is that of a
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """min, max: of the targets; negative: the lowest loss that was seen on made-up outputs, None if not asked."""
+    """min, max: of the targets; negative: the lowest loss that was seen on made-up outputs, None if not asked; takes:
+    what the loss takes outputs for, None if not known."""
 
     min: float
     max: float
     negative: float | None
-    takes: str
+    takes: str | None
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     facts, targets = asked(view), view.facts.comparison.targets
-    if facts.takes is None:
+    if facts.takes is None and math.isnan(facts.silent_label):
         return
     if facts.negative < 0:
         yield ABOUT.found(
@@ -87,8 +88,29 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             cause="Outside of 0 to 1, one of the two terms of a cross entropy changes its sign.",
             remedy=_into_range(view),
         )
+    elif not math.isnan(facts.silent_label):
+        yield _silent(view, facts.silent_label)
     elif facts.takes == "log_probabilities" and view.facts.target.kind == "class_index":
         yield from _no_log_probabilities(view)
+
+
+def _silent(view: View, label: float) -> Found[Evidence]:
+    targets = view.facts.comparison.targets
+    other = targets.max if label == targets.min else targets.min
+    of_signs = (
+        f"If it is a hinge, or takes signs, map {show(label)} to {show(-other)}; else"
+        if not label
+        else "Else"
+    )
+    return ABOUT.found(
+        "warning",
+        view.facts.output.site,
+        f"the loss does not look at outputs whose target is {show(label)}, whatever they are, only at those of "
+        f"{show(other)}",
+        evidence=Evidence(targets.min, targets.max, None, None),
+        cause=f"It multiplies by the target, and a term for {show(label)} is missing, or it takes targets of -1 and 1.",
+        remedy=f"{of_signs} give those targets a term of their own: without one, the same output for all is right.",
+    )
 
 
 def _no_log_probabilities(view: View) -> Iterator[Found[Evidence]]:

@@ -6,10 +6,10 @@ labels, which its causal models shift by themselves. The measurement is ours (_c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..record import ShiftFacts
+from ..record import PlaceFacts, ShiftFacts
 from ._rule import About, BaseEvidence, CannotJudge, Found
 from ._view import View
 
@@ -17,12 +17,14 @@ ABOUT = About(
     code="UG116",
     name="targets-misaligned",
     rank=94,
+    exact=True,
     seen=(
-        "A model that reads a text from left to right is asked for the token that it has just read, or skips one, or "
-        "for another example's."
+        "The loss compares targets with other examples' or other steps' outputs than their own; or a model that "
+        "reads a text from left to right is asked for the token that it has just read, or skips one."
     ),
     matters=(
-        "Asked for what it has read, it learns to copy: the loss falls to nothing, and the model can write nothing. "
+        "Compared with another place, outputs learn what belongs to others. Asked for what it has read, a language "
+        "model learns to copy: the loss falls to nothing, and the model can write nothing. "
         "Shifted twice, it learns the token after the next, and what it writes leaves out every second one."
     ),
     source=(
@@ -30,17 +32,23 @@ ABOUT = About(
         "which are shifted inside of the model."
     ),
     measured=(
-        "Integer targets (or labels that the model takes) equal an input shifted by 0, 1 or 2 steps. One "
-        "token is exchanged: the first output that changes has read it. One label is exchanged: the gradient "
+        "One target is exchanged, on made-up outputs: the gradient of the loss changes at the output that it is "
+        "compared with, which lies at the same place of the axes that both have. Integer targets (or labels that the "
+        "model takes) equal an input shifted by 0, 1 or 2 steps. One token is exchanged: the first output that "
+        "changes has read it. One label is exchanged: the gradient "
         "of the loss changes at the output that it is compared with. The three shifts together are one for "
         "the next token. Outputs in one long row are compared with the label in the same place: it must be of the "
         "example "
         "that the output depends on."
     ),
-    action="Shift the targets once: either in the data (x[:, :-1] and x[:, 1:]) or in the loss, not in both.",
-    effect="The loss is that of predicting the next token: higher than of copying, lower than of skipping one.",
+    action=(
+        "Bring outputs and targets into one order of axes, with permute or transpose, before they are reshaped. Shift "
+        "the targets of a language model once: either in the data (x[:, :-1] and x[:, 1:]) or in the loss, not in both."
+    ),
+    effect="Each output is compared with its own target.",
     verify="Check again.",
     silent=(
+        "losses that pair outputs and targets by their values, as nearest neighbours and sorted values are",
         "masked words and autoencoders, whose outputs depend on later tokens",
         "models that shift their inputs or labels themselves",
         "targets that repeat earlier tokens, as tests of memory have it",
@@ -51,7 +59,7 @@ ABOUT = About(
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class Shifts(BaseEvidence):
     """ahead: how far the token that is asked for lies behind the last one that was read (1 is right), which is the
     sum of the shifts by data, loss and model; input: whose tokens they are."""
 
@@ -62,7 +70,23 @@ class Evidence(BaseEvidence):
     model: int
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Places(BaseEvidence):
+    """target: the place of one target; output: that of the output which the loss compares it with; where: the line of
+    the caller's code that changes the outputs' shape in the loss."""
+
+    target: Sequence[int]
+    output: Sequence[int]
+    where: str | None
+
+
+Evidence = Shifts | Places
+
+
+def judge(view: View) -> Iterator[Found[Shifts | Places]]:
+    if (place := view.facts.comparison.place) is not None:
+        yield _elsewhere(view, place)
+        return
     shift = view.facts.function.shift
     if shift.reason is not None:
         raise CannotJudge(f"how far ahead the targets lie: {shift.reason}")
@@ -73,7 +97,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             f"outputs come in one row time first, and the targets, the tokens of {shift.input}, example first: most "
             f"are "
             "compared with another example's",
-            evidence=Evidence(shift.input or "", 0, shift.data or 0, 0, 0),
+            evidence=Shifts(shift.input or "", 0, shift.data or 0, 0, 0),
             cause="The inputs were transposed for a layer that takes time first, and the targets were not, before both "
             "were flattened.",
             remedy="Flatten both in the same order: targets.T.reshape(-1), or the outputs transposed back before.",
@@ -81,7 +105,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         return
     if shift.ahead is None or shift.ahead == 1 or shift.ahead < 0:
         return
-    evidence = Evidence(shift.input or "", shift.ahead, shift.data or 0, shift.loss or 0, shift.model or 0)
+    evidence = Shifts(shift.input or "", shift.ahead, shift.data or 0, shift.loss or 0, shift.model or 0)
     copies = shift.ahead == 0
     yield ABOUT.found(
         "error",
@@ -98,6 +122,21 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if copies
         else "Targets are shifted more than once: the token that comes next is never asked for.",
         remedy=_cure(shift),
+    )
+
+
+def _elsewhere(view: View, place: PlaceFacts) -> Found[Places]:
+    where = f" ({place.where})" if place.where else ""
+    return ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"the loss compares the target at {place.target} of {place.targets} with the output at {place.output} of "
+        f"{place.outputs}, not with its own",
+        evidence=Places(place.target, place.output, place.where),
+        cause="A view or reshape keeps the order of the values: it gives axes other places without moving a value; or "
+        "outputs and targets were flattened in different orders.",
+        remedy=f"Before the reshape in the loss{where} bring the axes of the outputs into the targets' order, with "
+        "permute or transpose: out.permute(0, 2, 1).reshape(-1, classes) for outputs (N, classes, T).",
     )
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..record import LossCallFacts
+from ._comparison import at
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 
@@ -27,7 +29,8 @@ ABOUT = About(
         "The loss is called on the batch's outputs, each tensor of them moved on its own against its gradient, by 100 "
         "and by 10,000 times the largest output or target. It has no minimum if it still falls between the two, by a "
         "hundredth or more of what the slope promises. Only losses that depend on the targets are asked, and outputs "
-        "that no last function limits."
+        "that no last function limits. A cross entropy of torch whose target has a gradient, and whose input has none, "
+        "has them in the wrong order."
     ),
     action=(
         "Look for a wrong sign in front of a term (a divergence, an entropy, a logarithm), for arguments of the loss "
@@ -52,6 +55,9 @@ class Evidence(BaseEvidence):
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    if (call := view.facts.comparison.swapped) is not None:
+        yield _swapped(view, call)
+        return
     falls = view.facts.comparison.asked.falls
     if falls is None:
         raise CannotJudge("the loss is not one of targets, or could not be called on other outputs")
@@ -67,6 +73,18 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             "and "
             "targets have changed places in a call.",
         )
+
+
+def _swapped(view: View, call: LossCallFacts) -> Found[Evidence]:
+    return ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"{call.function}{at(call.where)} is given the targets as its input, and the outputs as its targets",
+        evidence=Evidence(view.loss),
+        cause="Its target has a gradient and its input has none: the arguments changed places. In its target such a "
+        "loss is linear, and has no minimum.",
+        remedy=f"Give {call.function}{at(call.where)} the outputs first and the targets second.",
+    )
 
 
 EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG106"),)

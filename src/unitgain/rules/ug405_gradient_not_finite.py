@@ -71,6 +71,7 @@ def _broken_twice(view: View) -> bool:
 
 
 EXPLAINED_BY = (
+    Cause("UG119"),
     Cause("UG202"),
     Cause("UG306", is_error),
     Cause("UG104"),

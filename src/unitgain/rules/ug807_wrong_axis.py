@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ..record import AxisFacts
+from ..record import AskedFacts, AxisFacts
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 
@@ -19,7 +19,8 @@ ABOUT = About(
     rank=98,
     seen=(
         "A softmax of attention sums to one along another axis than the one that its weights are summed over, features "
-        "are scaled along the steps, or activations are divided by one norm of the whole batch."
+        "are scaled along the steps, activations are divided by one norm of the whole batch, or the loss applies its "
+        "softmax along another axis than that of the classes."
     ),
     matters=(
         "Attention then shares each key among the queries and weights values by sums that are not one; features "
@@ -35,7 +36,9 @@ ABOUT = About(
         "Every call of one forward pass. Scores are products of two activations, or broadcast sums of two; the weights "
         "that a softmax makes of them are followed to the matmul or einsum that uses them. Features are those of "
         "linear, "
-        "embedding and recurrent layers with outputs (example, step, feature)."
+        "embedding and recurrent layers with outputs (example, step, feature). The loss is called on made-up outputs: "
+        "a number that is added to all of them along the axis of its softmax changes nothing. Its classes lie along "
+        "the axis that class indices lack, or along which other targets sum to one."
     ),
     action="Let the softmax of attention run over the keys, and norms over the features: dim=-1.",
     effect="Each query's weights sum to one, and each step's features have unit norm.",
@@ -50,8 +53,8 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "attention", "steps" or "batch"; shape, axis: of what is normalized; where: the line of the caller's
-    code."""
+    """kind: "loss", "attention", "steps" or "batch"; shape, axis: of what is normalized; where: the line of the
+    caller's code."""
 
     kind: str
     function: str
@@ -62,6 +65,9 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     axes = view.facts.comparison.reach.axes
+    if (asked := view.facts.comparison.asked).classes is not None:
+        yield _of_the_loss(view, asked)
+        return
     if axes is None:
         raise CannotJudge("along which axes the model normalizes was not seen")
     for call in axes[:1]:
@@ -77,6 +83,21 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         )
 
 
+def _of_the_loss(view: View, asked: AskedFacts) -> Found[Evidence]:
+    shape = view.facts.output.shape or ()
+    over = "the examples" if asked.over == 0 else f"axis {asked.over}"
+    return ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"the loss applies a softmax to the outputs {shape} over {over}, and the targets have their classes along "
+        f"axis {asked.classes}",
+        evidence=Evidence("loss", "softmax", shape, asked.over, None),
+        cause="What sums to one is then no distribution over the classes: outputs of different examples, steps or "
+        "pixels compete, and the classes of one do not.",
+        remedy=f"Give the softmax or log_softmax in the loss the axis of the classes: dim={asked.classes}.",
+    )
+
+
 def _attention(call: AxisFacts) -> tuple[str, str, str]:
     axis, rank = call.axis or 0, len(call.shape)
     right = rank - 1 if axis == rank - 2 else rank - 2
@@ -89,6 +110,15 @@ def _attention(call: AxisFacts) -> tuple[str, str, str]:
 
 
 def _steps(call: AxisFacts) -> tuple[str, str, str]:
+    if call.function == "batch_norm":
+        return (
+            f"batch_norm{{where}} takes axis 1 of {call.shape}, the steps, for the channels; the features lie along "
+            "the last",
+            "torch.nn.BatchNorm1d has its channels at axis 1: here each step gets a mean, a variance and a weight, and "
+            "all features share them.",
+            f"Transpose before and after it: BatchNorm1d({call.shape[-1]})(x.transpose(1, 2)).transpose(1, 2); or take "
+            f"LayerNorm({call.shape[-1]}).",
+        )
     return (
         f"normalize{{where}} runs over axis {call.axis} of {call.shape}, the steps, where the features lie along "
         f"the last",
@@ -98,6 +128,13 @@ def _steps(call: AxisFacts) -> tuple[str, str, str]:
 
 
 def _batch(call: AxisFacts) -> tuple[str, str, str]:
+    if call.function == "layer_norm":
+        return (
+            f"layer_norm{{where}} normalizes over all axes of {call.shape}, that of the examples too",
+            "Its normalized_shape names every axis: mean and variance are those of the whole batch, so that examples "
+            "depend on each other, and another batch size fails.",
+            f"Give it the axes of one example, normalized_shape={call.shape[1:]} or {call.shape[-1]}.",
+        )
     return (
         f"activations {call.shape} are divided{{where}} by one norm of all of them, the whole batch",
         "A norm without an axis is one number for the batch: each example's size depends on the others, and on how "

@@ -277,3 +277,20 @@ function markAt(axis, value) {
     if (seen) { c.chosen.setAttribute("x1", px); c.chosen.setAttribute("x2", px); }
   }
 }
+
+// ---- code to copy ----
+
+function copyButtons() {
+  document.querySelectorAll(".copy").forEach(button => button.addEventListener("click", async () => {
+    const code = button.previousElementSibling;
+    try { await navigator.clipboard.writeText(code.textContent); } catch { // not over every protocol
+      const range = document.createRange();
+      range.selectNodeContents(code);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  }));
+}

@@ -77,18 +77,8 @@ document.addEventListener("keydown", event => { if (event.key === "Escape" && vi
 
 // ---- code and explanations ----
 
-document.querySelectorAll(".copy").forEach(button => button.addEventListener("click", async () => {
-  const code = button.previousElementSibling;
-  try { await navigator.clipboard.writeText(code.textContent); } catch { // not over every protocol
-    const range = document.createRange();
-    range.selectNodeContents(code);
-    getSelection().removeAllRanges();
-    getSelection().addRange(range);
-    document.execCommand("copy");
-  }
-  button.textContent = "Copied";
-  setTimeout(() => { button.textContent = "Copy"; }, 1500);
-}));
+copyButtons();
+
 function openTarget() { // a link to a rule opens its text
   let target = null;
   try { target = location.hash.length > 1 && $(decodeURIComponent(location.hash.slice(1))); } catch { /* not one of ours */ }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,7 +27,10 @@ from ._style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+_Rows = Mapping[str, Mapping[str, float]]  # {site: {statistic: value}}
 
 
 @of_record
@@ -46,39 +49,18 @@ def stats_over_depth(
         raise InputError(f"stats_over_depth: the record has no activations at step {step}")
     gradients = record.values("gradient", step)
     names = [site.name for site in chosen]
-    x = np.arange(1, len(names) + 1)
-
-    def column(rows: dict[str, dict[str, float]], statistic: str) -> np.ndarray:
-        return np.array([rows.get(name, {}).get(statistic, np.nan) for name in names])
-
     figure = new_figure(_width(len(names)), 7.5, f"Scale over depth, step {step}")
     forward, backward, fractions = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 2))
-    style = {"marker": "o", "ms": 3.5} if len(names) <= 60 else {}
-    std, rms = column(values, "std"), column(values, "rms")
-    forward.axhline(1, color=GUIDE, lw=1, ls="--")
-    forward.plot(x, _positive(rms), color=COLORS[4], lw=1.2, label="rms", **style)
-    forward.plot(x, _positive(std), color=FORWARD, lw=1.6, label="std", **style)
-    log_limits(forward, [*std, *rms], include=1.0)
+    draw_scale(forward, names, values)
     label_axes(forward, title="Activations (dashed: 1)", y="magnitude")
-    gradient = column(gradients, "rms")
-    backward.plot(x, _positive(gradient), color=BACKWARD, lw=1.6, label="rms", **style)
+    gradient = _column(names, gradients, "rms")
+    backward.plot(_places(names), _positive(gradient), color=BACKWARD, lw=1.6, label="rms", **_marks(names))
     log_limits(backward, gradient)
     label_axes(backward, title="Gradient of the loss with respect to them", y="magnitude")
     if not np.isfinite(gradient).any():
         why = "not finite" if gradients else "no gradients in this record"
         backward.text(0.5, 0.5, why, transform=backward.transAxes, ha="center", color=GUIDE)
-    units = column(values, "units")
-    dead = np.divide(column(values, "dead"), units, out=np.full(len(x), np.nan), where=units > 0)
-    for label, data, color, mark in (
-        ("exactly zero", column(values, "zero"), ZERO, "o"),
-        ("saturated", column(values, "saturated"), SATURATED, "s"),
-        ("dead units", dead, DEAD, "x"),
-        ("not finite", column(values, "nonfinite"), COLORS[3], "D"),
-    ):
-        above = np.flatnonzero(data > 0)  # points only where there is something: most layers have none
-        if len(above):
-            fractions.plot(x[above], 100 * data[above], mark, color=color, ms=4, label=label)
-    fractions.set_ylim(-3, 103)
+    draw_fractions(fractions, names, values)
     label_axes(fractions, title="Fractions (points where above zero)", y="per cent")
     for axes in (forward, fractions):
         if axes.get_legend_handles_labels()[0]:
@@ -87,6 +69,43 @@ def stats_over_depth(
     depth_axis(backward, names, label=False)
     depth_axis(fractions, names)
     return figure
+
+
+def draw_scale(axes: Axes, names: Sequence[str], values: _Rows) -> None:
+    """Std and rms of the activations over depth, on a log axis with a guide at 1."""
+    std, rms = _column(names, values, "std"), _column(names, values, "rms")
+    axes.axhline(1, color=GUIDE, lw=1, ls="--")
+    axes.plot(_places(names), _positive(rms), color=COLORS[4], lw=1.2, label="rms", **_marks(names))
+    axes.plot(_places(names), _positive(std), color=FORWARD, lw=1.6, label="std", **_marks(names))
+    log_limits(axes, [*std, *rms], include=1.0)
+
+
+def draw_fractions(axes: Axes, names: Sequence[str], values: _Rows) -> None:
+    """Per cent of values that are zero, saturated and not finite, and of dead units, over depth."""
+    units = _column(names, values, "units")
+    dead = np.divide(_column(names, values, "dead"), units, out=np.full(len(names), np.nan), where=units > 0)
+    for label, data, color, mark in (
+        ("exactly zero", _column(names, values, "zero"), ZERO, "o"),
+        ("saturated", _column(names, values, "saturated"), SATURATED, "s"),
+        ("dead units", dead, DEAD, "x"),
+        ("not finite", _column(names, values, "nonfinite"), COLORS[3], "D"),
+    ):
+        above = np.flatnonzero(data > 0)  # points only where there is something: most layers have none
+        if len(above):
+            axes.plot(_places(names)[above], 100 * data[above], mark, color=color, ms=4, label=label)
+    axes.set_ylim(-3, 103)
+
+
+def _places(names: Sequence[str]) -> np.ndarray:
+    return np.arange(1, len(names) + 1)
+
+
+def _column(names: Sequence[str], rows: _Rows, statistic: str) -> np.ndarray:
+    return np.array([rows.get(name, {}).get(statistic, np.nan) for name in names])
+
+
+def _marks(names: Sequence[str]) -> dict[str, Any]:
+    return {"marker": "o", "ms": 3.5} if len(names) <= 60 else {}
 
 
 @of_record

@@ -52,13 +52,18 @@ def events_of(record: Record) -> list[Event]:
 def _events(record: Record, code: str, evidence: Mapping[str, Any]) -> Iterator[Event]:
     if code == "UG504" and "began" in evidence:
         site = evidence.get("site")
-        yield Event(
-            int(evidence["began"]), "diverges" if site else "the loss diverges", site, _layer(record, site)
-        )
+        what = "diverges" if site else "the loss diverges"
+        yield Event(int(evidence["began"]), what, _title(record, site), _layer(record, site))
     if code == "UG304":
         for name, units in evidence.get("sites", {}).items():
             if isinstance(units, Mapping) and "last" in units:
-                yield Event(int(units["last"]), "dies", name, name)
+                yield Event(int(units["last"]), "dies", _title(record, name), name)
+
+
+def _title(record: Record, name: str | None) -> str | None:
+    """What people call it: "6 · Conv2d" of a layer that is called 6."""
+    site = record.site("activation", name) if name else None
+    return site.title if site else name
 
 
 def _layer(record: Record, name: str | None) -> str | None:

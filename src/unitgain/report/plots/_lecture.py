@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -67,7 +68,7 @@ def lecture(
     for kind in ("activation", "gradient", "parameter_gradient"):
         found = measured(record, kind, sites, step)
         if found:
-            panels.append(_densities(record, kind, found, step, theory))
+            panels.append(partial(draw_densities, record, kind, found, step, theory))
     if not panels:
         raise InputError(f"lecture: the record has no histograms at step {step}")
     if len(record.steps()) > 1 and record.sites("update"):
@@ -110,30 +111,28 @@ def _latest(record: Record, kind: str, names: set[str], step: int) -> dict[str, 
     return known
 
 
-def _densities(
-    record: Record, kind: str, found: Sequence[tuple[Site, Histogram]], step: int, theory: bool
-) -> Callable[[Axes], None]:
-    def draw(axes: Axes) -> None:
-        values = [record.values(kind, h.step).get(site.name, {}) for site, h in found]
-        edges = edges_for([h for _, h in found], values)
-        middle = (edges[1:] + edges[:-1]) / 2
-        tallest = 0.0
-        for (site, h), row, color in zip(found, values, line_colors(len(found))):
-            density = density_of(h, edges)
-            tallest = max(tallest, min(float(density.max()), SPIKE * float(np.quantile(density, 0.9))))
-            axes.plot(middle, density, color=color, lw=1.6, label=_legend(kind, site, h, row))
-            for atom, number in zip((-1.0, 0.0, 1.0), h.atoms):
-                if number > 0.01 * h.total and edges[0] <= atom <= edges[-1]:
-                    axes.plot([atom], [0], marker="X", ms=8, color=color, clip_on=False, zorder=5)
-            predicted = _predicted(record, site, step, middle) if theory and kind == "activation" else None
-            if predicted is not None:
-                axes.plot(middle, predicted, color=color, lw=1.2, ls=":")
-        axes.set_ylim(0, 1.05 * tallest if tallest else None)
-        axes.set_xlim(edges[0], edges[-1])
-        label_axes(axes, title=_TITLES[kind], y="density")
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
-
-    return draw
+def draw_densities(
+    record: Record, kind: str, found: Sequence[tuple[Site, Histogram]], step: int, theory: bool, axes: Axes
+) -> None:
+    """One panel of `lecture`, its legend at the right of the axes."""
+    values = [record.values(kind, h.step).get(site.name, {}) for site, h in found]
+    edges = edges_for([h for _, h in found], values)
+    middle = (edges[1:] + edges[:-1]) / 2
+    tallest = 0.0
+    for (site, h), row, color in zip(found, values, line_colors(len(found))):
+        density = density_of(h, edges)
+        tallest = max(tallest, min(float(density.max()), SPIKE * float(np.quantile(density, 0.9))))
+        axes.plot(middle, density, color=color, lw=1.6, label=_legend(kind, site, h, row))
+        for atom, number in zip((-1.0, 0.0, 1.0), h.atoms):
+            if number > 0.01 * h.total and edges[0] <= atom <= edges[-1]:
+                axes.plot([atom], [0], marker="X", ms=8, color=color, clip_on=False, zorder=5)
+        predicted = _predicted(record, site, step, middle) if theory and kind == "activation" else None
+        if predicted is not None:
+            axes.plot(middle, predicted, color=color, lw=1.2, ls=":")
+    axes.set_ylim(0, 1.05 * tallest if tallest else None)
+    axes.set_xlim(edges[0], edges[-1])
+    label_axes(axes, title=_TITLES[kind], y="density")
+    axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize=8, frameon=False)
 
 
 def edges_for(found: Sequence[Histogram], values: Sequence[dict[str, float]]) -> np.ndarray:

@@ -47,18 +47,21 @@ def of_record(draw: _Draw) -> _Draw:
 
     @functools.wraps(draw)
     def drawn(record: Any, *args: Any, **options: Any) -> Any:
-        given = record if isinstance(record, Record) else getattr(record, "record", None)
-        if not isinstance(given, Record):
-            raise InputError(f"{draw.__name__}: expected a Record or a Report, got {type(record).__name__}")
-        step = options.get("step")
-        if step is not None and step not in given.steps():
-            sampled = ", ".join(map(str, thin(given.steps(), 6))) or "(none)"
-            raise InputError(
-                f"{draw.__name__}(step={step!r}): not a sampled step; sampled steps are {sampled}"
-            )
-        return draw(given, *args, **options)
+        return draw(record_of(record, draw.__name__, options.get("step")), *args, **options)
 
     return drawn  # type: ignore[return-value]
+
+
+def record_of(given: Any, what: str, step: int | None = None) -> Record:
+    """The Record, or that of a Report or Probe. Raises InputError where there is none, and for a step that was not
+    sampled."""
+    record = given if isinstance(given, Record) else getattr(given, "record", None)
+    if not isinstance(record, Record):
+        raise InputError(f"{what}: expected a Record or a Report, got {type(given).__name__}")
+    if step is not None and step not in record.steps():
+        sampled = ", ".join(map(str, thin(record.steps(), 6))) or "(none)"
+        raise InputError(f"{what}(step={step!r}): not a sampled step; sampled steps are {sampled}")
+    return record
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:

@@ -45,7 +45,7 @@ def training(record: Record, *, log: bool | None = None, crop: bool = False) -> 
     panels = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[
         :, 0
     ].tolist()
-    _loss(panels[0], record, passes, log, crop)
+    draw_loss(panels[0], record, log, crop)
     if "lr" in names:
         steps, rates = record.metric("lr")
         rows = thin(range(len(steps)), _POINTS)
@@ -110,7 +110,9 @@ def lr_sweep(
     return figure
 
 
-def _loss(axes: Axes, record: Record, passes: list[str], log: bool | None, crop: bool) -> None:
+def draw_loss(axes: Axes, record: Record, log: bool | None = None, crop: bool = False) -> None:
+    """The panel of `training` with the losses: those of the steps, their course, those of whole passes, and ln(C)."""
+    passes = [n for n in record.metric_names() if n.endswith("_loss")]
     steps, losses = record.metric("loss")
     rows = thin(range(len(steps)), _POINTS)
     size = max(1, len(losses) // _WINDOW)
