@@ -71,7 +71,9 @@ class Tracer:
         self._frames: list[Frame] = []
         self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
         self._mode: TorchFunctionMode | None = None
-        self._callers: frozenset[str] = frozenset()  # of a known graph: modules that call functions that are sites
+        self._callers: frozenset[str] = (
+            frozenset()
+        )  # of a known graph: modules that call functions that are sites
         self._open = False  # in a pass that `open` began
         self._entered = 0  # tensors that came into it from outside
         self._root_is_leaf = not modules.measured_children(model)
@@ -175,7 +177,9 @@ class Tracer:
         set anew for that."""
         before, self.settled = self.settled, not self._recorder.varies
         if self.settled and not before:
-            functions = (n for n in self._recorder.nodes.values() if n.site and n.kind in ("function", "product"))
+            functions = (
+                n for n in self._recorder.nodes.values() if n.site and n.kind in ("function", "product")
+            )
             self._callers = frozenset(node.path for node in functions)
             for node in self._recorder.nodes.values():
                 if node.site and node.module is not None:
