@@ -151,7 +151,8 @@ def figures(graph: Graph, by_node: Mapping[str, Claim]) -> dict[str, Any]:
     return {
         "nodes": len(claims), "claimed": len(said), "right": sum(c.off <= RIGHT for c in said),
         "worst": [[c.node, graph[c.node].type, min(c.off, 1e9)] for c in said[:3]],
-        "bad": {c.node: c.off for c in said if c.off > RIGHT}, "reasons": Counter(c.reason.partition(" (")[0].partition(": chance")[0] for c in claims if c.reason),
+        "bad": {c.node: c.off for c in said if c.off > RIGHT},
+        "reasons": Counter(c.reason.partition(" (")[0].partition(": chance")[0] for c in claims if c.reason),
     }  # fmt: skip
 
 
