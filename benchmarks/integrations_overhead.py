@@ -180,7 +180,7 @@ def trainer_loop(size: Size, steps: int, every: int | None) -> list[float]:
             output_dir=folder, max_steps=steps, per_device_train_batch_size=rows, report_to=[], use_cpu=True,
             disable_tqdm=True, save_strategy="no", logging_steps=50,
         )  # fmt: skip
-        callbacks = [] if every is None else [UnitGainCallback(every=every, to=None)]
+        callbacks: list[Any] = [] if every is None else [UnitGainCallback(every=every, to=None)]
         trainer = Trainer(
             GPT2LMHeadModel(config), args, train_dataset=data, data_collator=collate, callbacks=callbacks
         )

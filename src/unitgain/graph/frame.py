@@ -18,6 +18,7 @@ class Frame:
             more in it; "leaf": of the user's own, with sites for its products; "open": its functions are sites
     given   its first input, last its first output, as far as they are known
     nodes   names of the nodes made in its forward itself
+    outermost  whether the torch function mode is on for this call, and off again after it
     """
 
     path: str
@@ -27,6 +28,7 @@ class Frame:
     given: Value | None = None
     last: Value | None = None
     nodes: list[str] = field(default_factory=list)
+    outermost: bool = False
 
 
 def is_site(found: Operation, inside: str) -> bool:

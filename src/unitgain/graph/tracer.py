@@ -7,8 +7,9 @@ every branch, for every functional activation, and where layers are registered o
 
 The first passes are *followed*: nodes and residual branches are written down. Once `settle` has been called the graph
 is known, and nodes are only *named*: the mode then looks at activations, norms and the like alone, and is off if the
-model has none between its modules; hooks sit on what is measured and do nothing but look up a name. A pass in which a
-node turns up that is not known makes the tracer follow again.
+model has none between its modules, and on only inside of the modules that call such functions; hooks sit on what is
+measured and do nothing but look up a name. A pass in which a node turns up that is not known makes the tracer follow
+again.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ class Tracer:
         self._frames: list[Frame] = []
         self._known: dict[str, list[dict[str, Node]]] = {}  # path -> per call its nodes by suffix
         self._mode: TorchFunctionMode | None = None
+        self._callers: frozenset[str] = (
+            frozenset()
+        )  # of a known graph: modules that call functions that are sites
         self._open = False  # in a pass that `open` began
         self._entered = 0  # tensors that came into it from outside
         self._root_is_leaf = not modules.measured_children(model)
@@ -124,7 +128,7 @@ class Tracer:
         if self.armed:
             return
         self.armed = True
-        follow, guard = not self.settled or self._recorder.has_functions, self._guard
+        guard = self._guard
         scripted: dict[int, str] = {}
         for path, module, leaf, block in modules.walk(self.model):
             if isinstance(module, torch.jit.ScriptModule):
@@ -138,7 +142,7 @@ class Tracer:
                 else:
                     leave = guard(functools.partial(self._leave, path, leaf))
                     self._handles.append(module.register_forward_hook(leave, with_kwargs=True))
-            if follow and not is_root:
+            if not is_root and (not self.settled or self._calls(path)):
                 enter = guard(functools.partial(self._enter, path, leaf))
                 self._handles.append(module.register_forward_pre_hook(enter, with_kwargs=not self.settled))
                 self._handles.append(module.register_forward_hook(guard(self._pop), always_call=True))
@@ -173,6 +177,10 @@ class Tracer:
         set anew for that."""
         before, self.settled = self.settled, not self._recorder.varies
         if self.settled and not before:
+            functions = (
+                n for n in self._recorder.nodes.values() if n.site and n.kind in ("function", "product")
+            )
+            self._callers = frozenset(node.path for node in functions)
             for node in self._recorder.nodes.values():
                 if node.site and node.module is not None:
                     calls = self._known.setdefault(node.path, [])
@@ -244,10 +252,17 @@ class Tracer:
 
     def _follow(self) -> None:
         self._push_root()
-        if not self.settled or self._recorder.has_functions:
-            kind = Naming if self.settled else Following
-            self._mode = kind(self._recorder, self._listener, self._guard, self._frames)
-            self._mode.__enter__()
+        if not self.settled or "" in self._callers:
+            self._enter_mode()
+
+    def _enter_mode(self) -> None:
+        kind = Naming if self.settled else Following
+        self._mode = kind(self._recorder, self._listener, self._guard, self._frames)
+        self._mode.__enter__()
+
+    def _calls(self, path: str) -> bool:
+        """Whether functions called in this module have to be told from those of one that is looked at."""
+        return any(caller in ("", path) or path.startswith(f"{caller}.") for caller in self._callers)
 
     def end(self, output: Any, *, goes_on: bool = False) -> None:
         """The pass ended with this output; None if it raised. goes_on: `open(again=True)` follows."""
@@ -318,11 +333,19 @@ class Tracer:
         if self._open and len(self._frames) == 1 and self._listener.wanted():
             self._see_entering(args, kwargs)
         frame = Frame(path, module, self._recorder.inside_of(path, module, leaf))
-        if self._mode is not None and not self.settled:
+        if self.settled:
+            if self._mode is None and path in self._callers and self._in_pass and not in_backward():
+                frame.outermost = True
+                self._enter_mode()
+        elif self._mode is not None:
             frame.call = self._recorder.count(f"{path}()")
             frame.given = self._recorder.known_signal((args, kwargs))
         self._frames.append(frame)
         self.failed_in = None  # whatever raised before was caught
+
+    @property
+    def _in_pass(self) -> bool:
+        return bool(self._frames) and self._frames[0].module is self.model
 
     def _see_entering(self, args: Any, kwargs: Any) -> None:
         """Of what a module is called with in an open pass, what no module of the model has made."""
@@ -338,6 +361,8 @@ class Tracer:
     def _pop(self, _module: nn.Module, _args: Any, output: Any) -> None:
         frame = self._frames.pop() if self._frames else None
         path = "" if frame is None else frame.path
+        if frame is not None and frame.outermost:
+            self.leave_mode()
         if frame is not None and output is not None and self._mode is not None and not self.settled:
             frame.last = self._recorder.known_signal(output)
         # hooks that are always called get None when forward raised; but a module may also return it

@@ -3,6 +3,7 @@
 watching.py       watch: a Probe whose numbers go to a logger, and findings as they appear
 loggers.py        where they go: Weights & Biases, TensorBoard, MLflow, Trackio, a function
 numbers.py        a sampled step as the few numbers that are logged
+guarding.py       what callbacks do with an error of ours
 judging.py        when a run's record is judged while it grows, and what is new
 lightning.py      UnitGain, AGC: callbacks of Lightning
 transformers.py   UnitGainCallback of Hugging Face's Trainer

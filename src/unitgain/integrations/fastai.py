@@ -18,6 +18,7 @@ from .._base import not_installed
 from ..optim import AGC
 from ..probe import Probe
 from ..report import Report
+from .guarding import never_raises_in_training, refuses_only
 from .watching import Layers, Watch, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
 try:
@@ -102,6 +103,7 @@ class UnitGainCallback(_Callback):
         self.report: Report | None = None
         self.steps: Any = None
 
+    @refuses_only
     def before_fit(self) -> None:
         self.run = not hasattr(self.learn, "lr_finder") and not hasattr(self.learn, "gather_preds")
         if not self.run:
@@ -113,6 +115,7 @@ class UnitGainCallback(_Callback):
             probe, self.steps, self.to, layers=self.layers, select=self.select, ignore=self.ignore
         ).start()
 
+    @never_raises_in_training
     def after_loss(self) -> None:
         if self.watch is not None and self.learn.training:
             self.watch.add_loss(self.watch.probe.number, self.learn.loss.as_subclass(torch.Tensor))
@@ -121,22 +124,32 @@ class UnitGainCallback(_Callback):
         if self.watch is not None and self.fail_on != "never" and ended_by(self.watch.findings, self.fail_on):
             raise CancelFitException
 
+    @never_raises_in_training
     def after_fit(self) -> None:
         if self.watch is None:
             return
         watch = self.watch
         self._end()
-        self.report = watch.report()
+        if self.report is None:
+            return
         if is_main():
             tell_end(self.report)
         if found := ended_by(watch.findings, self.fail_on):
             raise failure(watch.probe.number, found)
 
     def _end(self) -> None:
+        if self.watch is not None:
+            self.report = self.watch.end()
+            self.drop()
+
+    def drop(self) -> None:
+        """Lets go of the model, also after an error."""
         watch, self.watch = self.watch, None
         if watch is not None:
-            watch.close()
+            watch.abandon()
+        if self.steps is not None:
             _give_back(self.learn, self.steps)
+            self.steps = None
 
 
 class AGCCallback(_Callback):

@@ -19,6 +19,7 @@ from ..optim import AGC as _AGC
 from ..probe import Probe
 from ..record import Record
 from ..report import Report
+from .guarding import never_raises_in_training, refuses_only
 from .watching import Layers, Watch, continued, ended_by, failure, layers_of, refuse_wrong, tell_end
 
 try:
@@ -77,6 +78,7 @@ class UnitGain(Callback):
             return self.watch.record
         return None if self.report is None else self.report.record
 
+    @refuses_only
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         optimizers = trainer.optimizers
         given = optimizers if len(optimizers) > 1 else optimizers[0]
@@ -91,6 +93,7 @@ class UnitGain(Callback):
         ).start()
         self._failed = ()
 
+    @never_raises_in_training
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
         if self.watch is None:
             return
@@ -100,6 +103,7 @@ class UnitGain(Callback):
         ):  # one training_step, whichever modules it calls, is one forward pass
             self._close_pass = self._pass.enter_context(self.watch.probe.one_pass())
 
+    @never_raises_in_training
     def on_before_backward(self, trainer: Any, pl_module: Any, loss: torch.Tensor) -> None:
         self._end_pass()
 
@@ -109,6 +113,7 @@ class UnitGain(Callback):
             close(None)
         self._pass.close()
 
+    @never_raises_in_training
     def on_train_batch_end(
         self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -124,29 +129,34 @@ class UnitGain(Callback):
             if trainer.strategy.reduce_boolean_decision(bool(self._failed), all=False):
                 trainer.should_stop = True
 
+    @never_raises_in_training
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         watch = self._end()
-        if watch is None:
+        if watch is None or self.report is None:
             return
-        self.report = watch.report()
-        found = ended_by(watch.findings, self.fail_on)
         if trainer.is_global_zero:
             tell_end(self.report)
-        if found:
+        if found := ended_by(watch.findings, self.fail_on):
             raise failure(trainer.global_step, found)
 
+    @never_raises_in_training
     def on_exception(self, trainer: Any, pl_module: Any, exception: BaseException) -> None:
-        watch = self._end()
-        if watch is not None:
-            self.report = watch.report()
+        self._end()
 
     def _end(self) -> Watch | None:
         self._end_pass()
-        watch, self.watch = self.watch, None
+        watch = self.watch
         if watch is not None:
-            watch.close()
-            self._resumed_at = watch.probe.number
+            self.report = watch.end()
+            self._resumed_at, self.watch = watch.probe.number, None
         return watch
+
+    def drop(self) -> None:
+        """Lets go of the model after an error."""
+        watch, self.watch, self._close_pass = self.watch, None, None
+        self._pass.close()
+        if watch is not None:
+            watch.abandon()
 
     def state_dict(self) -> dict[str, Any]:
         return {"step": self._resumed_at if self.watch is None else self.watch.probe.number}

@@ -12,6 +12,7 @@ from typing import Any
 from .._base import not_installed
 from ..probe import Probe
 from ..report import Report
+from .guarding import never_raises_in_training, refuses_only
 from .loggers import NAMED
 from .watching import Layers, Watch, continued, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
@@ -60,6 +61,7 @@ class UnitGainCallback(TrainerCallback):
         self.watch: Watch | None = None
         self.report: Report | None = None
 
+    @refuses_only
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         probe = Probe(
             kwargs["model"],
@@ -78,24 +80,31 @@ class UnitGainCallback(TrainerCallback):
             probe, kwargs["optimizer"], to, layers=self._layers, select=self._select, ignore=self._ignore
         ).start()
 
+    @never_raises_in_training
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if self.watch is not None and logs and "loss" in logs and state.global_step:
             loss = float(logs["loss"])
             self.watch.record.add_metrics([(state.global_step - 1, "loss", loss)])
 
+    @never_raises_in_training
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self.watch is not None and self.fail_on != "never" and ended_by(self.watch.findings, self.fail_on):
             control.should_training_stop = True
         return control
 
+    @never_raises_in_training
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.watch is None:
             return
-        watch, self.watch = self.watch, None
-        watch.close()
-        self.report = watch.report()
-        main = is_main()
-        if main:
+        watch = self.watch
+        self.report, self.watch = watch.end(), None
+        if self.report is not None and is_main():
             tell_end(self.report)
-        if found := ended_by(watch.findings, self.fail_on) if main else []:
-            raise failure(state.global_step, found)
+            if found := ended_by(watch.findings, self.fail_on):
+                raise failure(state.global_step, found)
+
+    def drop(self) -> None:
+        """Lets go of the model after an error."""
+        watch, self.watch = self.watch, None
+        if watch is not None:
+            watch.abandon()

@@ -14,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, UnitgainError, console, note, one_line
 from ..optim import unwrapped
-from ..probe import Probe, check_every
+from ..probe import Probe, check_every, never_raises, reason
 from ..record import Record
 from ..report import Report
 from ..rules import Finding, diagnose
@@ -38,6 +38,9 @@ class Watch:
     """What `watch` returns: a running Probe (`probe`), and what becomes of its numbers.
 
     probe.record  what was measured so far; `findings` the errors and warnings of the last time it was judged
+    failed        whether watching, or the Probe, has stopped after an error, which was warned of
+
+    Nothing in here raises while training runs, unless the Probe is strict.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class Watch:
         self._layers, self._announce = layers, announce if self._main else None
         self._select, self._ignore = select, ignore
         self._judge = Judge(probe.record, select, ignore)
-        self._number, self._closed = probe.number, False
+        self._number, self._closed, self._gave_up = probe.number, False, False
         self._published: int | None = None  # the last step that was
         self._samples = 0  # how many have been
         self._broken = False  # whether NaN or infinity was in the last sampled step
@@ -83,13 +86,21 @@ class Watch:
 
     def close(self) -> None:
         """Takes the hooks away, logs what is still to be logged, and the last findings. Twice is fine."""
-        if self._closed:
-            return
+        if not self._closed:
+            self.abandon()
+            if not self._gave_up:
+                self._finish()
+
+    def abandon(self) -> None:
+        """Takes the hooks away, and nothing else."""
         self._closed = True
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         self.probe.stop()
+
+    @never_raises
+    def _finish(self) -> None:
         self._write_losses()
         self.record.commit()
         numbers = numbers_of(self.probe)
@@ -109,9 +120,29 @@ class Watch:
 
     # ---- while training runs -------------------------------------------------------------------------------
 
+    @property
+    def failed(self) -> bool:
+        return self._gave_up or self.probe.failed
+
+    @property
+    def strict(self) -> bool:
+        return self.probe.strict
+
+    def _give_up(self, error: Exception) -> None:
+        self._gave_up = True  # hooks stay until `close`: torch is going over them now
+        if not self.probe.failed:  # which has said so
+            warnings.warn(
+                f"unitgain's watch stopped judging and logging at step {self.probe.number}: {reason(error)} "
+                "Training goes on.",
+                stacklevel=4,
+            )
+
+    @never_raises
     def look(self) -> None:
         """Logs the sampled step that has just been measured, if one has been since the last call. An optimizer's step
         calls this by itself."""
+        if self._gave_up:
+            return
         before, self._number = self._number, self.probe.number
         every = self.probe.every
         if -(-before // every) * every >= self._number:  # no step since then was to be measured
@@ -131,10 +162,12 @@ class Watch:
         They go to the record alone: loggers have them from you."""
         self.probe.log(**metrics)
 
+    @never_raises
     def add_loss(self, step: int, loss: Tensor) -> None:
         """A step's loss, kept on its device until the next sampled step: nothing waits for an accelerator. Several of
         one step are averaged."""
-        self._losses.append((step, loss.detach().float().reshape(())))
+        if not self._gave_up:
+            self._losses.append((step, loss.detach().float().reshape(())))
 
     def _write_losses(self) -> bool:
         """Whether one of them is not finite."""
@@ -191,6 +224,11 @@ class Watch:
         """Errors and warnings of the last time the record was judged, most important first."""
         found = () if self._judge.diagnosis is None else self._judge.diagnosis.findings
         return tuple(f for f in found if f.severity != "info")
+
+    def end(self) -> Report | None:
+        """Closes, and judges the whole record; None where watching has failed."""
+        self.close()
+        return None if self._gave_up else self.report()
 
     def report(self) -> Report:
         """The record judged now."""

@@ -1,5 +1,6 @@
 """Probe: hooks a model and its optimizer and fills a Record."""
 
+from .failing import never_raises, reason
 from .optimizer import count_foreign, holds_any, optimizer_facts, without_optimizer
 from .options import check_every
 from .parameters import list_parameters, model_facts
@@ -13,6 +14,8 @@ __all__ = [
     "holds_any",
     "list_parameters",
     "model_facts",
+    "never_raises",
     "optimizer_facts",
+    "reason",
     "without_optimizer",
 ]

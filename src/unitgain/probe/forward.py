@@ -111,14 +111,14 @@ class Forward(Listener):
     def graph(self) -> Graph:
         return self._tracer.graph()
 
-    def arm(self, more: Callable[[], list[RemovableHandle]]) -> None:
-        """Hooks what is measured, and whatever `more` hooks. Only done for sampled steps, so that the others run as if
-        there were no Probe."""
+    def arm(self, more: Callable[[list[RemovableHandle]], None]) -> None:
+        """Hooks what is measured, and whatever `more` hooks and adds to the list that it is given. Only done for
+        sampled steps, so that the others run as if there were no Probe."""
         if self._tracer.armed:
             return
         self._release = hold_eager(self)
         self._tracer.arm()
-        self._hooks = more()
+        more(self._hooks)  # which may raise halfway, and what is hooked by then is to be found
         handles = [*self._tracer.handles, *self._hooks]
         self._let_into_copies = keep_out_of_copies(self._model.modules(), handles)
 

@@ -159,6 +159,11 @@ class Probe:
         return self._steps.forward.failed_in
 
     @property
+    def failed(self) -> bool:
+        """Whether measuring has stopped after an error, which was warned of."""
+        return self._warned
+
+    @property
     def graph(self) -> Graph:
         """What has been understood of the model so far: what runs after what, where residual branches end."""
         return self._steps.forward.graph()
@@ -182,7 +187,7 @@ class Probe:
             self._run = run_of(self.model)
             if self._run is None:
                 self._ranks.start()
-            self._steps.start()
+            self._guard(self._steps.start)()
         return self
 
     def stop(self) -> None:

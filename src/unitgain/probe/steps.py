@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._base import is_held, keep_out_of_copies
 from ..graph import in_backward, is_compiled
+from .failing import take_off
 from .forward import Forward
 from .loop import Loop
 from .options import Options
@@ -97,29 +99,31 @@ class Steps:
     def stop(self) -> None:
         """Removes every hook."""
         self._remove_hooks()
+        for handle in self._permanent:
+            handle.remove()
+        self._permanent.clear()
         self.forward.disarm()
 
     def give_up(self) -> None:
-        """Removes every hook, perhaps in the midst of a pass, and forgets the present step."""
+        """Removes every hook, perhaps in the midst of a pass or an optimizer's step, and forgets the present step."""
         self._remove_hooks()
-        self.begin(Step(self.number, self.samples))
+        take_off(self._permanent)
         for optimizer in self._optimizers[:1]:  # whose step is no part of a pass
             handles: list[RemovableHandle] = []
 
             def release(*_: Any, handles: list[RemovableHandle] = handles) -> None:
-                handles.pop().remove()
+                take_off(handles)
                 self.forward.disarm()
 
             handles.append(optimizer.register_step_pre_hook(release))
+        with contextlib.suppress(Exception):  # what failed may fail again
+            self.begin(Step(self.number, self.samples))
 
     def _remove_hooks(self) -> None:
         self.started = False
         self.forward.abandon()
         self.forward.remove_hooks()
         self._let_into_copies()
-        for handle in self._permanent:
-            handle.remove()
-        self._permanent.clear()
 
     def refresh(self) -> None:
         """Modules or parameters may have been added or replaced."""
@@ -135,11 +139,12 @@ class Steps:
     def _arm(self) -> None:
         self.forward.arm(self._more_hooks)
 
-    def _more_hooks(self) -> list[RemovableHandle]:
-        handles = self.weights.hook_gradients(self._guard)
+    def _more_hooks(self, handles: list[RemovableHandle]) -> None:
+        handles += self.weights.hook_gradients(self._guard)
         if self._optimizers or self._inside_graph:
             handles += self._hook_calls(self._model)
-        return handles if self.loop is None else handles + self.loop.hook(self._guard)
+        if self.loop is not None:
+            handles += self.loop.hook(self._guard)
 
     def _hook_calls(self, module: nn.Module) -> list[RemovableHandle]:
         return [
