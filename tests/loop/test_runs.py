@@ -279,3 +279,19 @@ def test_batch_norm_with_statistics_of_data_may_be_trained_in_eval_mode_from_the
     model(table()[0])
     found = train(model.eval(), adam(model), table(), CE)
     assert "UG705" not in {f.code for f in found.findings}
+
+
+def test_no_rate_is_advised_for_a_scale_that_explodes() -> None:
+    model = chain(12, *[64] * 16, 4)
+    for layer in model[::2]:  # type: ignore[attr-defined]
+        nn.init.normal_(layer.weight)
+    x, y = table()
+    report = ug.check(model, (x[:64], y[:64]), steps=20, optimizer=sgd(model))
+    assert [f.code for f in report.findings if f.severity == "error"] == ["UG302"]
+
+
+def test_weights_before_a_zero_do_not_make_the_first_steps_too_small() -> None:
+    """A residual network's branches that begin at zero: their other weights have no gradient at the first step."""
+    model = ug.models.create("resnet_tiny", num_classes=10)
+    report = ug.check(model, (torch.randn(8, 3, 32, 32), torch.randint(10, (8,))), steps=4)
+    assert "UG502" not in {f.code for f in report.findings}

@@ -30,6 +30,10 @@ CONVERGED = Threshold(
 FALLEN = Threshold(
     0.1, "of the first gradients, at a rate that was not lowered: small updates are those of small gradients"
 )
+FAR_LOWER = Threshold(
+    1e-6,
+    "of the learning rate: where less would fit, it is the network's scale that is wrong, and no rate mends it",
+)
 KEPT = Threshold(0.5, "of the highest learning rate of the run: less was lowered by a schedule")
 ADAPTIVE_STEPS = Threshold(10, "sampled steps before an Adam-like optimizer is judged")
 
@@ -97,7 +101,7 @@ def settled_updates(
 
     full_sized_too  judge an Adam-like optimizer by its first steps where there are no others
     """
-    series, name = update_ratios(view), view.facts.optimizer.name or ""
+    series, name = _ready(view, update_ratios(view)), view.facts.optimizer.name or ""
     adaptive = is_adaptive(view)
     repeated = adaptive and not view.training
     few = adaptive and max(len(values) for values in series.values()) < adaptive_steps
@@ -115,6 +119,13 @@ def settled_updates(
     first = [v[: max(1, len(v) // int(QUARTER))] for v in finite if len(v)]
     early = float(np.median([np.median(v) for v in first])) if first else -np.inf
     return Updates(medians, granted, target + granted, _rates(view), name or "the optimizer", least, early)
+
+
+def _ready(view: View, series: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Without the weights that a rehearsal begins without a gradient, since something after them is zero at first, as
+    the branches of a residual network may be; all where there are no others."""
+    late = () if view.training else view.facts.unblocked or ()
+    return {name: values for name, values in series.items() if name not in late} or series
 
 
 def update_ratios(view: View, peers_only: bool = False) -> dict[str, np.ndarray]:
@@ -194,7 +205,8 @@ def has_converged(view: View, names: Collection[str]) -> bool:
 
 def rate_that_fits(view: View, before: int, now: float) -> float | None:
     """The learning rate that the first updates suggest which were measured up to a step: where a run diverged, later
-    ones are of a network that is wrecked already. None where it is not below the rate of now, or nothing was measured.
+    ones are of a network that is wrecked already. None where it is not below the rate of now, or so far below it that
+    the rate is not at fault, or nothing was measured.
 
     The first steps of Adam-like optimizers are full-sized whatever the gradient, and are measured by what such steps
     are where training goes well."""
@@ -214,7 +226,7 @@ def rate_that_fits(view: View, before: int, now: float) -> float | None:
     granted = FULL_SIZED if is_adaptive(view) else 0.0
     median = float(np.median([ratio for step, ratio in known if step == first]))
     rate = float(rates.get(first, np.nan)) * 10 ** (TARGET + granted - median)
-    return rate if rate < now else None
+    return rate if FAR_LOWER * now < rate < now else None
 
 
 def is_adaptive(view: View) -> bool:

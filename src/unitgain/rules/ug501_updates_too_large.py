@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from ._causes import units_died
+from ._causes import is_error, units_died
 from ._finding import Prescription
 from ._later_rise import why_it_may_rise
 from ._loss_curve import (
@@ -165,7 +165,15 @@ def doubt(view: View) -> str | None:
         return None
 
 
-EXPLAINED_BY = (Cause("UG407"), Cause("UG506"), Cause("UG509"), Cause("UG507"), Cause("UG304", units_died))
+EXPLAINED_BY = (
+    Cause("UG302", is_error),
+    Cause("UG607", is_error),
+    Cause("UG407"),
+    Cause("UG506"),
+    Cause("UG509"),
+    Cause("UG507"),
+    Cause("UG304", units_died),
+)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 10))
