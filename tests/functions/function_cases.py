@@ -6,6 +6,7 @@ from __future__ import annotations
 import cases_axes  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
+import cases_inputs  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401
 import cases_order  # noqa: F401

@@ -48,8 +48,8 @@ def test_unlucky_or_one_sided_labels_are_no_finding() -> None:
     for examples in (4, 1024):
         unlucky = net(examples=examples).classifier(2, loss=1.0, rms=0.6)
         assert unlucky.fact(output={"even_loss": 0.78}).codes() == []
-        confident = net(examples=examples).classifier(2, loss=1.0, rms=1.6)
-        assert confident.fact(output={"even_loss": 1.1}).codes() == ["UG101"]
+        confident = net(examples=examples).classifier(2, loss=1.3, rms=1.6)
+        assert confident.fact(output={"even_loss": 1.4}).codes() == ["UG101"]
 
 
 def test_an_even_guess_costs_what_the_users_loss_says() -> None:

@@ -257,6 +257,22 @@ def multiplied(model: nn.Module, after: str, width: int) -> nn.Module:
     return insert(model, after, "blocks", nn.Sequential(*[Branch(width)] * 3))
 
 
+class Beside(nn.Module):
+    """A network beside a second input, which it does not use."""
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        return self.net(x)
+
+
+def beside(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, ...]:
+    x, target = batch
+    return x, torch.randn(len(x), 5), target
+
+
 def among_steps(x: Tensor) -> Tensor:
     """Attention of a sequence to itself, each step shared among those that ask for it."""
     return (x @ x.transpose(1, 2) / x.shape[-1] ** 0.5).softmax(1) @ x
@@ -310,6 +326,9 @@ ROWS = (
     sick("mlp-blocks-multiplied-near-the-head", "UG809", lambda: Case(multiplied(mlp(3), "act3", 64), vectors())),
     sick("rnn-blocks-multiplied", "UG809", lambda: Case(
         Before(Recurrent(), nn.Sequential(*[Branch(8)] * 3)), series())),
+    sick("mlp-second-input-left", "UG205", lambda: Case(Beside(mlp()), beside(vectors()))),
+    sick("cnn-second-input-left", "UG205", lambda: Case(Beside(cnn()), beside(images()))),
+    sick("rnn-second-input-left", "UG205", lambda: Case(Beside(Recurrent()), beside(series()))),
     sick("mlp-reward-without-an-end", "UG119", lambda: Case(
         mlp(out=1), numbers(), lambda o, t: -(o * t).mean())),
     sick("cnn-cross-entropy-the-other-way-round", "UG119", lambda: Case(

@@ -1,5 +1,5 @@
 """What function a model computes, as typed facts: on which weights and inputs it depends, in which mode, and where a
-rehearsal leads. For rules UG110, UG114, UG703, UG706, UG116, UG801 to UG803 and UG809."""
+rehearsal leads. For rules UG110, UG114, UG703, UG706, UG116, UG205, UG801 to UG803 and UG809."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from .padding import padding_facts
 from .passes import Passes
 from .shared import shared_facts
 from .shift import shift_facts
+from .unused_inputs import unused_inputs
 
 
 @dataclass(frozen=True)
@@ -66,4 +67,5 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
         ShiftFacts() if own_step else shift_facts(model, batch, done, run),
         PaddingFacts() if own_step else padding_facts(model, batch, done, run),
         shared_facts(model, passes),
+        None if own_step else unused_inputs(model, batch, run),
     )

@@ -83,7 +83,7 @@ def landscape(
 
     >>> model = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 3))
     >>> result = landscape(model, (torch.randn(16, 4), torch.arange(16) % 3), points=5)
-    >>> result.losses.shape, result.axis, result.losses[2, 2] == result.loss
+    >>> result.losses.shape, result.axis, float(result.losses[2, 2]) == result.loss
     ((5, 5), (-1.0, -0.5, 0.0, 0.5, 1.0), True)
     """
     if not isinstance(model, nn.Module):

@@ -150,7 +150,8 @@ class EndFacts:
 @dataclass(frozen=True)
 class FunctionFacts:
     """`check` only. leaves: None where they were not looked for, likewise shared; draws: None where the model does not
-    run so."""
+    run so; unused_inputs: of several inputs, the names of those that change nothing, None where there are not several.
+    """
 
     leaves: tuple[LeafFacts, ...] | None = None
     linear: LinearFacts = LinearFacts()
@@ -161,3 +162,4 @@ class FunctionFacts:
     shift: ShiftFacts = ShiftFacts()  # noqa: RUF009 (it is frozen)
     padding: PaddingFacts = PaddingFacts()  # noqa: RUF009
     shared: tuple[SharedFacts, ...] | None = None
+    unused_inputs: tuple[str, ...] | None = None
