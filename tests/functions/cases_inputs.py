@@ -178,3 +178,16 @@ def dropout_and_two_inputs() -> Arguments:
     )  # fmt: skip
     a, b = vectors(48), vectors(48)
     return model, (a, b, labels(a + b)), {"loss": CE}
+
+
+@healthy("UG205")
+def a_condition_through_a_layer_of_zeros() -> Arguments:
+    """As in diffusion transformers, whose conditions change nothing at first."""
+    model = Net(
+        lambda net, x, kind: net.head(torch.relu(net.body(x) + net.gate(net.kinds(kind)))),
+        body=nn.Linear(12, WIDTH), kinds=nn.Embedding(5, WIDTH), gate=nn.Linear(WIDTH, WIDTH), head=nn.Linear(WIDTH, 4),
+    )  # fmt: skip
+    nn.init.zeros_(model.gate.weight)
+    nn.init.zeros_(model.gate.bias)
+    x = vectors(48)
+    return model, (x, torch.randint(0, 5, (48,)), labels(x)), {"loss": CE}

@@ -106,7 +106,7 @@ def _by_chance(passes: Passes, left: list[str]) -> tuple[str, ...]:
     only what gets one there is worth trying."""
     passes.rewind()
     passes.model.eval()
-    _move_zeros(passes.model)
+    move_zeros(passes.model)
     wanted = set(_reached_now(passes, left))
     found: set[str] = set()
     for seed in range(_TRIES if wanted else 0):
@@ -114,7 +114,7 @@ def _by_chance(passes: Passes, left: list[str]) -> tuple[str, ...]:
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed)  # noqa: NPY002 (models may draw from it)
-        _move_zeros(passes.model)
+        move_zeros(passes.model)
         found.update(_reached_now(passes, wanted - found))
         if found == wanted:
             break
@@ -138,7 +138,7 @@ def unblocked(passes: Passes, silent: list[str]) -> tuple[str, ...]:
     """
     passes.rewind()
     model = passes.model
-    if not _move_zeros(model):
+    if not move_zeros(model):
         return ()
     try:
         passes.run()
@@ -149,7 +149,7 @@ def unblocked(passes: Passes, silent: list[str]) -> tuple[str, ...]:
     return tuple(n for n, gradient in gradients.items() if gradient is not None and _has_values(gradient))
 
 
-def _move_zeros(model: nn.Module) -> bool:
+def move_zeros(model: nn.Module) -> bool:
     """Whether there were all-zero parameters to move."""
     zeros = [p for p in model.parameters() if _is_zero(p)]
     with torch.no_grad():

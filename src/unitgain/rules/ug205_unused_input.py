@@ -26,7 +26,8 @@ ABOUT = About(
     source="torchtest2 (2024), which tests that outputs depend on inputs.",
     measured=(
         "Each input's examples are exchanged, or its values moved where it has no axis of examples, and every tensor "
-        "that comes out is compared bit for bit, in evaluation mode and in train mode, with the same random numbers."
+        "that comes out is compared: in evaluation mode, in train mode, and once parameters that are zero have moved. "
+        "The random numbers are the same."
     ),
     action="Look at where forward uses that input: another variable may stand in its place.",
     effect="The outputs depend on every input.",
@@ -57,7 +58,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "warning",
         unused[0],
         f"{listed(unused)} {'changes' if one else 'change'} nothing: with {'its' if one else 'their'} values exchanged "
-        "every output is the same, bit for bit",
+        "no output changes",
         evidence=Evidence(unused),
         cause="forward does not use it, or what is computed from it goes nowhere.",
     )
