@@ -403,6 +403,7 @@ def test_rules_lists_and_explains(capsys) -> None:
         "UG202",
         "UG203",
         "UG204",
+        "UG205",
     ]
 
 

@@ -44,6 +44,8 @@ def unused_inputs(model: nn.Module, batch: Batch, run: Run) -> tuple[str, ...] |
     if not 2 <= len(inputs) <= _MOST or not all(is_plain(x) for x in inputs.values()):
         return None
     few = _few(batch)
+    if given(few).keys() != inputs.keys():
+        return None  # pictures in a list are examples, not inputs
     examples = few.examples
     exchanged = {name: _exchanged(few.inputs()[name], examples) for name in inputs}
     unused = [name for name, other in exchanged.items() if other is not None]

@@ -115,6 +115,7 @@ def mask_after_the_softmax(cured: bool):
 
 @report(
     "graph", "UG205", area="molecules", action=r"input|edge|feature|unused|not used", steps=200, rate=5e-3,
+    no_rule="an input of the model is overwritten: nothing that it says reaches the output",
     says=r"input.{0,60}(not used|unused|no effect|ignored|does not reach|makes no difference|never)",
     source="github.com/lucidrains/egnn-pytorch/issues/6",
     cause="the features of edges are overwritten by the distances of their atoms: the model never sees them",
