@@ -35,6 +35,18 @@ def test_import_unitgain_loads_neither_torch_nor_drawing_libraries() -> None:
     assert python(f"import sys, unitgain; print([m for m in {heavy} if m in sys.modules])") == "[]"
 
 
+def test_the_first_check_loads_nothing_that_draws_random_numbers() -> None:
+    """rich draws some where it is loaded, and the caller's random state would not be the same any more."""
+    code = """
+import random, sys
+import torch, unitgain as ug
+before = random.getstate()
+ug.check(torch.nn.Linear(4, 2), torch.randn(8, 4))
+print(before == random.getstate(), "rich" in sys.modules)
+"""
+    assert python(code) == "True False"
+
+
 def test_a_saved_record_is_judged_and_reported_without_torch(tmp_path: Path) -> None:
     from torch import nn, randint, randn
 

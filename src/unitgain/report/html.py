@@ -27,7 +27,6 @@ from .html_flags import flags_of
 from .html_network import network
 from .json_report import plain
 from .layers import layers_of, reported_step
-from .terminal import heading_parts
 from .text import count
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ MARKS = {"healthy": "✓", "sick": "✗", "watch": "!", "unknown": "?"}
 
 def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = None) -> str:
     """The whole page as text; of a repair, with what was changed and charts of before and after."""
+    from .terminal import heading_parts  # rich with it, which draws random numbers where it is loaded
+
     layers = layers_of(record, diagnosis.findings)
     flags = flags_of(record, diagnosis.findings, layers)
     overview, table = network(layers, flags) if layers else ("", "")
