@@ -68,3 +68,13 @@ def test_a_mistake_is_told_in_one_line(here, capsys, given, said) -> None:
 def test_random_input_is_not_trained_on(here, capsys) -> None:
     assert main(["landscape", "m.py:make", "--shape", "8,4", "--steps", "5"]) == 2
     assert "nothing to learn" in capsys.readouterr().err
+
+
+def test_a_second_network_that_is_not_there_is_told_before_the_first_is_measured(
+    here, monkeypatch, capsys
+) -> None:
+    import unitgain._check as rooms
+
+    monkeypatch.setattr(rooms, "landscape", lambda *_, **__: pytest.fail("minutes were spent on the first"))
+    assert main(["landscape", "m.py:make", "--against", "m.py:wied", "--data", "train.npz"]) == 2
+    assert "did you mean 'wide'?" in capsys.readouterr().err

@@ -1381,3 +1381,8 @@ def shares_of_a_whole() -> Built:
         (x, torch.softmax(x @ torch.randn(12, 4), 1)),
         F.binary_cross_entropy,
     )
+
+
+@sick("UG106", "a silent target")
+def logarithm_of_the_positives_alone() -> Built:
+    return two_kinds(lambda o, t: -(t * (o + 1e-7).log()).sum() / len(o), last=nn.Sigmoid())

@@ -191,3 +191,35 @@ def a_condition_through_a_layer_of_zeros() -> Arguments:
     nn.init.zeros_(model.gate.bias)
     x = vectors(48)
     return model, (x, torch.randint(0, 5, (48,)), labels(x)), {"loss": CE}
+
+
+class Ranking(nn.Module):
+    """Gives its loss itself: each question's answer against all wrong answers of the batch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask, self.answer = nn.Linear(12, WIDTH), nn.Linear(12, WIDTH)
+
+    def forward(self, question: Tensor, right: Tensor, wrong: Tensor) -> Tensor:
+        q = F.normalize(self.ask(question), dim=1)
+        good = (q * F.normalize(self.answer(right), dim=1)).sum(1, keepdim=True)
+        bad = q @ F.normalize(self.answer(wrong), dim=1).T
+        return (torch.cat([good, bad], 1) * 5).logsumexp(1).mean() - 5 * good.mean()
+
+
+@healthy("UG205")
+def wrong_answers_in_any_order() -> Arguments:
+    return Ranking(), (vectors(48), vectors(48), vectors(48)), {"loss": None}
+
+
+@healthy("UG205")
+def coordinates_that_the_model_standardizes() -> Arguments:
+    """They have no axis of examples, and moving or scaling them changes nothing."""
+
+    def forward(net: Net, x: Tensor, points: Tensor) -> Tensor:
+        points = (points - points.mean(0)) / points.std(0)
+        return net.head(torch.relu(net.body(x) + net.place(points).mean(0)))
+
+    x = vectors(48)
+    model = Net(forward, body=nn.Linear(12, WIDTH), place=chain(2, 8, WIDTH), head=nn.Linear(WIDTH, 4))
+    return model, (x, torch.randn(30, 2), labels(x)), {"loss": CE}

@@ -288,3 +288,19 @@ def test_a_loss_that_becomes_nan_names_the_step_and_the_first_site_that_did() ->
     broken = [s for s in steps if probe.record.values("activation", s)["2"]["nonfinite"] > 0]
     found = next(f for f in ug.diagnose(probe.record).findings if f.code == "UG504")
     assert f"the first activations with NaN or infinity are those of 2 at step {broken[0]}" in found.message
+
+
+def guessing(losses, guess: float = 1.1) -> Net:
+    """A classifier whose weights move by a hundredth at every step."""
+    net = run(losses, labels={"batches": 20, "of_one_class": 0, "different": 0, "guess": guess})
+    return net.parameter("fc.weight", site="fc", ratio=-2.0)
+
+
+def test_a_loss_at_that_of_a_guess_is_named_and_one_that_passes_by_is_not() -> None:
+    """With class weights the loss of a guess is another one, and that of a network that learns may pass by this one."""
+    noise = 0.02 * np.random.default_rng(0).normal(size=300)
+    assert only(guessing(1.1 + noise), "UG510") is not None
+    assert only(guessing(np.where(np.arange(300) < 20, 2.5, 1.1) + noise), "UG510") is not None
+    assert only(guessing(np.linspace(1.9, 1.05, 300) + noise), "UG510") is None
+    assert only(guessing(0.95 + noise), "UG510") is None
+    assert only(guessing(1.1 + noise[:90]), "UG510") is None

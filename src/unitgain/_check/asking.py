@@ -230,10 +230,11 @@ def _silent_label(ask: Question, made: Tensor) -> float:
     if len(values) != 2 or int(counts.min()) < _LABELS:
         return math.nan
     low = (target == values[0]).reshape(made.shape)
+    squashed = not math.isfinite(ask(made))  # a logarithm takes probabilities only
+    ends = [made, *(factor * made.roll(1, 0) for factor in _DRAWS)]
+    made, *draws = [x.sigmoid() for x in ends] if squashed else ends
     base = ask(made)
-    moved = [
-        {ask(torch.where(at, factor * made.roll(1, 0), made)) for factor in _DRAWS} for at in (low, ~low)
-    ]
+    moved = [{ask(torch.where(at, other, made)) for other in draws} for at in (low, ~low)]
     if not math.isfinite(base) or {len(m - {base}) > 0 for m in moved} != {True, False}:
         return math.nan
     return float(values[0] if moved[0] == {base} else values[1])

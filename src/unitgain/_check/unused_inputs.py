@@ -1,9 +1,9 @@
 """Inputs that change nothing: of a model that takes several, one is exchanged at a time. For rule UG205.
 
-Each example gets another one's value, or, of an input that has no axis of examples, such as the weights of a graph's
-edges, every value another one. An input that the model looks at gives other outputs; one that it does not look at gives
-the same but for rounding, in evaluation mode, in train mode, and once what begins at zero has moved: a condition may
-come in through a layer of zeros.
+Each example gets the next one's value, or, of an input that has no axis of examples, such as the weights of a graph's
+edges, every value the next one. An input that the model looks at gives other outputs; one that it does not look at
+gives the same but for rounding, in evaluation mode, in train mode, and once what begins at zero has moved: a condition
+may come in through a layer of zeros.
 """
 
 from __future__ import annotations
@@ -75,15 +75,19 @@ def _few(batch: Batch) -> Batch:
 
 
 def _exchanged(x: Tensor, examples: int | None) -> Tensor | None:
-    """Other values of the same kind; None where there are none."""
+    """Other values of the same kind; None where there are none. They are no other order of the same ones, nor the same
+    ones scaled or moved: a sum over all, or a standardization, would not show that."""
     axis = None if examples is None else axis_of_examples(x, examples)
-    if axis is not None:
-        other = x.roll(1, axis)
-    elif x.is_floating_point():
-        other = 0.5 * x + 0.25
-    else:
+    if axis is None and not x.is_floating_point():
         return None  # indices into something: others may not exist
+    other = _next(x, axis) if axis is not None else _next(x.flatten(), 0).reshape(x.shape)
     return None if torch.equal(other, x) else other
+
+
+def _next(x: Tensor, axis: int) -> Tensor:
+    """Each one replaced by the one after it, the first thus lost and the last there twice."""
+    places = torch.arange(1, x.shape[axis] + 1, device=x.device).clamp(max=x.shape[axis] - 1)
+    return x.index_select(axis, places)
 
 
 def _outputs(model: nn.Module, batch: Batch, run: Run, way: _Way) -> list[Tensor]:

@@ -46,14 +46,8 @@ def landscape(
             metavar="NAME", help="Of --steps: sgd, momentum, adam, adamw or rmsprop.", show_default=True
         ),
     ] = "adam",
-    lr: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Its rate. [default: sgd and momentum 0.1, else 0.001]"),
-    ] = None,
-    loss: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1."),
-    ] = "auto",
+    lr: options.Rate = None,
+    loss: options.LossName = "auto",
     out: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the picture: .png, .svg or .pdf.")
     ] = None,
@@ -88,10 +82,12 @@ def landscape(
     trained_by = (
         optimizer_of(optimizer, lr) if steps else None
     )  # an unknown name is told before anything is loaded
+    names = [target] if against is None else [target, against]
+    with quiet_stdout(json == "-"):  # both, before minutes are spent on the first
+        loaded = [_load(subject, n, loss, weights=i == 0, trains=steps > 0) for i, n in enumerate(names)]
     results: list[Landscape] = []
-    for number, name in enumerate([target] if against is None else [target, against]):
+    for name, (model, batch, data) in zip(names, loaded):
         with quiet_stdout(json == "-"), progress_bar() as tell:
-            model, batch, data = _load(subject, name, loss, weights=number == 0, trains=steps > 0)
             found = measure(
                 model, batch, loss, dims=dims, span=span, points=points, seed=subject.seed, steps=steps,
                 optimizer=trained_by, data=data, progress=tell,

@@ -99,6 +99,12 @@ TARGET = (
     "torchvision:NAME."
 )
 Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET, autocompletion=completion.targets)]
+LOSSES = "auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1."
+LossName = Annotated[str, typer.Option(metavar="NAME", help=LOSSES)]
+Rate = Annotated[
+    float | None,
+    typer.Option(metavar="RATE", help="Learning rate. [default: sgd and momentum 0.1, else 0.001]"),
+]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", help="Print the result alone, in a line where it can be said in one.")
 ]
@@ -280,8 +286,7 @@ class Judging:
         str,
         typer.Option(
             metavar="NAME",
-            help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1. auto: cross entropy for "
-            "integer targets, mean squared error for float ones.",
+            help=f"{LOSSES} auto: cross entropy for integer targets, mean squared error for float ones.",
             show_default=True,
             rich_help_panel=REPORT,
         ),

@@ -41,17 +41,11 @@ def whatif(
     optimizer: Annotated[
         str, typer.Option(metavar="NAME", help="sgd, momentum, adam, adamw or rmsprop.", show_default=True)
     ] = "adam",
-    lr: Annotated[
-        float | None,
-        typer.Option(metavar="RATE", help="Learning rate. [default: sgd and momentum 0.1, else 0.001]"),
-    ] = None,
+    lr: options.Rate = None,
     clip: Annotated[
         float | None, typer.Option(metavar="NORM", help="Largest norm of all gradients together.")
     ] = None,
-    loss: Annotated[
-        str,
-        typer.Option(metavar="NAME", help="auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1."),
-    ] = "auto",
+    loss: options.LossName = "auto",
     html: Annotated[
         str | None, typer.Option(metavar="FILE", help="Write the page with the pictures.")
     ] = None,

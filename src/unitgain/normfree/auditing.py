@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -15,7 +14,7 @@ from .. import graph as graphs
 from .._base import InputError, opens_compiled
 from .._batch import Batch
 from .._run import in_place
-from ..report import audit_page, dumps, plain, save_text
+from ..report import Saved, audit_page, plain
 from . import folding, measuring
 from .edits import Edit, apply, paths_of
 from .folding import Decision
@@ -58,7 +57,7 @@ class SizeAudit:
 
 
 @dataclass
-class AuditReport:
+class AuditReport(Saved):
     """What normalization does and costs.
 
     batch_norms     how often batch normalization runs in a pass, counted in torch
@@ -115,25 +114,9 @@ class AuditReport:
         own = {"status": self.status, "verdict": self.verdict, "time_share": self.time_share}
         return plain({**asdict(self), **own})
 
-    def to_json(self) -> str:
-        """`to_dict` as strict JSON."""
-        return dumps(self.to_dict())
-
     def to_html(self) -> str:
         """One page that needs no network, in the look of the report of `ug.check`."""
         return audit_page(self.to_dict())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json or .txt by the suffix: the whole file or, on an error, nothing."""
-        save_text(
-            path,
-            {
-                ".html": self.to_html,
-                ".htm": self.to_html,
-                ".json": self.to_json,
-                ".txt": lambda: f"{self}\n",
-            },
-        )
 
     def __str__(self) -> str:
         if not self.batch_norms:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from torch import nn
 
-from ..report import conversion_page, dumps, plain, save_text
+from ..report import Saved, conversion_page, plain
 from .edits import Edit
 from .proving import TOLERANCE
 from .rehearsing import ShortTraining
@@ -47,7 +46,7 @@ class Block:
 
 
 @dataclass
-class ConversionReport:
+class ConversionReport(Saved):
     """The outcome of `ug.normfree.convert` and `fold`.
 
     mode         train, preserve or fold
@@ -139,25 +138,9 @@ class ConversionReport:
             }
         )
 
-    def to_json(self) -> str:
-        """`to_dict` as strict JSON."""
-        return dumps(self.to_dict())
-
     def to_html(self) -> str:
         """One page that needs no network, in the look of the report of `ug.check`."""
         return conversion_page(self.to_dict())
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes .html, .json or .txt by the suffix: the whole file or, on an error, nothing."""
-        save_text(
-            path,
-            {
-                ".html": self.to_html,
-                ".htm": self.to_html,
-                ".json": self.to_json,
-                ".txt": lambda: f"{self}\n",
-            },
-        )
 
     def __str__(self) -> str:
         lines = [f"{type(self.model).__name__}, mode {self.mode}: {self._headline()}"]

@@ -10,6 +10,7 @@ from .normfree_page import audit_page, conversion_page
 from .plots._all import draw_all
 from .plots._style import save_figure
 from .report import Report, save_text
+from .saved import Saved
 from .spp import Curve, spp_curve
 from .whatif import Setting, WhatIf
 
@@ -21,6 +22,7 @@ __all__ = [
     "Landscape",
     "Lesson",
     "Report",
+    "Saved",
     "Setting",
     "Skipped",
     "WhatIf",

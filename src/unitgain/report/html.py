@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
@@ -62,16 +63,13 @@ def to_html(record: Record, diagnosis: Diagnosis, repair: FixReport | None = Non
         "layer_count": escape(count(len(layers), "layer")),
         "step": escape(f"step {reported_step(record)}"),
         "footer": escape(f"unitgain {__version__} · measured {record.meta.get('created', '')}"),
-        "early": page_file("early.js"),
-        "style": page_file("page.css"),
         "repair": _repair(repair),
         "data": script_json(
             plain(chart_data(record, layers, flags, repair.before.record if repair else None))
         ),
         "script": page_file("draw.js") + page_file("charts.js") + page_file("page.js"),
     }
-    # one pass over the template: a placeholder in the text that is put in is not replaced
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page_file("page.html"))
+    return filled("page.html", parts)
 
 
 def level_of(diagnosis: Diagnosis) -> str:
@@ -90,6 +88,14 @@ def script_json(value: Any) -> str:
     """
     dumped = json.dumps(value, allow_nan=False, separators=(",", ":"))  # ASCII: U+2028 and U+2029 are escaped
     return dumped.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def filled(template: str, parts: Mapping[str, str]) -> str:
+    """A page of page/, with the head that all have and with its placeholders filled."""
+    parts = {**parts, "early": page_file("early.js"), "style": page_file("page.css")}
+    # one pass over the template: a placeholder in the text that is put in is not replaced
+    text = page_file("head.html") + page_file(template)
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], text)
 
 
 def page_file(name: str) -> str:

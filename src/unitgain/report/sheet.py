@@ -13,7 +13,7 @@ from typing import Any
 
 from .._base import escape
 from .._version import __version__
-from .html import MARKS, page_file, script_json
+from .html import MARKS, filled, page_file, script_json
 from .html_findings import code_block
 from .json_report import plain
 
@@ -98,12 +98,10 @@ def page(
         "links": "".join(f'<a href="#{s.id}">{escape(s.title)}</a>' for s in sections),
         "sections": "\n".join(_section(s, [next(number) for _ in s.charts]) for s in sections),
         "footer": escape(f"unitgain {__version__}"),
-        "early": page_file("early.js"),
-        "style": page_file("page.css"),
         "data": script_json(plain([chart.spec() for chart in charts])),
         "script": page_file("draw.js") + page_file("sheet.js"),
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], page_file("sheet.html"))
+    return filled("sheet.html", parts)
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], text: Sequence[int] = ()) -> str:

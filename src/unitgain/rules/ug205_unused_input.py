@@ -69,6 +69,7 @@ EXPLAINED_BY: tuple[Cause, ...] = (
     Cause("UG104"),
     Cause("UG117"),
     Cause("UG306"),
+    Cause("UG403"),
     Cause("UG805"),
 )
 

@@ -81,6 +81,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     room = max(NEAR * labels.guess, ERRORS * course.error)
     if not labels.guess - room <= last <= (1 + ABOVE) * labels.guess:
         return
+    if last < float(np.median(losses[: len(losses) // 2])) - room:
+        return  # it falls, whatever it is called: a loss with class weights passes by this value
     moved = way_of_the_weights(view, int(steps[-1]) + 1)
     if not moved >= MOVED:
         raise CannotJudge("the weights have hardly moved")

@@ -53,7 +53,7 @@ class Share:
     """Of a layer's units: copies of another, and those that get the other's gradient too and stay copies for good."""
 
     share: float
-    for_good: float
+    stay_alike: float
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,8 @@ def _copies(view: View, compared: Mapping[str, UnitFacts]) -> Iterator[Found[Cop
             found[name] = Share(row.copies / row.units, row.same_gradient / row.units)
     if not found:
         return
-    worst = max(share.for_good for share in found.values())
-    first = max(found, key=lambda name: (found[name].for_good, found[name].share))
+    worst = max(share.stay_alike for share in found.values())
+    first = max(found, key=lambda name: (found[name].stay_alike, found[name].share))
     row = compared[first]
     also = f"; {plural(len(found), 'layer')} in all" if len(found) > 1 else ""
     yield ABOUT.found(

@@ -111,7 +111,8 @@ def draw_update_ratio(
     axes.axhspan(*HEALTHY_UPDATES, color=HEALTHY, lw=0, zorder=0)
     axes.axhline(-3, color=GUIDE, lw=1.2, ls="--")
     axes.annotate("a thousandth", (1, -3), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                  textcoords="offset points", ha="right", fontsize=8, color=GUIDE)  # fmt: skip
+                  textcoords="offset points", ha="right", fontsize=8, color=GUIDE, zorder=5,
+                  bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1})  # fmt: skip
     axes.set_ylim(min(seen.min(), -3.5) - 0.3, max(seen.max(), -2.5) + 0.3)
     return chosen
 
