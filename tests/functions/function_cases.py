@@ -9,6 +9,7 @@ import cases_data  # noqa: F401
 import cases_dropped  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
+import cases_half  # noqa: F401
 import cases_inputs  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401

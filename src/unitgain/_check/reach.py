@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._batch import find_logits
-from ..record import FurtherFacts, LossCallFacts, ReachFacts, ReshapeFacts, TwiceFacts
+from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .doubled import Doubled
 from .drops import Drops
@@ -28,6 +28,7 @@ from .floor import tensors_of
 from .floored import FUNCTIONS
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
+from .overflow import overflow
 from .reshapes import moved_axis
 from .scores import Scores
 from .twice import LOSSES, squeezed_again
@@ -120,6 +121,7 @@ def reach_facts(
         except Exception:  # the same
             reach.calls.clear()
     calls, twice = tuple(reach.calls), tuple(dict.fromkeys(reach.twice))
+    too_large = reach.overflow
     axes, scores = (*axes, *reach.one_hot.found), tuple(reach.scores.found)
     if logits is None:
         return ReachFacts(
@@ -142,6 +144,7 @@ def reach_facts(
             drops=drops,
             further=further,
             scores=scores,
+            overflow=too_large,
         ),
         calls,
     )
@@ -159,6 +162,7 @@ class Reach(TorchFunctionMode):
     ):
         super().__init__()
         self.drops = Drops(model, inputs)
+        self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
         self.reshapes: list[ReshapeFacts] = []
@@ -195,6 +199,7 @@ class Reach(TorchFunctionMode):
             if self.judging is None:
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
+                self.overflow = self.overflow or overflow(name, args, out)
             else:
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)

@@ -31,6 +31,7 @@ from .comparison import (
     FurtherFacts,
     LabelFacts,
     LossCallFacts,
+    OverflowFacts,
     PlaceFacts,
     ReachFacts,
     ReshapeFacts,
@@ -77,7 +78,16 @@ from .histogram import (
     Histogram,
     common_edges,
 )
-from .loop import DiedFacts, GroupFacts, LoopFacts, ModeFacts, OptimizerFacts, ReusedFacts, ShrinkFacts
+from .loop import (
+    AfterFacts,
+    DiedFacts,
+    GroupFacts,
+    LoopFacts,
+    ModeFacts,
+    OptimizerFacts,
+    ReusedFacts,
+    ShrinkFacts,
+)
 from .maps import pack_map, unpack_map
 from .record import Record
 from .sequence import PaddingFacts, ShiftFacts
@@ -94,6 +104,7 @@ __all__ = [
     "SIGNED_BINS",
     "STATISTICS",
     "UNKNOWN",
+    "AfterFacts",
     "AskedFacts",
     "AxisFacts",
     "BatchNormFacts",
@@ -130,6 +141,7 @@ __all__ = [
     "ModelFacts",
     "OptimizerFacts",
     "OutputFacts",
+    "OverflowFacts",
     "PaddingFacts",
     "ParameterCount",
     "PlaceFacts",

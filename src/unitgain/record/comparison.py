@@ -128,6 +128,16 @@ class EntropyFacts:
 
 
 @dataclass(frozen=True)
+class OverflowFacts:
+    """A function that makes infinity out of finite values in float16: its name, the line of the caller's code, and the
+    largest value that went in."""
+
+    function: str = ""
+    where: str | None = None
+    largest: float = UNKNOWN
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """What the output's last function can give, whatever the weights and the inputs are.
 
@@ -141,7 +151,7 @@ class ReachFacts:
                 time; doubled: added to themselves; None where it was not looked at
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
-                softmaxes of attention scores
+                softmaxes of attention scores; overflow: the first function of the model that overflows in float16
     """
 
     function: str | None = None
@@ -159,6 +169,7 @@ class ReachFacts:
     drops: tuple[DropFacts, ...] | None = None
     further: tuple[FurtherFacts, ...] | None = None
     scores: tuple[ScoreFacts, ...] | None = None
+    overflow: OverflowFacts | None = None
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,8 @@ ABOUT = About(
     remedies=("lsuv", "init", "init-lsuv"),
     silent=(
         "softmax and attention probabilities, unless most rows of attention are nearly one-hot at the start",
-        "cosines with a temperature, rows that see a few keys, trained weights",
+        "cosines with a temperature, rows that see a few keys, trained weights; scores that were divided by something, "
+        "and are large all the same, are for information",
         "the model's output, unless an untrained one ends in flat tails under squared or absolute error, whose "
         "gradient they stop: under cross entropy a wrong answer gets its gradient all the same",
         "gates and limits: a function whose output goes into arithmetic and not into a layer (a sigmoid that opens and "
@@ -247,11 +248,11 @@ def _judge_scores(view: View, scores: Sequence[ScoreFacts]) -> Iterator[Found[Sc
     high = [one for one in scores if one.flat > ERROR]
     if not high:
         return
-    worst = max(high, key=lambda one: one.flat)
+    worst = max(high, key=lambda one: (not one.scaled, one.flat))
     root = f"sqrt({worst.width})"
     also = f"; {plural(len(high), 'call')} of {len(scores)} in all" if len(high) > 1 else ""
     yield ABOUT.found(
-        "warning",
+        "info" if worst.scaled else "warning",  # what made scaled ones large is found where it is
         _site_of(view, worst),
         f"{worst.flat:.0%} of the rows of attention weights {worst.shape}{at(worst.where)} are nearly one-hot at the "
         f"start (scores of std {show(worst.std)}){also}",
