@@ -65,7 +65,7 @@ def loss_scale_held_at_one(cured: bool):
 
 @report(
     "numerics", "UG104 UG306", "UG405 UG504 UG101", area="detection",
-    action=r"logarithm|maximum|row|underflow|logsumexp", steps=60, rate=3e-3,
+    action=r"logarithm|maximum|row|underflow|logsumexp", steps=60, few=40,
     source="github.com/amdegroot/ssd.pytorch/issues/483",
     cause="the maximum that is taken out of a log-sum-exp is the one of the whole batch: rows far below it underflow",
 )  # fmt: skip
@@ -76,9 +76,8 @@ def log_sum_exp_with_one_maximum_for_all(cured: bool):
         return (total - out.gather(1, labels[:, None])).mean()
 
     x, labels = clusters(128, 12, 5, 0.6, seed=4)
-    loud = torch.randn(128, 1, generator=seeded(5)).mul(1.2).exp()
+    loud = torch.randn(128, 1, generator=seeded(5)).mul(1.5).exp()
     x = x * loud
     x = x / x.std()
-    model = Net(lambda net, x: 25 * net.body(x), body=mlp(12, 32, 5))
-    kwargs = {"loss": loss, "steps": 40, "optimizer": adam(3e-3)}
-    return model, (x, labels), kwargs, scored(lambda out: F.cross_entropy(out, labels), x)
+    kwargs = {"loss": loss, "steps": 40, "optimizer": adam(2e-2)}
+    return mlp(12, 32, 5), (x, labels), kwargs, scored(lambda out: F.cross_entropy(out, labels), x)
