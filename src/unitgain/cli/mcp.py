@@ -34,7 +34,5 @@ def mcp(
     from ..integrations import serve
 
     if sys.stdin.isatty():
-        note(
-            "unitgain mcp: waiting for an agent, which starts this command by itself (docs/integrations/agents.md); Ctrl-C ends it"
-        )
+        note("unitgain mcp: waiting for an agent, which starts this command by itself; Ctrl-C ends it")
     serve(write=write, timeout=timeout)
