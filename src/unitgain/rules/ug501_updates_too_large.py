@@ -175,6 +175,7 @@ EXPLAINED_BY = (
     Cause("UG407"),
     Cause("UG506"),
     Cause("UG509"),
+    Cause("UG511"),
     Cause("UG507"),
     Cause("UG304", units_died),
 )
