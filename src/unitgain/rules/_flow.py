@@ -71,6 +71,15 @@ def block_ends(view: View) -> list[Measured]:
     return [m for m in view.activations if m.ends_block and not m.is_output and not m.broken]
 
 
+def gates(rows: Iterable[Measured]) -> list[Measured]:
+    """Layers that give a vector in the middle of a convolutional network, of all sites in execution order: gates
+    computed from pooled features, as in squeeze-and-excite blocks."""
+    rows = list(rows)
+    maps = [i for i, m in enumerate(rows) if m.positions > 1]
+    inside = rows[maps[0] : maps[-1]] if maps else []
+    return [m for m in inside if m.role == "linear" and m.positions == 1]
+
+
 def has_residual_branches(view: View) -> bool:
     return any(m.ends_branch for m in view.activations)
 
