@@ -34,8 +34,8 @@ ABOUT = About(
         "they differ for good reasons. So are tables, scales and temperatures that are no weights of a layer. A weight "
         "that a norm follows and that is faster than the others is for information: each step makes it longer, and so "
         "slower; so is one that is slower and belongs to a gate computed from pooled features (squeeze-and-excite), "
-        "which gets little gradient in networks that train well. All weights count where a parameter group has a learning rate ten thousand times below or above that "
-        "of every other group."
+        "which gets little gradient in networks that train well. All weights count where a parameter group has a "
+        "learning rate ten thousand times below or above that of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
