@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import Batch, Judged, Loss, find_logits, is_loader, without_broadcast_warning
 from .._run import (
     AfterFirst,
@@ -124,7 +124,7 @@ def check(
     True
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
         raise InputError(
             "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, "
