@@ -100,8 +100,8 @@ def reach_facts(
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
-    differentiates; inputs: addresses of the batch's tensors;
-    targets: what the loss is given beside the outputs."""
+    differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
+    outputs."""
     with (
         Reach(model, examples, inputs, targets) as reach,
         reach.doubled.hooked(),
@@ -120,34 +120,31 @@ def reach_facts(
             judge(out)
         except Exception:  # the same
             reach.calls.clear()
-    calls, twice = tuple(reach.calls), tuple(dict.fromkeys(reach.twice))
-    too_large = reach.overflow
-    axes, scores = (*axes, *reach.one_hot.found), tuple(reach.scores.found)
-    if logits is None:
-        return ReachFacts(
-            reshapes=reshapes, axes=axes, twice=twice, doubled=doubled, drops=drops, scores=scores
-        ), calls
-    rectified, behind = found.rectified or (None, None)
-    return (
-        ReachFacts(
-            found.function,
-            found.low,
-            found.high,
-            softmax_over_one=over_one,
-            rectified=rectified,
-            behind=behind,
-            reshapes=reshapes,
-            axes=axes,
-            twice=twice,
-            doubled=doubled,
-            reshaped=reach.reshaped,
-            drops=drops,
-            further=further,
-            scores=scores,
-            overflow=too_large,
-        ),
-        calls,
+    calls = tuple(reach.calls)
+    facts = ReachFacts(
+        reshapes=reshapes,
+        axes=(*axes, *reach.one_hot.found),
+        twice=tuple(dict.fromkeys(reach.twice)),
+        doubled=doubled,
+        drops=drops,
+        scores=tuple(reach.scores.found),
+        overflow=reach.overflow,
     )
+    if logits is None:
+        return facts, calls
+    rectified, behind = found.rectified or (None, None)
+    facts = replace(
+        facts,
+        function=found.function,
+        low=found.low,
+        high=found.high,
+        softmax_over_one=over_one,
+        rectified=rectified,
+        behind=behind,
+        reshaped=reach.reshaped,
+        further=further,
+    )
+    return facts, calls
 
 
 class Reach(TorchFunctionMode):
