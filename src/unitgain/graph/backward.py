@@ -27,12 +27,17 @@ from .values import Value
 
 @dataclass
 class _Entry:
-    """One tensor of the pass. same: the number of the tensor that it is, where it is known already."""
+    """One tensor of the pass.
+
+    same   the number of the tensor that it is, where it is known already
+    zeros  the share of its values that are exactly 0
+    """
 
     value: Value
     held: _Held
     step: Step | None
     same: int
+    zeros: float
 
 
 class BackwardPropagation(Propagation):
@@ -60,10 +65,13 @@ class BackwardPropagation(Propagation):
             return
         if self._step is not None and node is not None and node.role == "norm":
             self._step = replace(self._step, evenness=_evenness(call, held.known.axis))
+        given = self._tape.get(value.parents[0].number) if value.parents else None
+        if self._step is not None and given is not None:
+            self._step = replace(self._step, zeros=given.zeros)
         same = value.number
         if self._step is None and before is not None:  # a block that returns a tensor that is known
             same = self._tape[before].same
-        self._tape[value.number] = _Entry(value, held, self._step, same)
+        self._tape[value.number] = _Entry(value, held, self._step, same, float((tensor == 0).float().mean()))
         if tensor.requires_grad and same == value.number:
             axis, number = held.known.axis, value.number
 
@@ -104,6 +112,7 @@ class BackwardPropagation(Propagation):
             claim = Claim(entry.value.node or "", (measured.mean_square, 0.0), None, reason, start=True)
             if not reason:
                 claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
+            found = replace(found, near=measured.near)
             if reason or claim.off > TOLERANCE:
                 found = replace(measured, tied=lack is not None and lack.tied)
             self._note(number, claim)
@@ -134,8 +143,11 @@ class BackwardPropagation(Propagation):
         except Silent as lack:
             silent.update(dict.fromkeys(parents, lack))
             return
+        measured = self.gradients[entry.value.number]
         for number, part in zip(signals, parts):
             if number in self._tape and part is not None:
+                # what channels depend on each other here, those behind do too
+                part = replace(part, independent=measured.independent)
                 arriving.setdefault(self._tape[number].same, []).append(part)
 
 
@@ -155,4 +167,4 @@ def _added(parts: list[Gradient]) -> Gradient:
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
     spotty = any(p.spotty for p in parts)
     chosen = parts[0].chosen if len(parts) == 1 else None
-    return Gradient(power, held, spotty, tied, chosen)
+    return Gradient(power, held, spotty, tied, chosen, independent=min(p.independent for p in parts))

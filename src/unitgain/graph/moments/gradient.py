@@ -36,7 +36,9 @@ from .step import Known, Step
 from .weights import Kernel, taps_inside
 
 _SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
-_AS_PREDICTED = 1.1
+_AS_PREDICTED = 1.05
+_NEAR = 0.05  # correlation of neighbours with which a gradient is not taken for independent between positions
+_PLACES = 64  # of an example, looked at for the dependence of channels
 _FEW = 0.5  # squared relative standard deviation of a batch's variance
 
 
@@ -48,6 +50,8 @@ class Gradient:
     tied    it depends on the values, as it comes through an activation of a sum with what was rectified before
     chosen  (P,): how the values at which a maximum lets it through are distributed, on the grid of marginals; None: it
             is at all values
+    near    how far neighbouring positions agree beyond what is coherent: their correlation, as measured
+    independent   the number of channels that do not depend on each other, as measured; at most
     """
 
     power: Tensor
@@ -55,6 +59,8 @@ class Gradient:
     spotty: bool = False
     tied: bool = False
     chosen: Tensor | None = None
+    near: float = 0.0
+    independent: float = math.inf
 
     @property
     def mean_square(self) -> float:
@@ -62,13 +68,14 @@ class Gradient:
 
     def chance(self, examples: int, positions: int) -> float:
         """How far the mean square over a batch is from its expectation by chance, relative, one standard deviation:
-        as `Signal.chance`, with channels that do not correlate."""
+        as `Signal.chance`."""
         held = self.coherent
         repeats = (held**2 + (1 - held**2) / positions) / examples
         power = self.power.double()
         if not bool(power.any()):  # nothing flows: that is certain
             return 0.0
         channels = float(power.sum().square() / power.square().sum().clamp_min(1e-300))
+        channels = min(channels, self.independent)
         return math.sqrt(2 * repeats / max(channels, 1.0))
 
 
@@ -76,12 +83,33 @@ def measured_gradient(x: Tensor) -> Gradient:
     """Of a gradient (N, C, *S)."""
     dims = [0, *range(2, x.dim())]
     power = x.square().mean(dims)
-    whole, spotty = power.mean(), False
+    whole, spotty, near = power.mean(), False, 0.0
     if x.dim() > 2:
         whole = x.mean(list(range(2, x.dim()))).square().mean()
         each = x.square().mean((0, 1)).flatten()  # of each position
         spotty = bool(each.sum().square() < _SPOTTY * each.numel() * each.square().sum())
-    return Gradient(power, float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1)), spotty)
+    coherent = float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1))
+    if x.dim() > 2:
+        pairs = [
+            float((x.narrow(i, 1, n - 1) * x.narrow(i, 0, n - 1)).mean() / power.mean().clamp_min(1e-38))
+            for i, n in enumerate(x.shape)
+            if i > 1 and n > 1
+        ]
+        near = max([0.0, *pairs]) - coherent
+    return Gradient(power, coherent, spotty, near=near, independent=_independent(x, coherent))
+
+
+def _independent(x: Tensor, coherent: float) -> float:
+    """The number of channels that do not depend on each other: (trace of their covariance)^2 over its squared norm,
+    less what few rows add to that."""
+    flat = x.flatten(2) if x.dim() > 2 else x[:, :, None]
+    rows = flat.transpose(1, 2)[:, :: max(flat.shape[2] // _PLACES, 1)]  # (N, places, C)
+    examples, places = rows.shape[:2]
+    rows = rows.reshape(-1, rows.shape[-1]).double()
+    square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    share = float(square.square().sum() / square.trace().square().clamp_min(1e-300))
+    share -= (coherent**2 + (1 - coherent**2) / places) / examples
+    return 1 / max(share, 1e-9)
 
 
 def pull_back(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
@@ -126,12 +154,14 @@ def _through(step: Step, grad: Gradient, weight: Tensor, kernel: Kernel) -> Grad
     held = float(
         torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places
     )
-    stride = math.prod(kernel.stride) if taps else 1
+    stride = 1 if kernel.transposed else math.prod(kernel.stride)
     return Gradient(found, min(held / stride, 1.0))
 
 
 def _meet(taps: tuple[int, ...], kernel: Kernel, device: torch.device) -> Tensor:
     """(K, K): 1 where two taps reach the same input from two outputs."""
+    if kernel.transposed:
+        return torch.ones(math.prod(taps), math.prod(taps), device=device)
     found = torch.ones(1, 1)
     for width, stride, dilation in zip(taps, kernel.stride, kernel.dilation):
         at = torch.arange(width) * dilation
@@ -150,7 +180,7 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
         raise Silent("the gradient is zero where the activation behind the sum is")
     # flat parts of the marginal, but for its ends
     flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
-    if flat:
+    if flat or step.zeros > 0.05:
         raise Silent("many of its inputs are one value", tied=True)
     if grad.chosen is not None:
         weights = grad.chosen.to(weights)
@@ -181,12 +211,10 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         raise Silent("the gradient is at few positions, whose variance may differ from the others'")
     if signal.mixed and not by_batch:
         raise Silent("the norm divides by variances that differ between positions")
-    if names & {"LayerNorm", "layer_norm"}:
-        lost, coherent = 2 / signal.channels, grad.coherent
-        scale = scale * _over_places(step)
-    elif names & {"RMSNorm", "rms_norm"}:
-        lost, coherent = 1 / signal.channels, grad.coherent
-        scale = scale * _over_places(step)
+    centres = bool(names & {"LayerNorm", "layer_norm"})
+    if centres or names & {"RMSNorm", "rms_norm"}:
+        lost, coherent = (1 + centres) / signal.channels, grad.coherent
+        scale = _over_channels(step, centres) * _over_places(step)
     elif by_batch:
         constant = step.module is not None and not step.module.training
         if (
@@ -201,6 +229,18 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     else:
         raise Silent(f"there is no law for the gradient of {step.name}")
     return [Gradient(grad.power * scale * (1 - lost), min(coherent, 1.0))]
+
+
+def _over_channels(step: Step, centres: bool) -> Tensor:
+    """gain^2 over the power of an average place, less its mean over channels where the norm takes that away."""
+    signal = step.only().signal
+    power = signal.var.mean() + signal.mean.square().mean()
+    if centres:
+        of_mean = signal.var.mean() / signal.channels if signal.cov is None else signal.cov.mean()
+        power = power - of_mean - signal.mean.mean().square()
+    gain = step.argument(2, "weight")
+    square = torch.ones_like(signal.var) if gain is None else gain.detach().float().square()
+    return square / power.clamp_min(1e-30)
 
 
 def _over_places(step: Step) -> float:
@@ -220,6 +260,8 @@ def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     before, after = math.prod(signal.size), math.prod(step.positions)
     if "max" in name:
         chosen, doubled = pools.chosen_by(signal, maximum_of(step))
+        if grad.near * (doubled - 1) > _NEAR:
+            raise Silent("windows overlap where the gradients of neighbours agree")
         share, factor = after / before, 1 - grad.coherent + grad.coherent * doubled
         return [Gradient(grad.power * share * factor, grad.coherent * share / factor, chosen=chosen)]
     if after == 1:
