@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .moments import Gradient, Silent, Step, given_tensor, layout, measured_gradient, pull_back
@@ -160,11 +161,24 @@ def _evenness(call: Call, axis: int) -> float | None:
 
 
 def _added(parts: list[Gradient]) -> Gradient:
+    if len(parts) == 1:
+        return parts[0]
     power = sum(p.power for p in parts)
     assert isinstance(power, Tensor)
     total = sum(p.mean_square for p in parts)
     held = sum(p.mean_square * p.coherent for p in parts) / total if total > 0 else 0.0
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
     spotty = any(p.spotty for p in parts)
-    chosen = parts[0].chosen if len(parts) == 1 else None
-    return Gradient(power, held, spotty, tied, chosen, independent=min(p.independent for p in parts))
+    profile = _added_profiles([p for p in parts if p.mean_square > 0])
+    return Gradient(power, held, spotty, tied, None, profile, independent=min(p.independent for p in parts))
+
+
+def _added_profiles(parts: list[Gradient]) -> Tensor | None:
+    known = [p.profile for p in parts if p.profile is not None]
+    if not known or any(p.shape != known[0].shape for p in known):
+        return None
+    total = sum(p.mean_square for p in parts)
+    shares = [
+        (p.mean_square / total, torch.ones_like(known[0]) if p.profile is None else p.profile) for p in parts
+    ]
+    return torch.stack([share * profile for share, profile in shares]).sum(0)

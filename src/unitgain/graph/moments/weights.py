@@ -142,14 +142,23 @@ def _depthwise(
 
 
 def taps_inside(
-    size: tuple[int, ...], out: tuple[int, ...], taps: Sequence[int], kernel: Kernel, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """(p_k, p_kl): (K,), (K, K)."""
+    size: tuple[int, ...], out: tuple[int, ...], taps: Sequence[int], kernel: Kernel, device: torch.device,
+    profile: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(p_k, p_kl): (K,), (K, K). profile (*out,), mean 1: how much each output counts; None: all the same."""
     single, pair = torch.ones(1, device=device), torch.ones(1, 1, device=device)
-    for axis in range(len(taps)):
-        there = _there(axis, size, out, taps, kernel).to(device)
-        single = torch.kron(single, there.mean(0))
-        pair = torch.kron(pair, there.T @ there / len(there))
+    there = [_there(axis, size, out, taps, kernel).to(device) for axis in range(len(taps))]
+    if profile is not None and profile.dim() == len(there) > 0:
+        single = pair = profile.to(device) / profile.numel()
+        for each in there:  # the first axis of positions goes, one of taps, or two, come last
+            single = torch.tensordot(single, each, ([0], [0]))
+            pair = torch.tensordot(pair, each[:, :, None] * each[:, None, :], ([0], [0]))
+        depth, width = len(there), math.prod(taps)
+        order = [2 * i for i in range(depth)] + [2 * i + 1 for i in range(depth)]
+        return single.flatten(), pair.permute(order).reshape(width, width)
+    for each in there:
+        single = torch.kron(single, each.mean(0))
+        pair = torch.kron(pair, each.T @ each / len(each))
     return single, pair
 
 
