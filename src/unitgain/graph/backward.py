@@ -115,7 +115,7 @@ class BackwardPropagation(Propagation):
                 claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
             found = replace(found, near=measured.near)
             if reason or claim.off > TOLERANCE:
-                found = replace(measured, tied=lack is not None and lack.tied)
+                found = _begun(measured, arriving.get(number, []), lack)
             self._note(number, claim)
             self._pass_on(entry, found, arriving, silent)
 
@@ -150,6 +150,16 @@ class BackwardPropagation(Propagation):
                 # what channels depend on each other here, those behind do too
                 part = replace(part, independent=measured.independent)
                 arriving.setdefault(self._tape[number].same, []).append(part)
+
+
+def _begun(measured: Gradient, parts: list[Gradient], lack: Silent | None) -> Gradient:
+    """The gradient that is measured, with what is known of how it depends on the values."""
+    tied = lack is not None and lack.tied
+    if not parts:
+        return replace(measured, tied=tied)
+    known = _added(parts)
+    kept = {"chosen": known.chosen, "slopes": known.slopes, "bent": known.bent, "tied": tied or known.tied}
+    return replace(measured, **kept)
 
 
 def _evenness(call: Call, axis: int) -> float | None:

@@ -42,7 +42,7 @@ _SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
 _AS_PREDICTED = 1.05
 _BENT = 0.2  # of slopes
 _NEAR = 0.05  # correlation of neighbours with which a gradient is not taken for independent between positions
-_PLACES = 64  # of an example, looked at for the dependence of channels
+_PLACES = 32  # of an example, looked at for the dependence of channels
 _FEW_VALUES = 0.02  # the same for batch norm, whose smallest variances count most
 _FEW = 0.5  # squared relative standard deviation of a batch's variance
 
@@ -219,7 +219,7 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     _, values, weights = nodes(signal.marginal, signal.mean.device)
     tied = signal.marginal is not None
     if grad.tied:
-        raise Silent("the gradient is zero where the activation behind the sum is", tied=tied)
+        raise Silent("the gradient depends on the values that the activation gets", tied=tied)
     # flat parts of the marginal, but for its ends
     flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
     if flat or step.zeros > 0.05:
@@ -314,7 +314,7 @@ def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     if "max" in name:
         chosen, doubled = pools.chosen_by(signal, maximum_of(step))
         if grad.near * (doubled - 1) > _NEAR:
-            raise Silent("windows overlap where the gradients of neighbours agree")
+            raise Silent("windows overlap where the gradients of neighbours agree", tied=True)
         share, factor = after / before, 1 - grad.coherent + grad.coherent * doubled
         profile = None
         if grad.profile is not None:
