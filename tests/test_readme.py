@@ -6,6 +6,8 @@ In a document, in order, in one folder and one Python session:
 - a ```text block is (part of) what the Python blocks before it printed
 - a ```console block holds commands ("$ ...") and (part of) their output; ```sh blocks hold commands only
 
+A comment before a block, <!-- not run: REASON -->, keeps it from being run.
+
 Only `unitgain` commands are run, and `echo $?`. Lines of dots stand for what is left out. Numbers may differ by 5%,
 since processors add in different orders.
 """
@@ -24,6 +26,7 @@ from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import typer
 
 import unitgain
 from unitgain import cli
@@ -58,19 +61,14 @@ def test_every_plot_has_its_picture() -> None:
     assert sorted(shown) == sorted((name, name) for name in unitgain.plots.__all__)
 
 
+# run elsewhere: integrations/ by tests/integrations/test_pages.py, a rule's examples and the page that adds one by
+# tests/rules/test_rule_files.py
+ELSEWHERE = re.compile(r"docs/(integrations/|reference/rules/UG|contributing/add-a-rule\.md)")
+
+
 @pytest.mark.parametrize(
     "document",
-    [
-        "README.md",
-        "docs/index.md",
-        "docs/tutorial.md",
-        "docs/training.md",
-        "docs/reference/fix.md",
-        "docs/reference/batch.md",
-        "docs/your-loop.md",
-        "docs/recipes.md",
-        *(name for name in DOCUMENTS if name.startswith("docs/how-to/")),
-    ],
+    [d for d in DOCUMENTS if BLOCK.search((ROOT / d).read_text(encoding="utf-8")) and not ELSEWHERE.match(d)],
 )
 def test_what_the_document_shows_is_what_happens(document: str, fresh_folder: Path) -> None:
     run_document((ROOT / document).read_text(encoding="utf-8"))
@@ -86,6 +84,7 @@ def test_torchrun_takes_no_run_for_its_own_run_path(document: str) -> None:
 def run_document(text: str) -> None:
     session: dict[str, object] = {"__name__": "document"}
     printed = ""
+    text = re.sub(r"^<!-- not run: \w.{9,} -->\n+```.*?^```$", "", text, flags=re.M | re.S)
     for language, block in BLOCK.findall(text):
         if language == "python":
             named = re.match(r"# ([\w/]+\.py)\n", block)
@@ -176,7 +175,11 @@ def test_the_python_reference_states_the_signatures_of_the_code() -> None:
         assert [n for n in re.findall(r"(?:^|, )(\w+)(?==|,|$)", stated[1]) if not n.isdigit()] == names
 
 
-# ---- the short blocks of the reference pages -----------------------------------------------------------------
+# ---- short blocks, indented and without an output ------------------------------------------------------------
+
+# An indented paragraph that compiles is a program. Each runs in a session of its own, in which a model, a batch and an
+# optimizer are there, and what GIVEN adds for its page. Lines of three dots stand for a training step. What cannot run
+# here says why in a comment before it: <!-- not run: REASON -->.
 
 SETUP = """
 import rich, torch, unitgain, unitgain as ug
@@ -191,47 +194,106 @@ def goes_on():
     loss.backward()
     optimizer.step()
 """
-# {page: (what its blocks take for granted, how many of their paragraphs are Python that can be run here)}
-PAGES = {
-    "agc": ("goes_on(); parameters = list(model.parameters())", 2),
-    "data": ("generator = torch.Generator().manual_seed(0)", 1),
-    "graph": ("from unitgain.graph import trace\ngraph = trace(model, batch)", 2),
-    "initialization": ("", 1),
-    "optimizers": ("", 1),
-    "report": ("ug.check(model, batch).record.save('run.sqlite', overwrite=True)", 2),
-    "spp": (
-        "model, batch = ug.models.create('nf_resnet_tiny'), torch.randn(4, 3, 32, 32)\n"
-        "batchnorm = normalizer_free = ug.spp(model, batch)",
-        2,
-    ),
-    "theory": ("", 1),
+_REPORT = "ug.check(model, batch).record.save('run.sqlite', overwrite=True)"
+_IMAGES = "images, labels = torch.randn(16, 3, 32, 32), torch.arange(16) % 10; batch = images, labels\n"
+# what the blocks of a page take for granted
+GIVEN = {
+    "agc": "goes_on(); parameters = list(model.parameters())",
+    "api": _REPORT
+    + """
+model[0].weight.data *= 20
+before = after = report = ug.check(model, batch)
+finding, diagnosis, record = report.findings[0], report.diagnosis, report.record
+loss, a, b = torch.tensor(1.0), batch[0], batch[0]
+probe = ug.Probe(model, optimizer)
+probe.start()
+goes_on()
+""",
+    "data": "generator = torch.Generator().manual_seed(0)",
+    "graph": "from unitgain.graph import trace\ngraph = trace(model, batch)",
+    "image-recipes": _IMAGES
+    + "model, batches, classes = ug.models.create('resnet_tiny'), [batch], list('abcdefghij')",
+    "normalizer-free": _IMAGES,
+    "normfree": _IMAGES
+    + """
+def make_model():
+    return nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(7200, 10))
+model, loader = make_model(), [batch] * 2
+new = make_model()
+report = ug.normfree.convert(new, batch)
+torch.save(new.state_dict(), 'weights.pt')
+""",
+    "report": _REPORT,
+    "spp": "model, batch = ug.models.create('nf_resnet_tiny'), torch.randn(4, 3, 32, 32)\n"
+    "batchnorm = normalizer_free = ug.spp(model, batch)",
 }
-# what needs data that is not here, and lists of choices
-PLACES = re.compile(r"\b(load_fashion_mnist|\*\*options|\"timm\"\|)")
+SMALL = {
+    "nf_resnet50": "nf_resnet_tiny",
+    '"nfnet_f0"': '"nfnet_tiny"',
+    "steps=60": "steps=4",
+    "224, 224": "32, 32",
+}
+NOT_RUN = re.compile(r"<!-- not run: \w.{9,} -->\n\n$")
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_indented_python_on_a_reference_page_runs(page: str, fresh_folder: Path) -> None:
-    text = BLOCK.sub("", (ROOT / "docs" / "reference" / f"{page}.md").read_text(encoding="utf-8"))
-    given, count = PAGES[page]
-    found = [
-        p
-        for p in re.split(r"\n\s*\n", text)
-        if p.startswith("    ") and not PLACES.search(p) and is_python(p)
-    ]
-    assert len(found) == count
-    for paragraph in found:
-        session: dict[str, object] = {"__name__": "document"}
-        exec(compile(SETUP + given, "setup", "exec"), session)
-        written = re.sub(r"^(\s*)\.\.\.$", r"\1goes_on()", textwrap.dedent(paragraph), flags=re.M)
-        with captured():
-            exec(compile(written, page, "exec"), session)
+def paragraphs(document: str) -> list[str]:
+    """The indented blocks of a page that nothing marks as one that cannot run."""
+    text = BLOCK.sub("", (ROOT / document).read_text(encoding="utf-8"))
+    found = re.finditer(r"(?<=\n\n)(?:    .*\n)+(?=\n|\Z)", text)
+    return [textwrap.dedent(m[0]) for m in found if not NOT_RUN.search(text[: m.start()])]
 
 
 def is_python(paragraph: str) -> bool:
     """Whether it is a piece of a program: a signature, a formula and a command are none."""
     try:
-        compile(textwrap.dedent(paragraph), "document", "exec")
+        compile(paragraph, "document", "exec")
     except SyntaxError:
         return False
     return True
+
+
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if any(map(is_python, paragraphs(d)))])
+def test_indented_python_runs(document: str, fresh_folder: Path) -> None:
+    for paragraph in filter(is_python, paragraphs(document)):
+        session: dict[str, object] = {"__name__": "document"}
+        exec(compile(SETUP + GIVEN.get(Path(document).stem, ""), "setup", "exec"), session)
+        written = re.sub(r"(^ *|: )\.\.\.", r"\1goes_on()", paragraph, flags=re.M)
+        for large, small in SMALL.items():
+            written = written.replace(large, small)
+        with captured():
+            exec(compile(written, document, "exec"), session)
+
+
+def commands() -> list[str]:
+    """Every `unitgain` command of the documentation that stands on a line of its own; a synopsis is none."""
+    found = []
+    for document in DOCUMENTS:
+        text = (ROOT / document).read_text(encoding="utf-8")
+        shown = [
+            line[2:] for _, block in BLOCK.findall(text) for line in block.splitlines() if line[:2] == "$ "
+        ]
+        scripts = [block for language, block in BLOCK.findall(text) if language == "sh"]
+        lines = re.sub(r"\\\n *", "", "\n".join([*scripts, *paragraphs(document)])).splitlines()
+        for line in shown + lines:
+            command = re.match(r"(?:torchrun .* -m )?unitgain (\w.*?)(?: &|   .*)?$", line)
+            if command and not re.search(r" \[|\bTARGET\b|\bRUN\b", line):
+                found.append(command[1])
+    return found
+
+
+def test_every_command_of_the_documentation_is_one() -> None:
+    found = commands()
+    assert len(found) > 50
+    for command in found:
+        group, words = typer.main.get_command(cli.app), shlex.split(command, comments=True)
+        while words and hasattr(group, "resolve_command"):
+            name, group, words = group.resolve_command(typer.Context(group), words)
+        group.make_context(name, words)  # raises what the command line would say
+
+
+def test_a_block_that_does_not_run_is_seen(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "A\n\n    nothing.here()\n\n<!-- not run: needs two processes -->\n\n    b()\n\nB\n\n    c()\n"
+    )
+    assert paragraphs(str(page)) == ["nothing.here()\n", "c()\n"]

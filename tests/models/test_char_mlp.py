@@ -204,6 +204,7 @@ def test_models_and_data_agree_on_the_characters() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"hidden": 50}, "hidden is 50; expected the widths"),
         ({"hidden": ()}, "hidden is empty"),
         ({"hidden": (0,)}, "hidden is 0"),
         ({"context": 0}, "context is 0"),

@@ -36,3 +36,18 @@ def not_installed(who: str, package: str, extra: str) -> InputError:
 
 class RecordError(InputError):
     """A record file cannot be read (not ours, damaged, written by a newer version) or can no longer be written."""
+
+
+def no_module(argument: str, given: object) -> InputError:
+    """What is said where a model was expected and something else came: of common mistakes, which one it is.
+
+    >>> print(no_module("model", 3))
+    model: expected an nn.Module, got int
+    """
+    if isinstance(given, type):
+        return InputError(
+            f"{argument}: got the class {given.__name__}; make a model of it: {given.__name__}(...)"
+        )
+    bases = {base.__name__ for base in type(given).__mro__}
+    hint = "; the model comes first" if bases & {"Optimizer", "DataLoader", "Tensor", "tuple", "dict"} else ""
+    return InputError(f"{argument}: expected an nn.Module, got {type(given).__name__}{hint}")

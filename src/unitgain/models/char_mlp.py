@@ -15,7 +15,7 @@ the unbiased one (outputs 1.6% larger at batch 32).
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args, get_type_hints
 
@@ -63,6 +63,10 @@ class CharMLPConfig:
     embedding: int = 10
 
     def __post_init__(self) -> None:
+        if not isinstance(self.hidden, Sequence):
+            raise InputError(
+                f"char_mlp: hidden is {self.hidden!r}; expected the widths of the layers, like (200,)"
+            )
         sizes = {"vocabulary": self.vocabulary, "context": self.context, "embedding": self.embedding}
         for name, size in (*sizes.items(), *(("hidden", width) for width in self.hidden)):
             if not isinstance(size, int) or size < 1:

@@ -10,6 +10,7 @@ _ladder.py    options and results of a ladder
 _fused.py     makemore's training step, written out by hand
 """
 
+from ._image_figures import find_mistakes, show_batch, show_mistakes
 from ._ladder import LadderOptions, LadderResult, Table
 from ._lesson import LessonOptions
 from ._lesson import get as lesson
@@ -26,10 +27,13 @@ __all__ = [
     "Recipe",
     "RunFolder",
     "Table",
+    "find_mistakes",
     "get",
     "ladder",
     "ladders",
     "lesson",
     "lessons",
     "names",
+    "show_batch",
+    "show_mistakes",
 ]
