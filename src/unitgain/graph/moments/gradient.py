@@ -23,6 +23,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -182,7 +183,8 @@ def _spread_back(
 ) -> Tensor:
     """(*S,): the profile in front of a convolution whose taps have this energy."""
     given = energy.new_ones(out) if profile is None else profile.to(energy)
-    depth, options = len(size), {"stride": kernel.stride, "dilation": kernel.dilation}
+    depth = len(size)
+    options: dict[str, Any] = {"stride": kernel.stride, "dilation": kernel.dilation}
     if kernel.ignores_border:
         return energy.new_ones(size)
     if kernel.transposed:

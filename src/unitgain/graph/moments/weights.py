@@ -151,8 +151,8 @@ def taps_inside(
     if profile is not None and profile.dim() == len(there) > 0:
         single = pair = profile.to(device) / profile.numel()
         for each in there:  # the first axis of positions goes, one of taps, or two, come last
-            single = torch.tensordot(single, each, ([0], [0]))
-            pair = torch.tensordot(pair, each[:, :, None] * each[:, None, :], ([0], [0]))
+            single = torch.tensordot(single.movedim(0, -1), each, 1)
+            pair = torch.tensordot(pair.movedim(0, -1), each[:, :, None] * each[:, None, :], 1)
         depth, width = len(there), math.prod(taps)
         order = [2 * i for i in range(depth)] + [2 * i + 1 for i in range(depth)]
         return single.flatten(), pair.permute(order).reshape(width, width)
