@@ -61,10 +61,11 @@ IN_SIGHT: dict[str, dict[str, Any]] = {
     "timm:vit_tiny_patch16_224": VISION, "timm:convnext_atto": {}, "torchvision:vgg11": {},
     "torchvision:efficientnet_b0": {}, "torchvision:densenet121": {}, "nf_resnet26": {}, "mlp relu": {}, "mlp tanh": {},
     "timm:regnetx_002": {}, "torchvision:mobilenet_v3_small": {}, "timm:seresnext26t_32x4d": {}, "timm:resnetv2_50": {},
+    "torchvision:resnet34": {}, "torchvision:squeezenet1_1": {},
 }  # fmt: skip
 HELD_OUT: dict[str, dict[str, Any]] = {
-    "timm:resnet50": {}, "torchvision:resnet34": {}, "torchvision:vgg11_bn": {}, "torchvision:alexnet": {},
-    "torchvision:squeezenet1_1": {}, "torchvision:googlenet": {}, "torchvision:shufflenet_v2_x1_0": {},
+    "timm:resnet50": {}, "torchvision:vgg11_bn": {}, "torchvision:alexnet": {},
+    "torchvision:googlenet": {}, "torchvision:shufflenet_v2_x1_0": {},
     "torchvision:mnasnet0_5": {}, "torchvision:regnet_y_400mf": {},
     "timm:nf_seresnet26": {}, "timm:nf_ecaresnet26": {}, "timm:nf_regnet_b1": {},
     "timm:tf_efficientnet_lite0": {}, "timm:ghostnet_100": {}, "timm:repvgg_a0": {},

@@ -50,6 +50,8 @@ LAYERS = {
     "depthwise convolution": lambda: nn.Conv2d(16, 16, 5, padding=2, groups=16),
     "pointwise convolution": lambda: nn.Conv2d(16, 48, 1),
     "same convolution": lambda: nn.Conv2d(16, 48, 3, padding="same"),
+    "transposed convolution": lambda: nn.ConvTranspose2d(16, 48, 4, 2, 1),
+    "grouped transposed convolution": lambda: nn.ConvTranspose2d(16, 48, 3, 2, 1, 1, groups=4, dilation=2),
     "batch norm": lambda: nn.BatchNorm2d(16),
     "batch norm in evaluation": lambda: nn.BatchNorm2d(16).eval(),
     "group norm": lambda: nn.GroupNorm(4, 16),
@@ -308,13 +310,19 @@ BACKWARDS = {
     "convolutions": lambda: nn.Sequential(
         nn.Conv2d(16, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, 48, 3, 2, 1, groups=4)
     ),
+    "transposed": lambda: nn.Sequential(
+        nn.Conv2d(16, 32, 1), nn.ConvTranspose2d(32, 64, 4, 2, 1), nn.ReLU(), nn.Conv2d(64, 32, 3)
+    ),
+    "zero padding again and again": lambda: nn.Sequential(
+        nn.AvgPool2d(4), *(nn.Conv2d(32 if i else 16, 32, 3, padding=1) for i in range(5))
+    ),
     "depthwise": lambda: nn.Sequential(nn.Conv2d(16, 64, 1), nn.Conv2d(64, 64, 3, padding=1, groups=64)),
     "blocks": lambda: nn.Sequential(nn.Conv2d(16, 32, 1), Block(), Block()),
     "global pool": lambda: nn.Sequential(
         nn.Conv2d(16, 64, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 64)
     ),
     "rectified pool": lambda: nn.Sequential(nn.Conv2d(16, 64, 3), nn.ReLU(), nn.MaxPool2d(2)),
-    "layer norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4096, 64), nn.LayerNorm(64), nn.Linear(64, 32)),
+    "layer norm": lambda: nn.Sequential(nn.Flatten(), nn.Linear(4096, 64), nn.LayerNorm(64), nn.Linear(64, 128)),
     "concatenation": Joined,
 }  # fmt: skip
 
@@ -387,5 +395,46 @@ def test_a_gradient_through_a_norm_of_places_of_different_power_is_not_predicted
 def test_a_gradient_of_few_values_is_not_taken_for_its_expectation() -> None:
     model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 4))
     claim = backward(model, torch.randn(4, 64)).back_by_node["0"]
+    assert claim.predicted is None
+    assert "too few independent values" in claim.reason
+
+
+def test_a_rectified_value_that_is_rectified_again_passes_no_gradient_at_zero() -> None:
+    """A ResNet whose last gains are zero adds nothing: half of what its next ReLU gets is exactly zero."""
+    model = nn.Sequential(
+        nn.Conv2d(16, 64, 1), nn.BatchNorm2d(64), nn.ReLU(), nn.ReLU(), nn.Conv2d(64, 64, 3)
+    )
+    with torch.no_grad():
+        model[1].weight.uniform_(0.5, 1.5)
+        model[1].bias.normal_()
+    claims = backward(model, torch.randn(64, 16, 8, 8)).back_by_node
+    assert claims["2"].predicted is None
+    assert "one value" in claims["2"].reason
+    assert all(c.predicted is None or c.off < 0.1 for c in claims.values())
+
+
+def test_gradients_of_overlapping_windows_whose_neighbours_agree_are_not_predicted() -> None:
+    """A stem's pool before a 2x2 average: neighbouring windows that chose one value have the same gradient."""
+    model = nn.Sequential(nn.Conv2d(16, 64, 1), nn.MaxPool2d(3, 2, 1), nn.AvgPool2d(2), nn.Conv2d(64, 64, 1))
+    claim = backward(model, torch.randn(32, 16, 16, 16)).back_by_node["0"]
+    assert claim.predicted is None
+    assert "neighbours agree" in claim.reason
+
+
+def test_a_depthwise_layer_between_smooth_activations_ties_gradients_to_values() -> None:
+    """SiLU's slope is larger far from zero on average, and a depthwise layer keeps far values far."""
+    model = nn.Sequential(
+        nn.Conv2d(16, 64, 1), nn.BatchNorm2d(64), nn.SiLU(), nn.Conv2d(64, 64, 3, padding=1, groups=64),
+        nn.BatchNorm2d(64), nn.SiLU(), nn.Conv2d(64, 64, 1),
+    )  # fmt: skip
+    claim = backward(model, torch.randn(64, 16, 8, 8)).back_by_node["1"]
+    assert claim.predicted is None
+    assert "depthwise" in claim.reason
+
+
+def test_channels_that_depend_on_each_other_are_not_counted_as_many() -> None:
+    """Sixty-four channels of a gradient that comes from two."""
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 2))
+    claim = backward(model, torch.randn(128, 64)).back_by_node["0"]
     assert claim.predicted is None
     assert "too few independent values" in claim.reason

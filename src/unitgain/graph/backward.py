@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from .moments import Gradient, Silent, Step, given_tensor, layout, measured_gradient, pull_back
@@ -27,12 +28,17 @@ from .values import Value
 
 @dataclass
 class _Entry:
-    """One tensor of the pass. same: the number of the tensor that it is, where it is known already."""
+    """One tensor of the pass.
+
+    same   the number of the tensor that it is, where it is known already
+    zeros  the share of its values that are exactly 0
+    """
 
     value: Value
     held: _Held
     step: Step | None
     same: int
+    zeros: float
 
 
 class BackwardPropagation(Propagation):
@@ -60,10 +66,13 @@ class BackwardPropagation(Propagation):
             return
         if self._step is not None and node is not None and node.role == "norm":
             self._step = replace(self._step, evenness=_evenness(call, held.known.axis))
+        given = self._tape.get(value.parents[0].number) if value.parents else None
+        if self._step is not None and given is not None:
+            self._step = replace(self._step, zeros=given.zeros)
         same = value.number
         if self._step is None and before is not None:  # a block that returns a tensor that is known
             same = self._tape[before].same
-        self._tape[value.number] = _Entry(value, held, self._step, same)
+        self._tape[value.number] = _Entry(value, held, self._step, same, float((tensor == 0).float().mean()))
         if tensor.requires_grad and same == value.number:
             axis, number = held.known.axis, value.number
 
@@ -104,8 +113,9 @@ class BackwardPropagation(Propagation):
             claim = Claim(entry.value.node or "", (measured.mean_square, 0.0), None, reason, start=True)
             if not reason:
                 claim = Claim(claim.node, claim.measured, (found.mean_square, 0.0))
+            found = replace(found, near=measured.near)
             if reason or claim.off > TOLERANCE:
-                found = replace(measured, tied=lack is not None and lack.tied)
+                found = _begun(measured, arriving.get(number, []), lack)
             self._note(number, claim)
             self._pass_on(entry, found, arriving, silent)
 
@@ -134,9 +144,22 @@ class BackwardPropagation(Propagation):
         except Silent as lack:
             silent.update(dict.fromkeys(parents, lack))
             return
+        measured = self.gradients[entry.value.number]
         for number, part in zip(signals, parts):
             if number in self._tape and part is not None:
+                # what channels depend on each other here, those behind do too
+                part = replace(part, independent=measured.independent)
                 arriving.setdefault(self._tape[number].same, []).append(part)
+
+
+def _begun(measured: Gradient, parts: list[Gradient], lack: Silent | None) -> Gradient:
+    """The gradient that is measured, with what is known of how it depends on the values."""
+    tied = lack is not None and lack.tied
+    if not parts:
+        return replace(measured, tied=tied)
+    known = _added(parts)
+    kept = {"chosen": known.chosen, "slopes": known.slopes, "bent": known.bent, "tied": tied or known.tied}
+    return replace(measured, **kept)
 
 
 def _evenness(call: Call, axis: int) -> float | None:
@@ -148,11 +171,24 @@ def _evenness(call: Call, axis: int) -> float | None:
 
 
 def _added(parts: list[Gradient]) -> Gradient:
+    if len(parts) == 1:
+        return parts[0]
     power = sum(p.power for p in parts)
     assert isinstance(power, Tensor)
     total = sum(p.mean_square for p in parts)
     held = sum(p.mean_square * p.coherent for p in parts) / total if total > 0 else 0.0
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
     spotty = any(p.spotty for p in parts)
-    chosen = parts[0].chosen if len(parts) == 1 else None
-    return Gradient(power, held, spotty, tied, chosen)
+    profile = _added_profiles([p for p in parts if p.mean_square > 0])
+    return Gradient(power, held, spotty, tied, None, profile, independent=min(p.independent for p in parts))
+
+
+def _added_profiles(parts: list[Gradient]) -> Tensor | None:
+    known = [p.profile for p in parts if p.profile is not None]
+    if not known or any(p.shape != known[0].shape for p in known):
+        return None
+    total = sum(p.mean_square for p in parts)
+    shares = [
+        (p.mean_square / total, torch.ones_like(known[0]) if p.profile is None else p.profile) for p in parts
+    ]
+    return torch.stack([share * profile for share, profile in shares]).sum(0)

@@ -88,8 +88,9 @@ def convert_for_training(
     report.notes += calibrating.calibrate(model, batch, steps, targets)
     report.notes.append(
         "train it with ug.optim.AGC(optimizer, model, clipping=0.02, exclude=()) at four to sixteen times BatchNorm's "
-        "learning rate: at such rates the head has to be clipped too. Without AGC at about a fifteenth of BatchNorm's "
-        "rate. The constants are for data scaled like this batch"
+        "learning rate: at such rates the head has to be clipped too. With fewer than 128 examples a step multiply the "
+        "clipping by sqrt(128 / examples), and keep to BatchNorm's rate. Without AGC at about a fifteenth of "
+        "BatchNorm's rate. The constants are for data scaled like this batch"
     )
 
 

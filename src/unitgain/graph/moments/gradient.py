@@ -4,9 +4,11 @@ Gradients are taken for independent of the activations and for uncorrelated betw
 not: behind a global pool the gradient is one number for a whole map. So a gradient is kept as
 
 power     (C,)  mean square of each channel, over examples and positions
+profile   (*S,) how it is spread over positions, with mean 1: convolutions with zero padding take less to the border
 coherent        the share of it that is the same at all positions of an example
 
-With the weights W that are there, p_k the share of outputs at which tap k lies inside, and S positions each:
+With the weights W that are there, p_k the share of the power that is at outputs at which tap k lies inside, and S
+positions each:
 
     power_in = (S_out / S_in) sum_o [(1 - coherent) sum_k p_k W_k^2 + coherent sum_kl p_kl W_k W_l] power_out
 
@@ -21,8 +23,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import pools
@@ -36,7 +40,11 @@ from .step import Known, Step
 from .weights import Kernel, taps_inside
 
 _SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
-_AS_PREDICTED = 1.1
+_AS_PREDICTED = 1.05
+_BENT = 0.2  # of slopes
+_NEAR = 0.05  # correlation of neighbours with which a gradient is not taken for independent between positions
+_PLACES = 32  # of an example, looked at for the dependence of channels
+_FEW_VALUES = 0.02  # the same for batch norm, whose smallest variances count most
 _FEW = 0.5  # squared relative standard deviation of a batch's variance
 
 
@@ -48,6 +56,12 @@ class Gradient:
     tied    it depends on the values, as it comes through an activation of a sum with what was rectified before
     chosen  (P,): how the values at which a maximum lets it through are distributed, on the grid of marginals; None: it
             is at all values
+    profile (*S,); None: even
+    near    how far neighbouring positions agree beyond what is coherent: their correlation, as measured
+    independent   the number of channels that do not depend on each other, as measured; at most
+    slopes  how much it depends on the magnitude of the values that it comes through, through an activation: relative
+            standard deviation of f'(x)^2 + f'(-x)^2, which is 0 for ReLU
+    bent    the same of the values that it comes to, through a depthwise layer: a channel's magnitude goes on there
     """
 
     power: Tensor
@@ -55,6 +69,11 @@ class Gradient:
     spotty: bool = False
     tied: bool = False
     chosen: Tensor | None = None
+    profile: Tensor | None = None
+    near: float = 0.0
+    independent: float = math.inf
+    slopes: float = 0.0
+    bent: float = 0.0
 
     @property
     def mean_square(self) -> float:
@@ -62,13 +81,14 @@ class Gradient:
 
     def chance(self, examples: int, positions: int) -> float:
         """How far the mean square over a batch is from its expectation by chance, relative, one standard deviation:
-        as `Signal.chance`, with channels that do not correlate."""
+        as `Signal.chance`."""
         held = self.coherent
         repeats = (held**2 + (1 - held**2) / positions) / examples
         power = self.power.double()
         if not bool(power.any()):  # nothing flows: that is certain
             return 0.0
         channels = float(power.sum().square() / power.square().sum().clamp_min(1e-300))
+        channels = min(channels, self.independent)
         return math.sqrt(2 * repeats / max(channels, 1.0))
 
 
@@ -76,12 +96,34 @@ def measured_gradient(x: Tensor) -> Gradient:
     """Of a gradient (N, C, *S)."""
     dims = [0, *range(2, x.dim())]
     power = x.square().mean(dims)
-    whole, spotty = power.mean(), False
+    whole, spotty, near, profile = power.mean(), False, 0.0, None
     if x.dim() > 2:
         whole = x.mean(list(range(2, x.dim()))).square().mean()
-        each = x.square().mean((0, 1)).flatten()  # of each position
+        each = x.square().mean((0, 1))  # of each position
         spotty = bool(each.sum().square() < _SPOTTY * each.numel() * each.square().sum())
-    return Gradient(power, float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1)), spotty)
+        profile = each / each.mean().clamp_min(1e-38)
+    coherent = float((whole / power.mean().clamp_min(1e-38)).clamp(0, 1))
+    if x.dim() > 2:
+        pairs = [
+            float((x.narrow(i, 1, n - 1) * x.narrow(i, 0, n - 1)).mean() / power.mean().clamp_min(1e-38))
+            for i, n in enumerate(x.shape)
+            if i > 1 and n > 1
+        ]
+        near = max([0.0, *pairs]) - coherent
+    return Gradient(power, coherent, spotty, False, None, profile, near, _independent(x, coherent))
+
+
+def _independent(x: Tensor, coherent: float) -> float:
+    """The number of channels that do not depend on each other: (trace of their covariance)^2 over its squared norm,
+    less what few rows add to that."""
+    flat = x.flatten(2) if x.dim() > 2 else x[:, :, None]
+    rows = flat.transpose(1, 2)[:, :: max(flat.shape[2] // _PLACES, 1)]  # (N, places, C)
+    examples, places = rows.shape[:2]
+    rows = rows.reshape(-1, rows.shape[-1]).double()
+    square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
+    share = float(square.square().sum() / square.trace().square().clamp_min(1e-300))
+    share -= (coherent**2 + (1 - coherent**2) / places) / examples
+    return 1 / max(share, 1e-9)
 
 
 def pull_back(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
@@ -89,7 +131,7 @@ def pull_back(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     where there is no law."""
     kind = step.value.kind
     role = step.node.role if kind == "node" and step.node is not None else kind
-    if role in ("shift", "dropout", "block") or (role == "view" and _same_channels(step)):
+    if role in ("shift", "dropout", "block"):
         return [grad]
     law = _LAWS.get(role)
     if law is None and step.name == "mean":
@@ -117,21 +159,52 @@ def _through(step: Step, grad: Gradient, weight: Tensor, kernel: Kernel) -> Grad
     outputs = flat.shape[0]
     power = grad.power.view(groups, outputs // groups)
     flat = flat.view(groups, outputs // groups, *flat.shape[1:])
-    single, pair = taps_inside(known.signal.size, step.positions, taps, kernel, flat.device)
+    size = known.signal.size
+    single, pair = taps_inside(size, step.positions, taps, kernel, flat.device, grad.profile)
     alone = (flat.square() * single).sum(3)  # (g, O/g, C/g)
     together = torch.einsum("goik,kl,goil->goi", flat, pair * _meet(taps, kernel, flat.device), flat)
     mixed = (1 - grad.coherent) * alone + grad.coherent * together
-    places = math.prod(step.positions) / max(math.prod(known.signal.size), 1) if taps else 1.0
+    places = math.prod(step.positions) / max(math.prod(size), 1) if taps else 1.0
     found = places * torch.einsum("go,goi->gi", power, mixed).reshape(-1)
     held = float(
         torch.einsum("go,goi->", power, grad.coherent * together) / found.sum().clamp_min(1e-38) * places
     )
-    stride = math.prod(kernel.stride) if taps else 1
-    return Gradient(found, min(held / stride, 1.0))
+    stride = 1 if kernel.transposed else math.prod(kernel.stride)
+    profile = grad.profile
+    if taps and len(size) == len(taps):
+        energy = torch.einsum("go,goik->k", power, flat.square()).view(taps)
+        profile = _spread_back(grad.profile, energy, step.positions, size, kernel)
+    bent = grad.slopes if flat.shape[2] == 1 and outputs == known.signal.channels else 0.0
+    return Gradient(found, min(held / stride, 1.0), profile=profile, bent=bent)
+
+
+def _spread_back(
+    profile: Tensor | None, energy: Tensor, out: tuple[int, ...], size: tuple[int, ...], kernel: Kernel
+) -> Tensor:
+    """(*S,): the profile in front of a convolution whose taps have this energy."""
+    given = energy.new_ones(out) if profile is None else profile.to(energy)
+    depth = len(size)
+    options: dict[str, Any] = {"stride": kernel.stride, "dilation": kernel.dilation}
+    if kernel.ignores_border:
+        return energy.new_ones(size)
+    if kernel.transposed:
+        back = (F.conv1d, F.conv2d, F.conv3d)[depth - 1]
+        found = back(given[None, None], energy[None, None], padding=kernel.before, **options)[0, 0]
+        starts: tuple[int, ...] = (0,) * depth
+    else:
+        back = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)[depth - 1]
+        found, starts = back(given[None, None], energy[None, None], **options)[0, 0], kernel.before
+    for axis, (start, length) in enumerate(zip(starts, size)):
+        found = found.narrow(axis, start, min(length, found.shape[axis] - start))
+    missing = [n for a, b in zip(reversed(size), reversed(found.shape)) for n in (0, a - b)]
+    found = F.pad(found, missing)
+    return found / found.mean().clamp_min(1e-38)
 
 
 def _meet(taps: tuple[int, ...], kernel: Kernel, device: torch.device) -> Tensor:
     """(K, K): 1 where two taps reach the same input from two outputs."""
+    if kernel.transposed:
+        return torch.ones(math.prod(taps), math.prod(taps), device=device)
     found = torch.ones(1, 1)
     for width, stride, dilation in zip(taps, kernel.stride, kernel.dilation):
         at = torch.arange(width) * dilation
@@ -146,18 +219,28 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
         raise Silent(f"{step.name} is no elementwise function")
     signal = known.signal
     _, values, weights = nodes(signal.marginal, signal.mean.device)
+    tied = signal.marginal is not None
     if grad.tied:
-        raise Silent("the gradient is zero where the activation behind the sum is")
+        raise Silent("the gradient depends on the values that the activation gets", tied=tied)
     # flat parts of the marginal, but for its ends
     flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
-    if flat:
+    if flat or step.zeros > 0.05:
         raise Silent("many of its inputs are one value", tied=True)
     if grad.chosen is not None:
         weights = grad.chosen.to(weights)
     slope = _slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
     square, mean = weights @ slope.square(), weights @ slope
     held = float((mean.square() * grad.power).sum() / (square * grad.power).sum().clamp_min(1e-38))
-    return [Gradient(grad.power * square, grad.coherent * held, tied=signal.marginal is not None)]
+    both = slope.square() + slope.square().flip(0)  # of x and of -x, around the mean
+    mean_of_both = weights @ both
+    slopes = float(
+        ((weights @ both.square() / mean_of_both.square().clamp_min(1e-38)) - 1).clamp_min(0).mean().sqrt()
+    )
+    if grad.bent * slopes > _BENT**2:
+        raise Silent("a depthwise layer ties its gradient's magnitude to that of the values")
+    return [
+        Gradient(grad.power * square, grad.coherent * held, False, tied, None, grad.profile, slopes=slopes)
+    ]
 
 
 def _slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -181,18 +264,16 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         raise Silent("the gradient is at few positions, whose variance may differ from the others'")
     if signal.mixed and not by_batch:
         raise Silent("the norm divides by variances that differ between positions")
-    if names & {"LayerNorm", "layer_norm"}:
-        lost, coherent = 2 / signal.channels, grad.coherent
-        scale = scale * _over_places(step)
-    elif names & {"RMSNorm", "rms_norm"}:
-        lost, coherent = 1 / signal.channels, grad.coherent
-        scale = scale * _over_places(step)
+    centres = bool(names & {"LayerNorm", "layer_norm"})
+    if centres or names & {"RMSNorm", "rms_norm"}:
+        lost, coherent = (1 + centres) / signal.channels, grad.coherent
+        scale = _over_channels(step, centres) * _over_places(step)
     elif by_batch:
         constant = step.module is not None and not step.module.training
         if (
             not constant and not signal.of_batch
         ):  # the batch's own variance differs from its expectation: E 1/var
-            if (spread := 2 * signal.repeats()) > _FEW:
+            if (spread := 2 * signal.repeats()) > _FEW_VALUES:
                 raise Silent("the batch has too few independent values for its variance")
             scale = scale / (1 - spread)
         of_mean = grad.coherent / signal.examples + (1 - grad.coherent) / (signal.examples * positions)
@@ -200,7 +281,20 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         coherent = grad.coherent * (1 - (0 if constant else 1 / signal.examples)) / max(1 - lost, 1e-6)
     else:
         raise Silent(f"there is no law for the gradient of {step.name}")
-    return [Gradient(grad.power * scale * (1 - lost), min(coherent, 1.0))]
+    power, coherent = grad.power * scale * (1 - lost), min(coherent, 1.0)
+    return [Gradient(power, coherent, profile=grad.profile, slopes=grad.slopes)]
+
+
+def _over_channels(step: Step, centres: bool) -> Tensor:
+    """gain^2 over the power of an average place, less its mean over channels where the norm takes that away."""
+    signal = step.only().signal
+    power = signal.var.mean() + signal.mean.square().mean()
+    if centres:
+        of_mean = signal.var.mean() / signal.channels if signal.cov is None else signal.cov.mean()
+        power = power - of_mean - signal.mean.mean().square()
+    gain = step.argument(2, "weight")
+    square = torch.ones_like(signal.var) if gain is None else gain.detach().float().square()
+    return square / power.clamp_min(1e-30)
 
 
 def _over_places(step: Step) -> float:
@@ -210,9 +304,10 @@ def _over_places(step: Step) -> float:
     found = spread(cov, signal.mean, 1)
     if found > _FEW:
         raise Silent("the norm divides by the power of few independent channels")
-    if step.evenness is not None and step.evenness > _AS_PREDICTED / (1 - found):
+    expected = 1 / (1 - found)
+    if step.evenness is not None and not 1 / _AS_PREDICTED < step.evenness / expected < _AS_PREDICTED:
         raise Silent("the norm divides by variances that differ between positions")
-    return 1 / (1 - found)
+    return expected
 
 
 def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
@@ -220,8 +315,17 @@ def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     before, after = math.prod(signal.size), math.prod(step.positions)
     if "max" in name:
         chosen, doubled = pools.chosen_by(signal, maximum_of(step))
+        if grad.near * (doubled - 1) > _NEAR:
+            raise Silent("windows overlap where the gradients of neighbours agree", tied=True)
         share, factor = after / before, 1 - grad.coherent + grad.coherent * doubled
-        return [Gradient(grad.power * share * factor, grad.coherent * share / factor, chosen=chosen)]
+        profile = None
+        if grad.profile is not None:
+            profile = F.interpolate(grad.profile[None, None], signal.size, mode="nearest")[0, 0]
+        return [
+            Gradient(
+                grad.power * share * factor, grad.coherent * share / factor, chosen=chosen, profile=profile
+            )
+        ]
     if after == 1:
         return [Gradient(grad.power / before**2, 1.0)]
     if "adaptive" in name:
@@ -305,10 +409,14 @@ def _concat(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
 
 def _flattened(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     known = step.only()
+    size = known.signal.size
     if _same_channels(step):
-        return [grad]
-    if len(grad.power) == known.signal.channels * math.prod(known.signal.size):
-        return [Gradient(grad.power.view(known.signal.channels, -1).mean(1), 0.0)]
+        fits = grad.profile is None or grad.profile.numel() == math.prod(size)
+        return [replace(grad, profile=grad.profile.view(size) if fits and grad.profile is not None else None)]
+    if len(grad.power) == known.signal.channels * math.prod(size):
+        each = grad.power.view(known.signal.channels, *size)
+        profile = each.mean(0) / each.mean().clamp_min(1e-38)
+        return [Gradient(each.flatten(1).mean(1), 0.0, profile=profile)]
     raise Silent("a reshape that makes other channels")
 
 

@@ -56,8 +56,8 @@ def kernel_of(step: Step) -> tuple[Tensor, Kernel]:
     """(weight as (O, C/groups, *K), how it goes over positions) of a layer; K and Kernel are empty for a linear one.
     Raises Silent for what is no such layer."""
     known, module, name = step.only_with_pads(), step.module, step.name
-    if isinstance(module, _ConvTransposeNd) or "transpose" in name:
-        raise Silent("a transposed convolution")
+    if isinstance(module, _ConvTransposeNd) or name.startswith("conv_transpose"):
+        return _transposed(step, known)
     if isinstance(module, _ConvNd) or (name.startswith("conv") and module is None):
         return _convolution(step, known)
     if known.signal.pads:
@@ -125,6 +125,23 @@ def _convolution(step: Step, known: Known) -> tuple[Tensor, Kernel]:
         before = tuple(b + p[0] for b, p in zip(before, signal.pads))
     around = getattr(step.module, "padding_mode", "zeros") != "zeros"
     return weight, Kernel(stride, before, dilation, int(step.argument(6, "groups", 1)), around)
+
+
+def _transposed(step: Step, known: Known) -> tuple[Tensor, Kernel]:
+    if known.signal.pads:
+        raise Silent("zeros were put around its input")
+    weight = step.argument(1, "weight")  # (C, O/groups, *K)
+    depth = weight.dim() - 2
+    if len(known.shape) != depth + 2 or known.axis != 1:
+        raise Silent("a convolution over other axes than positions")
+    # a function's arguments stand in another order than those of a convolution
+    groups = int(step.argument(6, "groups", 1))
+    stride, before, dilation = (
+        several(step.argument(place, name, default), depth)
+        for place, name, default in ((3, "stride", 1), (4, "padding", 0), (7, "dilation", 1))
+    )
+    parts = weight.unflatten(0, (groups, -1)).transpose(1, 2).flatten(0, 1)  # (O, C/groups, *K)
+    return parts, Kernel(stride, before, dilation, groups, transposed=True)
 
 
 def several(value: Any, count: int) -> tuple[int, ...]:

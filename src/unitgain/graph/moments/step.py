@@ -36,6 +36,7 @@ class Step:
     start     of a part: the first channel that is taken
     evenness  of a norm over channels: mean of q times mean of 1/q, q the variance of its input at each place, as
               measured; 1 where all are alike. None: not asked for
+    zeros     of an activation, backwards: the share of its inputs that are exactly 0, as a ReLU before makes them
     """
 
     name: str
@@ -50,6 +51,7 @@ class Step:
     node: Node | None = None
     start: int | None = None
     evenness: float | None = None
+    zeros: float = 0.0
 
     def only(self) -> Known:
         """What went in. Raises Silent if that is not known, or carries zeros around it that wait for a convolution."""

@@ -33,6 +33,8 @@ class Kernel:
 
     ignores_border  what lies outside counts as more of the same, not as zeros: circular or reflected padding
     fills_up        what lies inside is scaled up to a whole kernel: an average that does not count padding
+    transposed      a transposed convolution: tap k of output o sees the input at (o + before - dilation k) / stride,
+                    where that is a whole number; before is what is cut off in front
     """
 
     stride: tuple[int, ...] = ()
@@ -41,6 +43,7 @@ class Kernel:
     groups: int = 1
     ignores_border: bool = False
     fills_up: bool = False
+    transposed: bool = False
 
 
 def through_weights(
@@ -67,7 +70,7 @@ def through_weights(
         cov = None if cov is None else cov + border
     inputs = flat.shape[1] * flat.shape[2]
     shape = _marginal_of_few(signal, flat, between) if inputs < _FEW else None
-    skips = any(step > 1 and step > width for step, width in zip(kernel.stride, taps))
+    skips = not kernel.transposed and any(step > width for step, width in zip(kernel.stride, taps))
     uneven = float(border.diagonal().sum() / var.sum().clamp_min(1e-30)) if border is not None else 0.0
     found = Signal(
         signal.examples,
@@ -139,14 +142,23 @@ def _depthwise(
 
 
 def taps_inside(
-    size: tuple[int, ...], out: tuple[int, ...], taps: Sequence[int], kernel: Kernel, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """(p_k, p_kl): (K,), (K, K)."""
+    size: tuple[int, ...], out: tuple[int, ...], taps: Sequence[int], kernel: Kernel, device: torch.device,
+    profile: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """(p_k, p_kl): (K,), (K, K). profile (*out,), mean 1: how much each output counts; None: all the same."""
     single, pair = torch.ones(1, device=device), torch.ones(1, 1, device=device)
-    for axis in range(len(taps)):
-        there = _there(axis, size, out, taps, kernel).to(device)
-        single = torch.kron(single, there.mean(0))
-        pair = torch.kron(pair, there.T @ there / len(there))
+    there = [_there(axis, size, out, taps, kernel).to(device) for axis in range(len(taps))]
+    if profile is not None and profile.dim() == len(there) > 0:
+        single = pair = profile.to(device) / profile.numel()
+        for each in there:  # the first axis of positions goes, one of taps, or two, come last
+            single = torch.tensordot(single.movedim(0, -1), each, 1)
+            pair = torch.tensordot(pair.movedim(0, -1), each[:, :, None] * each[:, None, :], 1)
+        depth, width = len(there), math.prod(taps)
+        order = [2 * i for i in range(depth)] + [2 * i + 1 for i in range(depth)]
+        return single.flatten(), pair.permute(order).reshape(width, width)
+    for each in there:
+        single = torch.kron(single, each.mean(0))
+        pair = torch.kron(pair, each.T @ each / len(each))
     return single, pair
 
 
@@ -156,8 +168,11 @@ def _there(
     """(positions, taps) of one axis: 1 where a tap lies inside, 0 where not."""
     if kernel.ignores_border:
         return torch.ones(out[axis], taps[axis])
-    places = torch.arange(out[axis])[:, None] * kernel.stride[axis] - kernel.before[axis]
-    places = places + torch.arange(taps[axis]) * kernel.dilation[axis]
+    outputs, reach = torch.arange(out[axis])[:, None], torch.arange(taps[axis]) * kernel.dilation[axis]
+    if kernel.transposed:
+        places, stride = outputs + kernel.before[axis] - reach, kernel.stride[axis]
+        return ((places >= 0) & (places < size[axis] * stride) & (places % stride == 0)).float()
+    places = outputs * kernel.stride[axis] - kernel.before[axis] + reach
     there = ((places >= 0) & (places < size[axis])).float()
     return there * (taps[axis] / there.sum(1, keepdim=True).clamp_min(1)) if kernel.fills_up else there
 
@@ -171,8 +186,11 @@ def _lags_between_taps(
     index: list[Tensor] = []
     for axis, grid in enumerate(grids):
         at = grid.flatten() * kernel.dilation[axis]
+        apart = at[:, None] - at[None, :]
+        if kernel.transposed:  # taps of one output, of which those a stride apart see neighbours
+            apart = apart.div(kernel.stride[axis], rounding_mode="floor")
         most = size[axis] - 1
-        index.append(((at[:, None] - at[None, :]).clamp(-most, most) + most).to(lags.device))
+        index.append((apart.clamp(-most, most) + most).to(lags.device))
     found = lags[(slice(None), *index)]
     return found[0] if lags.shape[0] == 1 else found
 
@@ -198,6 +216,8 @@ def _lags_behind(
     pairs = math.prod(2 * s - 1 for s in size) * math.prod(taps) ** 2
     if pairs * (2 * rows if own else 1) <= _MOST_PAIRS * (5 if own else 1):
         out = _lags_by_pairs(signal, parts, at_border, taps, kernel, size, own)
+    elif kernel.transposed:
+        return None  # of maps as large as this
     else:
         out = _lags_by_convolution(signal, parts, taps, kernel, size, own)
     centre = out[(slice(None), *(length - 1 for length in size))]
@@ -232,10 +252,15 @@ def _lags_by_pairs(
     index: list[Tensor] = []
     share = torch.ones(1, 1, 1)
     for axis, (length, count) in enumerate(zip(size, taps)):
-        distance = torch.arange(1 - length, length).view(-1, 1, 1) * kernel.stride[axis]
+        distance = torch.arange(1 - length, length).view(-1, 1, 1)
         tap = torch.arange(count) * kernel.dilation[axis]
+        apart = tap[:, None] - tap[None, :]
+        if kernel.transposed:
+            apart = (distance - apart).div(kernel.stride[axis], rounding_mode="floor")
+        else:
+            apart = distance * kernel.stride[axis] + apart
         most = signal.size[axis] - 1
-        at = (distance + tap[:, None] - tap[None, :]).clamp(-most, most) + most  # (2S-1, K, K)
+        at = apart.clamp(-most, most) + most  # (2S-1, K, K)
         places = [1] * (3 * depth)
         for group, n in enumerate(at.shape):
             places[group * depth + axis] = n
