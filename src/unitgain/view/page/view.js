@@ -117,13 +117,19 @@ function layout(more) {
 }
 const PLOT = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
 
+function decades(traces) {
+  let low = Infinity, high = 0;
+  for (const t of traces) for (const v of t.y) if (v > 0) { low = Math.min(low, v); high = Math.max(high, v); }
+  return high > low ? Math.log10(high / low) : 0;
+}
+
 function drawMetric() {
   const name = $("metric").value, log = $("log").checked;
   const traces = overview.runs.flatMap((r, i) => {
     const found = Object.hasOwn(r.metrics, name) ? r.metrics[name] : null;
     return found ? [{ type: "scatter", mode: found[0].length > 40 ? "lines" : "lines+markers", name: literal(r.name), x: found[0], y: found[1], line: { color: color(i), width: 1.5 }, hovertemplate: "step %{x}<br>%{y:.5g}<extra></extra>" }] : [];
   });
-  Plotly.react($("metric-plot"), traces, layout({ uirevision: name + log, showlegend: traces.length > 1, yaxis: { type: log ? "log" : "linear" } }), PLOT);
+  Plotly.react($("metric-plot"), traces, layout({ uirevision: name + log, showlegend: traces.length > 1, yaxis: log ? { type: "log", dtick: decades(traces) > 3 ? 1 : "D2" } : {} }), PLOT);
 }
 
 function drawUpdates() {
@@ -190,6 +196,7 @@ $("run").addEventListener("change", () => { drawLayers(); drawWorst(); });
 $("quantity").addEventListener("change", () => drawLayers());
 $("layer").addEventListener("change", () => { picked = $("layer").value || null; drawSite(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { versions = ""; heat = null; });
+matchMedia("(min-width: 640px)").addEventListener("change", () => { if (heat) drawSite(); });
 addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });
 addEventListener("unhandledrejection", event => { document.documentElement.dataset.errors = String(event.reason); });
 const widths = new ResizeObserver(entries => entries.forEach(({ target }) => {
