@@ -404,6 +404,7 @@ def test_rules_lists_and_explains(capsys) -> None:
         "UG203",
         "UG204",
         "UG205",
+        "UG206",
     ]
 
 

@@ -4,15 +4,22 @@ goes, sick ones and healthy ones that look like them; README.md has the figures 
 from __future__ import annotations
 
 import cases_axes  # noqa: F401
+import cases_classes  # noqa: F401
+import cases_data  # noqa: F401
+import cases_dropped  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
+import cases_half  # noqa: F401
 import cases_inputs  # noqa: F401
 import cases_losses  # noqa: F401
 import cases_modes  # noqa: F401
 import cases_order  # noqa: F401
+import cases_outputs  # noqa: F401
 import cases_places  # noqa: F401
+import cases_scores  # noqa: F401
 import cases_scrambled  # noqa: F401
 import cases_shared  # noqa: F401
+import cases_signs  # noqa: F401
 import cases_terms  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401

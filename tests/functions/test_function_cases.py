@@ -32,6 +32,7 @@ ALSO = {
     "list_of_layers_that_the_optimizer_holds": {"UG304"},
     "a_model_trained_to_the_end": {"UG502"},
     "fine_tuning_with_a_small_rate": {"UG502"},
+    "masks_added_twice": {"UG406"},  # half precision without a scale for the loss
 }
 NOT_NAMED = {  # the loss falls to a constant's at first, as it does in the healthy
     "inputs_that_forward_replaces_by_noise",

@@ -281,6 +281,34 @@ def test_a_temperature_of_one_number_is_no_weight_among_others() -> None:
     assert "UG503" not in alarms(report)
 
 
+class Gated(nn.Module):
+    """Squeeze and excite: features times what two layers make of their means; quiet: how far the layers are off."""
+
+    def __init__(self, quiet: float) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.down, self.up = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+        nn.init.normal_(self.up.weight, std=0.1 * quiet)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.norm(self.conv(x))
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+        return x * gate
+
+
+@pytest.mark.parametrize(("sick", "expected"), [(False, set()), (True, {"UG503"})])
+def test_gates_that_move_less_than_what_they_gate_are_for_information(sick: bool, expected: set[str]) -> None:
+    stem, blocks = nn.Conv2d(3, 16, 3, padding=1), nn.Sequential(*(Gated(0.02) for _ in range(4)))
+    if sick:  # a convolution whose weights are huge behind a norm
+        with torch.no_grad():
+            blocks[1].conv.weight.mul_(30.0)
+    model = nn.Sequential(stem, blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    x = photos(32, 3, 12)
+    report = ug.check(model, (x, labels(32, 4)), steps=6, optimizer=lambda p: torch.optim.SGD(p, 0.05))
+    assert "UG503" in said(report)
+    assert alarms(report, "UG503") == expected
+
+
 def test_the_loss_of_q_learning_grows_with_its_returns_and_one_that_diverges_does_not() -> None:
     def values(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         with torch.no_grad():

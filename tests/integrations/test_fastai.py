@@ -82,3 +82,46 @@ def test_clipping_is_that_of_a_plain_loop(small) -> None:
     for p, q in zip(learn.model.parameters(), model.parameters()):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
     assert clipping.agc.excluded == agc.excluded == ["4.weight"]
+
+
+def test_findings_call_the_optimizer_by_its_own_name_and_judge_it_as_what_it_is(small) -> None:
+    from fastai.optimizer import Adam, OptimWrapper
+
+    from unitgain.integrations.fastai import UnitGainCallback
+
+    def wrapped(parameters, **kwargs):
+        return OptimWrapper(parameters, torch.optim.SGD, **kwargs)
+
+    for make, name in ((Adam, "Adam"), (wrapped, "SGD")):
+        callback = UnitGainCallback(every=12)
+        fit(learner(small, [callback], opt_func=make))
+        assert callback.report.record.facts.optimizer.name == name
+
+
+def test_a_fit_that_was_interrupted_has_its_report(small) -> None:
+    from unitgain.integrations.fastai import UnitGainCallback
+
+    callback, calls = UnitGainCallback(every=1), iter(range(100))
+
+    def loss(outputs, targets):
+        if next(calls) == 5:
+            raise KeyboardInterrupt
+        return nn.functional.cross_entropy(outputs, targets)
+
+    learn = learner(small, [callback])
+    learn.loss_func = loss
+    with pytest.raises(KeyboardInterrupt):
+        fit(learn)
+    assert callback.report.record.steps() == [0, 1, 2, 3, 4]
+    fit(learn)  # begins anew
+    assert len(callback.report.record.steps()) == 24
+
+
+def test_wrong_arguments_are_refused_when_a_callback_is_made() -> None:
+    from unitgain.integrations.fastai import AGCCallback, UnitGainCallback
+
+    for arguments in ({"evry": 3}, {"to": "run.sqlite"}, {"select": ["UG999"]}):
+        with pytest.raises(ug.InputError):
+            UnitGainCallback(**arguments)
+    with pytest.raises(ug.InputError, match="clipping=0"):
+        AGCCallback(0)

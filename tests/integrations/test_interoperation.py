@@ -160,3 +160,27 @@ def test_fx_traces_our_models() -> None:
     traced = torch.fx.symbolic_trace(model)
     torch.testing.assert_close(traced(x), model(x))
     assert any(node.op == "call_module" for node in traced.graph.nodes)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_probe_takes_what_opacus_has_made_private_with_plain_names() -> None:
+    opacus = pytest.importorskip("opacus")
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 2))
+    data = torch.utils.data.TensorDataset(torch.randn(32, 8), torch.arange(32) % 2)
+    private, optimizer, loader = opacus.PrivacyEngine().make_private(
+        module=model,
+        optimizer=torch.optim.SGD(model.parameters(), lr=0.1),
+        data_loader=torch.utils.data.DataLoader(data, batch_size=8),
+        noise_multiplier=1.0,
+        max_grad_norm=1.0,
+    )
+    with ug.Probe(private, optimizer, every=2) as probe:
+        for x, y in loader:
+            optimizer.zero_grad()
+            loss_of(private, x, y).backward()
+            optimizer.step()
+    record = probe.record
+    assert record.steps() == [0, 2]
+    assert [site.name for site in record.sites("activation")] == ["0", "1", "2"]
+    assert [site.name for site in record.sites("update")] == ["0.weight", "0.bias", "2.weight", "2.bias"]

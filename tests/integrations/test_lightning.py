@@ -239,3 +239,15 @@ def test_clipping_is_that_of_a_plain_loop(module, fit, small, precision) -> None
     for p, q in zip(clipped.parameters(), model.parameters()):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-6)
     assert not clipped.net[0]._forward_hooks
+
+
+def test_the_class_in_the_place_of_a_callback_and_wrong_arguments_are_refused(small) -> None:
+    from unitgain.integrations.lightning import AGC, UnitGain
+
+    with pytest.raises(ug.InputError, match=r"that is the class; make a callback of it: UnitGain\(\)"):
+        UnitGain.on_train_start(object(), object())
+    for arguments in ({"evry": 3}, {"select": ["UG999"]}):
+        with pytest.raises(ug.InputError):
+            UnitGain(**arguments)
+    with pytest.raises(ug.InputError, match="clipping=-1"):
+        AGC(-1)

@@ -158,3 +158,30 @@ def test_accelerate_s_prepared_objects_are_taken_as_they_are(small, same_weights
     assert record.steps() == list(range(12))  # of 24 batches, two by two
     assert len(record.sites("update")) == 6
     assert isinstance(train(False)[0], nn.Module)
+
+
+def test_a_training_that_was_interrupted_has_its_report_and_leaves_no_second_probe(tmp_path) -> None:
+    from unitgain.integrations.transformers import UnitGainCallback
+
+    class Interrupted(transformers.TrainerCallback):
+        def on_step_end(self, args, state, control, **kwargs):
+            if state.global_step == 5:
+                raise KeyboardInterrupt
+
+    callback, model = UnitGainCallback(every=1), gpt2()
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path, [callback, Interrupted()], model)
+    assert callback.report.record.steps() == [0, 1, 2, 3, 4]
+    first = callback.watch
+    trained(tmp_path, [callback], model)
+    assert len(callback.report.record.steps()) == 12
+    assert len(first.record.steps()) == 5
+
+
+def test_wrong_arguments_are_refused_when_the_callback_is_made() -> None:
+    from unitgain.integrations.transformers import UnitGainCallback
+
+    for arguments in ({"evry": 3}, {"to": "run.sqlite"}, {"select": ["UG999"]}):
+        with pytest.raises(ug.InputError):
+            UnitGainCallback(**arguments)
+    UnitGainCallback(to="auto")

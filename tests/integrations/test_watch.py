@@ -145,8 +145,13 @@ def test_a_logger_that_fails_does_not_end_training(small, same_weights) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"to": 3}, "a int takes no numbers"),
+        ({"to": 3}, "int takes no numbers"),
         ({"to": "comet"}, "by name there are wandb, mlflow, trackio"),
+        ({"to": "run.sqlite"}, "the path of a record goes to record='run.sqlite'"),
+        ({"to": "tensorboard"}, "give a SummaryWriter"),
+        ({"to": "mlfow"}, "did you mean 'mlflow'"),
+        ({"to": torch.nn.Linear}, "got the class Linear"),
+        ({"evry": 3}, "did you mean 'every'"),
         ({"layers": "all"}, "expected one of 'histogram', 'each', 'none'"),
         ({"select": ["UG999"]}, "UG999"),
         ({"every": 0}, "a whole number of at least 1"),

@@ -1752,6 +1752,122 @@ def a_second_pass_for_the_size_of_the_noise() -> Diagnosis:
     return ug.diagnose(probe.record)
 
 
+# ---- UG511: clipped after the step -------------------------------------------------------------------------------
+
+
+def clipped(model: nn.Module, limit: float) -> Callable[[int], Any]:
+    return lambda _: nn.utils.clip_grad_norm_(model.parameters(), limit)
+
+
+@sick("UG511")
+def norm_clipped_after_the_step() -> Diagnosis:
+    m = chain(12, 32, 4)
+    return train(m, sgd(m, 0.05), table(), CE, after=clipped(m, 0.1))
+
+
+@sick("UG511")
+def lstm_clipped_after_the_step() -> Diagnosis:
+    m = lstm_net()
+    return train(m, adam(m), series(), MSE, 60, after=clipped(m, 0.05))
+
+
+@sick("UG511")
+def values_clipped_after_the_step() -> Diagnosis:
+    m = chain(12, 32, 4)
+    return train(m, adam(m), table(), CE, after=lambda _: nn.utils.clip_grad_value_(m.parameters(), 1e-3))
+
+
+@sick("UG511")
+def clamped_by_hand_after_the_step() -> Diagnosis:
+    m = chain(12, 32, 1)
+
+    def clamp(_: int) -> None:
+        for p in m.parameters():
+            p.grad.data.clamp_(-1e-3, 1e-3)
+
+    return train(m, sgd(m, 0.02), numbers(), MSE, after=clamp)
+
+
+@sick("UG511")
+def pictures_clipped_after_the_step() -> Diagnosis:
+    m = conv_net()
+    return train(m, adam(m), pictures(), CE, 60, every=3, after=clipped(m, 0.05))
+
+
+@sick("UG511")
+def clipped_after_the_step_and_cleared_behind_the_forward_pass() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m, 0.05)
+    batches = endless(table())
+    with ug.Probe(m, o, every=1) as probe:
+        for _ in range(40):
+            x, y = next(batches)
+            loss = CE(m(x), y)
+            o.zero_grad(set_to_none=False)
+            loss.backward()
+            o.step()
+            nn.utils.clip_grad_norm_(m.parameters(), 0.1)
+            probe.log(loss=loss)
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG511")
+def clipped_before_the_step() -> Diagnosis:
+    m = chain(12, 32, 4)
+    return train(m, adam(m), table(), CE, clip=clipped(m, 0.5))
+
+
+@healthy("UG511")
+def norm_read_after_the_step() -> Diagnosis:
+    m = lstm_net()
+    return train(m, adam(m), series(), MSE, 60, after=clipped(m, float("inf")))
+
+
+@healthy("UG511")
+def set_to_zero_after_the_step() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = sgd(m, 0.05)
+    return train(m, o, table(), CE, clear=nothing, after=lambda _: o.zero_grad(set_to_none=False))
+
+
+@healthy("UG511")
+def taken_away_after_the_step() -> Diagnosis:
+    m = conv_net()
+    o = adam(m)
+    return train(m, o, pictures(), CE, 60, clear=nothing, after=lambda _: o.zero_grad())
+
+
+@healthy("UG511")
+def two_parts_added_up_and_clipped() -> Diagnosis:
+    m = chain(12, 32, 4)
+    o = adam(m)
+    batches = endless(table())
+    with ug.Probe(m, o, every=3) as probe:
+        for _ in range(40):
+            o.zero_grad()
+            for _ in range(2):
+                x, y = next(batches)
+                loss = CE(m(x), y) / 2
+                loss.backward()
+            nn.utils.clip_grad_norm_(m.parameters(), 0.5)
+            o.step()
+            probe.log(loss=loss)
+    return ug.diagnose(probe.record)
+
+
+@healthy("UG511")
+def clipped_once_in_a_while_with_a_look_at_the_loss() -> Diagnosis:
+    """A second forward pass, without gradients, follows each step."""
+    m = chain(12, 32, 1)
+    data = numbers()
+
+    def look(_: int) -> None:
+        with torch.no_grad():
+            m(data[0])
+
+    return train(m, adam(m), data, MSE, clip=clipped(m, 1.0), after=look)
+
+
 # ---- UG510: the loss stays at that of a guess --------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
     python tests/reports/judge.py [HALF|all] [--cured] [-v] [--out FILE] [--from FILE.py] [NAME ...]
 
-HALF      dev, held_out, or unseen_a to unseen_d (registry.HALVES)
+HALF      dev, held_out, or unseen_a to unseen_f (registry.HALVES)
 --cured   the cured variants and the healthy trainings: every finding at warning or above is a false alarm
 -v        every finding in full
 --out     writes what is printed to a file as well, under a heading with date, versions and counts

@@ -59,7 +59,7 @@ def test_a_case_says_where_it_was_reported_and_how_it_is_judged(case: Case) -> N
 
 def test_halves_are_as_drawn_before_any_case_was_reproduced() -> None:
     halves, kinds = {}, {}
-    for folder in ("held_out", "unseen_b", "unseen_d"):  # one draw for each collection
+    for folder in ("held_out", "unseen_b", "unseen_d", "unseen_f"):  # one draw for each collection
         spec = importlib.util.spec_from_file_location(f"reports_draw_{folder}", HERE / folder / "draw.py")
         assert spec is not None
         assert spec.loader is not None

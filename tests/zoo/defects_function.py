@@ -53,6 +53,34 @@ def scaled_by(model: nn.Module, scale: Tensor) -> nn.Module:
     return Then(model, lambda outputs: outputs * scale)
 
 
+def policy_gradient(outputs: Tensor, taken: Tensor) -> Tensor:
+    """Of actions and their advantages; the bonus for the entropy is added to the loss."""
+    logp = outputs.log_softmax(1)
+    gained = (logp.gather(1, taken[:, :1].long())[:, 0] * taken[:, 1]).mean()
+    return -gained - 0.1 * (logp.exp() * logp).sum(1).mean()
+
+
+def actions(x: Tensor, _: Tensor) -> tuple[Tensor, Tensor]:
+    """The inputs, and for each of them an action and its advantage."""
+    return x, torch.stack([torch.arange(len(x)) % 10, torch.linspace(-1, 1, len(x))], 1)
+
+
+class DropsAttention(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + F.scaled_dot_product_attention(x, x, x, dropout_p=0.9 if self.training else 0.0)
+
+
+def again_and_again(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Case:
+    """What next(iter(loader)) gives at each of four steps."""
+    data = [tuple(part.clone() for part in batch) for _ in range(4)]
+    return Case(model, batch, steps=4, optimizer=lambda p: ADAM(p, 1e-3), data=data)
+
+
+def attend_sharply(x: Tensor) -> Tensor:
+    """Of queries and keys three times as large as usual."""
+    return x + (9 * x @ x.transpose(1, 2)).softmax(2) @ x
+
+
 def head(width: int) -> nn.Linear:
     layer = nn.Linear(width, 10)
     nn.init.normal_(layer.weight, 0, 0.3 / width**0.5)
@@ -329,10 +357,19 @@ ROWS = (
     sick("mlp-second-input-left", "UG205", lambda: Case(Beside(mlp()), beside(vectors()))),
     sick("cnn-second-input-left", "UG205", lambda: Case(Beside(cnn()), beside(images()))),
     sick("rnn-second-input-left", "UG205", lambda: Case(Beside(Recurrent()), beside(series()))),
+    sick("mlp-first-batch-of-a-loader-each-time", "UG206", lambda: again_and_again(mlp(), vectors())),
+    sick("cnn-first-batch-of-a-loader-each-time", "UG206", lambda: again_and_again(cnn(), images())),
+    sick("rnn-first-batch-of-a-loader-each-time", "UG206", lambda: again_and_again(Recurrent(), series())),
+    sick("rnn-scores-not-divided", "UG303", lambda: Case(Before(Recurrent(), attend_sharply), series(length=24))),
     sick("mlp-reward-without-an-end", "UG119", lambda: Case(
         mlp(out=1), numbers(), lambda o, t: -(o * t).mean())),
     sick("cnn-cross-entropy-the-other-way-round", "UG119", lambda: Case(
         cnn(), images(), lambda o, t: -(o * F.one_hot(t, o.shape[1]).float().log_softmax(1)).sum(1).mean())),
+    sick("mlp-cosine-without-minus", "UG120", lambda: Case(
+        mlp(), (vectors()[0], torch.randn(64, 10)), lambda o, t: F.cosine_similarity(o, t).mean())),
+    sick("cnn-right-answers-made-rare", "UG120", lambda: Case(
+        cnn(), images(), lambda o, t: o.softmax(1).gather(1, t[:, None]).mean())),
+    sick("rnn-entropy-of-a-policy-added", "UG120", lambda: Case(Recurrent(), actions(*series()), policy_gradient)),
     sick("rnn-penalty-subtracted", "UG119", lambda: Case(
         Recurrent(), series(), lambda o, t: F.cross_entropy(o, t) - 0.1 * o.abs().mean())),
     sick("cnn-colours-read-as-rows", "UG204", lambda: Case(cnn(), (scrambled(images()[0]), images()[1]))),
@@ -350,6 +387,11 @@ ROWS = (
     sick("rnn-other-sign-in-evaluation", "UG703", lambda: lost(
         lambda: Then(Recurrent(), Negated()), series(), lambda m: m,
     )),
+    sick("mlp-share-to-keep-dropped", "UG707", lambda: Case(
+        insert(mlp(), "act2", "drop", nn.Dropout(0.9)), vectors())),
+    sick("cnn-share-to-keep-dropped", "UG707", lambda: Case(
+        insert(cnn(), "act4", "drop", nn.Dropout2d(0.9)), images())),
+    sick("rnn-attention-that-drops-most", "UG707", lambda: Case(Before(Recurrent(), DropsAttention()), series())),
     sick("mlp-dropout-in-either-mode", "UG706", lambda: Case(
         insert(mlp(), "act3", "drop", Call(lambda x: F.dropout(x, 0.2))), vectors())),
     sick("cnn-dropout-made-in-forward", "UG706", lambda: Case(

@@ -104,7 +104,9 @@ def examine(row: Sick | Healthy, seed: int = 0) -> Outcome:
         warnings.simplefilter("ignore")  # what libraries say while models are built
         case = row.make()
         begin = time.perf_counter()
-        report = check(case.model, case.batch, case.loss, steps=case.steps, optimizer=case.optimizer)
+        report = check(
+            case.model, case.batch, case.loss, steps=case.steps, optimizer=case.optimizer, data=case.data
+        )
     return Outcome(row, report.findings, time.perf_counter() - begin)
 
 

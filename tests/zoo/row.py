@@ -22,6 +22,7 @@ class Case:
     loss: Any = "auto"
     steps: int = 0
     optimizer: Any = None
+    data: Any = None
 
 
 @dataclass(frozen=True)

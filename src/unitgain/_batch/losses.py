@@ -68,6 +68,8 @@ def check_loss(loss: object) -> None:
     """Raises InputError for an unknown name and for something that cannot be called."""
     if isinstance(loss, str) and loss != "auto" and loss not in LOSSES:
         raise InputError(f"loss {loss!r} is unknown{did_you_mean(loss, ['auto', *LOSSES])}")
+    if isinstance(loss, type) and issubclass(loss, nn.Module):
+        raise InputError(f"loss: got the class {loss.__name__}; make a loss of it: {loss.__name__}()")
     if loss is not None and not isinstance(loss, str) and not callable(loss):
         raise InputError(
             f"loss: expected a name or a callable (outputs, targets) -> scalar, got {type(loss).__name__}"

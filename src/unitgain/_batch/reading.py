@@ -236,6 +236,11 @@ def opened(batch: Any, model: nn.Module | None = None) -> Any:
         raise InputError(
             f"batch: a {type(batch).__name__} is a data set; give a DataLoader over it, or one batch"
         )
+    if hasattr(batch, "__next__"):
+        raise InputError(
+            f"batch: a {type(batch).__name__} is an iterator, which cannot be rewound; give the DataLoader itself, or "
+            "one batch of it, next(iterator)"
+        )
     if is_loader(batch):
         batch = first_batch(batch)
     if not holds_array(batch):

@@ -106,7 +106,7 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
     made = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device)
     if math.isnan(ask(made)) and math.isnan(ask(made.sigmoid())):
         return AskedFacts()
-    rights = list(_right_answers(ask))
+    rights = list(right_answers(ask))
     takes, power, right = _takes(ask, made, rights)
     constant = takes is None and _is_constant(ask, made)
     lowest = within = math.nan
@@ -144,7 +144,7 @@ def asked_facts(ask: Question, reach: ReachFacts) -> AskedFacts:
 Right = tuple[Tensor, Tensor]  # 0 and 1 in the outputs' shape, and the targets that they answer
 
 
-def _right_answers(ask: Question) -> Iterator[Right]:
+def right_answers(ask: Question) -> Iterator[Right]:
     """Made-up outputs of 0 and 1 with targets to which they are the right answer, in the forms that targets have."""
     shape, target, device = ask.logits.shape, ask.target, ask.logits.device
     if not target.is_floating_point() and target.numel():

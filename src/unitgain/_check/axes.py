@@ -23,11 +23,11 @@ from .where import calling_line
 V = TypeVar("V")
 
 _MOST = 20  # calls that are kept
-_PAIRS = {"matmul", "bmm", "mm", "rmatmul", "baddbmm"}
+PAIRS = {"matmul", "bmm", "mm", "rmatmul", "baddbmm"}
 _FEATURES_LAST = {"linear", "embedding", "layer_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"}
 _OF_SEQUENCES = _FEATURES_LAST - {"linear", "layer_norm"}
 # what keeps shapes and axes
-_EACH_VALUE = {
+EACH_VALUE = {
     "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "div", "truediv", "idiv", "itruediv", "neg",
     "masked_fill", "where", "clamp", "float", "half", "bfloat16", "to", "contiguous", "clone", "relu", "gelu", "silu",
     "elu", "leaky_relu", "tanh", "sigmoid", "dropout", "nan_to_num", "type_as",
@@ -82,13 +82,13 @@ class Axes:
         if not isinstance(out, Tensor) or not out.is_floating_point():
             return
         given = [a for a in args if isinstance(a, Tensor)]
-        if given and all(self._is_parameter(a) for a in given):
+        if given and all(self.is_parameter(a) for a in given):
             self._derived[out] = True
             return
         if name == "softmax" and given:
             if self._scores[given[0]]:
-                self._attention[out] = _axis_of(args, kwargs, given[0])
-        elif name in _PAIRS:
+                self._attention[out] = axis_of(args, kwargs, given[0])
+        elif name in PAIRS:
             self._look_at_product(given, out)
         elif name == "einsum":
             self._look_at_einsum(args, out)
@@ -109,7 +109,7 @@ class Axes:
             self._keep("norm", "batch", given[0], None)
         self._hand_on(name, args, kwargs, given, out)
 
-    def _is_parameter(self, tensor: Tensor) -> bool:
+    def is_parameter(self, tensor: Tensor) -> bool:
         return id(tensor) in self._parameters or bool(self._derived[tensor])
 
     # ---- what is handed on -----------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Axes:
             handed_on = name in ("linear", "layer_norm") and given and self._surely_last[given[0]]
             if name in _OF_SEQUENCES or handed_on:
                 self._surely_last[out] = True
-        if name in _EACH_VALUE:
+        if name in EACH_VALUE:
             alike = [a for a in given if a.shape == out.shape]
             if any(self._scores[a] for a in alike) or (name in ("add", "radd") and _crosses(given, out)):
                 self._scores[out] = True
@@ -161,7 +161,7 @@ class Axes:
             and not self._scores[one]
         ):
             self._keep("softmax", "attention", two, axis)
-        if out.dim() > 1 and not any(map(self._is_parameter, (one, two))) and self._attention[one] is None:
+        if out.dim() > 1 and not any(map(self.is_parameter, (one, two))) and self._attention[one] is None:
             self._scores[out] = True
 
     def _look_at_einsum(self, args: Any, out: Tensor) -> None:
@@ -181,7 +181,7 @@ class Axes:
             summed = [x for x in mine if x in other and x not in result]
             if summed and mine[axis] not in summed and mine[axis] in result and mine[axis] not in other:
                 self._keep("softmax", "attention", operand, axis)
-        if not any(map(self._is_parameter, operands)) and all(self._attention[o] is None for o in operands):
+        if not any(map(self.is_parameter, operands)) and all(self._attention[o] is None for o in operands):
             self._scores[out] = True
 
     # ---- norms -----------------------------------------------------------------------------------------------
@@ -201,7 +201,7 @@ class Axes:
             self.found.append(AxisFacts(function, calling_line(), kind, tuple(map(int, x.shape)), axis))
 
 
-def _axis_of(args: Any, kwargs: Any, x: Tensor) -> int:
+def axis_of(args: Any, kwargs: Any, x: Tensor) -> int:
     axis = kwargs.get("dim", args[1] if len(args) > 1 else None)
     if not isinstance(axis, int):  # as torch.nn.functional chooses where none is given
         axis = 0 if x.dim() in (0, 1, 3) else 1

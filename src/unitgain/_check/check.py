@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import Batch, Judged, Loss, find_logits, is_loader, without_broadcast_warning
 from .._run import (
     AfterFirst,
@@ -46,6 +46,7 @@ from .cuts import term_facts
 from .ending import end_facts
 from .facts import output_facts, target_facts
 from .function import Known, function_facts
+from .given import Given
 from .gradients import explained, gradient_facts
 from .job import Job, Step
 from .leaves import leaf_facts
@@ -123,7 +124,7 @@ def check(
     True
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     if any(type(p).__name__ == "DTensor" for p in model.parameters()):
         raise InputError(
             "model: its parameters are cut up over ranks (DTensor), which check cannot judge; check it before that, "
@@ -206,6 +207,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     first: _FirstPass | None = None
     end: EndFacts | None = None
     random = random_states.take()
+    seen = Given(plan.data)
 
     def again(batch: Batch) -> Judged:
         with probe.unmeasured():
@@ -214,6 +216,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     with probe, contextlib.closing(plan.batches(job, model)) as batches:
         for number, batch in zip(range(max(plan.steps, 1)), batches):
             done = passes.run(batch)
+            if plan.steps:
+                seen.see(batch, fresh=number > 0)
             if plan.steps and done.loss is None:  # there would be a step along a random direction
                 raise InputError(
                     f"steps={plan.steps}: a rehearsal needs a loss: pass (inputs, targets) and loss=, or a batch for "
@@ -276,6 +280,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             batch_norms=first.batch_norms,
             same_units=first.same_units,
             labels=watched.labels,
+            batches=seen.facts(),
             loop=loop,
             comparison=comparison,
             function=function,

@@ -1,7 +1,8 @@
 """What the loss compares, as typed facts: the outputs' reach, what the loss is, the targets' values, the inputs'
 features.
 
-For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115, UG118 and UG203.
+For the rules that are exact comparisons: UG103, UG105, UG106, UG108, UG109, UG111 to UG113, UG115, UG118, UG120 and
+UG203; and for UG303 and UG707, which look at calls of functions.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
+from .._batch import IGNORED_TARGET, Batch, Judged, find_logits, tensors_in
 from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
 from .floor import falls_for_ever
+from .floored import out_of_reach
 from .job import Job
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
+from .signs import costs_most, entropy_facts
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -42,7 +45,10 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
             lambda: model(*batch.args, **batch.kwargs),
             lambda outputs: _compute_loss(done, job, outputs, batch),
             batch.examples,
+            inputs=frozenset(x.data_ptr() for x in batch.inputs().values() if is_plain(x)),
+            targets=[t for t in tensors_in(batch.labels) if is_plain(t)],
         )
+        reach = replace(reach, further=out_of_reach(done, reach.further or ()))
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):
         return ComparisonFacts(reach, calls=calls)
@@ -52,7 +58,9 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if done.function is not None and isinstance(done.target, Tensor) and is_plain(done.target):
         ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
-    asked = replace(asked, falls=falls_for_ever(done, reach))
+    asked = replace(
+        asked, falls=falls_for_ever(done, reach), highest=None if ask is None else costs_most(ask)
+    )
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
     place = None if ask is None else misplaced(ask, reach.reshaped, ignored)
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
@@ -64,7 +72,8 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
-    return ComparisonFacts(reach, asked, targets, features, calls, place=place)
+    entropy = entropy_facts(done)
+    return ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy)
 
 
 def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:

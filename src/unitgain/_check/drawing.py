@@ -27,7 +27,7 @@ from .where import calling_line
 _EXAMPLES = 2
 _MOST = 20
 # The names of their arguments behind the input
-_DROPOUT = {
+DROPOUT = {
     "dropout": ("p", "training"),
     "dropout1d": ("p", "training"),
     "dropout2d": ("p", "training"),
@@ -66,17 +66,17 @@ class _Draws(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
-        if (name in _DROPOUT or name in _ATTENTION) and len(self.found) < _MOST:
+        if (name in DROPOUT or name in _ATTENTION) and len(self.found) < _MOST:
             probability = _probability(name, args, kwargs)
             if probability > 0:
                 self._see(name, probability)
         return func(*args, **kwargs)
 
     def _see(self, name: str, probability: float) -> None:
-        frame, module = _calling_module()
+        frame, module = calling_module()
         made = isinstance(module, nn.Module) and id(module) not in self.paths
         if made:
-            frame, module = _calling_module(frame, self.paths)
+            frame, module = calling_module(frame, self.paths)
         elif isinstance(module, _DropoutNd):
             return
         if isinstance(module, nn.Module) and module.training:
@@ -93,12 +93,12 @@ def _probability(name: str, args: Any, kwargs: Any) -> float:
     if name in _ATTENTION:
         place = _ATTENTION[name]
         return float(kwargs.get("dropout_p", args[place] if len(args) > place else 0.0))
-    given = dict(zip(_DROPOUT[name], args[1:]))
+    given = dict(zip(DROPOUT[name], args[1:]))
     training = given.get("training", kwargs.get("training", kwargs.get("train", False)))
     return float(given.get("p", kwargs.get("p", 0.5))) if training else 0.0
 
 
-def _calling_module(
+def calling_module(
     frame: FrameType | None = None, known: dict[int, str] | None = None
 ) -> tuple[FrameType | None, Any]:
     """The innermost frame that is a method of a module (one of the known, where these are given), and that module."""

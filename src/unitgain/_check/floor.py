@@ -37,7 +37,9 @@ def falls_for_ever(done: Judged, reach: ReachFacts) -> bool | None:
     if target.dtype != torch.bool and set(target.detach().unique().tolist()[:3]) == {-1, 1}:
         return None  # the two sides of a critic, or of a hinge
     limited = math.isfinite(reach.low) or math.isfinite(reach.high)
-    tensors = [t for t in _tensors(done.compared) if t.is_floating_point() and 0 < t.numel() <= _MOST_VALUES]
+    tensors = [
+        t for t in tensors_of(done.compared) if t.is_floating_point() and 0 < t.numel() <= _MOST_VALUES
+    ]
     if not tensors or not all(map(is_plain, tensors)):
         return None
 
@@ -88,9 +90,9 @@ def _falls(loss: Any, outputs: Any, tensor: Tensor, size: float) -> bool:
     return all(map(math.isfinite, far)) and far[0] < first and far[1] - far[0] < least
 
 
-def _tensors(outputs: Any) -> Iterator[Tensor]:
+def tensors_of(outputs: Any) -> Iterator[Tensor]:
     if isinstance(outputs, Tensor):
         yield outputs
     elif isinstance(outputs, dict) or type(outputs) in (list, tuple):
         for part in outputs.values() if isinstance(outputs, dict) else outputs:
-            yield from _tensors(part)
+            yield from tensors_of(part)

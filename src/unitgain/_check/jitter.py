@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, one_line, opens_compiled
+from .._base import InputError, no_module, one_line, opens_compiled
 from .._batch import Batch, axis_of_examples, check_devices, find_logits, opened, read_batch
 from .._run import Run, in_place
 from .._version import __version__
@@ -57,7 +57,7 @@ def batch_jitter(
     (('0', '1', '2', '3'), True)
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     batch = opened(batch, model)
     pool = read_batch(batch, model, "if required")
     check_devices(pool, model)

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import Loss, is_loader
 from .._run import OptimizerLike, Run, in_place, loaders_kept
 from .._version import __version__
@@ -87,7 +87,7 @@ def landscape(
     ((5, 5), (-1.0, -0.5, 0.0, 0.5, 1.0), True)
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     if dims not in (1, 2):
         raise InputError(f"dims: expected 1 (a line) or 2 (a plane), got {dims!r}")
     count = _POINTS[dims] if points is None else points

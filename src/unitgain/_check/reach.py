@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -20,11 +20,17 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from .._batch import find_logits
-from ..record import LossCallFacts, ReachFacts, ReshapeFacts, TwiceFacts
+from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .doubled import Doubled
+from .drops import Drops
+from .floor import tensors_of
+from .floored import FUNCTIONS
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
+from .one_hot import OneHot
+from .overflow import overflow
 from .reshapes import moved_axis
+from .scores import Scores
 from .twice import LOSSES, squeezed_again
 from .where import calling_line
 
@@ -89,11 +95,18 @@ def reach_facts(
     judge: Callable[[Any], None],
     examples: int | None = None,
     slopes: bool = False,
+    inputs: frozenset[int] = frozenset(),
+    targets: Sequence[Tensor] = (),
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
-    differentiates."""
-    with Reach(model, examples) as reach, reach.doubled.hooked(), torch.set_grad_enabled(slopes):
+    differentiates; inputs: addresses of the batch's tensors;
+    targets: what the loss is given beside the outputs."""
+    with (
+        Reach(model, examples, inputs, targets) as reach,
+        reach.doubled.hooked(),
+        torch.set_grad_enabled(slopes),
+    ):
         try:
             out = run()
         except Exception:  # the caller's own code, which need not bear a function mode
@@ -101,14 +114,19 @@ def reach_facts(
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
         axes, doubled = tuple(reach.axes.found), tuple(reach.doubled.found)
         found = ANYTHING if logits is None else reach.of(logits)
+        drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
             reach.judging = logits
             judge(out)
         except Exception:  # the same
             reach.calls.clear()
     calls, twice = tuple(reach.calls), tuple(dict.fromkeys(reach.twice))
+    too_large = reach.overflow
+    axes, scores = (*axes, *reach.one_hot.found), tuple(reach.scores.found)
     if logits is None:
-        return ReachFacts(reshapes=reshapes, axes=axes, twice=twice, doubled=doubled), calls
+        return ReachFacts(
+            reshapes=reshapes, axes=axes, twice=twice, doubled=doubled, drops=drops, scores=scores
+        ), calls
     rectified, behind = found.rectified or (None, None)
     return (
         ReachFacts(
@@ -123,6 +141,10 @@ def reach_facts(
             twice=twice,
             doubled=doubled,
             reshaped=reach.reshaped,
+            drops=drops,
+            further=further,
+            scores=scores,
+            overflow=too_large,
         ),
         calls,
     )
@@ -131,8 +153,16 @@ def reach_facts(
 class Reach(TorchFunctionMode):
     """Keeps an interval for each tensor (by weak reference) while it is active."""
 
-    def __init__(self, model: nn.Module, examples: int | None = None):
+    def __init__(
+        self,
+        model: nn.Module,
+        examples: int | None = None,
+        inputs: frozenset[int] = frozenset(),
+        targets: Sequence[Tensor] = (),
+    ):
         super().__init__()
+        self.drops = Drops(model, inputs)
+        self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
         self.calls: list[LossCallFacts] = []
         self.reshapes: list[ReshapeFacts] = []
@@ -140,6 +170,7 @@ class Reach(TorchFunctionMode):
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
+        self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
         self.reshaped: str | None = None  # where the loss first changes their shape
@@ -165,6 +196,12 @@ class Reach(TorchFunctionMode):
             self._look_at_places(name, args[0], out)
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
+            if self.judging is None:
+                self.drops.see(name, args, kwargs)
+                self.scores.see(name, args, kwargs, out)
+                self.overflow = self.overflow or overflow(name, args, out)
+            else:
+                self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
         given = [self.of(a) for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
@@ -212,6 +249,13 @@ class Reach(TorchFunctionMode):
         if rectified is not None and name not in ("kl_div",):
             call = replace(call, rectified=rectified[0], behind=rectified[1])
         self.calls.append(call)
+
+    def further(self, outputs: Any, compared: Tensor | None) -> Iterator[FurtherFacts]:
+        """The outputs beside the one that is compared whose last function keeps them above zero."""
+        for place, tensor in enumerate(tensors_of(outputs)):
+            known = self.of(tensor)
+            if tensor is not compared and known.function in FUNCTIONS and (known.low, known.high) == (0, INF):
+                yield FurtherFacts(place, known.function)
 
     def of(self, value: Any) -> Interval:
         """A tensor's or a number's."""

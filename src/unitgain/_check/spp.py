@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from .. import graph as graphs
 from .. import stats
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import Batch, check_devices, opened, read_batch, tensors_in
 from .._run import Run, in_place
 from .._version import __version__
@@ -65,7 +65,7 @@ def spp(
     [('stem', 'stem'), ('0:branch', 'branch'), ('0', 'block'), ('1:branch', 'branch'), ('1', 'block')]
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     for name, flag in (("open_gains", open_gains), ("backward", backward)):
         if not isinstance(flag, bool):
             raise InputError(f"{name}: expected True or False, got {flag!r}")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import IGNORED_TARGET, Batch, Judged, Loss, class_axis, is_loader
 from .._run import (
     AfterFirst,
@@ -102,7 +102,7 @@ def whatif(
     ['gain=0.1', 'gain=1', 'gain=5/3']
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     for name, count in (("steps", steps), ("seeds", seeds)):
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise InputError(f"{name}: expected a whole number of at least 1, got {count!r}")

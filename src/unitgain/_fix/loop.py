@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError, opens_compiled
+from .._base import InputError, no_module, opens_compiled
 from .._batch import is_loader
 from .._check import (
     Change,
@@ -89,7 +89,7 @@ def fix(
     (False, True, ('UG101',))
     """
     if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module("model", model)
     for name, given in (("prove", prove), ("dry_run", dry_run)):
         if not isinstance(given, bool):
             raise InputError(f"{name}: expected True or False, got {given!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, one_line, opens_compiled, original
+from .._base import InputError, no_module, one_line, opens_compiled, original
 from .._batch import Batch, check_devices, read_batch
 from .._run import in_place, random_states
 from . import modules
@@ -67,7 +67,7 @@ def check_model(caller: str, model: nn.Module) -> None:
     """Raises InputError, which begins with the caller's name, for what is no model, or one that cannot be followed:
     scripted, or with lazy parameters."""
     if not isinstance(model, nn.Module):
-        raise InputError(f"{caller}: model: expected an nn.Module, got {type(model).__name__}")
+        raise no_module(f"{caller}: model", model)
     if modules.is_scripted(model):
         raise InputError(
             f"{caller}: model: it is scripted, which cannot be followed; give the one it was made from"

@@ -14,11 +14,12 @@ from typing import Any
 
 import torch
 
-from .._base import not_installed
+from .._base import above_zero, not_installed
 from ..optim import AGC
 from ..probe import Probe
 from ..report import Report
 from .guarding import never_raises_in_training, refuses_only
+from .loggers import check_name
 from .watching import Layers, Watch, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
 try:
@@ -42,11 +43,20 @@ class _Steps(torch.optim.Optimizer):
         self._own_step() if closure is None else self._own_step(closure)
 
 
+def _name_of(learn: Any) -> str:
+    """Of the Learner's optimizer, as findings speak of it."""
+    inside = getattr(learn.opt, "opt", None)  # of fastai's OptimWrapper
+    if isinstance(inside, torch.optim.Optimizer):
+        return type(inside).__name__
+    made_by = learn.opt_func  # a function, perhaps with some of its arguments
+    return getattr(getattr(made_by, "func", made_by), "__name__", "Optimizer")
+
+
 def _lent(learn: Any) -> torch.optim.Optimizer:
     """The torch optimizer through which the Learner's steps go until `_give_back`; callbacks share one."""
     steps = getattr(learn.opt, "_unitgain", None)
     if steps is None:
-        steps = learn.opt._unitgain = _Steps(learn.opt)
+        steps = learn.opt._unitgain = type(_name_of(learn), (_Steps,), {})(learn.opt)
         learn.opt.step = steps.step
     steps.users += 1
     return steps
@@ -94,14 +104,20 @@ class UnitGainCallback(_Callback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        refuse_wrong(every, fail_on)
+        refuse_wrong(every, fail_on, options, select, ignore)
+        check_name(to)
         super().__init__()
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
         self.layers: Layers = layers_of(log)
         self.select, self.ignore, self.options = select, ignore, options
         self.watch: Watch | None = None
-        self.report: Report | None = None
+        self._report: Report | None = None
         self.steps: Any = None
+
+    @property
+    def report(self) -> Report | None:
+        """The diagnosis; while a fit runs, or after one that was interrupted, of what has been measured so far."""
+        return self._report if self.watch is None or self.watch.failed else self.watch.report()
 
     @refuses_only
     def before_fit(self) -> None:
@@ -139,7 +155,7 @@ class UnitGainCallback(_Callback):
 
     def _end(self) -> None:
         if self.watch is not None:
-            self.report = self.watch.end()
+            self._report = self.watch.end()
             self.drop()
 
     def drop(self) -> None:
@@ -159,17 +175,21 @@ class AGCCallback(_Callback):
     """
 
     order = 60
+    agc: AGC | None
 
     def __init__(self, clipping: float = 0.01, **options: Any):
         super().__init__()
         self.clipping, self.options = clipping, options
-        self.agc: AGC | None = None
+        above_zero("clipping", clipping)
+        vars(self)["agc"] = (
+            None  # fastai warns of names that its Learner has too: this callback itself is learn.agc
+        )
         self.steps: Any = None
 
     def before_fit(self) -> None:
         self._end()
         self.steps = _lent(self.learn)
-        self.agc = AGC(self.steps, self.learn.model, self.clipping, **self.options)
+        vars(self)["agc"] = AGC(self.steps, self.learn.model, self.clipping, **self.options)
 
     def after_fit(self) -> None:
         self._end()

@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from .._base import UnitgainError
+from .._base import InputError, UnitgainError
 from ..probe import reason
 from .watching import FindingsError
 
@@ -29,6 +29,11 @@ def refuses_only(method: _Method) -> _Method:
 def _guarded(method: Any, passes: type[Exception]) -> Any:
     @functools.wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not hasattr(
+            self, "drop"
+        ):  # a framework that was given the class calls its functions on something else
+            name = method.__qualname__.partition(".")[0]
+            raise InputError(f"callbacks=[{name}]: that is the class; make a callback of it: {name}()")
         try:
             return method(self, *args, **kwargs)
         except passes:

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from .._base import not_installed
+from .._base import above_zero, not_installed
 from ..optim import AGC as _AGC
 from ..probe import Probe
 from ..record import Record
@@ -59,7 +59,7 @@ class UnitGain(Callback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        refuse_wrong(every, fail_on)
+        refuse_wrong(every, fail_on, options, select, ignore)
         self.every, self.to, self.log, self.fail_on = every, to, log, fail_on
         self._layers: Layers = layers_of(log or "summary")
         self._select, self._ignore, self._options = select, ignore, options
@@ -173,6 +173,7 @@ class AGC(Callback):
     """
 
     def __init__(self, clipping: float = 0.01, **options: Any):
+        above_zero("clipping", clipping)
         self.clipping, self.options = clipping, options
         self.parts: list[_AGC] = []
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
-from .._base import InputError, not_installed
+from .._base import InputError, did_you_mean, not_installed
 from ..rules import Finding
 
 Row = tuple[str, str, "float | None"]
@@ -213,6 +213,10 @@ def _logger_for(to: Any) -> Logger:
     ]
     if isinstance(to, Logger):
         return to
+    if isinstance(to, type):
+        raise InputError(
+            f"watch(to=...): got the class {to.__name__}; make a logger of it: {to.__name__}(...)"
+        )
     if home == "wandb":
         return _WandB(_active("wandb") if isinstance(to, type(sys)) else to)
     if home == "trackio":
@@ -224,15 +228,27 @@ def _logger_for(to: Any) -> Logger:
     if callable(to):
         return _Function(to)
     raise InputError(
-        f"watch(to=...): a {type(to).__name__} takes no numbers; give a run of wandb, a SummaryWriter, mlflow, "
+        f"watch(to=...): {type(to).__name__} takes no numbers; give a run of wandb, a SummaryWriter, mlflow, "
         "trackio, or a function (values, step)"
     )
 
 
+def check_name(to: Any) -> None:
+    """Raises InputError for a name that is no logger's; whatever else `to` is may become one until training begins."""
+    if not isinstance(to, str) or to in NAMED:
+        return
+    if to == "tensorboard":
+        hint = '; give a SummaryWriter, to=SummaryWriter("runs")'
+    elif "/" in to or "." in to:
+        hint = f"; the path of a record goes to record={to!r}"
+    else:
+        hint = did_you_mean(to, NAMED)
+    raise InputError(f"to={to!r}: no logger is called so; by name there are {', '.join(NAMED)}{hint}")
+
+
 def _active(name: str) -> Any:
     """The active run of wandb, or the module of the others, which have one at a time."""
-    if name not in NAMED:
-        raise InputError(f"watch(to={name!r}): by name there are {', '.join(NAMED)}")
+    check_name(name)
     try:
         module = import_module(name)
     except ImportError as error:

@@ -13,7 +13,7 @@ from .._base import not_installed
 from ..probe import Probe
 from ..report import Report
 from .guarding import never_raises_in_training, refuses_only
-from .loggers import NAMED
+from .loggers import NAMED, check_name
 from .watching import Layers, Watch, continued, ended_by, failure, is_main, layers_of, refuse_wrong, tell_end
 
 try:
@@ -54,15 +54,22 @@ class UnitGainCallback(TrainerCallback):
         ignore: Sequence[str] | None = None,
         **options: Any,
     ):
-        refuse_wrong(every, fail_on)
+        refuse_wrong(every, fail_on, options, select, ignore)
+        check_name(None if isinstance(to, str) and to == "auto" else to)
         self.every, self.path, self.to, self.fail_on = every, record, to, fail_on
         self._layers: Layers = layers_of(log)
         self._select, self._ignore, self._options = select, ignore, options
         self.watch: Watch | None = None
-        self.report: Report | None = None
+        self._report: Report | None = None
+
+    @property
+    def report(self) -> Report | None:
+        """The diagnosis; while a training runs, or after one that was interrupted, of what has been measured so far."""
+        return self._report if self.watch is None or self.watch.failed else self.watch.report()
 
     @refuses_only
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.drop()  # of a training that was interrupted
         probe = Probe(
             kwargs["model"],
             kwargs["optimizer"],
@@ -97,7 +104,7 @@ class UnitGainCallback(TrainerCallback):
         if self.watch is None:
             return
         watch = self.watch
-        self.report, self.watch = watch.end(), None
+        self._report, self.watch = watch.end(), None
         if self.report is not None and is_main():
             tell_end(self.report)
             if found := ended_by(watch.findings, self.fail_on):

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from .._base import InputError, UnitgainError, console, note, one_line
+from .._base import InputError, UnitgainError, console, did_you_mean, note, one_line
 from ..optim import unwrapped
 from ..probe import Probe, check_every, never_raises, reason
 from ..record import Record
@@ -157,10 +158,10 @@ class Watch:
             self._judge_now(numbers.step)
         self._broken = broken
 
-    def log(self, **metrics: float | Tensor) -> None:
+    def log(self, *unnamed: object, **metrics: float | Tensor) -> None:
         """Stores named numbers beside what is measured, for the rules about loss curves: `watching.log(loss=loss)`.
         They go to the record alone: loggers have them from you."""
-        self.probe.log(**metrics)
+        self.probe.log(*unnamed, **metrics)
 
     @never_raises
     def add_loss(self, step: int, loss: Tensor) -> None:
@@ -287,14 +288,31 @@ def watch(
     taken = {"probe"} & set(options)
     if taken:
         raise InputError(f"watch({min(taken)}=...): give the model and its optimizer; watch makes the Probe")
+    refuse_unknown(options)
     probe = Probe(model, optimizer, every=every, to=record, **options)
     return Watch(probe, optimizer, to, layers=layers, select=select, ignore=ignore).start()
 
 
-def refuse_wrong(every: object, fail_on: str) -> None:
+def refuse_wrong(
+    every: object,
+    fail_on: str,
+    options: Iterable[str],
+    select: Sequence[str] | None,
+    ignore: Sequence[str] | None,
+) -> None:
     """What a callback is given wrong is said when it is made, not when training begins."""
     check_every(every)
     ended_by((), fail_on)
+    refuse_unknown(options)
+    diagnose(Record(), select=select, ignore=ignore)
+
+
+def refuse_unknown(options: Iterable[str]) -> None:
+    """Raises InputError for arguments that Probe does not have."""
+    known = inspect.signature(Probe).parameters
+    for name in options:
+        if name not in known:
+            raise InputError(f"{name}=...: there is no such argument{did_you_mean(name, known)}")
 
 
 def ended_by(findings: Sequence[Finding], fail_on: str) -> list[Finding]:

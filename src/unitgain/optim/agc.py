@@ -22,9 +22,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError, plain_name
+from .._base import InputError, RecordError, above_zero, no_module, plain_name
 from .classifier import Finder, named_by, unit_axes
-from .clipping import WITHOUT_UNITS, Entry, above_zero, clip, has_units
+from .clipping import WITHOUT_UNITS, Entry, clip, has_units
 from .units import layout_of
 from .unused import UnusedWatch, inner_optimizer
 from .unwrap import unwrapped, unwrapped_model
@@ -153,7 +153,7 @@ class AGC:
     ):
         optimizer = unwrapped(optimizer, "AGC(optimizer=...)")
         if not isinstance(model, nn.Module):
-            raise InputError(f"AGC(model=...): a {type(model).__name__}; expected an nn.Module")
+            raise no_module("AGC(model=...)", model)
         self.optimizer, self.clipping, self.eps = optimizer, clipping, eps
         self.gains = _known(gains)
         above_zero("clipping", clipping)
@@ -172,10 +172,26 @@ class AGC:
         self._logged = 0
         self._inner = inner_optimizer(optimizer)  # of SAM: its step is made, SAM's own not always
         self._inner_steps = False
+        self._refuse_silence()
         self._handles = [
             self._hooked(one) for one in dict.fromkeys((optimizer, self._inner)) if one is not None
         ]
         self._unused = UnusedWatch(optimizer, "AGC")
+
+    def _refuse_silence(self) -> None:
+        """Says what would clip nothing, or twice."""
+        name = type(self.optimizer).__name__
+        held = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if self._names and not any(p in self._names for p in held):
+            self._say(
+                f"this {name} holds none of the model's {len(self._names)} parameters. Was the model made anew after "
+                f"the optimizer? Make the optimizer from this very model: {name}(model.parameters(), ...)"
+            )
+        owners = (getattr(h, "__self__", None) for h in self.optimizer._optimizer_step_pre_hooks.values())
+        if any(isinstance(owner, AGC) for owner in owners):
+            self._say(
+                f"this {name} has an AGC already, and both will clip: take the first away with its `remove()`"
+            )
 
     def _hooked(self, optimizer: torch.optim.Optimizer) -> Any:
         handle = optimizer.register_step_pre_hook(self._before_step)

@@ -15,7 +15,8 @@ _DEEPEST = 8
 
 
 def unwrapped_model(model: nn.Module, argument: str) -> nn.Module:
-    """The module inside a data-parallel wrapper, or that a compiled one was made from. Raises InputError for FSDP1."""
+    """The module inside a data-parallel wrapper, or Opacus' of per-example gradients, or that a compiled one was made
+    from. Raises InputError for FSDP1."""
     if any(type(m).__name__ == "FullyShardedDataParallel" for m in model.modules()):
         raise InputError(
             f"{argument}: FullyShardedDataParallel (FSDP1) makes flat parameters of all of a module's, whose layers "
@@ -24,11 +25,14 @@ def unwrapped_model(model: nn.Module, argument: str) -> nn.Module:
     model = original(model)
     if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = original(cast("nn.Module", model.module))
+    if any(base.__name__ == "AbstractGradSampleModule" for base in type(model).__mro__):
+        model = original(cast("nn.Module", model._module))
     return model
 
 
 def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
-    """The optimizer whose step makes the step: the given one, or what its attribute `optimizer` holds.
+    """The optimizer whose step makes the step: the given one, or what its attribute `optimizer`, or Opacus'
+    `original_optimizer`, holds.
 
     A wrapper that only inherits from torch's Optimizer, without calling its constructor, has hooks that nothing calls.
     argument: the name of the argument in messages. Raises InputError for an object that is no optimizer and wraps none.
@@ -42,7 +46,9 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
             return found
         if isinstance(found, LRScheduler):
             break
-        found = getattr(found, "optimizer", None)
+        found = getattr(found, "optimizer", None) or getattr(
+            found, "original_optimizer", None
+        )  # Opacus' is the latter
     name = type(optimizer).__name__
     if isinstance(optimizer, LRScheduler):
         raise InputError(f"{argument}: {name} is a schedule of learning rates; give its optimizer")

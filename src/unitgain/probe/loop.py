@@ -13,6 +13,7 @@ A pass is another's       if the gradient that it gave the largest parameter was
     same step, or if the parameters were frozen in it: a discriminator's, when its generator trains.
 Passes are thrown away    if their gradients are cleared one by one, and the last one's alone is used (thrown.py).
 A gradient is lost        if it has come, and no parameter of the optimizer has one, or only zeros, when it steps.
+A gradient is shrunk after the step    if it is when the next forward pass begins (afterwards.py).
 A gradient is shrunk      if a sample of it has a smaller norm at the step than after the last backward pass.
 
 Nothing waits for an accelerator before `facts` is called.
@@ -33,7 +34,8 @@ from torch.utils.hooks import RemovableHandle
 
 from .. import stats
 from ..optim import AGC
-from ..record import UNKNOWN, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
+from ..record import UNKNOWN, AfterFacts, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
+from .afterwards import Afterwards
 from .optimizer import held_by
 from .parameters import Parameter, list_parameters
 from .sharded import local
@@ -119,6 +121,7 @@ class Loop:
             False  # whether a pass of this sampled step was for another model's loss
         )
         self._thrown = Thrown(self._optimizers)
+        self.afterwards = Afterwards()
         self._thrown_now: Tensor | bool = False  # whether this sampled step threw passes away
         self._thrown_away: list[Tensor | bool] = []  # of the sampled steps
         self._reused: list[Tensor] = []
@@ -302,6 +305,7 @@ class Loop:
             others = torch.as_tensor(others, device=thrown.device) & ~thrown
         self._given_up.append(others)
         self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
+        self.afterwards.stepped(self.steps, (w.gradient for w in self._watched if w.in_optimizer))
         self._note_mode(number)
         if self._lazy or self._number_held() != self._size:
             self.start()  # lazy parameters have come, or a group was added
@@ -355,6 +359,7 @@ class Loop:
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
             mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
             shrink=self._shrink(),
+            after=self._after(),
         )
 
     def count_foreign(self) -> int:
@@ -384,6 +389,10 @@ class Loop:
             for path, module in self._model.named_modules()
             if all(_is_zero(getattr(module, name, None)) for name in ("num_batches_tracked", "running_mean"))
         )
+
+    def _after(self) -> AfterFacts:
+        left = self.afterwards.left()
+        return AfterFacts(self.afterwards.judged, len(left), left[len(left) // 2] if left else UNKNOWN)
 
     def _shrink(self) -> ShrinkFacts:
         left = []

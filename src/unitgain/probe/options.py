@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, no_module
 from ..optim import unwrapped, unwrapped_model
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
@@ -65,7 +65,7 @@ def check_number(name: str, value: Any) -> float:
 def check_model(model: Any) -> nn.Module:
     """The module to be hooked: the one inside a data-parallel wrapper, or that a compiled one was made from."""
     if not isinstance(model, nn.Module):
-        raise InputError(f"Probe(model=...): expected an nn.Module, got {type(model).__name__}")
+        raise no_module("Probe(model=...)", model)
     model = unwrapped_model(model, "Probe(model=...)")
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")

@@ -28,6 +28,7 @@ from .._run import Run, run_of
 from .._version import __version__
 from ..graph import Graph
 from ..record import Record
+from .exits import write_at_exit
 from .failing import never_raises, reason
 from .latest import latest_numbers
 from .optimizer import holds_any, optimizer_facts
@@ -140,6 +141,7 @@ class Probe:
         self._writer = StepWriter(self._record, options.sample, limited=limit is not None)
         self._describe()
         self._run: Run | None = None  # which it was started in
+        self._ever_started, self._made_at = False, self._versions()
         around = (
             model if type(model).__name__ == "OptimizedModule" else self.model
         )  # hooks on it are not compiled
@@ -184,11 +186,24 @@ class Probe:
     def start(self) -> Probe:
         """Adds the hooks; `with` does this."""
         if not self._steps.started:
+            self._ever_started = True
+            write_at_exit(self)
             self._run = run_of(self.model)
             if self._run is None:
                 self._ranks.start()
             self._guard(self._steps.start)()
         return self
+
+    def _say_if_never_started(self) -> None:
+        if not self._ever_started and self._versions() != self._made_at:
+            self._say(
+                "the model has been trained, but this Probe was never started, so that nothing is measured: put the "
+                "loop into `with probe:`, or call probe.start() before it"
+            )
+
+    def _versions(self) -> int:
+        """Changes when the parameters do."""
+        return sum(p._version for p in self.model.parameters() if not p.is_inference())
 
     def stop(self) -> None:
         """Removes every hook and writes what is pending. The record stays open for reading."""
@@ -228,6 +243,7 @@ class Probe:
     @property
     def record(self) -> Record:
         """What has been measured so far."""
+        self._say_if_never_started()
         self._drain()
         return self._record
 
@@ -241,6 +257,7 @@ class Probe:
 
         A layer that was not reached has no key.
         """
+        self._say_if_never_started()
         found: dict[str, float] = {}
         self._look_up_latest(found)
         return found
@@ -297,21 +314,29 @@ class Probe:
             steps.idle = steps.forward.idle = False
 
     @never_raises
-    def log(self, **metrics: float | Tensor) -> None:
+    def log(self, *unnamed: object, **metrics: float | Tensor) -> None:
         """Stores named numbers with the step of the last forward pass, whether the optimizer's step has been made
         since or not: `probe.log(loss=loss)`. Waits for an accelerator. What is no single number is left out, with a
         warning."""
+        self._say_if_never_started()
+        if unnamed:
+            self._refuse_metric(
+                InputError("probe.log(...): give the number a name, as in probe.log(loss=loss)")
+            )
         steps, rows = self._steps.step_of_log(tuple(metrics)), []
         for name, value in metrics.items():
             try:
                 rows.append((steps[name], name, check_number(name, value)))
             except InputError as error:
-                if self.strict:
-                    raise
-                if name not in self._refused:
-                    self._refused.add(name)
-                    warnings.warn(f"{error}; it is left out", stacklevel=3)
+                self._refuse_metric(error, name)
         self._store(lambda: self._log(rows))
+
+    def _refuse_metric(self, error: InputError, name: str = "") -> None:
+        if self.strict:
+            raise error
+        if name not in self._refused:
+            self._refused.add(name)
+            warnings.warn(f"{error}; it is left out", stacklevel=4)
 
     def _log(self, rows: list[tuple[int, str, float]]) -> None:
         self._record.add_metrics(rows)

@@ -106,6 +106,12 @@ class Ranks:
         step.reduce_held()
         rank = dist.get_rank()
         if rank and not self._is_heard(rank):
+            if not self._store.check([f"{self._key}/0"]):
+                self._say(
+                    f"there is no Probe of this {type(self._model).__name__} on rank 0, which writes the record: what "
+                    f"rank {rank} measures comes into no file. Make the Probe on every rank, or put {{rank}} into the "
+                    "path"
+                )
             self._store = None
         elif rank:
             self._store.set(f"{self._key}/{rank}/{step.number}", _message(step))

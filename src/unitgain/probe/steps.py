@@ -164,6 +164,8 @@ class Steps:
                 forward.enter(args, kwargs, alone=False)
             return
         forward.abandon()
+        if self.loop is not None:
+            self.loop.afterwards.entered(self.loop.steps)
         skip = False
         if forward.gradients:
             if not self._optimizers and not self._depth:

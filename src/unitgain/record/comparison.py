@@ -28,7 +28,9 @@ class AxisFacts:
     shape, the axis (None: all of them), and of what kind it is.
 
     kind    "attention": weights that sum to one along another axis than the one they are summed over; "steps": features
-            scaled along the steps; "batch": by one number for the whole batch
+            scaled along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot
+            targets, taken along another axis
+    right   of "classes": the axis along which they are
     """
 
     function: str = ""
@@ -36,6 +38,22 @@ class AxisFacts:
     kind: str = ""
     shape: tuple[int, ...] = ()
     axis: int | None = None
+    right: int | None = None
+
+
+@dataclass(frozen=True)
+class ScoreFacts:
+    """A softmax of attention scores: the function, the line of the caller's code, the weights' shape, the share of its
+    rows whose weights are nearly one-hot (flat), the standard deviation of the scores, the width of queries and keys,
+    and whether the scores were scaled."""
+
+    function: str = ""
+    where: str | None = None
+    shape: tuple[int, ...] = ()
+    flat: float = UNKNOWN
+    std: float = UNKNOWN
+    width: int = 0
+    scaled: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,48 @@ class PlaceFacts:
 
 
 @dataclass(frozen=True)
+class DropFacts:
+    """A call of dropout in train mode: the function, the probability with which it drops, of how many values of an
+    example (of a step of a sequence, a query of attention), the line of the caller's code, and the module's path."""
+
+    function: str = ""
+    probability: float = UNKNOWN
+    values: int = 0
+    where: str | None = None
+    site: str = ""
+
+
+@dataclass(frozen=True)
+class FurtherFacts:
+    """An output beside the one that is compared with the targets, which its last function keeps at zero or more: its
+    place among the outputs, that function, and whether the loss is lower at values below zero."""
+
+    place: int = 0
+    function: str = ""
+    beyond: bool | None = None
+
+
+@dataclass(frozen=True)
+class EntropyFacts:
+    """A term of the loss that makes the entropy of a softmax of the outputs small: the line of the caller's code, and
+    whether the loss is that of a policy, in which probabilities of single classes rise by some examples and fall by
+    others."""
+
+    where: str | None = None
+    policy: bool = False
+
+
+@dataclass(frozen=True)
+class OverflowFacts:
+    """A function that makes infinity out of finite values in float16: its name, the line of the caller's code, and the
+    largest value that went in."""
+
+    function: str = ""
+    where: str | None = None
+    largest: float = UNKNOWN
+
+
+@dataclass(frozen=True)
 class ReachFacts:
     """What the output's last function can give, whatever the weights and the inputs are.
 
@@ -90,6 +150,8 @@ class ReachFacts:
     reshapes    in the place of a transpose, in the model; axes: normalized along wrong ones; twice: squeezed a second
                 time; doubled: added to themselves; None where it was not looked at
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
+    drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
+                softmaxes of attention scores; overflow: the first function of the model that overflows in float16
     """
 
     function: str | None = None
@@ -104,6 +166,10 @@ class ReachFacts:
     twice: tuple[TwiceFacts, ...] | None = None
     doubled: tuple[DoubledFacts, ...] | None = None
     reshaped: str | None = None
+    drops: tuple[DropFacts, ...] | None = None
+    further: tuple[FurtherFacts, ...] | None = None
+    scores: tuple[ScoreFacts, ...] | None = None
+    overflow: OverflowFacts | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +191,7 @@ class AskedFacts:
     over        the axis of the outputs along which it applies a softmax
     classes     where that is another one: the axis along which the targets say that the classes lie
     silent_label  of targets of two whole values: the one at whose outputs it does not look
+    highest     whether right answers to these targets cost more than all others
     """
 
     takes: str | None = None
@@ -141,6 +208,7 @@ class AskedFacts:
     over: int | None = None
     classes: int | None = None
     silent_label: float = UNKNOWN
+    highest: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -243,10 +311,20 @@ class LabelFacts:
 
 
 @dataclass(frozen=True)
+class BatchesFacts:
+    """Of a rehearsal on data of several batches: how many it was given (batches), whether all of them are the same
+    (repeated), and the label of all examples of all batches, the one that is checked included, if it is one."""
+
+    batches: int | None = None
+    repeated: bool | None = None
+    label: int | None = None
+
+
+@dataclass(frozen=True)
 class ComparisonFacts:
     """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
-    torch's loss functions, one of them whose arguments changed places (swapped), and a target that is compared with
-    another place of the outputs than its own."""
+    torch's loss functions, one of them whose arguments changed places (swapped), a target that is compared with
+    another place of the outputs than its own, and a term that makes an entropy small."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
@@ -255,3 +333,4 @@ class ComparisonFacts:
     calls: tuple[LossCallFacts, ...] | None = None
     swapped: LossCallFacts | None = None
     place: PlaceFacts | None = None
+    entropy: EntropyFacts | None = None

@@ -66,6 +66,8 @@ def lock(path: str) -> FileLock:
     try:
         return FileLock(os.path.join(folder, f".{name}.lock"), f"record {path}")
     except OSError as error:
+        if not os.path.isdir(folder):
+            raise InputError(f"record {path}: the folder {folder} does not exist; make it first") from error
         raise InputError(f"record {path}: cannot be written: {error.strerror or error}") from error
 
 
@@ -73,6 +75,10 @@ def make_room(path: str, overwrite: bool) -> None:
     """Refuses a path at which there is a file. With overwrite a record is deleted, but never a file of another kind."""
     if not os.path.exists(path) or (os.path.isfile(path) and not os.path.getsize(path)):
         return
+    if os.path.isdir(path):
+        raise InputError(
+            f"record {path}: that is a folder; give the path of a file in it, like {os.path.join(path, 'run.sqlite')}"
+        )
     if not _is_record(path):
         raise InputError(f"record {path}: it exists and is no unitgain record; choose a new name")
     if not overwrite:

@@ -16,7 +16,7 @@ from functools import cache
 from types import UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from .comparison import ComparisonFacts, LabelFacts
+from .comparison import BatchesFacts, ComparisonFacts, LabelFacts
 from .function import CutFacts, FunctionFacts
 from .loop import DiedFacts, LoopFacts, OptimizerFacts
 
@@ -203,7 +203,8 @@ class Facts:
     gradient_source  "loss", or "random" where a random direction stood in for the loss's gradient
     unblocked        parameters whose gradient is exactly zero now, and is not once zero-initialized ones have moved
     same_units       {weight: UnitFacts} of the layers that have copies; None: units were not compared
-    comparison       what the loss compares; labels: of which classes batches are. Both in comparison.py
+    comparison       what the loss compares; labels: of which classes batches are; batches: whether
+                     a rehearsal's are all the same. All in comparison.py
     loop             what happens around the model in training; died: {layer: its units that died}. Both in loop.py
     function         what function the model computes, in function.py
     not_rewound      what the check found in the model and could not put back after running it; None if nothing
@@ -230,6 +231,7 @@ class Facts:
     same_units: Mapping[str, UnitFacts] | None = None
     comparison: ComparisonFacts = ComparisonFacts()  # noqa: RUF009 (it is frozen)
     labels: LabelFacts = LabelFacts()  # noqa: RUF009
+    batches: BatchesFacts = BatchesFacts()  # noqa: RUF009
     loop: LoopFacts = LoopFacts()  # noqa: RUF009
     died: Mapping[str, DiedFacts] | None = None
     function: FunctionFacts = FunctionFacts()  # noqa: RUF009

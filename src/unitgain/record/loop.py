@@ -101,6 +101,19 @@ class ShrinkFacts:
 
 
 @dataclass(frozen=True)
+class AfterFacts:
+    """What happens to gradients between the optimizer's step and the next forward pass.
+
+    judged  sampled steps; shrunk: those after which gradients were made smaller, without being cleared
+    factor  what is left of their norm, median over those steps
+    """
+
+    judged: int = 0
+    shrunk: int = 0
+    factor: float = UNKNOWN
+
+
+@dataclass(frozen=True)
 class DiedFacts:
     """Units of one layer that were active, and then never again for as long as the run was watched.
 
@@ -146,3 +159,4 @@ class LoopFacts:
     reused: ReusedFacts = field(default=ReusedFacts())
     mode: ModeFacts = field(default=ModeFacts())
     shrink: ShrinkFacts = field(default=ShrinkFacts())
+    after: AfterFacts = AfterFacts()

@@ -77,7 +77,7 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
     Raises InputError, naming `option`, for a word that matches no rule.
 
     >>> sorted(resolve(["UG2", "saturated"], "select"))
-    ['UG201', 'UG202', 'UG203', 'UG204', 'UG205', 'UG303']
+    ['UG201', 'UG202', 'UG203', 'UG204', 'UG205', 'UG206', 'UG303']
     """
     if isinstance(words, str):
         words = [words]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import ug201_input_not_normalized as ug201
     from . import ug302_exploding_activations as ug302
     from . import ug605_wrong_gain as ug605
+    from . import ug707_drops_most as ug707
 
 ABOUT = About(
     code="UG101",
@@ -230,6 +231,11 @@ def _large_weight_before(cause: Found[ug605.Evidence], effect: Found[Evidence], 
     return grows and weights_come_before(cause, effect, view) and _head_gain_below(view, 1)
 
 
+def _drops_most(cause: Found[ug707.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """What dropout keeps it divides by the share that it keeps."""
+    return cause.severity != "info"
+
+
 EXPLAINED_BY = (
     Cause("UG106"),
     Cause("UG112"),
@@ -237,6 +243,7 @@ EXPLAINED_BY = (
     Cause("UG201", _large_input),
     Cause("UG606", weights_come_before),
     Cause("UG605", _large_weight_before),
+    Cause("UG707", _drops_most),
 )
 
 BAD = """

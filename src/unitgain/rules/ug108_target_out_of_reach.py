@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..record import FurtherFacts
 from ._comparison import asked, last_function, reach_in_words
 from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._view import View
@@ -22,7 +23,8 @@ ABOUT = About(
     exact=True,
     seen=(
         "Targets lie beyond what the output's last function (tanh, sigmoid, ReLU, softmax) can give, or all outputs "
-        "lie where it is flat."
+        "lie where it is flat. Or the loss is lowest below zero of a further output, a log-variance say, whose last "
+        "function (softplus, ReLU, exp) keeps it above."
     ),
     matters=(
         "These targets cannot be learnt however long training goes on: the outputs are pushed into the function's flat "
@@ -31,7 +33,8 @@ ABOUT = About(
     source="Arithmetic.",
     measured=(
         "Bounds are followed through all functions and constants behind the last layer. A target counts if the loss "
-        "would be lower at it than at the nearest value that the output can give."
+        "would be lower at it than at the nearest value that the output can give. A further output is given one value "
+        "for all examples, above zero and below it, while what has the targets' shape is nearly right."
     ),
     action="Drop the last function, or scale the targets into its range.",
     effect="Every target can be reached.",
@@ -42,6 +45,7 @@ ABOUT = About(
         "ReLU or softplus outputs for counts and amounts",
         "targets that the loss masks",
         "a few outliers",
+        "variances, deviations and rates, which the loss does not take below zero",
     ),
 )
 
@@ -62,7 +66,19 @@ class Evidence(BaseEvidence):
     max: float
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Further(BaseEvidence):
+    """place: of the output among all; function: its last one."""
+
+    place: int
+    function: str
+
+
+def judge(view: View) -> Iterator[Found[Evidence | Further]]:
+    for further in view.facts.comparison.reach.further or ():
+        if further.beyond:
+            yield _further(view, further)
+            return
     asked(view)
     reach, targets = view.facts.comparison.reach, view.facts.comparison.targets
     name, site = last_function(view)
@@ -92,6 +108,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(targets.beyond, reach.function, reach.low, reach.high, targets.min, targets.max),
         cause=f"Whatever the weights are, the output is {reach_in_words(view)}.",
         remedy=f"Drop {name} after the last layer{_or_scale(view)}.",
+    )
+
+
+def _further(view: View, further: FurtherFacts) -> Found[Further]:
+    return ABOUT.found(
+        "warning",
+        view.facts.output.site,
+        f"output {further.place + 1} has passed {further.function} and is 0 or more, and the loss is lowest where "
+        "it is below zero",
+        evidence=Further(further.place, further.function),
+        cause="The loss takes it for a logarithm, as of a variance, and exponentiates it itself: behind "
+        f"{further.function} the variance is never below one, however sure the network could be.",
+        remedy=f"Drop {further.function} at the end of this output, or let the loss take it for the variance itself.",
     )
 
 

@@ -27,7 +27,8 @@ ABOUT = About(
     measured=(
         "The labels of one batch, where each example has one: for information, since one batch is not the data set. "
         "A Probe reads the labels of the sampled batches off the gradient of the logits, which a softmax with cross "
-        "entropy makes negative at the label alone: a warning where batches are of one class and the class changes."
+        "entropy makes negative at the label alone: a warning where batches are of one class and the class changes, "
+        "or where all batches of a rehearsal on data are of the same one."
     ),
     action="Shuffle the training data (DataLoader(..., shuffle=True)), or look at what the labels are made of.",
     effect="Every batch holds examples of several classes, and its gradient is one of the whole task.",
@@ -38,6 +39,7 @@ ABOUT = About(
 LABELS = Threshold(
     16, "labels at least: fewer are all of one of two classes by chance once in 128 batches or more"
 )
+ALL = Threshold(5, "further batches: a rare class leaves out a few in a row, and seldom all")
 BATCHES = Threshold(3, "batches of one class at least: of two of them the class may change by chance")
 SHARE = Threshold(0.5, "of the batches: a rare class may fill a batch now and then on purpose")
 
@@ -64,6 +66,10 @@ Evidence = OfABatch | OfARun
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    given = view.facts.batches
+    if (given.batches or 0) >= ALL and given.label is not None and _classes(view) >= 2:
+        yield _of_all(view, given.label, (given.batches or 0) + 1)
+        return
     if view.training or (view.facts.labels.different or 0) > 1:
         yield from _of_a_run(view)
         return
@@ -78,6 +84,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"all {targets.labels} labels of the batch are {targets.same_label}, of {classes} classes",
         evidence=OfABatch(targets.same_label, targets.labels, classes),
         cause="The data is sorted by class and not shuffled, or the labels are made wrongly.",
+    )
+
+
+def _of_all(view: View, label: int, batches: int) -> Found[OfABatch]:
+    labels = view.facts.target.count or view.facts.comparison.targets.count or 0
+    return ABOUT.found(
+        "warning",
+        None,
+        f"all labels of all {batches} batches are {label}, of {_classes(view)} classes",
+        evidence=OfABatch(label, labels, _classes(view)),
+        cause="The labels are made wrongly: divided by 255 as if they were pictures and rounded to zero, read from "
+        "another column, or looked up by a name that is not there. The same answer to everything is right.",
+        remedy="Look at what the labels are made of, before they go into the batches.",
     )
 
 

@@ -8,10 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from ..record import PlaceFacts, ShiftFacts
-from ._rule import About, BaseEvidence, CannotJudge, Found
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
+
+if TYPE_CHECKING:
+    from . import ug807_wrong_axis as ug807
 
 ABOUT = About(
     code="UG116",
@@ -162,7 +166,12 @@ def _cure(shift: ShiftFacts) -> str:
     return "Shift the targets by one step, not more: inputs x[:, :-1] with targets x[:, 1:]."
 
 
-EXPLAINED_BY = ()
+def _takes_places(cause: Found[ug807.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """What the loss takes for classes are places."""
+    return cause.evidence.kind == "classes"
+
+
+EXPLAINED_BY = (Cause("UG807", _takes_places),)
 
 BAD = """
 class Language(nn.Module):

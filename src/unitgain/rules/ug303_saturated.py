@@ -7,11 +7,13 @@ are judged by an estimate (_recurrent.py), which is ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..record import ScoreFacts
 from ._causes import comes_before, weights_come_before
+from ._comparison import at
 from ._finding import Prescription
 from ._flow import why_trained
 from ._logits import input_is_large
@@ -40,7 +42,8 @@ ABOUT = About(
         "Fraction of the outputs in the outer 1.5% of the range at either end (tanh: magnitude above 0.97; "
         "functions with corners: at the bound). The layers are reported together, the first one named: its "
         "input is where to begin. Of recurrent layers, whose inside is not seen: the share of outputs above "
-        "0.97, and the share of flat gate values that their weights and input imply (a warning at most)."
+        "0.97, and the share of flat gate values that their weights and input imply (a warning at most). Of attention "
+        "scores, products of two activations: the share of rows that are nearly one-hot."
     ),
     action=(
         "Make the pre-activation smaller: scale the weights before it so that its standard deviation is about "
@@ -50,7 +53,9 @@ ABOUT = About(
     verify="Check again: the saturated fraction is below 25%, in deeper layers near 5%.",
     remedies=("lsuv", "init", "init-lsuv"),
     silent=(
-        "softmax and attention probabilities",
+        "softmax and attention probabilities, unless most rows of attention are nearly one-hot at the start",
+        "cosines with a temperature, rows that see a few keys, trained weights; scores that were divided by something, "
+        "and are large all the same, are for information",
         "the model's output, unless an untrained one ends in flat tails under squared or absolute error, whose "
         "gradient they stop: under cross entropy a wrong answer gets its gradient all the same",
         "gates and limits: a function whose output goes into arithmetic and not into a layer (a sigmoid that opens and "
@@ -107,14 +112,36 @@ class RecurrentEvidence(BaseEvidence):
         return max(self.sites.values())
 
 
-Evidence = FunctionEvidence | RecurrentEvidence
+@dataclass(frozen=True, kw_only=True)
+class ScoreEvidence(BaseEvidence):
+    """saturated: share of the rows of attention that are nearly one-hot; std: of the scores; width: of queries and
+    keys; scaled: whether the scores were divided by something; where: the line that calls the softmax; sites: of these
+    softmaxes, where they were measured."""
+
+    saturated: float
+    sites: Mapping[str, float]
+    std: float
+    width: int
+    scaled: bool
+    where: str | None
+
+    @property
+    def size(self) -> float:
+        """The share of rows that are nearly one-hot."""
+        return self.saturated
+
+
+Evidence = FunctionEvidence | RecurrentEvidence | ScoreEvidence
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     judged = {m.name: m["saturated"] for m in view.activations if _can_saturate(view, m)}
     judged = {name: tail for name, tail in judged.items() if not math.isnan(tail)}
     recurrent = recurrent_layers(view)
-    if not judged and not recurrent:
+    scores = view.facts.comparison.reach.scores
+    if scores and not why_trained(view):
+        yield from _judge_scores(view, scores)
+    if not judged and not recurrent and not scores:
         raise CannotJudge("no bounded activation function")
     yield from _judge_recurrent(view, recurrent)
     yield from _judge_functions(view, judged)
@@ -213,6 +240,50 @@ def _judge_recurrent(view: View, layers: list[Recurrent]) -> Iterator[Found[Evid
         "inputs and hidden units, or its input is.",
         remedy=f"Initialize the weights of {name} as torch does (uniform within 1/sqrt(hidden_size)), or weight_ih "
         "by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
+    )
+
+
+def _judge_scores(view: View, scores: Sequence[ScoreFacts]) -> Iterator[Found[ScoreEvidence]]:
+    """One finding for all softmaxes of attention scores."""
+    high = [one for one in scores if one.flat > ERROR]
+    if not high:
+        return
+    worst = max(high, key=lambda one: (not one.scaled, one.flat))
+    root = f"sqrt({worst.width})"
+    also = f"; {plural(len(high), 'call')} of {len(scores)} in all" if len(high) > 1 else ""
+    yield ABOUT.found(
+        "info" if worst.scaled else "warning",  # what made scaled ones large is found where it is
+        _site_of(view, worst),
+        f"{worst.flat:.0%} of the rows of attention weights {worst.shape}{at(worst.where)} are nearly one-hot at the "
+        f"start (scores of std {show(worst.std)}){also}",
+        evidence=ScoreEvidence(
+            saturated=worst.flat,
+            sites={site: one.flat for one in high if (site := _site_of(view, one))},
+            std=worst.std,
+            width=worst.width,
+            scaled=worst.scaled,
+            where=worst.where,
+        ),
+        cause="The softmax passes hardly any gradient where one weight is nearly 1: queries and keys cannot learn "
+        "what to attend to. "
+        + (
+            "Its scores are too large."
+            if worst.scaled
+            else f"Products of queries and keys grow with the root of their width, {worst.width}, and were not divided "
+            "by it."
+        ),
+        remedy=f"Divide the scores by {show(worst.std)}, or make queries and keys smaller: normalize what they are "
+        "made of, or initialize their weights with a smaller gain."
+        if worst.scaled
+        else f"Divide the scores by {root} before the softmax.",
+    )
+
+
+def _site_of(view: View, call: ScoreFacts) -> str | None:
+    """Where functions of this name and shape were measured; else None."""
+    sites = (m.site for m in view.activations)
+    return next(
+        (s.name for s in sites if s.module.lower() == call.function and tuple(s.shape) == call.shape), None
     )
 
 

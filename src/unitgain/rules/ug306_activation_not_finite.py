@@ -9,7 +9,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..record import OverflowFacts
 from ._causes import comes_before, ended_not_finite
+from ._comparison import at
 from ._loss_curve import is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -19,12 +21,16 @@ ABOUT = About(
     code="UG306",
     name="activation-not-finite",
     rank=20,
-    seen="NaN or infinity in an activation, while what went in was finite.",
+    seen=(
+        "NaN or infinity in an activation, while what went in was finite, or an overflow of float16 that a division "
+        "hides."
+    ),
     matters="It spreads to the loss and to every weight.",
     source="IEEE 754: NaN and infinity propagate through arithmetic.",
     measured=(
         "Fraction of non-finite values per site; the first site in execution order is named. If loss and "
-        "gradients are finite all the same (a masked score of minus infinity), it is only mentioned."
+        "gradients are finite all the same (a masked score of minus infinity), it is only mentioned. In float16 every "
+        "sum, product and power is looked at too, whose infinity a division may hide."
     ),
     action=(
         "Look at the named module: weights that are not finite, a division by zero, a logarithm or root of a "
@@ -51,10 +57,24 @@ class Evidence(BaseEvidence):
     called_in: str | None = None
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Overflow(BaseEvidence):
+    """function: that overflows in float16; where: the line that calls it; largest: of what went in."""
+
+    function: str
+    where: str | None
+    largest: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence | Overflow]]:
     if not view.activations:
         raise CannotJudge("no activation was measured")
     first = next((m for m in view.activations if m.broken), None)
+    if first is None or not _does_harm(view):
+        overflow = view.facts.comparison.reach.overflow
+        if overflow is not None:
+            yield _overflown(view, overflow)
+            return
     if first is None:
         return
     before = view.fed_by(first)
@@ -98,6 +118,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         ),
         cause=cause,
         remedy=remedy,
+    )
+
+
+def _overflown(view: View, overflow: OverflowFacts) -> Found[Overflow]:
+    name = _SPELLINGS.get(overflow.function, overflow.function)
+    return ABOUT.found(
+        "error",
+        None,
+        f"{name}{at(overflow.where)} makes infinity of finite values up to {show(overflow.largest)}: float16 ends at "
+        "65504",
+        evidence=Overflow(overflow.function, overflow.where, overflow.largest),
+        cause="What is divided by infinity is zero, and no NaN shows: the outputs lose what they should depend on.",
+        remedy=f"Compute {name}{at(overflow.where)} in float32 (x.float()), or scale its input down before.",
     )
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..record import CutFacts
-from ._causes import has_whole_layer, names_site, no_worse
+from ._causes import has_whole_layer, is_error, names_site, no_worse
 from ._cuts import cut_of, in_words, without
 from ._no_gradient import cancels, has_no_choice, killer_of
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
@@ -352,6 +352,7 @@ def _all_inputs_are_zero(cause: Found[ug203.Evidence], effect: Found[Evidence], 
 
 EXPLAINED_BY = (
     Cause("UG112"),
+    Cause("UG306", is_error),
     Cause("UG509"),
     Cause("UG203", _all_inputs_are_zero),
     Cause("UG304", _layer_is_dead),

@@ -7,7 +7,7 @@ optimizer really did, and Adam-like optimizers that repeat one batch are granted
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -123,12 +123,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if falls and leapt_on_fresh_batches(view) > 1
         else "Nothing: the rehearsal on different batches shows that this rate works (prove=True tries lower ones)."
         if falls and fresh
-        else f"Lower the learning rate from {', '.join(map(show, rates))} to about "
-        f"{', '.join(show(rate * factor) for rate in rates)}."
+        else f"Lower the learning rate from {_each(rates)} to about {_each(rate * factor for rate in rates)}."
         if rates
         else f"Lower the learning rate: multiply it by {show(factor)}.",
         prescription=Prescription(rate=factor),
     )
+
+
+def _each(rates: Iterable[float]) -> str:
+    """Groups of parameters often have the same rate."""
+    return ", ".join(dict.fromkeys(map(show, rates)))
 
 
 def _factor(view: View, updates: Updates) -> float:
@@ -171,6 +175,7 @@ EXPLAINED_BY = (
     Cause("UG407"),
     Cause("UG506"),
     Cause("UG509"),
+    Cause("UG511"),
     Cause("UG507"),
     Cause("UG304", units_died),
 )

@@ -259,6 +259,7 @@ EXPLAINED_BY = (
     Cause("UG506"),
     Cause("UG507"),
     Cause("UG509"),
+    Cause("UG511"),
     Cause("UG501", _still_trains),
     Cause("UG202", _was_there_before),
     Cause("UG302", _was_there_before),

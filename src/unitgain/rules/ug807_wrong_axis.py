@@ -20,7 +20,7 @@ ABOUT = About(
     seen=(
         "A softmax of attention sums to one along another axis than the one that its weights are summed over, features "
         "are scaled along the steps, activations are divided by one norm of the whole batch, or the loss applies its "
-        "softmax along another axis than that of the classes."
+        "softmax, or takes the classes of one-hot targets, along another axis than that of the classes."
     ),
     matters=(
         "Attention then shares each key among the queries and weights values by sums that are not one; features "
@@ -38,7 +38,8 @@ ABOUT = About(
         "linear, "
         "embedding and recurrent layers with outputs (example, step, feature). The loss is called on made-up outputs: "
         "a number that is added to all of them along the axis of its softmax changes nothing. Its classes lie along "
-        "the axis that class indices lack, or along which other targets sum to one."
+        "the axis that class indices lack, or along which other targets sum to one. What a maximum of one-hot targets "
+        "along another axis gives is followed to where it is taken for classes."
     ),
     action="Let the softmax of attention run over the keys, and norms over the features: dim=-1.",
     effect="The weights of each query sum to one; what is normalized has the norm that was meant.",
@@ -47,14 +48,15 @@ ABOUT = About(
         "assignments to clusters, slots, experts and capsules, whose weights are summed over what is assigned",
         "weights that are divided by another sum afterwards",
         "pictures with channels at axis 1, and features that were transposed before",
+        "places of classes (the first step at which one comes), where they are not taken for classes",
     ),
 )
 
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "loss", "attention", "steps" or "batch"; shape, axis: of what is normalized; where: the line of the
-    caller's code."""
+    """kind: "loss", "attention", "steps", "batch" or "classes"; shape, axis: of what is normalized, or of the targets;
+    where: the line of the caller's code."""
 
     kind: str
     function: str
@@ -65,12 +67,13 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     axes = view.facts.comparison.reach.axes
-    if (asked := view.facts.comparison.asked).classes is not None:
+    taken = [call for call in axes or () if call.kind == "classes"]
+    if not taken and (asked := view.facts.comparison.asked).classes is not None:
         yield _of_the_loss(view, asked)
         return
     if axes is None:
         raise CannotJudge("along which axes the model normalizes was not seen")
-    for call in axes[:1]:
+    for call in (taken or axes)[:1]:
         where = f" ({call.where})" if call.where else ""
         seen, cause, remedy = _IN_WORDS[call.kind](call)
         yield ABOUT.found(
@@ -153,7 +156,17 @@ def _batch(call: AxisFacts) -> tuple[str, str, str]:
     )
 
 
-_IN_WORDS = {"attention": _attention, "steps": _steps, "batch": _batch}
+def _classes(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"{call.function}{{where}} takes the classes of one-hot targets {call.shape} along axis {call.axis}, and they "
+        f"lie along axis {call.right}",
+        f"There is a single one along axis {call.right} of the targets alone: what a maximum along axis {call.axis} "
+        "gives are places, and the loss takes them for classes.",
+        f"Take them along the axis of the classes: dim={call.right}.",
+    )
+
+
+_IN_WORDS = {"attention": _attention, "steps": _steps, "batch": _batch, "classes": _classes}
 
 EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG603"))
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, no_module
 from .._batch import Batch, Objective, Reader, describe_output
 from ..record import Record
 from . import resume
@@ -78,7 +78,7 @@ class Learner:
         record: str | os.PathLike[str] | Record | None = None,
     ):
         if not isinstance(model, nn.Module):
-            raise InputError(f"Learner(model=...): expected an nn.Module, got {type(model).__name__}")
+            raise no_module("Learner(model=...)", model)
         self.criterion = Objective(loss)
         self.model = model
         self._reader = Reader(model, self.criterion.pass_target)

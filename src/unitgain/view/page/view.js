@@ -181,13 +181,14 @@ function drawHeat() {
 }
 
 async function drawSite() {
-  const row = picked === null ? -1 : heat.sites.indexOf(picked);
+  const asked = heat; // another one may be asked for while this waits
+  const row = !asked || picked === null ? -1 : asked.sites.indexOf(picked);
   $("site-plot").hidden = row < 0;
   if (row < 0) return;
-  const found = await ask(`/api/site?run=${heat.run}&quantity=${encodeURIComponent(heat.quantity)}&row=${row}`);
+  const found = await ask(`/api/site?run=${asked.run}&quantity=${encodeURIComponent(asked.quantity)}&row=${row}`);
   const lines = Object.entries(found.lines).filter(([, l]) => some(l.values));
-  const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === heat.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
-  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
+  const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === asked.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
+  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + asked.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
 }
 
 $("metric").addEventListener("change", drawMetric);
