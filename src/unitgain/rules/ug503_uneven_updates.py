@@ -12,9 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._causes import is_error
 from ._flow import gates
 from ._loss_curve import QUARTER
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import is_normalized, update_ratios
 from ._view import View
 from ._words import listed, plural, show
@@ -182,7 +183,7 @@ def _is_weight(view: View, name: str) -> bool:
     return sum(size > 1 for size in site.shape) >= min(2, len(site.shape))
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = tuple(Cause(code, is_error) for code in ("UG301", "UG302", "UG401", "UG402"))
 
 BAD = """
 layers = [m for _ in range(5) for m in (nn.Linear(64, 64), nn.ReLU())]
