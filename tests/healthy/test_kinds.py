@@ -448,3 +448,36 @@ def test_two_classes_are_no_alarm_where_the_logits_cost_a_fifth_of_a_nat() -> No
     report = ug.check(model, (x, (x[:, 0] > 0).long()), F.cross_entropy)
     assert 0.8 < report.record.metric("loss")[1][0] < 1.05
     assert report.diagnosis.ok, report
+
+
+# ---- a loss that is linear in cosines, which have bounds ---------------------------------------------------------
+
+
+def by_function(h: Tensor, w: Tensor) -> Tensor:
+    return F.linear(F.normalize(h, dim=1), F.normalize(w, dim=1))
+
+
+def by_hand(h: Tensor, w: Tensor) -> Tensor:
+    unit = w / w.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return (h / (torch.linalg.vector_norm(h, dim=1, keepdim=True) + 1e-8)) @ unit.T
+
+
+def by_sums(h: Tensor, w: Tensor) -> Tensor:
+    return (F.normalize(h, dim=1)[:, None] * F.normalize(w, dim=1)).sum(-1)
+
+
+def without_lengths(h: Tensor, w: Tensor) -> Tensor:
+    return h @ w.T
+
+
+@pytest.mark.parametrize(("scores", "expected"), [
+    (by_function, set()), (by_hand, set()), (by_sums, set()), (without_lengths, {"UG119"}),
+])  # fmt: skip
+def test_a_loss_linear_in_cosines_has_a_minimum(
+    scores: Callable[[Tensor, Tensor], Tensor], expected: set[str]
+) -> None:
+    net = Net(lambda net, x: scores(net.layers(x), net.table), layers=mlp(12, 32, 16),
+              table=nn.Parameter(torch.randn(4, 16)))  # fmt: skip
+    y = F.one_hot(labels(128, 4), 4).float()
+    report = ug.check(net, (torch.randn(128, 12), y), lambda out, y: -(out * y).sum(1).mean())
+    assert alarms(report, "UG1") == expected
