@@ -14,8 +14,8 @@ from ..record import BatchesFacts
 _FEWEST = 16  # labels of a batch
 
 
-class Given:
-    """data: from which they come, where there is any."""
+class GivenBatches:
+    """Sees the batches of a rehearsal as they come. data: from which they come, where there is any."""
 
     def __init__(self, data: Iterable[Any] | None):
         self._several = data is not None and _length(data) != 1
@@ -24,10 +24,10 @@ class Given:
         self._labels: set[float] | None = set()
         self._count = 0
 
-    def see(self, batch: Batch, fresh: bool) -> None:
-        """fresh: one of the data's, not the one that is checked."""
+    def see(self, batch: Batch, from_data: bool) -> None:
+        """from_data: not the batch that is checked, which may be one of the data's too."""
         self._note_label(batch)
-        if not fresh:
+        if not from_data:
             return
         self._count += 1
         if self._same:
@@ -50,12 +50,11 @@ class Given:
         self._labels.add(float(target.flatten()[0]))
 
     def facts(self) -> BatchesFacts:
-        label = next(iter(self._labels)) if self._labels is not None and len(self._labels) == 1 else None
         if not self._several:
             return BatchesFacts()
-        return BatchesFacts(
-            self._count, self._same and bool(self._first), None if label is None else int(label)
-        )
+        labels = self._labels or set()
+        label = next((int(one) for one in labels if len(labels) == 1 and one.is_integer()), None)
+        return BatchesFacts(self._count, self._same and bool(self._first), label)
 
 
 def _length(data: Iterable[Any]) -> int | None:
