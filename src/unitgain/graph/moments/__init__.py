@@ -6,12 +6,13 @@ pointwise.py  elementwise functions of any kind, by integrals and Hermite series
 norms.py      batch, layer, group, instance and root-mean-square normalization
 pools.py      means and maxima over positions
 mixing.py     sums, products with gates, concatenations, parts, views
-gradient.py   the same calls backwards: mean squares of gradients
+gradient.py   Gradient: mean squares of a gradient; gradient_laws.py: the same calls backwards
 laws.py       which of these a call is; Silent, with the reason, where none is
 step.py       Step: what a law may ask of a call
 """
 
-from .gradient import Gradient, measured_gradient, pull_back
+from .gradient import Gradient, measured_gradient
+from .gradient_laws import pull_back
 from .laws import predict
 from .pointwise import mean_magnitude
 from .signal import Signal, layout, measure
