@@ -47,6 +47,12 @@ def test_a_class_in_the_place_of_a_model_or_a_loss_is_named() -> None:
         ug.check(made()[0], (torch.randn(3, 4), torch.zeros(3).long()), loss=nn.CrossEntropyLoss)
 
 
+def test_a_model_with_lazy_parameters_is_to_see_a_batch_first() -> None:
+    """torch's own error spoke of a method of its tensors."""
+    with pytest.raises(ug.InputError, match="lazy parameters.*run it once on a batch first"):
+        ug.Probe(nn.LazyLinear(2))
+
+
 def test_an_iterator_is_no_batch_that_can_be_looked_at_twice() -> None:
     loader = torch.utils.data.DataLoader(
         torch.utils.data.TensorDataset(torch.randn(6, 4), torch.zeros(6).long())

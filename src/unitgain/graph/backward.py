@@ -2,9 +2,9 @@
 
 `BackwardPropagation` is a `Propagation` that keeps every call and looks at every gradient. When backward has run,
 `predict_back` goes from the last tensor to the first: the gradient that arrives through each call
-(moments/gradient_laws.py) is added over all calls that use the tensor, taken for independent of each other. Where a call has no law, or uses a
-tensor in a way that is not seen, prediction begins anew from the gradient that is measured, as it does in front of a
-claim that was wrong. It begins at the output, with the gradient that was put there.
+(moments/gradient_laws.py) is added over all calls that use the tensor, taken for independent of each other. Where a
+call has no law, or uses a tensor in a way that is not seen, prediction begins anew from the gradient that is measured,
+as it does in front of a claim that was wrong. It begins at the output, with the gradient that was put there.
 
 A claim's moments are (mean square of the gradient, 0).
 """
