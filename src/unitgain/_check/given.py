@@ -1,7 +1,9 @@
-"""Whether the batches of a rehearsal are all the same, or all of one class. For rules UG113 and UG206."""
+"""Whether the batches of a rehearsal are all the same or all of one class, and which of them holds NaN or infinity. For
+rules UG113, UG202 and UG206."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,9 +11,10 @@ import torch
 from torch import Tensor
 
 from .._batch import Batch, tensors_in
-from ..record import BatchesFacts
+from ..record import BatchesFacts, BrokenFacts
 
 _FEWEST = 16  # labels of a batch
+_MOST_EXAMPLES = 20
 
 
 class Given:
@@ -23,10 +26,13 @@ class Given:
         self._same = True
         self._labels: set[float] | None = set()
         self._count = 0
+        self._finite, self._broken = True, None
 
-    def see(self, batch: Batch, fresh: bool) -> None:
-        """fresh: one of the data's, not the one that is checked."""
+    def see(self, batch: Batch, loss: float | None, fresh: bool) -> None:
+        """loss: on it; fresh: whether it is one of the data's, not the one that is checked."""
         self._note_label(batch)
+        if self._finite and loss is not None and not math.isfinite(loss):
+            self._finite, self._broken = False, _broken(batch, self._count + 1 if fresh else 0)
         if not fresh:
             return
         self._count += 1
@@ -52,10 +58,24 @@ class Given:
     def facts(self) -> BatchesFacts:
         label = next(iter(self._labels)) if self._labels is not None and len(self._labels) == 1 else None
         if not self._several:
-            return BatchesFacts()
-        return BatchesFacts(
-            self._count, self._same and bool(self._first), None if label is None else int(label)
-        )
+            return BatchesFacts(broken=self._broken)
+        same = self._same and bool(self._first)
+        return BatchesFacts(self._count, same, None if label is None else int(label), self._broken)
+
+
+def _broken(batch: Batch, number: int) -> BrokenFacts | None:
+    """NaN or infinity in a batch whose loss is not finite: what the loss can bear (targets that are missing on purpose)
+    is not looked for. Minus infinity alone is a mask's."""
+    named = {} if number == 0 else batch.inputs()  # the inputs of the batch that is checked are measured
+    for name, tensor in (*named.items(), *(("targets", t) for t in tensors_in(batch.labels))):
+        if not tensor.is_floating_point() or not tensor.dim():
+            continue
+        bad = tensor.isnan() | (tensor == math.inf)
+        if bad.any():
+            examples = bad.flatten(1).any(1) if bad.dim() > 1 else bad
+            first = examples.nonzero().flatten()[:_MOST_EXAMPLES].tolist()
+            return BrokenFacts(number, name, float(bad.double().mean()), tuple(first))
+    return None
 
 
 def _length(data: Iterable[Any]) -> int | None:
