@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import lr_scheduler
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from unitgain import InputError, check
 from unitgain.record import ClipFacts
@@ -229,3 +229,18 @@ def test_an_optimizer_that_raises_is_named() -> None:
     """A rate beyond float32 was reported as a defect of unitgain."""
     with pytest.raises(InputError, match=r"optimizer: SGD raised .* in its step"):
         check(mlp(), batches(1)[0], steps=2, optimizer=lambda p: torch.optim.SGD(p, lr=1e300))
+
+
+class Stream(IterableDataset):
+    """Without a length."""
+
+    def __iter__(self):
+        return iter(list(zip(*batches(1)[0])) * 3)
+
+
+@pytest.mark.parametrize("data", [TensorDataset(*batches(1)[0]), Stream()], ids=["one batch", "a stream"])
+def test_a_loader_of_one_batch_or_without_a_length_is_rehearsed(data) -> None:
+    """The first was refused as empty, as its only batch is the one that is checked."""
+    report = check(mlp(), DataLoader(data, batch_size=N), steps=4)
+    assert len(losses_of(report)) == 4
+    assert report.record.facts.batches.repeated == (None if isinstance(data, TensorDataset) else True)

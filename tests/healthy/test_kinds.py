@@ -281,6 +281,34 @@ def test_a_temperature_of_one_number_is_no_weight_among_others() -> None:
     assert "UG503" not in alarms(report)
 
 
+class Gated(nn.Module):
+    """Squeeze and excite: features times what two layers make of their means; quiet: how far the layers are off."""
+
+    def __init__(self, quiet: float) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(16, 16, 3, padding=1), nn.BatchNorm2d(16)
+        self.down, self.up = nn.Conv2d(16, 4, 1), nn.Conv2d(4, 16, 1)
+        nn.init.normal_(self.up.weight, std=0.1 * quiet)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.norm(self.conv(x))
+        gate = torch.sigmoid(self.up(F.relu(self.down(x.mean((2, 3), keepdim=True)))))
+        return x * gate
+
+
+@pytest.mark.parametrize(("sick", "expected"), [(False, set()), (True, {"UG503"})])
+def test_gates_that_move_less_than_what_they_gate_are_for_information(sick: bool, expected: set[str]) -> None:
+    stem, blocks = nn.Conv2d(3, 16, 3, padding=1), nn.Sequential(*(Gated(0.02) for _ in range(4)))
+    if sick:  # a convolution whose weights are huge behind a norm
+        with torch.no_grad():
+            blocks[1].conv.weight.mul_(30.0)
+    model = nn.Sequential(stem, blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 4))
+    x = photos(32, 3, 12)
+    report = ug.check(model, (x, labels(32, 4)), steps=6, optimizer=lambda p: torch.optim.SGD(p, 0.05))
+    assert "UG503" in said(report)
+    assert alarms(report, "UG503") == expected
+
+
 def test_the_loss_of_q_learning_grows_with_its_returns_and_one_that_diverges_does_not() -> None:
     def values(net: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
         with torch.no_grad():
@@ -420,3 +448,36 @@ def test_two_classes_are_no_alarm_where_the_logits_cost_a_fifth_of_a_nat() -> No
     report = ug.check(model, (x, (x[:, 0] > 0).long()), F.cross_entropy)
     assert 0.8 < report.record.metric("loss")[1][0] < 1.05
     assert report.diagnosis.ok, report
+
+
+# ---- a loss that is linear in cosines, which have bounds ---------------------------------------------------------
+
+
+def by_function(h: Tensor, w: Tensor) -> Tensor:
+    return F.linear(F.normalize(h, dim=1), F.normalize(w, dim=1))
+
+
+def by_hand(h: Tensor, w: Tensor) -> Tensor:
+    unit = w / w.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return (h / (torch.linalg.vector_norm(h, dim=1, keepdim=True) + 1e-8)) @ unit.T
+
+
+def by_sums(h: Tensor, w: Tensor) -> Tensor:
+    return (F.normalize(h, dim=1)[:, None] * F.normalize(w, dim=1)).sum(-1)
+
+
+def without_lengths(h: Tensor, w: Tensor) -> Tensor:
+    return h @ w.T
+
+
+@pytest.mark.parametrize(("scores", "expected"), [
+    (by_function, set()), (by_hand, set()), (by_sums, set()), (without_lengths, {"UG119"}),
+])  # fmt: skip
+def test_a_loss_linear_in_cosines_has_a_minimum(
+    scores: Callable[[Tensor, Tensor], Tensor], expected: set[str]
+) -> None:
+    net = Net(lambda net, x: scores(net.layers(x), net.table), layers=mlp(12, 32, 16),
+              table=nn.Parameter(torch.randn(4, 16)))  # fmt: skip
+    y = F.one_hot(labels(128, 4), 4).float()
+    report = ug.check(net, (torch.randn(128, 12), y), lambda out, y: -(out * y).sum(1).mean())
+    assert alarms(report, "UG1") == expected

@@ -128,6 +128,16 @@ def test_text_says_everything_of_a_finding(make):
     assert "UG501: no optimizer step was rehearsed" in text
 
 
+def test_a_type_is_not_cut_where_short_names_leave_room_for_it() -> None:
+    record = Record()
+    for place, module in enumerate(("Conv2d", "BatchNorm2d", "AdaptiveAvgPool2d")):
+        site = record.add_site("activation", str(place), position=place, module=module, shape=(8, 4))
+        record.add_scalars(0, {site.id: {"mean": 0.0, "std": 1.0}})
+    text = Report(record, diagnose(record)).to_text(80)
+    assert "AdaptiveAvgPool2d" in text
+    assert max(map(cell_len, text.splitlines())) <= 80
+
+
 def test_severity_can_be_read_without_colour(make):
     lines = str(Report(make.tanh_mlp(), make.sick())).splitlines()
     row = next(line for line in lines if re.search(r"\blayers\.1 +Tanh", line))

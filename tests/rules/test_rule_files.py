@@ -60,6 +60,7 @@ def test_in_the_good_example_no_rule_fires(code: str) -> None:
 EVERYWHERE = {0, 1, 2}  # counts, ends of ranges, halves, squares, signs
 JUSTIFIED: dict[tuple[str, float], str] = {
     ("_words", 50): "how many names evidence keeps",
+    ("_words", 1_000_000): "digits that a message writes out",
     ("_words", 10.0): "the base of decades",
     ("_words", 4): "how many names a message lists",
     ("_trend", 3): "the standard deviation of a uniform draw within a is a / sqrt(3)",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from .printable import printable
 
 
@@ -51,3 +53,12 @@ def no_module(argument: str, given: object) -> InputError:
     bases = {base.__name__ for base in type(given).__mro__}
     hint = "; the model comes first" if bases & {"Optimizer", "DataLoader", "Tensor", "tuple", "dict"} else ""
     return InputError(f"{argument}: expected an nn.Module, got {type(given).__name__}{hint}")
+
+
+def above_zero(name: str, value: Any) -> Any:
+    """A number of adaptive gradient clipping, where it can be right; clipping=None clips nothing."""
+    if value is None and name == "clipping":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InputError(f"agc: {name}={value!r}; expected a number above 0, like 0.01")
+    return value

@@ -26,7 +26,7 @@ from .job import Job
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
-from .signs import costs_most, entropy_facts
+from .signs import costs_most, entropy_facts, is_critics
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -58,9 +58,11 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     if done.function is not None and isinstance(done.target, Tensor) and is_plain(done.target):
         ask = question(done.function, done.compared, logits, done.target)
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
-    asked = replace(
-        asked, falls=falls_for_ever(done, reach), highest=None if ask is None else costs_most(ask)
-    )
+    asked = replace(asked, falls=falls_for_ever(done, reach))
+    if ask is not None:
+        asked = replace(asked, highest=costs_most(ask), critic=is_critics(ask))
+        if asked.critic and asked.takes == "overlap":  # which grows with the outputs too
+            asked = replace(asked, takes=None)
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
     place = None if ask is None else misplaced(ask, reach.reshaped, ignored)
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
@@ -204,7 +206,8 @@ def _beyond(ask: Question, reach: ReachFacts) -> float:
     nearest = there.clamp(reach.low, reach.high)
     step = (there - nearest).abs().max() / 2
     at, near, above, below = (ask(o) for o in (there, nearest, there + step, there - step))
-    right = at <= min(above, below)  # else the loss does not ask for outputs that equal the targets
+    # else the loss does not ask for outputs that equal the targets
+    right = at < min(above, below) - SMALL * abs(at)
     return share if right and at < near - SMALL * abs(near) else 0.0
 
 

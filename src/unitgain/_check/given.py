@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sized
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -18,7 +18,7 @@ class Given:
     """data: from which they come, where there is any."""
 
     def __init__(self, data: Iterable[Any] | None):
-        self._several = data is not None and not (isinstance(data, Sized) and len(data) < 2)
+        self._several = data is not None and _length(data) != 1
         self._first: list[Tensor] | None = None
         self._same = True
         self._labels: set[float] | None = set()
@@ -56,6 +56,13 @@ class Given:
         return BatchesFacts(
             self._count, self._same and bool(self._first), None if label is None else int(label)
         )
+
+
+def _length(data: Iterable[Any]) -> int | None:
+    try:
+        return len(data)  # type: ignore[arg-type]
+    except TypeError:  # a stream, or a loader of one
+        return None
 
 
 def _equal(one: list[Tensor], other: list[Tensor]) -> bool:

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 from .._batch import find_logits
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
+from .cosines import Cosines
 from .doubled import Doubled
 from .drops import Drops
 from .floor import tensors_of
@@ -100,8 +101,8 @@ def reach_facts(
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
-    differentiates; inputs: addresses of the batch's tensors;
-    targets: what the loss is given beside the outputs."""
+    differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
+    outputs."""
     with (
         Reach(model, examples, inputs, targets) as reach,
         reach.doubled.hooked(),
@@ -120,34 +121,31 @@ def reach_facts(
             judge(out)
         except Exception:  # the same
             reach.calls.clear()
-    calls, twice = tuple(reach.calls), tuple(dict.fromkeys(reach.twice))
-    too_large = reach.overflow
-    axes, scores = (*axes, *reach.one_hot.found), tuple(reach.scores.found)
-    if logits is None:
-        return ReachFacts(
-            reshapes=reshapes, axes=axes, twice=twice, doubled=doubled, drops=drops, scores=scores
-        ), calls
-    rectified, behind = found.rectified or (None, None)
-    return (
-        ReachFacts(
-            found.function,
-            found.low,
-            found.high,
-            softmax_over_one=over_one,
-            rectified=rectified,
-            behind=behind,
-            reshapes=reshapes,
-            axes=axes,
-            twice=twice,
-            doubled=doubled,
-            reshaped=reach.reshaped,
-            drops=drops,
-            further=further,
-            scores=scores,
-            overflow=too_large,
-        ),
-        calls,
+    calls = tuple(reach.calls)
+    facts = ReachFacts(
+        reshapes=reshapes,
+        axes=(*axes, *reach.one_hot.found),
+        twice=tuple(dict.fromkeys(reach.twice)),
+        doubled=doubled,
+        drops=drops,
+        scores=tuple(reach.scores.found),
+        overflow=reach.overflow,
     )
+    if logits is None:
+        return facts, calls
+    rectified, behind = found.rectified or (None, None)
+    facts = replace(
+        facts,
+        function=found.function,
+        low=found.low,
+        high=found.high,
+        softmax_over_one=over_one,
+        rectified=rectified,
+        behind=behind,
+        reshaped=reach.reshaped,
+        further=further,
+    )
+    return facts, calls
 
 
 class Reach(TorchFunctionMode):
@@ -167,6 +165,7 @@ class Reach(TorchFunctionMode):
         self.calls: list[LossCallFacts] = []
         self.reshapes: list[ReshapeFacts] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
+        self._cosines = Cosines(lambda tensor: self.of(tensor).function)
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
@@ -276,6 +275,10 @@ class Reach(TorchFunctionMode):
 
     def _follow(self, name: str, args: Any, kwargs: Any, out: Any) -> Interval:
         first = self.of(args[0]) if args else ANYTHING
+        if (cosine := self._cosines.see(name, args, kwargs, out)) is not None:
+            return Interval(-1, 1, cosine)
+        if name == "normalize" and (power := kwargs.get("p", 2.0)) >= 1:
+            return Interval(-1, 1, f"normalize(p={power:g})")
         if name in _SOFTMAX:
             self._look_at_axis(args, kwargs, first)
         if name == "lstm":  # a projection behind its tanh could be anything
@@ -292,8 +295,6 @@ class Reach(TorchFunctionMode):
             return Interval(0, INF, first.function) if first.low >= 0 else ANYTHING
         if name in ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"):
             return _clamped(name, first, args, kwargs)
-        if name == "normalize" and kwargs.get("p", 2.0) >= 1:
-            return Interval(-1, 1, name)
         if name in _SAME_VALUES:
             return _union(self._tensors(name, args))
         second = self.of(args[1]) if len(args) > 1 else kwargs.get("other", ANYTHING)

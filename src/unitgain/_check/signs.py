@@ -80,6 +80,27 @@ def _is_unit(outputs: Tensor) -> bool:
     return bool(((outputs.norm(dim=1) - 1).abs() < 1e-3).all())
 
 
+def is_critics(ask: Question) -> bool | None:
+    """Whether the loss is linear in the outputs, falling by those of one of two targets and rising by those of the
+    other, as evenly: a critic's. None where there are not two targets, one for each output."""
+    target, shape = ask.target, ask.logits.shape
+    kinds = target.unique() if target.numel() == ask.logits.numel() else target.new_zeros(0)
+    if len(kinds) != 2 or float(kinds[0]) not in (-1, 0) or float(kinds[1]) != 1:
+        return None
+    generator = torch.Generator().manual_seed(0)
+    one, two = (torch.rand(shape, generator=generator).to(ask.logits) for _ in range(2))
+    none, first, second, both, most = (ask(x) for x in (0 * one, one, two, one + two, 3 * one + 2 * two))
+    rises, falls = (
+        ask((target.reshape(shape) <= 0).to(one)) - none,
+        none - ask((target.reshape(shape) > 0).to(one)),
+    )
+    span = max(abs(first - none), abs(second - none), 1e-6)
+    linear = (
+        max(abs(first + second - both - none), abs(3 * first + 2 * second - most - 4 * none)) <= _STEEP * span
+    )
+    return bool(linear and rises > 0 and falls > 0 and abs(rises - falls) <= 0.5 * max(rises, falls))
+
+
 # ---- the entropy of a policy -----------------------------------------------------------------------------------
 
 _SAME_VALUES = {"clamp", "clamp_min", "clip", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "expand",

@@ -93,7 +93,11 @@ class AfterFirst:
 
     def __iter__(self) -> Iterator[Any]:
         skip, self._skip = self._skip, False
-        return itertools.islice(iter(self._loader), int(skip), None)
+        batches = itertools.islice(iter(self._loader), int(skip), None)
+        second = list(itertools.islice(batches, 1))
+        if skip and not second:
+            return iter(self._loader)  # it has one batch
+        return itertools.chain(second, batches)
 
     def __len__(self) -> int:
         return len(self._loader)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
 
+from .._base import note
 from .errors import Debug
 
 
@@ -31,4 +33,6 @@ def mcp(
     """
     from ..integrations import serve
 
+    if sys.stdin.isatty():
+        note("unitgain mcp: waiting for an agent, which starts this command by itself; Ctrl-C ends it")
     serve(write=write, timeout=timeout)

@@ -10,7 +10,6 @@ Nothing here imports the rest of unitgain.
 """
 
 from .agc import AGC, agc_
-from .clipping import above_zero
 from .groups import param_groups
 from .optimizers import SGD, Adam, Momentum, RMSProp
 from .unwrap import unwrapped, unwrapped_model
@@ -21,7 +20,6 @@ __all__ = [
     "Adam",
     "Momentum",
     "RMSProp",
-    "above_zero",
     "agc_",
     "param_groups",
     "unwrapped",

@@ -7,6 +7,7 @@ clearing makes all of them zero; another backward pass adds to them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -35,7 +36,7 @@ class Afterwards:
     def __init__(self) -> None:
         self._held: _Held | None = None
         self._pairs: list[tuple[Tensor, Tensor]] = []
-        self.judged = 0  # sampled steps
+        self.judged = 0  # sampled steps whose gradients were finite, and still there
         self._left: list[float] = []  # of the norm, of those that were made smaller
 
     def stepped(self, step: int, gradients: Iterable[Callable[[], Tensor | None]]) -> None:
@@ -60,10 +61,12 @@ class Afterwards:
     def _read(self) -> None:
         for then, now in self._pairs:
             before, after = float(then.double().norm()), float(now.double().norm())
+            if not math.isfinite(before + after) or not after:
+                continue  # not finite, or cleared in place
+            self.judged += 1
             none_larger = bool((now.abs() <= then.abs()).all()) and bool((now * then >= 0).all())
-            if none_larger and 0 < after < _LEFT * before:
+            if none_larger and after < _LEFT * before:
                 self._left.append(after / before)
-        self.judged += len(self._pairs)
         self._pairs.clear()
 
     def left(self) -> list[float]:

@@ -28,7 +28,7 @@ _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finish
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 
 
-@dataclass
+@dataclass(slots=True)  # thousands wait: the fewer objects, the rarer is a collection of garbage
 class _Row:
     """One row of the scalar table in the making."""
 
@@ -258,23 +258,31 @@ def _skipped(step: Step, kind: str) -> Tensor | None:
 def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:
     """Whatever the rows and rates hold, to the CPU, with one copy from each device."""
     places: list[tuple[dict[Any, Any], Any]] = [(rates, step) for step in rates]
+    flat: list[tuple[_Row, Tensor]] = []
+    skipped: list[tuple[_Row, Tensor]] = []
+    norms: list[tuple[_Row, tuple[Tensor, int]]] = []
     for row in rows:
         if row.partial is not None and row.partial.total.device.type != "cpu":
             places += row.partial.places()
         elif row.flat is not None and row.flat.device.type != "cpu":
-            places.append((vars(row), "flat"))
+            flat.append((row, row.flat))
         if row.skipped is not None:
-            places.append((vars(row), "skipped"))
-    normed = [row for row in rows if row.norm is not None and row.norm[0].device.type != "cpu"]
-    wanted = [holder[key] for holder, key in places] + [row.norm[0] for row in normed if row.norm is not None]
+            skipped.append((row, row.skipped))
+        if row.norm is not None and row.norm[0].device.type != "cpu":
+            norms.append((row, row.norm))
+    wanted = [holder[key] for holder, key in places] + [tensor for _, tensor in (*flat, *skipped)]
+    wanted += [norm for _, (norm, _) in norms]
     if not wanted:
         return
-    fetched = stats.fetch(wanted)
-    for (holder, key), tensor in zip(places, fetched):
-        holder[key] = tensor
-    for row, norm in zip(normed, fetched[len(places) :]):
-        if row.norm is not None:
-            row.norm = norm, row.norm[1]
+    fetched = iter(stats.fetch(wanted))
+    for holder, key in places:
+        holder[key] = next(fetched)
+    for row, _ in flat:
+        row.flat = next(fetched)
+    for row, _ in skipped:
+        row.skipped = next(fetched)
+    for row, (_, count) in norms:
+        row.norm = next(fetched), count
 
 
 def _owner(path: str, places: Mapping[str, Place]) -> Place | None:

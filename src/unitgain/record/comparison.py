@@ -192,6 +192,8 @@ class AskedFacts:
     classes     where that is another one: the axis along which the targets say that the classes lie
     silent_label  of targets of two whole values: the one at whose outputs it does not look
     highest     whether right answers to these targets cost more than all others
+    critic      whether it is linear in the outputs, and of two targets falls by the outputs of one and rises by the
+                others'
     """
 
     takes: str | None = None
@@ -209,6 +211,7 @@ class AskedFacts:
     classes: int | None = None
     silent_label: float = UNKNOWN
     highest: bool | None = None
+    critic: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -104,7 +104,8 @@ class ShrinkFacts:
 class AfterFacts:
     """What happens to gradients between the optimizer's step and the next forward pass.
 
-    judged  sampled steps; shrunk: those after which gradients were made smaller, without being cleared
+    judged  sampled steps with finite gradients that were not set to zero; shrunk: those after which they were made
+            smaller
     factor  what is left of their norm, median over those steps
     """
 

@@ -12,7 +12,7 @@ from .html_code import check_of, code_of
 from .html_flags import Concern, Key, concerns_of
 from .html_network import title_of
 from .layers import Layer
-from .text import count, label, measured_text, not_rewound, shorten
+from .text import count, measured_rows, not_rewound, shorten
 
 MOST_LAYERS = 6  # links to layers that a finding shows at once
 MOST_NUMBERS = 6  # numbers of its evidence
@@ -92,8 +92,8 @@ def _finding(
 def _evidence(finding: Finding, linked: Collection[str]) -> str:
     """The numbers of a finding, but for lists of layers that stand below as links."""
     chips = [
-        f"<li><span>{escape(label(key))}</span> {escape(measured_text(key, value))}</li>"
-        for key, value in finding.evidence.items()
+        f"<li><span>{escape(name)}</span> {escape(value)}</li>"
+        for name, value in measured_rows(finding.evidence)
         if not (
             isinstance(value, (list, tuple))
             and value

@@ -11,7 +11,7 @@ from .._base import printable
 from ..record import Record
 from ..rules import CATALOGUE, Diagnosis, Finding
 from .terminal import heading_parts
-from .text import label, measured_text, not_rewound
+from .text import measured_rows, not_rewound
 
 _MOST_EVIDENCE = 8  # numbers of one finding
 
@@ -67,7 +67,7 @@ def _finding(number: int, finding: Finding) -> Iterator[str]:
     yield ""
     yield f"- Seen: {_text(finding.message)}"
     if finding.evidence:
-        numbers = [f"{label(key)} {measured_text(key, value)}" for key, value in finding.evidence.items()]
+        numbers = [f"{name} {value}" for name, value in measured_rows(finding.evidence)]
         yield f"- Measured: {_text('; '.join(numbers[:_MOST_EVIDENCE]))}"
     for name, text in (("Cause", finding.cause), ("Change", finding.remedy)):
         if text:

@@ -23,7 +23,7 @@ from .._base import plain_console, printable
 from ..record import Record
 from ..rules import Diagnosis, Finding
 from .layers import Layer, Peers, layers_of, reported_step
-from .text import count, label, measured_text, not_rewound, number, percent, shape_text, shorten
+from .text import count, measured_rows, not_rewound, number, percent, shape_text, shorten
 
 MAX_ROWS = 40
 WIDTH = 80
@@ -152,7 +152,7 @@ def _finding(place: int, finding: Finding, site: str) -> Iterator[RenderableType
         title.append(f"  at {shorten(printable(site), 48)}", style="cyan")
     yield hanging(Text(f"{place}.", style="dim"), title, 4)
     yield Padding(Text(printable(finding.message)), (0, 0, 0, 4))
-    if finding.evidence:
+    if measured_rows(finding.evidence):
         yield Padding(hanging(Text("Measured", style="dim"), _measured(finding.evidence), 9), (0, 0, 0, 4))
     for name, text in (
         ("Cause", finding.cause),
@@ -177,7 +177,7 @@ def _accepted(place: int, finding: Finding) -> RenderableType:
 
 def _measured(evidence: Mapping[str, Any]) -> RenderableType:
     """The evidence as a small table: short values two to a line, longer ones below on lines of their own."""
-    rows = [(label(key), measured_text(key, value)) for key, value in evidence.items()]
+    rows = measured_rows(evidence)
     width = min(max(len(name) for name, _ in rows), 18)
     short = [(name, value) for name, value in rows if len(name) <= width and len(value) <= _CELL]
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -263,10 +263,16 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     yield title
 
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, header_style="dim", expand=False)
-    type_width = 16 if wide else 9
+    types = [len(printable(layer.site.module)) for layer in shown]
+    names = [len(printable(layer.name)) for layer in shown]
+    least = 16 if wide else 9
+    type_width = least
     fixed = 2 + len(str(layers[-1].number)) + 1 + type_width + 1 + 8 + 8 + bar_width + 1 + 9
     fixed += (9 if gradients else 0) + (8 + 18 if wide else 0)
     name_width = max(10, width - fixed)
+    room = max(0, name_width - max(names, default=0))  # what short names leave is for the types
+    type_width = min(least + room, max(least, *types))
+    name_width -= type_width - least
     table.add_column("", width=1, no_wrap=True)
     table.add_column("#", justify="right", no_wrap=True)
     table.add_column("site", no_wrap=True, max_width=name_width)

@@ -95,6 +95,8 @@ def value_text(value: Any, items: int = 6) -> str:
 
     >>> value_text({"loss": 27.88171, "sites": ["a", "b"]})
     'loss 27.88, sites a, b'
+    >>> value_text({"1": {"units": 8, "dead": 2}, "3": {"units": 8, "dead": 1}})
+    '1: units 8, dead 2; 3: units 8, dead 1'
     >>> value_text(list(range(9)))
     '0, 1, 2, 3, 4, 5 and 3 more'
     >>> value_text([[64, 64], [64]])
@@ -105,7 +107,10 @@ def value_text(value: Any, items: int = 6) -> str:
     if isinstance(value, (int, float)):
         text = number(value, 4)
         return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
-    if isinstance(value, Mapping):
+    between = ", "
+    if isinstance(value, Mapping) and any(isinstance(v, Mapping) for v in value.values()):
+        parts, between = [f"{printable(k)}: {value_text(v, items)}" for k, v in value.items()], "; "
+    elif isinstance(value, Mapping):
         parts = [f"{label(k)} {value_text(v, items)}" for k, v in value.items()]
     elif isinstance(value, (list, tuple)):
         parts = [
@@ -115,7 +120,16 @@ def value_text(value: Any, items: int = 6) -> str:
     else:
         return printable("none" if value is None else value)
     left = len(parts) - items
-    return ", ".join(parts[:items]) + (f" and {left} more" if left > 0 else "")
+    return between.join(parts[:items]) + (f" and {left} more" if left > 0 else "")
+
+
+def measured_rows(evidence: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A finding's evidence as (name, value); what does not apply (None) is left out.
+
+    >>> measured_rows({"expected_loss": 2.3026, "killed_by": None})
+    [('expected loss', '2.303')]
+    """
+    return [(label(key), measured_text(key, value)) for key, value in evidence.items() if value is not None]
 
 
 def measured_text(key: str, value: Any) -> str:

@@ -71,6 +71,20 @@ def block_ends(view: View) -> list[Measured]:
     return [m for m in view.activations if m.ends_block and not m.is_output and not m.broken]
 
 
+def gates(rows: Iterable[Measured]) -> list[Measured]:
+    """Layers that give a vector in the middle of a convolutional network, of all sites in execution order: gates
+    computed from pooled features, as in squeeze-and-excite blocks."""
+    rows = list(rows)
+    maps = [i for i, m in enumerate(rows) if not _is_vector(m)]
+    inside = rows[maps[0] : maps[-1]] if maps else []
+    return [m for m in inside if m.role == "linear" and _is_vector(m)]
+
+
+def _is_vector(m: Measured) -> bool:
+    """One value per example and channel; where the batch axis is not known (a list of images) the first may be it."""
+    return m.positions == 1 or (m.examples == 1 and m.positions == m.site.shape[0])
+
+
 def has_residual_branches(view: View) -> bool:
     return any(m.ends_branch for m in view.activations)
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._flow import gates
 from ._rule import Threshold
 from ._view import Measured, View
 
@@ -146,16 +147,15 @@ def comparable(rows: Sequence[Measured], least: float) -> list[Measured]:
     Outputs of linear and convolution layers; of activation functions if there are fewer than `least` of those. Left
     out: the model's output, or where that is no layer the last layer (a head is often scaled down on purpose), what
     is exactly zero (a zero-initialized end of a residual branch), what is not finite (another rule's business), and
-    gates: vectors computed from pooled features in the middle of a convolutional network, whose scale says how much
-    the pooling averaged away and nothing about the depth.
+    gates, whose scale says how much the pooling before them averaged away and nothing about the depth.
     """
     for role in ("linear", "activation"):
         chosen = [m for m in rows if m.role == role and not m.broken]
         outputs = [m for m in chosen if m.is_output] or (chosen[-1:] if role == "linear" else [])
         chosen = [m for m in chosen if m not in outputs]
         chosen = [m for m in chosen if m["rms"] > 0 and math.isfinite(m["rms"])]
-        last_map = max((i for i, m in enumerate(chosen) if m.positions > 1), default=-1)
-        chosen = [m for i, m in enumerate(chosen) if m.positions > 1 or i > last_map]
+        left_out = {m.name for m in gates(rows)}
+        chosen = [m for m in chosen if m.name not in left_out]
         if len(chosen) >= least:
             return chosen
     return []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+WRITTEN_OUT = 1_000_000  # digits of a larger number tell a reader nothing
 MOST_KEPT = 50  # names that evidence keeps of a longer list
 
 
@@ -15,6 +16,15 @@ def show(value: float) -> str:
     ('0.0123', '27.9', '1e-09')
     """
     return f"{value:.3g}"
+
+
+def amount(value: float) -> str:
+    """A loss for a message: two decimals, or three significant digits where nobody reads all of them.
+
+    >>> amount(27.8817), amount(5.97e11)
+    ('27.88', '5.97e+11')
+    """
+    return f"{value:,.2f}" if value < WRITTEN_OUT else show(value)
 
 
 def fold(decades: float) -> float:

@@ -16,7 +16,7 @@ from ._logits import OWN_GAIN, input_is_large, rows_sum_to_one
 from ._loss_curve import learns_at_once
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import listed, show
+from ._words import amount, listed, show
 
 if TYPE_CHECKING:
     from . import ug201_input_not_normalized as ug201
@@ -124,7 +124,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         severity,
         head.name if head else output.site,
-        f"loss {loss:,.2f} at initialization, expected {_in_words(classes, expected)}: the model is confident, "
+        f"loss {amount(loss)} at initialization, expected {_in_words(classes, expected)}: the model is confident, "
         f"and wrong{f' (logits rms {show(rms)})' if math.isfinite(rms) else ''}",
         evidence=Evidence(loss, expected, classes, rms, entering, even),
         cause=f"{cause} (If the model is trained, its classes or its preprocessing do not match this batch.)",

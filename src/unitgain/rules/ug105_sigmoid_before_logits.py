@@ -31,7 +31,7 @@ ABOUT = About(
     exact=True,
     seen=(
         "The outputs have passed a sigmoid (or another function with narrow bounds), and the loss applies a sigmoid "
-        "or a softmax itself; or it applies two."
+        "or a softmax itself; or it applies two. Or the loss is a critic's, whose scores need no bounds."
     ),
     matters=(
         "The second sigmoid sees numbers between 0 and 1 only, so that it gives 0.5 to 0.73: the loss cannot come near "
@@ -42,7 +42,8 @@ ABOUT = About(
         "Bounds are followed through the functions of one forward pass. The loss is called on made-up targets and on "
         "right answers of many sizes: it takes logits if large ones of either sign are best, and the finding is that "
         "right answers within the bounds cost more. In one pass, a sigmoid is followed to each function of logits that "
-        "the loss, or the model's own loss, calls."
+        "the loss, or the model's own loss, calls. A critic's loss is linear in the outputs, and of two targets "
+        "falls by the outputs of one and rises by those of the other."
     ),
     action="Drop the last function and return logits; apply it only where probabilities are shown.",
     effect="The loss can reach zero, and gradients are several times larger.",
@@ -52,6 +53,7 @@ ABOUT = About(
         "sigmoid outputs under binary cross entropy or squared error, autoencoders and discriminators among them",
         "logits that happen to lie between 0 and 1",
         "bounds so wide that they cost nothing, such as 10 tanh(x)",
+        "positions of a trader, and other outputs that are multiplied with numbers of many sizes",
     ),
 )
 
@@ -73,10 +75,25 @@ class Bounds(BaseEvidence):
     takes: str
 
 
-Evidence = Bounds | Again
+@dataclass(frozen=True)
+class Critic(BaseEvidence):
+    """function: the last one; low, high: what it can give."""
+
+    function: str | None
+    low: float
+    high: float
 
 
-def judge(view: View) -> Iterator[Found[Bounds | Again]]:
+Evidence = Bounds | Again | Critic
+
+
+def judge(view: View) -> Iterator[Found[Bounds | Again | Critic]]:
+    if (
+        view.facts.comparison.asked.critic
+        and view.facts.comparison.reach.high - view.facts.comparison.reach.low < NARROW
+    ):
+        yield _critics(view)
+        return
     call = again(view, softmax=False)
     facts, reach = view.facts.comparison.asked if call else asked(view), view.facts.comparison.reach
     limits = facts.takes in ("logits", "scores") and reach.high - reach.low < NARROW and stops_short(view)
@@ -96,6 +113,21 @@ def judge(view: View) -> Iterator[Found[Bounds | Again]]:
         evidence=Bounds(reach.function, reach.low, reach.high, facts.lowest, facts.within, facts.takes),
         cause="The loss expects logits, any number of either sign.",
         remedy=f"Drop {name} after the last layer and return logits, or take a loss of probabilities.",
+    )
+
+
+def _critics(view: View) -> Found[Critic]:
+    reach, (name, site) = view.facts.comparison.reach, last_function(view)
+    return ABOUT.found(
+        "warning",
+        site,
+        f"{name} keeps the outputs {reach_in_words(view)}, and the loss is their difference between two kinds of "
+        "examples, as a critic's",
+        evidence=Critic(reach.function, reach.low, reach.high),
+        cause="Such a loss drives the outputs as far apart as they go: into both flat ends of the function, where no "
+        "gradient is left, neither for the critic nor for its generator.",
+        remedy=f"Drop {name} after the last layer: a critic's score has no bounds; a gradient penalty or weights of "
+        "limited norm hold it.",
     )
 
 

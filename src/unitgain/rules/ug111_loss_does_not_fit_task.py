@@ -7,6 +7,7 @@ of plain outputs, which is for information only here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -244,6 +245,8 @@ def _divergence(view: View) -> Iterator[Found[Evidence]]:
     reach, targets = view.facts.comparison.reach, view.facts.comparison.targets
     if not targets.distributions or reach.log_probabilities or reach.high <= 0:
         return
+    if -math.inf < reach.low < 0 and reach.high < math.inf:
+        return  # cosines, say: of them a linear loss is lowest where they are right
     probabilities = reach.low == 0 and reach.high == 1
     yield ABOUT.found(
         "error",

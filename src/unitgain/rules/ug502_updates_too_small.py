@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from ._causes import came_with_divergence, names_a_group, units_died
+from ._causes import came_with_divergence, is_error, names_a_group, units_died
 from ._finding import Prescription
 from ._loss_curve import loss_falls
 from ._rule import About, Cause, Found, Threshold
@@ -75,6 +75,8 @@ def _changes(median: float) -> str:
 
 
 EXPLAINED_BY = (
+    Cause("UG301", is_error),
+    Cause("UG401", is_error),
     Cause("UG509"),
     Cause("UG508"),
     Cause("UG704"),

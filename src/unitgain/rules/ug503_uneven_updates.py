@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ._causes import is_error
+from ._flow import gates
 from ._loss_curve import QUARTER
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import is_normalized, update_ratios
 from ._view import View
 from ._words import listed, plural, show
@@ -32,8 +34,9 @@ ABOUT = About(
         "steps, the last ones among them. The last layer, embeddings and weights that began at zero are left out: "
         "they differ for good reasons. So are tables, scales and temperatures that are no weights of a layer. A weight "
         "that a norm follows and that is faster than the others is for information: each step makes it longer, and so "
-        "slower. All weights count where a parameter group has a learning rate ten thousand times below or above that "
-        "of every other group."
+        "slower; so is one that is slower and belongs to a gate computed from pooled features (squeeze-and-excite), "
+        "which gets little gradient in networks that train well. All weights count where a parameter group has a "
+        "learning rate ten thousand times below or above that of every other group."
     ),
     action=(
         "Look at the scale of the named weights (initialization for their fan-in), or use an optimizer that "
@@ -123,10 +126,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     faster = found[worst] > 0
     parameter = view.parameter(worst)
     std = parameter["std"] if parameter else math.nan
+    of_gates = {p.name for gate in gates(view.activations) for p in view.own_parameters(gate)}
+    usual = all(
+        is_normalized(view, name) if decades > 0 else name in of_gates for name, decades in found.items()
+    )
     yield ABOUT.found(
-        "info"
-        if all(decades > 0 and is_normalized(view, name) for name, decades in found.items())
-        else "warning",
+        "info" if usual else "warning",
         worst,
         f"{plural(len(found), 'weight')} of {len(series)} updated at another rate than the rest "
         f"({listed(found)}): {worst} by a factor of {show(10 ** found[worst])}, all {steps} steps long",
@@ -178,7 +183,7 @@ def _is_weight(view: View, name: str) -> bool:
     return sum(size > 1 for size in site.shape) >= min(2, len(site.shape))
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = tuple(Cause(code, is_error) for code in ("UG301", "UG302", "UG401", "UG402"))
 
 BAD = """
 layers = [m for _ in range(5) for m in (nn.Linear(64, 64), nn.ReLU())]

@@ -38,7 +38,7 @@ ABOUT = About(
     ),
 )
 
-STEPS = Threshold(3, "sampled steps after which gradients became smaller: once may be a reset of something")
+STEPS = Threshold(3, "sampled steps after which gradients became smaller, or all where fewer were finite")
 
 
 @dataclass(frozen=True)
@@ -53,8 +53,10 @@ class Evidence(BaseEvidence):
 def judge(view: View) -> Iterator[Found[Evidence]]:
     after = view.facts.loop.after
     if not after.judged:
-        raise CannotJudge("no optimizer was watched in a loop of your own: give it to the Probe")
-    if after.shrunk < STEPS:
+        raise CannotJudge(
+            "no optimizer was watched in a loop of your own, or gradients are set to zero after its steps"
+        )
+    if after.shrunk < min(STEPS, after.judged):
         return
     yield ABOUT.found(
         "warning",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import Measured, View
-from ._words import listed, plural, show
+from ._words import as_layer, listed, plural, show
 
 ABOUT = About(
     code="UG602",
@@ -106,10 +106,11 @@ def _few_values(norms: list[Measured]) -> Iterator[Found[FewValues]]:
         "warning" if fewest < WARNING else "info",
         first,
         f"{plural(len(few), 'BatchNorm layer')} of {len(norms)} {'sees' if len(few) == 1 else 'see'} fewer than "
-        f"{VALUES:g} values per channel ({first}: {few[first]}): their means are off by "
+        f"{VALUES:g} values per channel ({as_layer(first)}: {few[first]}): means are off by "
         f"{1 / math.sqrt(fewest):.0%} of a standard deviation from batch to batch",
         evidence=FewValues(few, fewest, len(norms)),
         cause="The batch is small, and nothing but its examples is averaged over.",
+        remedy="Use a larger batch, GroupNorm or LayerNorm, or convert the network to a normalizer-free one.",
     )
 
 

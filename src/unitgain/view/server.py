@@ -139,6 +139,7 @@ def serve(
         bound = socket.socket(family, socket.SOCK_STREAM)
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen()  # who opens the address before the server runs waits, and is not refused
     except (OSError, OverflowError) as error:
         raise InputError(f"--host {host} --port {port}: cannot be used: {error}") from error
     number = bound.getsockname()[1]

@@ -117,13 +117,19 @@ function layout(more) {
 }
 const PLOT = { responsive: true, displaylogo: false, displayModeBar: false, scrollZoom: false };
 
+function decades(traces) {
+  let low = Infinity, high = 0;
+  for (const t of traces) for (const v of t.y) if (v > 0) { low = Math.min(low, v); high = Math.max(high, v); }
+  return high > low ? Math.log10(high / low) : 0;
+}
+
 function drawMetric() {
   const name = $("metric").value, log = $("log").checked;
   const traces = overview.runs.flatMap((r, i) => {
     const found = Object.hasOwn(r.metrics, name) ? r.metrics[name] : null;
     return found ? [{ type: "scatter", mode: found[0].length > 40 ? "lines" : "lines+markers", name: literal(r.name), x: found[0], y: found[1], line: { color: color(i), width: 1.5 }, hovertemplate: "step %{x}<br>%{y:.5g}<extra></extra>" }] : [];
   });
-  Plotly.react($("metric-plot"), traces, layout({ uirevision: name + log, showlegend: traces.length > 1, yaxis: { type: log ? "log" : "linear" } }), PLOT);
+  Plotly.react($("metric-plot"), traces, layout({ uirevision: name + log, showlegend: traces.length > 1, yaxis: log ? { type: "log", dtick: decades(traces) > 3 ? 1 : "D2" } : {} }), PLOT);
 }
 
 function drawUpdates() {
@@ -175,13 +181,14 @@ function drawHeat() {
 }
 
 async function drawSite() {
-  const row = picked === null ? -1 : heat.sites.indexOf(picked);
+  const asked = heat; // another one may be asked for while this waits
+  const row = !asked || picked === null ? -1 : asked.sites.indexOf(picked);
   $("site-plot").hidden = row < 0;
   if (row < 0) return;
-  const found = await ask(`/api/site?run=${heat.run}&quantity=${encodeURIComponent(heat.quantity)}&row=${row}`);
+  const found = await ask(`/api/site?run=${asked.run}&quantity=${encodeURIComponent(asked.quantity)}&row=${row}`);
   const lines = Object.entries(found.lines).filter(([, l]) => some(l.values));
-  const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === heat.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
-  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + heat.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
+  const traces = lines.map(([key, l], i) => ({ type: "scatter", mode: "lines+markers", marker: { size: 3 }, name: literal(l.title), x: found.steps, y: l.values, line: { color: color(i), width: 1.5 }, visible: key === asked.quantity ? true : "legendonly", hovertemplate: "step %{x}<br>%{y:.4g}<extra></extra>" }));
+  Plotly.react($("site-plot"), traces, layout({ uirevision: found.site + asked.quantity, showlegend: innerWidth >= 640, title: { text: literal(cut(found.site, 80)), font: { size: 13 }, x: 0, xref: "paper", y: 0.99, yanchor: "top" }, margin: { l: 56, r: 16, t: 46, b: 40 } }), PLOT);
 }
 
 $("metric").addEventListener("change", drawMetric);
@@ -190,6 +197,7 @@ $("run").addEventListener("change", () => { drawLayers(); drawWorst(); });
 $("quantity").addEventListener("change", () => drawLayers());
 $("layer").addEventListener("change", () => { picked = $("layer").value || null; drawSite(); });
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { versions = ""; heat = null; });
+matchMedia("(min-width: 640px)").addEventListener("change", () => { if (heat) drawSite(); });
 addEventListener("error", event => { document.documentElement.dataset.errors = event.message; });
 addEventListener("unhandledrejection", event => { document.documentElement.dataset.errors = String(event.reason); });
 const widths = new ResizeObserver(entries => entries.forEach(({ target }) => {
