@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .._batch import Batch, tensors_in
 from ..record import BatchesFacts, BrokenFacts
+from ..stats import is_plain
 
 _FEWEST = 16  # labels of a batch
 _MOST_EXAMPLES = 20
@@ -40,7 +41,7 @@ class Given:
             tensors = [*batch.inputs().values(), *tensors_in(batch.labels)]
             if self._first is None:
                 self._first = [t.clone() for t in tensors]
-            self._same = _equal(self._first, tensors)
+            self._same = all(map(is_plain, tensors)) and _equal(self._first, tensors)
 
     def _note_label(self, batch: Batch) -> None:
         target = batch.labels
@@ -48,6 +49,7 @@ class Given:
             return
         if (
             not isinstance(target, Tensor)
+            or not is_plain(target)
             or target.numel() < _FEWEST
             or bool((target != target.flatten()[0]).any())
         ):
@@ -68,7 +70,7 @@ def _broken(batch: Batch, number: int) -> BrokenFacts | None:
     is not looked for. Minus infinity alone is a mask's."""
     named = {} if number == 0 else batch.inputs()  # the inputs of the batch that is checked are measured
     for name, tensor in (*named.items(), *(("targets", t) for t in tensors_in(batch.labels))):
-        if not tensor.is_floating_point() or not tensor.dim():
+        if not is_plain(tensor) or not tensor.is_floating_point() or not tensor.dim():
             continue
         bad = tensor.isnan() | (tensor == math.inf)
         if bad.any():
