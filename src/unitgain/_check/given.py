@@ -18,8 +18,8 @@ _FEWEST = 16  # labels of a batch
 _MOST_EXAMPLES = 20
 
 
-class Given:
-    """data: from which they come, where there is any."""
+class GivenBatches:
+    """Sees the batches of a rehearsal as they come. data: from which they come, where there is any."""
 
     def __init__(self, data: Iterable[Any] | None):
         self._several = data is not None and _length(data) != 1
@@ -29,12 +29,12 @@ class Given:
         self._count = 0
         self._finite, self._broken = True, None
 
-    def see(self, batch: Batch, loss: float | None, fresh: bool) -> None:
-        """loss: on it; fresh: whether it is one of the data's, not the one that is checked."""
+    def see(self, batch: Batch, loss: float | None, from_data: bool) -> None:
+        """loss: on it; from_data: not the batch that is checked, which may be one of the data's too."""
         self._note_label(batch)
         if self._finite and loss is not None and not math.isfinite(loss):
-            self._finite, self._broken = False, _broken(batch, self._count + 1 if fresh else 0)
-        if not fresh:
+            self._finite, self._broken = False, _broken(batch, self._count + 1 if from_data else 0)
+        if not from_data:
             return
         self._count += 1
         if self._same:
@@ -58,11 +58,11 @@ class Given:
         self._labels.add(float(target.flatten()[0]))
 
     def facts(self) -> BatchesFacts:
-        label = next(iter(self._labels)) if self._labels is not None and len(self._labels) == 1 else None
         if not self._several:
             return BatchesFacts(broken=self._broken)
-        same = self._same and bool(self._first)
-        return BatchesFacts(self._count, same, None if label is None else int(label), self._broken)
+        labels = self._labels or set()
+        label = next((int(one) for one in labels if len(labels) == 1 and one.is_integer()), None)
+        return BatchesFacts(self._count, self._same and bool(self._first), label, self._broken)
 
 
 def _broken(batch: Batch, number: int) -> BrokenFacts | None:
