@@ -170,7 +170,11 @@ def test_a_dollar_or_underscore_in_a_name_is_drawn_as_it_is(make):
         (lambda r: plots.histograms(Record()), "has none of activation, gradient"),
         (lambda r: plots.update_ratio(Record()), r"no update sites; .*steps=10"),
         (lambda r: plots.gradient_ratio(Record()), "no parameter gradient sites"),
-        (lambda r: plots.stats_over_time(r, "sd"), "'?sd'? is unknown; there are"),
+        (lambda r: plots.stats_over_time(r, "sd"), "'sd' is unknown; did you mean 'std'"),
+        (
+            lambda r: plots.stats_over_depth(r, sites=["head", "layer.1"]),
+            "matches layer.1; did you mean 'layers.1'",
+        ),
         (lambda r: plots.saturation_map(Record()), "keeps none"),
         (lambda r: plots.saturation_map(r, "head"), "no map of 'head'; there are maps of layers.1"),
     ],
