@@ -123,4 +123,4 @@ def test_what_a_dead_cell_left_measuring_is_replaced_and_in_a_file_it_is_not(beg
         step(model, optimizer)
     run["new"].stop()
     exec(compile(f"with {begin.removesuffix('.start()')}: pass", "/tmp/ipykernel_1/4.py", "exec"), run)
-    assert not model._forward_hooks and not optimizer._optimizer_step_post_hooks
+    assert not [*model._forward_hooks, *optimizer._optimizer_step_post_hooks]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..._base import InputError, did_you_mean, printable, write_atomically
 from ...record import Record, Site
-from ..layers import thin
+from ..layers import reported_step, thin
 from ..text import shorten
 
 if TYPE_CHECKING:
@@ -62,6 +63,21 @@ def record_of(given: Any, what: str, step: int | None = None) -> Record:
         sampled = ", ".join(map(str, thin(record.steps(), 6))) or "(none)"
         raise InputError(f"{what}(step={step!r}): not a sampled step; sampled steps are {sampled}")
     return record
+
+
+def pictured_step(record: Record) -> int:
+    """The step of a picture where none is asked for: the one that reports are about, but of a training that was lost to
+    NaN or infinity the last one before."""
+    last = reported_step(record)
+    if _is_finite(record, last):
+        return last
+    steps = [step for step in record.steps() if step <= last]
+    lost = bisect_left(steps, True, key=lambda step: not _is_finite(record, step))
+    return steps[lost - 1] if lost else last
+
+
+def _is_finite(record: Record, step: int) -> bool:
+    return all(row.get("nonfinite", 0) == 0 for row in record.values("activation", step).values())
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
