@@ -137,6 +137,8 @@ def test_a_mistyped_site_is_told_and_not_taken_for_one_that_was_not_measured(nam
             InputError, match=r"no site is called 'encoder\.fc2'; did you mean 'encoder\.fc1'"
         ):
             ask("activation", "encoder.fc2", "std")
+    with pytest.raises(InputError, match=r"no site is called 'encoder\.fc2'"):
+        named.histograms("activation", "encoder.fc2")
     assert np.isnan(
         named.value("gradient", "encoder.fc1", "std")
     )  # it is there, its gradient was not measured

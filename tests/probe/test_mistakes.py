@@ -111,3 +111,22 @@ raise KeyboardInterrupt
 """
     subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, timeout=120)
     assert ug.Record.load(tmp_path / "run.sqlite").steps() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "begin", ["ug.Probe(model, optimizer, every=1).start()", "ug.watch(model, optimizer, every=1)"]
+)
+def test_what_a_dead_cell_left_measuring_is_replaced_and_in_a_file_it_is_not(begin: str) -> None:
+    model, optimizer = made()
+    run = {"ug": ug, "model": model, "optimizer": optimizer}
+    exec(compile(f"left = {begin}", "/tmp/ipykernel_1/2.py", "exec"), run)
+    step(model, optimizer)  # and here the cell died
+    hooks = len(model._forward_hooks)
+    with pytest.warns(UserWarning, match="left running by an earlier cell"):
+        exec(compile(f"new = {begin}", "/tmp/ipykernel_1/3.py", "exec"), run)
+    assert len(model._forward_hooks) == hooks
+    with ug.Probe(model, optimizer, every=1):  # of code in a file: both are meant
+        step(model, optimizer)
+    run["new"].stop()
+    exec(compile(f"with {begin.removesuffix('.start()')}: pass", "/tmp/ipykernel_1/4.py", "exec"), run)
+    assert not [*model._forward_hooks, *optimizer._optimizer_step_post_hooks]

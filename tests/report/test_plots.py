@@ -170,7 +170,11 @@ def test_a_dollar_or_underscore_in_a_name_is_drawn_as_it_is(make):
         (lambda r: plots.histograms(Record()), "has none of activation, gradient"),
         (lambda r: plots.update_ratio(Record()), r"no update sites; .*steps=10"),
         (lambda r: plots.gradient_ratio(Record()), "no parameter gradient sites"),
-        (lambda r: plots.stats_over_time(r, "sd"), "'?sd'? is unknown; there are"),
+        (lambda r: plots.stats_over_time(r, "sd"), "'sd' is unknown; did you mean 'std'"),
+        (
+            lambda r: plots.stats_over_depth(r, sites=["head", "layer.1"]),
+            "matches layer.1; did you mean 'layers.1'",
+        ),
         (lambda r: plots.saturation_map(Record()), "keeps none"),
         (lambda r: plots.saturation_map(r, "head"), "no map of 'head'; there are maps of layers.1"),
     ],
@@ -354,3 +358,26 @@ def test_an_atlas_of_a_lost_training_shows_the_last_step_that_was_finite():
         record.add_scalars(step, {site.id: {"mean": 0.0, "std": 1.0, "rms": 1.0, "nonfinite": nonfinite}})
     record.set_facts(Facts(mode="training"))
     assert "activations over depth, step 10" in [a.get_title(loc="left") for a in plots.atlas(record).axes]
+
+
+def test_a_training_lost_to_nan_is_drawn_at_its_last_step_before_and_marks_the_loss_of_a_guess() -> None:
+    """The last step has nothing to draw, and what was reached in the explosion is no measure of what is near zero."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    x, y = torch.randn(64, 8), torch.arange(64) % 4
+    with ug.Probe(model, optimizer, every=1) as probe:
+        for step in range(14):
+            optimizer.param_groups[0]["lr"] = 0.1 if step < 6 else 1e9
+            loss = nn.functional.cross_entropy(model(x), y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            probe.log(loss=loss)
+    assert probe.record.values("activation", 13)["4"]["nonfinite"] == 1
+    title = ug.plots.lecture(probe).get_suptitle()
+    assert int(title.rpartition(" ")[2]) < 13
+    said = [text.get_text() for text in ug.plots.training(probe).axes[0].texts]
+    assert "a guess by the classes' frequencies: 1.39" in said
+    shares = [line.get_ydata()[0] for line in ug.plots.dead_chart(probe).axes[0].lines[:2]]
+    assert max(shares) < 90

@@ -254,6 +254,16 @@ def test_looking_at_the_data_does_not_change_the_run() -> None:
     )
 
 
+def test_activation_stats_draw_under_the_names_that_fastai_gave_them() -> None:
+    pytest.importorskip("matplotlib")
+    stats = ActivationStats(every=1)
+    with pytest.raises(InputError, match="fit first"):
+        stats.color_dim()
+    make([stats]).fit(1)
+    for draw in (stats.color_dim, stats.dead_chart, stats.plot_stats):
+        assert draw(sites="1").axes
+
+
 def test_transforms_in_training_only() -> None:
     calls = []
     learn = make([BatchTransform(lambda b: calls.append(1) or b, valid=False)])

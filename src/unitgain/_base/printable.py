@@ -97,6 +97,8 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 12) -> str:
 
     >>> did_you_mean("resnet5", ["resnet50", "vgg11"])
     "; did you mean 'resnet50'?"
+    >>> did_you_mean("UG3O1", ["UG301", "UG113", "UG311"])
+    "; did you mean 'UG301' or 'UG311'?"
     >>> did_you_mean("zzz", ["adam", "sgd"])
     '; there are adam, sgd'
     >>> did_you_mean("zzz", ["rung10", "rung9"])
@@ -107,11 +109,14 @@ def did_you_mean(name: str, known: Iterable[str], most: int = 12) -> str:
     names = sorted(set(known), key=_natural)
     folded = {n.lower(): n for n in names}
     word = str(name).lower()
-    close = get_close_matches(word, folded, n=3, cutoff=0.6)
+    close = get_close_matches(word, folded, n=len(folded) or 1, cutoff=0.6)
     if close:
-        likeness = [SequenceMatcher(None, word, c).ratio() for c in close]
-        meant = [repr(folded[c]) for c, ratio in zip(close, likeness) if ratio > likeness[0] - _AS_CLOSE]
-        return f"; did you mean {' or '.join(meant)}?"
+        likeness = {c: SequenceMatcher(None, word, c).ratio() for c in close}
+        best = [c for c in folded if likeness.get(c, 0) > likeness[close[0]] - _AS_CLOSE]
+        best.sort(
+            key=lambda c: (-likeness[c], -sum(map(str.__eq__, word, c)))
+        )  # of equals, more letters in place
+        return f"; did you mean {' or '.join(repr(folded[c]) for c in best[:3])}?"
     return f"; there are {', '.join(names)}" if 0 < len(names) <= most else ""
 
 

@@ -216,8 +216,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     with probe, contextlib.closing(plan.batches(job, model)) as batches:
         for number, batch in zip(range(max(plan.steps, 1)), batches):
             done = passes.run(batch)
-            if plan.steps:
-                given.see(batch, from_data=number > 0)
+            given.see(batch, None if done.loss is None else float(done.loss.detach()), from_data=number > 0)
             if plan.steps and done.loss is None:  # there would be a step along a random direction
                 raise InputError(
                     f"steps={plan.steps}: a rehearsal needs a loss: pass (inputs, targets) and loss=, or a batch for "

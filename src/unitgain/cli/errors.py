@@ -86,4 +86,5 @@ def _usage(error: Any) -> str:
         message = message.replace(theirs, ours)
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "unitgain"
-    return f"{message[:1].lower()}{message[1:]}; see {path} --help"
+    see = " See" if message.endswith("?") else "; see"
+    return f"{message[:1].lower()}{message[1:]}{see} {path} --help"

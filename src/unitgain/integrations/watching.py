@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import os
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from .._base import InputError, UnitgainError, console, did_you_mean, note, one_line
 from ..optim import unwrapped
-from ..probe import Probe, check_every, never_raises, reason
+from ..probe import Probe, check_every, forget, never_raises, reason, remember, stop_left_behind
 from ..record import Record
 from ..report import Report
 from ..rules import Finding, diagnose, resolve
@@ -79,6 +80,8 @@ class Watch:
         if self._handles:
             return self
         self.probe.start()
+        forget(self.probe)
+        remember(self, self.probe.model)
         for optimizer in self._optimizers:  # after the Probe's own hook, so that the step has been measured
             self._handles.append(optimizer.register_step_post_hook(lambda *_: self.look()))
         if not self._optimizers:
@@ -92,9 +95,12 @@ class Watch:
             if not self._gave_up:
                 self._finish()
 
+    stop = close  # as a Probe's
+
     def abandon(self) -> None:
         """Takes the hooks away, and nothing else."""
         self._closed = True
+        forget(self)
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -114,7 +120,9 @@ class Watch:
         self._tell(lambda logger: logger.close())
 
     def __enter__(self) -> Watch:
-        return self.start()
+        self.start()
+        forget(self)  # __exit__ closes it
+        return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
@@ -289,6 +297,7 @@ def watch(
     if taken:
         raise InputError(f"watch({min(taken)}=...): give the model and its optimizer; watch makes the Probe")
     refuse_unknown(options)
+    stop_left_behind(Watch, model, sys._getframe(1))
     probe = Probe(model, optimizer, every=every, to=record, **options)
     return Watch(probe, optimizer, to, layers=layers, select=select, ignore=ignore).start()
 

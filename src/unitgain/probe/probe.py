@@ -15,6 +15,7 @@ import contextlib
 import functools
 import os
 import platform
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -31,6 +32,7 @@ from ..record import Record
 from .exits import write_at_exit
 from .failing import never_raises, reason
 from .latest import latest_numbers
+from .left_behind import forget, remember, stop_left_behind
 from .optimizer import holds_any, optimizer_facts
 from .options import (
     SIGNALS,
@@ -131,6 +133,7 @@ class Probe:
             exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
+        stop_left_behind(Probe, self.model, sys._getframe(1))  # first, as it may be writing to the same file
         self._record = to if isinstance(to, Record) else record_of_rank(to, overwrite=overwrite)
         apart = merge_ranks is None and isinstance(to, (str, os.PathLike)) and "{rank}" in os.fspath(to)
         self._ranks = Ranks(self.model, False if apart else merge_ranks, self._say)
@@ -178,7 +181,9 @@ class Probe:
     # ---- life cycle ----------------------------------------------------------------------------------------
 
     def __enter__(self) -> Probe:
-        return self.start()
+        self.start()
+        forget(self)  # __exit__ stops it
+        return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop(failed=kind is not None)
@@ -192,6 +197,7 @@ class Probe:
             if self._run is None:
                 self._ranks.start()
             self._guard(self._steps.start)()
+            remember(self, self.model)
         return self
 
     def _say_if_never_started(self) -> None:
@@ -211,6 +217,7 @@ class Probe:
 
     @never_raises
     def _stop(self, failed: bool) -> None:
+        forget(self)
         started = self._steps.started
         self._steps.stop()  # first, or finishing would arm the next step
         if started:

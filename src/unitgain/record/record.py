@@ -420,6 +420,8 @@ class Record:
         check_kind(kind)
         if scale not in ("signed", "log2"):
             raise InputError(f'histograms: scale {scale!r} is unknown; there are "signed" and "log2"')
+        if name is not None:
+            self._site_if_measured(kind, name)
         query = (
             "SELECT h.step, site.name, h.scale, h.low, h.high, h.counts FROM histogram h "
             "JOIN site ON site.id = h.site WHERE site.kind = ? AND h.scale IN (?, ?)"

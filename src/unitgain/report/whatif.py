@@ -375,9 +375,13 @@ def _parts(result: WhatIf, width: int) -> Iterator[RenderableType]:
             color = "bold red" if finding.severity == "error" else "bold yellow"
             line = Text.assemble((printable(finding.code), color), f" {printable(finding.message)}")
             yield hanging(Text(printable(setting.name), style="dim"), line, min(30, len(setting.name) + 2))
-    notes = {note: None for setting in result.settings for note in setting.notes}
-    for note in notes:
-        yield hanging(Text("·"), Text(printable(note), style="dim"), 2)
+    notes: dict[str, list[str]] = {}
+    for setting in result.settings:
+        for note in setting.notes:
+            notes.setdefault(note, []).append(setting.name)
+    for note, names in notes.items():
+        where = names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
+        yield hanging(Text("·"), Text(printable(f"{where}: {note}"), style="dim"), 2)
     yield Text(printable(result.conditions_line()) + ".", style="dim")
 
 

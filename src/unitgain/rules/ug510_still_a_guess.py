@@ -50,6 +50,7 @@ WINDOWS = Threshold(20, "parts of the curve, whose levels say how much a level w
 TRENDLESS = Threshold(3, "levels at least, before their wandering is an estimate of noise")
 ERRORS = Threshold(3.0, "standard errors of a level, below the guess: more is learning")
 NEAR = Threshold(0.01, "of the guess, below it: less is within the error of the labels' frequencies")
+FARTHEST = Threshold(0.05, "of the guess, below it: more is learning, however noisy the losses are")
 ABOVE = Threshold(0.1, "of the guess, above it: more is another trouble, or another loss")
 BATCHES = Threshold(5, "sampled batches whose labels are known: of fewer, frequencies are not")
 MOVED = Threshold(
@@ -79,7 +80,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     course = course_of(losses, WINDOWS, IN_WINDOW, TRENDLESS)
     last = last_quarter(losses)
     room = max(NEAR * labels.guess, ERRORS * course.error)
-    if not labels.guess - room <= last <= (1 + ABOVE) * labels.guess:
+    if not labels.guess - min(room, FARTHEST * labels.guess) <= last <= (1 + ABOVE) * labels.guess:
         return
     if last < float(np.median(losses[: len(losses) // 2])) - room:
         return  # it falls, whatever it is called: a loss with class weights passes by this value

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from ..._base import InputError, printable
 from ...record import Record
 from ...rules import Diagnosis, diagnose
-from ..layers import reported_step
 from ._depth import draw_fractions, draw_scale
 from ._events import events_of, mark_events
 from ._lecture import draw_densities, measured
-from ._style import FEW, GUIDE, depth_axis, label_axes, new_figure, plot_name, record_of
+from ._style import FEW, GUIDE, depth_axis, label_axes, new_figure, pictured_step, plot_name, record_of
 from ._time import draw_update_ratio
 from ._training import draw_loss
 
@@ -30,7 +29,6 @@ _KINDS = {
     "gradient": "gradients of activations",
     "parameter_gradient": "gradients of weights",
 }
-_BACK = 8  # sampled steps before the last that are looked at for one without NaN and infinity
 _COLORS = {"error": "#d43d3d", "warning": "#c98a00", "info": "#5b8def"}
 _STATUS = {"healthy": "#2a9d55", "watch": "#c98a00", "sick": "#d43d3d"}
 _Panel = Callable[["Axes"], None]
@@ -51,7 +49,7 @@ def atlas(record: Any, *, step: int | None = None) -> Figure:
     diagnosis = getattr(record, "diagnosis", None)
     if not isinstance(diagnosis, Diagnosis):
         diagnosis = diagnose(found)
-    at = _last_finite(found) if step is None else step
+    at = pictured_step(found) if step is None else step
     if not found.values("activation", at):
         raise InputError(f"atlas: the record has no activations at step {at}")
     rows: list[tuple[float, list[_Panel]]] = []  # (height, panels)
@@ -68,16 +66,6 @@ def atlas(record: Any, *, step: int | None = None) -> Figure:
         for column, draw in enumerate(panels):
             draw(figure.add_subplot(cells[column]))
     return figure
-
-
-def _last_finite(record: Record) -> int:
-    """The step that reports are about; of a training that was lost the last one that can be drawn."""
-    last = reported_step(record)
-    for step in [s for s in reversed(record.steps()) if s <= last][:_BACK]:
-        rows = record.values("activation", step).values()
-        if rows and all(row.get("nonfinite", 0) == 0 for row in rows):
-            return step
-    return last
 
 
 def _title(record: Record) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from ..._base import InputError, did_you_mean
 from ...record import STATISTICS, Record
-from ..layers import reported_step, thin
+from ..layers import thin
 from ._lecture import density_of, edges_for, measured
-from ._style import FEW, GUIDE, label_axes, line_colors, new_figure, plot_name, whole_numbers
+from ._style import FEW, GUIDE, label_axes, line_colors, new_figure, pictured_step, plot_name, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +88,7 @@ def before_after(
         )
     both = _named(dict(zip(names, (before, after))), "before_after")
     columns = {
-        name: measured(record, "activation", None, reported_step(record)) for name, record in both.items()
+        name: measured(record, "activation", None, pictured_step(record)) for name, record in both.items()
     }
     if not any(columns.values()):
         raise InputError("before_after: neither record has histograms of activations")
@@ -98,7 +98,7 @@ def before_after(
         _layers(axes, record, columns[name], name)
     for axes, kind in zip(grid[1], ("activation", "gradient")):
         for (name, record), color, style in zip(both.items(), (GUIDE, "#0072B2"), ("--", "-")):
-            values = record.values(kind, reported_step(record))
+            values = record.values(kind, pictured_step(record))
             chosen = [site.name for site, _ in columns[name]] or list(values)
             row = [values.get(site, {}).get(statistic, math.nan) for site in chosen]
             axes.plot(
@@ -127,12 +127,17 @@ def before_after(
 
 
 def mark_constant(axes: Axes, record: Record) -> None:
-    """A line at the loss of a constant guess, ln C for C classes, where it is known and in sight."""
+    """A line at the loss of a constant guess, ln C for C classes, where it is known."""
     facts = record.facts
     level = facts.loss_of_a_constant
+    words = f"ln {facts.classes} = {level:.2f}" if facts.classes >= 2 else f"of a constant: {level:.3g}"
+    if not math.isfinite(
+        level
+    ):  # a Probe does not see the loss, and reads the labels off the logits' gradient
+        level = facts.labels.guess
+        words = f"a guess by the classes' frequencies: {level:.2f}"
     if not math.isfinite(level):
         return
-    words = f"ln {facts.classes} = {level:.2f}" if facts.classes >= 2 else f"of a constant: {level:.3g}"
     axes.axhline(level, color=GUIDE, lw=1.0, ls=":")
     axes.annotate(words, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
                   textcoords="offset points", ha="right", fontsize=8, color=GUIDE)  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..._base import InputError
 from ...record import Record
-from ..layers import reported_step, values_near
+from ..layers import values_near
 from ._style import (
     BACKWARD,
     COLORS,
@@ -24,6 +24,7 @@ from ._style import (
     log_limits,
     new_figure,
     of_record,
+    pictured_step,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def stats_over_depth(
     None. Raises InputError if no activations were measured, or none at that step.
     """
     chosen = choose_sites(record, "activation", sites, "stats_over_depth")
-    step = reported_step(record) if step is None else step
+    step = pictured_step(record) if step is None else step
     values = record.values("activation", step)
     if not values:
         raise InputError(f"stats_over_depth: the record has no activations at step {step}")
@@ -118,7 +119,7 @@ def gradient_ratio(
     parameter gradients were measured.
     """
     chosen = choose_sites(record, "parameter_gradient", sites, "gradient_ratio")
-    values = values_near(record, "parameter_gradient", reported_step(record) if step is None else step)
+    values = values_near(record, "parameter_gradient", pictured_step(record) if step is None else step)
     matrices = [s for s in chosen if len(s.shape) > 1] or chosen  # biases and gains start constant: no ratio
     names = [site.name for site in matrices]
     ratios = np.array([values.get(name, {}).get("ratio", np.nan) for name in names])

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..._base import InputError
 from ...record import Histogram, Record, Site, common_edges, unpack_map
-from ..layers import reported_step, thin
+from ..layers import thin
 from ._events import events_of, mark_events
 from ._style import (
     COUNT_MAP,
@@ -31,6 +31,7 @@ from ._style import (
     need_steps,
     new_figure,
     of_record,
+    pictured_step,
     plot_name,
 )
 
@@ -58,7 +59,7 @@ def histograms(
     Few layers are lines (share of the values per power of two); many are columns of a heat map over depth.
     Kinds without histograms are omitted. Raises InputError if none has any at that step.
     """
-    step = reported_step(record) if step is None else step
+    step = pictured_step(record) if step is None else step
     kinds = [kinds] if isinstance(kinds, str) else list(kinds)
     panels: dict[str, list[Histogram]] = {}
     for kind in kinds:
@@ -135,7 +136,7 @@ def ridges(
     the right. At most 24 layers, evenly chosen; by default those of role "activation" if there are any. Raises
     InputError if the record has no histograms at that step.
     """
-    step = reported_step(record) if step is None else step
+    step = pictured_step(record) if step is None else step
     chosen = choose_sites(record, kind, sites, "ridges")
     if sites is None:
         chosen = [s for s in chosen if s.attributes.get("role") == "activation"] or chosen
@@ -242,8 +243,9 @@ def color_dim(
 def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> Figure:
     """Share of the activations near zero over time, one line per layer.
 
-    Near zero: at most a 32nd of the largest magnitude that the layer has in the whole run. Without `sites`, activation
-    functions if the record has any. Raises InputError for fewer than two steps or no histograms.
+    Near zero: at most a 32nd of the largest magnitude that the layer has in the whole run, or before it diverges,
+    where a rule found that it does. Without `sites`, activation functions if the record has any. Raises InputError for
+    fewer than two steps or no histograms.
     """
     need_steps(record, "dead_chart")
     chosen = _with_histograms(record, "activation", sites, "dead_chart")
@@ -251,9 +253,11 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
         chosen = [s for s in chosen if s.attributes.get("role") == "activation"] or chosen
     figure = new_figure(9, 4.5, "Activations near zero over time")
     axes = figure.subplots()
+    events = events_of(record)
+    end = min((event.step for event in events if "diverges" in event.what), default=math.inf)
     for site, color in zip(chosen, line_colors(len(chosen))):
         found = thin(record.histograms("activation", site.name), MAX_STEPS)
-        near = NEAR_ZERO * max(h.high for h in found)
+        near = NEAR_ZERO * max(h.high for h in [h for h in found if h.step < end] or found)
         share = [
             100 * _between(h, near) / h.total if h.total else np.nan for h in found
         ]  # none where none is finite
@@ -266,6 +270,7 @@ def dead_chart(record: Record, *, sites: str | Sequence[str] | None = None) -> F
             ms=3,
         )
     mark_not_finite(axes, first_not_finite(record, "activation", chosen))
+    mark_events(axes, events, GUIDE)
     axes.set_ylim(-2, 102)
     label_axes(axes, x="step", y="% of values within a 32nd of the layer's largest")
     name_lines(figure, [axes], [s.name for s in chosen])

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..._base import InputError
 from ...record import Histogram, Record, Site, common_edges
-from ..layers import reported_step, thin
+from ..layers import thin
 from ._style import (
     FEW,
     GUIDE,
@@ -25,6 +25,7 @@ from ._style import (
     line_colors,
     new_figure,
     of_record,
+    pictured_step,
     plot_name,
     whole_numbers,
 )
@@ -63,7 +64,7 @@ def lecture(
     step: a sampled step, by default the one that reports are about; of weights, whose histograms come at every 8th
     sampled step, the last one up to it. Raises InputError if the record has no histograms there.
     """
-    step = reported_step(record) if step is None else step
+    step = pictured_step(record) if step is None else step
     panels: list[Callable[[Axes], None]] = []
     for kind in ("activation", "gradient", "parameter_gradient"):
         found = measured(record, kind, sites, step)

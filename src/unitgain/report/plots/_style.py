@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import functools
 import os
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ..._base import InputError, printable, write_atomically
+from ..._base import InputError, did_you_mean, printable, write_atomically
 from ...record import Record, Site
-from ..layers import thin
+from ..layers import reported_step, thin
 from ..text import shorten
 
 if TYPE_CHECKING:
@@ -62,6 +63,21 @@ def record_of(given: Any, what: str, step: int | None = None) -> Record:
         sampled = ", ".join(map(str, thin(record.steps(), 6))) or "(none)"
         raise InputError(f"{what}(step={step!r}): not a sampled step; sampled steps are {sampled}")
     return record
+
+
+def pictured_step(record: Record) -> int:
+    """The step of a picture where none is asked for: the one that reports are about, but of a training that was lost to
+    NaN or infinity the last one before."""
+    last = reported_step(record)
+    if _is_finite(record, last):
+        return last
+    steps = [step for step in record.steps() if step <= last]
+    lost = bisect_left(steps, True, key=lambda step: not _is_finite(record, step))
+    return steps[lost - 1] if lost else last
+
+
+def _is_finite(record: Record, step: int) -> bool:
+    return all(row.get("nonfinite", 0) == 0 for row in record.values("activation", step).values())
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
@@ -131,7 +147,8 @@ def plot_name(name: str, width: int = 28) -> str:
 def choose_sites(record: Record, kind: str, sites: str | Sequence[str] | None, what: str) -> list[Site]:
     """Sites of one kind whose names match any of the fnmatch patterns (all if None), in execution order.
 
-    Raises InputError if nothing of this kind was measured, or if no name matches.
+    Raises InputError if nothing of this kind was measured, if no name of this kind matches, or if one of the patterns
+    matches no site of any kind: a typo among several names would go unseen.
     """
     known = record.sites(kind)
     if not known:
@@ -139,11 +156,24 @@ def choose_sites(record: Record, kind: str, sites: str | Sequence[str] | None, w
     if sites is None:
         return known
     patterns = [sites] if isinstance(sites, str) else list(sites)
-    chosen = [s for s in known if any(s.name == p or fnmatchcase(s.name, p) for p in patterns)]
+    everything = [s.name for s in record.sites()]
+    names = [s.name for s in known]
+    for (
+        pattern
+    ) in patterns:  # that of another kind's site may be among them: lecture takes layers and weights
+        if not any(_fits(name, pattern) for name in everything):
+            hint = did_you_mean(pattern, names) or f"; there are {', '.join(names[:3])}, ..."
+            raise InputError(f"{what}: no {kind} site matches {pattern}{hint}")
+    chosen = [s for s in known if any(_fits(s.name, p) for p in patterns)]
     if not chosen:
-        examples = ", ".join(s.name for s in known[:3])
-        raise InputError(f"{what}: no {kind} site matches {', '.join(patterns)}; there are {examples}, ...")
+        raise InputError(
+            f"{what}: no {kind} site matches {', '.join(patterns)}; there are {', '.join(names[:3])}, ..."
+        )
     return chosen
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
 
 
 def _how_to_measure(kind: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..._base import InputError
+from ..._base import InputError, did_you_mean
 from ...record import STATISTICS, Record, Site
 from ..layers import thin
 from ._events import events_of, mark_events
@@ -53,12 +53,12 @@ def stats_over_time(
     are not there.
     """
     statistics = [statistics] if isinstance(statistics, str) else list(statistics)
-    unknown = [s for s in statistics if s not in STATISTICS]
-    if unknown or not statistics:
-        raise InputError(
-            f"stats_over_time: statistic {', '.join(unknown) or '(none)'} is unknown; "
-            f"there are {', '.join(STATISTICS)}"
-        )
+    if not statistics:
+        raise InputError(f"stats_over_time: no statistic is given; there are {', '.join(STATISTICS)}")
+    for statistic in statistics:
+        if statistic not in STATISTICS:
+            hint = did_you_mean(statistic, STATISTICS, most=40)
+            raise InputError(f"stats_over_time: statistic {statistic!r} is unknown{hint}")
     need_steps(record, "stats_over_time")
     chosen = choose_sites(record, kind, sites, "stats_over_time")
     title = f"{kind.replace('_', ' ').capitalize()} statistics over time"

@@ -16,6 +16,8 @@ from ..callback import Callback, CancelFit
 from .gradients import MixedPrecision
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from ..learner import Learner
 
 
@@ -25,7 +27,9 @@ class ActivationStats(Callback):
     every    measure each every-th optimizer step
     options  further arguments of Probe
 
-    In a data-parallel run the moments of all ranks are merged, and rank 0 writes them.
+    In a data-parallel run the moments of all ranks are merged, and rank 0 writes them. `plot_stats`, `color_dim` and
+    `dead_chart` draw under the names that fast.ai's callback of this name has given them; `options` are those of
+    `ug.plots.stats_over_time`, `.color_dim` and `.dead_chart`.
     """
 
     order = -10
@@ -55,6 +59,25 @@ class ActivationStats(Callback):
     def cleanup_fit(self, learn: Learner) -> None:
         if self.probe is not None:
             self.probe.stop()
+
+    def plot_stats(self, **options: Any) -> Figure:
+        """Mean and standard deviation of each layer over the steps: `ug.plots.stats_over_time`."""
+        return self._plots().stats_over_time(self.probe, **options)
+
+    def color_dim(self, **options: Any) -> Figure:
+        """The histogram of each layer's activations, a column a step: `ug.plots.color_dim`."""
+        return self._plots().color_dim(self.probe, **options)
+
+    def dead_chart(self, **options: Any) -> Figure:
+        """The share of each layer's values near zero over the steps: `ug.plots.dead_chart`."""
+        return self._plots().dead_chart(self.probe, **options)
+
+    def _plots(self) -> Any:
+        if self.probe is None:
+            raise InputError("ActivationStats: nothing was measured yet; fit first")
+        from ...report import plots
+
+        return plots
 
     def state_dict(self) -> dict[str, Any]:
         if self.probe is not None:
