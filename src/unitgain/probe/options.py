@@ -70,7 +70,9 @@ def check_model(model: Any) -> nn.Module:
     if isinstance(model, torch.jit.ScriptModule):
         raise InputError("Probe(model=...): a scripted model takes no hooks; give the one it was made from")
     if any(map(nn.parameter.is_lazy, model.parameters())):
-        raise InputError("Probe(model=...): it has lazy parameters without a shape yet; run it once on a batch first")
+        raise InputError(
+            "Probe(model=...): it has lazy parameters without a shape yet; run it once on a batch first"
+        )
     return model
 
 
