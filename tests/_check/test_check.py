@@ -32,7 +32,7 @@ class Gives(nn.Module):
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0))
 REFUSED = {
     "not a module": (lambda x: x, (X, CLASSES), {}, "model: expected an nn.Module"),
-    "a class": (nn.Linear, (X, CLASSES), {}, "model: expected an nn.Module"),
+    "a class": (nn.Linear, (X, CLASSES), {}, "model: got the class Linear; make a model of it"),
     "shape mismatch": (mlp(), (torch.randn(8, 5), CLASSES), {}, r"'0' \(Linear\).*\(8, 5\)"),
     "target out of range": (mlp(), (X, CLASSES + 1), {}, r"1 to 3.*0\.\.2"),
     "negative target": (mlp(), (X, CLASSES - 1), {}, r"-1 to 1"),

@@ -481,3 +481,41 @@ def test_a_loss_linear_in_cosines_has_a_minimum(
     y = F.one_hot(labels(128, 4), 4).float()
     report = ug.check(net, (torch.randn(128, 12), y), lambda out, y: -(out * y).sum(1).mean())
     assert alarms(report, "UG1") == expected
+
+
+# ---- NaN in targets, and in a later batch ------------------------------------------------------------------------
+
+
+def learn_with(x: Tensor, y: Tensor, loss: Any = F.mse_loss, steps: int = 8) -> Report:
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(x, y), 64)
+    sgd = {"data": loader, "steps": steps, "optimizer": lambda p: torch.optim.SGD(p, 1e-3)} if steps else {}
+    return ug.check(mlp(8, 32, 1), (x[:64], y[:64]), loss, **sgd)
+
+
+@pytest.mark.parametrize(("example", "in_targets", "value", "steps"), [
+    (5, True, float("nan"), 0), (5, True, float("inf"), 8), (64 * 3 + 5, True, float("nan"), 8),
+    (64 * 3 + 5, False, float("nan"), 8), (64 * 2 + 5, False, float("inf"), 8),
+])  # fmt: skip
+def test_what_is_not_finite_is_named_and_not_the_rate(
+    example: int, in_targets: bool, value: float, steps: int
+) -> None:
+    x = torch.randn(640, 8)
+    y = numbers(x)
+    (y if in_targets else x)[example] = value
+    (finding,) = [f for f in learn_with(x, y, steps=steps).findings if f.severity == "error"]
+    assert finding.code == "UG202"
+    assert (finding.evidence["batch"], finding.evidence["in_targets"]) == (
+        0 if example < 64 else example // 64 + 1, in_targets
+    )  # fmt: skip
+    assert list(finding.evidence["bad_examples"]) == [5]
+
+
+def test_targets_that_a_loss_leaves_out_may_be_nan() -> None:
+    x = torch.randn(640, 8)
+    y = numbers(x)
+    y[::3] = float("nan")
+
+    def known(out: Tensor, y: Tensor) -> Tensor:
+        return F.mse_loss(out[~y.isnan()], y[~y.isnan()])
+
+    assert "UG202" not in said(learn_with(x, y, known))

@@ -1818,6 +1818,17 @@ def clipped_before_the_step() -> Diagnosis:
 
 
 @healthy("UG511")
+def momentum_kept_in_the_gradients() -> Diagnosis:
+    m = chain(12, 32, 4)
+
+    def decay(_: int) -> None:
+        for p in m.parameters():
+            p.grad.mul_(0.85)
+
+    return train(m, sgd(m, 0.01), table(), CE, clear=nothing, after=decay)
+
+
+@healthy("UG511")
 def norm_read_after_the_step() -> Diagnosis:
     m = lstm_net()
     return train(m, adam(m), series(), MSE, 60, after=clipped(m, float("inf")))

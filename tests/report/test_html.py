@@ -387,6 +387,19 @@ class TestInChromium:
         assert result["open"]
 
 
+def test_layers_that_a_finding_links_to_stand_once_in_it():
+    record = Record()
+    for place, name in enumerate(("0", "2")):
+        record.add_site("activation", name, position=place, module="Linear")
+    finding = Finding(
+        "UG301", "vanishing-activations", "error", "0", "m", evidence={"layers": ["0", "2"], "fold": 9.0}
+    )
+    page = Report(record, Diagnosis((finding,), "sick: 1 error", "sick", "")).to_html()
+    evidence = page.partition('<ul class="evidence">')[2].partition("</ul>")[0]
+    assert "fold" in evidence
+    assert "layers" not in evidence
+
+
 def test_evidence_with_lists_in_lists_is_shown_and_shapes_as_python_writes_them():
     """The page of UG801 could not be made: a shape is a list, and lists have no hash."""
     finding = Finding(

@@ -41,7 +41,8 @@ class RecordError(InputError):
 
 
 def no_module(argument: str, given: object) -> InputError:
-    """What is said where a model was expected and something else came: of common mistakes, which one it is.
+    """The error where a model was expected and something else came, with a hint at the usual mistakes: the class in the
+    place of the model, and arguments that changed places.
 
     >>> print(no_module("model", 3))
     model: expected an nn.Module, got int
@@ -56,7 +57,8 @@ def no_module(argument: str, given: object) -> InputError:
 
 
 def above_zero(name: str, value: Any) -> Any:
-    """A number of adaptive gradient clipping, where it can be right; clipping=None clips nothing."""
+    """The value of an argument of adaptive gradient clipping. Raises InputError unless it is above 0, or is
+    clipping=None, which clips nothing."""
     if value is None and name == "clipping":
         return None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:

@@ -46,7 +46,7 @@ from .cuts import term_facts
 from .ending import end_facts
 from .facts import output_facts, target_facts
 from .function import Known, function_facts
-from .given import Given
+from .given import GivenBatches
 from .gradients import explained, gradient_facts
 from .job import Job, Step
 from .leaves import leaf_facts
@@ -207,7 +207,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     first: _FirstPass | None = None
     end: EndFacts | None = None
     random = random_states.take()
-    seen = Given(plan.data)
+    given = GivenBatches(plan.data)
 
     def again(batch: Batch) -> Judged:
         with probe.unmeasured():
@@ -216,8 +216,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     with probe, contextlib.closing(plan.batches(job, model)) as batches:
         for number, batch in zip(range(max(plan.steps, 1)), batches):
             done = passes.run(batch)
-            if plan.steps:
-                seen.see(batch, fresh=number > 0)
+            given.see(batch, None if done.loss is None else float(done.loss.detach()), from_data=number > 0)
             if plan.steps and done.loss is None:  # there would be a step along a random direction
                 raise InputError(
                     f"steps={plan.steps}: a rehearsal needs a loss: pass (inputs, targets) and loss=, or a batch for "
@@ -280,7 +279,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             batch_norms=first.batch_norms,
             same_units=first.same_units,
             labels=watched.labels,
-            batches=seen.facts(),
+            batches=given.facts(),
             loop=loop,
             comparison=comparison,
             function=function,

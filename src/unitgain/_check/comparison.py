@@ -20,13 +20,15 @@ from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, question
+from .critics import is_that_of_a_critic
+from .entropy import entropy_facts
 from .floor import falls_for_ever
 from .floored import out_of_reach
 from .job import Job
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
-from .signs import costs_most, entropy_facts, is_critics
+from .signs import costs_most
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -60,7 +62,7 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     asked = replace(asked, falls=falls_for_ever(done, reach))
     if ask is not None:
-        asked = replace(asked, highest=costs_most(ask), critic=is_critics(ask))
+        asked = replace(asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask))
         if asked.critic and asked.takes == "overlap":  # which grows with the outputs too
             asked = replace(asked, takes=None)
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))

@@ -36,7 +36,7 @@ DROPOUT = {
     "feature_alpha_dropout": ("p", "training"),
     "feature_dropout": ("p", "training"),
 }
-_ATTENTION = {"scaled_dot_product_attention": 4}  # where dropout_p stands
+ATTENTION = {"scaled_dot_product_attention": 4, "multi_head_attention_forward": 10}  # where dropout_p stands
 
 
 def draw_facts(model: nn.Module, batch: Batch, run: Run) -> tuple[DrawFacts, ...] | None:
@@ -66,10 +66,10 @@ class _Draws(TorchFunctionMode):
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "").strip("_")
-        if (name in DROPOUT or name in _ATTENTION) and len(self.found) < _MOST:
-            probability = _probability(name, args, kwargs)
-            if probability > 0:
-                self._see(name, probability)
+        if (name in DROPOUT or name in ATTENTION) and len(self.found) < _MOST:
+            chance = probability(name, args, kwargs)
+            if chance > 0:
+                self._see(name, chance)
         return func(*args, **kwargs)
 
     def _see(self, name: str, probability: float) -> None:
@@ -88,13 +88,14 @@ class _Draws(TorchFunctionMode):
         )
 
 
-def _probability(name: str, args: Any, kwargs: Any) -> float:
-    """With which it drops something now."""
-    if name in _ATTENTION:
-        place = _ATTENTION[name]
-        return float(kwargs.get("dropout_p", args[place] if len(args) > place else 0.0))
+def probability(name: str, args: Any, kwargs: Any) -> float:
+    """With which a call of dropout or attention drops something now; 0 where it is switched off."""
+    if name in ATTENTION:
+        place = ATTENTION[name]
+        training = name != "multi_head_attention_forward" or kwargs.get("training", True)
+        return float(kwargs.get("dropout_p", args[place] if len(args) > place else 0.0)) if training else 0.0
     given = dict(zip(DROPOUT[name], args[1:]))
-    training = given.get("training", kwargs.get("training", kwargs.get("train", False)))
+    training = given.get("training", kwargs.get("training", kwargs.get("train", True)))
     return float(given.get("p", kwargs.get("p", 0.5))) if training else 0.0
 
 

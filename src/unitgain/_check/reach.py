@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,36 +27,15 @@ from .doubled import Doubled
 from .drops import Drops
 from .floor import tensors_of
 from .floored import FUNCTIONS
+from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
 from .overflow import overflow
 from .reshapes import moved_axis
 from .scores import Scores
 from .twice import LOSSES, squeezed_again
+from .unit_axis import unit_axis
 from .where import calling_line
-
-INF = math.inf
-
-
-@dataclass(frozen=True)
-class Interval:
-    """Lowest and highest value, the function that sees to it, and the axis that a layer with one unit made.
-
-    rectified   the function that keeps what went into the last softmax or sigmoid at zero or more, and which that is
-    """
-
-    low: float = -INF
-    high: float = INF
-    function: str | None = None
-    unit_axis: int | None = None
-    rectified: tuple[str, str] | None = None
-
-    @property
-    def limited(self) -> bool:
-        return self.low > -INF or self.high < INF
-
-
-ANYTHING = Interval()
 
 # Functions whose outputs lie in an interval whatever goes in
 _GIVES: Mapping[str, tuple[float, float]] = {
@@ -87,7 +66,6 @@ _SLOPED = _SOFTMAX | {"sigmoid", "expit"}  # no score below zero is lost where t
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
 _NEW_SHAPES = {"view", "reshape", "flatten", "view_as", "reshape_as"}
 _MOST_CALLS = 100  # of loss functions that are kept
-_PRODUCTS = {"linear", "conv1d", "conv2d", "conv3d", "matmul", "mm", "addmm"}
 
 
 def reach_facts(
@@ -165,7 +143,7 @@ class Reach(TorchFunctionMode):
         self.calls: list[LossCallFacts] = []
         self.reshapes: list[ReshapeFacts] = []
         self._known: dict[int, tuple[weakref.ref[Tensor], Interval]] = {}
-        self._cosines = Cosines(lambda tensor: self.of(tensor).function)
+        self._cosines = Cosines(self._of_length_one)
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
@@ -202,7 +180,7 @@ class Reach(TorchFunctionMode):
             else:
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
-        given = [self.of(a) for a in args if isinstance(a, Tensor)]
+        given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
         try:
@@ -213,7 +191,7 @@ class Reach(TorchFunctionMode):
         for number, tensor in enumerate(tensors):
             if number and name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
                 found = ANYTHING
-            axis = _unit_axis(name, args, kwargs, tensor, given, self._weights)
+            axis = unit_axis(name, args, kwargs, tensor, given, self._weights)
             self._put(tensor, replace(found, unit_axis=axis))
         return out
 
@@ -267,6 +245,11 @@ class Reach(TorchFunctionMode):
         entry = self._known.get(id(value))
         return entry[1] if entry is not None and entry[0]() is value else ANYTHING
 
+    def _of_length_one(self, tensor: Tensor) -> str | None:
+        """The function that made it, unless it has been scaled since."""
+        known = self.of(tensor)
+        return known.function if (known.low, known.high) == (-1, 1) else None
+
     def _put(self, tensor: Tensor, found: Interval) -> None:
         if found == ANYTHING:
             self._known.pop(id(tensor), None)
@@ -294,11 +277,11 @@ class Reach(TorchFunctionMode):
         if name in _DROPOUT:
             return Interval(0, INF, first.function) if first.low >= 0 else ANYTHING
         if name in ("clamp", "clip", "hardtanh", "clamp_min", "clamp_max"):
-            return _clamped(name, first, args, kwargs)
+            return clamped(name, first, args, kwargs)
         if name in _SAME_VALUES:
-            return _union(self._tensors(name, args))
+            return union(self._tensors(name, args))
         second = self.of(args[1]) if len(args) > 1 else kwargs.get("other", ANYTHING)
-        return _arithmetic(name, first, second, args) if isinstance(second, Interval) else ANYTHING
+        return arithmetic(name, first, second, args) if isinstance(second, Interval) else ANYTHING
 
     def _tensors(self, name: str, args: Any) -> list[Interval]:
         if name in ("cat", "concat", "stack"):
@@ -314,145 +297,6 @@ class Reach(TorchFunctionMode):
             self.over_one.append(tuple(x.shape))
 
 
-def _clamped(name: str, x: Interval, args: Any, kwargs: Any) -> Interval:
-    low, high = -INF, INF
-    rest = list(args[1:])
-    if name == "hardtanh":
-        low, high = -1.0, 1.0
-        low = kwargs.get("min_val", rest[0] if rest else low)
-        high = kwargs.get("max_val", rest[1] if len(rest) > 1 else high)
-    else:
-        names = {"clamp_min": ("min",), "clamp_max": ("max",)}.get(name, ("min", "max"))
-        ends = dict(zip(names, rest)) | {k: v for k, v in kwargs.items() if k in names}
-        given_low, given_high = ends.get("min"), ends.get("max")
-        low = given_low if isinstance(given_low, (int, float)) else -INF
-        high = given_high if isinstance(given_high, (int, float)) else INF
-    within = x.function is not None and math.isfinite(x.low) and math.isfinite(x.high)
-    kept = x.function if within else name  # a sigmoid that is clamped for its logarithm's sake is one still
-    found = Interval(max(x.low, float(low)), min(x.high, float(high)), kept, rectified=x.rectified)
-    return found if found.limited else ANYTHING
-
-
-def _union(parts: list[Interval]) -> Interval:
-    if not parts:
-        return ANYTHING
-    rectified = parts[0].rectified if all(p.rectified == parts[0].rectified for p in parts) else None
-    found = Interval(
-        min(p.low for p in parts), max(p.high for p in parts), parts[0].function, rectified=rectified
-    )
-    return found if found.limited else ANYTHING
-
-
 def _sign_kept(x: Interval) -> str | None:
     """The function that keeps values at zero or more without an end above, so that scores are of one sign."""
     return x.function if x.low >= 0 and x.high > 1 and x.function not in _SLOPED else None
-
-
-def _arithmetic(name: str, a: Interval, b: Interval, args: Any) -> Interval:
-    """Of sums, products and powers of two tensors, or of a tensor and a number."""
-    if name in ("radd", "rmul", "iadd", "imul", "isub", "idiv", "itruediv"):
-        name = name[1:]
-    if name in ("rsub", "rdiv", "rtruediv"):
-        a, b, name = b, a, name[1:]
-    same = len(args) > 1 and args[0] is args[1]
-    if name == "neg":
-        ends = [-a.low, -a.high]
-    elif name == "abs":
-        ends = [0.0 if a.low <= 0 <= a.high else min(abs(a.low), abs(a.high)), max(abs(a.low), abs(a.high))]
-    elif name == "square" or (name == "mul" and same) or (name == "pow" and b.low == b.high == 2):
-        most = max(abs(a.low), abs(a.high))
-        ends = [0.0, most * most]
-    elif name == "reciprocal":
-        ends = list(_quotients(Interval(1, 1), a))
-    elif name == "add":
-        ends = [a.low + b.low, a.high + b.high]
-    elif name == "sub":
-        ends = [a.low - b.high, a.high - b.low]
-    elif name in ("mul", "multiply"):
-        ends = [0.0 if 0 in (x, y) else x * y for x in (a.low, a.high) for y in (b.low, b.high)]
-    elif name in ("div", "truediv", "true_divide", "divide"):
-        ends = list(_quotients(a, b))
-    else:
-        return ANYTHING
-    if any(math.isnan(end) for end in ends):
-        return ANYTHING
-    rectified = a.rectified if b.low == b.high else b.rectified if a.low == a.high else None
-    found = Interval(min(ends), max(ends), a.function or b.function or name, rectified=rectified)
-    return found if found.limited else ANYTHING
-
-
-def _quotients(a: Interval, b: Interval) -> Iterator[float]:
-    if b.low < 0 < b.high:
-        yield from (-INF, INF)
-        return
-    for x in (a.low, a.high):
-        for y in (b.low, b.high):
-            if math.isinf(y):
-                yield math.nan if math.isinf(x) else 0.0
-            elif y == 0:
-                yield math.copysign(INF, x) if x else math.nan
-            else:
-                yield x / y
-
-
-# ---- the axis that a layer with one unit made ----------------------------------------------------------------
-
-
-def _unit_axis(
-    name: str, args: Any, kwargs: Any, out: Tensor, given: list[Interval], weights: set[int]
-) -> int | None:
-    if name in _PRODUCTS:
-        return _made_by_one_unit(name, args, kwargs, out, weights)
-    axis = next((g.unit_axis for g in given if g.unit_axis is not None), None)
-    if axis is None or not args or not isinstance(args[0], Tensor):
-        return None
-    before, rest = args[0], list(args[1:])
-    dims = [
-        d for d in (rest[0] if rest and isinstance(rest[0], (tuple, list)) else rest) if isinstance(d, int)
-    ]
-    dims += [
-        kwargs[key]
-        for key in ("dim", "dim0", "dim1", "source", "destination")
-        if isinstance(kwargs.get(key), int)
-    ]
-    if name in ("transpose", "swapaxes"):
-        one, two = (d % before.dim() for d in dims)
-        return {one: two, two: one}.get(axis, axis)
-    if name in ("t", "get") and before.dim() == out.dim() == 2 and out.shape == before.shape[::-1]:
-        return 1 - axis
-    if name == "permute":
-        return [d % before.dim() for d in dims].index(axis)
-    if name == "movedim":
-        order = [d for d in range(before.dim()) if d != dims[0] % before.dim()]
-        order.insert(dims[1] % before.dim(), dims[0] % before.dim())
-        return order.index(axis)
-    if name == "unsqueeze":
-        return axis + (dims[0] % (before.dim() + 1) <= axis)
-    if name == "squeeze":
-        if not dims or axis in (gone := [d % before.dim() for d in dims]):
-            return None
-        return axis - sum(d < axis and before.shape[d] == 1 for d in gone)
-    if name in ("view", "reshape", "flatten", "unflatten") and out.shape != before.shape:
-        return _through_reshape(before, out, axis)
-    return axis if out.shape == before.shape else None
-
-
-def _made_by_one_unit(name: str, args: Any, kwargs: Any, out: Tensor, weights: set[int]) -> int | None:
-    weight = kwargs.get(
-        "weight", args[-1] if name in ("matmul", "mm", "addmm") else args[1] if len(args) > 1 else None
-    )
-    if not isinstance(weight, Tensor) or not out.dim():
-        return None
-    if name.startswith("conv"):
-        return out.dim() - weight.dim() + 1 if weight.shape[0] == 1 else None
-    units = weight.shape[0] if name == "linear" else weight.shape[-1]
-    ours = name == "linear" or id(weight) in weights
-    return out.dim() - 1 if ours and weight.dim() == 2 and units == 1 else None
-
-
-def _through_reshape(before: Tensor, out: Tensor, axis: int) -> int | None:
-    """The same axis afterwards, if nothing but it can be meant."""
-    if list(before.shape).count(1) > 1:
-        return None  # which of them is left cannot be told
-    ones = [d for d, size in enumerate(out.shape) if size == 1]
-    return ones[0] if len(ones) == 1 else None

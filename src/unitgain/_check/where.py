@@ -16,15 +16,8 @@ import torch
 from torch import nn
 
 _FOLDERS = (str(Path(torch.__file__).parent), str(Path(__file__).parents[1]))  # of torch and of this package
-
-
-_OF_THE_LOSS = {
-    "UG106",
-    "UG107",
-    "UG109",
-    "UG111",
-    "UG120",
-}  # findings about what the loss compares, and no module
+# Findings about what the loss compares, and no module
+_OF_THE_LOSS = {"UG106", "UG107", "UG109", "UG111", "UG120"}
 
 
 def place_of(model: nn.Module, site: str | None, *, code: str = "", loss: Any = None) -> str | None:

@@ -180,7 +180,8 @@ def _added(parts: list[Gradient]) -> Gradient:
     tied = sum(p.mean_square for p in parts if p.tied) > 0.1 * total
     spotty = any(p.spotty for p in parts)
     profile = _added_profiles([p for p in parts if p.mean_square > 0])
-    return Gradient(power, held, spotty, tied, None, profile, independent=min(p.independent for p in parts))
+    independent = min(p.independent for p in parts)
+    return Gradient(power, held, spotty, tied, profile=profile, independent=independent)
 
 
 def _added_profiles(parts: list[Gradient]) -> Tensor | None:

@@ -181,9 +181,8 @@ class AGCCallback(_Callback):
         super().__init__()
         self.clipping, self.options = clipping, options
         above_zero("clipping", clipping)
-        vars(self)["agc"] = (
-            None  # fastai warns of names that its Learner has too: this callback itself is learn.agc
-        )
+        # not self.agc: fastai warns of names that its Learner has too, and this callback itself is learn.agc
+        vars(self)["agc"] = None
         self.steps: Any = None
 
     def before_fit(self) -> None:

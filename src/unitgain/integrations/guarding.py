@@ -29,9 +29,7 @@ def refuses_only(method: _Method) -> _Method:
 def _guarded(method: Any, passes: type[Exception]) -> Any:
     @functools.wraps(method)
     def guarded(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if not hasattr(
-            self, "drop"
-        ):  # a framework that was given the class calls its functions on something else
+        if not hasattr(self, "drop"):  # a framework that got the class calls it with something else as self
             name = method.__qualname__.partition(".")[0]
             raise InputError(f"callbacks=[{name}]: that is the class; make a callback of it: {name}()")
         try:

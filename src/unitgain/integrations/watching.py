@@ -19,7 +19,7 @@ from ..optim import unwrapped
 from ..probe import Probe, check_every, forget, never_raises, reason, remember, stop_left_behind
 from ..record import Record
 from ..report import Report
-from ..rules import Finding, diagnose
+from ..rules import Finding, diagnose, resolve
 from .judging import Judge
 from .loggers import Logger, loggers_for, title_of
 from .numbers import Numbers, numbers_of
@@ -313,7 +313,8 @@ def refuse_wrong(
     check_every(every)
     ended_by((), fail_on)
     refuse_unknown(options)
-    diagnose(Record(), select=select, ignore=ignore)
+    for option, words in (("select", select), ("ignore", ignore)):
+        resolve(words or (), option)
 
 
 def refuse_unknown(options: Iterable[str]) -> None:

@@ -172,14 +172,14 @@ class AGC:
         self._logged = 0
         self._inner = inner_optimizer(optimizer)  # of SAM: its step is made, SAM's own not always
         self._inner_steps = False
-        self._refuse_silence()
+        self._warn_of_mistakes()
         self._handles = [
             self._hooked(one) for one in dict.fromkeys((optimizer, self._inner)) if one is not None
         ]
         self._unused = UnusedWatch(optimizer, "AGC")
 
-    def _refuse_silence(self) -> None:
-        """Says what would clip nothing, or twice."""
+    def _warn_of_mistakes(self) -> None:
+        """An optimizer of another model, of which nothing would be clipped, and one that has an AGC already."""
         name = type(self.optimizer).__name__
         held = [p for group in self.optimizer.param_groups for p in group["params"]]
         if self._names and not any(p in self._names for p in held):

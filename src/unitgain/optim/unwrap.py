@@ -46,9 +46,7 @@ def unwrapped(optimizer: Any, argument: str) -> torch.optim.Optimizer:
             return found
         if isinstance(found, LRScheduler):
             break
-        found = getattr(found, "optimizer", None) or getattr(
-            found, "original_optimizer", None
-        )  # Opacus' is the latter
+        found = getattr(found, "optimizer", None) or getattr(found, "original_optimizer", None)
     name = type(optimizer).__name__
     if isinstance(optimizer, LRScheduler):
         raise InputError(f"{argument}: {name} is a schedule of learning rates; give its optimizer")

@@ -1,8 +1,9 @@
 """Whether gradients are made smaller after the step that used them: clipping that stands too low. For rule UG511.
 
 The gradient of one small parameter is kept from a sampled step to the next forward pass, so that it is still there when
-zero_grad() has taken it away. A sample of it is read then and then: clipping makes every value smaller, or leaves it;
-clearing makes all of them zero; another backward pass adds to them.
+zero_grad() has taken it away. A sample of it is read at both times: clipping makes every value smaller, or leaves it;
+clearing makes all of them zero; another backward pass adds to them. A loop that keeps momentum in the gradients, and
+multiplies them where others clear them, makes them smaller by the same factor each time; a limit does not.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _FEWEST = 8  # values of the parameter: a single one may become smaller by chanc
 _MOST_VALUES = 1_000_000  # of the parameter: its gradient is kept for as long as a forward pass begins
 _MOST = 128  # steps that are kept before they are read
 _LEFT = 0.999  # of the norm: less is more than rounding
+_SAME_FACTOR = 0.01  # relative, over all steps: more than rounding in half precision
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class _Held:
 
 
 class Afterwards:
+    """Follows a gradient from each sampled step of an optimizer to the forward pass behind it."""
+
     def __init__(self) -> None:
         self._held: _Held | None = None
         self._pairs: list[tuple[Tensor, Tensor]] = []
@@ -70,6 +74,9 @@ class Afterwards:
         self._pairs.clear()
 
     def left(self) -> list[float]:
-        """What was left of the gradients' norm, at each sampled step after which it became smaller, ascending."""
+        """What was left of the gradients' norm, at each sampled step after which it became smaller, ascending; nothing
+        where it was the same factor every time."""
         self._read()
-        return sorted(self._left)
+        left = sorted(self._left)
+        decays = len(left) > 1 and left[-1] - left[0] < _SAME_FACTOR * left[-1]
+        return [] if decays else left

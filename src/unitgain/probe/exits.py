@@ -30,5 +30,5 @@ def write_at_exit(probe: Recording) -> None:
 def _write() -> None:
     for probe, process in list(_started.items()):
         if process == os.getpid():
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # a record that was closed; a Probe that failed has said so
                 probe.record.commit()

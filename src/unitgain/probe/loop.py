@@ -40,6 +40,7 @@ from .optimizer import held_by
 from .parameters import Parameter, list_parameters
 from .sharded import local
 from .thrown import Thrown
+from .waiting import Waiting
 
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
 _WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
@@ -122,6 +123,7 @@ class Loop:
         )
         self._thrown = Thrown(self._optimizers)
         self.afterwards = Afterwards()
+        self.waiting = Waiting()
         self._thrown_now: Tensor | bool = False  # whether this sampled step threw passes away
         self._thrown_away: list[Tensor | bool] = []  # of the sampled steps
         self._reused: list[Tensor] = []
@@ -360,6 +362,7 @@ class Loop:
             mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
             shrink=self._shrink(),
             after=self._after(),
+            waiting=self.waiting.broken(w.gradient() for w in self._watched if w.in_optimizer),
         )
 
     def count_foreign(self) -> int:

@@ -242,6 +242,7 @@ class Steps:
             if sampled:
                 self.loop.after_step(self.number)
             self.loop.steps += 1
+            self.loop.waiting.stepped()
         if sampled:
             self.finish()
         else:
@@ -338,6 +339,8 @@ class Steps:
         """The step that metrics belong to which are logged now: that of the last forward pass with gradients, whether
         the optimizer has made it or not. Passes of steps that are not sampled are not seen: what is logged then is
         taken to be logged in the same place of the loop as in the last sampled step."""
+        if self.loop is not None:
+            self.loop.waiting.logged(names)
         if not self._optimizers:
             return dict.fromkeys(names, self.number if self._last_pass is None else self._last_pass)
         before = self._begun or self.forward.calls > 0 or self.forward.reached

@@ -314,13 +314,27 @@ class LabelFacts:
 
 
 @dataclass(frozen=True)
+class BrokenFacts:
+    """NaN or infinity in the first batch whose loss is not finite: which of the data's it is (batch; 0 is the one that
+    is checked), the tensor (the name of an input, or "targets"), the share of its values, and the first examples that
+    hold them."""
+
+    batch: int
+    tensor: str
+    share: float
+    examples: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class BatchesFacts:
     """Of a rehearsal on data of several batches: how many it was given (batches), whether all of them are the same
-    (repeated), and the label of all examples of all batches, the one that is checked included, if it is one."""
+    (repeated), and the label of all examples of all batches, the one that is checked included, if it is one. Of any
+    check: what is broken in a batch."""
 
     batches: int | None = None
     repeated: bool | None = None
     label: int | None = None
+    broken: BrokenFacts | None = None
 
 
 @dataclass(frozen=True)

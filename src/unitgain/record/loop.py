@@ -145,6 +145,7 @@ class LoopFacts:
              or were frozen for a pass: that of another model's loss, an adversary's
     thrown   sampled steps that used the gradient of the last of several passes, those of the others having been
              cleared; parts: how many passes at most
+    waiting  numbers logged since the last step, where the gradients that wait for one hold NaN or infinity in the end
     """
 
     passes: int | None = None
@@ -161,3 +162,4 @@ class LoopFacts:
     mode: ModeFacts = field(default=ModeFacts())
     shrink: ShrinkFacts = field(default=ShrinkFacts())
     after: AfterFacts = AfterFacts()
+    waiting: int | None = None

@@ -91,15 +91,16 @@ def _finding(
 
 def _evidence(finding: Finding, linked: Collection[str]) -> str:
     """The numbers of a finding, but for lists of layers that stand below as links."""
-    chips = [
-        f"<li><span>{escape(name)}</span> {escape(value)}</li>"
-        for name, value in measured_rows(finding.evidence)
+    beside = {
+        key: value
+        for key, value in finding.evidence.items()
         if not (
             isinstance(value, (list, tuple))
             and value
             and all(isinstance(v, str) and v in linked for v in value)
         )
-    ]
+    }
+    chips = [f"<li><span>{escape(name)}</span> {escape(value)}</li>" for name, value in measured_rows(beside)]
     shown = f'<ul class="evidence">{"".join(chips[:MOST_NUMBERS])}</ul>' if chips else ""
     if len(chips) <= MOST_NUMBERS:
         return shown

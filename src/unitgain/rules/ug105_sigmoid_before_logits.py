@@ -88,18 +88,16 @@ Evidence = Bounds | Again | Critic
 
 
 def judge(view: View) -> Iterator[Found[Bounds | Again | Critic]]:
-    if (
-        view.facts.comparison.asked.critic
-        and view.facts.comparison.reach.high - view.facts.comparison.reach.low < NARROW
-    ):
-        yield _critics(view)
+    reach = view.facts.comparison.reach
+    narrow = reach.high - reach.low < NARROW
+    if narrow and view.facts.comparison.asked.critic:
+        yield _of_a_critic(view)
         return
     call = again(view, softmax=False)
-    facts, reach = view.facts.comparison.asked if call else asked(view), view.facts.comparison.reach
-    limits = facts.takes in ("logits", "scores") and reach.high - reach.low < NARROW and stops_short(view)
-    if (
-        not limits or facts.takes is None or (facts.takes == "scores" and "softmax" in (reach.function or ""))
-    ):  # that is UG103's
+    facts = view.facts.comparison.asked if call else asked(view)
+    limits = narrow and facts.takes in ("logits", "scores") and stops_short(view)
+    is_softmax = facts.takes == "scores" and "softmax" in (reach.function or "")  # that is UG103's
+    if not limits or facts.takes is None or is_softmax:
         if call is not None:
             yield _in_the_loss(view, call)
         return
@@ -116,7 +114,7 @@ def judge(view: View) -> Iterator[Found[Bounds | Again | Critic]]:
     )
 
 
-def _critics(view: View) -> Found[Critic]:
+def _of_a_critic(view: View) -> Found[Critic]:
     reach, (name, site) = view.facts.comparison.reach, last_function(view)
     return ABOUT.found(
         "warning",

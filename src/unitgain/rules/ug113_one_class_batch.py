@@ -95,7 +95,8 @@ def _of_all(view: View, label: int, batches: int) -> Found[OfABatch]:
         f"all labels of all {batches} batches are {label}, of {_classes(view)} classes",
         evidence=OfABatch(label, labels, _classes(view)),
         cause="The labels are made wrongly: divided by 255 as if they were pictures and rounded to zero, read from "
-        "another column, or looked up by a name that is not there. The same answer to everything is right.",
+        "another column, or looked up by a name that is not there. A network that gives this one answer to everything "
+        "is right.",
         remedy="Look at what the labels are made of, before they go into the batches.",
     )
 

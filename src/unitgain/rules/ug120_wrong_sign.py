@@ -1,7 +1,7 @@
 """UG120 wrong-sign: a term of the loss has the wrong sign, and the loss has a lowest value all the same.
 
 Source: Williams and Peng (1991) for the entropy of a policy; reports of similarities that were minimized. The
-measurements are ours (_check/signs.py).
+measurements are ours (_check/signs.py, entropy.py).
 """
 
 from __future__ import annotations

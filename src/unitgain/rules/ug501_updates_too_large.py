@@ -8,6 +8,7 @@ optimizer really did, and Adam-like optimizers that repeat one batch are granted
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -36,6 +37,9 @@ from ._updates import (
 )
 from ._view import View
 from ._words import plural, show
+
+if TYPE_CHECKING:
+    from . import ug202_input_not_finite as ug202
 
 ABOUT = About(
     code="UG501",
@@ -169,6 +173,11 @@ def doubt(view: View) -> str | None:
         return None
 
 
+def _of_a_batch(cause: Found[ug202.Evidence], effect: Found[UpdateEvidence], view: View) -> bool:
+    """The loss was lost to a batch of the data, so that the rehearsal says nothing of the rate."""
+    return cause.evidence.batch > 0
+
+
 EXPLAINED_BY = (
     Cause("UG302", is_error),
     Cause("UG607", is_error),
@@ -178,6 +187,7 @@ EXPLAINED_BY = (
     Cause("UG511"),
     Cause("UG507"),
     Cause("UG304", units_died),
+    Cause("UG202", _of_a_batch),
 )
 
 BAD = """

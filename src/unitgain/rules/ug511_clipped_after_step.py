@@ -26,7 +26,8 @@ ABOUT = About(
     source="PyTorch documentation, Automatic mixed precision examples: gradient clipping.",
     measured=(
         "At sampled steps: a sample of a small parameter's gradient right after the optimizer's step and when the next "
-        "forward pass begins. Clipping leaves no value larger and no sign changed, and some norm."
+        "forward pass begins. Clipping leaves no value larger, no sign changed, and part of the norm: not the same "
+        "part each time."
     ),
     action="Call clip_grad_norm_ between loss.backward() and optimizer.step().",
     effect="No step is larger than the limit allows.",
@@ -34,6 +35,7 @@ ABOUT = About(
     needs="run",
     silent=(
         "gradients that are cleared after the step, or added to by another pass",
+        "momentum that is kept in the gradients: they are multiplied by one factor after every step",
         "clipping with a limit that no gradient reaches",
     ),
 )

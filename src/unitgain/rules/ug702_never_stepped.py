@@ -1,4 +1,4 @@
-"""UG702 never-stepped: backward runs again and again, and the optimizer makes no step.
+"""UG702 never-stepped: backward runs again and again, and the optimizer makes no step, or none any more.
 
 Source: the documentation of torch.optim.Optimizer.step. That values are compared, so that steps under another name
 count, is ours.
@@ -16,12 +16,14 @@ ABOUT = About(
     code="UG702",
     name="never-stepped",
     rank=90,
-    seen="Gradients were computed in many passes, and the optimizer never made a step.",
+    seen="Gradients were computed in many passes, and the optimizer never made a step, or makes none any more.",
     matters="Nothing is trained, however long the loop runs.",
     source="PyTorch, documentation of torch.optim.Optimizer.step.",
     measured=(
         "Backward passes that brought gradients to the model's parameters, steps of the optimizer, and whether any "
-        "parameter has another value than when measuring began: steps that are made under another name change them."
+        "parameter has another value than when measuring began: steps that are made under another name change them. "
+        "And losses logged since the last step (`probe.log(loss=...)`), where the gradients that wait hold NaN or "
+        "infinity."
     ),
     action="Call optimizer.step() after backward (with parentheses; with a GradScaler scaler.step(optimizer)).",
     effect="The parameters change, and the loss falls.",
@@ -39,15 +41,20 @@ PASSES = Threshold(10, "backward passes: fewer may be the first part of an accum
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """passes: backward passes without a step."""
+    """passes: without a step; broken: whether their gradients hold NaN or infinity."""
 
     passes: int
+    broken: bool = False
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     loop = view.facts.loop
     if loop.steps is None or loop.passes is None or not view.training:
         raise CannotJudge("no optimizer was watched in a loop of your own: give it to the Probe")
+    passes = loop.passes if loop.waiting is not None and not (loop.steps or loop.moved) else loop.waiting or 0
+    if loop.waiting is not None and passes >= PASSES:
+        yield _left_out(view, passes)
+        return
     if loop.steps or loop.moved:
         return
     if loop.passes < PASSES:
@@ -58,6 +65,22 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{loop.passes} backward passes and no step of {view.facts.optimizer.name}: no parameter has changed",
         evidence=Evidence(loop.passes),
         cause="optimizer.step() is not called, or is called on another optimizer than that of this model.",
+    )
+
+
+def _left_out(view: View, passes: int) -> Found[Evidence]:
+    steps, name = view.facts.loop.steps, view.facts.optimizer.name
+    return ABOUT.found(
+        "error",
+        None,
+        f"at least {passes} passes and no step of {name}{f' after {steps} steps' if steps else ''}: the gradients "
+        "hold NaN or infinity",
+        evidence=Evidence(passes, broken=True),
+        cause="A GradScaler (or the loop) leaves out every step whose gradients are not finite, and says nothing. It "
+        "halves its scale each time; where that does not help, the numbers are not too large but undefined.",
+        remedy="Find what makes the gradients infinite or NaN: check(model, batch) on a batch of now names the first "
+        "place. A logarithm, root or division at zero, or a value beyond float16's 65504, needs an eps, a clamp or "
+        "float32.",
     )
 
 

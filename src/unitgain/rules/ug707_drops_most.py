@@ -30,8 +30,8 @@ ABOUT = About(
     ),
     measured=(
         "Every call of a dropout function of torch in train mode, those of attention and between recurrent layers "
-        "included, and of how many features it keeps how many: of an example, of a step of a sequence, of a query's "
-        "keys."
+        "included: its probability, and how many values it leaves of one example, of one step of a sequence, or of the "
+        "keys of one query."
     ),
     action="If the number was meant as the share to keep, give one minus it.",
     effect="The outputs of two passes over one batch resemble each other.",

@@ -40,12 +40,13 @@ from .step import Known, Step
 from .weights import Kernel, taps_inside
 
 _SPOTTY = 0.3  # (mean over positions)^2 / mean of squares of the power
-_AS_PREDICTED = 1.05
-_BENT = 0.2  # of slopes
+_AS_PREDICTED = 1.05  # factor up or down within which a norm's variances are as even as predicted: chance
+_BENT = 0.2  # slopes and bent, geometric mean: beyond, a gradient is not taken for independent of the values
+_FLAT = 0.05  # of the values that an activation gets: so many that are one value are no part of a smooth distribution
 _NEAR = 0.05  # correlation of neighbours with which a gradient is not taken for independent between positions
 _PLACES = 32  # of an example, looked at for the dependence of channels
-_FEW_VALUES = 0.02  # the same for batch norm, whose smallest variances count most
-_FEW = 0.5  # squared relative standard deviation of a batch's variance
+_FEW = 0.5  # squared relative standard deviation of the power that a norm over channels divides by
+_FEW_VALUES = 0.02  # the same for the variances of a batch norm, of which the smallest count most
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def measured_gradient(x: Tensor) -> Gradient:
             if i > 1 and n > 1
         ]
         near = max([0.0, *pairs]) - coherent
-    return Gradient(power, coherent, spotty, False, None, profile, near, _independent(x, coherent))
+    independent = _independent(x, coherent)
+    return Gradient(power, coherent, spotty, profile=profile, near=near, independent=independent)
 
 
 def _independent(x: Tensor, coherent: float) -> float:
@@ -223,8 +225,10 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     if grad.tied:
         raise Silent("the gradient depends on the values that the activation gets", tied=tied)
     # flat parts of the marginal, but for its ends
-    flat = signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > 0.05
-    if flat or step.zeros > 0.05:
+    flat = (
+        signal.marginal is not None and float((weights[1:] * (signal.marginal.diff() < 1e-5)).sum()) > _FLAT
+    )
+    if flat or step.zeros > _FLAT:
         raise Silent("many of its inputs are one value", tied=True)
     if grad.chosen is not None:
         weights = grad.chosen.to(weights)
@@ -238,9 +242,8 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     )
     if grad.bent * slopes > _BENT**2:
         raise Silent("a depthwise layer ties its gradient's magnitude to that of the values")
-    return [
-        Gradient(grad.power * square, grad.coherent * held, False, tied, None, grad.profile, slopes=slopes)
-    ]
+    power, coherent = grad.power * square, grad.coherent * held
+    return [Gradient(power, coherent, tied=tied, profile=grad.profile, slopes=slopes)]
 
 
 def _slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -321,11 +324,8 @@ def _pool(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         profile = None
         if grad.profile is not None:
             profile = F.interpolate(grad.profile[None, None], signal.size, mode="nearest")[0, 0]
-        return [
-            Gradient(
-                grad.power * share * factor, grad.coherent * share / factor, chosen=chosen, profile=profile
-            )
-        ]
+        power, coherent = grad.power * share * factor, grad.coherent * share / factor
+        return [Gradient(power, coherent, chosen=chosen, profile=profile)]
     if after == 1:
         return [Gradient(grad.power / before**2, 1.0)]
     if "adaptive" in name:
