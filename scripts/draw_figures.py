@@ -210,6 +210,8 @@ def draw(name: str) -> Figure:
         return ug.plots.atlas(train(NameNet(), names(), 0.1, 300))
     if name == "landscape":
         return landscape()
+    if name == "lr_sweep":
+        return lr_sweep()
     if name in ("color_dim", "dead_chart", "histograms", "stats_over_depth"):
         return getattr(ug.plots, name)(train(ConvNet(), stripes(), 0.02, 300))
     model = NameNet()
@@ -227,6 +229,15 @@ def agc() -> Figure:
             F.cross_entropy(model(x), y).backward()
             optimizer.step()
     return ug.plots.agc(probe.record)
+
+
+def lr_sweep() -> Figure:
+    """The how-to page's network."""
+    data = ug.data.load_names().train
+    model = ug.models.create("char_mlp_kaiming", generator=torch.Generator().manual_seed(0))
+    loader = ug.train.InMemoryLoader((data.x[:8192], data.y[:8192]), 64, shuffle=True)
+    learn = ug.train.Learner(model, loader, F.cross_entropy, lambda p: torch.optim.SGD(p, lr=0.1))
+    return learn.lr_find().plot()
 
 
 def landscape() -> Figure:
@@ -247,7 +258,7 @@ def papers() -> dict[str, Any]:
 
 PICTURES = (
     "before-after",
-    *(f"plots/{name}" for name in ug.plots.__all__),
+    *(f"plots/{name}" for name in (*ug.plots.__all__, "lr_sweep")),
     *(f"spp/{name}" for name in papers()["FIGURES"]),
 )
 

@@ -112,9 +112,11 @@ RMS = over_depth("activation", "rms", "rms of the activations")
 GRADIENT = over_depth("gradient", "rms", "rms of the gradient")
 PICTURES: dict[str, Draw] = {
     "UG110": losses, "UG301": RMS, "UG302": RMS, "UG303": densities, "UG304": dead,
+    "UG305": over_depth("activation", "sq_channel_mean", "mean square of channels' means"),
     "UG307": over_depth("activation", "cosine", "cosine between different examples"),
     "UG401": GRADIENT, "UG402": GRADIENT, "UG404": gradient_ratios,
     "UG501": ratios, "UG502": ratios, "UG503": ratios, "UG504": logarithmic_losses, "UG505": losses,
+    "UG506": ratios, "UG507": ratios, "UG508": ratios, "UG510": losses,
     "UG605": RMS, "UG607": RMS,
 }  # fmt: skip
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -381,3 +382,18 @@ def test_a_training_lost_to_nan_is_drawn_at_its_last_step_before_and_marks_the_l
     assert "a guess by the classes' frequencies: 1.39" in said
     shares = [line.get_ydata()[0] for line in ug.plots.dead_chart(probe).axes[0].lines[:2]]
     assert max(shares) < 90
+
+
+@pytest.mark.parametrize(("losses", "shown"), [((2.2999, 2.2996), True), ((0.011, 0.010), False)])
+def test_the_loss_of_a_guess_is_in_sight_or_not_drawn(make, losses, shown) -> None:
+    """Its text stood far outside of the axes, and the atlas had no room left for its panels."""
+    record = make.training(2)
+    record.add_metrics([(step, "loss", loss) for step, loss in enumerate(losses)])
+    facts = record.facts
+    target, loss = replace(facts.target, classes=10), replace(facts.loss, kind="cross_entropy")
+    record.set_facts(replace(facts, target=target, loss=loss))
+    level = record.facts.loss_of_a_constant
+    axes = plots.training(record).axes[0]
+    low, high = axes.get_ylim()
+    assert [text.get_text().startswith("ln") for text in axes.texts] == [True] * shown
+    assert (low <= level <= high) == shown

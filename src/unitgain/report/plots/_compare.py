@@ -127,7 +127,7 @@ def before_after(
 
 
 def mark_constant(axes: Axes, record: Record) -> None:
-    """A line at the loss of a constant guess, ln C for C classes, where it is known."""
+    """A line at the loss of a constant guess, ln C for C classes, where it is known and the losses are near it."""
     facts = record.facts
     level = facts.loss_of_a_constant
     words = f"ln {facts.classes} = {level:.2f}" if facts.classes >= 2 else f"of a constant: {level:.3g}"
@@ -136,11 +136,21 @@ def mark_constant(axes: Axes, record: Record) -> None:
     ):  # a Probe does not see the loss, and reads the labels off the logits' gradient
         level = facts.labels.guess
         words = f"a guess by the classes' frequencies: {level:.2f}"
-    if not math.isfinite(level):
+    if not math.isfinite(level) or not _bring_in_sight(axes, level):
         return
     axes.axhline(level, color=GUIDE, lw=1.0, ls=":")
     axes.annotate(words, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3),
                   textcoords="offset points", ha="right", fontsize=8, color=GUIDE)  # fmt: skip
+
+
+def _bring_in_sight(axes: Axes, level: float) -> bool:
+    """Widens the axis to a level outside of it, unless that would leave what it shows less than a tenth of it."""
+    low, high = axes.get_ylim()
+    wide = min(low, level), max(high, level)
+    if axes.get_yscale() == "linear" and wide[1] - wide[0] > 10 * (high - low):
+        return False
+    axes.set_ylim(wide)
+    return True
 
 
 def _layers(axes: Axes, record: Record, found: Sequence[Any], name: str) -> None:
