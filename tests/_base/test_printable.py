@@ -113,7 +113,7 @@ def test_a_suggestion_is_one_name_unless_two_are_as_close() -> None:
     assert did_you_mean("before_backwards", ["before_backward", "after_backward"]) == (
         "; did you mean 'before_backward'?"
     )
-    assert did_you_mean("rung1x", ["rung10", "rung11"]) == "; did you mean 'rung11' or 'rung10'?"
+    assert did_you_mean("rung1x", ["rung10", "rung11"]) == "; did you mean 'rung10' or 'rung11'?"
 
 
 # ---- the command line ------------------------------------------------------------------------------------------
