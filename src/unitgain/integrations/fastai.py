@@ -182,13 +182,13 @@ class AGCCallback(_Callback):
         self.clipping, self.options = clipping, options
         above_zero("clipping", clipping)
         # not self.agc: fastai warns of names that its Learner has too, and this callback itself is learn.agc
-        vars(self)["agc"] = None
+        self.__dict__["agc"] = None
         self.steps: Any = None
 
     def before_fit(self) -> None:
         self._end()
         self.steps = _lent(self.learn)
-        vars(self)["agc"] = AGC(self.steps, self.learn.model, self.clipping, **self.options)
+        self.__dict__["agc"] = AGC(self.steps, self.learn.model, self.clipping, **self.options)
 
     def after_fit(self) -> None:
         self._end()
