@@ -97,7 +97,7 @@ def test_built_in_models_take_settings() -> None:
     [
         ("char_mlp_orignal", ["char_mlp_original"]),
         ("", ["empty"]),
-        ("resnet", ["no built-in model", "resnet50"]),
+        ("resnet", ["no built-in model", "resnet18"]),
         ("inception", ["no built-in model", "timm:NAME"]),
         ("{f}/models.py", ["{f}/models.py:Net"]),
         ("{f}/models.py:", ["nothing after the colon"]),

@@ -242,6 +242,7 @@ def test_clipping_is_that_of_a_plain_loop(module, fit, small, precision) -> None
 
 
 def test_the_class_in_the_place_of_a_callback_and_wrong_arguments_are_refused(small) -> None:
+    pytest.importorskip("lightning.pytorch")
     from unitgain.integrations.lightning import AGC, UnitGain
 
     with pytest.raises(ug.InputError, match=r"that is the class; make a callback of it: UnitGain\(\)"):

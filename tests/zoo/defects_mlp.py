@@ -124,7 +124,7 @@ ROWS = (
     sick("mlp-targets-broadcast-by-hand", "UG107", lambda: Case(mlp(out=1), flat(*numbers()), absolute)),
     sick("mlp-softmax-module", "UG103", lambda: classify(nn.Sequential(mlp(), nn.Softmax(dim=1)))),
     sick("mlp-softmax-function", "UG103", lambda: classify(Then(mlp(act=nn.Tanh, gain=1.2), lambda x: x.softmax(-1)))),
-    sick("mlp-missing-target", "UG104", lambda: Case(mlp(out=1), gap(*numbers()), "mse")),
+    sick("mlp-missing-target", "UG202", lambda: Case(mlp(out=1), gap(*numbers()), "mse")),
     sick("mlp-log-of-zero-in-loss", "UG104", lambda: Case(
         Then(times(mlp(2, out=1, norm=nn.LayerNorm), "head.weight", 3), lambda x: (x + 0.5).clamp(0, 1)),
         binary(), by_hand,
