@@ -31,7 +31,8 @@ def names(cases: list[Case]) -> list[str]:
     return [case.name for case in cases]
 
 
-@pytest.mark.parametrize("case", REPORTED, ids=names(REPORTED))
+# Plain trainings do not depend on the package: every fourth here, all of them by train.py.
+@pytest.mark.parametrize("case", REPORTED[::4], ids=names(REPORTED[::4]))
 def test_both_variants_train_and_come_apart(case: Case) -> None:
     reported, cured = (train.trained(case, variant, case.few) for variant in (False, True))
     assert math.isfinite(cured)
