@@ -73,3 +73,17 @@ def test_steps_that_are_left_out_now_and_then_are_not(
 ) -> None:
     torch.manual_seed(0)
     assert "UG702" not in {f.code for f in train(broken, every, by_hand=by_hand, stop=stop).findings}
+
+
+def test_the_steps_of_another_optimizer_count_whatever_the_last_gradient_is() -> None:
+    model, x, y = nn.Linear(12, 4), torch.randn(64, 12), torch.randint(4, (64,))
+    watched, stepped = (torch.optim.SGD(model.parameters(), 0.01) for _ in range(2))
+    with ug.Probe(model, watched, every=10) as probe:
+        for number in range(40):
+            out = model(x)
+            loss = F.cross_entropy(out, y) + (undefined_slope(out) if number == 39 else 0)
+            stepped.zero_grad()
+            loss.backward()
+            stepped.step()
+            probe.log(loss=loss.item())
+    assert "UG702" not in {f.code for f in ug.diagnose(probe.record).findings}

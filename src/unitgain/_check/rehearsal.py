@@ -61,7 +61,7 @@ class Plan:
                     raise InputError(f"{name}: it matters only when steps are rehearsed; add steps=20")
         if data is not None and (isinstance(data, (Tensor, Mapping, str)) or not hasattr(data, "__iter__")):
             raise InputError(
-                f"data: a {type(data).__name__} gives no batches; give a DataLoader, or a list of batches like the one "
+                f"data: {type(data).__name__} gives no batches; give a DataLoader, or a list of batches like the one "
                 "that is checked"
             )
         if not (clip is None or callable(clip) or (isinstance(clip, (int, float)) and 0 < clip < math.inf)):

@@ -203,8 +203,8 @@ class Probe:
     def _say_if_never_started(self) -> None:
         if not self._ever_started and self._versions() != self._made_at:
             self._say(
-                "the model has been trained, but this Probe was never started, so that nothing is measured: put the "
-                "loop into `with probe:`, or call probe.start() before it"
+                "the model's parameters have changed, and this Probe was never started, so that nothing is measured: "
+                "put the loop into `with probe:`, or call probe.start() before it"
             )
 
     def _versions(self) -> int:

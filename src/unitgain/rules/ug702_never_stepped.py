@@ -51,11 +51,13 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     loop = view.facts.loop
     if loop.steps is None or loop.passes is None or not view.training:
         raise CannotJudge("no optimizer was watched in a loop of your own: give it to the Probe")
-    passes = loop.passes if loop.waiting is not None and not (loop.steps or loop.moved) else loop.waiting or 0
+    if loop.moved and not loop.steps:
+        return  # by steps under another name
+    passes = loop.waiting or 0 if loop.steps else loop.passes
     if loop.waiting is not None and passes >= PASSES:
         yield _left_out(view, passes)
         return
-    if loop.steps or loop.moved:
+    if loop.steps:
         return
     if loop.passes < PASSES:
         raise CannotJudge("fewer than ten backward passes")
