@@ -6,6 +6,7 @@ from __future__ import annotations
 import cases_axes  # noqa: F401
 import cases_classes  # noqa: F401
 import cases_critics  # noqa: F401
+import cases_crossed  # noqa: F401
 import cases_data  # noqa: F401
 import cases_dropped  # noqa: F401
 import cases_floor  # noqa: F401

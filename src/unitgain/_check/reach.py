@@ -23,6 +23,7 @@ from .._batch import find_logits
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .cosines import Cosines
+from .crossed import Crossed
 from .doubled import Doubled
 from .drops import Drops
 from .floor import tensors_of
@@ -108,6 +109,7 @@ def reach_facts(
         drops=drops,
         scores=tuple(reach.scores.found),
         overflow=reach.overflow,
+        crossed=tuple(reach.crossed.found),
     )
     if logits is None:
         return facts, calls
@@ -147,6 +149,7 @@ class Reach(TorchFunctionMode):
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
+        self.crossed = Crossed(self._weights)
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
@@ -180,6 +183,7 @@ class Reach(TorchFunctionMode):
             else:
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
+            self.crossed.see(name, args, kwargs, out)
         given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)

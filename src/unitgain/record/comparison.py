@@ -82,6 +82,17 @@ class DoubledFacts:
 
 
 @dataclass(frozen=True)
+class CrossedFacts:
+    """A product, sum or error of two tensors that broadcasting compares all with all, and that is then summed as a
+    whole: the function, the line of the caller's code, and both shapes."""
+
+    function: str = ""
+    where: str | None = None
+    one: tuple[int, ...] = ()
+    two: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Of one target: its place, the place of the output that the loss compares it with, and both shapes.
 
@@ -152,6 +163,7 @@ class ReachFacts:
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
                 softmaxes of attention scores; overflow: the first function of the model that overflows in float16
+    crossed     sums of all with all, where each was meant to meet its own
     """
 
     function: str | None = None
@@ -170,6 +182,7 @@ class ReachFacts:
     further: tuple[FurtherFacts, ...] | None = None
     scores: tuple[ScoreFacts, ...] | None = None
     overflow: OverflowFacts | None = None
+    crossed: tuple[CrossedFacts, ...] | None = None
 
 
 @dataclass(frozen=True)
