@@ -8,6 +8,7 @@ import cases_classes  # noqa: F401
 import cases_critics  # noqa: F401
 import cases_crossed  # noqa: F401
 import cases_data  # noqa: F401
+import cases_discarded  # noqa: F401
 import cases_dropped  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401

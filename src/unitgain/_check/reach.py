@@ -24,6 +24,7 @@ from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, Res
 from .axes import Axes
 from .cosines import Cosines
 from .crossed import Crossed
+from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
 from .floor import tensors_of
@@ -110,6 +111,7 @@ def reach_facts(
         scores=tuple(reach.scores.found),
         overflow=reach.overflow,
         crossed=tuple(reach.crossed.found),
+        discarded=tuple(reach.discarded.found),
     )
     if logits is None:
         return facts, calls
@@ -149,7 +151,7 @@ class Reach(TorchFunctionMode):
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
-        self.crossed = Crossed(self._weights)
+        self.crossed, self.discarded = Crossed(self._weights), Discarded()
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
@@ -184,6 +186,7 @@ class Reach(TorchFunctionMode):
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
             self.crossed.see(name, args, kwargs, out)
+            self.discarded.see(name, args, kwargs, out)
         given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)

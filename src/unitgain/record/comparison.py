@@ -93,6 +93,16 @@ class CrossedFacts:
 
 
 @dataclass(frozen=True)
+class DiscardedFacts:
+    """A call whose result is dropped on the spot: the function, the line of the caller's code, and the result's
+    shape."""
+
+    function: str = ""
+    where: str | None = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Of one target: its place, the place of the output that the loss compares it with, and both shapes.
 
@@ -163,7 +173,7 @@ class ReachFacts:
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
                 softmaxes of attention scores; overflow: the first function of the model that overflows in float16
-    crossed     sums of all with all, where each was meant to meet its own
+    crossed     sums of all with all, where each was meant to meet its own; discarded: calls whose result is dropped
     """
 
     function: str | None = None
@@ -183,6 +193,7 @@ class ReachFacts:
     scores: tuple[ScoreFacts, ...] | None = None
     overflow: OverflowFacts | None = None
     crossed: tuple[CrossedFacts, ...] | None = None
+    discarded: tuple[DiscardedFacts, ...] | None = None
 
 
 @dataclass(frozen=True)
