@@ -40,6 +40,7 @@ from .comparison import (
     ReshapeFacts,
     ScoreFacts,
     TargetValueFacts,
+    TermFacts,
     TwiceFacts,
 )
 from .database import APPLICATION_ID, SCHEMA_VERSION
@@ -163,6 +164,7 @@ __all__ = [
     "Site",
     "TargetFacts",
     "TargetValueFacts",
+    "TermFacts",
     "TwiceFacts",
     "UnitFacts",
     "common_edges",

@@ -149,6 +149,15 @@ class EntropyFacts:
 
 
 @dataclass(frozen=True)
+class TermFacts:
+    """A term of the loss with the wrong sign: the line of the caller's code that computes it, and whether it is added
+    (and largest where outputs equal the targets) or subtracted (and smallest there)."""
+
+    where: str | None = None
+    added: bool = True
+
+
+@dataclass(frozen=True)
 class OverflowFacts:
     """A function that makes infinity out of finite values in float16: its name, the line of the caller's code, and the
     largest value that went in."""
@@ -365,7 +374,8 @@ class BatchesFacts:
 class ComparisonFacts:
     """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
     torch's loss functions, one of them whose arguments changed places (swapped), a target that is compared with
-    another place of the outputs than its own, and a term that makes an entropy small."""
+    another place of the outputs than its own, a term that makes an entropy small, and one of several terms that has the
+    wrong sign."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
@@ -375,3 +385,4 @@ class ComparisonFacts:
     swapped: LossCallFacts | None = None
     place: PlaceFacts | None = None
     entropy: EntropyFacts | None = None
+    term: TermFacts | None = None
