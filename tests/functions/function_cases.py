@@ -24,6 +24,7 @@ import cases_scrambled  # noqa: F401
 import cases_shared  # noqa: F401
 import cases_sign_of_term  # noqa: F401
 import cases_signs  # noqa: F401
+import cases_sums  # noqa: F401
 import cases_terms  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401

@@ -15,7 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from ..record import CrossedFacts
-from .axes import Kept
+from .kept import Kept
 from .where import calling_line
 
 _CROSSING = {

@@ -93,7 +93,7 @@ def reach_facts(
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
-        axes, doubled = tuple(reach.axes.found), tuple(reach.doubled.found)
+        axes, doubled = reach.axes.finish(), tuple(reach.doubled.found)
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:

@@ -27,9 +27,10 @@ class AxisFacts:
     the
     shape, the axis (None: all of them), and of what kind it is.
 
-    kind    "attention": weights that sum to one along another axis than the one they are summed over; "steps": features
-            scaled along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot
-            targets, taken along another axis
+    kind    "attention", "sum", "gate": weights that sum to one along another axis than the one they are summed over, by
+            a matmul, of products, and of a gate; "heads": scores of the heads of one step; "steps": features scaled
+            along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot targets,
+            taken along another axis
     right   of "classes": the axis along which they are
     """
 
