@@ -10,6 +10,7 @@ import cases_crossed  # noqa: F401
 import cases_data  # noqa: F401
 import cases_discarded  # noqa: F401
 import cases_dropped  # noqa: F401
+import cases_encodings  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
 import cases_half  # noqa: F401

@@ -192,6 +192,22 @@ class Before(nn.Module):
         return self.net(self.function(x))
 
 
+class Timed(nn.Module):
+    """A network whose outputs depend on a time as well, in waves of 1 down to 1/10000 after a function of the time."""
+
+    def __init__(self, net: nn.Module, function: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.net, self.function, self.head = net, function, nn.Linear(32, 10)
+
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
+        waves = self.function(t)[:, None] * 10000 ** (-torch.arange(16) / 16)
+        return self.net(x) + 0.3 * self.head(torch.cat([waves.sin(), waves.cos()], 1))
+
+
+def timed(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    return batch[0], torch.randint(0, 1000, (len(batch[0]),)), batch[1]
+
+
 class Backwards(torch.autograd.Function):
     @staticmethod
     def forward(ctx: object, x: Tensor) -> Tensor:
@@ -413,6 +429,9 @@ ROWS = (
         insert(cnn(), "act4", "norm", Call(unassigned(lambda x: F.normalize(x, dim=1)))), images())),
     sick("rnn-mask-whose-result-is-dropped", "UG810", lambda: Case(
         Before(Recurrent(), unassigned(lambda x: x.masked_fill(x.abs() > 3, 0.0))), series())),
+    sick("mlp-times-divided-twice", "UG811", lambda: Case(Timed(mlp(), lambda t: t / 1e6), timed(vectors()))),
+    sick("cnn-times-multiplied-twice", "UG811", lambda: Case(Timed(cnn(), lambda t: t * 1000), timed(images()))),
+    sick("rnn-times-round-the-circle", "UG811", lambda: Case(Timed(Recurrent(), lambda t: t * 1e4), timed(series()))),
     sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.1)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),

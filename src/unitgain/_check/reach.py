@@ -27,6 +27,7 @@ from .crossed import Crossed
 from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
+from .encodings import Encodings
 from .floor import tensors_of
 from .floored import FUNCTIONS
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
@@ -112,6 +113,7 @@ def reach_facts(
         overflow=reach.overflow,
         crossed=tuple(reach.crossed.found),
         discarded=tuple(reach.discarded.found),
+        encodings=reach.encodings.finish(),
     )
     if logits is None:
         return facts, calls
@@ -152,6 +154,7 @@ class Reach(TorchFunctionMode):
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
         self.crossed, self.discarded = Crossed(self._weights), Discarded()
+        self.encodings = Encodings(model, {id(p) for p in model.parameters() if p.requires_grad})
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
@@ -179,6 +182,7 @@ class Reach(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
             if self.judging is None:
+                self.encodings.see(name, args, kwargs, out)
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
                 self.overflow = self.overflow or overflow(name, args, out)

@@ -104,6 +104,25 @@ class DiscardedFacts:
 
 
 @dataclass(frozen=True)
+class EncodingFacts:
+    """An encoding of times or positions that tells nothing, or little, of them.
+
+    kind      "same": one frequency in all channels; "constant": the same waves for arguments that differ; "turns":
+              whole turns; "aliased": many turns at the lowest frequency; "index": one index for values that differ
+    function  "sin", "cos", "table" of a buffer, or what made one index of all; where: the line of the caller's code, or
+              the buffer's name; shape: of the argument, the table or the indices
+    reach     the largest argument of "constant", the turns of "aliased"; values: different ones, of "index"
+    """
+
+    kind: str = ""
+    function: str = ""
+    where: str | None = None
+    shape: tuple[int, ...] = ()
+    reach: float = UNKNOWN
+    values: int = 0
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Of one target: its place, the place of the output that the loss compares it with, and both shapes.
 
@@ -183,7 +202,8 @@ class ReachFacts:
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
                 softmaxes of attention scores; overflow: the first function of the model that overflows in float16
-    crossed     sums of all with all, where each was meant to meet its own; discarded: calls whose result is dropped
+    crossed     sums of all with all, where each was meant to meet its own; discarded: calls whose result is dropped;
+                encodings: of times and positions, which tell nothing of them
     """
 
     function: str | None = None
@@ -204,6 +224,7 @@ class ReachFacts:
     overflow: OverflowFacts | None = None
     crossed: tuple[CrossedFacts, ...] | None = None
     discarded: tuple[DiscardedFacts, ...] | None = None
+    encodings: tuple[EncodingFacts, ...] | None = None
 
 
 @dataclass(frozen=True)

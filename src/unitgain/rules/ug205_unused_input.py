@@ -72,6 +72,7 @@ EXPLAINED_BY: tuple[Cause, ...] = (
     Cause("UG403"),
     Cause("UG805"),
     Cause("UG810"),
+    Cause("UG811"),
 )
 
 BAD = """

@@ -171,10 +171,10 @@ def _classes(call: AxisFacts) -> tuple[str, str, str]:
 def _heads(call: AxisFacts) -> tuple[str, str, str]:
     shown = f"{call.function}{{where}}"
     seen = (
-        f"{shown} takes queries {call.shape}, whose axis 2 are heads cut out of the features of each of the "
+        f"the {shown} runs over scores {call.shape} of the {call.shape[-1]} heads of each step"
+        if call.function == "softmax"
+        else f"{shown} takes queries {call.shape}, whose axis 2 are heads cut out of the features of each of the "
         f"{call.shape[1]} steps"
-        if call.axis == 2
-        else f"the {shown} runs over scores {call.shape} of the {call.shape[3]} heads of each step"
     )
     return (
         seen + ": heads attend to each other, and no step to another one",
