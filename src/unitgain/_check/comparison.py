@@ -29,6 +29,7 @@ from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
 from .signs import costs_most
+from .terms import wrong_term
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
@@ -77,7 +78,8 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
         targets = replace(targets, beyond=_beyond(ask, reach))
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
     entropy = entropy_facts(done)
-    return ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy)
+    term = None if ask is None or asked.highest or entropy is not None else wrong_term(ask)
+    return ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy, term=term)
 
 
 def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:

@@ -23,6 +23,8 @@ from .._batch import find_logits, tensors_in
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .cosines import Cosines
+from .crossed import Crossed
+from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
 from .floored import FUNCTIONS
@@ -90,7 +92,7 @@ def reach_facts(
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
-        axes, doubled = tuple(reach.axes.found), tuple(reach.doubled.found)
+        axes, doubled = reach.axes.finish(), tuple(reach.doubled.found)
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
@@ -107,6 +109,8 @@ def reach_facts(
         drops=drops,
         scores=tuple(reach.scores.found),
         overflow=reach.overflow,
+        crossed=tuple(reach.crossed.found),
+        discarded=tuple(reach.discarded.found),
     )
     if logits is None:
         return facts, calls
@@ -146,6 +150,7 @@ class Reach(TorchFunctionMode):
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
+        self.crossed, self.discarded = Crossed(self._weights), Discarded()
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
@@ -179,6 +184,8 @@ class Reach(TorchFunctionMode):
             else:
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
+            self.crossed.see(name, args, kwargs, out)
+            self.discarded.see(name, args, kwargs, out)
         given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)

@@ -185,6 +185,8 @@ class Steps:
             self._arm()
             if self.loop is not None and forward.gradients and not skip:
                 self.loop.entered(self._model, (*args, *(kwargs or {}).values()))
+            elif self.loop is not None and not forward.gradients and self.loop.steps:
+                self.loop.looks.looked()
             if root is None:
                 forward.open()
             else:

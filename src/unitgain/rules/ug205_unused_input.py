@@ -71,6 +71,7 @@ EXPLAINED_BY: tuple[Cause, ...] = (
     Cause("UG306"),
     Cause("UG403"),
     Cause("UG805"),
+    Cause("UG810"),
 )
 
 BAD = """

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 from ._words import MOST_KEPT, listed, plural
 
@@ -82,7 +82,7 @@ def _why(view: View) -> str:
     return "forward calls no activation function between the layers."
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG810"),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.Linear(64, 10))
