@@ -45,7 +45,9 @@ class _Row:
         """What histograms are counted from."""
         if self.partial is not None:
             return self.partial.sample
-        return self.flat[:: self.thin] if self.flat is not None and self.thin else None
+        if self.flat is None or self.thin < 2:
+            return self.flat if self.thin else None
+        return self.flat[:: self.thin]
 
 
 class StepWriter:
@@ -223,21 +225,24 @@ class StepWriter:
             return
         counts = histograms([sample for _, _, sample in taken])
         signed = np.concatenate([counts.signed, counts.atoms], axis=1)
-        log2 = counts.log2
-        nonzero, kept = log2.sum(1), signed.sum(1)
+        nonzero, kept = counts.log2.sum(1), signed.sum(1)
+        at = np.array([i for i, _, _ in taken])
+        unknown = np.isnan(columns["zero"][at]) & (kept > 0)
+        columns["zero"][at[unknown]] = 1 - nonzero[unknown] / kept[unknown]
+        tiny, any_nonzero = (counts.log2[:, 0] > 0).tolist(), (nonzero > 0).tolist()  # below 2**-47 there are some
+        bins = signed.astype("<u4"), counts.log2.astype("<u4")
+        ranges = zip(counts.low.tolist(), counts.high.tolist())
         found = []
-        for k, (i, row, sample) in enumerate(taken):
+        for k, ((i, row, sample), (low, high)) in enumerate(zip(taken, ranges)):
             site = row.site
-            found.append(
-                (row.step, site.id, "signed", float(counts.low[k]), float(counts.high[k]), signed[k])
-            )
-            found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[k]))
-            if columns["zero"][i] != columns["zero"][i] and kept[k]:
-                columns["zero"][i] = 1 - nonzero[k] / kept[k]
-            if site.kind in ("gradient", "parameter_gradient") and nonzero[k]:
-                reaches = site.dtype == "float16" or log2[k, 0]  # else nothing is as small as 2**-48
-                smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
-                columns["underflow"][i] = underflow(sample, smallest) if reaches else 0.0
+            found.append((row.step, site.id, "signed", low, high, bins[0][k]))
+            found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, bins[1][k]))
+            if any_nonzero[k] and site.kind in ("gradient", "parameter_gradient"):
+                if tiny[k] or site.dtype == "float16":
+                    smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
+                    columns["underflow"][i] = underflow(sample, smallest)
+                else:
+                    columns["underflow"][i] = 0.0
         self._record.add_histograms(found)
 
 
