@@ -538,7 +538,7 @@ def returns_of_thousands(cured: bool):
     y = y[:, 0] if cured else 4000 + 1500 * y[:, 0]
     return (
         Net(run, body=mlp(8, 64, 64, act=nn.Tanh), value=nn.Linear(64, 1)),
-        {"state": x, "returns": y},
+        (x, y),
         {"loss": None},
     )
 
