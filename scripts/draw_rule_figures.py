@@ -28,7 +28,7 @@ def path_of(code: str) -> Path:
 
 
 def stamps() -> dict[Path, str]:
-    """{picture: digest of what it is drawn from}: the rule's examples, its row of the table, and the code that draws."""
+    """{picture: digest of what it is drawn from}: the rule's examples, its row of the table, the code that draws."""
     lines = _lines_of_table()
     shared = [inspect.getsource(module) for module in (_example, _paper)]
     found = {}

@@ -229,7 +229,10 @@ class StepWriter:
         at = np.array([i for i, _, _ in taken])
         unknown = np.isnan(columns["zero"][at]) & (kept > 0)
         columns["zero"][at[unknown]] = 1 - nonzero[unknown] / kept[unknown]
-        tiny, any_nonzero = (counts.log2[:, 0] > 0).tolist(), (nonzero > 0).tolist()  # below 2**-47 there are some
+        tiny, any_nonzero = (
+            (counts.log2[:, 0] > 0).tolist(),
+            (nonzero > 0).tolist(),
+        )  # below 2**-47 there are some
         bins = signed.astype("<u4"), counts.log2.astype("<u4")
         ranges = zip(counts.low.tolist(), counts.high.tolist())
         found = []
