@@ -133,7 +133,8 @@ def judge(view: View) -> Iterator[Found[Evidence | Still]]:
         cause="The weights moved on since the averages were taken, or this batch is not like the data that the "
         "model was trained on (other preprocessing, another domain).",
         remedy=f"Recompute the statistics of {listed(map(as_layer, stale))} over training data "
-        "(unitgain.nn.calibrate_), and check that the batch is preprocessed as in training; if it recurs, raise the momentum.",
+        "(unitgain.nn.calibrate_), and check that the batch is preprocessed as in training; if it recurs, raise "
+        "the momentum.",
     )
 
 
