@@ -202,7 +202,7 @@ def test_an_error_inside_the_probe_warns_and_training_goes_on(monkeypatch) -> No
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     before = hooks_of(model)
-    monkeypatch.setattr("unitgain.stats.summarize", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("unitgain.stats.take_examples", lambda *a, **k: 1 / 0)
     with Probe(model, optimizer, every=1) as probe:
         with pytest.warns(UserWarning, match="ZeroDivisionError"):
             model(torch.randn(4, 12)).sum().backward()

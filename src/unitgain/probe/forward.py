@@ -306,13 +306,14 @@ class Forward(Listener):
             place = self.inputs[name] = Place(node, 0, True, describe_input(tensor, node.channel_axis))
         floating = tensor.is_floating_point()
         fits = floating and len(node.shape) == tensor.dim()
-        partial = stats.summarize(
-            tensor, channel_axis=node.channel_axis if fits else None,
-            batch_axis=batch_axis(None, stats.shape_of(tensor), self._tracer.examples),
-            cosine=floating, spread=options.limit is None and floating,
-            sample=options.sample if floating else 0, limit=options.limit, turn=self.step.turn,
-        )  # fmt: skip
-        self._into.add("input", name, partial)
+        how = {
+            "channel_axis": node.channel_axis if fits else None,
+            "batch_axis": batch_axis(None, stats.shape_of(tensor), self._tracer.examples),
+            "cosine": floating,
+            "spread": options.limit is None and floating,
+            "sample": options.sample if floating else 0,
+        }
+        self._reduce_or_hold("input", name, tensor, how)
 
     def _observe(self, place: Place, tensor: Tensor) -> None:
         """Measures the tensor of a known site, and its gradient when it comes."""
@@ -336,17 +337,22 @@ class Forward(Listener):
                 "count_zeros": exact or not options.sample,
                 "sample": options.sample,
             }
-            if options.limit is None:
-                step.add("activation", node.name, stats.summarize(tensor, **how))
-            else:
-                some, how["channel_axis"], how["batch_axis"] = stats.take_examples(
-                    tensor, channels, examples, options.limit, step.turn
-                )
-                step.hold(node.name, some, how)
+            self._reduce_or_hold("activation", node.name, tensor, how)
             if options.maps and node.activation is not None and self._first:
                 self._keep_map(node, tensor)
         if "gradient" in options.signals and tensor.requires_grad:
             tensor.register_hook(functools.partial(self._take_gradient, self.step, step, node.name))
+
+    def _reduce_or_hold(self, kind: str, name: str, tensor: Tensor, how: dict[str, Any]) -> None:
+        """All of it at once; with a limit some examples, later."""
+        step, limit = self._into, self._options.limit
+        if limit is None:
+            step.add(kind, name, stats.summarize(tensor, **how))
+            return
+        some, how["channel_axis"], how["batch_axis"] = stats.take_examples(
+            tensor, how["channel_axis"], how["batch_axis"], limit, step.turn
+        )
+        step.hold(kind, name, some, how)
 
     def _keep_map(self, node: Node, tensor: Tensor) -> None:
         """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
