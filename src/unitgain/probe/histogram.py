@@ -20,7 +20,6 @@ _MINUS_ZERO = -(1 << 31)
 _ONES_BIN = -LOG2_LOW  # of the log2 histogram: magnitudes in [1, 2)
 _LOWEST = _EXPONENT_BIAS + LOG2_LOW  # exponent of the first bin of a log2 histogram
 _BEYOND = 1000  # one value in so many may lie outside a signed histogram's range, in its open bins
-_BLOCK = 1 << 16  # values that are counted at once: what is read several times is to stay in the cache
 
 
 @dataclass
@@ -46,12 +45,9 @@ def histograms(samples: Sequence[Tensor]) -> Counts:
         np.zeros((n, HISTOGRAM_BINS), dtype=np.int64),
     )  # fmt: skip
     sizes = np.array([s.numel() for s in samples])
-    for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
-        alike, rows = np.flatnonzero(sizes == size), max(1, _BLOCK // int(size))
-        for start in range(0, len(alike), rows):
-            members = alike[start : start + rows]
-            values = stats.to_host([samples[i] for i in members.tolist()]).float().numpy().reshape(-1, size)
-            _count_block(values, members, found)
+    for members in stats.blocks(sizes):  # samples of equal size make a matrix
+        values = stats.to_host([samples[i] for i in members.tolist()]).float().numpy()
+        _count_block(values.reshape(len(members), -1), members, found)
     return found
 
 
