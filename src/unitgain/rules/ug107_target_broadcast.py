@@ -27,7 +27,7 @@ ABOUT = About(
     measured=(
         "The two shapes, for losses of torch that broadcast, and for unitgain's by name. A loss of your own is "
         "called once more with the targets in the outputs' shape, if they have as many values: another result "
-        "says that it broadcasts."
+        "says that it broadcasts. So is a loss function of torch that the model itself calls."
     ),
     action=(
         "Give targets of the outputs' shape: targets.reshape(outputs.shape), or .unsqueeze(-1) on the targets, or "
@@ -53,17 +53,18 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     target, output = view.facts.target, view.facts.output
-    if view.facts.loss.value is None or target.kind is None:
+    given = target.against or output.shape
+    if view.facts.loss.value is None or (target.kind is None and not target.broadcast):
         raise CannotJudge("no loss of outputs and targets was measured")
-    if not (target.broadcast and target.shape and output.shape):
+    if not (target.broadcast and target.shape and given):
         return
-    outputs, compared = math.prod(output.shape), math.prod(target.broadcast)
+    outputs, compared = math.prod(given), math.prod(target.broadcast)
     yield ABOUT.found(
         "error",
         output.site,
-        f"outputs of shape {output.shape} and targets of shape {target.shape} are broadcast to {target.broadcast}: "
+        f"outputs of shape {given} and targets of shape {target.shape} are broadcast to {target.broadcast}: "
         f"the loss compares {compared:,} pairs where there are {outputs:,} outputs",
-        evidence=Evidence(output.shape, target.shape, target.broadcast),
+        evidence=Evidence(given, target.shape, target.broadcast),
         cause="Two shapes that differ only by axes of one are stretched over each other by the rules of broadcasting.",
         remedy="" if outputs == math.prod(target.shape) else "Give targets of the outputs' shape.",
     )
