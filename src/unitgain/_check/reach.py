@@ -28,6 +28,7 @@ from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
 from .floored import FUNCTIONS
+from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
@@ -77,13 +78,14 @@ def reach_facts(
     slopes: bool = False,
     inputs: frozenset[int] = frozenset(),
     targets: Sequence[Tensor] = (),
+    inner: InnerLosses | None = None,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
     differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
-    outputs."""
+    outputs; inner: sees the losses that the model computes itself."""
     with (
-        Reach(model, examples, inputs, targets) as reach,
+        Reach(model, examples, inputs, targets, inner) as reach,
         reach.doubled.hooked(),
         torch.set_grad_enabled(slopes),
     ):
@@ -138,8 +140,10 @@ class Reach(TorchFunctionMode):
         examples: int | None = None,
         inputs: frozenset[int] = frozenset(),
         targets: Sequence[Tensor] = (),
+        inner: InnerLosses | None = None,
     ):
         super().__init__()
+        self.inner = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
@@ -178,6 +182,8 @@ class Reach(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
             if self.judging is None:
+                if self.inner is not None:
+                    self.inner.see(func, name, args, kwargs, self.of)
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
                 self.overflow = self.overflow or overflow(name, args, out)

@@ -71,6 +71,7 @@ class Forward(Listener):
         self.inputs: dict[str, Place] = {}
         self.breaks: list[dict[str, Any]] = []
         self.labels = Labels()
+        self._scored: Step | None = None  # the step whose first gradient of a tensor has come
         self.saturation: dict[str, dict[str, Any]] = {}
         self._tracer = self._new_tracer()
         self._hooks: list[RemovableHandle] = []
@@ -379,12 +380,21 @@ class Forward(Listener):
         if step is not self.step:  # a graph kept alive beyond its step
             return
         self._confirm_pass(step, into)
-        if name == self._tracer.main_output:
+        if name == self._tracer.main_output or self._is_first_of_scores(step, gradient):
             self.labels.saw(gradient)
         if self._options.limit is None:
             step.add("gradient", name, stats.summarize(gradient, sample=self._options.sample))
         else:
             step.add_flat("gradient", name, stats.take_sample(gradient, FLAT_SAMPLE))
+
+    def _is_first_of_scores(self, step: Step, gradient: Tensor) -> bool:
+        """Whether the model returns a loss, and this is the first gradient of a tensor in this step: that of what the
+        loss looked at."""
+        if gradient.dim() < 2 or self._scored is step:
+            return False
+        self._scored = step
+        main = self._tracer.nodes.get(self._tracer.main_output or "")
+        return main is None or not main.shape
 
     def _measure_late_gradient(self, step: Step, call: Recomputed, gradient: Tensor) -> None:
         name = self._recomputation.name_of(call)

@@ -21,6 +21,7 @@ from ._view import View
 from ._words import listed
 
 if TYPE_CHECKING:
+    from . import ug203_constant_feature as ug203
     from . import ug303_saturated as ug303
     from . import ug304_dead_units as ug304
     from . import ug503_uneven_updates as ug503
@@ -209,3 +210,8 @@ HIDDEN = Threshold(
 def hides_the_examples(cause: Found[ug805.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
     """With their padding the examples' outputs are nearly the same, and without it they are not."""
     return cause.evidence.alike < HIDDEN
+
+
+def all_examples_are_one(cause: Found[ug203.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Where all examples are the same, a unit that is off for one is off for all."""
+    return cause.evidence.whole

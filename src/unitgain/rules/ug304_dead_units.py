@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._causes import at_one_site, comes_before, weights_come_before
+from ._causes import all_examples_are_one, at_one_site, comes_before, weights_come_before
 from ._dead_units import renewed, slower
 from ._flow import leaders
 from ._loss_curve import is_sudden, loss_falls
@@ -365,6 +365,7 @@ def _in_a_growing_stream(cause: Found[ug302.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG203", all_examples_are_one),
     Cause("UG407", _died_of_it),
     Cause("UG506", _died_of_it),
     Cause("UG507", _died_of_it),

@@ -182,6 +182,19 @@ class Recurrent(nn.Module):
         return self.head(out if self.every else out[:, -1])
 
 
+class WithLoss(nn.Module):
+    """A network that is given its targets too and returns what `run(net, inputs, targets)` does: its own loss."""
+
+    def __init__(self, run: Any, **parts: nn.Module):
+        super().__init__()
+        self.run = run
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+    def forward(self, inputs: Tensor, targets: Tensor) -> Any:
+        return self.run(self, inputs, targets)
+
+
 class GraphNet(nn.Module):
     """Node features are averaged over neighbours between linear layers."""
 
