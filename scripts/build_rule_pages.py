@@ -7,6 +7,8 @@ Pages of codes that are gone are deleted. A test fails while the pages are out o
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from pathlib import Path
 
 from unitgain.rules import CATALOGUE
@@ -25,12 +27,16 @@ def pages() -> dict[str, str]:
 
 
 def with_picture(code: str, page: str) -> str:
-    """The page with the picture that scripts/draw_rule_figures.py has drawn, if there is one, below its first lines."""
-    if not (PICTURES / f"{code}.png").exists():
+    """The page with the picture that scripts/draw_rule_figures.py has drawn, if there is one, below its first lines.
+
+    The picture itself says in one sentence what is seen on it.
+    """
+    path = PICTURES / f"{code}.svg"
+    if not path.exists():
         return page
-    picture = (
-        f"![What {code} looks at, in the example and in the better one](../../images/rules/{code}.png)\n\n"
-    )
+    found = re.search(r"<title>(.*?)</title>", path.read_text(encoding="utf-8"), re.S)
+    assert found is not None, f"{path} has no title"
+    picture = f"![{unescape(found[1])}](../../images/rules/{code}.svg)\n\n"
     return page.replace("## Why it matters", picture + "## Why it matters", 1)
 
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._batch import find_logits
+from .._batch import find_logits, tensors_in
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .cosines import Cosines
@@ -28,8 +28,8 @@ from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
 from .encodings import Encodings
-from .floor import tensors_of
 from .floored import FUNCTIONS
+from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
@@ -79,13 +79,14 @@ def reach_facts(
     slopes: bool = False,
     inputs: frozenset[int] = frozenset(),
     targets: Sequence[Tensor] = (),
+    inner: InnerLosses | None = None,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
     differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
-    outputs."""
+    outputs; inner: sees the losses that the model computes itself."""
     with (
-        Reach(model, examples, inputs, targets) as reach,
+        Reach(model, examples, inputs, targets, inner) as reach,
         reach.doubled.hooked(),
         torch.set_grad_enabled(slopes),
     ):
@@ -141,8 +142,10 @@ class Reach(TorchFunctionMode):
         examples: int | None = None,
         inputs: frozenset[int] = frozenset(),
         targets: Sequence[Tensor] = (),
+        inner: InnerLosses | None = None,
     ):
         super().__init__()
+        self.inner = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
@@ -183,6 +186,8 @@ class Reach(TorchFunctionMode):
             self.axes.see(name, args, kwargs, out)
             if self.judging is None:
                 self.encodings.see(name, args, kwargs, out)
+                if self.inner is not None:
+                    self.inner.see(func, name, args, kwargs, self.of)
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
                 self.overflow = self.overflow or overflow(name, args, out)
@@ -240,7 +245,7 @@ class Reach(TorchFunctionMode):
 
     def further(self, outputs: Any, compared: Tensor | None) -> Iterator[FurtherFacts]:
         """The outputs beside the one that is compared whose last function keeps them above zero."""
-        for place, tensor in enumerate(tensors_of(outputs)):
+        for place, tensor in enumerate(tensors_in(outputs)):
             known = self.of(tensor)
             if tensor is not compared and known.function in FUNCTIONS and (known.low, known.high) == (0, INF):
                 yield FurtherFacts(place, known.function)

@@ -33,8 +33,9 @@ ABOUT = About(
     measured=(
         "The two shapes, for losses of torch that broadcast, and for unitgain's by name. A loss of your own is "
         "called once more with the targets in the outputs' shape, if they have as many values: another result "
-        "says that it broadcasts. In one pass, products and sums of (N,) and (N, 1) are followed to a sum or mean of "
-        "all of them, through nothing but numbers and further sums."
+        "says that it broadcasts. So is a loss function of torch that the model itself calls. In one pass, products "
+        "and sums of (N,) and (N, 1) are followed to a sum or mean of all of them, through nothing but numbers and "
+        "further sums."
     ),
     action=(
         "Give targets of the outputs' shape: targets.reshape(outputs.shape), or .unsqueeze(-1) on the targets, or "
@@ -75,10 +76,11 @@ Evidence = Targets | Weights
 
 def judge(view: View) -> Iterator[Found[Targets | Weights]]:
     target, output = view.facts.target, view.facts.output
+    given = target.against or output.shape
     crossed = view.facts.comparison.reach.crossed
-    measured = view.facts.loss.value is not None and target.kind is not None
-    if measured and target.broadcast and target.shape and output.shape:
-        yield _of_targets(output.shape, target.shape, target.broadcast, output.site)
+    measured = view.facts.loss.value is not None and (target.kind is not None or target.broadcast)
+    if measured and target.broadcast and target.shape and given:
+        yield _of_targets(given, target.shape, target.broadcast, output.site)
     elif crossed:
         yield _of_weights(crossed[0], output.site)
     elif not measured:
