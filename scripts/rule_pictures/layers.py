@@ -264,6 +264,20 @@ def reaches_the_last(axes: Axes, example: Example, ink: str) -> str:
     return f"{percent((values < 0).float().mean().item())} below zero"
 
 
+def encoded(axes: Axes, example: Example, ink: str) -> str:
+    """Four sines of low frequency among the waves that the layer for the time gets, over the time."""
+    taken: list[Tensor] = []
+    time = example.model.get_submodule("time")
+    with torch.no_grad(), time.register_forward_pre_hook(lambda module, given: taken.append(given[0])):
+        example.model(*example.inputs)
+    order = example.inputs[1].argsort()
+    waves = taken[0][order][:, 24::2]  # the lower half of the sines
+    axes.plot(example.inputs[1][order].numpy(), waves.numpy(), color=ink, lw=1)
+    axes.set_ylim(-1.1, 1.1)
+    labels(axes, "time", "four sines")
+    return f"differ by up to {(waves.amax(0) - waves.amin(0)).max().item():.1g}"
+
+
 def of_the_sum(axes: Axes, example: Example, ink: str) -> str:
     """What a block gives, as a sum of its input and of its branch: least squares."""
     block = example.model[1]  # pyright: ignore

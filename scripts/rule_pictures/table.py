@@ -408,4 +408,9 @@ PICTURES: dict[str, Picture | str] = {
         "Values that reach the last layer: where the ReLU's result is dropped {bad}, where it is assigned "
         "{better}.",
     ),
+    "UG811": Picture(
+        layers.encoded,
+        "Four sines of the time's encoding: in the example they are the same for all times ({bad}), in the better one "
+        "they tell times apart ({better}).",
+    ),
 }
