@@ -23,6 +23,7 @@ from .parameters import forget_empty_hooks, parts_of
 from .passes import Passes
 from .recompute import Recomputation, Recomputed
 from .sites import Place, describe_input
+from .squeezed import Squeezed
 from .step import Step
 
 _MOST_BACKWARDS = 256  # in one step: more accumulation is measured in part
@@ -71,6 +72,7 @@ class Forward(Listener):
         self.inputs: dict[str, Place] = {}
         self.breaks: list[dict[str, Any]] = []
         self.labels = Labels()
+        self.squeezed = Squeezed()
         self._scored: Step | None = None  # the step whose first gradient of a tensor has come
         self.saturation: dict[str, dict[str, Any]] = {}
         self._tracer = self._new_tracer()
@@ -220,6 +222,8 @@ class Forward(Listener):
             self._tracer.end(output, goes_on=goes_on)
             if self._into is not self.step:
                 self._watch(output)
+            if self.squeezed.wanted:
+                self._compare(output)
         else:
             self._tracer.leave_mode()
         self._in_pass = self._measuring = False
@@ -230,6 +234,12 @@ class Forward(Listener):
         tensor = next((t for t in tensors_in(output) if t.requires_grad), None)
         if tensor is not None:
             tensor.register_hook(functools.partial(self._confirm, self.step, self._into))
+
+    def _compare(self, output: Any) -> None:
+        """What goes into the loss with the gradient that comes back."""
+        tensor = next((t for t in tensors_in(output) if t.requires_grad and t.dim() == 2), None)
+        if tensor is not None and stats.is_plain(tensor):
+            tensor.register_hook(self._guard(functools.partial(self.squeezed.saw, tensor.detach())))
 
     def _confirm_pass(self, step: Step, into: Step, _: Tensor | None = None) -> None:
         if step is not self.step:  # a graph kept alive beyond its step

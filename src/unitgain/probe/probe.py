@@ -381,6 +381,9 @@ class Probe:
         facts = self._record.facts
         if (labels := self._steps.forward.labels.facts()).batches:
             facts = replace(facts, labels=labels)
+        compared, again = self._steps.forward.squeezed.again()
+        if again:
+            facts = replace(facts, labels=replace(facts.labels, compared=compared, again=again))
         if died := self._writer.died():
             facts = replace(facts, died=died)
         if (loop := self._steps.loop) is not None:

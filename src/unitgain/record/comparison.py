@@ -360,12 +360,15 @@ class FeatureFacts:
 class LabelFacts:
     """Of the sampled batches of a classifier whose labels are known: how many (batches), how many of them hold labels
     of one class only (of_one_class), how many different classes those are (different), and the cross entropy of a guess
-    by the classes' frequencies in all of them, in nats (guess)."""
+    by the classes' frequencies in all of them, in nats (guess). Of the first sampled steps (compared): in how many
+    probabilities went into a cross entropy (again), None where in none."""
 
     batches: int | None = None
     of_one_class: int | None = None
     different: int | None = None
     guess: float = UNKNOWN
+    compared: int | None = None
+    again: int | None = None
 
 
 @dataclass(frozen=True)

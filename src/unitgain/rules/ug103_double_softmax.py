@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ..record import is_blank
 from ._comparison import Again, again, at, in_words, stops_short
 from ._logits import ROW_SUM, rows_sum_to_one
-from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
 
 ABOUT = About(
@@ -35,18 +35,24 @@ ABOUT = About(
         "Largest deviation of a row's sum from one, where no value is negative. A softmax that was reshaped or "
         "flattened afterwards is followed to the output. The loss is called on made-up outputs: it applies a "
         "softmax if a shift of all outputs of an example changes nothing. In one pass, a softmax is followed to "
-        "each softmax and cross entropy that the loss, or the model's own loss, calls."
+        "each softmax and cross entropy that the loss, or the model's own loss, calls. In a run with a Probe the "
+        "gradient of the first sampled outputs tells: that of a cross entropy is their softmax, less one at the label."
     ),
     action="Drop the softmax at the end of the model (apply it only when probabilities are shown).",
     effect="The loss can reach zero, and gradients are C times larger at the start.",
     verify="Check again: the output holds negative values and its rows no longer sum to one.",
     remedies=("drop-last-function",),
+    wrecks=True,
     silent=(
         "log-softmax before cross entropy, which changes nothing",
         "a softmax inside the model",
         "probabilities that are divided by a small temperature before the next softmax",
     ),
 )
+
+
+BATCHES = Threshold(3, "sampled steps at which probabilities go into a cross entropy: not by chance then")
+MOST = Threshold(0.5, "of the sampled steps that were compared: another loss now and then is another matter")
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,23 @@ class Outputs(BaseEvidence):
     max: float
 
 
-Evidence = Outputs | Again
+@dataclass(frozen=True)
+class Gradients(BaseEvidence):
+    """again: sampled steps at which probabilities went into a cross entropy, of those that were compared."""
+
+    again: int
+    compared: int
 
 
-def judge(view: View) -> Iterator[Found[Outputs | Again]]:
+Evidence = Outputs | Again | Gradients
+
+
+def judge(view: View) -> Iterator[Found[Outputs | Again | Gradients]]:
+    labels = view.facts.labels
+    again_and_again, compared = labels.again or 0, labels.compared or 0
+    if view.training and again_and_again >= BATCHES and again_and_again > MOST * compared:
+        yield _in_training(view, again_and_again, compared)
+        return
     output, classes = view.facts.output, view.facts.classes
     takes_scores = view.facts.loss.kind == "cross_entropy" or view.facts.comparison.asked.takes == "scores"
     known = takes_scores and not is_blank(output)
@@ -80,6 +99,20 @@ def judge(view: View) -> Iterator[Found[Outputs | Again]]:
         f"the outputs are probabilities already (not negative, rows sum to one within {ROW_SUM:g}), and {loss} "
         f"takes their softmax again{floor}",
         evidence=Outputs(output.row_sum_error, output.min, output.max),
+        cause="Cross entropy expects logits and applies log-softmax itself.",
+        remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
+    )
+
+
+def _in_training(view: View, again: int, compared: int) -> Found[Gradients]:
+    softmax = next((m for m in reversed(view.activations) if m.role == "softmax"), None)
+    site = softmax.name if softmax else view.output.name if view.output else None
+    return ABOUT.found(
+        "error",
+        site,
+        f"the outputs are probabilities already, and the gradient that comes back is that of a cross entropy, which "
+        f"takes their softmax again (at {again} of {compared} sampled steps)",
+        evidence=Gradients(again, compared),
         cause="Cross entropy expects logits and applies log-softmax itself.",
         remedy=f"Drop module {site} ({softmax.site.module}) and return its input." if softmax else "",
     )
