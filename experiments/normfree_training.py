@@ -1,20 +1,24 @@
 """Small networks with BatchNorm, stripped of it, and converted: trained from scratch side by side, and fine-tuned.
 
-    python experiments/normfree_training.py --out results.md [--runs runs.jsonl] [--parts 128 4 tune]
+    python experiments/normfree_training.py --out results.md [--runs runs.jsonl] [--parts 128 4 turned faded] [--finer]
                                             [--networks residual dense mobile] [--arms BatchNorm ...] [--minutes 10]
+                                            [--seeds 3]
 
 Fashion-MNIST at 28x28 in one channel, SGD with Nesterov momentum 0.9, cosine schedule. Each arm's rate is the best by
 2,000 held-out training images with the first seed: of three, and of more by steps of 4 as long as the best is the
-largest or the smallest tried. Then three seeds with that rate, accuracy on the 10,000 test images.
- Parts "128" and "4" are batch sizes of training from scratch; "tune" is fine-tuning at batch 2: networks
-trained with BatchNorm at batch 128 go on with images turned upside down.
+largest or the smallest tried; with --finer also twice and half the best. Then --seeds seeds with that rate, accuracy on
+the 10,000 test images. Parts "128" and "4" are batch sizes of training from scratch. "turned" and "faded" are
+fine-tuning at batch 2: networks trained with BatchNorm at batch 128 go on with images turned upside down, or with
+images of two fifths of the contrast that are brighter by as much, for which frozen statistics are wrong.
 
     BatchNorm    as it is
     stripped     its BatchNorms removed, biases added, AGC (the rate decides whether it trains)
     converted    ug.normfree.convert(model, batch), AGC on all parameters, the head's too
-    preserved    ug.normfree.convert(model, batch, "preserve"), AGC
+    preserved    ug.normfree.convert(model, batch, "preserve"), AGC with ug.normfree.clipping_for(batch size)
     frozen       BatchNorm in evaluation mode while it trains
     GroupNorm    each BatchNorm replaced by GroupNorm with weight and bias copied
+    ..., 0.02    AGC with that factor
+    ..., re-estimated    after statistics have been measured anew on 512 of the images to come, without labels
 
 A file of --runs keeps every finished training, so that one that was interrupted (or stopped by --minutes) goes on.
 """
@@ -38,14 +42,13 @@ from torch.nn import functional as F
 import unitgain as ug
 from unitgain.data import load_fashion_mnist
 
-RATES = {"128": (0.2, 0.05, 0.0125), "4": (0.05, 0.0125, 0.003), "tune": (0.02, 0.005, 0.00125)}
-AGC_RATES = {"128": 16, "4": 4, "tune": 4}  # times as much with AGC, which needs more
-CLIPPING = 0.02  # AGC's factor at batch 128; a gradient's noise grows with one over the root of the batch
+RATES = {"128": (0.2, 0.05, 0.0125), "4": (0.05, 0.0125, 0.003), "turned": (0.02, 0.005, 0.00125)}
+RATES["faded"] = RATES["turned"]
+AGC_RATES = {"128": 16, "4": 4, "turned": 4, "faded": 4}  # times as much with AGC, which needs more
 WIDER = 4  # between one rate and the next
 MOST_RATES = 6
-STEPS = {"128": 200, "4": 600, "tune": 600}
-SIZES = {"128": 128, "4": 4, "tune": 2}
-SEEDS = (0, 1, 2)
+STEPS = {"128": 200, "4": 600, "turned": 600, "faded": 600}
+SIZES = {"128": 128, "4": 4, "turned": 2, "faded": 2}
 
 
 # ---- networks ----------------------------------------------------------------------------------------------
@@ -192,19 +195,48 @@ def _same(model: nn.Module, images: Tensor) -> nn.Module:
     return model
 
 
+def preserved(model: nn.Module, images: Tensor) -> nn.Module:
+    return ug.normfree.convert(model, images[:64], "preserve").model
+
+
+@torch.no_grad()
+def re_estimated(model: nn.Module, images: Tensor) -> nn.Module:
+    norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean over batches
+    model.train()
+    for some in images.split(64):
+        model(some)
+    for norm, momentum in zip(norms, momenta):
+        norm.momentum = momentum
+    return model
+
+
 Arm = tuple[Callable[[nn.Module, Tensor], nn.Module], dict[str, Any] | None]  # the change; AGC's arguments
 AGC: dict[str, Any] = {}
 FROM_SCRATCH: dict[str, Arm] = {
     "BatchNorm": (_same, None),
     "stripped": (stripped, AGC),
-    "converted": (lambda model, images: ug.normfree.convert(model, images).model, {**AGC, "exclude": ()}),
+    "converted": (
+        lambda model, images: ug.normfree.convert(model, images[:64]).model,
+        {**AGC, "exclude": ()},
+    ),
 }
 TUNED: dict[str, Arm] = {
     "BatchNorm": (_same, None),
     "frozen": (frozen, None),
+    "frozen, re-estimated": (lambda model, images: frozen(re_estimated(model, images), images), None),
     "GroupNorm": (group_norm, None),
-    "preserved, no AGC": (lambda model, images: ug.normfree.convert(model, images, "preserve").model, None),
-    "preserved": (lambda model, images: ug.normfree.convert(model, images, "preserve").model, AGC),
+    "preserved, no AGC": (preserved, None),
+    "preserved": (preserved, AGC),
+    "preserved, 0.02": (preserved, {"clipping": 0.02}),
+    "preserved, re-estimated": (lambda model, images: preserved(re_estimated(model, images), images), AGC),
+}
+SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
+    "turned": lambda x: x.flip(2),
+    "faded": lambda x: 0.4 * x + 0.4 * (1 - 0.286) / 0.353,  # white, 1 before normalizing, is 0.8 of the way
 }
 
 
@@ -296,15 +328,15 @@ def trained(name: str, seed: int, data: Data, kept: dict[tuple[str, int], nn.Mod
 def one(
     part: str, name: str, arm: str, rate: float, seed: int, data: Data, kept: dict[tuple[str, int], nn.Module]
 ) -> dict[str, float]:
-    tune = part == "tune"
+    tune = part in SHIFTS
     change, clipping = (TUNED if tune else FROM_SCRATCH)[arm]
-    turned = (lambda x: x.flip(2)) if tune else (lambda x: x)
+    turned = SHIFTS.get(part, lambda x: x)
     torch.manual_seed(seed)
     model = trained(name, seed, data, kept) if tune else NETWORKS[name]()
-    model = change(model, turned(data.x[-64:]))
+    model = change(model, turned(data.x[-512:]))
     torch.manual_seed(seed)
     if clipping is not None:
-        clipping = {"clipping": CLIPPING * (128 / SIZES[part]) ** 0.5, **clipping}
+        clipping = {"clipping": ug.normfree.clipping_for(SIZES[part]), **clipping}
     seconds = train(model, turned(data.x), data.y, STEPS[part], SIZES[part], rate, clipping)
     found = {"seconds": seconds}
     for split, (x, y) in (("held_out", data.held_out), ("test", data.test)):
@@ -328,12 +360,12 @@ def tuned(rates: list[float], score: Callable[[float], float], finer: bool) -> f
 
 
 def rows_of(
-    part: str, names: Sequence[str], arms: Sequence[str], finer: bool, runs: Runs, data: Data
+    part: str, names: Sequence[str], arms: Sequence[str], finer: bool, runs: Runs, data: Data, seeds: int
 ) -> list[str]:
     rows, kept = [], {}
     for name in names:
-        for arm in TUNED if part == "tune" else FROM_SCRATCH:
-            clipping = (TUNED if part == "tune" else FROM_SCRATCH)[arm][1]
+        for arm in TUNED if part in SHIFTS else FROM_SCRATCH:
+            clipping = (TUNED if part in SHIFTS else FROM_SCRATCH)[arm][1]
             if arms and arm not in arms:
                 continue
             rates = [rate if clipping is None else AGC_RATES[part] * rate for rate in RATES[part]]
@@ -343,12 +375,12 @@ def rows_of(
                     (part, name, arm, rate, seed), lambda: one(part, name, arm, rate, seed, data, kept)
                 )
 
-            best = tuned(rates, lambda rate: result(rate, SEEDS[0])["held_out"], finer)
-            found = [result(best, seed) for seed in SEEDS]
+            best = tuned(rates, lambda rate: result(rate, 0)["held_out"], finer)
+            found = [result(best, seed) for seed in range(seeds)]
             test = [100 * row["test"] for row in found]
             spread = f"{statistics.mean(test):.1f} ({min(test):.1f} to {max(test):.1f})"
             step = 1000 * statistics.median(row["seconds"] for row in found)
-            others = ", ".join(f"{rate:g}: {100 * result(rate, SEEDS[0])['held_out']:.1f}" for rate in rates)
+            others = ", ".join(f"{rate:g}: {100 * result(rate, 0)['held_out']:.1f}" for rate in rates)
             rows.append(f"| {name} | {arm} | {spread} | {best:g} | {others} | {step:.1f} |")
     return rows
 
@@ -361,26 +393,28 @@ def main() -> None:
     parser.add_argument("--networks", nargs="*", default=list(NETWORKS))
     parser.add_argument("--arms", nargs="*", default=[], help="only these")
     parser.add_argument("--finer", action="store_true", help="also twice and half the best rate")
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=math.inf)
     arguments = parser.parse_args()
     data, runs = Data(), Runs(arguments.runs, arguments.minutes)
     titles = {
         "128": "From scratch at batch 128",
         "4": "From scratch at batch 4",
-        "tune": "Fine-tuning at batch 2",
+        "turned": "Fine-tuning at batch 2 on images turned upside down",
+        "faded": "Fine-tuning at batch 2 on faded images",
     }
     lines = [
         "# BatchNorm, stripped and converted",
         "",
         f"`python experiments/normfree_training.py`: Fashion-MNIST, {STEPS['128']} steps at batch 128, {STEPS['4']} at "
-        f"batch 4, {STEPS['tune']} fine-tuning at batch 2 on images turned upside down. torch {torch.__version__}, one "
-        "core of a busy machine (milliseconds of processor time). Test accuracy in percent, mean and range of three "
-        "seeds, at the rate that was best on held-out images with the first seed; the column of held-out accuracies "
-        "has every rate that was tried.",
+        f"batch 4, {STEPS['turned']} fine-tuning at batch 2. torch {torch.__version__}, one "
+        "core of a busy machine (milliseconds of processor time). Test accuracy in percent, mean and range of "
+        f"{arguments.seeds} seeds, at the rate that was best on held-out images with the first seed; the column of "
+        "held-out accuracies has every rate that was tried.",
     ]
     for part in arguments.parts:
         head = "| network | arm | test accuracy | rate | held out, by rate | a step, ms |"
-        rows = rows_of(part, arguments.networks, arguments.arms, arguments.finer, runs, data)
+        rows = rows_of(part, arguments.networks, arguments.arms, arguments.finer, runs, data, arguments.seeds)
         lines += ["", f"## {titles[part]}", "", head, "|---|---|---|---|---|---|", *rows]
     print("\n".join(lines))
     if arguments.out:

@@ -532,3 +532,25 @@ def test_a_reader_that_stops_early_is_quiet(here) -> None:
 def test_a_prefix_of_no_rule_names_the_groups_that_there_are(capsys) -> None:
     assert main(["rules", "UG9"]) == 2
     assert "groups of rules are UG1 to UG8" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["help"], "Did you mean unitgain --help?"),
+        (["model.py:make", "--shape", "8,20"], "Did you mean unitgain check model.py:make?"),
+        (["tr"], "Did you mean 'train'?"),
+        (["check", "char_mlp", "--json"], "see unitgain check --help"),
+    ],
+)
+def test_a_hasty_command_line_is_told_what_was_meant(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_quiet_may_stand_before_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["-q", "rules", "UG304"]) == main(["rules", "UG304", "-q"]) == 0
+    first, second = capsys.readouterr().out.split("# UG304 dead-units")[1:]
+    assert first == second

@@ -252,6 +252,18 @@ def kept(axes: Axes, example: Example, ink: str) -> str:
     return f"keeps {alive.sum(1).mean():.0f} of 64"
 
 
+def reaches_the_last(axes: Axes, example: Example, ink: str) -> str:
+    """The values that the model's last layer gets."""
+    *_, last = (m for m in example.model.modules() if isinstance(m, nn.Linear))
+    taken: list[Tensor] = []
+    with torch.no_grad(), last.register_forward_pre_hook(lambda module, given: taken.append(given[0])):
+        example.model(*example.inputs)
+    values = taken[0].flatten()
+    axes.hist(values.numpy(), bins=np.linspace(-1, 1, 41).tolist(), color=ink, alpha=0.75)
+    labels(axes, "value that the last layer gets", "values")
+    return f"{percent((values < 0).float().mean().item())} below zero"
+
+
 def of_the_sum(axes: Axes, example: Example, ink: str) -> str:
     """What a block gives, as a sum of its input and of its branch: least squares."""
     block = example.model[1]  # pyright: ignore

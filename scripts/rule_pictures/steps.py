@@ -140,6 +140,23 @@ def modes(axes: Axes, example: Example, ink: str) -> str:
     return f"{percent(1 - sum(train) / len(train))} in eval mode"
 
 
+def validations(axes: Axes, example: Example, ink: str) -> str:
+    """Twelve validations of the weights at the end, in the mode in which the example validates."""
+    torch.manual_seed(0)
+    x, y = example.names["x"][:256], example.names["y"][:256]
+    with torch.no_grad():
+        losses = [torch.nn.functional.mse_loss(example.model(x), y).item() for _ in range(12)]
+    axes.plot(range(1, 13), losses, "o-", color=ink, ms=4, lw=1)
+    from_zero(axes)
+    whole_numbers(axes)
+    labels(axes, "validation of the same weights", "its loss")
+    return (
+        f"{short(min(losses))} to {short(max(losses))}"
+        if max(losses) > min(losses)
+        else f"always {short(losses[0])}"
+    )
+
+
 def moved(axes: Axes, example: Example, ink: str) -> str:
     """How far ten steps move each weight that the outputs depend on, as a share of its size."""
     torch.manual_seed(0)

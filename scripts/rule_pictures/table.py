@@ -1,4 +1,4 @@
-"""One line for each rule: what is drawn of its two examples, and the sentence that says what is seen.
+"""One row for each rule: what is drawn of its two examples, and the sentence that says what is seen.
 
 {bad} and {better} stand for what was measured, the words in the panels' titles. A rule for which no picture makes sense
 has the reason in the place of one; there is none at present.
@@ -353,6 +353,11 @@ PICTURES: dict[str, Picture | str] = {
         "Values that the dropout keeps, by example and unit: a few in the example ({bad}), most "
         "in the better one ({better}).",
     ),
+    "UG708": Picture(
+        steps.validations,
+        "Twelve validations of the same weights: in train mode the loss differs each time ({bad}), in "
+        "evaluation mode it is the same and lower ({better}).",
+    ),
     "UG801": Picture(
         steps.moved,
         "How far ten steps on the model's parameters move each weight: the layer in a list not at"
@@ -397,5 +402,10 @@ PICTURES: dict[str, Picture | str] = {
     "UG809": Picture(
         layers.similarity(layers.repeated_layers, "layer"),
         "Likeness of the weights of three layers: all the same in the example, different in the better one.",
+    ),
+    "UG810": Picture(
+        layers.reaches_the_last,
+        "Values that reach the last layer: where the ReLU's result is dropped {bad}, where it is assigned "
+        "{better}.",
     ),
 }

@@ -6,7 +6,9 @@ from __future__ import annotations
 import cases_axes  # noqa: F401
 import cases_classes  # noqa: F401
 import cases_critics  # noqa: F401
+import cases_crossed  # noqa: F401
 import cases_data  # noqa: F401
+import cases_discarded  # noqa: F401
 import cases_dropped  # noqa: F401
 import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
@@ -20,7 +22,9 @@ import cases_places  # noqa: F401
 import cases_scores  # noqa: F401
 import cases_scrambled  # noqa: F401
 import cases_shared  # noqa: F401
+import cases_sign_of_term  # noqa: F401
 import cases_signs  # noqa: F401
+import cases_sums  # noqa: F401
 import cases_terms  # noqa: F401
 import cases_text  # noqa: F401
 import cases_training  # noqa: F401

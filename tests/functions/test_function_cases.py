@@ -26,6 +26,8 @@ ALSO = {
     "images_with_one_answer": {"UG501", "UG504"},
     "a_decay_along_the_wrong_axis": {"UG803"},  # two weights in series
     "targets_in_another_order_at_each_step": {"UG116"},  # which is what it is
+    "a_mask_that_masks_nothing": {"UG810"},  # which is its cause
+    "result_of_relu_not_kept": {"UG810"},  # likewise
     # healthy in what is asked here
     "columns_of_a_table_with_zeros": {"UG101"},  # sums of eight embeddings are large
     "cosines_with_a_scale": {"UG101"},  # ten times cosines are confident

@@ -24,10 +24,10 @@ MEASURING = [
     "probe.loop.Loop._added", "probe.loop.Loop._arriving", "probe.loop.Loop.after_step", "probe.loop.Loop.before_step",
     "probe.loop.Loop.begin", "probe.loop.Loop.entered", "probe.loop.Loop.facts", "probe.loop.Loop.hook",
     "probe.ranks.Ranks.merge", "probe.rounds.Rounds._after", "probe.rounds.Rounds._before",
-    "probe.step.Step.reduce_held", "probe.steps.Steps._advance", "probe.steps.Steps.enter", "probe.steps.Steps.over",
+    "probe.steps.Steps._advance", "probe.steps.Steps.enter", "probe.steps.Steps.over",
     "probe.weights.Weights.after_step", "probe.weights.Weights.measure_gradients",
     "probe.weights.Weights.measure_values", "probe.writer.StepWriter.drain", "probe.writer.StepWriter.write",
-    "record.record.Record.add_histograms", "record.record.Record.add_table",
+    "record.record.Record.add_histograms", "record.record.Record.add_table", "stats.summarize_many",
 ]  # fmt: skip
 WATCHING = [
     "integrations.judging.Judge.due", "integrations.judging.Judge.look", "integrations.watching.Watch._judge_now",

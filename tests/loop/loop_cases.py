@@ -2005,4 +2005,6 @@ def a_critic_at_its_balance() -> Diagnosis:
     return train(m, adam(m), fresh(make), BCE, 200)
 
 
+import cases_looks  # noqa: E402, F401  (which takes its networks and loops from here)
+
 HELD_OUT = CASES.held_out()

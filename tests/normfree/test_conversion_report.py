@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from unitgain import InputError
-from unitgain.normfree import audit, convert, fold
+from unitgain.normfree import audit, clipping_for, convert, fold, rehearsing
+from unitgain.optim import AGC
 from unitgain.report import conversion_page
 
 HOSTILE = "</script><b onload=alert(1)>"
@@ -80,7 +81,31 @@ def test_each_arm_begins_with_its_own_loss_on_the_same_examples(batch) -> None:
     assert len(set(firsts.values())) == 3
     assert [arm.agc for arm in training.arms] == [False, True, True]
     assert [r for r, _ in training["original"].tried] == pytest.approx([0.02, 0.1, 0.5])
-    assert [r for r, _ in training["converted"].tried] == pytest.approx([0.1, 0.4, 1.6])
+    assert [r for r, _ in training["converted"].tried] == pytest.approx(
+        [0.05, 0.2, 0.8]
+    )  # half of 1, 4, 16 times
+    assert training.clipping == 0.04  # twice 0.02, for 32 examples a step
+
+
+@pytest.mark.parametrize("mode", ["train", "preserve"])
+def test_what_is_advised_is_what_the_short_training_clips_with(mode: str, batch, monkeypatch) -> None:
+    """One rule: on small batches of a loader the factor 0.02 hid what the conversion can do."""
+    asked = []
+
+    def noted(optimizer, model, **options):
+        asked.append(options["clipping"])
+        return AGC(optimizer, model, **options)
+
+    monkeypatch.setattr(rehearsing, "AGC", noted)
+    few = batch[0][:4], batch[1][:4]
+    report = convert(network(), few, mode, steps=4, data=[few] * 4)
+    assert report.training is not None
+    assert {*asked} == {clipping_for(4)} == {report.training.clipping} == {0.02 * 32**0.5}
+    assert "0.11 at the 4 of this batch" in str(report)
+    assert "(0.11)" in report.training.conditions
+    assert clipping_for(128) == clipping_for(4096) == 0.02
+    with pytest.raises(InputError, match="clipping_for: examples is 0"):
+        clipping_for(0)
 
 
 def test_an_optimizer_of_ones_own_is_used_for_every_arm(batch) -> None:

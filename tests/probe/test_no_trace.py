@@ -202,7 +202,7 @@ def test_an_error_inside_the_probe_warns_and_training_goes_on(monkeypatch) -> No
     model = mlp()
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     before = hooks_of(model)
-    monkeypatch.setattr("unitgain.stats.summarize", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("unitgain.stats.take_examples", lambda *a, **k: 1 / 0)
     with Probe(model, optimizer, every=1) as probe:
         with pytest.warns(UserWarning, match="ZeroDivisionError"):
             model(torch.randn(4, 12)).sum().backward()
@@ -300,3 +300,17 @@ def test_wrong_options_are_named(options: dict, named: str) -> None:
         Probe(mlp(), **options)
     with pytest.raises(InputError, match="model"):
         Probe(lambda x: x, every=1)
+
+
+def test_parameters_keep_no_emptied_dictionaries_of_hooks() -> None:
+    """torch calls Python for such a one in every later backward pass."""
+    model = mlp()
+    first, *rest = model.parameters()
+    mine = first.register_hook(lambda gradient: None)
+    with Probe(model, torch.optim.SGD(model.parameters(), 0.1), every=2) as probe:
+        model(torch.randn(4, 12)).sum().backward()
+        probe.optimizers[0].step()
+        assert all(p._backward_hooks is None and p._post_accumulate_grad_hooks is None for p in rest)
+        assert list(first._backward_hooks) == [mine.id]
+    assert all(p._backward_hooks is None and p._post_accumulate_grad_hooks is None for p in rest)
+    assert list(first._backward_hooks) == [mine.id]

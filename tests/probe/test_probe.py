@@ -41,13 +41,13 @@ def hooks_of(model: nn.Module) -> int:
 # ---- failing -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("failing", ["write", "summarize"])
+@pytest.mark.parametrize("failing", ["write", "measure"])
 def test_hooks_are_gone_before_the_warning_and_a_second_error_is_swallowed(monkeypatch, failing: str) -> None:
     """The warning may be turned into an error by the user's filters: by then nothing of the Probe may be left."""
     model = mlp()
     optimizer = sgd(model)
-    if failing == "summarize":
-        monkeypatch.setattr("unitgain.stats.summarize", lambda *a, **k: 1 / 0)
+    if failing == "measure":
+        monkeypatch.setattr("unitgain.stats.take_examples", lambda *a, **k: 1 / 0)
     with Probe(model, optimizer, every=1) as probe:
         if failing == "write":
             probe._writer.write = lambda *a: 1 / 0  # type: ignore[method-assign,assignment]

@@ -173,7 +173,7 @@ def test_an_error_of_many_lines_is_a_warning_of_a_few_words(monkeypatch) -> None
         )
 
     with Probe(model, every=1) as probe:
-        monkeypatch.setattr("unitgain.stats.summarize", fails)
+        monkeypatch.setattr("unitgain.stats.take_examples", fails)
         with pytest.warns(UserWarning, match="stopped measuring") as caught:
             model(torch.ones(2, 4)).sum().backward()
     (warning,) = caught

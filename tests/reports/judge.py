@@ -2,7 +2,7 @@
 
     python tests/reports/judge.py [HALF|all] [--cured] [-v] [--out FILE] [--from FILE.py] [NAME ...]
 
-HALF      dev, held_out, or unseen_a to unseen_f (registry.HALVES)
+HALF      dev, held_out, unseen_a to unseen_f (registry.HALVES), or variants_g and variants_h (registry.VARIANTS)
 --cured   the cured variants and the healthy trainings: every finding at warning or above is a false alarm
 -v        every finding in full
 --out     writes what is printed to a file as well, under a heading with date, versions and counts
@@ -200,7 +200,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--from", dest="other", type=Path)
     args = parser.parse_intermixed_args()
-    if args.half not in (*registry.HALVES, "all"):
+    if args.half not in (*registry.HALVES, *registry.VARIANTS, "all"):
         args.half, args.names = "all", [args.half, *args.names]
 
     warnings.filterwarnings("ignore")

@@ -18,12 +18,16 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
 HALVES = ("dev", "held_out", "unseen_a", "unseen_b", "unseen_c", "unseen_d", "unseen_e", "unseen_f")
+VARIANTS = (
+    "variants_g",
+    "variants_h",
+)  # known kinds in other idioms: both in the folder "variants", see variant()
 
 
 @dataclass(frozen=True)
@@ -87,14 +91,28 @@ def healthy(area: str, form: str = "check", **fields: Any) -> Callable:
     return report("healthy", form=form, area=area, **fields)
 
 
+def variant(kind: str, must: str = "", may: str = "", form: str = "check", **fields: Any) -> Callable:
+    """Registers a case of a known kind in another idiom. The cases of a file go to the two VARIANTS in turn."""
+
+    def register(build: Callable) -> Callable:
+        before = sum(case.build.__code__.co_filename == build.__code__.co_filename for case in CASES.values())
+        report(kind, must, may, form, **fields)(build)
+        CASES[build.__name__] = replace(CASES[build.__name__], half=VARIANTS[before % 2])
+        return build
+
+    return register
+
+
 def load(*halves: str) -> list[Case]:
-    """The cases of these HALVES, healthy trainings included, in the order of their files."""
+    """The cases of these HALVES or VARIANTS, healthy trainings included, in the order of their files."""
     if str(HERE) not in sys.path:
         sys.path.insert(0, str(HERE))
-    for half in halves:
-        for path in sorted([*(HERE / half).glob("*.py"), *(HERE / "healthy" / half).glob("*.py")]):
+    if set(halves) & set(VARIANTS):
+        sys.path.insert(0, str(HERE / "variants"))
+    for folder in dict.fromkeys("variants" if half in VARIANTS else half for half in halves):
+        for path in sorted([*(HERE / folder).glob("*.py"), *(HERE / "healthy" / folder).glob("*.py")]):
             module = f"reports_{path.parent.name}_{path.parent.parent.name}_{path.stem}"
-            if path.stem == "draw" or module in sys.modules:
+            if path.stem in ("draw", "parts") or module in sys.modules:
                 continue
             spec = importlib.util.spec_from_file_location(module, path)
             assert spec is not None

@@ -41,17 +41,27 @@ def _fitted(case: Case, parts: tuple[Any, ...], steps: int) -> float:
     stream = iter(_endless(kwargs.get("data") or [batch]))
     value = math.nan
     for _ in range(steps):
-        *inputs, target = next(stream)
+        given = next(stream)
 
-        def closure(inputs=inputs, target=target) -> torch.Tensor:
+        def closure(given=given) -> torch.Tensor:
             optimizer.zero_grad()
-            loss = kwargs["loss"](model(*inputs), target)
+            loss = _loss(model, given, kwargs["loss"])
             if loss.requires_grad:
                 loss.backward()
             return loss
 
         value = float(optimizer.step(closure))  # pyright: ignore[reportArgumentType]
     return float(parts[3](model)) if len(parts) > 3 else value
+
+
+def _loss(model: Any, batch: Any, loss: Any) -> torch.Tensor:
+    """By `loss`, or as the model returns it: alone, in a tuple, or in a mapping."""
+    if loss is not None:
+        *inputs, target = batch
+        return loss(model(*inputs), target)
+    out = model(**batch) if isinstance(batch, dict) else model(*batch)
+    parts = [out["loss"]] if isinstance(out, dict) else [out] if torch.is_tensor(out) else list(out)
+    return next(part for part in parts if part.dim() == 0)
 
 
 def _endless(batches: Any) -> Any:
@@ -80,8 +90,9 @@ def line(case: Case) -> str:
 def main() -> None:
     warnings.filterwarnings("ignore")
     torch.set_num_threads(1)
-    named = [a for a in sys.argv[1:] if a not in ("all", *registry.HALVES)]
-    halves = [a for a in sys.argv[1:] if a in registry.HALVES] or registry.HALVES
+    known = (*registry.HALVES, *registry.VARIANTS)
+    named = [a for a in sys.argv[1:] if a not in ("all", *known)]
+    halves = [a for a in sys.argv[1:] if a in known] or registry.HALVES
     cases = [case for case in registry.load(*halves) if not named or case.name in named]
     for case in cases:
         print(line(case), flush=True)

@@ -39,6 +39,17 @@ def run(code: str, kind: str) -> tuple[Diagnosis, Any]:
     return report, (held.get("probe") or held["learner"]).record
 
 
+# rules whose remedy is done to certain layers, inputs or parameters, so that it has to name them
+AT_A_LAYER = {code for code in CATALOGUE if code[:3] in ("UG3", "UG4", "UG6")} | {
+    "UG102",
+    "UG205",
+    "UG503",
+    "UG701",
+    "UG804",
+}
+AT_A_LAYER -= {"UG306", "UG403", "UG406", "UG407", "UG603"}  # a function, a line, or all of them
+
+
 @pytest.mark.parametrize("code", CATALOGUE)
 def test_in_the_bad_example_exactly_this_rule_fires(code: str) -> None:
     diagnosis, record = run(code, "bad")
@@ -46,6 +57,11 @@ def test_in_the_bad_example_exactly_this_rule_fires(code: str) -> None:
     found = list(CATALOGUE[code].judge(View(record)))
     assert found
     assert all(isinstance(one.evidence, CATALOGUE[code].evidence) for one in found)
+    named = {site.name for kind in ("input", "activation", "parameter") for site in record.sites(kind)}
+    named |= {name.rpartition(".")[0] for name in named}
+    for one in diagnosis.findings:  # "re-initialize the layer before" does not say which
+        words = {word.strip(".:") for word in re.findall(r"[\w.\[\]:]+", one.remedy)}
+        assert code not in AT_A_LAYER or words & named, one.remedy
 
 
 @pytest.mark.parametrize("code", CATALOGUE)

@@ -53,6 +53,16 @@ def scaled_by(model: nn.Module, scale: Tensor) -> nn.Module:
     return Then(model, lambda outputs: outputs * scale)
 
 
+def unassigned(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Calls the function and goes on with what it was given."""
+
+    def run(x: Tensor) -> Tensor:
+        function(x)
+        return x
+
+    return run
+
+
 def policy_gradient(outputs: Tensor, taken: Tensor) -> Tensor:
     """Of actions and their advantages; the bonus for the entropy is added to the loss."""
     logp = outputs.log_softmax(1)
@@ -397,6 +407,12 @@ ROWS = (
     sick("cnn-dropout-made-in-forward", "UG706", lambda: Case(
         insert(cnn(), "act4", "drop", Call(lambda x: nn.Dropout2d(0.1)(x))), images())),
     sick("rnn-dropout-of-its-input", "UG706", lambda: Case(Before(Recurrent(), lambda x: F.dropout(x, 0.1)), series())),
+    sick("mlp-activation-whose-result-is-dropped", "UG810", lambda: Case(
+        insert(mlp(), "act3", "clip", Call(unassigned(F.hardtanh))), vectors())),
+    sick("cnn-normalization-whose-result-is-dropped", "UG810", lambda: Case(
+        insert(cnn(), "act4", "norm", Call(unassigned(lambda x: F.normalize(x, dim=1)))), images())),
+    sick("rnn-mask-whose-result-is-dropped", "UG810", lambda: Case(
+        Before(Recurrent(), unassigned(lambda x: x.masked_fill(x.abs() > 3, 0.0))), series())),
     sick("mlp-gradient-of-the-wrong-sign", "UG110", lambda: uphill(mlp(2, act=nn.Tanh, gain=1.0), vectors(), 0.1)),
     sick("cnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(cnn(), images(), 0.05)),
     sick("rnn-gradient-of-the-wrong-sign", "UG110", lambda: uphill(Recurrent(), series(), 0.3)),

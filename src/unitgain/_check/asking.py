@@ -348,6 +348,21 @@ def _power(ask: Question, made: Tensor) -> float | None:
     return power
 
 
+def power_of_one_hot(ask: Question) -> float | None:
+    """The power of the distance between outputs and one-hot rows, of a loss that makes these of class indices."""
+    target = ask.target
+    if target.is_floating_point() or target.dim() != ask.logits.dim() - 1:
+        return None
+    for rows, answer in _one_hot_of_indices(ask):
+        zero, one, two, down = (ask(rows + distance, answer) for distance in (0, 1, 2, -1))
+        if not all(map(math.isfinite, (zero, one, two, down))) or min(one, two, down) <= 0:
+            return None
+        power = math.log2(two / one)
+        if abs(zero) <= SMALL * one and _close(one, down, 1e-3) and 0.9 <= power <= 2.1:
+            return power
+    return None
+
+
 # ---- how low it gets -------------------------------------------------------------------------------------------
 
 

@@ -11,27 +11,22 @@ an embedding or a recurrent layer gives them, batch_norm takes the steps for cha
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from torch import Tensor
 
 from ..record import AxisFacts
+from .axis_moves import EACH_VALUE
+from .heads import Heads
+from .kept import Kept
+from .weighed import Weighed
 from .where import calling_line
-
-V = TypeVar("V")
 
 _MOST = 20  # calls that are kept
 PAIRS = {"matmul", "bmm", "mm", "rmatmul", "baddbmm"}
 _FEATURES_LAST = {"linear", "embedding", "layer_norm", "lstm", "gru", "rnn_tanh", "rnn_relu"}
 _OF_SEQUENCES = _FEATURES_LAST - {"linear", "layer_norm"}
-# what keeps shapes and axes
-EACH_VALUE = {
-    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "div", "truediv", "idiv", "itruediv", "neg",
-    "masked_fill", "where", "clamp", "float", "half", "bfloat16", "to", "contiguous", "clone", "relu", "gelu", "silu",
-    "elu", "leaky_relu", "tanh", "sigmoid", "dropout", "nan_to_num", "type_as",
-}  # fmt: skip
 _SAME_SUMS = {
     "masked_fill",
     "float",
@@ -44,20 +39,6 @@ _SAME_SUMS = {
     "nan_to_num",
     "type_as",
 }
-
-
-class Kept(Generic[V]):
-    """Values of tensors that are still alive."""
-
-    def __init__(self) -> None:
-        self._held: dict[int, tuple[weakref.ref[Tensor], V]] = {}
-
-    def __getitem__(self, tensor: Any) -> V | None:
-        entry = self._held.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
-
-    def __setitem__(self, tensor: Tensor, value: V) -> None:
-        self._held[id(tensor)] = weakref.ref(tensor), value
 
 
 class Axes:
@@ -75,8 +56,20 @@ class Axes:
         )  # from a layer that takes (example, step, feature) and nothing else
         self._of_all: Kept[bool] = Kept()  # a norm over all axes of an activation
         self._derived: Kept[bool] = Kept()  # of parameters alone
+        self._heads = Heads(self._report)
+        self._weighed = Weighed(self._report, lambda t: not self.is_parameter(t), self._are_scores)
+
+    def finish(self) -> tuple[AxisFacts, ...]:
+        """What was found, when the pass is over."""
+        self._weighed.finish()
+        return tuple(self.found)
+
+    def _are_scores(self, tensor: Tensor) -> None:
+        self._scores[tensor] = True
 
     def see(self, name: str, args: Any, kwargs: Any, out: Any) -> None:
+        self._heads.see(name, args, kwargs, out)
+        self._weighed.see(name, args, kwargs, out)
         if name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and isinstance(out, tuple):
             out = out[0]
         if not isinstance(out, Tensor) or not out.is_floating_point():
@@ -197,8 +190,13 @@ class Axes:
             self._keep("layer_norm", "batch", x, None)
 
     def _keep(self, function: str, kind: str, x: Tensor, axis: int | None) -> None:
+        self._report(function, kind, tuple(map(int, x.shape)), axis, calling_line())
+
+    def _report(
+        self, function: str, kind: str, shape: tuple[int, ...], axis: int | None, where: str | None
+    ) -> None:
         if len(self.found) < _MOST:
-            self.found.append(AxisFacts(function, calling_line(), kind, tuple(map(int, x.shape)), axis))
+            self.found.append(AxisFacts(function, where, kind, shape, axis))
 
 
 def axis_of(args: Any, kwargs: Any, x: Tensor) -> int:

@@ -244,12 +244,13 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     assert first is not None
     done = first.done
     loss = LossFacts() if done.loss is None else LossFacts(done.name, done.kind, float(done.loss.detach()))
-    target = target_facts(done.target, done.logits, done.kind or "other", broadcast_shape(done))
+    comparison, compared, stretched = comparison_facts(model, job, done)
+    stretched = stretched or broadcast_shape(compared)
+    target = target_facts(done.target, done.logits, done.kind or "other", stretched)
     output = output_facts(done.logits, done.target, probe.record)
     watched = probe.record.facts
     loop = replace(watched.loop, missing=first.outside)
     trained = optimizer_facts(optimizers, model, first.foreign) if optimizers else OptimizerFacts()
-    comparison = comparison_facts(model, job, done)
     passes = Passes(model, job, run)
     gradients, opened = first.gradients, ()
     if first.silent or first.missing:

@@ -15,32 +15,45 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch import IGNORED_TARGET, Batch, Judged, find_logits, tensors_in
+from .._batch import IGNORED_TARGET, TARGET_NAMES, Batch, Judged, find_logits, tensors_in
 from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
-from .asking import SMALL, Question, asked_facts, question
+from .asking import SMALL, Question, asked_facts, power_of_one_hot, question
+from .broadcast import Stretched
 from .critics import is_that_of_a_critic
 from .entropy import entropy_facts
 from .floor import falls_for_ever
 from .floored import out_of_reach
+from .inner import InnerLosses
 from .job import Job
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
 from .signs import costs_most
+from .terms import wrong_term
 
 _MOST_DIFFERENT = 1000  # values that are told apart
 _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoid
 
 
-def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFacts:
-    """Runs the model once more, forward, and calls the loss. done: the first pass, with the loss if it is not the
-    model's own."""
+def comparison_facts(
+    model: nn.Module, job: Job, done: Judged
+) -> tuple[ComparisonFacts, Judged, Stretched | None]:
+    """Runs the model once more, forward, and calls the loss; of a loss that the model or the step computes itself, also
+    what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass."""
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
+    own = done.function is None and done.loss is not None
+    losses = None
+    if own:
+        passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
+        labels = list(tensors_in((batch.labels, passed)))
+        losses = InnerLosses([*tensors_in((batch.args, batch.kwargs)), *labels], labels)
     if step is not None:
-        reach, calls = reach_facts(model, lambda: step(model, *batch.args), lambda _: None, slopes=True)
+        reach, calls = reach_facts(
+            model, lambda: step(model, *batch.args), lambda _: None, slopes=True, inner=losses
+        )
     else:
         reach, calls = reach_facts(
             model,
@@ -49,11 +62,21 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
             batch.examples,
             inputs=frozenset(x.data_ptr() for x in batch.inputs().values() if is_plain(x)),
             targets=[t for t in tensors_in(batch.labels) if is_plain(t)],
+            inner=losses,
         )
+    inner = None if losses is None or done.loss is None else losses.found(done.loss)
+    stretched = None if losses is None else losses.stretched
+    if inner is not None:
+        done, known = inner.of(done), inner.reach
+        rectified, behind = known.rectified or (None, None)
+        reach = replace(
+            reach, function=known.function, low=known.low, high=known.high, rectified=rectified, behind=behind
+        )
+    if step is None:
         reach = replace(reach, further=out_of_reach(done, reach.further or ()))
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):
-        return ComparisonFacts(reach, calls=calls)
+        return ComparisonFacts(reach, calls=calls), done, stretched
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
     ask = None
@@ -70,14 +93,19 @@ def comparison_facts(model: nn.Module, job: Job, done: Judged) -> ComparisonFact
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
     if isinstance(done.target, Tensor) and is_plain(done.target):
-        targets = _target_values(logits, done.target, list(inputs.values()), ignored, asked)
+        beside = [x for name, x in inputs.items() if not _is_target(name, batch)]
+        targets = _target_values(logits, done.target, beside, ignored, asked)
     if targets is None:
         targets = TargetValueFacts()
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
+        if asked.takes is None and (power := power_of_one_hot(ask)) is not None:
+            asked, targets = replace(asked, takes="values", power=power), replace(targets, one_hot=1.0)
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
     entropy = entropy_facts(done)
-    return ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy)
+    term = None if ask is None or asked.highest or entropy is not None else wrong_term(ask)
+    facts = ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy, term=term)
+    return facts, done, stretched
 
 
 def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:
@@ -86,6 +114,11 @@ def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:
         by_name = isinstance(job.objective.given, str)
         with random_states.kept():
             done.function(find_logits(outputs) if by_name else outputs, batch.labels)
+
+
+def _is_target(name: str, batch: Batch) -> bool:
+    """Whether an input's name is that of the target, which a model that computes its own loss is given too."""
+    return any(name.startswith(f"input[{one}{end}") for one in (batch.passed, *TARGET_NAMES) for end in ".]")
 
 
 _SUM = 1e-3  # rounding of bfloat16 stays below it

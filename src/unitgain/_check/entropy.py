@@ -14,7 +14,7 @@ from torch.overrides import TorchFunctionMode
 from .._batch import Judged, map_tensors
 from .._run import random_states
 from ..record import EntropyFacts
-from .axes import Kept
+from .kept import Kept
 from .where import calling_line
 
 _SAME_VALUES = {"clamp", "clamp_min", "clip", "view", "reshape", "squeeze", "unsqueeze", "contiguous", "expand",

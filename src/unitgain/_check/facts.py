@@ -10,16 +10,19 @@ from torch import Tensor
 
 from .._batch import IGNORED_TARGET, class_axis
 from ..record import UNKNOWN, OutputFacts, Record, Site, TargetFacts
+from .broadcast import Stretched
 
 _SMALLEST = 1e-30
 
 
 def target_facts(
-    target: Any, logits: Tensor | None, kind: str, broadcast: tuple[int, ...] | None = None
+    target: Any, logits: Tensor | None, kind: str, stretched: Stretched | None = None
 ) -> TargetFacts:
-    """kind: of the loss, as kind_of says it; broadcast: what broadcast_shape says of it."""
+    """kind: of the loss, as kind_of says it; stretched: what broadcast_shape says of it."""
     facts = _target_values(target, logits, kind)
-    return facts if broadcast is None else replace(facts, shape=tuple(target.shape), broadcast=broadcast)
+    if stretched is None:
+        return facts
+    return replace(facts, shape=stretched.target, broadcast=stretched.over, against=stretched.outputs)
 
 
 def _target_values(target: Any, logits: Tensor | None, kind: str) -> TargetFacts:

@@ -22,6 +22,7 @@ from .._batch import Batch
 from .._run import Run, random_states
 from ..graph import Graph, Node
 from ..record import LinearFacts
+from ..stats import is_plain
 
 _NONLINEAR = ("activation", "softmax", "attention", "recurrent", "product", "loss")
 _SCALES = (1.0, 10.0, 100.0)
@@ -30,7 +31,8 @@ _ROWS = 4
 
 def linear_facts(model: nn.Module, graph: Graph, batch: Batch, run: Run) -> LinearFacts:
     """Rewinds `run` if the model is tested, which the graph of few models asks for."""
-    series, last = _in_series(graph)
+    neighbours = _neighbours(batch)
+    series, last = _in_series(graph, neighbours)
     if last is None or not last.path:
         return LinearFacts()
     narrow = _is_narrow([graph[name] for name in series], last)
@@ -38,7 +40,7 @@ def linear_facts(model: nn.Module, graph: Graph, batch: Batch, run: Run) -> Line
     try:
         with torch.no_grad(), random_states.kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            deviation, change = _measure(model, last.path, batch.few(_ROWS), run)
+            deviation, change = _measure(model, last.path, batch.few(_ROWS), run, neighbours)
     except _Untestable as reason:
         return LinearFacts(**facts, reason=str(reason))
     except Exception as error:  # it does not run in float64, on part of the batch, or in evaluation mode
@@ -53,13 +55,31 @@ class _Untestable(Exception):
 # ---- the graph's part ------------------------------------------------------------------------------------------
 
 
-def _in_series(graph: Graph) -> tuple[list[str], Node | None]:
-    """(the weights that follow each other, the last of them); none where something nonlinear stands before a weight."""
+def _neighbours(batch: Batch) -> frozenset[str]:
+    """The inputs that say which nodes are neighbours, beside others with the nodes' features: square, and not negative.
+    A graph network is linear if it is so in the features, whatever the neighbours."""
+    floating = batch.floating()
+    found = {
+        n for n, t in batch.inputs().items() if is_plain(t) and _is_square(t) and not bool((t < 0).any())
+    }
+    return frozenset(found) if floating.keys() - found else frozenset()
+
+
+def _is_square(t: Tensor) -> bool:
+    return t.dim() > 1 and t.shape[-1] == t.shape[-2] > 1 and not t.is_complex()
+
+
+def _in_series(graph: Graph, given: frozenset[str] = frozenset()) -> tuple[list[str], Node | None]:
+    """(the weights that follow each other, the last of them); none where something nonlinear stands before a weight.
+    given: inputs that are held; a matrix product of what is computed from them alone and something else is linear."""
+    held = set(given)
     weights_before: dict[str, frozenset[str]] = {}
     after_nonlinear: set[str] = set()
     series: dict[str, None] = {}
     last = None
     for node in graph:
+        if node.sources and not node.weighted and all(s in held for s in node.sources):
+            held.add(node.name)
         before = frozenset().union(*(weights_before.get(s, frozenset()) for s in node.sources))
         nonlinear = any(s in after_nonlinear for s in node.sources)
         if node.weighted and node.role == "linear":
@@ -69,7 +89,8 @@ def _in_series(graph: Graph) -> tuple[list[str], Node | None]:
                 series.update(dict.fromkeys([*sorted(before, key=lambda n: graph[n].position), node.name]))
                 last = node
             before |= {node.name}
-        if nonlinear or _is_nonlinear(node):
+        mixes = node.role == "product" and node.type == "matmul" and any(s in held for s in node.sources)
+        if nonlinear or (_is_nonlinear(node) and not mixes and node.name not in held):
             after_nonlinear.add(node.name)
         weights_before[node.name] = before
     return list(series), last
@@ -95,7 +116,9 @@ def _is_narrow(series: list[Node], last: Node) -> bool | None:
 # ---- the test --------------------------------------------------------------------------------------------------
 
 
-def _measure(model: nn.Module, path: str, batch: Batch, run: Run) -> tuple[float, float]:
+def _measure(
+    model: nn.Module, path: str, batch: Batch, run: Run, held: frozenset[str]
+) -> tuple[float, float]:
     """(largest relative deviation, relative change of the output with its input)."""
     run.rewind()
     embeddings = [m for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag))]
@@ -105,7 +128,7 @@ def _measure(model: nn.Module, path: str, batch: Batch, run: Run) -> tuple[float
     try:
         model.double().eval()
         given = batch.with_inputs({name: t.double() for name, t in floating.items()})
-        function = _Function(model, model.get_submodule(path), given, embeddings)
+        function = _Function(model, model.get_submodule(path), given, embeddings, held)
         zero = function(0, 0, 1)
         worst = change = 0.0
         for scale in _SCALES:
@@ -123,11 +146,20 @@ def _measure(model: nn.Module, path: str, batch: Batch, run: Run) -> tuple[float
 
 class _Function:
     """The output of one module as a function of inputs (or embeddings) a x + b y, y being x with its examples moved on
-    by one."""
+    by one; inputs that are held stay as they are."""
 
-    def __init__(self, model: nn.Module, at: nn.Module, batch: Batch, embeddings: list[Any]):
+    def __init__(
+        self,
+        model: nn.Module,
+        at: nn.Module,
+        batch: Batch,
+        embeddings: list[Any],
+        held: frozenset[str] = frozenset(),
+    ):
         self.model, self.at, self.batch = model, at, batch
-        self.inputs, self.embeddings = batch.floating(), [] if batch.floating() else embeddings
+        floating = batch.floating()
+        self.inputs = {name: t for name, t in floating.items() if name not in held}
+        self.embeddings = [] if floating else embeddings
 
     def __call__(self, a: float, b: float, scale: float) -> Tensor:
         def point(x: Tensor) -> Tensor:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from ..record import AxisFacts
-from .axes import Kept, axis_of
+from .axes import axis_of
+from .kept import Kept
 from .where import calling_line
 
 _MOSTLY = 0.5  # of the rows have a one; the others may be ignored

@@ -19,14 +19,16 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._batch import find_logits
+from .._batch import find_logits, tensors_in
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .cosines import Cosines
+from .crossed import Crossed
+from .discarded import Discarded
 from .doubled import Doubled
 from .drops import Drops
-from .floor import tensors_of
 from .floored import FUNCTIONS
+from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
@@ -76,13 +78,14 @@ def reach_facts(
     slopes: bool = False,
     inputs: frozenset[int] = frozenset(),
     targets: Sequence[Tensor] = (),
+    inner: InnerLosses | None = None,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
     differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
-    outputs."""
+    outputs; inner: sees the losses that the model computes itself."""
     with (
-        Reach(model, examples, inputs, targets) as reach,
+        Reach(model, examples, inputs, targets, inner) as reach,
         reach.doubled.hooked(),
         torch.set_grad_enabled(slopes),
     ):
@@ -91,7 +94,7 @@ def reach_facts(
         except Exception:  # the caller's own code, which need not bear a function mode
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
-        axes, doubled = tuple(reach.axes.found), tuple(reach.doubled.found)
+        axes, doubled = reach.axes.finish(), tuple(reach.doubled.found)
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
@@ -108,6 +111,8 @@ def reach_facts(
         drops=drops,
         scores=tuple(reach.scores.found),
         overflow=reach.overflow,
+        crossed=tuple(reach.crossed.found),
+        discarded=tuple(reach.discarded.found),
     )
     if logits is None:
         return facts, calls
@@ -135,8 +140,10 @@ class Reach(TorchFunctionMode):
         examples: int | None = None,
         inputs: frozenset[int] = frozenset(),
         targets: Sequence[Tensor] = (),
+        inner: InnerLosses | None = None,
     ):
         super().__init__()
+        self.inner = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
@@ -147,6 +154,7 @@ class Reach(TorchFunctionMode):
         self._constants = {id(b) for b in model.buffers() if b.numel() == 1}
         self._weights = {id(p) for p in model.parameters()}
         self.axes, self.doubled = Axes(self._weights, examples), Doubled(self._weights)
+        self.crossed, self.discarded = Crossed(self._weights), Discarded()
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
@@ -174,12 +182,16 @@ class Reach(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
             if self.judging is None:
+                if self.inner is not None:
+                    self.inner.see(func, name, args, kwargs, self.of)
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
                 self.overflow = self.overflow or overflow(name, args, out)
             else:
                 self.one_hot.see(name, args, kwargs, out)
             self.doubled.see(name, before, args, out)
+            self.crossed.see(name, args, kwargs, out)
+            self.discarded.see(name, args, kwargs, out)
         given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
@@ -229,7 +241,7 @@ class Reach(TorchFunctionMode):
 
     def further(self, outputs: Any, compared: Tensor | None) -> Iterator[FurtherFacts]:
         """The outputs beside the one that is compared whose last function keeps them above zero."""
-        for place, tensor in enumerate(tensors_of(outputs)):
+        for place, tensor in enumerate(tensors_in(outputs)):
             known = self.of(tensor)
             if tensor is not compared and known.function in FUNCTIONS and (known.low, known.high) == (0, INF):
                 yield FurtherFacts(place, known.function)

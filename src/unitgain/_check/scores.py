@@ -15,7 +15,9 @@ import torch
 from torch import Tensor
 
 from ..record import ScoreFacts
-from .axes import EACH_VALUE, PAIRS, Axes, Kept, axis_of
+from .axes import PAIRS, Axes, axis_of
+from .axis_moves import EACH_VALUE
+from .kept import Kept
 from .where import calling_line
 
 _MOST = 50  # calls that are kept

@@ -67,12 +67,14 @@ class Course:
     on       "fresh batches", "the one batch", or "half of the batch"
     held     in that last case the loss on the other half, before every fourth step; else empty
     error    what the model raised, where that ended the trial
+    examples of a step; None where that is not known. Of batches of different size the most
     """
 
     losses: tuple[float, ...]
     on: str
     held: tuple[float, ...] = ()
     error: str = ""
+    examples: int | None = None
 
     @property
     def fresh(self) -> bool:
@@ -293,6 +295,7 @@ class Trials:
             on = FRESH if plan.data is not None else ONE if judges is None else HALF
             losses: list[float] = []
             held: list[float] = []
+            examples: int | None = None
             with contextlib.closing(plan.batches(job, self.model)) as batches:
                 try:
                     for number, batch in enumerate(islice(batches, skip, skip + plan.steps)):
@@ -302,6 +305,7 @@ class Trials:
                             batch = trains
                         elif (number or skip) and step is None:
                             batch = subject.as_input(batch)
+                        examples = max(examples or 0, batch.examples or 0) or None
                         done = passes.run(batch)
                         if done.loss is None:
                             raise InputError("there is no loss to train on")
@@ -312,8 +316,8 @@ class Trials:
                 except InputError as error:
                     if not losses:
                         raise
-                    return Course(tuple(losses), on, tuple(held), str(error))
-            return Course(tuple(losses), on, tuple(held))
+                    return Course(tuple(losses), on, tuple(held), str(error), examples)
+            return Course(tuple(losses), on, tuple(held), "", examples)
 
     def _skip(self) -> int:
         """Batches before those of a second trial; where there are too few for other ones, at least another order."""

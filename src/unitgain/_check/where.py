@@ -105,6 +105,15 @@ def _place(kind: type, name: str) -> str | None:
     return f"{shown}:{first} (class {kind.__name__})"
 
 
+def is_torchs(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_FOLDERS[0])
+
+
+def is_callers(frame: FrameType) -> bool:
+    """Whether its code is neither torch's nor ours."""
+    return not frame.f_code.co_filename.startswith((*_FOLDERS, "<frozen"))
+
+
 def calling_line() -> str | None:
     """ "model.py:31 in Net.forward": the innermost frame that is neither torch's nor ours; None if there is none, or if
     we called torch ourselves."""

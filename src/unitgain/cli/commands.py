@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .._base import say
+from .._base import quietly, say
 from .._version import __version__
 from .check import check
 from .data import data_app
@@ -23,7 +23,7 @@ from .lesson import lesson
 from .lists import models, rules
 from .mcp import mcp
 from .normfree import normfree_app
-from .options import with_quiet
+from .options import Quiet, with_quiet
 from .runs import plots, sample
 from .spp import spp
 from .train import lr_find, train
@@ -68,6 +68,7 @@ def _root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     debug: Debug = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measures how signals flow through a PyTorch network, says what is wrong, and why.
 
@@ -77,6 +78,8 @@ def _root(
       unitgain check my_model.py:make_model --data batch.npz
       unitgain whatif char_mlp_deep --dataset names --vary gain=0.5,1,5/3,3
     """
+    if quiet:
+        context.with_resource(quietly())
     if context.invoked_subcommand is None:
         say(context.get_help())
 

@@ -17,6 +17,16 @@ _ALWAYS = ("help", "debug", "quiet")
 class Command(typer.core.TyperCommand):
     """A command whose options are listed in groups: its own, then the shared ones."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except (
+            Exception
+        ) as error:  # typer's own; some of them do not know their command, whose help is named then
+            if getattr(error, "ctx", ctx) is None:
+                error.ctx = ctx  # type: ignore[attr-defined]
+            raise
+
     def format_options(self, ctx: Any, formatter: Any) -> None:
         groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
         last: list[tuple[str, str]] = []
@@ -41,6 +51,21 @@ class Group(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         return list(self.commands)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Says what was probably meant by a first word that is no command."""
+        word = args[0]
+        if self.get_command(ctx, word) is None and (meant := self._meant(ctx, word)):
+            ctx.fail(f"no such command {word!r}. Did you mean {meant}?")
+        return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: Any, word: str) -> str:
+        if word == "help" or (word == "version" and ctx.parent is None):
+            return f"{ctx.command_path} --{word}"
+        if "check" in self.commands and (":" in word or word.endswith(".py")):
+            return f"{ctx.command_path} check {word}"
+        begun = [repr(name) for name in self.list_commands(ctx) if word and name.startswith(word)]
+        return " or ".join(begun)
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         Command.format_options(self, ctx, formatter)  # type: ignore[arg-type]

@@ -19,9 +19,16 @@ if TYPE_CHECKING:
 
 normfree_app = typer.Typer(
     help="What BatchNorm does and costs in a network, and the network without it.",
-    no_args_is_help=True,
     rich_markup_mode=None,
 )
+
+
+@normfree_app.callback(invoke_without_command=True)
+def _normfree(context: typer.Context) -> None:
+    """What BatchNorm does and costs in a network, and the network without it."""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
+
 
 Witness = Annotated[
     bool,

@@ -271,7 +271,11 @@ def _print_outcome(metrics: Mapping[str, float]) -> None:
         (name.replace("_", " "), f"{value:.1f}" if name == "seconds" else _number(value))
         for name, value in metrics.items()
     ]
-    console().print(table_of(("", ">"), rows), soft_wrap=True)
+    table = table_of(("", ">"), rows)
+    table.show_header = False
+    if not is_quiet():
+        say("")
+    console().print(table, soft_wrap=True)
 
 
 def _number(value: float) -> str:

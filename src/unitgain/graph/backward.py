@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .moments import Gradient, Silent, Step, given_tensor, layout, measured_gradient, pull_back
+from .moments import GRID_WEIGHTS, Gradient, Silent, Step, given_tensor, layout, measured_gradient, pull_back
 from .node import Node
 from .operations import Call
 from .propagate import CHANCE, TOLERANCE, Claim, Propagation, _Held
@@ -181,7 +181,19 @@ def _added(parts: list[Gradient]) -> Gradient:
     spotty = any(p.spotty for p in parts)
     profile = _added_profiles([p for p in parts if p.mean_square > 0])
     independent = min(p.independent for p in parts)
-    return Gradient(power, held, spotty, tied, profile=profile, independent=independent)
+    chosen = _added_choices(parts)
+    return Gradient(power, held, spotty, tied, chosen=chosen, profile=profile, independent=independent)
+
+
+def _added_choices(parts: list[Gradient]) -> Tensor | None:
+    """A gradient that comes through a maximum is at large values, one beside it at all of them."""
+    given = next((p.chosen for p in parts if p.chosen is not None), None)
+    total = sum(p.mean_square for p in parts)
+    if given is None or total <= 0:
+        return None
+    even = GRID_WEIGHTS.to(given)
+    each = [p.mean_square / total * (even if p.chosen is None else p.chosen) for p in parts]
+    return torch.stack(each).sum(0)
 
 
 def _added_profiles(parts: list[Gradient]) -> Tensor | None:

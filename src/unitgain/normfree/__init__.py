@@ -4,10 +4,12 @@ audit                what normalization does and costs in this very model
 convert              a network with BatchNorm -> one without: to train from scratch, to fine-tune, or to deploy
 fold                 everything that inference does not need worked into plain layers
 rebuild              the structure of a converted model on a new one, for its state dict
+clipping_for         the factor of adaptive gradient clipping that a converted network trains with
 convert_layer_norms  a transformer's LayerNorms -> RMSNorm exactly, or fitted pointwise functions
 """
 
 from .auditing import AuditReport, NormAudit, SizeAudit, audit
+from .clipping import clipping_for
 from .converting import MODES, convert, fold
 from .edits import Edit, rebuild
 from .layer_norms import LayerNormReport, NormFit, convert_layer_norms
@@ -28,6 +30,7 @@ __all__ = [
     "ShortTraining",
     "SizeAudit",
     "audit",
+    "clipping_for",
     "convert",
     "convert_layer_norms",
     "fold",

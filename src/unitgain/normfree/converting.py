@@ -15,6 +15,7 @@ from .._batch import Batch, Loss
 from .._run import Snapshot, random_states
 from ..nn import merge_branch_ends
 from . import folding, measuring, training
+from .clipping import advice
 from .edits import Edit, apply, needs_plain, paths_of
 from .folding import Decision
 from .plain_code import is_ours, reason, remaining
@@ -63,8 +64,9 @@ def convert(
            original stripped of its norms, on the same batches. In "train" and "preserve"; the batch needs targets
     loss, data  of that training, as for `ug.check`; without data half of the batch trains and the other half judges
     optimizer   of that training: a function from parameters to an optimizer; SGD with momentum 0.9 at rate 0.1 without
-           one. A fifth of its rate and five times it are tried too; in "train", for the converted and the
-           stripped network, which are trained with AGC, four and sixteen times it
+           one. A fifth of its rate and five times it are tried too. The converted and the stripped network are trained
+           with AGC by `clipping_for`; in "train" at one, four and sixteen times the rate, divided by as much as the
+           factor is larger than 0.02
     second_witness  also ask torch.export what stands before each norm, and refuse norms on which it does not agree with
            the trace of the pass; from a tenth of a second to half a minute
 
@@ -241,9 +243,7 @@ def _exactly(
             "in half precision it may overflow"
         )
     if report.mode == "preserve" and report.converted:
-        report.notes.append(
-            "train it with ug.optim.AGC(optimizer, model, clipping=0.02), at BatchNorm's learning rate"
-        )
+        report.notes.append(advice(batch.examples, from_scratch=False))
 
 
 def _make_plain(model: nn.Module, report: ConversionReport) -> nn.Module:

@@ -3,8 +3,8 @@
 Every arm starts from its own weights with the same random numbers and sees the same batches, and is put back
 afterwards. A network without BatchNorm wants another learning rate than one with it, so each arm is trained at three
 and counts at the best. "stripped" has its norms taken away with nothing in exchange; it and the converted network are
-trained with adaptive gradient clipping, the original without, as AGC hurts some networks that have BatchNorm. AGC
-bounds what a step can change, and wants higher rates.
+trained with adaptive gradient clipping, the original without, as AGC hurts some networks that have BatchNorm. Its
+factor and the rates tried with it are those of clipping.py for as many examples as a step here has.
 """
 
 from __future__ import annotations
@@ -24,13 +24,12 @@ from .._run import Replayed
 from ..optim import AGC
 from ..remedies import Subject
 from ..rules import Prescription
+from .clipping import EXAMPLES, clipping_for, rates_for
 from .edits import Edit, apply, paths_of
 from .folding import parts_of
 from .reading import is_converted
 
 FACTORS = (0.2, 1.0, 5.0)  # of the optimizer's learning rate, each tried
-AGC_FACTORS = (1.0, 4.0, 16.0)  # the same with AGC and standardized weights
-CLIPPING = 0.02
 HELD_EVERY = 4  # steps between two looks at the half that is held out
 
 MakesOptimizer = Callable[[Iterable[Tensor]], torch.optim.Optimizer]
@@ -62,12 +61,14 @@ class Arm:
 
 @dataclass(frozen=True)
 class ShortTraining:
-    """Arms trained side by side. on: "fresh batches", "half of the batch" or "the one batch"; optimizer: its class."""
+    """Arms trained side by side. on: "fresh batches", "half of the batch" or "the one batch"; optimizer: its class;
+    clipping: the factor of adaptive gradient clipping, in all arms but the original; see `clipping_for`."""
 
     steps: int
     on: str
     optimizer: str
     arms: tuple[Arm, ...]
+    clipping: float
 
     def __getitem__(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.name == name)
@@ -81,7 +82,7 @@ class ShortTraining:
     def conditions(self) -> str:
         return (
             f"{self.steps} steps of {self.optimizer} on {self.on}, one seed, each at the best of {len(FACTORS)} rates; "
-            f"all but the original with adaptive gradient clipping ({CLIPPING:g})"
+            f"all but the original with adaptive gradient clipping ({self.clipping:.2g})"
         )
 
     def summary(self) -> list[str]:
@@ -104,7 +105,8 @@ class ShortTraining:
     def to_dict(self) -> dict[str, Any]:
         """Plain data; what is not finite stays so."""
         return {
-            "steps": self.steps, "on": self.on, "optimizer": self.optimizer, "outcome": self.outcome,
+            "steps": self.steps, "on": self.on, "optimizer": self.optimizer, "clipping": self.clipping,
+            "outcome": self.outcome,
             "conditions": self.conditions, "summary": self.summary(), "held_every": HELD_EVERY,
             "arms": [
                 {
@@ -141,15 +143,19 @@ class Rehearsals:
                 "optimizer, as each arm has parameters of its own: lambda p: torch.optim.AdamW(p, lr=1e-3)"
             )
         self._batch, self._steps, self._loss = batch, steps, loss
-        from_scratch = mode == "train"
-        self._agc_factors = AGC_FACTORS if from_scratch else FACTORS
-        self._exclude: Any = () if from_scratch else "auto"  # such rates need the head clipped too
+        self._from_scratch = mode == "train"
+        self._exclude: Any = () if self._from_scratch else "auto"  # such rates need the head clipped too
+        self._examples = EXAMPLES  # of a step; the original's arm says how many
         self._data = Replayed(data) if hasattr(data, "__next__") else data
         self._make: MakesOptimizer = optimizer or _sgd
         self._seen = self._make([p for p in model.parameters() if p.requires_grad])
 
     def original(self, model: nn.Module) -> Arm:
-        return self._arm("original", model, None)
+        """To be trained first."""
+        arm = self._arm("original", model, None)
+        if arm.course is not None and arm.course.examples is not None:
+            self._examples = arm.course.examples
+        return arm
 
     def stripped(self, model: nn.Module, norms: Collection[str]) -> Arm:
         return self._arm("stripped", model, lambda subject: _strip(subject.model, norms))
@@ -161,7 +167,15 @@ class Rehearsals:
         made = tuple(arms)
         steps = max((len(arm.losses) for arm in made), default=0)
         on = next((arm.course.on for arm in made if arm.course is not None), "")
-        return ShortTraining(steps, on, type(self._seen).__name__, made)
+        return ShortTraining(steps, on, type(self._seen).__name__, made, self._clipping)
+
+    @property
+    def _clipping(self) -> float:
+        return clipping_for(self._examples)
+
+    def _factors(self, agc: bool) -> tuple[float, ...]:
+        """Of the learning rate."""
+        return rates_for(self._examples) if agc and self._from_scratch else FACTORS
 
     def _arm(self, name: str, model: nn.Module, change: Callable[[Subject], None] | None) -> Arm:
         agc, rate = name != "original", float(self._seen.param_groups[0]["lr"])
@@ -169,13 +183,13 @@ class Rehearsals:
         def make(parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
             made = self._make(parameters)
             if agc:
-                AGC(made, model, clipping=CLIPPING, exclude=self._exclude)
+                AGC(made, model, clipping=self._clipping, exclude=self._exclude)
             return made
 
         plan = Plan(steps=self._steps, optimizer=make, data=self._data)
         trials = Trials(model, self._batch, self._loss, None, plan, self._steps)
         courses: dict[float, Course] = {}
-        for factor in self._agc_factors if agc else FACTORS:
+        for factor in self._factors(agc):
             tuned = Change(name, change, Prescription(rate=factor))
             try:
                 courses[factor * rate] = trials.run(tuned)

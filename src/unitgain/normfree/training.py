@@ -26,6 +26,7 @@ from .._batch import Batch
 from ..graph import Graph, Node
 from ..nn import ScaledStd, fan_in
 from . import calibrating
+from .clipping import advice
 from .edits import Edit, apply, paths_of
 from .folding import PARTS, parts_of
 from .reading import Reading, is_converted, read
@@ -86,12 +87,7 @@ def convert_for_training(
         return
     targets = {path: ends[path] for path in steps if path in ends}
     report.notes += calibrating.calibrate(model, batch, steps, targets)
-    report.notes.append(
-        "train it with ug.optim.AGC(optimizer, model, clipping=0.02, exclude=()) at four to sixteen times BatchNorm's "
-        "learning rate: at such rates the head has to be clipped too. With fewer than 128 examples a step multiply the "
-        "clipping by sqrt(128 / examples), and keep to BatchNorm's rate. Without AGC at about a fifteenth of "
-        "BatchNorm's rate. The constants are for data scaled like this batch"
-    )
+    report.notes.append(advice(batch.examples, from_scratch=True))
 
 
 def _decide(model: nn.Module, readings: list[Reading], norms: Collection[str]) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ from ..record import pack_map
 from .breaks import breaks
 from .labels import Labels
 from .options import FLAT_SAMPLE, SELDOM, Options
+from .parameters import forget_empty_hooks, parts_of
 from .passes import Passes
 from .recompute import Recomputation, Recomputed
 from .sites import Place, describe_input
@@ -69,6 +71,7 @@ class Forward(Listener):
         self.inputs: dict[str, Place] = {}
         self.breaks: list[dict[str, Any]] = []
         self.labels = Labels()
+        self._scored: Step | None = None  # the step whose first gradient of a tensor has come
         self.saturation: dict[str, dict[str, Any]] = {}
         self._tracer = self._new_tracer()
         self._hooks: list[RemovableHandle] = []
@@ -79,12 +82,13 @@ class Forward(Listener):
         self._open = False  # in a pass that is not a call of the model's own forward
         self._measuring = False
         self._recomputation = Recomputation()
+        self._threads: set[int] = set()  # that have run the model
         self._take_gradient = guard(self._measure_gradient)
         self._take_late_gradient = guard(self._measure_late_gradient)
         self._confirm = guard(self._confirm_pass)
 
     def _new_tracer(self) -> Tracer:
-        self._modules = [id(m) for m in self._model.modules()]
+        self._modules, _ = parts_of(self._model)
         return Tracer(self._model, self, guard=self._guard, exact=False, most_calls=_MOST_CALLS)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
@@ -136,10 +140,13 @@ class Forward(Listener):
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()
+        if len(self._threads) == 1 and threading.get_ident() in self._threads and not in_backward():
+            forget_empty_hooks(self._model)
 
-    def renew(self) -> None:
-        """If modules have been added or replaced, the model is followed anew. Sites keep their names and places."""
-        if [id(m) for m in self._model.modules()] != self._modules:
+    def renew(self, now: list[int]) -> None:
+        """If modules have been added or replaced, the model is followed anew. Sites keep their names and places.
+        now: as `parts_of` gives them."""
+        if now != self._modules:
             self.disarm()
             self.abandon()
             self._tracer = self._new_tracer()
@@ -173,6 +180,7 @@ class Forward(Listener):
         """A pass begins of which the model's own forward may be no part. What comes into its modules from elsewhere is
         the input. again: it goes on after a call of the model's own forward; functions are the loss's from here on."""
         self._in_pass = self._open = True
+        self._threads.add(threading.get_ident())
         self.calls += 1
         self._into = self.step
         self._measuring = self.gradients or self._always
@@ -195,6 +203,7 @@ class Forward(Listener):
         """The model's own forward begins. alone: it is a pass by itself, which may turn out not to belong to the step.
         skip: it is known not to."""
         self._recomputation.clear()
+        self._threads.add(threading.get_ident())
         self._in_pass, self._open = True, False
         skip = skip or self.backwards >= _MOST_BACKWARDS
         self._measuring = not skip and (self.gradients or self._always)
@@ -266,6 +275,7 @@ class Forward(Listener):
             return False
         if self._in_pass:
             return self._measuring
+        self._threads.add(threading.get_ident())
         self.enters()
         return not in_backward() and (self.gradients or self._always)
 
@@ -306,13 +316,14 @@ class Forward(Listener):
             place = self.inputs[name] = Place(node, 0, True, describe_input(tensor, node.channel_axis))
         floating = tensor.is_floating_point()
         fits = floating and len(node.shape) == tensor.dim()
-        partial = stats.summarize(
-            tensor, channel_axis=node.channel_axis if fits else None,
-            batch_axis=batch_axis(None, stats.shape_of(tensor), self._tracer.examples),
-            cosine=floating, spread=options.limit is None and floating,
-            sample=options.sample if floating else 0, limit=options.limit, turn=self.step.turn,
-        )  # fmt: skip
-        self._into.add("input", name, partial)
+        how = {
+            "channel_axis": node.channel_axis if fits else None,
+            "batch_axis": batch_axis(None, stats.shape_of(tensor), self._tracer.examples),
+            "cosine": floating,
+            "spread": options.limit is None and floating,
+            "sample": options.sample if floating else 0,
+        }
+        self._reduce_or_hold("input", name, tensor, how)
 
     def _observe(self, place: Place, tensor: Tensor) -> None:
         """Measures the tensor of a known site, and its gradient when it comes."""
@@ -336,17 +347,22 @@ class Forward(Listener):
                 "count_zeros": exact or not options.sample,
                 "sample": options.sample,
             }
-            if options.limit is None:
-                step.add("activation", node.name, stats.summarize(tensor, **how))
-            else:
-                some, how["channel_axis"], how["batch_axis"] = stats.take_examples(
-                    tensor, channels, examples, options.limit, step.turn
-                )
-                step.hold(node.name, some, how)
+            self._reduce_or_hold("activation", node.name, tensor, how)
             if options.maps and node.activation is not None and self._first:
                 self._keep_map(node, tensor)
         if "gradient" in options.signals and tensor.requires_grad:
             tensor.register_hook(functools.partial(self._take_gradient, self.step, step, node.name))
+
+    def _reduce_or_hold(self, kind: str, name: str, tensor: Tensor, how: dict[str, Any]) -> None:
+        """All of it at once; with a limit some examples, later."""
+        step, limit = self._into, self._options.limit
+        if limit is None:
+            step.add(kind, name, stats.summarize(tensor, **how))
+            return
+        some, how["channel_axis"], how["batch_axis"] = stats.take_examples(
+            tensor, how["channel_axis"], how["batch_axis"], limit, step.turn
+        )
+        step.hold(kind, name, some, how)
 
     def _keep_map(self, node: Node, tensor: Tensor) -> None:
         """Rows are examples (or tokens), columns units; a channel of an image counts when most of it does."""
@@ -364,12 +380,21 @@ class Forward(Listener):
         if step is not self.step:  # a graph kept alive beyond its step
             return
         self._confirm_pass(step, into)
-        if name == self._tracer.main_output:
+        if name == self._tracer.main_output or self._is_first_of_scores(step, gradient):
             self.labels.saw(gradient)
         if self._options.limit is None:
             step.add("gradient", name, stats.summarize(gradient, sample=self._options.sample))
         else:
             step.add_flat("gradient", name, stats.take_sample(gradient, FLAT_SAMPLE))
+
+    def _is_first_of_scores(self, step: Step, gradient: Tensor) -> bool:
+        """Whether the model returns a loss, and this is the first gradient of a tensor in this step: that of what the
+        loss looked at."""
+        if gradient.dim() < 2 or self._scored is step:
+            return False
+        self._scored = step
+        main = self._tracer.nodes.get(self._tracer.main_output or "")
+        return main is None or not main.shape
 
     def _measure_late_gradient(self, step: Step, call: Recomputed, gradient: Tensor) -> None:
         name = self._recomputation.name_of(call)

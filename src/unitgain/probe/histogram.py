@@ -9,17 +9,16 @@ import numpy as np
 from torch import Tensor
 
 from .. import stats
-from ..record import HISTOGRAM_BINS, LOG2_LOW, SIGNED_BINS
+from ..record import ATOMS, HISTOGRAM_BINS, LOG2_LOW, SIGNED_BINS
 
 # of the bits of a float32
-_EXPONENT_BIAS = 127
-_EXPONENTS = 256
-_NO_NUMBER = 255  # exponent of infinity and NaN
+_EXPONENT_BIAS, _MANTISSA = 127, 23
 _MAGNITUDE = 0x7FFFFFFF  # all but the sign
 _INFINITY = 0x7F800000  # those of NaN are larger
 _ONE, _MINUS_ONE = 0x3F800000, 0x3F800000 - (1 << 31)
 _MINUS_ZERO = -(1 << 31)
 _ONES_BIN = -LOG2_LOW  # of the log2 histogram: magnitudes in [1, 2)
+_LOWEST = _EXPONENT_BIAS + LOG2_LOW  # exponent of the first bin of a log2 histogram
 _BEYOND = 1000  # one value in so many may lie outside a signed histogram's range, in its open bins
 
 
@@ -46,39 +45,44 @@ def histograms(samples: Sequence[Tensor]) -> Counts:
         np.zeros((n, HISTOGRAM_BINS), dtype=np.int64),
     )  # fmt: skip
     sizes = np.array([s.numel() for s in samples])
-    for size in np.unique(sizes[sizes > 0]):  # samples of equal size make a matrix
-        members = np.flatnonzero(sizes == size)
-        values = stats.to_host([samples[i] for i in members.tolist()]).float().numpy().reshape(-1, size)
-        raw = values.view(np.int32)
-        exponents = _count((values.view(np.uint32) >> 23).astype(np.intp), 2 * _EXPONENTS)
-        positive, negative = exponents[:, :_EXPONENTS], exponents[:, _EXPONENTS:]
-        log2, zeros = positive + negative, np.zeros((2, len(values)), dtype=np.int64)  # 0.0 and -0.0
-        if log2[:, 0].any():
-            zeros[0], zeros[1] = (raw == 0).sum(axis=1), (raw == _MINUS_ZERO).sum(axis=1)
-            log2[:, 0] -= zeros.sum(axis=0)
-        outside = log2[:, _NO_NUMBER] > 0
-        log2[:, _NO_NUMBER] = 0
-        ones = np.zeros((2, len(values)), dtype=np.int64)  # 1 and -1
-        if log2[:, _ONE >> 23].any():
-            ones[0], ones[1] = (raw == _ONE).sum(axis=1), (raw == _MINUS_ONE).sum(axis=1)
-        found.atoms[members] = np.stack([ones[1], zeros.sum(axis=0), ones[0]], axis=1)
-        first = _EXPONENT_BIAS + LOG2_LOW
-        octaves = log2[:, first : first + HISTOGRAM_BINS].copy()
-        octaves[:, 0] += log2[:, :first].sum(axis=1)
-        octaves[:, -1] += log2[:, first + HISTOGRAM_BINS :].sum(axis=1)
-        found.log2[members] = octaves
-        others = octaves.copy()  # the atoms do not decide about the range
-        others[:, _ONES_BIN] -= ones.sum(axis=0)
-        high = _range(others, raw)
-        below = negative[:, :_NO_NUMBER].sum(axis=1) - zeros[1] > 0
-        low = np.where(below, -high, 0.0)
-        signed = _linear(values, low, high, outside)
-        rows = np.arange(len(values))
-        for value, counts in ((0.0, zeros.sum(axis=0)), (1.0, ones[0]), (-1.0, ones[1])):
-            signed[rows, _bins(np.full(len(values), value), low, high)] -= counts
-        found.signed[members] = signed
-        found.low[members], found.high[members] = low, high
+    for members in stats.blocks(sizes):  # samples of equal size make a matrix
+        values = stats.to_host([samples[i] for i in members.tolist()]).float().numpy()
+        _count_block(values.reshape(len(members), -1), members, found)
     return found
+
+
+def _count_block(values: np.ndarray, members: np.ndarray, found: Counts) -> None:
+    """Counts the rows of a float32 matrix into the places `members` of what is found."""
+    raw = values.view(np.int32)
+    magnitude = raw & _MAGNITUDE
+    not_finite = np.flatnonzero(magnitude.max(axis=1) >= _INFINITY)
+    codes = magnitude >> _MANTISSA
+    np.clip(codes, _LOWEST, _LOWEST + HISTOGRAM_BINS - 1, out=codes)
+    codes -= _LOWEST
+    octaves = _count(codes, HISTOGRAM_BINS)  # of the magnitudes, zeros in the first one
+    for row in not_finite:
+        octaves[row, -1] -= np.count_nonzero(magnitude[row] >= _INFINITY)
+    atoms = found.atoms[members]  # a copy
+    if octaves[:, 0].any():
+        atoms[:, 1] = _number(magnitude == 0)
+        octaves[:, 0] -= atoms[:, 1]
+    if octaves[:, _ONES_BIN].any():
+        atoms[:, 0], atoms[:, 2] = _number(raw == _MINUS_ONE), _number(raw == _ONE)
+    found.atoms[members], found.log2[members] = atoms, octaves
+    others = octaves.copy()  # the atoms do not decide about the range
+    others[:, _ONES_BIN] -= atoms[:, 0] + atoms[:, 2]
+    high = _range(others, raw)
+    lowest = values.min(axis=1)
+    for row in not_finite:
+        lowest[row] = np.min(values[row], where=np.isfinite(values[row]), initial=0.0)
+    low = np.where(lowest < 0, -high, 0.0)
+    signed = _linear(values, low, high, not_finite)
+    rows = np.arange(len(values))
+    for value, counts in zip(ATOMS, atoms.T):
+        if counts.any():
+            signed[rows, _bins(np.full(len(values), value), low, high)] -= counts
+    found.signed[members] = signed
+    found.low[members], found.high[members] = low, high
 
 
 def _range(octaves: np.ndarray, raw: np.ndarray) -> np.ndarray:
@@ -90,7 +94,7 @@ def _range(octaves: np.ndarray, raw: np.ndarray) -> np.ndarray:
     for row in np.flatnonzero((total > 0) & (first == 0)):  # the highest bin of log2 has no upper edge
         bits = raw[row] & _MAGNITUDE  # ordered as the magnitudes are
         finite = np.sort(bits[(bits < _INFINITY) & (bits != _ONE)])
-        exponent[row] = (int(finite[-1 - total[row] // _BEYOND]) >> 23) - _EXPONENT_BIAS + 1
+        exponent[row] = (int(finite[-1 - total[row] // _BEYOND]) >> _MANTISSA) - _EXPONENT_BIAS + 1
     return np.exp2(exponent.astype(np.float64))
 
 
@@ -106,24 +110,28 @@ def _bins(values: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         return np.clip(np.floor(values * scale) + start, 0, SIGNED_BINS - 1).astype(np.intp)
 
 
-def _linear(values: np.ndarray, low: np.ndarray, high: np.ndarray, outside: np.ndarray) -> np.ndarray:
-    """Counts of all finite values. outside: rows that have others."""
+def _linear(values: np.ndarray, low: np.ndarray, high: np.ndarray, not_finite: np.ndarray) -> np.ndarray:
+    """Counts of all finite values. not_finite: rows that have others."""
     scale, start = _scale(low, high)
-    lowest, highest = -start.astype(np.float32), (SIGNED_BINS - 1 - start).astype(np.float32)
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = values * scale[:, None]  # exact: the scale is a power of two
         np.floor(scaled, out=scaled)
-        np.clip(scaled, lowest[:, None], highest[:, None], out=scaled)
-        cells = scaled.astype(np.intp)
-    cells += start[:, None]
-    for row in np.flatnonzero(outside):
+        scaled += start.astype(np.float32)[:, None]  # exact for all that are not beyond the range
+        cells = np.clip(scaled, 0, SIGNED_BINS - 1, out=scaled).astype(np.int32)
+    bins = SIGNED_BINS + 1 if len(not_finite) else SIGNED_BINS
+    for row in not_finite:
         cells[row][~np.isfinite(values[row])] = SIGNED_BINS
-    return _count(cells, SIGNED_BINS + 1)[:, :SIGNED_BINS]
+    return _count(cells, bins)[:, :SIGNED_BINS]
+
+
+def _number(flags: np.ndarray) -> np.ndarray | int:
+    """How many are set in each row; 0 if none is, which is quickly seen."""
+    return np.count_nonzero(flags, axis=1) if flags.any() else 0
 
 
 def _count(cells: np.ndarray, bins: int) -> np.ndarray:
-    """How often each bin occurs in each row."""
-    cells += np.arange(0, len(cells) * bins, bins)[:, None]
+    """How often each bin occurs in each row of int32 numbers, which are written over."""
+    cells += np.arange(0, len(cells) * bins, bins, dtype=np.int32)[:, None]
     return np.bincount(cells.ravel(), minlength=len(cells) * bins).reshape(-1, bins)
 
 

@@ -14,6 +14,7 @@ from ..record import LabelFacts
 
 FEWEST = 16  # labels of a batch: fewer are of one class by chance
 MOST_BATCHES = 4096  # kept, newest first: 16 bytes each, on the gradient's device
+_SMALL, _TOGETHER = 1 << 14, 16  # values of a gradient, and how many such wait for one another
 _ROUNDING = 1e-2  # of a row's magnitude: bfloat16's three digits
 
 
@@ -22,6 +23,7 @@ class Labels:
 
     def __init__(self) -> None:
         self._seen: list[Tensor] = []
+        self._waiting: list[Tensor] = []  # small ones, counted together
         self._known: list[tuple[bool, int]] = []
         self._counts = torch.zeros(0)  # (C,) labels of each class
 
@@ -29,25 +31,44 @@ class Labels:
         """gradient: of the output, (N, C)."""
         if gradient.dim() != 2 or gradient.shape[0] < FEWEST or gradient.shape[1] < 2:
             return
-        rows = gradient.detach().float()
-        label = rows.argmin(1)
-        negative = (rows < 0).sum(1) == 1
-        balanced = rows.sum(1).abs() <= _ROUNDING * rows.abs().sum(1)
-        classifies = (negative & balanced).all()
-        same = (label == label[0]).all()
-        self._seen.append(torch.stack([classifies.long(), same.long(), label[0]]))
-        if self._counts.shape[0] != rows.shape[1]:
-            self._counts = rows.new_zeros(rows.shape[1])
-        self._counts.index_add_(0, label, classifies.float().expand(len(label)))
-        if len(self._seen) >= MOST_BATCHES:
+        rows = gradient.detach()
+        if rows.device.type != "cpu" or rows.numel() > _SMALL:
+            self._count(rows[None])
+            return
+        if self._waiting and (rows.shape, rows.dtype) != (self._waiting[0].shape, self._waiting[0].dtype):
+            self._count_waiting()
+        self._waiting.append(rows.clone())
+        if len(self._waiting) == _TOGETHER:
+            self._count_waiting()
+
+    def _count_waiting(self) -> None:
+        if self._waiting:
+            self._count(torch.stack(self._waiting))
+            self._waiting.clear()
+
+    def _count(self, gradients: Tensor) -> None:
+        """gradients: of K batches, (K, N, C)."""
+        rows = gradients.float()
+        label = rows.argmin(2)  # (K, N)
+        negative = (rows < 0).sum(2) == 1
+        balanced = rows.sum(2).abs() <= _ROUNDING * rows.abs().sum(2)
+        classifies = (negative & balanced).all(1)  # (K,)
+        same = (label == label[:, :1]).all(1)
+        self._seen.append(torch.stack([classifies.long(), same.long(), label[:, 0]], 1))
+        if self._counts.shape[0] != rows.shape[2]:
+            self._counts = rows.new_zeros(rows.shape[2])
+        counted = classifies.float()[:, None].expand(label.shape)
+        self._counts.index_add_(0, label.reshape(-1), counted.reshape(-1))
+        if len(self._seen) >= MOST_BATCHES // _TOGETHER:
             self._read()
 
     def _read(self) -> None:
-        rows = [row.tolist() for row in self._seen]
+        rows = [row for seen in self._seen for row in seen.tolist()]
         self._seen.clear()
         self._known = [*self._known, *((bool(same), label) for ok, same, label in rows if ok)][-MOST_BATCHES:]
 
     def facts(self) -> LabelFacts:
+        self._count_waiting()
         self._read()
         if not self._known:
             return LabelFacts()

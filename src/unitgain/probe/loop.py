@@ -36,6 +36,7 @@ from .. import stats
 from ..optim import AGC
 from ..record import UNKNOWN, AfterFacts, LoopFacts, ModeFacts, ReusedFacts, ShrinkFacts
 from .afterwards import Afterwards
+from .looks import Looks, depends_on_mode
 from .optimizer import held_by
 from .parameters import Parameter, list_parameters
 from .sharded import local
@@ -124,6 +125,7 @@ class Loop:
         self._thrown = Thrown(self._optimizers)
         self.afterwards = Afterwards()
         self.waiting = Waiting()
+        self.looks = Looks(model)
         self._thrown_now: Tensor | bool = False  # whether this sampled step threw passes away
         self._thrown_away: list[Tensor | bool] = []  # of the sampled steps
         self._reused: list[Tensor] = []
@@ -182,6 +184,7 @@ class Loop:
         self._after_backward.clear()
         self._came, self._others, self._thrown_now = None, False, False
         self._thrown.begin()
+        self.looks.begin()
         for w in self._watched:
             w.held = w.state() if w.in_optimizer else None
             w.suspect = None
@@ -309,6 +312,7 @@ class Loop:
         self._with_gradient.update(id(p) for p in self._foreign if p.grad is not None)
         self.afterwards.stepped(self.steps, (w.gradient for w in self._watched if w.in_optimizer))
         self._note_mode(number)
+        self.looks.stepped()
         if self._lazy or self._number_held() != self._size:
             self.start()  # lazy parameters have come, or a group was added
 
@@ -362,6 +366,7 @@ class Loop:
             mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
             shrink=self._shrink(),
             after=self._after(),
+            looks=self.looks.facts(),
             waiting=self.waiting.broken(w.gradient() for w in self._watched if w.in_optimizer),
         )
 
@@ -371,17 +376,7 @@ class Loop:
 
     def _changing(self) -> tuple[str, ...]:
         """Modules whose output depends on the mode: dropout, and norms with running statistics."""
-        found = []
-        for path, module in self._model.named_modules():
-            kind, dropout = type(module).__name__.lower(), getattr(module, "dropout", 0.0)
-            drops = (
-                getattr(module, "p", None) != 0
-                if "drop" in kind
-                else isinstance(dropout, float) and dropout > 0
-            )
-            if drops or getattr(module, "running_mean", None) is not None:
-                found.append(path or kind)
-        return tuple(found)
+        return tuple(depends_on_mode(self._model))
 
     def _untouched(self) -> tuple[str, ...]:
         """Norms that no batch has come through in train mode, ever: their running mean is 0, the variance 1."""

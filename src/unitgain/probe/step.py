@@ -19,8 +19,8 @@ class Step:
     number    steps before it
     turn      sampled steps before it
     partials  sums of whole tensors
-    held      copies of some examples of activations, reduced when the step is over: one tight loop is far
-              faster than as many hooks in the middle of other work
+    held      copies of some examples of inputs and activations, reduced when the step is over or later: one tight
+              loop is far faster than as many hooks in the middle of other work
     flat      samples of what has no channels: gradients, parameters, updates
     norms     norms of whole parameter gradients of which `flat` holds a sample, and of how many values
     pieces    keys of `flat` of which other ranks have the rest; their `norms` are sums of squares
@@ -31,7 +31,7 @@ class Step:
     number: int
     turn: int
     partials: dict[tuple[str, str], Partial] = field(default_factory=dict)
-    held: dict[str, tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
+    held: dict[tuple[str, str], tuple[Tensor, dict[str, Any]]] = field(default_factory=dict)
     flat: dict[tuple[str, str], Tensor] = field(default_factory=dict)
     norms: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     pieces: set[tuple[str, str]] = field(default_factory=set)
@@ -53,18 +53,15 @@ class Step:
         else:
             known.merge(partial)
 
-    def hold(self, name: str, some: Tensor, how: dict[str, Any]) -> None:
-        if name in self.held:
-            self._reduce(name)
-            self.add("activation", name, stats.summarize(some, **how))
-        elif ("activation", name) in self.partials:
-            self.add("activation", name, stats.summarize(some, **how))
-        else:
-            self.held[name] = some, how
-
-    def _reduce(self, name: str) -> None:
-        some, how = self.held.pop(name)
-        self.add("activation", name, stats.summarize(some, **how))
+    def hold(self, kind: str, name: str, some: Tensor, how: dict[str, Any]) -> None:
+        key = kind, name
+        if key not in self.held and key not in self.partials:
+            self.held[key] = some, how
+            return
+        if key in self.held:
+            before, its = self.held.pop(key)
+            self.add(kind, name, stats.summarize(before, **its))
+        self.add(kind, name, stats.summarize(some, **how))
 
     def add_flat(self, kind: str, name: str, values: Tensor) -> None:
         known = self.flat.get((kind, name))
@@ -82,8 +79,8 @@ class Step:
 
     def absorb(self, other: Step) -> None:
         """Adds what another pass of this step measured."""
-        for name, (some, how) in other.held.items():
-            self.hold(name, some, how)
+        for (kind, name), (some, how) in other.held.items():
+            self.hold(kind, name, some, how)
         for (kind, name), partial in other.partials.items():
             self.add(kind, name, partial)
         for (kind, name), values in other.flat.items():
@@ -92,5 +89,5 @@ class Step:
 
     def reduce_held(self) -> None:
         held, self.held = self.held, {}
-        for name, partial in zip(held, stats.summarize_many(list(held.values()))):
-            self.add("activation", name, partial)
+        for (kind, name), partial in zip(held, stats.summarize_many(list(held.values()))):
+            self.add(kind, name, partial)

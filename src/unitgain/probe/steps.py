@@ -16,6 +16,7 @@ from .failing import take_off
 from .forward import Forward
 from .loop import Loop
 from .options import Options
+from .parameters import parts_of
 from .rounds import Rounds, named
 from .step import Step
 from .weights import Weights
@@ -127,9 +128,10 @@ class Steps:
 
     def refresh(self) -> None:
         """Modules or parameters may have been added or replaced."""
-        if self.weights.renew() and self.loop is not None:
+        modules, parameters = parts_of(self._model)
+        if self.weights.renew(parameters) and self.loop is not None:
             self.loop.start()
-        self.forward.renew()
+        self.forward.renew(modules)
         self._arm_if_sampled()
 
     def _arm_if_sampled(self) -> None:
@@ -185,6 +187,8 @@ class Steps:
             self._arm()
             if self.loop is not None and forward.gradients and not skip:
                 self.loop.entered(self._model, (*args, *(kwargs or {}).values()))
+            elif self.loop is not None and not forward.gradients and self.loop.steps:
+                self.loop.looks.looked()
             if root is None:
                 forward.open()
             else:

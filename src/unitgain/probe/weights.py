@@ -13,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from .. import stats
 from .optimizer import held_by
 from .options import FLAT_SAMPLE, MOST_OF_UPDATE, Options
-from .parameters import Parameter, Updates, cosine, gradient_norms, list_parameters, unscaled
+from .parameters import Parameter, Updates, cosine, gradient_norms, list_parameters, parts_of, unscaled
 from .sharded import can_place, is_sharded, piece, squares
 from .step import Step
 
@@ -37,12 +37,12 @@ class Weights:
         if not self._parameters:
             chosen = (p for p in list_parameters(self._model) if self._options.selects(p.name))
             self._parameters = [p for p in chosen if not is_sharded(p.tensor) or can_place(p.tensor)]
-            self._listed_ids = [id(p) for p in self._model.parameters()]
+            self._listed_ids = parts_of(self._model)[1]
         return self._parameters
 
-    def renew(self) -> bool:
-        """Whether parameters have been added or replaced; they are listed anew then."""
-        changed = bool(self._listed_ids) and [id(p) for p in self._model.parameters()] != self._listed_ids
+    def renew(self, now: list[int]) -> bool:
+        """Whether parameters have been added or replaced; they are listed anew then. now: as `parts_of` gives them."""
+        changed = bool(self._listed_ids) and now != self._listed_ids
         if changed:
             self._parameters = []
         return changed

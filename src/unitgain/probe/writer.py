@@ -25,6 +25,7 @@ from .step import Step
 from .units import Activity
 
 _LONGEST_WAIT = 1.0  # seconds from one writing to the next, if a step is finished then
+_SMALL = 1 << 17  # values: what a step holds is reduced with that of others if it is no more
 _SQUARES_VANISH = 1e-15  # below, float32 squares lose digits
 
 
@@ -35,6 +36,7 @@ class _Row:
     step: int
     site: Site
     partial: Partial | None = None
+    held: tuple[Tensor, dict[str, Any]] | None = None  # what partial is to be made from
     flat: Tensor | None = None
     thin: int = 0  # histograms are counted from every so manieth value of flat; 0: from none
     norm: tuple[Tensor, int] | None = None
@@ -45,7 +47,9 @@ class _Row:
         """What histograms are counted from."""
         if self.partial is not None:
             return self.partial.sample
-        return self.flat[:: self.thin] if self.flat is not None and self.thin else None
+        if self.flat is None or self.thin < 2:
+            return self.flat if self.thin else None
+        return self.flat[:: self.thin]
 
 
 class StepWriter:
@@ -76,7 +80,8 @@ class StepWriter:
     ) -> None:
         """Takes a finished step; it is in the record after `drain`, which this calls when it is time. graph: what is
         known of the model, asked for where a new site is to be described."""
-        step.reduce_held()
+        if not _is_small(step):
+            step.reduce_held()
         attributes = functools.cache(lambda: Attributes(graph()))  # made where a site is new
         if step.rate is not None:
             self._rates[step.number] = step.rate
@@ -84,6 +89,9 @@ class StepWriter:
         for (kind, name), partial in step.partials.items():
             site = self._site(kind, name, inputs if kind == "input" else places, by_name, attributes)
             self._waiting.append(_Row(step.number, site, partial=partial, skipped=_skipped(step, kind)))
+        for (kind, name), held in step.held.items():
+            site = self._site(kind, name, inputs if kind == "input" else places, by_name, attributes)
+            self._waiting.append(_Row(step.number, site, held=held))
         for (kind, name), values in step.flat.items():
             site = self._site(kind, name, places, by_name, attributes)
             norm = step.norms.get(name) if kind == "parameter_gradient" else None
@@ -101,6 +109,7 @@ class StepWriter:
         self._written_at = time.monotonic()
         rows, self._waiting, self._steps_waiting = self._waiting, [], 0
         rates, self._rates = self._rates, {}
+        _reduce_held(rows)
         _fetch(rows, rates)
         if rates:
             self._record.add_metrics((step, "lr", float(rate)) for step, rate in rates.items())
@@ -223,21 +232,27 @@ class StepWriter:
             return
         counts = histograms([sample for _, _, sample in taken])
         signed = np.concatenate([counts.signed, counts.atoms], axis=1)
-        log2 = counts.log2
-        nonzero, kept = log2.sum(1), signed.sum(1)
+        nonzero, kept = counts.log2.sum(1), signed.sum(1)
+        at = np.array([i for i, _, _ in taken])
+        unknown = np.isnan(columns["zero"][at]) & (kept > 0)
+        columns["zero"][at[unknown]] = 1 - nonzero[unknown] / kept[unknown]
+        tiny, any_nonzero = (
+            (counts.log2[:, 0] > 0).tolist(),
+            (nonzero > 0).tolist(),
+        )  # below 2**-47 there are some
+        bins = signed.astype("<u4"), counts.log2.astype("<u4")
+        ranges = zip(counts.low.tolist(), counts.high.tolist())
         found = []
-        for k, (i, row, sample) in enumerate(taken):
+        for k, ((i, row, sample), (low, high)) in enumerate(zip(taken, ranges)):
             site = row.site
-            found.append(
-                (row.step, site.id, "signed", float(counts.low[k]), float(counts.high[k]), signed[k])
-            )
-            found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, log2[k]))
-            if columns["zero"][i] != columns["zero"][i] and kept[k]:
-                columns["zero"][i] = 1 - nonzero[k] / kept[k]
-            if site.kind in ("gradient", "parameter_gradient") and nonzero[k]:
-                reaches = site.dtype == "float16" or log2[k, 0]  # else nothing is as small as 2**-48
-                smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
-                columns["underflow"][i] = underflow(sample, smallest) if reaches else 0.0
+            found.append((row.step, site.id, "signed", low, high, bins[0][k]))
+            found.append((row.step, site.id, "log2", LOG2_LOW, LOG2_HIGH, bins[1][k]))
+            if any_nonzero[k] and site.kind in ("gradient", "parameter_gradient"):
+                if tiny[k] or site.dtype == "float16":
+                    smallest = torch.finfo(getattr(torch, site.dtype)).smallest_normal
+                    columns["underflow"][i] = underflow(sample, smallest)
+                else:
+                    columns["underflow"][i] = 0.0
         self._record.add_histograms(found)
 
 
@@ -253,6 +268,18 @@ def _cosines(changes: np.ndarray, before: np.ndarray) -> np.ndarray:
 
 def _skipped(step: Step, kind: str) -> Tensor | None:
     return step.skipped if kind == "update" else None
+
+
+def _is_small(step: Step) -> bool:
+    """Whether what a step holds can wait for other steps'. On an accelerator nothing is gained by that."""
+    held = [tensor for tensor, _ in step.held.values()]
+    return sum(t.numel() for t in held) <= _SMALL and all(t.device.type == "cpu" for t in held)
+
+
+def _reduce_held(rows: list[_Row]) -> None:
+    holding = [(row, row.held) for row in rows if row.held is not None]
+    for (row, _), partial in zip(holding, stats.summarize_many([held for _, held in holding])):
+        row.partial, row.held = partial, None
 
 
 def _fetch(rows: list[_Row], rates: dict[int, Tensor]) -> None:

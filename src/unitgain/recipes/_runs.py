@@ -68,6 +68,8 @@ class RunFolder:
             return
         if self.path.is_dir() and not (self.path / "config.json").is_file() and self._holds_something_else():
             raise InputError(f"--run {path}: the folder holds something else; name a new one")
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--run {path}: this is a file; name a folder")
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.path / LOCK, f"--run {path}")

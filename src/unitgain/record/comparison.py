@@ -27,9 +27,10 @@ class AxisFacts:
     the
     shape, the axis (None: all of them), and of what kind it is.
 
-    kind    "attention": weights that sum to one along another axis than the one they are summed over; "steps": features
-            scaled along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot
-            targets, taken along another axis
+    kind    "attention", "sum", "gate": weights that sum to one along another axis than the one they are summed over, by
+            a matmul, of products, and of a gate; "heads": scores of the heads of one step; "steps": features scaled
+            along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot targets,
+            taken along another axis
     right   of "classes": the axis along which they are
     """
 
@@ -82,6 +83,27 @@ class DoubledFacts:
 
 
 @dataclass(frozen=True)
+class CrossedFacts:
+    """A product, sum or error of two tensors that broadcasting compares all with all, and that is then summed as a
+    whole: the function, the line of the caller's code, and both shapes."""
+
+    function: str = ""
+    where: str | None = None
+    one: tuple[int, ...] = ()
+    two: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class DiscardedFacts:
+    """A call whose result is dropped on the spot: the function, the line of the caller's code, and the result's
+    shape."""
+
+    function: str = ""
+    where: str | None = None
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
 class PlaceFacts:
     """Of one target: its place, the place of the output that the loss compares it with, and both shapes.
 
@@ -128,6 +150,15 @@ class EntropyFacts:
 
 
 @dataclass(frozen=True)
+class TermFacts:
+    """A term of the loss with the wrong sign: the line of the caller's code that computes it, and whether it is added
+    (and largest where outputs equal the targets) or subtracted (and smallest there)."""
+
+    where: str | None = None
+    added: bool = True
+
+
+@dataclass(frozen=True)
 class OverflowFacts:
     """A function that makes infinity out of finite values in float16: its name, the line of the caller's code, and the
     largest value that went in."""
@@ -152,6 +183,7 @@ class ReachFacts:
     reshaped    the line of the caller's code that first changes the outputs' shape in the loss
     drops       calls of dropout in train mode; further: outputs that a last function keeps at zero or more; scores:
                 softmaxes of attention scores; overflow: the first function of the model that overflows in float16
+    crossed     sums of all with all, where each was meant to meet its own; discarded: calls whose result is dropped
     """
 
     function: str | None = None
@@ -170,6 +202,8 @@ class ReachFacts:
     further: tuple[FurtherFacts, ...] | None = None
     scores: tuple[ScoreFacts, ...] | None = None
     overflow: OverflowFacts | None = None
+    crossed: tuple[CrossedFacts, ...] | None = None
+    discarded: tuple[DiscardedFacts, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -341,7 +375,8 @@ class BatchesFacts:
 class ComparisonFacts:
     """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
     torch's loss functions, one of them whose arguments changed places (swapped), a target that is compared with
-    another place of the outputs than its own, and a term that makes an entropy small."""
+    another place of the outputs than its own, a term that makes an entropy small, and one of several terms that has the
+    wrong sign."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
@@ -351,3 +386,4 @@ class ComparisonFacts:
     swapped: LossCallFacts | None = None
     place: PlaceFacts | None = None
     entropy: EntropyFacts | None = None
+    term: TermFacts | None = None

@@ -60,7 +60,7 @@ class LossFacts:
 class TargetFacts:
     """kind: "class_index", "probabilities" or "float"; count: targets that are not ignored; mean and std (biased) of
     floating-point targets only. Where the loss broadcasts outputs and targets of different shapes: the targets' shape,
-    and the shape over which it compares them (broadcast); otherwise neither is kept."""
+    that of the outputs (against), and the one over which it compares them (broadcast); otherwise none is kept."""
 
     kind: str | None = None
     classes: int | None = None
@@ -69,6 +69,7 @@ class TargetFacts:
     std: float = UNKNOWN
     shape: tuple[int, ...] | None = None
     broadcast: tuple[int, ...] | None = None
+    against: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

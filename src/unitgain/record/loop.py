@@ -115,6 +115,24 @@ class AfterFacts:
 
 
 @dataclass(frozen=True)
+class LookFacts:
+    """Passes without gradients before sampled steps of the optimizer, but the first: those of a validation.
+
+    judged     sampled steps; steps: of these, those with such passes in train mode before them; passes: how many in all
+    evaluated  steps with such passes in eval mode, or with all that depends on the mode in eval mode
+    regular    whether the steps with such passes in train mode lie equally far apart, of three or more
+    modules    those whose output depends on the mode, and which were in train mode
+    """
+
+    judged: int = 0
+    steps: int = 0
+    passes: int = 0
+    evaluated: int = 0
+    regular: bool | None = None
+    modules: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class DiedFacts:
     """Units of one layer that were active, and then never again for as long as the run was watched.
 
@@ -162,4 +180,5 @@ class LoopFacts:
     mode: ModeFacts = field(default=ModeFacts())
     shrink: ShrinkFacts = field(default=ShrinkFacts())
     after: AfterFacts = AfterFacts()
+    looks: LookFacts = LookFacts()
     waiting: int | None = None

@@ -195,7 +195,10 @@ class Record:
         """
         self._write(
             "INSERT OR REPLACE INTO histogram VALUES (?,?,?,?,?,?)",
-            ((*row, counts.astype("<u4").tobytes()) for *row, counts in rows),
+            (
+                (step, site, scale, low, high, counts.astype("<u4", copy=False).tobytes())
+                for step, site, scale, low, high, counts in rows
+            ),
         )
 
     def log(self, step: int, **metrics: float) -> None:

@@ -28,6 +28,7 @@ from .text import count, measured_rows, not_rewound, number, percent, shape_text
 MAX_ROWS = 40
 WIDTH = 80
 _CELL = 11  # columns for a short value of the evidence: two pairs fit beside the margin of 80 columns
+_ROOM_FOR_GRADIENTS = 70  # columns of the terminal: in fewer, names or numbers would be cut
 SIGNS = {"error": "✗", "warning": "!", "info": "i", "": " "}
 COLORS = {"error": "red", "warning": "yellow", "info": "cyan", "": ""}
 STATUS = {"healthy": ("✓", "green"), "sick": ("✗", "red"), "unknown": ("?", "yellow")}
@@ -253,7 +254,7 @@ def _depth(record: Record, layers: list[Layer], diagnosis: Diagnosis, width: int
     wide = width >= 110
     decades = _decades_shown(shown)
     bar_width = 21 if wide else 11
-    gradients = any(layer.gradient for layer in layers)
+    gradients = width >= _ROOM_FOR_GRADIENTS and any(layer.gradient for layer in layers)
     updates = any("update" in layer.ratios for layer in layers)
     title = Text.assemble(
         ("Scale over depth", "bold"), (f"  std on a log scale, ±{decades} decades around │ = 1", "dim")

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from ._finding import SEVERITIES, Finding
 from ._rule import BaseEvidence, CannotJudge, Found, Rule, Threshold
 from ._view import View
+from ._words import listed
 
 if TYPE_CHECKING:
+    from . import ug203_constant_feature as ug203
     from . import ug303_saturated as ug303
     from . import ug304_dead_units as ug304
     from . import ug503_uneven_updates as ug503
@@ -115,8 +117,19 @@ def _may_explain(cause: Found[Any], effect: Found[Any]) -> bool:
 
 def _finding(cause: Found[Any], effects: Sequence[Found[Any]]) -> Finding:
     severity = max((f.severity for f in (cause, *effects)), key=SEVERITIES.index)
-    lines = tuple(f"{effect.code} {effect.about.name}: {effect.message}" for effect in effects)
-    return cause.finding(severity, lines)
+    alike: dict[str, list[Found[Any]]] = {}
+    for effect in sorted(effects, key=lambda f: -SEVERITIES.index(f.severity)):
+        alike.setdefault(effect.code, []).append(effect)
+    return cause.finding(
+        severity, tuple(_line(alike[code]) for code in dict.fromkeys(f.code for f in effects))
+    )
+
+
+def _line(effects: Sequence[Found[Any]]) -> str:
+    """What one rule found, as a consequence: its first message, and where else it found the like."""
+    first, others = effects[0], [f.site for f in effects[1:] if f.site]
+    likewise = f"; likewise at {listed(others)}" if others else ""
+    return f"{first.code} {first.about.name}: {first.message}{likewise}"
 
 
 # ---- conditions that several rules share ---------------------------------------------------------------------
@@ -197,3 +210,8 @@ HIDDEN = Threshold(
 def hides_the_examples(cause: Found[ug805.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
     """With their padding the examples' outputs are nearly the same, and without it they are not."""
     return cause.evidence.alike < HIDDEN
+
+
+def all_examples_are_one(cause: Found[ug203.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Where all examples are the same, a unit that is off for one is off for all."""
+    return cause.evidence.whole

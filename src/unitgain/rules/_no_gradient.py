@@ -39,3 +39,23 @@ def killer_of(view: View, owner: Measured) -> str:
                 return consumer.name
             frontier.append(consumer)
     return ""
+
+
+def reason_of(view: View, parameter: Measured) -> tuple[str, str]:
+    """(reason, name of the site where the way back ends)."""
+    if parameter.name in view.facts.gradients.left_out:
+        return "left_out", ""
+    has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
+    owner = view.tensor(parameter.owner)
+    if not has_gradient:
+        return ("unused", "") if owner is None else ("detached", "")
+    if owner is None:
+        return "zero", ""
+    if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
+        return "reverse", ""
+    if killer := killer_of(view, owner):
+        return "killed", killer
+    fed = view.fed_by(owner)
+    if fed and parameter.role == "weight" and all(m["absmax"] == 0 for m in fed):
+        return "starved", fed[0].name
+    return "zero", ""

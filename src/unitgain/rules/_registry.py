@@ -99,6 +99,9 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
     return codes
 
 
+_FEW = 4  # rules whose names hold a word: more are no suggestion
+
+
 def _suggestion(word: str) -> str:
     names = [*CATALOGUE, *(rule.name for rule in CATALOGUE.values())]
     groups = sorted({code[:3] for code in CATALOGUE})
@@ -106,4 +109,8 @@ def _suggestion(word: str) -> str:
         return (
             f"; groups of rules are {groups[0]} to {groups[-1]}, a rule's code has three digits, like UG303"
         )
-    return did_you_mean(word.strip(), names, most=0) or f" (the codes are {', '.join(CATALOGUE)})"
+    digits = [code for code in CATALOGUE if code[2:] == word.strip()]
+    parts = digits or [name for name in names if word.strip().lower() in name]
+    if 0 < len(parts) <= _FEW:
+        return f"; did you mean {' or '.join(map(repr, parts))}?"
+    return did_you_mean(word.strip(), names, most=0) or "; `unitgain rules` lists them"

@@ -58,6 +58,18 @@ def listed(names: Iterable[str], most: int = 4, total: int | None = None) -> str
     return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
+def along(first: str, last: str, text: str) -> str:
+    """What to do, and over which layers.
+
+    >>> along("0", "8", "Initialize for the activation function.")
+    'From layer 0 to layer 8: initialize for the activation function.'
+    >>> along("head", "head", "Scale it down.")
+    'At head: scale it down.'
+    """
+    where = f"At {as_layer(first)}" if first == last else f"From {as_layer(first)} to {as_layer(last)}"
+    return f"{where}: {text[:1].lower()}{text[1:]}"
+
+
 def plural(number: int, noun: str) -> str:
     """A counted noun.
 

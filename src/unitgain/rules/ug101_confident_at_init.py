@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from . import ug201_input_not_normalized as ug201
     from . import ug302_exploding_activations as ug302
     from . import ug605_wrong_gain as ug605
+    from . import ug607_residual_growth as ug607
     from . import ug707_drops_most as ug707
 
 ABOUT = About(
@@ -220,6 +221,13 @@ def _features_are_large(cause: Found[ug302.Evidence], effect: Found[Evidence], v
     return _head_gain_below(view, max(1.0, cause.evidence.per_layer or 1.0))
 
 
+def _stream_is_large(cause: Found[ug607.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The same of a residual stream: without its growth the logits would be moderate."""
+    return _head_gain_below(view, 1) and effect.evidence.logits_rms <= OWN_GAIN * math.sqrt(
+        cause.evidence.change
+    )
+
+
 def _large_input(cause: Found[ug201.Evidence], effect: Found[Evidence], view: View) -> bool:
     return input_is_large(cause, effect.evidence.logits_rms)
 
@@ -240,6 +248,7 @@ EXPLAINED_BY = (
     Cause("UG106"),
     Cause("UG112"),
     Cause("UG302", _features_are_large),
+    Cause("UG607", _stream_is_large),
     Cause("UG201", _large_input),
     Cause("UG606", weights_come_before),
     Cause("UG605", _large_weight_before),

@@ -15,7 +15,7 @@ from ._causes import at_one_site, hides_the_examples, is_error, names_site, name
 from ._flow import made_of
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import show
+from ._words import as_layer, show
 
 if TYPE_CHECKING:
     from . import ug304_dead_units as ug304
@@ -95,6 +95,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             before["spread"] if before else math.nan,
         ),
         cause=_why(view, site),
+        remedy=f"Look at {as_layer(site.name)} and what feeds it: zero weights, dead units or a norm over a single "
+        "value erase the input there. Re-initialize what is in between."
+        if site
+        else "",
     )
 
 

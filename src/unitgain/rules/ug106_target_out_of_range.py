@@ -142,6 +142,11 @@ def _into_range(view: View) -> str:
         return "Map targets of -1 and 1 to 0 and 1: (targets + 1) / 2."
     if targets.whole and math.isfinite(targets.max) and targets.max - targets.min == 1:
         return f"Subtract {show(targets.min)} from the targets, so that they are 0 and 1."
+    if targets.min == 0:
+        return (
+            f"Bring the targets into the range 0 to 1: divide them by {show(targets.max)}, or take squared error if "
+            "they are amounts."
+        )
     return (
         f"Bring the targets into the range 0 to 1: (targets - {show(targets.min)}) / "
         f"{show(targets.max - targets.min)}, or "

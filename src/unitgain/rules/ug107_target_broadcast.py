@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ..record import CrossedFacts
+from ._comparison import at
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 
@@ -18,16 +20,22 @@ ABOUT = About(
     name="target-broadcast",
     rank=80,
     exact=True,
-    seen="Outputs and targets have different shapes, and the loss broadcasts them, (N, 1) with (N,) to (N, N) say.",
+    seen=(
+        "Outputs and targets have different shapes, and the loss broadcasts them, (N, 1) with (N,) to (N, N) say; or "
+        "each example's loss meets the weights, masks or advantages of all others."
+    ),
     matters=(
         "Every output is compared with every target, so the loss is lowest where all outputs are the mean of the "
-        "targets. The model learns that, and the loss ends at the targets' variance, without an error."
+        "targets. The model learns that, and the loss ends at the targets' variance, without an error. Weights that "
+        "meet all losses weigh none: the sum is that of the losses times that of the weights."
     ),
     source="PyTorch documentation: broadcasting semantics; the warning of torch.nn.functional.mse_loss.",
     measured=(
         "The two shapes, for losses of torch that broadcast, and for unitgain's by name. A loss of your own is "
         "called once more with the targets in the outputs' shape, if they have as many values: another result "
-        "says that it broadcasts."
+        "says that it broadcasts. So is a loss function of torch that the model itself calls. In one pass, products "
+        "and sums of (N,) and (N, 1) are followed to a sum or mean of all of them, through nothing but numbers and "
+        "further sums."
     ),
     action=(
         "Give targets of the outputs' shape: targets.reshape(outputs.shape), or .unsqueeze(-1) on the targets, or "
@@ -38,12 +46,14 @@ ABOUT = About(
     silent=(
         "one number as the target of all outputs",
         "losses that take targets of another shape by design (cross entropy), or reshape them themselves",
+        "rankings, distances and kernels of all pairs: what stands between the pairs and their sum is no plain sum",
+        "weights that are the same for all",
     ),
 )
 
 
 @dataclass(frozen=True)
-class Evidence(BaseEvidence):
+class Targets(BaseEvidence):
     """The shapes of outputs and targets, and the shape over which the loss compares them."""
 
     output_shape: Sequence[int]
@@ -51,21 +61,57 @@ class Evidence(BaseEvidence):
     compared: Sequence[int]
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Weights(BaseEvidence):
+    """function: that broadcasts; one, two: the shapes of what it is given; where: the line of the caller's code."""
+
+    function: str
+    one: Sequence[int]
+    two: Sequence[int]
+    where: str | None
+
+
+Evidence = Targets | Weights
+
+
+def judge(view: View) -> Iterator[Found[Targets | Weights]]:
     target, output = view.facts.target, view.facts.output
-    if view.facts.loss.value is None or target.kind is None:
+    given = target.against or output.shape
+    crossed = view.facts.comparison.reach.crossed
+    measured = view.facts.loss.value is not None and (target.kind is not None or target.broadcast)
+    if measured and target.broadcast and target.shape and given:
+        yield _of_targets(given, target.shape, target.broadcast, output.site)
+    elif crossed:
+        yield _of_weights(crossed[0], output.site)
+    elif not measured:
         raise CannotJudge("no loss of outputs and targets was measured")
-    if not (target.broadcast and target.shape and output.shape):
-        return
-    outputs, compared = math.prod(output.shape), math.prod(target.broadcast)
-    yield ABOUT.found(
+
+
+def _of_targets(
+    output: Sequence[int], target: Sequence[int], broadcast: Sequence[int], site: str | None
+) -> Found[Targets]:
+    outputs, compared = math.prod(output), math.prod(broadcast)
+    return ABOUT.found(
         "error",
-        output.site,
-        f"outputs of shape {output.shape} and targets of shape {target.shape} are broadcast to {target.broadcast}: "
+        site,
+        f"outputs of shape {output} and targets of shape {target} are broadcast to {broadcast}: "
         f"the loss compares {compared:,} pairs where there are {outputs:,} outputs",
-        evidence=Evidence(output.shape, target.shape, target.broadcast),
+        evidence=Targets(output, target, broadcast),
         cause="Two shapes that differ only by axes of one are stretched over each other by the rules of broadcasting.",
-        remedy="" if outputs == math.prod(target.shape) else "Give targets of the outputs' shape.",
+        remedy="" if outputs == math.prod(target) else "Give targets of the outputs' shape.",
+    )
+
+
+def _of_weights(call: CrossedFacts, site: str | None) -> Found[Weights]:
+    return ABOUT.found(
+        "error",
+        site,
+        f"{call.function}{at(call.where)} of shapes {call.one} and {call.two} makes a value of every pair of examples, "
+        f"and all of them are summed",
+        evidence=Weights(call.function, call.one, call.two, call.where),
+        cause="Two shapes that differ only by axes of one are stretched over each other by the rules of broadcasting: "
+        "which weight, mask or advantage belongs to which example makes no difference to such a sum.",
+        remedy=f"Give both one shape{at(call.where)}: .squeeze(-1) on the one with the further axis.",
     )
 
 

@@ -64,7 +64,7 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     facts, targets, output = asked(view), view.facts.comparison.targets, view.facts.output.rms
-    if facts.takes != "values" or not targets.rms > 0:
+    if facts.takes != "values" or not targets.rms > 0 or targets.one_hot == 1:
         return
     small = targets.rms < SMALL and max(abs(targets.min), abs(targets.max)) < PEAK
     if not (targets.rms > LARGE or small) or targets.rms / FITS < output < targets.rms * FITS:

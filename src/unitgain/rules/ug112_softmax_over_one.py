@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
-from ._words import listed
+from ._words import as_layer, listed
 
 ABOUT = About(
     code="UG112",
@@ -55,6 +55,10 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             "from a layer with one unit: it gives 1 whatever goes in",
             evidence=Evidence(shapes),
             cause="A softmax shares out one among the values along its axis, and there is a single value.",
+            remedy=f"At {listed(map(as_layer, sites))}: for one probability take a sigmoid; for attention take the "
+            "softmax over the positions, not the units."
+            if sites
+            else "",
         )
     elif comparison.asked.constant and output.shape and all(size == 1 for size in output.shape[1:2]):
         yield ABOUT.found(

@@ -19,8 +19,8 @@ ABOUT = About(
     rank=73,
     exact=True,
     seen=(
-        "The loss is highest where the outputs are right, or it makes the entropy of a policy small that is to be kept "
-        "large."
+        "The loss, or one of its terms, is highest where the outputs are right, or it makes the entropy of a policy "
+        "small that is to be kept large."
     ),
     matters=(
         "Such a loss is bounded, so that nothing overflows: it falls as it should, and what is learnt is the opposite "
@@ -48,7 +48,7 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """term: "answers" or "entropy"; where: the line of the caller's code; loss: of the batch."""
+    """term: "answers", "entropy" or "one of several"; where: the line of the caller's code; loss: of the batch."""
 
     term: str
     where: str | None
@@ -70,8 +70,20 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             else "Right for examples without labels, which are to be decided; a bonus for entropy is subtracted.",
             remedy=f"Subtract the entropy from the loss{at(entropy.where)}: loss - 0.01 * entropy.",
         )
+    term = view.facts.comparison.term
+    if term is not None:
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            f"a term of the loss{at(term.where)} is {'highest' if term.added else 'lowest'} where the outputs are "
+            f"right, and is {'added' if term.added else 'subtracted'}",
+            evidence=Evidence("one of several", term.where, view.loss),
+            cause="It drives the outputs away from the targets, against the other terms.",
+            remedy=f"Change its sign{at(term.where)}: "
+            + ("subtract it, or add one minus it." if term.added else "add it."),
+        )
     if not facts.highest:
-        if entropy is None:
+        if entropy is None and term is None:
             asked(view)
         return
     yield ABOUT.found(

@@ -61,6 +61,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "no output changes",
         evidence=Evidence(unused),
         cause="forward does not use it, or what is computed from it goes nowhere.",
+        remedy=f"Look at where forward uses {listed(unused)}: another variable may stand in "
+        f"{'its' if one else 'their'} place.",
     )
 
 
@@ -71,6 +73,7 @@ EXPLAINED_BY: tuple[Cause, ...] = (
     Cause("UG306"),
     Cause("UG403"),
     Cause("UG805"),
+    Cause("UG810"),
 )
 
 BAD = """

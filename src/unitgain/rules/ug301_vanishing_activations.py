@@ -16,7 +16,7 @@ from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits
 from ._view import View
-from ._words import show
+from ._words import along, show
 
 ABOUT = About(
     code="UG301",
@@ -91,7 +91,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"the scale falls {trend}",
         evidence=trend.evidence,
         cause=cause,
-        remedy=remedy,
+        remedy=along(trend.evidence.first_site, trend.evidence.last_site, remedy),
     )
 
 

@@ -15,7 +15,7 @@ from ._rule import About, Cause, Found, Threshold
 from ._scale import ScaleEvidence, ScaleTrend, scale_trend
 from ._trend import GENTLE, SITES, STEADINESS, Limits, Steep
 from ._view import View
-from ._words import show
+from ._words import along, show
 from .ug607_residual_growth import why_stream_grows
 
 _INITIALIZE = (
@@ -82,7 +82,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"the scale grows {trend}",
         evidence=trend.evidence,
         cause=cause,
-        remedy=remedy,
+        remedy=along(trend.evidence.first_site, trend.evidence.last_site, remedy),
     )
 
 

@@ -20,7 +20,7 @@ from ._logits import input_is_large
 from ._recurrent import TAIL, Recurrent, recurrent_layers
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import plural, show
+from ._words import as_layer, listed, plural, show
 
 if TYPE_CHECKING:
     from . import ug201_input_not_normalized as ug201
@@ -180,6 +180,8 @@ def _judge_functions(view: View, judged: Mapping[str, float]) -> Iterator[Found[
     mean = before["mean"] if before else math.nan
     shifted = abs(mean) > SHIFTED * max(incoming, 1.0)
     remedy, prescription = _centre(view, before) if shifted else _shrink(view, before, incoming)
+    if rest := [as_layer(name) for name in high if name != first.name]:
+        remedy = f"{remedy.rstrip('.')}. Likewise before {listed(rest)}."
     fed = (
         f" (its input has std {show(incoming)}{f', mean {show(mean)}' if shifted else ''})"
         if math.isfinite(incoming)
@@ -238,8 +240,8 @@ def _judge_recurrent(view: View, layers: list[Recurrent]) -> Iterator[Found[Evid
         ),
         cause="What goes into its gates and functions is too large: its weights are too large for the number of "
         "inputs and hidden units, or its input is.",
-        remedy=f"Initialize the weights of {name} as torch does (uniform within 1/sqrt(hidden_size)), or weight_ih "
-        "by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
+        remedy=f"Initialize the weights of {listed(high)} as torch does (uniform within 1/sqrt(hidden_size)), or "
+        "weight_ih by Glorot and weight_hh orthogonal, so that pre-activations have standard deviation about 1.",
     )
 
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._causes import at_one_site, comes_before, weights_come_before
+from ._causes import all_examples_are_one, at_one_site, comes_before, weights_come_before
+from ._dead_units import renewed, slower
 from ._flow import leaders
 from ._loss_curve import is_sudden, loss_falls
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
-from ._updates import rate_that_fits
 from ._view import Measured, View
 from ._words import plural, show
 
@@ -175,6 +175,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{_by_chance(row.chance)}{also}",
         evidence=AtOnce(row.beyond, found, _mean_of(before)),
         cause=_why(before),
+        remedy=renewed(view, sorted(found, key=lambda name: -found[name].beyond)),
     )
 
 
@@ -213,7 +214,9 @@ def _died(view: View) -> Iterator[Found[Died]]:
         cause="They were active before: large steps moved their weights to where they are off for every example."
         if updates is None or updates > LARGE
         else "They were active before, and have gone off for every example since.",
-        remedy=_slower(view, row),
+        remedy=slower(
+            view, row.first, row.last, sorted(rows, key=lambda name: -rows[name].died / rows[name].units)
+        ),
     )
 
 
@@ -230,17 +233,6 @@ def _updates_until(view: View, row: DiedUnits) -> float | None:
         if name in roles and step <= row.last and math.isfinite(ratio):
             found.setdefault(step, []).append(ratio)
     return max((float(np.median(ratios)) for ratios in found.values()), default=None)
-
-
-def _slower(view: View, row: DiedUnits) -> str:
-    until = [float(rate) for step, rate in zip(*view.record.metric("lr", optional=True)) if step <= row.last]
-    fits = rate_that_fits(view, row.first, max(until)) if until else None
-    if fits is None:
-        return "Lower the learning rate, or use a function with a slope on both sides (leaky ReLU, GELU)."
-    return (
-        f"Lower the learning rate from {show(max(until))} to about {show(fits)}, or use a function with a "
-        "slope on both sides (leaky ReLU, GELU)."
-    )
 
 
 def _beyond_chance(view: View, measured: Measured, steps: int) -> DeadUnits | None:
@@ -373,6 +365,7 @@ def _in_a_growing_stream(cause: Found[ug302.Evidence], effect: Found[Evidence], 
 
 
 EXPLAINED_BY = (
+    Cause("UG203", all_examples_are_one),
     Cause("UG407", _died_of_it),
     Cause("UG506", _died_of_it),
     Cause("UG507", _died_of_it),

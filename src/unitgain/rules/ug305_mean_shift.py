@@ -14,7 +14,7 @@ from ._flow import block_ends, has_residual_branches, mean_is_subtracted_later, 
 from ._loss_curve import learns_at_once
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
-from ._words import show
+from ._words import listed, show
 
 ABOUT = About(
     code="UG305",
@@ -102,18 +102,19 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         limit = NORMALIZED
     subtracted = mean_is_subtracted_later(view, ends[-1])
     harmless = subtracted or learns_at_once(view, view.facts.loss_of_a_constant)
+    shifted = {m.name: s for m, s, o in zip(ends, shift, over) if o}
     yield ABOUT.found(
         "warning" if made_here and not harmless and shift[-1] > limit else "info",
         first.name,
         f"the squared channel mean exceeds the channel variance at {sum(over)} of {len(ends)} block outputs "
         f"({show(shift[0])} times at {ends[0].name}, {show(shift[-1])} times at {ends[-1].name})",
-        evidence=Evidence(
-            {m.name: s for m, s, o in zip(ends, shift, over) if o}, shift[0], shift[-1], subtracted
-        ),
+        evidence=Evidence(shifted, shift[0], shift[-1], subtracted),
         cause="Activations that are never negative have a mean, weights that do not sum to zero pass it on, and "
         "shortcuts add it up."
         if made_here
         else "The mean is there before the first block (max pooling, or the data) and is passed on.",
+        remedy="Centre the weights (scaled weight standardization), use a shifted activation whose mean is zero, or "
+        f"scale the residual branches down, in the blocks that end at {listed(shifted)}.",
     )
 
 

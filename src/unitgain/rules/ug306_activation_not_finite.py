@@ -85,7 +85,7 @@ def judge(view: View) -> Iterator[Found[Evidence | Overflow]]:
     if view.training and bad_weights and is_sudden(*view.losses):
         return  # a step after what UG104 names, when everything is NaN
     function, place = ("", "") if bad_weights else _maker(view, first)
-    remedy = ""
+    remedy = ABOUT.action.replace("the named module", as_layer(first.name))
     if bad_weights:
         cause = f"Its parameter {listed(bad_weights)} holds NaN or infinity."
     elif function:

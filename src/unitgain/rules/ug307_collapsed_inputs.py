@@ -15,6 +15,7 @@ from ._flow import block_ends, followers, mean_is_subtracted_later
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._trend import comparable
 from ._view import Measured, View
+from ._words import along
 
 ABOUT = About(
     code="UG307",
@@ -114,6 +115,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{last.name}, {start:.2f} at the start",
         evidence=Evidence(last["cosine"], start, first.name, last.name, len(path), sudden),
         cause=_why(view, first, sudden),
+        remedy=along(first.name, last.name, ABOUT.action),
     )
 
 

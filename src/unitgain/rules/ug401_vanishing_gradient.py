@@ -15,7 +15,7 @@ from ._gradient_scale import GradientEvidence, gradient_trend
 from ._rule import About, Cause, Found, Threshold
 from ._trend import GENTLE, SITES, STEADINESS, Limits
 from ._view import View
-from ._words import show
+from ._words import along, show
 
 if TYPE_CHECKING:
     from . import ug303_saturated as ug303
@@ -78,7 +78,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"the gradient falls {trend}",
         evidence=trend.evidence,
         cause=cause,
-        remedy=_RESIDUAL if has_residual_branches(view) else "",
+        remedy=along(
+            trend.evidence.first_site,
+            trend.evidence.last_site,
+            _RESIDUAL if has_residual_branches(view) else ABOUT.action,
+        ),
     )
 
 

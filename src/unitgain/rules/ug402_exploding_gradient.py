@@ -13,7 +13,7 @@ from ._gradient_scale import GradientEvidence, gradient_trend
 from ._rule import About, Cause, Found, Threshold
 from ._trend import SITES, STEADINESS, Limits
 from ._view import View
-from ._words import show
+from ._words import along, show
 from .ug303_saturated import Evidence as Saturation
 from .ug303_saturated import FunctionEvidence
 
@@ -63,7 +63,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"the gradient grows {trend}",
         evidence=trend.evidence,
         cause=f"Each {trend.what} multiplies the gradient by about {show(trend.per_site)}.",
-        remedy=_RESIDUAL if has_residual_branches(view) else "",
+        remedy=along(
+            trend.evidence.first_site,
+            trend.evidence.last_site,
+            _RESIDUAL if has_residual_branches(view) else ABOUT.action,
+        ),
     )
 
 

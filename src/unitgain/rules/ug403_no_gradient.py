@@ -17,7 +17,7 @@ import numpy as np
 from ..record import CutFacts
 from ._causes import has_whole_layer, is_error, names_site, no_worse
 from ._cuts import cut_of, in_words, without
-from ._no_gradient import cancels, has_no_choice, killer_of
+from ._no_gradient import cancels, has_no_choice, reason_of
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
 from ._words import MOST_KEPT, listed, plural
@@ -72,7 +72,8 @@ WORTH_SAYING = Threshold(0.005, "of the numbers to be learnt: less is said to be
 @dataclass(frozen=True)
 class ParameterEvidence(BaseEvidence):
     """number: parameters without gradient, and the first of their names; of: trainable parameters; share: of the
-    numbers in them; reason: a key of the table below; killed_by: the site where the way back ends;
+    numbers in them; reason: a key of the table below; killed_by: the site where the way back ends, or from
+    which nothing but zeros comes;
     cut_by, cut_at: the function that cut it from the loss, and the line of the caller's code."""
 
     parameters: Sequence[str]
@@ -87,7 +88,7 @@ class ParameterEvidence(BaseEvidence):
     @property
     def arrives_as_zero(self) -> bool:
         """Gradients of exactly zero: they fell below the smallest number, or a loss without targets sends none."""
-        return self.reason in ("killed", "zero")
+        return self.reason in ("killed", "starved", "zero")
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,10 @@ _REASONS = {
         "The gradient that comes back is exactly zero from {killer} on.",
         "Repair {killer}: a function on its flat side, or weights that are zero.",
     ),
+    "starved": (
+        "What goes into its layer, from {killer}, is zero for every example, and its gradient with it.",
+        "Repair {killer}: a function on its flat side, or weights that are zero.",
+    ),
     "zero": (
         "The gradient that arrives is exactly zero.",
         "Look at what its output is multiplied with, and at functions on their flat side.",
@@ -139,6 +144,8 @@ _REASONS = {
         "positions.",
     ),
 }
+
+_ENDS = {"killed": "the way back ends at", "starved": "nothing but zeros comes from"}
 
 
 def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]]:
@@ -157,7 +164,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
     yield from _terms(view)
     groups: dict[tuple[str, str], list[Measured]] = defaultdict(list)
     for parameter in _without_gradient(view, trainable):
-        groups[_reason(view, parameter)].append(parameter)
+        groups[reason_of(view, parameter)].append(parameter)
     for (reason, killer), members in groups.items():
         names = [p.name for p in members]
         if (cut := cut_of(view, names)) is not None and cut.where in {
@@ -165,7 +172,11 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
         }:
             continue  # the term of the loss that is theirs was cut, and is named
         share = sum(map(_size, members)) / sum(map(_size, trainable))
-        what = "a gradient of exactly zero" if reason in ("killed", "zero", "reverse") else "no gradient"
+        what = (
+            "a gradient of exactly zero"
+            if reason in ("killed", "starved", "zero", "reverse")
+            else "no gradient"
+        )
         cause, remedy = (text.format(killer=killer) for text in _REASONS[reason])
         cut = cut if reason in ("detached", "unused") else None
         if cut is not None:
@@ -178,7 +189,7 @@ def judge(view: View) -> Iterator[Found[ParameterEvidence] | Found[TermEvidence]
             f"{plural(len(members), 'trainable parameter')} of {len(trainable)} get"
             f"{'s' * (len(members) == 1)} {what} ({listed(names)})"
             f", {'less than 1%' if share < WORTH_SAYING else f'{share:.0%}'} of the numbers to be learnt"
-            + (f": the way back ends at {killer}" if killer else ""),
+            + (f": {_ENDS[reason]} {killer}" if killer else ""),
             evidence=ParameterEvidence(
                 names[:MOST_KEPT],
                 len(members),
@@ -299,22 +310,6 @@ def _without_gradient(view: View, trainable: list[Measured]) -> list[Measured]:
     return [
         p for p in found if not (cancels(view, p, missing) or (p.name in largest and has_no_choice(view, p)))
     ]
-
-
-def _reason(view: View, parameter: Measured) -> tuple[str, str]:
-    """(reason, name of the site where the way back ends)."""
-    if parameter.name in view.facts.gradients.left_out:
-        return "left_out", ""
-    has_gradient = any(m.name == parameter.name for m in view.parameter_gradients)
-    owner = view.tensor(parameter.owner)
-    if not has_gradient:
-        return ("unused", "") if owner is None else ("detached", "")
-    if owner is None:
-        return "zero", ""
-    if owner.role == "recurrent" and "weight_hh" in parameter.name and parameter.name.endswith("_reverse"):
-        return "reverse", ""
-    killer = killer_of(view, owner)
-    return ("killed", killer) if killer else ("zero", "")
 
 
 # ---- what explains it ----------------------------------------------------------------------------------------

@@ -110,6 +110,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(away, std),
         cause=f"{worst} is {'small' if more else 'large'} for the gradient that it gets (std {show(std)}), or the "
         f"signal that reaches it is {'larger' if more else 'smaller'} than that of its peers.",
+        remedy=f"Initialize {listed(away)} like {'its' if len(away) == 1 else 'their'} peers, or use a learning rate "
+        "or a scale of its own for each.",
     )
 
 

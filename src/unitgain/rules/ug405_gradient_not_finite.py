@@ -12,7 +12,7 @@ from ._causes import ended_not_finite, is_error
 from ._loss_curve import is_sudden
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
-from ._words import MOST_KEPT, plural
+from ._words import MOST_KEPT, as_layer, plural
 
 ABOUT = About(
     code="UG405",
@@ -59,9 +59,11 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"NaN or infinity in the gradients of {plural(len(bad), 'parameter')}{where}; the last one in the "
         f"model is {parameter.name}",
         evidence=Evidence([m.name for m in bad][:MOST_KEPT], len(bad), parameter.name),
-        cause="It arises between the output of the named site and the loss."
+        cause=f"It arises between the output of {as_layer(site.name)} and the loss."
         if site
         else f"It arises in the backward of the module that owns {parameter.name}.",
+        remedy=f"Look at what lies right after {as_layer(site.name) if site else parameter.name}: a root or norm at "
+        "exactly zero, a division, a logarithm, or torch.where around one of them (mask its input, not its output).",
     )
 
 

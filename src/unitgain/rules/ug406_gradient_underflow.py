@@ -15,7 +15,7 @@ import numpy as np
 from ._causes import no_worse, units_died
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
-from ._words import MOST_KEPT, plural
+from ._words import MOST_KEPT, as_layer, plural
 
 ABOUT = About(
     code="UG406",
@@ -86,7 +86,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         "zero.",
         remedy=""
         if half
-        else "Look for a tiny factor on the loss or in the layers after the named one, and take it out.",
+        else f"Look for a tiny factor on the loss or in the layers after {as_layer(worst.name)}, and take it out.",
     )
 
 

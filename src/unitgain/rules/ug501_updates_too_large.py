@@ -7,13 +7,17 @@ optimizer really did, and Adam-like optimizers that repeat one batch are granted
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._causes import is_error, units_died
+from . import ug302_exploding_activations as ug302
+from . import ug607_residual_growth as ug607
+from ._causes import units_died
 from ._finding import Prescription
+from ._flow import norm_follows
 from ._later_rise import why_it_may_rise
 from ._loss_curve import (
     falls_beyond_noise,
@@ -23,7 +27,7 @@ from ._loss_curve import (
     steps_lead_down,
 )
 from ._moving_targets import why_no_objective
-from ._rule import About, CannotJudge, Cause, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import (
     ADAPTIVE_GRANTED,
     ADAPTIVE_STEPS,
@@ -34,6 +38,7 @@ from ._updates import (
     is_adaptive,
     rate_that_fits,
     settled_updates,
+    update_ratios,
 )
 from ._view import View
 from ._words import plural, show
@@ -178,9 +183,35 @@ def _of_a_batch(cause: Found[ug202.Evidence], effect: Found[UpdateEvidence], vie
     return cause.evidence.batch > 0
 
 
+def _growth_makes_them(cause: Found[BaseEvidence], effect: Found[UpdateEvidence], view: View) -> bool:
+    """Without the growth the same rate would not change the weights too much: gradients grow as the scale does. It was
+    there at the first step, and Adam-like optimizers do not see the size of gradients."""
+    if is_adaptive(view):
+        return False
+    updates = view.over_steps("update", "ratio")
+    ratios = [updates[name][0] for name in update_ratios(view) if name in updates]
+    ratios = [ratio for ratio in ratios if math.isfinite(ratio)]
+    rule = ug607 if cause.code == "UG607" else ug302
+    grown = next(rule.judge(View(view.record, first=True)), None)
+    if grown is None or not ratios:
+        return False
+    end = view.tensor(grown.evidence.last_site)
+    if end is not None and norm_follows(view, end):
+        return False  # it divides the gradients by what the scale has grown to
+    return bool(np.median(ratios) - _decades(grown.evidence) <= WARNING)
+
+
+def _decades(evidence: ug302.Evidence | ug607.Evidence) -> float:
+    """By how many decades gradients are smaller where the scale does not grow: those of the whole growth, and once more
+    those of one layer or branch, which multiplies them too."""
+    if isinstance(evidence, ug607.Evidence):
+        return math.log10(evidence.change * evidence.per_block) / 2  # of variance
+    return math.log10(evidence.change * (evidence.per_block or evidence.per_layer or 1.0))
+
+
 EXPLAINED_BY = (
-    Cause("UG302", is_error),
-    Cause("UG607", is_error),
+    Cause("UG302", _growth_makes_them),
+    Cause("UG607", _growth_makes_them),
     Cause("UG407"),
     Cause("UG506"),
     Cause("UG509"),

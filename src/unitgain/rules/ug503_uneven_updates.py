@@ -138,6 +138,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=OfWeights(found, steps, len(series), std),
         cause=f"{worst} is {'small' if faster else 'large'} for the gradient it gets (std {show(std)}), or "
         f"its gradient is {'larger' if faster else 'smaller'} than its peers'.",
+        remedy=f"Look at the scale of {listed(found)} (initialization for the fan-in), or use an optimizer that adapts "
+        "the step per parameter.",
     )
 
 

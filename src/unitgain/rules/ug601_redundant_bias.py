@@ -63,6 +63,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{plural(len(found), 'bias')} without effect ({listed(found)}): {as_layer(norm_name)} subtracts it again",
         evidence=Evidence(found),
         cause="The normalization layer right after subtracts each channel's mean, and the bias with it.",
+        remedy=f"Build {listed(as_layer(name.rpartition('.')[0] or name) for name in found)} with bias=False.",
     )
 
 

@@ -110,7 +110,8 @@ def _few_values(norms: list[Measured]) -> Iterator[Found[FewValues]]:
         f"{1 / math.sqrt(fewest):.0%} of a standard deviation from batch to batch",
         evidence=FewValues(few, fewest, len(norms)),
         cause="The batch is small, and nothing but its examples is averaged over.",
-        remedy="Use a larger batch, GroupNorm or LayerNorm, or convert the network to a normalizer-free one.",
+        remedy=f"Use a larger batch, GroupNorm or LayerNorm at {listed(map(as_layer, few))}, or convert the network to "
+        "a normalizer-free one.",
     )
 
 
@@ -135,7 +136,7 @@ def _short_memory(view: View, norms: list[Measured]) -> Iterator[Found[ShortMemo
         evidence=ShortMemory(short, batches, examples),
         cause="PyTorch's momentum is the weight of the newest batch (0.1 by default); other libraries give the "
         "weight of the old average (0.9).",
-        remedy="Set momentum to 0.1 or less"
+        remedy=f"Set momentum of {listed(map(as_layer, short))} to 0.1 or less"
         + (", 1 - momentum was probably meant." if short[first] > SWAPPED else "."),
     )
 

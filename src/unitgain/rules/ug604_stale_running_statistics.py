@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..record import BatchNormFacts
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
-from ._words import plural, show
+from ._words import as_layer, listed, plural, show
 
 if TYPE_CHECKING:
     from . import ug703_eval_differs as ug703
@@ -132,6 +132,9 @@ def judge(view: View) -> Iterator[Found[Evidence | Still]]:
         evidence=Evidence(stale, len(rows)),
         cause="The weights moved on since the averages were taken, or this batch is not like the data that the "
         "model was trained on (other preprocessing, another domain).",
+        remedy=f"Recompute the statistics of {listed(map(as_layer, stale))} over training data "
+        "(unitgain.nn.calibrate_), and check that the batch is preprocessed as in training; if it recurs, raise "
+        "the momentum.",
     )
 
 
@@ -154,7 +157,8 @@ def _never(rows: list[BatchNormFacts], layers: int) -> Found[Still]:
         cause="PyTorch's momentum is the weight of the newest batch: with 0 nothing is ever averaged."
         if none
         else "They were reset, or not loaded with the weights.",
-        remedy="Set momentum to 0.1 and train on, or recompute the statistics (unitgain.nn.calibrate_)."
+        remedy=f"Set momentum of {listed(as_layer(row.site) for row in rows)} to 0.1 and train on, or recompute the "
+        "statistics (unitgain.nn.calibrate_)."
         if none
         else "",
     )

@@ -119,6 +119,7 @@ def _copies(view: View, compared: Mapping[str, UnitFacts]) -> Iterator[Found[Cop
         cause="They compute the same and learn the same: the layer is as wide as its different units."
         if worst
         else "They compute the same now, up to a bias; only that and what comes after makes them differ, slowly.",
+        remedy=f"Initialize {listed(found)} with random weights (Kaiming or Glorot).",
     )
 
 
@@ -150,6 +151,7 @@ def _stuck_at_zero(view: View) -> Iterator[Found[StuckAtZero]]:
             "step will change",
             evidence=StuckAtZero(stuck),
             cause="What goes in or comes back is zero because of other zero weights, which wait for these.",
+            remedy=f"Initialize {listed(stuck)} with random weights (Kaiming or Glorot).",
         )
 
 

@@ -17,7 +17,7 @@ from ._residual import Block, growth_of_stream, residual_blocks
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._trend import SITES
 from ._view import View
-from ._words import fold, show
+from ._words import along, fold, show
 
 ABOUT = About(
     code="UG607",
@@ -109,7 +109,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{show(last['rms'])} at {last.name}",
         evidence=Evidence(fold(later), fold(total), len(ends), first.name, last.name),
         cause=cause,
-        remedy=remedy,
+        remedy=along(first.name, last.name, remedy),
     )
 
 

@@ -89,6 +89,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         cause="The optimizer was made before the model, or this part of it, was copied or replaced."
         if stale
         else "The optimizer was made from a part of the model's parameters.",
+        remedy="Make the optimizer from all of the model's parameters, after the model is complete; or give it "
+        f"{listed(loop.missing)} by optimizer.add_param_group. What is not to be trained: requires_grad_(False).",
     )
 
 

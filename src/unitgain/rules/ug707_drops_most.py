@@ -13,7 +13,7 @@ from ._comparison import at
 from ._flow import why_trained
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
-from ._words import plural, show
+from ._words import as_layer, plural, show
 
 ABOUT = About(
     code="UG707",
@@ -77,6 +77,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     if not high:
         return
     worst = max(high, key=lambda d: d.probability)
+    name = worst.site or worst.function
     left = (1 - worst.probability) * worst.values
     what = "weights of a query" if "attention" in worst.function else "values"
     more = f", and {plural(len(high) - 1, 'more dropout')} likewise" if len(high) > 1 else ""
@@ -84,11 +85,12 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
     yield ABOUT.found(
         "warning" if few and not why_trained(view) else "info",
         worst.site or None,
-        f"{worst.site or worst.function}{at(worst.where)} drops with probability {show(worst.probability)}: of "
+        f"{name}{at(worst.where)} drops with probability {show(worst.probability)}: of "
         f"{worst.values} {what} it keeps {show(left)}{more}",
         evidence=Evidence(len(high), worst.function, worst.probability, left, worst.where),
         cause="PyTorch's p is the share that is dropped; older programs and papers give the share that is kept.",
-        remedy=f"If {show(worst.probability)} was meant as the share to keep, give {kept}: p is the share to drop.",
+        remedy=f"If {show(worst.probability)} was meant as the share that {as_layer(name)} is to keep, give {kept}: p "
+        "is the share to drop.",
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
@@ -111,7 +112,11 @@ def _why(module: str) -> str:
     return "Something there computes over the steps: attention without a mask, a mean, a norm or a softmax over time."
 
 
-EXPLAINED_BY = (Cause("UG806"), Cause("UG116"))
+def _drops_its_mask(cause: Found[Any], _: Found[Any], __: View) -> bool:
+    return cause.evidence.function in ("masked_fill", "where")
+
+
+EXPLAINED_BY = (Cause("UG806"), Cause("UG116"), Cause("UG810", _drops_its_mask))
 
 BAD = """
 class Language(nn.Module):

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import View
-from ._words import MOST_KEPT, listed, plural
+from ._words import MOST_KEPT, as_layer, listed, plural
 
 ABOUT = About(
     code="UG803",
@@ -73,6 +73,7 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         f"{plural(len(names), 'layer')} in series compute an affine function, as one alone could ({listed(names)})",
         evidence=Evidence(names[:MOST_KEPT], len(names), linear.deviation),
         cause=_why(view),
+        remedy=f"Put an activation function (ReLU, GELU, tanh) between {listed(map(as_layer, names))}.",
     )
 
 
@@ -82,7 +83,7 @@ def _why(view: View) -> str:
     return "forward calls no activation function between the layers."
 
 
-EXPLAINED_BY = ()
+EXPLAINED_BY = (Cause("UG810"),)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.Linear(64, 10))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from ._flow import next_functions
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import Measured, View
+from ._words import as_layer
 
 ABOUT = About(
     code="UG804",
@@ -66,6 +67,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
                 f"of {following.name}",
                 evidence=Evidence(entering, behind.site.shape[0]),
                 cause="The layers behind it see one number an example.",
+                remedy=f"Give {as_layer(layer.name)} as many units as its neighbours, unless one number an example is "
+                "what you mean.",
             )
 
 

@@ -18,9 +18,10 @@ ABOUT = About(
     name="wrong-axis",
     rank=98,
     seen=(
-        "A softmax of attention sums to one along another axis than the one that its weights are summed over, features "
-        "are scaled along the steps, activations are divided by one norm of the whole batch, or the loss applies its "
-        "softmax, or takes the classes of one-hot targets, along another axis than that of the classes."
+        "A softmax of attention or of a gate sums to one along another axis than the one that its weights are summed "
+        "over, heads of one step attend to each other, features are scaled along the steps, activations are divided by "
+        "one norm of the whole batch, or the loss applies its softmax, or takes the classes of one-hot targets, along "
+        "another axis than that of the classes."
     ),
     matters=(
         "Attention then shares each key among the queries and weights values by sums that are not one; features "
@@ -34,8 +35,9 @@ ABOUT = About(
     ),
     measured=(
         "Every call of one forward pass. Scores are products of two activations, or broadcast sums of two; the weights "
-        "that a softmax makes of them are followed to the matmul or einsum that uses them. Features are those of "
-        "linear, "
+        "that a softmax makes of them are followed to the matmul, einsum or sum of products that uses them. So are "
+        "those of a linear layer's outputs (example, step, expert). Heads are what a view cuts out of a linear layer's "
+        "features. Features are those of linear, "
         "embedding and recurrent layers with outputs (example, step, feature). The loss is called on made-up outputs: "
         "a number that is added to all of them along the axis of its softmax changes nothing. Its classes lie along "
         "the axis that class indices lack, or along which other targets sum to one. What a maximum of one-hot targets "
@@ -55,8 +57,8 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "loss", "attention", "steps", "batch" or "classes"; shape, axis: of what is normalized, or of the targets;
-    where: the line of the caller's code."""
+    """kind: "loss", "attention", "heads", "sum", "gate", "steps", "batch" or "classes"; shape, axis: of what is
+    normalized, or of the targets; where: the line of the caller's code."""
 
     kind: str
     function: str
@@ -166,7 +168,50 @@ def _classes(call: AxisFacts) -> tuple[str, str, str]:
     )
 
 
-_IN_WORDS = {"attention": _attention, "steps": _steps, "batch": _batch, "classes": _classes}
+def _heads(call: AxisFacts) -> tuple[str, str, str]:
+    shown = f"{call.function}{{where}}"
+    seen = (
+        f"{shown} takes queries {call.shape}, whose axis 2 are heads cut out of the features of each of the "
+        f"{call.shape[1]} steps"
+        if call.axis == 2
+        else f"the {shown} runs over scores {call.shape} of the {call.shape[3]} heads of each step"
+    )
+    return (
+        seen + ": heads attend to each other, and no step to another one",
+        "A view (N, T, heads, width) was not transposed to (N, heads, T, width): products of the last two axes compare "
+        "heads.",
+        "Let the heads come before the steps: x.view(N, T, heads, width).transpose(1, 2), and back afterwards.",
+    )
+
+
+def _sum(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"weights of attention sum to one along axis {call.axis} of {call.shape}, and what they weigh is summed "
+        "over another one{where}",
+        "The weights of each query do not sum to one: each key is shared among the queries instead.",
+        "Let the softmax run over the axis of the keys, over which the weights are summed.",
+    )
+
+
+def _gate(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"the softmax{{where}} of a gate {call.shape} runs over axis {call.axis}, the steps, and what it weighs is "
+        "summed over axis 2",
+        "The weights of one step do not sum to one: each expert is shared among the steps instead, so that its size "
+        "depends on how many there are.",
+        "Let the softmax run over the experts: dim=-1.",
+    )
+
+
+_IN_WORDS = {
+    "attention": _attention,
+    "heads": _heads,
+    "sum": _sum,
+    "gate": _gate,
+    "steps": _steps,
+    "batch": _batch,
+    "classes": _classes,
+}
 
 EXPLAINED_BY: tuple[Cause, ...] = (Cause("UG112"), Cause("UG603"))
 

@@ -22,7 +22,7 @@ How each statistic is defined is in docs/reference/record.md. How it is computed
   million at every step would cost more than the convolution that made them.
 """
 
-from .flat import flat_numbers
+from .flat import blocks, flat_numbers
 from .host import fetch, to_host
 from .partial import Partial, Range, finish
 from .sample import RUN, places_of_sample, take_examples, take_sample
@@ -34,6 +34,7 @@ __all__ = [
     "RUN",
     "Partial",
     "Range",
+    "blocks",
     "fetch",
     "finish",
     "flat_numbers",

@@ -18,7 +18,7 @@ def to_host(tensors: Sequence[Tensor]) -> Tensor:
     """
     first = tensors[0].device
     if all(t.device == first for t in tensors):
-        return torch.cat([t.reshape(-1) for t in tensors]).cpu()
+        return torch.cat([t if t.dim() == 1 else t.reshape(-1) for t in tensors]).cpu()
     by_device: dict[torch.device, list[int]] = {}
     for i, t in enumerate(tensors):
         by_device.setdefault(t.device, []).append(i)

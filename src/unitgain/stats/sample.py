@@ -64,8 +64,10 @@ def take_sample(x: Tensor, size: int) -> Tensor:
         return x.reshape(-1).clone()
     if not x.is_contiguous():
         x = dense(x)
+    runs = _runs(count, size, x.device, _stream(x.device) if x.is_cuda else 0)
     # whole lines of memory at a time: of a tensor that has left the caches, `take` needs twice as long
-    return _lines(x.view(1, -1)).index_select(1, _runs(count, size, x.device, _stream(x.device))).view(-1)
+    lines = x.view(-1, RUN) if count % RUN == 0 else x.view(-1)[: count - count % RUN].view(-1, RUN)
+    return lines.index_select(0, runs).view(-1)
 
 
 def take_samples(rows: Tensor, size: int) -> Tensor:
@@ -90,8 +92,8 @@ def _lines(rows: Tensor) -> Tensor:
 
 
 def _stream(device: torch.device) -> int:
-    """The current CUDA stream, if x is on a GPU: what one stream has made is not ready yet on another."""
-    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    """The current CUDA stream: what one stream has made is not ready yet on another."""
+    return torch.cuda.current_stream(device).cuda_stream
 
 
 @lru_cache(maxsize=512)

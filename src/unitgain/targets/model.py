@@ -204,6 +204,8 @@ def _import_file(target: str, path: str) -> ModuleType:
 
 
 def _import_module(target: str, name: str) -> ModuleType:
+    if os.path.isdir(name) and not all(part.isidentifier() for part in name.split(".")):
+        raise InputError(f"target {target!r}: {name} is a directory; name a .py file in it")
     try:
         return _run(target, name, lambda: importlib.import_module(name))
     except InputError as error:
@@ -265,7 +267,7 @@ def _make(
         return source
     if not callable(source):
         raise InputError(
-            f"target {target!r}: it is a {type(source).__name__}; name an nn.Module class, "
+            f"target {target!r}: it is of type {type(source).__name__}; name an nn.Module class, "
             "a function that returns a Module, or a Module"
         )
     _check_arguments(target, source, settings)

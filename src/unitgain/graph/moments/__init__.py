@@ -15,11 +15,12 @@ from .gradient import Gradient, measured_gradient
 from .gradient_laws import pull_back
 from .laws import predict
 from .pointwise import mean_magnitude
-from .signal import Signal, layout, measure
+from .signal import GRID_WEIGHTS, Signal, layout, measure
 from .silent import Silent
 from .step import Known, Step, given_tensor
 
 __all__ = [
+    "GRID_WEIGHTS",
     "Gradient",
     "Known",
     "Signal",

@@ -36,6 +36,7 @@ from .weights import Kernel, taps_inside
 _AS_PREDICTED = 1.05  # factor up or down within which a norm's variances are as even as predicted: chance
 _BENT = 0.2  # slopes and bent, geometric mean: beyond, a gradient is not taken for independent of the values
 _FLAT = 0.05  # of the values that an activation gets: so many that are one value are no part of a smooth distribution
+_ALIKE = 0.1  # correlation of neighbours in which a part of channels may differ from all of them
 _NEAR = 0.05  # correlation of neighbours with which a gradient is not taken for independent between positions
 _FEW = 0.5  # squared relative standard deviation of the power that a norm over channels divides by
 _FEW_VALUES = 0.02  # the same for the variances of a batch norm, of which the smallest count most
@@ -185,6 +186,7 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         lost, coherent = (1 + centres) / signal.channels, grad.coherent
         scale = _over_channels(step, centres) * _over_places(step)
     elif by_batch:
+        scale = _over_batch(step, out)
         constant = step.module is not None and not step.module.training
         if (
             not constant and not signal.of_batch
@@ -199,6 +201,18 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         raise Silent(f"there is no law for the gradient of {step.name}")
     power, coherent = grad.power * scale * (1 - lost), min(coherent, 1.0)
     return [Gradient(power, coherent, profile=grad.profile, slopes=grad.slopes)]
+
+
+def _over_batch(step: Step, out: Signal) -> Tensor:
+    """gain^2 / (variance + eps) of a batch norm: also of a channel that does not vary, of which its output says
+    nothing."""
+    signal, module = step.only().signal, step.module
+    constant = module is not None and not module.training and module.running_var is not None
+    var = module.running_var.detach().float() if constant and module is not None else signal.var
+    gain = step.argument(3, "weight")
+    square = torch.ones_like(signal.var) if gain is None else gain.detach().float().square()
+    eps = step.argument(7, "eps", 1e-5)
+    return square / (var + (1e-5 if eps is None else eps))
 
 
 def _over_channels(step: Step, centres: bool) -> Tensor:
@@ -315,9 +329,25 @@ def _concat(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     start = 0
     for known in step.parents:
         count = known.signal.channels if known is not None else 0
-        found.append(replace(grad, power=grad.power[start : start + count]))
+        # which values are the largest of their windows was asked of all channels together
+        other = known is not None and abs(_of_neighbours(known.signal) - _of_neighbours(out)) > _ALIKE
+        tied = grad.tied or (grad.chosen is not None and other)
+        found.append(replace(grad, power=grad.power[start : start + count], tied=tied))
         start += count
     return found
+
+
+def _of_neighbours(signal: Signal) -> float:
+    """The correlation of neighbours, the mean over axes; 0 where it is not known."""
+    lags = signal.shared_lags()
+    if lags is None or not signal.size:
+        return 0.0
+    middle = [s - 1 for s in signal.size]
+    found = [
+        float(lags[(0, *(m + (i == axis and s > 1) for i, (m, s) in enumerate(zip(middle, signal.size))))])
+        for axis, s in enumerate(signal.size) if s > 1
+    ]  # fmt: skip
+    return sum(found) / max(len(found), 1)
 
 
 def _flattened(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
