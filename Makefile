@@ -12,7 +12,7 @@ RESULTS    := benchmarks/results/$$(date +%F)
 export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: venv demo test test-anywhere test-slow healthy no-trace gpu kill normfree normfree-table timm-tests lint check docs coverage test-matrix \
-        wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
+        wheel bench zoo clean figures ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
         test-integrations bench-integrations compile-counts propagation-table propagation-backward-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
         lr-find-ladder
 
@@ -174,9 +174,16 @@ lr-find-ladder: $(VENV)/.demo
 	$(BIN)/python experiments/lr_find_ladder.py --to build/lr-find.jsonl --table --out $(RESULTS)-lr-find.md
 
 docs: $(VENV)/.docs $(VENV)/.dev
+	$(BIN)/python scripts/check_figures.py
 	$(BIN)/python scripts/draw_architecture.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	$(BIN)/python scripts/check_docs.py site
+
+# the documentation's figures that are out of date, and the rules' pages (ALL=--all: every figure, some minutes)
+figures: $(VENV)/.dev
+	$(BIN)/python scripts/draw_rule_figures.py $(ALL)
+	$(BIN)/python scripts/build_rule_pages.py
+	$(BIN)/python scripts/draw_figures.py $(ALL)
 
 # torch comes first, pinned: otherwise another package could bring in the newest build with its CUDA libraries.
 $(VENV)/.demo: pyproject.toml constraints.txt

@@ -1,29 +1,52 @@
-"""Draws the pictures of README and docs/pictures.md anew, from networks that are trained here: some seconds each.
+"""Draws the figures of README and docs, but those of the rules, from networks that are trained here: some seconds each.
 
-    python scripts/draw_figures.py [NAME...]
+    python scripts/draw_figures.py             # those that are out of date
+    python scripts/draw_figures.py --all       # all of them, some minutes
+    python scripts/draw_figures.py NAME...
 
-They are committed under docs/images, since README shows one of them. The numbers in them may differ in the last digit
-from machine to machine, so they are drawn when something about them changes, not with every build.
+    docs/images/before-after.png   the first two blocks of README.md, with ug.fix and without
+    docs/images/updates.png        what the blocks of docs/tutorial.md write under that name
+    docs/images/report.png         the page of the tutorial's first report; needs Chromium
+    docs/images/plots              every function of ug.plots (docs/pictures.md)
+    docs/images/spp                examples/06_signal_propagation.py
+
+They are committed, since README shows one of them. The numbers in them may differ in the last digit from machine to
+machine, so they are drawn when something about them changes, not with every build: each file says what it was drawn
+from, which scripts/check_figures.py compares.
 """
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import io
+import math
+import os
+import re
 import runpy
+import shutil
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import torch
 import torch.nn.functional as F
+from figures import digest, stamp_of, stamped
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor, nn
 
 import unitgain as ug
 
-IMAGES = Path(__file__).parents[1] / "docs" / "images"
+ROOT = Path(__file__).parents[1]
+IMAGES, EXAMPLES, PACKAGE = ROOT / "docs" / "images", ROOT / "examples", ROOT / "src" / "unitgain"
 BEFORE, AFTER = "#D55E00", "#0072B2"
 
 
@@ -102,29 +125,41 @@ def stripes(batch: int = 64) -> Callable[[], tuple[Tensor, Tensor]]:
     return draw
 
 
+def blocks_of(page: str) -> list[str]:
+    """The Python blocks of a page, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+
+
 def before_and_after() -> Figure:
-    """Outputs of the five tanh layers as the network came and after ug.fix, and what training made of both."""
-    batch = names(512)()
-    torch.manual_seed(0)
-    broken, repaired = NameNet(), NameNet()
-    repaired.load_state_dict(broken.state_dict())
-    result = ug.fix(repaired, batch)
-    losses = [train(model, names(), 0.1, 400).metric("loss")[1] for model in (broken, repaired)]
+    """README's first two blocks as they are, and with a repair that does nothing: outputs of tanh layers, losses."""
+    build, train_it = blocks_of("README.md")[:2]
+    losses, reports = [], []
+    for repair in (False, True):
+        session: dict[str, Any] = {"__name__": "readme"}
+        with redirect_stdout(io.StringIO()):
+            exec(build, session)
+            if repair:
+                exec(train_it, session)
+                reports = [session["result"].before, session["result"].after]
+            else:
+                with patch.object(ug, "fix"):
+                    exec(train_it, session)
+        losses.append(session["probe"].record.metric("loss")[1])
 
     figure = Figure(figsize=(12, 3.4), dpi=120, layout="constrained", facecolor="white")
     left, middle, right = figure.subplots(1, 3)
     for axes, report, color, title in (
-        (left, result.before, BEFORE, "as it came"), (middle, result.after, AFTER, "after ug.fix"),
+        (left, reports[0], BEFORE, "as it came"), (middle, reports[1], AFTER, "after ug.fix"),
     ):  # fmt: skip
         draw_layers(axes, report, color)
         axes.set_title(f"{title}: {report.verdict.split(' (')[0].split(',')[0]}", fontsize=10, loc="left")
     for values, color, label in zip(losses, (BEFORE, AFTER), ("as it came", "after ug.fix")):
-        smooth = torch.as_tensor(values).unfold(0, 20, 1).mean(1)
-        right.plot(range(20, 20 + len(smooth)), smooth, color=color, label=label)
-    right.axhline(torch.tensor(27.0).log().item(), color="#777777", ls=":", lw=1)
-    right.annotate("ln(27), a guess", (400, 3.25), ha="right", va="top", fontsize=8, color="#555555")
+        right.plot(range(len(values)), values, color=color, label=label)
+    right.axhline(math.log(10), color="#777777", ls=":", lw=1)
+    right.annotate("ln(10), a guess", (300, 2.25), ha="right", va="top", fontsize=8, color="#555555")
     right.set_yscale("log")
-    right.set_yticks([2.5, 3, 5, 10, 20], ["2.5", "3", "5", "10", "20"])
+    right.set_yticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
     right.minorticks_off()
     right.set_xlabel("step")
     right.set_title("training loss, SGD at 0.1", fontsize=10, loc="left")
@@ -136,7 +171,7 @@ def before_and_after() -> Figure:
 
 def draw_layers(axes: Axes, report: ug.Report, color: str) -> None:
     """One line for each tanh layer's outputs, the deeper the darker; flat tails are shaded."""
-    sites = [f"hidden.{i}" for i in (1, 3, 5, 7, 9)]
+    sites = [s.name for s in report.record.sites("activation") if s.module == "Tanh"]
     found = {h.site: h for h in report.record.histograms("activation") if h.site in sites}
     edges = torch.linspace(-1, 1, 41).numpy()
     for i, site in enumerate(sites):
@@ -242,7 +277,7 @@ def lr_sweep() -> Figure:
 
 def landscape() -> Figure:
     """The example's two networks."""
-    example = runpy.run_path(str(IMAGES.parents[1] / "examples" / "05_loss_landscape.py"))
+    example = runpy.run_path(str(EXAMPLES / "05_loss_landscape.py"))
     results = []
     for make in ("plain", "residual"):
         batches = ug.data.load_names().train.batches(256, torch.Generator().manual_seed(0))
@@ -253,23 +288,105 @@ def landscape() -> Figure:
 @cache
 def papers() -> dict[str, Any]:
     """The networks of the signal propagation plots, from the example."""
-    return runpy.run_path(str(IMAGES.parents[1] / "examples" / "06_signal_propagation.py"))
+    return runpy.run_path(str(EXAMPLES / "06_signal_propagation.py"))
 
 
+@contextmanager
+def chdir(folder: str) -> Iterator[None]:
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
+
+
+def updates(to: Path) -> None:
+    """What the tutorial writes under that name."""
+    session: dict[str, Any] = {"__name__": "tutorial"}
+    with TemporaryDirectory() as folder, chdir(folder), redirect_stdout(io.StringIO()):
+        for block in blocks_of("docs/tutorial.md"):
+            exec(block, session)
+        to.write_bytes(Path("updates.png").read_bytes())
+
+
+def page(to: Path) -> None:
+    """The page of the tutorial's first report, in a browser."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        sys.exit("docs/images/report.png: drawn by Chromium, which is not on this machine")
+    with TemporaryDirectory() as folder, chdir(folder):
+        Path("name_net.py").write_text(blocks_of("docs/tutorial.md")[0], encoding="utf-8")
+        spec = importlib.util.spec_from_file_location("name_net", "name_net.py")
+        assert spec is not None
+        assert spec.loader is not None
+        net = sys.modules["name_net"] = importlib.util.module_from_spec(
+            spec
+        )  # so that the report finds its lines
+        spec.loader.exec_module(net)
+        ug.check(net.model, net.batch).save("report.html")
+        subprocess.run(
+            [browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--screenshot=page.png",
+             "--window-size=1100,840", f"file://{Path('report.html').resolve()}"],
+            check=True, capture_output=True,
+        )  # fmt: skip
+        to.write_bytes(Path("page.png").read_bytes())
+
+
+WHOLE_FILES: dict[str, Callable[[Path], None]] = {"updates": updates, "report": page}
+# ---- which figures there are, and what each is drawn from ----------------------------------------------------
+
+BOOKKEEPING = "# ---- which figures"
 PICTURES = (
     "before-after",
+    *WHOLE_FILES,
     *(f"plots/{name}" for name in (*ug.plots.__all__, "lr_sweep")),
     *(f"spp/{name}" for name in papers()["FIGURES"]),
 )
+RESOLUTION = {"before-after": 100, "atlas": 120}
+
+
+def stamps() -> dict[Path, str]:
+    """{figure: digest of what it is drawn from}: what draws here, the plot's file, the page or example that it runs."""
+    return {IMAGES / f"{path}.png": digest(*map(_text, sources(path))) for path in PICTURES}
+
+
+def sources(path: str) -> list[Path | str]:
+    """Files, or the code of a page."""
+    folder, _, name = path.rpartition("/")
+    own: list[Path | str] = [Path(__file__).read_text(encoding="utf-8").partition(BOOKKEEPING)[0]]
+    if folder == "spp":
+        return [*own, EXAMPLES / "06_signal_propagation.py"]
+    if name == "before-after":
+        return [*own, *blocks_of("README.md")[:2]]
+    if name in WHOLE_FILES:
+        pages = sorted(PACKAGE.glob("report/html*.py")) + sorted(PACKAGE.glob("report/page/*"))
+        return [*own, *blocks_of("docs/tutorial.md"), *(pages if name == "report" else [])]
+    plots = PACKAGE / "report" / "plots"
+    plot = Path(inspect.getfile(inspect.unwrap(getattr(ug.plots, name))))
+    examples = {"landscape": [EXAMPLES / "05_loss_landscape.py"]}
+    return [*own, plots / "_style.py", plot, *examples.get(name, [])]
+
+
+def _text(source: Path | str) -> str:
+    return source.read_text(encoding="utf-8") if isinstance(source, Path) else source
 
 
 def main(wanted: list[str]) -> None:
-    for path in PICTURES:
-        name = path.rpartition("/")[2]
-        if not wanted or name in wanted:
-            (IMAGES / path).parent.mkdir(parents=True, exist_ok=True)
-            draw(name).savefig(IMAGES / f"{path}.png", dpi={"before-after": 100, "atlas": 120}.get(name, 72))
-            print(f"docs/images/{path}.png")
+    os.environ.pop("UNITGAIN_DATA", None)  # the names that come with the package, whatever is on this machine
+    os.environ["UNITGAIN_CACHE"] = os.devnull
+    for path, stamp in stamps().items():
+        if path.stem in wanted or "--all" in wanted or (not wanted and stamp_of(path) != stamp):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.stem in WHOLE_FILES:
+                WHOLE_FILES[path.stem](path)
+                Image.open(path).convert("RGB").quantize(64).save(
+                    path, optimize=True
+                )  # flat inks: a third of the size
+            else:
+                draw(path.stem).savefig(path, dpi=RESOLUTION.get(path.stem, 72))
+            path.write_bytes(stamped(path.read_bytes(), stamp))
+            print(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

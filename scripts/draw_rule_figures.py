@@ -10,13 +10,11 @@ says what it was drawn from, which scripts/check_figures.py compares. scripts/bu
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
 from pathlib import Path
 
 from figures import digest, stamp_of
-from rule_pictures import _example, _paper, table
+from rule_pictures import _example, _paper, _sources, table
 
 from unitgain.rules import CATALOGUE
 
@@ -28,25 +26,11 @@ def path_of(code: str) -> Path:
 
 
 def stamps() -> dict[Path, str]:
-    """{picture: digest of what it is drawn from}: the rule's examples, its row of the table, the code that draws."""
-    lines = _lines_of_table()
-    shared = [inspect.getsource(module) for module in (_example, _paper)]
-    found = {}
-    for code, picture in table.PICTURES.items():
-        if isinstance(picture, table.Picture):
-            rule, kind = CATALOGUE[code], sys.modules[picture.draw.__module__]
-            found[path_of(code)] = digest(rule.bad, rule.good, lines[code], inspect.getsource(kind), *shared)
-    return found
-
-
-def _lines_of_table() -> dict[str, str]:
-    source = inspect.getsource(table)
-    tables = [node.value for node in ast.parse(source).body if isinstance(node, ast.AnnAssign)]
-    (rows,) = (node for node in tables if isinstance(node, ast.Dict))
+    """{picture: digest of its rule's examples, its row of the table and the code that draws it}."""
     return {
-        ast.literal_eval(key): ast.unparse(value)
-        for key, value in zip(rows.keys, rows.values)
-        if key is not None
+        path_of(code): digest(CATALOGUE[code].bad, CATALOGUE[code].good, *_sources.of_row(code))
+        for code, picture in table.PICTURES.items()
+        if isinstance(picture, table.Picture) and code in CATALOGUE
     }
 
 

@@ -15,6 +15,7 @@ since processors add in different orders.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import inspect
 import io
 import math
@@ -59,6 +60,11 @@ def test_every_plot_has_its_picture() -> None:
     text = (ROOT / "docs" / "pictures.md").read_text(encoding="utf-8")
     shown = re.findall(r"^`ug\.plots\.(\w+)\(.*?^!\[.*?\]\(images/plots/(\w+)\.png\)$", text, re.M | re.S)
     assert sorted(shown) == sorted((name, name) for name in unitgain.plots.__all__)
+
+
+def test_no_figure_is_older_than_what_it_is_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(ROOT / "scripts")
+    assert list(importlib.import_module("check_figures").faults()) == []
 
 
 # run elsewhere: integrations/ by tests/integrations/test_pages.py, a rule's examples and the page that adds one by

@@ -156,3 +156,23 @@ def test_of_an_empty_record_nothing_is_mistyped() -> None:
     record = Record()
     assert np.isnan(record.value("activation", "fc1", "std"))
     assert len(record.metric("loss")[0]) == 0
+
+
+def test_what_is_read_at_one_moment_does_not_grow_while_a_run_is_judged(tmp_path: Path) -> None:
+    """Rules put tables side by side that were read one after the other: of a run that was written meanwhile one had a
+    step more, and judging ended in a ValueError."""
+    written = Record(tmp_path / "run.sqlite")
+    written.add_site("activation", "a", position=0, module="ReLU", shape=(1,))
+    written.add_scalars(0, {1: {"mean": 1.0}})
+    written.commit()
+    read = Record.load(tmp_path / "run.sqlite")
+    with read.at_one_moment():
+        written.add_site("activation", "b", position=1, module="ReLU", shape=(1,))
+        written.add_scalars(1, {1: {"mean": 1.0}, 2: {"mean": 1.0}})
+        written.commit()
+        assert read.steps() == [0]
+    with read.at_one_moment():
+        assert read.steps() == [0, 1]
+        assert [site.name for site in read.sites()] == ["a", "b"]
+    read.close()
+    written.close()

@@ -7,7 +7,8 @@
     layers.py     ... of activations, weights and gradients, over depth
     steps.py      ... of a training, over its steps
     reach.py      ... of what depends on what
-    table.py      one line for each rule: what is drawn, and the sentence that says what is seen
+    _sources.py   which of these lines draw one picture: what it is out of date against
+    table.py      one row for each rule: what is drawn, and the sentence that says what is seen
 
 scripts/draw_rule_figures.py draws them; scripts/build_rule_pages.py puts them on the pages.
 """

@@ -1,4 +1,4 @@
-"""One line for each rule: what is drawn of its two examples, and the sentence that says what is seen.
+"""One row for each rule: what is drawn of its two examples, and the sentence that says what is seen.
 
 {bad} and {better} stand for what was measured, the words in the panels' titles. A rule for which no picture makes sense
 has the reason in the place of one; there is none at present.

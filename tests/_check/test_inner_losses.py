@@ -97,3 +97,10 @@ def test_one_hot_rows_that_a_loss_makes_of_indices_are_seen() -> None:
     assert codes(probabilities, X, CLASSES, loss=squares) == {"UG111"}
     assert codes(net, X, CLASSES, loss=squares) == set()  # squares of plain outputs train well
     assert codes(net, X, CLASSES, loss=F.cross_entropy) == set()
+
+
+def test_a_loss_of_several_targets_is_asked_where_it_calls_one_of_torchs() -> None:
+    net = Own(BCE).net
+    loss = lambda o, t: BCE(o, t["mask"])  # noqa: E731
+    assert codes(net, X, {"mask": BITS * 255}, loss=loss) == {"UG106"}  # pyright: ignore[reportArgumentType]
+    assert codes(net, X, {"mask": BITS}, loss=loss) == set()  # pyright: ignore[reportArgumentType]

@@ -40,6 +40,7 @@ from ..report import Report
 from ..rules import CATALOGUE, diagnose
 from .batch_norms import batch_norm_facts, snapshot
 from .broadcast import broadcast_shape
+from .called import called_in_step
 from .comparison import comparison_facts
 from .coupling import coupling_facts
 from .cuts import term_facts
@@ -183,11 +184,13 @@ class _FirstPass:
 def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     """The measured passes of one check, inside of a run."""
     described = model_facts(model)
-    coupling = (
-        coupling_facts(model, job.batch, find_logits, run)
-        if job.step is None
-        else CouplingFacts(reason=f"step {job.step_name} runs the model in its own way")
-    )
+    called = None if job.step is None else called_in_step(model, job, run)
+    if job.step is None:
+        coupling = coupling_facts(model, job.batch, find_logits, run)
+    elif called is not None:
+        coupling = coupling_facts(model, called.batch, find_logits, run, called.module)
+    else:
+        coupling = CouplingFacts(reason=f"step {job.step_name} runs the model in its own way")
     rehearsal = Rehearsal(plan, model, run) if plan.steps else None  # from here on nothing is rewound
     optimizers = plan.given if rehearsal is None else rehearsal.optimizers
     passes = Passes(model, job, run)
@@ -259,7 +262,15 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     gradients, comparison = replace(gradients, terms=terms), replace(comparison, swapped=swapped)
     facts = Facts(loss=loss, target=target)
     known = Known(
-        done, facts.loss_of_a_constant, first.leaves, first.batch_norms, end, random, coupling.random
+        done,
+        facts.loss_of_a_constant,
+        first.leaves,
+        first.batch_norms,
+        end,
+        random,
+        coupling.random,
+        called,
+        compared,
     )
     function = function_facts(model, passes, probe.graph, run, known)
     probe.record.set_facts(

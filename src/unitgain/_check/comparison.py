@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch import IGNORED_TARGET, TARGET_NAMES, Batch, Judged, find_logits, tensors_in
+from .._batch import IGNORED_TARGET, Batch, Judged, find_logits, tensors_in
 from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
@@ -25,6 +25,7 @@ from .critics import is_that_of_a_critic
 from .entropy import entropy_facts
 from .floor import falls_for_ever
 from .floored import out_of_reach
+from .future import is_target
 from .inner import InnerLosses
 from .job import Job
 from .places import misplaced
@@ -41,10 +42,11 @@ def comparison_facts(
     model: nn.Module, job: Job, done: Judged
 ) -> tuple[ComparisonFacts, Judged, Stretched | None]:
     """Runs the model once more, forward, and calls the loss; of a loss that the model or the step computes itself, also
-    what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass."""
+    what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass.
+    A loss of several targets is looked into as well."""
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
-    own = done.function is None and done.loss is not None
+    own = done.loss is not None and not (done.function is not None and isinstance(done.target, Tensor))
     losses = None
     if own:
         passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
@@ -93,7 +95,7 @@ def comparison_facts(
     inputs = {n: x for n, x in job.batch.inputs().items() if is_plain(x)} if job.step is None else {}
     targets = None
     if isinstance(done.target, Tensor) and is_plain(done.target):
-        beside = [x for name, x in inputs.items() if not _is_target(name, batch)]
+        beside = [x for name, x in inputs.items() if not is_target(name, batch)]
         targets = _target_values(logits, done.target, beside, ignored, asked)
     if targets is None:
         targets = TargetValueFacts()
@@ -114,11 +116,6 @@ def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:
         by_name = isinstance(job.objective.given, str)
         with random_states.kept():
             done.function(find_logits(outputs) if by_name else outputs, batch.labels)
-
-
-def _is_target(name: str, batch: Batch) -> bool:
-    """Whether an input's name is that of the target, which a model that computes its own loss is given too."""
-    return any(name.startswith(f"input[{one}{end}") for one in (batch.passed, *TARGET_NAMES) for end in ".]")
 
 
 _SUM = 1e-3  # rounding of bfloat16 stays below it

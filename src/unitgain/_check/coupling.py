@@ -9,7 +9,8 @@ evaluation mode it goes through once more, with the same mates in another order:
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from .. import stats
 from .._base import InputError
 from .._batch import Batch
 from .._run import Run
+from ..graph import walk
 from ..record import CouplingFacts, CouplingInMode
 from ..rules import CATALOGUE
 from .coupled import Calls, Coupled
@@ -33,11 +35,17 @@ _ROWS = 4  # examples per pass: four passes of a few examples cost less than one
 
 
 def coupling_facts(
-    model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run
+    model: nn.Module,
+    batch: Batch,
+    find_output: Callable[[Any], Tensor | None],
+    run: Run,
+    called: nn.Module | None = None,
 ) -> CouplingFacts:
     """Whether the example's outputs differ by more than rounding, and at which module that begins, in both modes.
 
-    find_output  picks the tensor to compare out of what the model returns
+    find_output  picks the tensor to compare out of what the model returns; where it returns a loss alone, what its last
+                 module gave is compared
+    called       the module that takes the batch, if that is not the model but one inside of it
 
     Only runs forward, without gradients, and rewinds `run` after each pass.
     """
@@ -45,7 +53,7 @@ def coupling_facts(
         _refuse(model, batch)
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Trial(model, batch, find_output, run).facts()
+            return _Trial(model, batch, find_output, run, called or model).facts()
     except (CannotTell, InputError) as reason:
         return CouplingFacts(reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
@@ -62,8 +70,16 @@ def _refuse(model: nn.Module, batch: Batch) -> None:
 class _Trial:
     """Passes of one example with two sets of mates."""
 
-    def __init__(self, model: nn.Module, batch: Batch, find_output: Callable[[Any], Tensor | None], run: Run):
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        find_output: Callable[[Any], Tensor | None],
+        run: Run,
+        called: nn.Module,
+    ):
         self.model, self.batch, self.find_output, self.run = model, batch, find_output, run
+        self.called = called
         self.limit = CATALOGUE["UG603"].limit("relative")
         time_first = any(getattr(m, "batch_first", True) is False for m in model.modules())
         shifted = shifted_input(batch) if time_first else None
@@ -170,8 +186,10 @@ class _Trial:
         given = batch.clone()  # the model may work in place
         try:
             self.model.train(training)
-            with watch.hooked() if calls is None else calls:
-                output = self.find_output(self.model(*given.args, **given.kwargs))
+            with self._ends() as ends, watch.hooked() if calls is None else calls:
+                output = self.find_output(self.called(*given.args, **given.kwargs))
+            if (output is None or not output.dim()) and ends:
+                output = ends.pop()
             if not training:
                 self.random = self.random or self.run.drew
             output = None if output is None else output.clone()  # it may be a state of the model's
@@ -187,6 +205,23 @@ class _Trial:
         if example is None:
             raise CannotTell("which axis of its output holds the examples")
         return example, watch.seen
+
+    @contextmanager
+    def _ends(self) -> Iterator[list[Tensor]]:
+        """What the last module without modules inside gives, loss functions left out."""
+        last: list[Tensor] = []
+
+        def keep(_module: nn.Module, _args: Any, output: Any) -> None:
+            if isinstance(output, Tensor) and output.dim() and output.is_floating_point():
+                last[:] = [output]
+
+        leaves = [m for _, m, _, _ in walk(self.model) if not any(True for _ in m.children())]
+        handles = [m.register_forward_hook(keep) for m in leaves if not isinstance(m, torch.jit.ScriptModule)]
+        try:
+            yield last
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _watch(self, rows: int, reference: dict[str, Tensor] | None = None, place: int = _PLACE) -> Watch:
         return Watch(self.model, lambda tensor: _of_example(tensor, rows, place), self.limit, reference)

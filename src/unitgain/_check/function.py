@@ -22,6 +22,7 @@ from ..record import (
     PaddingFacts,
     ShiftFacts,
 )
+from .called import Called
 from .drawing import draw_facts
 from .ending import descent
 from .evaluation import evaluation_facts
@@ -38,7 +39,8 @@ from .unused_inputs import unused_inputs
 class Known:
     """What the passes of a check have shown already: the first one, the loss of a constant output (NaN if that is not
     known), what the graph's leaves are, BatchNorm's statistics, the end of the rehearsal, the random states before the
-    first pass, and whether evaluation mode draws random numbers."""
+    first pass, whether evaluation mode draws random numbers, which module a step calls,
+    and what its loss compares."""
 
     done: Judged
     constant: float
@@ -47,6 +49,8 @@ class Known:
     end: EndFacts | None
     random: Any
     random_in_eval: bool | None = None
+    called: Called | None = None
+    compared: Judged | None = None
 
 
 def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, known: Known) -> FunctionFacts:
@@ -57,10 +61,18 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
     end = known.end or EndFacts()
     if known.end is not None and done.loss is not None:
         end = replace(end, descent=descent(passes, model, float(done.loss.detach()), end, known.random))
+    if not own_step:
+        linear, future = linear_facts(model, graph, batch, run), future_facts(model, batch, done, run)
+    elif known.called is not None:
+        module, given = known.called.module, known.called.batch
+        linear = linear_facts(model, graph, given, run, module)
+        future = future_facts(model, given, known.compared or done, run, module)
+    else:
+        linear, future = LinearFacts(), FutureFacts()
     return FunctionFacts(
         known.leaves,
-        LinearFacts() if own_step else linear_facts(model, graph, batch, run),
-        FutureFacts() if own_step else future_facts(model, batch, done, run),
+        linear,
+        future,
         evaluation_facts(passes, done, known.constant, known.norms),
         end,
         None if own_step or known.random_in_eval is False else draw_facts(model, batch, run),

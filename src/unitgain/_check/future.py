@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from .._base import InputError
-from .._batch import IGNORED_TARGET, Batch, Judged, find_logits
+from .._batch import IGNORED_TARGET, TARGET_NAMES, Batch, Judged, find_logits
 from .._run import Run
 from ..record import FutureFacts
 from ..rules import CATALOGUE
@@ -72,23 +72,40 @@ def _own_labels(batch: Batch, done: Judged) -> tuple[str, int] | None:
     if done.loss is None or not torch.isclose(loss, done.loss.detach().float(), rtol=1e-3):
         return None
     for name, x in batch.inputs().items():
-        if x is labels or x.is_floating_point() or x.shape != labels.shape or name.endswith("labels]"):
+        if is_target(name, batch) or x.is_floating_point() or x.shape != labels.shape:
             continue
         if float((x == labels.to(x.device)).double().mean()) >= 0.5:  # the rest is padding that is ignored
             return name, 1
     return None
 
 
-def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> FutureFacts:
-    """done: the first pass. If the targets ask for it, two examples go through the model twice; `run` is rewound."""
+def _among_inputs(batch: Batch) -> tuple[str, int] | None:
+    """Of a call that is given inputs and targets by position."""
+    inputs = [t for t in batch.inputs().values() if is_plain(t) and not t.is_floating_point()]
+    found = (shifted_input(batch, target) for target in inputs)
+    return next((one for one in found if one is not None), None)
+
+
+def is_target(name: str, batch: Batch) -> bool:
+    """Whether an input's name is that of the target, which a model that computes its own loss is given too."""
+    return any(name.startswith(f"input[{one}{end}") for one in (batch.passed, *TARGET_NAMES) for end in ".]")
+
+
+def future_facts(
+    model: nn.Module, batch: Batch, done: Judged, run: Run, called: nn.Module | None = None
+) -> FutureFacts:
+    """done: the first pass. If the targets ask for it, two examples go through the model twice; `run` is rewound.
+    called: the module that takes the batch, if that is not the model but one inside of it."""
     found = shifted_input(batch) or _own_labels(batch, done)
+    if found is None and called is not None:
+        found = shifted_input(batch, done.target) or _among_inputs(batch)
     if found is None:
         return FutureFacts()
     name, axis = found
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _Trial(model, batch, name, axis, run).facts()
+            return _Trial(model, batch, name, axis, run, called or model).facts()
     except (CannotTell, InputError) as reason:
         return FutureFacts(name, axis, reason=str(reason).removeprefix("batch: "))
     except Exception as error:  # a model that does not run on part of the batch, or not in eval mode
@@ -98,8 +115,9 @@ def future_facts(model: nn.Module, batch: Batch, done: Judged, run: Run) -> Futu
 
 
 class _Trial:
-    def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run):
+    def __init__(self, model: nn.Module, batch: Batch, name: str, axis: int, run: Run, called: nn.Module):
         self.model, self.name, self.axis, self.run = model, name, axis, run
+        self.called = called
         self.limit = CATALOGUE["UG802"].limit("relative")
         self.batch = batch if axis == 0 else batch.few(_ROWS)
         self.given = self.batch.inputs()[name]
@@ -137,7 +155,7 @@ class _Trial:
         try:
             self.model.eval()
             with watch.hooked():
-                output = find_logits(self.model(*given.args, **given.kwargs))
+                output = find_logits(self.called(*given.args, **given.kwargs))
             found = None if output is None else self.earlier(output)
             if found is None:
                 raise CannotTell("which axis of the output is the time")

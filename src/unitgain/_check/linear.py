@@ -29,8 +29,12 @@ _SCALES = (1.0, 10.0, 100.0)
 _ROWS = 4
 
 
-def linear_facts(model: nn.Module, graph: Graph, batch: Batch, run: Run) -> LinearFacts:
-    """Rewinds `run` if the model is tested, which the graph of few models asks for."""
+def linear_facts(
+    model: nn.Module, graph: Graph, batch: Batch, run: Run, called: nn.Module | None = None
+) -> LinearFacts:
+    """called: the module that takes the batch, if that is not the model but one inside of it.
+
+    Rewinds `run` if the model is tested, which the graph of few models asks for."""
     neighbours = _neighbours(batch)
     series, last = _in_series(graph, neighbours)
     if last is None or not last.path:
@@ -40,7 +44,7 @@ def linear_facts(model: nn.Module, graph: Graph, batch: Batch, run: Run) -> Line
     try:
         with torch.no_grad(), random_states.kept(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            deviation, change = _measure(model, last.path, batch.few(_ROWS), run, neighbours)
+            deviation, change = _measure(model, last.path, batch.few(_ROWS), run, neighbours, called)
     except _Untestable as reason:
         return LinearFacts(**facts, reason=str(reason))
     except Exception as error:  # it does not run in float64, on part of the batch, or in evaluation mode
@@ -117,7 +121,12 @@ def _is_narrow(series: list[Node], last: Node) -> bool | None:
 
 
 def _measure(
-    model: nn.Module, path: str, batch: Batch, run: Run, held: frozenset[str]
+    model: nn.Module,
+    path: str,
+    batch: Batch,
+    run: Run,
+    held: frozenset[str],
+    called: nn.Module | None = None,
 ) -> tuple[float, float]:
     """(largest relative deviation, relative change of the output with its input)."""
     run.rewind()
@@ -128,7 +137,7 @@ def _measure(
     try:
         model.double().eval()
         given = batch.with_inputs({name: t.double() for name, t in floating.items()})
-        function = _Function(model, model.get_submodule(path), given, embeddings, held)
+        function = _Function(called or model, model.get_submodule(path), given, embeddings, held)
         zero = function(0, 0, 1)
         worst = change = 0.0
         for scale in _SCALES:

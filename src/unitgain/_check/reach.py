@@ -184,10 +184,10 @@ class Reach(TorchFunctionMode):
             self._look_at_places(name, args[0], out)
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
+            if self.inner is not None:
+                self.inner.see(func, name, args, kwargs, self.of)
             if self.judging is None:
                 self.encodings.see(name, args, kwargs, out)
-                if self.inner is not None:
-                    self.inner.see(func, name, args, kwargs, self.of)
                 self.drops.see(name, args, kwargs)
                 self.scores.see(name, args, kwargs, out)
                 self.overflow = self.overflow or overflow(name, args, out)

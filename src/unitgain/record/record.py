@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
 import sqlite3
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,6 +121,19 @@ class Record:
             self._connection.close()
             self._connect(open_existing(self.path or ""))
         self._read_sites()
+
+    @contextlib.contextmanager
+    def at_one_moment(self) -> Iterator[None]:
+        """Inside, everything that is read is of one moment, whatever another process writes meanwhile."""
+        if not self._read_only or self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN")
+        try:
+            self._read_sites()  # the first read fixes the moment
+            yield
+        finally:
+            self._connection.rollback()
 
     @reading
     def _read_sites(self) -> None:

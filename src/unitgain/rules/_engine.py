@@ -35,6 +35,11 @@ def diagnose(
     """
     codes = set(CATALOGUE) if select is None else resolve(select, "select")
     codes -= resolve(ignore, "ignore") if ignore else set()
+    with record.at_one_moment():
+        return _diagnosed(record, codes)
+
+
+def _diagnosed(record: Record, codes: set[str]) -> Diagnosis:
     view = View(record)
     found: list[Found[Any]] = []
     abstained: dict[str, str] = {}

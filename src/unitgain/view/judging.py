@@ -59,7 +59,7 @@ class Judge:
             self._versions[id(run)] = run.version
             before = self._known[id(run)]
             try:
-                with run.opened() as record:
+                with run.opened() as record, record.at_one_moment():
                     steps = record.steps()
                     diagnosis = diagnose(thinned(record, steps))
             except RecordError as error:

@@ -72,7 +72,7 @@ class Run:
             if signature == self._signature and self.trouble is None:
                 return
             try:
-                with self.opened() as record:
+                with self.opened() as record, record.at_one_moment():
                     self._read(record)
                 self._signature, self.trouble = signature, None
                 self.version += 1
