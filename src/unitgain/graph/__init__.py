@@ -31,7 +31,7 @@ from .propagate import Claim, Propagation
 from .registered import registered
 from .stack import fan_in_of, layers
 from .trace import check_model, follow, read, run, trace, undisturbed, unwrapped
-from .tracer import Tracer, in_backward
+from .tracer import Tracer, in_backward, in_vmap
 from .values import Value
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "fan_in_of",
     "follow",
     "in_backward",
+    "in_vmap",
     "is_compiled",
     "is_scripted",
     "layers",

@@ -175,7 +175,8 @@ class Tracer:
     def settle(self) -> bool:
         """The graph is known: from now on nodes are named, unless passes differ from each other. True if hooks must be
         set anew for that."""
-        before, self.settled = self.settled, not self._recorder.varies
+        known = bool(self._recorder.nodes) and not self._recorder.varies  # there may have been no pass yet
+        before, self.settled = self.settled, known
         if self.settled and not before:
             functions = (
                 n for n in self._recorder.nodes.values() if n.site and n.kind in ("function", "product")
@@ -424,6 +425,12 @@ def _first(output: Any) -> Tensor | None:
 def in_backward() -> bool:
     """Whether autograd runs a backward pass now, in which a checkpointed part runs its forward again."""
     return torch._C._current_graph_task_id() != -1
+
+
+def in_vmap() -> bool:
+    """Whether torch.func.vmap runs now: single values of its tensors cannot be read."""
+    stack = torch._C._functorch.get_interpreter_stack()
+    return bool(stack) and any(level.key() == torch._C._functorch.TransformType.Vmap for level in stack)
 
 
 def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:

@@ -25,6 +25,7 @@ from .recompute import Recomputation, Recomputed
 from .sites import Place, describe_input
 from .squeezed import Squeezed
 from .step import Step
+from .threads import Threads
 
 _MOST_BACKWARDS = 256  # in one step: more accumulation is measured in part
 _MOST_CALLS = 32  # further calls of one module in one pass share the last site
@@ -50,7 +51,7 @@ class Forward(Listener):
         self,
         model: nn.Module,
         options: Options,
-        guard: Callable[[Callable[..., Any]], Callable[..., Any]],
+        guard: Callable[..., Callable[..., Any]],
         step: Step,
         too_many: Callable[[int], None],
         *,
@@ -84,16 +85,22 @@ class Forward(Listener):
         self._open = False  # in a pass that is not a call of the model's own forward
         self._measuring = False
         self._recomputation = Recomputation()
-        self._threads: set[int] = set()  # that have run the model
-        self._take_gradient = guard(self._measure_gradient)
-        self._take_late_gradient = guard(self._measure_late_gradient)
+        self.threads = Threads(always)
+        self._take_gradient = guard(self._measure_gradient, passes=True)
+        self._take_late_gradient = guard(self._measure_late_gradient, passes=True)
         self._confirm = guard(self._confirm_pass)
 
     def _new_tracer(self) -> Tracer:
         self._modules, _ = parts_of(self._model)
-        return Tracer(self._model, self, guard=self._guard, exact=False, most_calls=_MOST_CALLS)
+        guard = functools.partial(self._guard, passes=True)
+        return Tracer(self._model, self, guard=guard, exact=False, most_calls=_MOST_CALLS)
 
     # ---- hooks ---------------------------------------------------------------------------------------------
+
+    @property
+    def in_pass(self) -> bool:
+        """Whether a pass has begun and not ended."""
+        return self._in_pass
 
     @property
     def armed(self) -> bool:
@@ -142,7 +149,7 @@ class Forward(Listener):
         for handle in self._hooks:
             handle.remove()
         self._hooks.clear()
-        if len(self._threads) == 1 and threading.get_ident() in self._threads and not in_backward():
+        if self.threads.all <= {threading.get_ident()} and not in_backward():
             forget_empty_hooks(self._model)
 
     def renew(self, now: list[int]) -> None:
@@ -182,7 +189,6 @@ class Forward(Listener):
         """A pass begins of which the model's own forward may be no part. What comes into its modules from elsewhere is
         the input. again: it goes on after a call of the model's own forward; functions are the loss's from here on."""
         self._in_pass = self._open = True
-        self._threads.add(threading.get_ident())
         self.calls += 1
         self._into = self.step
         self._measuring = self.gradients or self._always
@@ -205,7 +211,6 @@ class Forward(Listener):
         """The model's own forward begins. alone: it is a pass by itself, which may turn out not to belong to the step.
         skip: it is known not to."""
         self._recomputation.clear()
-        self._threads.add(threading.get_ident())
         self._in_pass, self._open = True, False
         skip = skip or self.backwards >= _MOST_BACKWARDS
         self._measuring = not skip and (self.gradients or self._always)
@@ -285,7 +290,6 @@ class Forward(Listener):
             return False
         if self._in_pass:
             return self._measuring
-        self._threads.add(threading.get_ident())
         self.enters()
         return not in_backward() and (self.gradients or self._always)
 

@@ -46,6 +46,9 @@ from .waiting import Waiting
 _SAMPLE = 64  # values of a parameter or a gradient that are compared
 _WATCHED = 3  # parameters whose gradients show what is done to all of them: the largest
 _MOST = 128  # steps whose samples are kept; then every second one is, and so on
+_ANOTHERS = (
+    8  # steps of an optimizer that is not watched, with none of one that is between them, until it is said
+)
 _SHRUNK = 0.999  # of a norm: less is more than rounding
 _POWER = 1e-4  # how near a factor must be to a power of two to be a loss scale
 
@@ -102,8 +105,12 @@ class _Bare:
 class Loop:
     """Looks at the loop around one model and its optimizer. The Probe calls its methods."""
 
-    def __init__(self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer]):
-        self._model, self._optimizers = model, tuple(optimizers)
+    def __init__(
+        self, model: nn.Module, optimizers: Sequence[torch.optim.Optimizer], say: Callable[[str], None]
+    ):
+        self._model, self._optimizers, self._say = model, tuple(optimizers), say
+        self._others_steps = 0  # of optimizers that are not watched, since the last one of those that are
+        self._version: int | None = None  # of the largest parameter after it
         self._watched: list[_Watched] = []
         self._samples: list[list[tuple[Tensor, Tensor]]] = []  # of gradients, after backward and at the step
         self._sampled, self._kept = 0, 1  # of the sampled steps, every so manieth
@@ -176,8 +183,41 @@ class Loop:
             if w.parameter.tensor.requires_grad:
                 take = guard(functools.partial(self._added, w))
                 handles.append(w.parameter.tensor.register_post_accumulate_grad_hook(take))
-        handles.append(register_optimizer_step_post_hook(guard(self._thrown.stepped)))
+        handles.append(register_optimizer_step_post_hook(guard(self._stepped)))
         return handles
+
+    def _stepped(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Any optimizer, of whatever model, has made a step."""
+        self._thrown.stepped(optimizer)
+        if optimizer in self._optimizers or not self._largest:
+            return
+        if id(self._largest[0].parameter.tensor) in held_by([optimizer]):
+            self._others_steps += 1
+            if self._others_steps == _ANOTHERS:
+                self._say_another(f"{type(optimizer).__name__} makes steps with")
+
+    def counted(self) -> None:
+        """A step of the optimizers that are watched is over."""
+        self.steps += 1
+        self._others_steps = 0
+        self._version = self._version_now()
+
+    def ends(self) -> None:
+        """The last step has been made."""
+        now = self._version_now()
+        if self._version is not None and now is not None and now - self._version >= _ANOTHERS:
+            self._say_another(f"{now - self._version} changes were made to")
+
+    def _version_now(self) -> int | None:
+        return self._largest[0].parameter.tensor._version if self._largest else None
+
+    def _say_another(self, what: str) -> None:
+        ours, self._version = " and ".join(type(o).__name__ for o in self._optimizers), None
+        self._say(
+            f"after {self.steps} steps of the {ours} that it watches, {what} the same parameters, of which nothing is "
+            "measured. Give the Probe every optimizer that trains the model (ug.Probe(model, [a, b])), or begin a new "
+            "Probe where the optimizer is replaced"
+        )
 
     def begin(self) -> None:
         """A sampled step follows; the gradients that the one before it used are still there."""

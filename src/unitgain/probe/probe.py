@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from .._base import InputError, RecordError
 from .._run import Run, run_of
 from .._version import __version__
-from ..graph import Graph
+from ..graph import Graph, in_vmap
 from ..record import Record
 from .exits import write_at_exit
 from .failing import never_raises, reason
@@ -419,15 +419,19 @@ class Probe:
                 raise
             self._warn(error)
 
-    def _guard(self, hook: Callable[..., Any]) -> Callable[..., Any]:
-        """Measuring never stops training: after an error inside it, it warns once and takes its hooks away."""
+    def _guard(self, hook: Callable[..., Any], *, passes: bool = False) -> Callable[..., Any]:
+        """Measuring never stops training: after an error inside it, it warns once and takes its hooks away. passes: the
+        hook is one of passes, and not for those in vmap, or of a thread that is not followed."""
 
         @functools.wraps(hook)
         def guarded(*args: Any, **kwargs: Any) -> Any:
             if run_of(self.model) is not self._run:  # a check of this model in the midst of its training, say
                 return None
             forward = self._steps.forward
-            forward.gradients = enabled = torch.is_grad_enabled()
+            enabled = torch.is_grad_enabled()
+            if passes and (forward.threads.leaves_out(enabled) or self._is_mapped()):
+                return None
+            forward.gradients = enabled
             try:
                 torch._C._set_grad_enabled(False)  # as torch.no_grad() does, at a third of its cost
                 try:
@@ -444,6 +448,16 @@ class Probe:
                 return None
 
         return guarded
+
+    def _is_mapped(self) -> bool:
+        """Whether vmap runs now, which is said."""
+        if not in_vmap():
+            return False
+        self._say(
+            f"the {type(self.model).__name__} is run inside of vmap; what its modules compute there is not measured, "
+            "while parameters, their gradients and updates are"
+        )
+        return True
 
     def _give_up(self, error: Exception) -> None:
         self._ranks.leave(self.number)

@@ -21,7 +21,7 @@ from .rounds import Rounds, named
 from .step import Step
 from .weights import Weights
 
-Guard = Callable[[Callable[..., Any]], Callable[..., Any]]
+Guard = Callable[..., Callable[..., Any]]
 
 
 class Steps:
@@ -55,7 +55,7 @@ class Steps:
         self.current = Step(0, 0)
         self.forward = Forward(model, options, guard, self.current, self._too_many, always=not optimizers)
         self.weights = Weights(model, options, self._optimizers, self.current)
-        self.loop = Loop(model, self._optimizers) if self._optimizers else None
+        self.loop = Loop(model, self._optimizers, say) if self._optimizers else None
         self.rounds = Rounds(self._optimizers, self)
         self.started = self.idle = False
         self.inside = False  # in a pass of `Probe.one_pass`
@@ -149,9 +149,15 @@ class Steps:
             handles += self.loop.hook(self._guard)
 
     def _hook_calls(self, module: nn.Module) -> list[RemovableHandle]:
+        left = self._guard(self._leave, passes=True)
+
+        def leave(*given: Any) -> None:
+            if not self.forward.threads.ends():
+                left(*given)
+
         return [
-            module.register_forward_pre_hook(self._guard(self.enter), with_kwargs=True),
-            module.register_forward_hook(self._guard(self._leave), always_call=True),
+            module.register_forward_pre_hook(self._guard(self.enter, passes=True), with_kwargs=True),
+            module.register_forward_hook(leave, always_call=True),
         ]
 
     # ---- passes --------------------------------------------------------------------------------------------
@@ -161,6 +167,12 @@ class Steps:
         if in_backward() or self.idle:
             return
         forward = self.forward
+        if not forward.threads.begins(forward.in_pass, forward.gradients):
+            self._say(
+                f"several threads run the {type(self._model).__name__} at the same time; what modules compute is "
+                "measured in the first one only"
+            )
+            return
         if self.inside:  # in a pass that has begun
             if forward.armed:
                 forward.enter(args, kwargs, alone=False)
@@ -245,7 +257,7 @@ class Steps:
         if self.loop is not None:
             if sampled:
                 self.loop.after_step(self.number)
-            self.loop.steps += 1
+            self.loop.counted()
             self.loop.waiting.stepped()
         if sampled:
             self.finish()
@@ -334,6 +346,8 @@ class Steps:
 
     def end_of_loop(self, failed: bool) -> None:
         """Keeps the step that is not over if it tells something: of a loop that failed, or never made a step."""
+        if self.loop is not None and not self._depth:
+            self.loop.ends()
         if not self.empty and (failed or not self._optimizers or self.rounds.begun or not self.samples):
             self.finish()
 

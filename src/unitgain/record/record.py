@@ -70,6 +70,7 @@ class Record:
 
     def _start(self, path: str | None, read_only: bool = False) -> None:
         self.path, self._read_only, self._closed = path, read_only, False
+        self._process = os.getpid()
         self._lock: FileLock | None = None
         self._sites: dict[int, Site] = {}
         self._by_name: dict[tuple[str, str], Site] = {}
@@ -246,8 +247,17 @@ class Record:
             raise InputError(
                 f"record {self.path}: it was opened for reading; copy it with save(path), or write to a new Record"
             )
+        self._check_process()
         with writing(self.path):
             self._connection.executemany(sql, rows)
+
+    def _check_process(self) -> None:
+        """A connection of SQLite must not be carried over a fork: two processes would write over one another."""
+        if self._process != os.getpid():
+            raise RecordError(
+                f"record {self.path or '(temporary)'}: it was opened in the process that this one was forked from, "
+                "which alone can write to it; open another one here"
+            )
 
     def commit(self, every: float = 0.0) -> None:
         """Makes what was added visible to other processes and safe from a crash of this one.
@@ -256,6 +266,7 @@ class Record:
         """
         now = time.monotonic()
         if now - self._last_commit >= every:
+            self._check_process()
             with writing(self.path):
                 self._connection.commit()
             self._last_commit = now
@@ -266,7 +277,7 @@ class Record:
             return
         self._closed = True
         try:
-            if not self._read_only:
+            if not self._read_only and self._process == os.getpid():
                 with writing(self.path):
                     self._connection.commit()
         finally:
