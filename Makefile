@@ -8,7 +8,10 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install -q -c constra
 GPU_PYTHON ?= $(BIN)/python
 RESULTS    := benchmarks/results/$$(date +%F)
 
-.PHONY: venv demo test test-anywhere healthy no-trace gpu kill normfree normfree-table timm-tests lint check docs coverage test-matrix \
+# Tests and commands start hundreds of processes: what these import is compiled once, not in each of them.
+export PYTHONDONTWRITEBYTECODE :=
+
+.PHONY: venv demo test test-anywhere test-slow healthy no-trace gpu kill normfree normfree-table timm-tests lint check docs coverage test-matrix \
         wheel bench zoo clean ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
         test-integrations bench-integrations compile-counts propagation-table propagation-backward-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
         lr-find-ladder
@@ -31,6 +34,10 @@ gpu: $(VENV)/.dev
 endif
 gpu:
 	PYTHONPATH=src $(GPU_PYTHON) scripts/gpu.py $(if $(OUT),--out "$(OUT)")
+
+# whole large networks, further seeds, the real compiler: what takes too long for every change; some half an hour
+test-slow: $(VENV)/.dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # every model of the zoo x every function that changes nothing x every place to raise: some minutes
 no-trace: $(VENV)/.dev

@@ -24,6 +24,7 @@ def images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fashion_mnist, "load", lambda config: found)
 
 
+@pytest.mark.slow
 def test_suggested_rates_stand_beside_hand_picked_ones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -320,6 +320,7 @@ def test_shapes_that_turn_dynamic_are_compiled_as_often_as_without_a_probe() -> 
 
 
 @needs_inductor
+@pytest.mark.slow
 def test_reduce_overhead_keeps_its_graphs() -> None:
     """With a GPU these are CUDA graphs (tests/gpu); on a CPU the compiler leaves them out, which it counts."""
     found = []

@@ -13,7 +13,7 @@ copies.py    hooks that copies of a module do not inherit
 from .card import card, escape, fold, paragraph, table
 from .compiled import eagerly, hold_eager, is_held, opens_compiled, original, plain_name
 from .copies import keep_out_of_copies
-from .errors import InputError, RecordError, UnitgainError, above_zero, no_module, not_installed
+from .errors import InputError, RecordError, UnitgainError, no_module, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
@@ -35,7 +35,6 @@ __all__ = [
     "InputError",
     "RecordError",
     "UnitgainError",
-    "above_zero",
     "aligned",
     "busy",
     "card",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from .printable import printable
 
 
@@ -54,13 +52,3 @@ def no_module(argument: str, given: object) -> InputError:
     bases = {base.__name__ for base in type(given).__mro__}
     hint = "; the model comes first" if bases & {"Optimizer", "DataLoader", "Tensor", "tuple", "dict"} else ""
     return InputError(f"{argument}: expected an nn.Module, got {type(given).__name__}{hint}")
-
-
-def above_zero(name: str, value: Any) -> Any:
-    """The value of an argument of adaptive gradient clipping. Raises InputError unless it is above 0, or is
-    clipping=None, which clips nothing."""
-    if value is None and name == "clipping":
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise InputError(f"agc: {name}={value!r}; expected a number above 0, like 0.01")
-    return value

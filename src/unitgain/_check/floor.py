@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .._batch import Judged, find_logits
+from .._batch import Judged, find_logits, tensors_in
 from .._run import random_states
 from ..record import ReachFacts
 from ..stats import is_plain
@@ -38,7 +37,7 @@ def falls_for_ever(done: Judged, reach: ReachFacts) -> bool | None:
         return None  # the two sides of a critic, or of a hinge
     limited = math.isfinite(reach.low) or math.isfinite(reach.high)
     tensors = [
-        t for t in tensors_of(done.compared) if t.is_floating_point() and 0 < t.numel() <= _MOST_VALUES
+        t for t in tensors_in(done.compared) if t.is_floating_point() and 0 < t.numel() <= _MOST_VALUES
     ]
     if not tensors or not all(map(is_plain, tensors)):
         return None
@@ -88,11 +87,3 @@ def _falls(loss: Any, outputs: Any, tensor: Tensor, size: float) -> bool:
     far = [math.nan if value is None else float(value) for value in moved]
     least = _KEPT * (_FAR[1] - _FAR[0]) * promised
     return all(map(math.isfinite, far)) and far[0] < first and far[1] - far[0] < least
-
-
-def tensors_of(outputs: Any) -> Iterator[Tensor]:
-    if isinstance(outputs, Tensor):
-        yield outputs
-    elif isinstance(outputs, dict) or type(outputs) in (list, tuple):
-        for part in outputs.values() if isinstance(outputs, dict) else outputs:
-            yield from tensors_of(part)

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._batch import Judged
+from .._batch import Judged, tensors_in
 from .._run import random_states
 from ..record import FurtherFacts
 from ..stats import is_plain
-from .floor import tensors_of
 
 FUNCTIONS = {"softplus", "relu", "exp", "square"}  # whose results begin at zero and have no end
 _NEARLY = 0.3  # of the targets' standard deviation: how far the other outputs are off
@@ -33,7 +32,7 @@ _LOWER = 0.05  # of the lowest loss above zero, or of its change
 
 def out_of_reach(done: Judged, further: tuple[FurtherFacts, ...]) -> tuple[FurtherFacts, ...]:
     """The same outputs, each with whether the loss is lower below zero."""
-    tensors = list(tensors_of(done.compared))
+    tensors = list(tensors_in(done.compared))
     if done.function is None or not all(map(is_plain, tensors)):
         return further
     return tuple(

@@ -19,13 +19,12 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._batch import find_logits
+from .._batch import find_logits, tensors_in
 from ..record import FurtherFacts, LossCallFacts, OverflowFacts, ReachFacts, ReshapeFacts, TwiceFacts
 from .axes import Axes
 from .cosines import Cosines
 from .doubled import Doubled
 from .drops import Drops
-from .floor import tensors_of
 from .floored import FUNCTIONS
 from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
@@ -235,7 +234,7 @@ class Reach(TorchFunctionMode):
 
     def further(self, outputs: Any, compared: Tensor | None) -> Iterator[FurtherFacts]:
         """The outputs beside the one that is compared whose last function keeps them above zero."""
-        for place, tensor in enumerate(tensors_of(outputs)):
+        for place, tensor in enumerate(tensors_in(outputs)):
             known = self.of(tensor)
             if tensor is not compared and known.function in FUNCTIONS and (known.low, known.high) == (0, INF):
                 yield FurtherFacts(place, known.function)

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from .._base import above_zero, not_installed
-from ..optim import AGC
+from .._base import not_installed
+from ..optim import AGC, above_zero
 from ..probe import Probe
 from ..report import Report
 from .guarding import never_raises_in_training, refuses_only

@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from .._base import above_zero, not_installed
+from .._base import not_installed
 from ..optim import AGC as _AGC
+from ..optim import above_zero
 from ..probe import Probe
 from ..record import Record
 from ..report import Report

@@ -10,6 +10,7 @@ Nothing here imports the rest of unitgain.
 """
 
 from .agc import AGC, agc_
+from .clipping import above_zero
 from .groups import param_groups
 from .optimizers import SGD, Adam, Momentum, RMSProp
 from .unwrap import unwrapped, unwrapped_model

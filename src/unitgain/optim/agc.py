@@ -22,9 +22,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError, above_zero, no_module, plain_name
+from .._base import InputError, RecordError, no_module, plain_name
 from .classifier import Finder, named_by, unit_axes
-from .clipping import WITHOUT_UNITS, Entry, clip, has_units
+from .clipping import WITHOUT_UNITS, Entry, above_zero, clip, has_units
 from .units import layout_of
 from .unused import UnusedWatch, inner_optimizer
 from .unwrap import unwrapped, unwrapped_model

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._base import InputError, above_zero
+from .._base import InputError
 from .units import Layout, all_reduce_norms, groups_to_sum_over, is_sharded, norms, scale_
 
 _SMALLEST = 1e-6  # of a gradient's norm that is divided by
@@ -23,6 +23,16 @@ class Entry:
     parameter: Tensor
     layout: Layout
     clipping: float
+
+
+def above_zero(name: str, value: Any) -> Any:
+    """The value of an argument of adaptive gradient clipping. Raises InputError unless it is above 0, or is
+    clipping=None, which clips nothing."""
+    if value is None and name == "clipping":
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+        raise InputError(f"agc: {name}={value!r}; expected a number above 0, like 0.01")
+    return value
 
 
 def clip(entries: Sequence[Entry], eps: float, grad_scale: float | Tensor) -> list[Tensor | None]:
