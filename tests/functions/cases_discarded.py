@@ -101,7 +101,7 @@ def shortcut_that_is_added_to_nothing() -> Arguments:
 def shortcut_by_torch_add() -> Arguments:
     def run(net: Net, x: Tensor) -> Tensor:
         h = net.stem(x)
-        for block in net.blocks:
+        for block in blocks:
             branch = block(h)
             torch.add(branch, h)
             h = branch
@@ -273,13 +273,14 @@ def passes_that_only_look() -> Arguments:
 def several_exits_of_which_one_is_returned() -> Arguments:
     def run(net: Net, x: Tensor) -> Tensor:
         outs = []
-        for layer in net.layers:
+        for layer in layers:
             x = layer(x).relu()
             outs.append(net.head(x))
         return outs[-1]
 
     x = vectors(width=24)
-    net = Net(run, layers=nn.ModuleList([nn.Linear(24, 24) for _ in range(3)]), head=nn.Linear(24, 4))
+    layers = nn.ModuleList([nn.Linear(24, 24) for _ in range(3)])
+    net = Net(run, layers=layers, head=nn.Linear(24, 4))
     return net, (x, labels(x)), {"loss": CE}
 
 
@@ -325,7 +326,7 @@ def the_last_branch_of_a_loop_is_not_asked() -> Arguments:
 
     def run(net: Net, x: Tensor) -> Tensor:
         h = net.stem(x)
-        for layer in net.layers:
+        for layer in layers:
             out = layer(h)
             h = F.relu(out)
         return net.head(out)

@@ -199,10 +199,10 @@ def random_frequencies_and_octaves() -> Arguments:
     random, octaves = 8 * torch.randn(2, 16), 2.0 ** torch.arange(6) * math.pi
 
     def run(net: Net, x: Tensor) -> Tensor:
-        a, b = 2 * math.pi * x @ net.random, (x[..., None] * octaves).flatten(1)
+        a, b = 2 * math.pi * x @ random, (x[..., None] * octaves).flatten(1)
         return net.body(torch.cat([a.sin(), a.cos(), b.sin(), b.cos()], -1))
 
-    return Net(run, body=chain(56, 48, 1), random=random), (where, y), {"loss": MSE}
+    return Net(run, body=chain(56, 48, 1)), (where, y), {"loss": MSE}
 
 
 @healthy("UG811")

@@ -145,7 +145,7 @@ class Reach(TorchFunctionMode):
         inner: InnerLosses | None = None,
     ):
         super().__init__()
-        self.inner = inner
+        self.inner_losses = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
         self.over_one: list[tuple[int, ...]] = []
@@ -184,8 +184,8 @@ class Reach(TorchFunctionMode):
             self._look_at_places(name, args[0], out)
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
-            if self.inner is not None:
-                self.inner.see(func, name, args, kwargs, self.of)
+            if self.inner_losses is not None:
+                self.inner_losses.see(func, name, args, kwargs, self.of)
             if self.judging is None:
                 self.encodings.see(name, args, kwargs, out)
                 self.drops.see(name, args, kwargs)

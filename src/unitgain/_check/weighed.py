@@ -90,7 +90,7 @@ class Weighed:
         elif name in _TOTALS:
             self._look_at_sum(first, args, kwargs, made)
         elif name in _PRODUCTS | _SUMS and len(given) == 2:
-            self._look_at_two(name, *given, made)
+            self._look_at_two(name, first, given[1], made)
         for tensor in outs:
             self._hand_on(name, args, kwargs, first, given, tensor)
 
