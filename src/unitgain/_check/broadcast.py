@@ -9,9 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .._batch import LOSSES, Judged, Loss, broadcasts, map_tensors
+from .._batch import LOSSES, Judged, Loss, broadcasts, map_tensors, tensors_in
 from .._run import random_states
-from .floor import tensors_of
 
 _MOST_OUTPUTS = 8  # that are tried
 
@@ -36,7 +35,7 @@ def broadcast_shape(done: Judged) -> Stretched | None:
     name, loss, target = done.name, done.function, done.target
     if loss is None or name is None or not isinstance(target, Tensor) or target.numel() == 1:
         return None
-    tensors = islice((t for t in tensors_of(done.compared) if t.is_floating_point()), _MOST_OUTPUTS)
+    tensors = islice((t for t in tensors_in(done.compared) if t.is_floating_point()), _MOST_OUTPUTS)
     asked: set[torch.Size] = set()
     for tensor in tensors:
         if tensor.shape in asked or tensor.shape == target.shape or tensor.numel() == 1:
