@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import judge
 import pytest
 import registry
 from registry import Case
@@ -56,6 +57,31 @@ def test_a_case_says_where_it_was_reported_and_how_it_is_judged(case: Case) -> N
     assert bool(case.says) == bool(case.no_rule)
     assert all(re.fullmatch(r"UG\d{3}", code) for code in case.must | case.may)
     assert not case.must & case.may
+
+
+def test_variants_go_to_their_halves_in_turn_and_say_how_they_are_judged() -> None:
+    cases = registry.load(*registry.VARIANTS)
+    files = {case.build.__code__.co_filename for case in cases}
+    for file in files:
+        halves = [case.half for case in cases if case.build.__code__.co_filename == file]
+        assert halves == [registry.VARIANTS[i % 2] for i in range(len(halves))]
+    for case in cases:
+        assert case.must
+        assert case.action
+        assert len(case.cause) > 20
+        assert not case.must & case.may
+        assert all(re.fullmatch(r"UG\d{3}", code) for code in case.must | case.may)
+
+
+QUICK = {case.name: case for case in registry.load("variants_g") if case.form == "check"}
+
+
+@pytest.mark.parametrize("name", ["labels_in_percent", "likelihood_of_every_pair", "layers_in_a_dictionary"])
+def test_a_few_variants_are_named_and_their_cures_silent(name: str) -> None:
+    case = QUICK[name]
+    found = judge.examined(case, cured=False)
+    assert judge.verdict_on(case, found) == "named", found.alarms
+    assert not judge.examined(case, cured=True).alarms
 
 
 def test_halves_are_as_drawn_before_any_case_was_reproduced() -> None:

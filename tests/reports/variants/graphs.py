@@ -31,7 +31,7 @@ from torch import Tensor, nn
     action=r"batch_first|axis|batch|transpose",
     cause="MultiheadAttention without batch_first inside of a block attends over the batch",
 )
-def attention_over_the_batch(cured: bool):
+def block_attends_over_the_batch(cured: bool):
     class Layer(nn.Module):
         def __init__(self) -> None:
             super().__init__()

@@ -944,7 +944,7 @@ def statistics_that_hardly_move(cured: bool):
     x = 3 * x + 2
     model = ResNet(6, momentum=0.1 if cured else 0.001)
     with torch.no_grad():
-        model.stem[0].weight.mul_(3)
+        model.stem[0].weight.mul_(3)  # pyright: ignore[reportCallIssue]
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     for _ in range(50):
         optimizer.zero_grad()
