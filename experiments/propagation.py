@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import transposed_networks
 from unitgain import graph as graphs
 from unitgain._batch import read_batch
 from unitgain._run import in_place
@@ -56,12 +57,14 @@ OWN: dict[str, Callable[[], nn.Module]] = {
     "mlp selu": lambda: mlp(nn.SELU, nn.init.normal_, std=256**-0.5),
     "mlp silu": lambda: mlp(nn.SiLU, nn.init.kaiming_uniform_),
 }
+OWN |= transposed_networks.IN_SIGHT | transposed_networks.HELD_OUT
 IN_SIGHT: dict[str, dict[str, Any]] = {
     "timm:resnet18": {}, "timm:nf_resnet26": {}, "timm:nf_regnet_b0": {}, "timm:mobilenetv2_100": {},
     "timm:vit_tiny_patch16_224": VISION, "timm:convnext_atto": {}, "torchvision:vgg11": {},
     "torchvision:efficientnet_b0": {}, "torchvision:densenet121": {}, "nf_resnet26": {}, "mlp relu": {}, "mlp tanh": {},
     "timm:regnetx_002": {}, "torchvision:mobilenet_v3_small": {}, "timm:seresnext26t_32x4d": {}, "timm:resnetv2_50": {},
     "torchvision:resnet34": {}, "torchvision:squeezenet1_1": {},
+    **{name: {} for name in transposed_networks.IN_SIGHT},
 }  # fmt: skip
 HELD_OUT: dict[str, dict[str, Any]] = {
     "timm:resnet50": {}, "torchvision:vgg11_bn": {}, "torchvision:alexnet": {},
@@ -73,6 +76,7 @@ HELD_OUT: dict[str, dict[str, Any]] = {
     "timm:poolformer_s12": {},
     "timm:dpn48b": {}, "nf_regnet_b0": {},
     "mlp gelu": {}, "mlp selu": {}, "mlp silu": {},
+    **{name: {} for name in transposed_networks.HELD_OUT},
 }  # fmt: skip
 
 
@@ -130,7 +134,7 @@ def measure(name: str, settings: dict[str, Any], data: str, backward: bool) -> d
         warnings.simplefilter("ignore")  # the libraries' own
         model = OWN[name]() if name in OWN else load_model(name, settings)
         began = time.perf_counter()
-        x = DATA[data](256, 8) if name in OWN else DATA[data](EXAMPLES, SIDE)
+        x = DATA[data](256, 8) if name.startswith("mlp") else DATA[data](EXAMPLES, SIDE)
         found: dict[str, Any] = {}
         if backward:
             found |= figures(*carried_back(model, x))
@@ -163,7 +167,8 @@ def page(results: list[dict[str, Any]], backward: bool) -> str:
         f"# Propagation theory{', gradients' if backward else ''}: predicted and measured, node by node",
         "",
         f"{datetime.date.today()}, torch {torch.__version__}, one CPU thread; `make {target}`. Networks of "
-        "timm, torchvision, unitgain and plain MLPs at their own initialization, seed 0. "
+        "timm, torchvision, unitgain, plain MLPs and small networks with transposed convolutions at their own "
+        "initialization, seed 0. "
         f"{EXAMPLES} examples of {SIDE} x {SIDE} pixels (MLPs: 256 of 8 x 8): white noise, and images with amplitude "
         "1/f. "
         + (

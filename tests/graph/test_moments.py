@@ -473,3 +473,25 @@ def test_a_channel_that_never_varies_passes_gradients_of_one_over_eps() -> None:
     assert claim.predicted is not None
     assert claim.off < 0.1
     assert claim.measured[0] > 1000
+
+
+class Mixed(nn.Module):
+    """MLP-Mixer's mixing of positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.norm, self.head = nn.Conv2d(16, 64, 2, 2), nn.LayerNorm(64), nn.Linear(64, 32)
+        self.tokens = nn.Sequential(nn.Linear(4, 32), nn.GELU(), nn.Linear(32, 4))
+
+    def forward(self, x):
+        x = self.stem(x).flatten(2).transpose(1, 2)
+        x = x + self.tokens(self.norm(x).transpose(1, 2)).transpose(1, 2)
+        return self.head(x)
+
+
+def test_gradients_behind_a_mixing_of_positions_do_not_raise() -> None:
+    """`spp(backward=True)` of timm's MLP-Mixer, whose head begins with zeros, raised RuntimeError."""
+    model = Mixed()
+    nn.init.zeros_(model.head.weight)
+    theory = backward(model, torch.randn(64, 16, 4, 4))
+    assert all(c.off < 0.1 for c in theory.back_by_node.values() if c.predicted is not None)

@@ -147,6 +147,11 @@ class BackwardPropagation(Propagation):
         measured = self.gradients[entry.value.number]
         for number, part in zip(signals, parts):
             if number in self._tape and part is not None:
+                if len(part.power) != self._tape[number].held.known.signal.channels:
+                    silent[number] = Silent(
+                        "its channels lie on another axis than those of what is made of it"
+                    )
+                    continue
                 # what channels depend on each other here, those behind do too
                 part = replace(part, independent=measured.independent)
                 arriving.setdefault(self._tape[number].same, []).append(part)
