@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -471,6 +473,29 @@ def test_progress_is_quiet_where_nobody_looks_and_a_table_where_somebody_does(ca
     text = screen.getvalue()
     assert "valid_loss" in text
     assert "loss " in text
+
+
+def test_progress_is_seen_below_a_notebooks_cell(monkeypatch) -> None:
+    """A notebook is no terminal, and showed nothing while a Learner trained or a rate was looked for."""
+
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    shown: list[str] = []
+    display = SimpleNamespace(display=lambda *_, **__: Handle())
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("unitgain.train.callbacks.progress._IN_A_CELL", 0.0)
+    learn = make([Metrics(accuracy), Progress()])
+    learn.fit(2)
+    assert "epoch 2/2 train 2/5  loss " in "".join(shown)
+    assert shown[-1].splitlines()[0].split() == ["epoch", "train_loss", "valid_loss", "accuracy", "s"]
+    shown.clear()
+    learn.lr_find(steps=20, trials=0)
+    assert shown[0].startswith("step 1/20, learning rate ")
+    assert shown[-1] == ""
 
 
 def test_progress_without_its_table_is_a_line_that_vanishes(capsys, monkeypatch) -> None:

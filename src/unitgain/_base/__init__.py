@@ -18,6 +18,7 @@ from .files import is_leftover, move_into_place, remove_leftovers, write_atomica
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
 from .terminal import (
+    Cell,
     aligned,
     busy,
     clear_line,
@@ -31,6 +32,7 @@ from .terminal import (
 )
 
 __all__ = [
+    "Cell",
     "FileLock",
     "InputError",
     "RecordError",

@@ -7,6 +7,7 @@ imported when it is first needed.
 from __future__ import annotations
 
 import contextlib
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -70,6 +71,29 @@ def busy(text: str) -> Iterator[None]:
 
     with console(stderr=True).status(Text(printable(text, 200))):
         yield
+
+
+class Cell:
+    """A place in the output of a notebook's cell that is written again and again. `Cell.here()` is None elsewhere."""
+
+    def __init__(self, handle: Any):
+        self._handle = handle
+
+    @classmethod
+    def here(cls) -> Cell | None:
+        ipython = sys.modules.get("IPython")  # it is there if it runs us
+        shell = None if ipython is None else ipython.get_ipython()
+        if shell is None or not hasattr(shell, "kernel"):
+            return None
+        from IPython.display import display  # type: ignore[import-not-found]
+
+        return cls(display({"text/plain": ""}, raw=True, display_id=True))
+
+    def show(self, drawn: Any, width: int = 100) -> None:
+        """What rich draws, or "" for nothing."""
+        text = io.StringIO()
+        plain_console(text, width).print(drawn)
+        self._handle.update({"text/plain": text.getvalue().rstrip()}, raw=True)
 
 
 def console(**options: Any) -> Console:

@@ -20,6 +20,7 @@ from .._batch import tensors_in
 from .._run import Snapshot, in_place, loader_state, set_loader_state
 from . import resume
 from .callback import Callback, CancelBatch, CancelFit
+from .callbacks.progress import Progress, Sweep
 from .lr_trials import Cliff, Trial, find_cliff
 
 if TYPE_CHECKING:
@@ -236,6 +237,7 @@ def find(
 def _train(learn: Learner, run: _Rate) -> _Rate:
     """Trains with the rates of `run` and puts everything back."""
     essential = [c for c in learn.callbacks if c.essential]
+    shown = [Sweep(c.console, run.planned, run.rates) for c in learn.callbacks if isinstance(c, Progress)]
     given = learn.criterion.given
     kept = in_place(
         learn.model,
@@ -243,7 +245,7 @@ def _train(learn: Learner, run: _Rate) -> _Rate:
         loss=given if callable(given) else None,
         extra=(learn, learn.clock, learn.position, *essential),
     )
-    with resume.untouched(learn), kept, learn._with([*essential, run], instead=True):
+    with resume.untouched(learn), kept, learn._with([*essential, run, *shown[:1]], instead=True):
         if run.data_order:
             _reorder(learn.data.train, run.data_order)
         taken = -1

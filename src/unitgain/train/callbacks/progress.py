@@ -1,11 +1,12 @@
-"""Progress: a live table of metrics with the loss as a sparkline. Without a terminal it prints nothing."""
+"""Progress: a live table of metrics with the loss as a sparkline, in a terminal or below a notebook's cell."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..._base import console, printable, say
+from ..._base import Cell, console, printable, say
 from ..callback import Callback
 
 if TYPE_CHECKING:
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 _BARS = "▁▂▃▄▅▆▇█"
 _EVERY = 0.2  # seconds between two readings of the loss, each of which waits for an accelerator
+_IN_A_CELL = 0.5  # the same in a notebook, to whose page every picture is sent
 _WIDTH = 32
 
 
@@ -35,8 +37,9 @@ def sparkline(values: list[float], width: int = _WIDTH) -> str:
 class Progress(Callback):
     """Draws, while training runs, one row of metrics per epoch, and below it the progress and the curve of the loss.
 
-    console  a rich Console; None is the standard output. Nothing is drawn where that is not a terminal
-    plain    without a terminal, print one line per epoch instead of nothing
+    console  a rich Console; None is the standard output, or the output of a notebook's cell. Nothing is drawn where
+             that is not a terminal
+    plain    where nothing is drawn, print one line per epoch instead of nothing
     table    False: only the line of the epoch that runs, which vanishes in the end, for trainings that print their own
              line per epoch
     """
@@ -47,6 +50,7 @@ class Progress(Callback):
     def __init__(self, console: Any = None, *, plain: bool = False, table: bool = True):
         self.console, self.plain, self.table = console, plain, table
         self._live: Any = None
+        self._cell: Cell | None = None
         self._rows: list[tuple[int, dict[str, float], float]] = []
         self._losses: list[float] = []
         self._looked = self._began = 0.0
@@ -59,32 +63,46 @@ class Progress(Callback):
         if learn.rank == 0 and screen.is_terminal:
             self._live = Live(console=screen, auto_refresh=False, transient=not self.table)
             self._live.start()
+        elif learn.rank == 0 and self.console is None:
+            self._cell = Cell.here()
 
     def before_epoch(self, learn: Learner) -> None:
         self._began = time.monotonic()
 
     def after_batch(self, learn: Learner) -> None:
         now = time.monotonic()
-        if self._live is None or now - self._looked < _EVERY:
+        drawn = self._live is not None or self._cell is not None
+        if not drawn or now - self._looked < (_EVERY if self._cell is None else _IN_A_CELL):
             return
         self._looked = now
         if learn.training:
             self._losses.append(float(learn.loss.detach()))
-        self._live.update(self._draw(learn), refresh=True)
+        self._show(self._draw(learn))
+
+    def _show(self, drawn: Any) -> None:
+        if self._live is not None:
+            self._live.update(drawn, refresh=True)
+        elif self._cell is not None:
+            self._cell.show(drawn)
 
     def after_epoch(self, learn: Learner) -> None:
         row = (learn.epoch, dict(learn.metrics), time.monotonic() - self._began)
         self._rows.append(row)
-        if self._live is not None:
-            self._live.update(self._draw(learn, ended=learn.epoch + 1 == learn.epochs), refresh=True)
+        if self._live is not None or self._cell is not None:
+            self._show(self._draw(learn, ended=learn.epoch + 1 == learn.epochs))
         elif self.plain and learn.rank == 0:
             numbers = "  ".join(f"{name} {value:.4g}" for name, value in row[1].items())
             say(f"epoch {row[0] + 1}/{learn.epochs}  {numbers}  {row[2]:.1f} s")
 
     def cleanup_fit(self, learn: Learner) -> None:
+        if len(self._rows) <= learn.epoch:  # interrupted: where it stands
+            self._show(self._draw(learn))
         live, self._live = self._live, None
+        cell, self._cell = self._cell, None
         if live is not None:
             live.stop()
+        if cell is not None and not self.table:
+            cell.show("")
 
     def _draw(self, learn: Learner, ended: bool = False) -> Any:
         from rich.console import Group
@@ -105,3 +123,21 @@ class Progress(Callback):
         where += f"{learn.batch_index + 1}" + (f"/{total}" if total else "")
         loss = f"  loss {self._losses[-1]:.4g} {sparkline(self._losses)}" if self._losses else ""
         return Group(table, Text(where + loss)) if self._rows and self.table else Text(where + loss)
+
+
+class Sweep(Progress):
+    """A line that vanishes, while a learning rate is looked for: how far the rates have come.
+
+    planned, rates  all rates, and those that were tried so far, which the list gets while it runs
+    """
+
+    def __init__(self, console: Any, planned: Sequence[float], rates: Sequence[float]):
+        super().__init__(console, table=False)
+        self.planned, self.rates = planned, rates
+
+    def _draw(self, learn: Learner, ended: bool = False) -> Any:
+        from rich.text import Text
+
+        rate = f", learning rate {self.rates[-1]:.1e}" if self.rates else ""
+        loss = f"  loss {self._losses[-1]:.4g} {sparkline(self._losses)}" if self._losses else ""
+        return Text(f"step {len(self.rates)}/{len(self.planned)}{rate}{loss}")
