@@ -118,9 +118,7 @@ def test_an_optimizer_in_place_of_the_watched_one_is_said() -> None:
         train(model, optimizer, batches(2))
         train(model, torch.optim.Adam(model.parameters()), batches(10))
 
-    probe = both_ways(
-        loop, "after 2 steps of the SGD that it watches, Adam makes steps with the same parameters"
-    )
+    probe = both_ways(loop, "after 2 steps of the SGD that it watches, another optimizer (Adam) makes steps")
     assert probe.record.steps() == [0, 1]
 
 

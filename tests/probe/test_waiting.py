@@ -78,7 +78,10 @@ def test_steps_that_are_left_out_now_and_then_are_not(
 def test_the_steps_of_another_optimizer_count_whatever_the_last_gradient_is() -> None:
     model, x, y = nn.Linear(12, 4), torch.randn(64, 12), torch.randint(4, (64,))
     watched, stepped = (torch.optim.SGD(model.parameters(), 0.01) for _ in range(2))
-    with ug.Probe(model, watched, every=10) as probe:
+    said = pytest.warns(
+        UserWarning, match=r"after 0 steps of the SGD .* another optimizer \(SGD\) makes steps"
+    )
+    with said, ug.Probe(model, watched, every=10) as probe:
         for number in range(40):
             out = model(x)
             loss = F.cross_entropy(out, y) + (undefined_slope(out) if number == 39 else 0)

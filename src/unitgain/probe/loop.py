@@ -194,7 +194,7 @@ class Loop:
         if id(self._largest[0].parameter.tensor) in held_by([optimizer]):
             self._others_steps += 1
             if self._others_steps == _ANOTHERS:
-                self._say_another(f"{type(optimizer).__name__} makes steps with")
+                self._say_another(f"another optimizer ({type(optimizer).__name__}) makes steps with")
 
     def counted(self) -> None:
         """A step of the optimizers that are watched is over."""
