@@ -207,8 +207,8 @@ def _over_batch(step: Step, out: Signal) -> Tensor:
     """gain^2 / (variance + eps) of a batch norm: also of a channel that does not vary, of which its output says
     nothing."""
     signal, module = step.only().signal, step.module
-    constant = module is not None and not module.training and module.running_var is not None
-    var = module.running_var.detach().float() if constant and module is not None else signal.var
+    running = None if module is None or module.training else getattr(module, "running_var", None)
+    var = running.detach().float() if isinstance(running, Tensor) else signal.var
     gain = step.argument(3, "weight")
     square = torch.ones_like(signal.var) if gain is None else gain.detach().float().square()
     eps = step.argument(7, "eps", 1e-5)
