@@ -35,14 +35,16 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     "command", [["convert"], ["convert", "--mode", "preserve"], ["fold"]], ids=["train", "preserve", "fold"]
 )
 def test_the_written_program_makes_the_converted_network(
-    here: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+    here: Path, command: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert main(["normfree", *command, "m.py:net", "--set", "channels=6", *BATCH, "--out", "made"]) == 0
     assert "1 batch norms" in capsys.readouterr().out
     assert "<h2>Norms</h2>" in (here / "made" / "report.html").read_text()
     report = json.loads((here / "made" / "report.json").read_text())
     assert report["batch_norms"] == [1, 0]
-    model = runpy.run_path(str(here / "made" / "model.py"))["make_model"]()
+    monkeypatch.chdir(here / "made")  # it found its network from the folder of the command only
+    model = runpy.run_path("model.py")["make_model"]()
+    monkeypatch.chdir(here)
     assert not any("BatchNorm" in type(m).__name__ for m in model.modules())
     assert main(["check", "made/model.py:make_model", *BATCH, "--fail-on", "never"]) == 0
     if command == ["fold"]:

@@ -192,9 +192,21 @@ def _write(target: str, subject: options.Subject, report: ConversionReport, out:
     save_weights(
         report.model, os.path.join(out, "weights.safetensors"), {"target": target, "mode": report.mode}
     )
-    program = _PROGRAM.format(target=target, settings=subject.settings or [])
+    program = _PROGRAM.format(target=target, place=_place(target, out), settings=subject.settings or [])
     write_text("--out", os.path.join(out, "model.py"), program)
     note(f"written: weights.safetensors, model.py, {', '.join(written)} in {out}")
+
+
+def _place(target: str, out: str) -> str:
+    """The expression for a target in a file of the folder out: a path in it is relative to that file."""
+    path, colon, name = target.rpartition(":")
+    if not colon or not os.path.isfile(path):
+        return repr(target)
+    try:
+        path = os.path.relpath(path, out)
+    except ValueError:  # on another drive
+        path = os.path.abspath(path)
+    return f"str(HERE / {path.replace(os.sep, '/')!r}) + {':' + name!r}"
 
 
 def _write_reports(report: AuditReport | ConversionReport, out: str) -> list[str]:
@@ -216,8 +228,8 @@ from pathlib import Path
 from unitgain.normfree import rebuild
 from unitgain.targets import load_model, load_weights, parse_settings
 
-HERE = Path(__file__).parent
-TARGET = {target!r}  # a path in it is as it was typed: run this from the same folder
+HERE = Path(__file__).resolve().parent
+TARGET = {place}
 SETTINGS = {settings!r}
 
 
