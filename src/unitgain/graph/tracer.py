@@ -429,8 +429,10 @@ def in_backward() -> bool:
 
 def in_vmap() -> bool:
     """Whether torch.func.vmap runs now: single values of its tensors cannot be read."""
-    stack = torch._C._functorch.get_interpreter_stack()
-    return bool(stack) and any(level.key() == torch._C._functorch.TransformType.Vmap for level in stack)
+    functorch = torch._C._functorch  # pyright: ignore[reportAttributeAccessIssue]
+    return any(
+        level.key() == functorch.TransformType.Vmap for level in functorch.get_interpreter_stack() or ()
+    )
 
 
 def _replaced(output: Any, first: Tensor, changed: Tensor) -> Any:

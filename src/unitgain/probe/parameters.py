@@ -97,7 +97,7 @@ def forget_empty_hooks(model: nn.Module) -> None:
             if p._backward_hooks is not None and not p._backward_hooks:
                 p._backward_hooks = None
             if p._post_accumulate_grad_hooks is not None and not p._post_accumulate_grad_hooks:
-                p._post_accumulate_grad_hooks = None
+                p._post_accumulate_grad_hooks = None  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class Updates:
