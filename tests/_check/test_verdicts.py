@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unitgain import check
@@ -35,7 +34,8 @@ def sgd(lr: float, **options: Any) -> Callable[[Any], torch.optim.Optimizer]:
 
 
 def own_step(model: nn.Module, given: Any) -> Tensor:
-    return F.cross_entropy(model(given[0]), given[1])
+    """The labels are compared by hand, so that nothing is known of what the loss makes of other answers."""
+    return -model(given[0]).log_softmax(1)[torch.arange(len(given[1])), given[1]].mean()
 
 
 NAMED: dict[str, tuple[Callable[[], Any], str]] = {

@@ -92,8 +92,8 @@ class Crossed:
 
     def _crosses(self, one: Tensor, two: Tensor) -> Pair | None:
         """Two axes of equal size along each of which only one of the two is laid out."""
-        if {id(one), id(two)} & self._weights or one.shape == two.shape:
-            return None
+        if {id(one), id(two)} & self._weights or one.dim() == two.dim():
+            return None  # of one rank, both have an axis of one by a hand that knows
         rank = max(one.dim(), two.dim())
         a, b = ((1,) * (rank - t.dim()) + tuple(t.shape) for t in (one, two))
         of_one = [d for d in range(rank) if a[d] > 1 and b[d] == 1]

@@ -210,7 +210,8 @@ class TensorState:
             tensor._backward_hooks = self._hooks
         after = tensor._post_accumulate_grad_hooks  # type: ignore[attr-defined]
         if after is not self._after_hooks:
-            after.clear()  # the autograd engine goes on holding this dictionary
+            if after is not None:
+                after.clear()  # the autograd engine goes on holding this dictionary
             tensor._post_accumulate_grad_hooks = self._after_hooks  # type: ignore[attr-defined]
         if tensor.is_leaf and tensor.requires_grad != self._requires_grad:
             tensor.requires_grad_(self._requires_grad)
