@@ -95,9 +95,11 @@ def variant(kind: str, must: str = "", may: str = "", form: str = "check", **fie
     """Registers a case of a known kind in another idiom. The cases of a file go to the two VARIANTS in turn."""
 
     def register(build: Callable) -> Callable:
+        known = CASES.get(build.__name__)  # pytest imports the file once more when it looks for doctests
         before = sum(case.build.__code__.co_filename == build.__code__.co_filename for case in CASES.values())
+        half = VARIANTS[before % 2] if known is None else known.half
         report(kind, must, may, form, **fields)(build)
-        CASES[build.__name__] = replace(CASES[build.__name__], half=VARIANTS[before % 2])
+        CASES[build.__name__] = replace(CASES[build.__name__], half=half)
         return build
 
     return register
