@@ -91,3 +91,12 @@ def test_mistakes_end_with_code_2_and_one_line(
 ) -> None:
     assert main(["normfree", *arguments]) == 2
     assert part in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["audit"], ["convert"], ["convert", "--mode", "preserve"], ["fold"]])
+def test_a_batch_that_does_not_fit_is_one_line(
+    here: Path, command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """convert and fold called it a defect of unitgain."""
+    assert main(["normfree", *command, "m.py:net", "--set", "channels=6", "--shape", "4,5,8,8"]) == 2
+    assert "the model raised" in capsys.readouterr().err

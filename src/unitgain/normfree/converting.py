@@ -7,12 +7,13 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import nn
 
 from .. import graph as graphs
-from .._base import InputError, did_you_mean, opens_compiled
+from .._base import InputError, did_you_mean, one_line, opens_compiled
 from .._batch import Batch, Loss
-from .._run import Snapshot, random_states
+from .._run import Snapshot, in_place, random_states
 from ..nn import merge_branch_ends
 from . import folding, measuring, training
 from .clipping import advice
@@ -111,6 +112,7 @@ def convert(
         raise InputError(
             "convert: batch: it has one example; batch statistics and dependence need at least two"
         )
+    _check_that_it_runs(model, found)
     trials = Rehearsals(mode, model, batch, steps, loss, data, optimizer) if steps else None
     arms = [] if trials is None else [trials.original(model), trials.stripped(model, norms)]
     report = ConversionReport(mode, model)
@@ -121,6 +123,22 @@ def convert(
     if trials is not None:
         report.training = trials.result([*arms, trials.converted(model)])
     return report
+
+
+def _check_that_it_runs(model: nn.Module, batch: Batch) -> None:
+    """Raises InputError where the model does not take the batch."""
+    try:
+        with random_states.kept(), in_place(model, batch=batch), torch.no_grad():
+            model.eval()
+            given = batch.clone()
+            model(*given.args, **given.kwargs)
+    except InputError:
+        raise
+    except Exception as error:
+        text = one_line(error) or "no message"
+        raise InputError(
+            f"convert: the model raised {type(error).__name__} on inputs of shape {batch.describe()}: {text}"
+        ) from error
 
 
 def _converted(
