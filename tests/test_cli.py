@@ -449,29 +449,6 @@ def test_what_could_not_be_judged_is_listed_with_its_reason(here: Path, capsys) 
     assert "no optimizer" in shown or "steps" in shown
 
 
-@pytest.mark.parametrize(
-    ("typed", "offered"),
-    [
-        ("unitgain check char_mlp_de", "char_mlp_deep"),
-        ("unitgain check m", "m.py"),
-        ("unitgain check x --dataset fash", "fashion-mnist"),
-        ("unitgain check x --select UG1", "UG101"),
-        ("unitgain rules satur", "saturated"),
-        ("unitgain train make", "makemore"),
-        ("unitgain whatif x --vary nor", "norm="),
-        ("unitgain wha", "whatif"),
-    ],
-)
-def test_tab_offers_what_there_is(here: Path, typed: str, offered: str) -> None:
-    asked = {"_UNITGAIN_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": typed}
-    told = subprocess.run(
-        [sys.executable, "-c", "import sys; from unitgain.cli import main; main(); print('torch' in sys.modules)"],
-        env={**os.environ, **asked}, capture_output=True, text=True, timeout=60, cwd=here,
-    )  # fmt: skip
-    assert offered in told.stdout, told
-    assert "True" not in told.stdout
-
-
 def test_every_option_is_in_the_reference_page() -> None:
     page = (Path(__file__).parents[1] / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
     command = typer.main.get_command(app).commands["check"]

@@ -9,7 +9,6 @@ from typing import Annotated
 import typer
 
 from .._base import clear_line, console, note, say, table_of
-from . import completion
 from .errors import Debug
 from .output import check_outputs
 
@@ -18,9 +17,7 @@ def lesson(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="LESSON", help="makemore or fashion-mnist.", autocompletion=completion.lessons
-        ),
+        typer.Argument(metavar="LESSON", help="makemore or fashion-mnist."),
     ],
     data: Annotated[
         str | None,

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._base import InputError, busy, clear_line, console, is_quiet, note, say, table_of
-from . import completion
 from .errors import WRONG_INPUT, Debug
 from .help import OWN
 from .output import FIGURE, check_outputs
@@ -27,7 +26,6 @@ RecipeName = Annotated[
         metavar="RECIPE",
         help="A recipe's name (unitgain recipes), or a model of your own: path/to/file.py:callable, "
         "package.module:callable, timm:NAME.",
-        autocompletion=completion.recipes,
     ),
 ]
 RecipeSettings = Annotated[
@@ -36,7 +34,6 @@ RecipeSettings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="A setting of the recipe, or preset=NAME; of your own model also an argument of its callable.",
-        autocompletion=completion.settings,
     ),
 ]
 Examples = Annotated[
@@ -54,7 +51,6 @@ DataSet = Annotated[
         "--dataset",
         metavar="NAME",
         help="Of your own model: names or fashion-mnist.",
-        autocompletion=completion.datasets,
         rich_help_panel=OWN,
     ),
 ]
