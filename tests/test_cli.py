@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -297,7 +298,15 @@ def test_interruption_and_full_memory_are_no_defects(here, capsys, monkeypatch, 
 
     monkeypatch.setattr(unitgain._check, "check", check)
     assert main(GOOD) == code
-    assert len(capsys.readouterr().err.splitlines()) == (1 if code == 2 else 0)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == ("interrupted; nothing was written" if code == 130 else line)
+
+
+def test_sigterm_ends_a_command_as_ctrl_c_does(here, capsys, monkeypatch) -> None:
+    monkeypatch.setattr(unitgain._check, "check", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    assert main(GOOD) == 143
+    assert capsys.readouterr().err == "interrupted; nothing was written\n"
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 # ---- what check is given, and what it writes ---------------------------------------------------------------

@@ -73,7 +73,7 @@ def _install(wanted: bool) -> None:
 
 def _show(shell: str | None) -> None:
     if shell is not None:
-        print(script(shell), end="")
+        sys.stdout.write(script(shell))
         raise typer.Exit
 
 

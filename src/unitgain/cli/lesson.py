@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .._base import clear_line, console, note, say, table_of
+from .._base import console, note, say, table_of
 from .errors import Debug
 from .output import check_outputs
 
@@ -55,11 +55,7 @@ def lesson(
     from ..recipes import LessonOptions
     from ..recipes import lesson as find
 
-    try:
-        found = find(name)(LessonOptions(data or "", seeds, steps, short), say)
-    except KeyboardInterrupt:
-        clear_line()
-        raise
+    found = find(name)(LessonOptions(data or "", seeds, steps, short), say)
     found = replace(found, command=shlex.join(["unitgain", *(context.find_root().obj or [])]))
     say("")
     rows = [(f"{number}. {row[0]}", *row[1:]) for number, row in enumerate(found.rows(), start=1)]
@@ -68,5 +64,9 @@ def lesson(
         if path is not None:
             found.save(path)
             note(f"{option} written: {path}")
+    if found.left_out:
+        ready = ", ".join(path for path in (html, json) if path is not None)
+        what = f"{len(found.chapters)} of {len(found.chapters) + found.left_out} chapters are done"
+        raise KeyboardInterrupt(f"interrupted; {what}" + (f" and in {ready}" if ready else ""))
     if html is None:
         note("--html FILE writes the pictures too")
