@@ -110,3 +110,17 @@ def test_data_without_labels_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=np.zeros((30, 8, 8), dtype=np.float32))
     with pytest.raises(InputError, match="whole-number labels"):
         recipes.lesson("fashion-mnist")(recipes.LessonOptions(str(tmp_path / "x.npz")), lambda line: None)
+
+
+def test_an_interrupted_lesson_keeps_its_chapters(names: str, tmp_path: Path, monkeypatch, capsys) -> None:
+    def pair(self, before: str, after: str):
+        if after == makemore.PLANS[1].after:
+            raise KeyboardInterrupt
+        return whole(self, before, after)
+
+    whole = _lesson.Trainings.pair
+    monkeypatch.setattr(_lesson.Trainings, "pair", pair)
+    page = tmp_path / "page.html"
+    assert main(["lesson", "makemore", "--data", names, "--short", "--html", str(page)]) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == f"interrupted; 1 of 6 chapters are done and in {page}"
+    assert "the last 5 chapters are missing" in page.read_text()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from torch import nn
 
 import unitgain as ug
+from unitgain._base import console
 from unitgain.record import Record
 from unitgain.report import FixReport, Report
 from unitgain.rules import Diagnosis, Finding
@@ -76,3 +80,46 @@ def test_what_fix_did_and_what_lr_find_found_are_cards() -> None:
     assert "Learning rate 0.1" in found._repr_html_()
     nothing = LRFound(np.ones(2), np.ones(2), np.ones(2), None, None, None, "the loss never falls")
     assert "No learning rate can be named" in nothing._repr_html_()
+
+
+def test_a_figure_is_a_picture_where_pyplot_was_never_imported() -> None:
+    """A notebook showed `<Figure size 1500x1140 with 3 Axes>`."""
+    found = ug.plots.activation(torch.tanh)
+    assert found._repr_png_()[:4] == b"\x89PNG"
+    assert pickle.loads(pickle.dumps(found))._repr_png_()[:4] == b"\x89PNG"
+
+
+def test_a_long_call_tells_below_a_notebooks_cell_what_it_does(monkeypatch) -> None:
+    class Handle:
+        def update(self, data, raw):
+            shown.append(data["text/plain"])
+
+    shown: list[str] = []
+    display = SimpleNamespace(display=lambda *_, **__: Handle())
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell, display=display))
+    monkeypatch.setitem(sys.modules, "IPython.display", display)
+    monkeypatch.setattr("unitgain._base.telling._PATIENCE", 0.0)
+    monkeypatch.setattr("unitgain._base.telling._EVERY", 0.0)
+    model, batch = nn.Linear(4, 3), (torch.randn(16, 4), torch.arange(16) % 3)
+    ug.check(model, batch, steps=2)
+    assert shown == ["rehearsing step 1 of 2", "rehearsing step 2 of 2", ""]
+    shown.clear()
+    ug.whatif(model, batch, vary={"lr": [0.1, 1]}, steps=3, seeds=1)
+    assert "setting 2 of 2, lr=1: training step 3 of 3" in shown
+    assert shown[-1] == ""
+
+
+def test_in_a_notebook_rich_shows_no_empty_box(monkeypatch) -> None:
+    """Every line that was printed left an empty HTML box below the cell."""
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert not console().is_jupyter
+
+
+def test_results_in_a_notebook_are_short() -> None:
+    audit = ug.normfree.audit(
+        nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)), torch.randn(8, 4), batches=()
+    )
+    for one in (audit, ug.check(nn.Linear(4, 3), torch.randn(8, 4)).diagnosis, ug.Probe(nn.Linear(4, 3))):
+        assert len(repr(one)) < 250
+        Balanced(one._repr_html_())

@@ -3,6 +3,7 @@
 errors.py    what unitgain raises
 printable.py text of unknown origin made safe for a terminal; spelling suggestions
 terminal.py  the only way to a terminal: say, note, Console, tables
+telling.py   what a long call is doing just now
 files.py     files that are written whole or not at all
 card.py      what a notebook shows: plain HTML
 locks.py     one process at a time; "in use by process N"
@@ -17,10 +18,10 @@ from .errors import InputError, RecordError, UnitgainError, no_module, not_insta
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .printable import described, did_you_mean, one_line, printable
+from .telling import busy, headed, tell, told_in_cell, told_to
 from .terminal import (
     Cell,
     aligned,
-    busy,
     clear_line,
     console,
     is_quiet,
@@ -47,6 +48,7 @@ __all__ = [
     "eagerly",
     "escape",
     "fold",
+    "headed",
     "hold_eager",
     "is_held",
     "is_leftover",
@@ -68,5 +70,8 @@ __all__ = [
     "say",
     "table",
     "table_of",
+    "tell",
+    "told_in_cell",
+    "told_to",
     "write_atomically",
 ]

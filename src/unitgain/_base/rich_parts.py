@@ -17,10 +17,12 @@ _GAP = 2  # columns of the terminal between two of the table
 
 class Console(rich.console.Console):
     """Text given as a string is made printable; "[red]" is text. Where the output is a file or a pipe, lines end
-    without spaces."""
+    without spaces. In a notebook it is text too: rich's own way puts an empty box below the cell with every line."""
 
     def __init__(self, **options: Any):
-        super().__init__(**{"markup": False, "highlight": False, "emoji": False, **options})
+        super().__init__(
+            **{"force_jupyter": False, "markup": False, "highlight": False, "emoji": False, **options}
+        )
 
     def print(self, *objects: Any, **how: Any) -> None:
         objects = tuple(printable(o, keep_lines=True) if isinstance(o, str) else o for o in objects)

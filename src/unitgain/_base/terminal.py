@@ -61,18 +61,6 @@ def clear_line() -> None:
         print("\r\x1b[K", end="", file=sys.stderr)
 
 
-@contextlib.contextmanager
-def busy(text: str) -> Iterator[None]:
-    """A spinner on the standard error, where that is a terminal, while the block runs."""
-    if _quiet.get() or not sys.stderr.isatty():
-        yield
-        return
-    from rich.text import Text
-
-    with console(stderr=True).status(Text(printable(text, 200))):
-        yield
-
-
 class Cell:
     """A place in the output of a notebook's cell that is written again and again. `Cell.here()` is None elsewhere."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError, no_module, opens_compiled
+from .._base import InputError, no_module, opens_compiled, tell, told_in_cell
 from .._batch import Batch, Judged, Loss, find_logits, is_loader, without_broadcast_warning
 from .._run import (
     AfterFirst,
@@ -61,6 +61,7 @@ _STEPS_TO_PROVE = 20
 _HISTOGRAM_SAMPLE = 16_384  # one look may cost more than a Probe in training
 
 
+@told_in_cell
 @opens_compiled
 def check(
     model: nn.Module,
@@ -218,6 +219,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
 
     with probe, contextlib.closing(plan.batches(job, model)) as batches:
         for number, batch in zip(range(max(plan.steps, 1)), batches):
+            if plan.steps:
+                tell(number, plan.steps, "rehearsing step")
             done = passes.run(batch)
             given.see(batch, None if done.loss is None else float(done.loss.detach()), from_data=number > 0)
             if plan.steps and done.loss is None:  # there would be a step along a random direction

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, no_module, opens_compiled
+from .._base import InputError, no_module, opens_compiled, tell, told_in_cell
 from .._batch import Loss, is_loader
 from .._run import OptimizerLike, Run, in_place, loaders_kept
 from .._version import __version__
@@ -40,6 +40,7 @@ _MOST = 201
 Direction = list[tuple[Tensor, Tensor]]  # (parameter, what is added to it at a distance of 1)
 
 
+@told_in_cell
 @opens_compiled
 def landscape(
     model: nn.Module,
@@ -108,7 +109,7 @@ def landscape(
         in_place(model, optimizer=given, batch=batch, loss=loss, extra=[*plan.given[1:], *own]) as run,
     ):
         if steps:
-            _train(model, job, plan, run, progress)
+            _train(model, job, plan, run, progress or tell)
         moving = [p for p in list_parameters(model) if _moves(p)]
         if not moving:
             raise InputError("model: it has no trainable weight matrix, so there is nothing to move")
@@ -117,7 +118,7 @@ def landscape(
             walk = _Walk(Passes(model, job, at_the_middle), directions, at_the_middle)
             axis = np.linspace(-span, span, count)
             axis[count // 2] = 0.0
-            losses = walk.over(axis, progress)
+            losses = walk.over(axis, progress or tell)
     return Landscape(
         model=type(model).__name__,
         loss_name=walk.loss_name,
@@ -214,7 +215,7 @@ def _train(
     batches = plan.batches(job, model)
     for number, batch in enumerate(itertools.islice(batches, plan.steps)):
         if progress is not None:
-            progress(number, plan.steps, "training")
+            progress(number, plan.steps, "training step")
         done = passes.run(batch)
         if done.loss is None:
             raise InputError("there is no loss to train on; give targets, or a loss")

@@ -22,7 +22,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, headed
 from .._batch import Loss
 from ..remedies import REMEDIES, Remedy, Subject
 from ..report import Report
@@ -67,7 +67,8 @@ def prove(
         worth = finding.severity != "info" or finding.prescription is not None
         changes = list(islice(changes_for(finding, trials, may_redraw), _MOST_FOR_A_FINDING)) if worth else []
         put_off += bool(changes) and not left
-        best, used = _best(changes[:left], trials, base, again)
+        with headed(f"trying what {finding.code} advises"):
+            best, used = _best(changes[:left], trials, base, again)
         left -= used
         tried += best is not None
         findings.append(finding if best is None else _judged(finding, *best, base))

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from .._base import InputError
+from .._base import InputError, tell
 from .._batch import Batch, Loss
 from .._run import Replayed, in_place, loaders_kept, random_states
 from ..remedies import Subject
@@ -299,6 +299,7 @@ class Trials:
             with contextlib.closing(plan.batches(job, self.model)) as batches:
                 try:
                     for number, batch in enumerate(islice(batches, skip, skip + plan.steps)):
+                        tell(number, plan.steps, "training step")
                         if judges is not None and number % _HELD_EVERY == 0:
                             held.append(_loss(passes, judges, backward=False))
                         if plan.data is None:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, no_module, opens_compiled
+from .._base import InputError, headed, no_module, opens_compiled, tell, told_in_cell
 from .._batch import IGNORED_TARGET, Batch, Judged, Loss, class_axis, is_loader
 from .._run import (
     AfterFirst,
@@ -47,6 +47,7 @@ _SAMPLE = 8192  # values of a tensor that histograms are counted from
 _LOSSES = ("UG1",)  # rules that a trained network cannot be judged by
 
 
+@told_in_cell
 @opens_compiled
 def whatif(
     model: nn.Module,
@@ -127,12 +128,13 @@ def whatif(
     work.look()
     found, total = [], len(settings) * seeds
     for number, values in enumerate(settings):
-        tell = (
+        before_each = (
             (lambda seed, n=number, v=values: progress(n * seeds + seed, total, _name(v)))
             if progress
             else None
         )
-        found.append(work.setting(values, seeds, tell))
+        with headed(f"setting {number + 1} of {len(settings)}, {_name(values)}"):
+            found.append(work.setting(values, seeds, before_each))
     if progress is not None:
         progress(total, total, "")
     shuffled = seeds > 1 and work.untrained
@@ -333,7 +335,8 @@ class _WhatIf:
             done.record = probe.record
         batches = self._stream(plan)
         with probe or contextlib.nullcontext(), contextlib.closing(batches):
-            for batch in itertools.islice(batches, plan.steps):
+            for number, batch in enumerate(itertools.islice(batches, plan.steps)):
+                tell(number, plan.steps, "training step")
                 self.examples = None if self.step is not None else batch.examples
                 judged = passes.run(batch)
                 if judged.loss is None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from .._base import InputError, no_module, opens_compiled
+from .._base import InputError, headed, no_module, opens_compiled, told_in_cell
 from .._batch import is_loader
 from .._check import (
     Change,
@@ -35,6 +35,7 @@ _NO_BETTER = "it does not train better"
 STEPS = 200  # of the training that judges every change; fewer for a large model
 
 
+@told_in_cell
 @opens_compiled
 def fix(
     model: nn.Module,
@@ -194,7 +195,8 @@ class _Repair:
                 break
             finding, remedy = chosen
             self.tried.add((finding.code, finding.site, remedy.name))
-            report = self._try(finding, remedy, report)
+            with headed(f"{finding.code}, {remedy.name}"):
+                report = self._try(finding, remedy, report)
             if not self._revealed(report) and cost_of(report) <= cost_of(best.report):
                 best = self._mark(report)
         if report is not best.report:  # what was revealed on the way could not be repaired

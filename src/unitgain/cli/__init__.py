@@ -14,6 +14,7 @@ data.py      unitgain data
 demo.py      unitgain demo
 view.py      unitgain view
 errors.py    exit codes, and the one line that an error becomes
+tab.py       Tab: the answer to a shell, and the scripts in shells/
 completion.py  what Tab offers
 help.py      options and commands in groups
 output.py    what is printed where; which files may be written

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._base import InputError, console, note, table_of
-from . import completion, options
+from . import options
 from .errors import Debug
 from .graph import refuse_beside_graph, show_graph, traced
 from .help import REPORT
@@ -35,7 +35,6 @@ def check(
         typer.Argument(
             metavar="TARGET",
             help=f"{options.TARGET} Or a run: its folder or its record.",
-            autocompletion=completion.targets,
         ),
     ],
     subject: options.Subject,
@@ -59,12 +58,11 @@ def check(
         typer.Option(
             metavar="CODES",
             help="Only these rules: UG101,UG3 (a prefix) or names.",
-            autocompletion=completion.rule_codes,
         ),
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(metavar="CODES", help="Not these rules.", autocompletion=completion.rule_codes),
+        typer.Option(metavar="CODES", help="Not these rules."),
     ] = None,
     baseline: Annotated[
         str | None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from .normfree import normfree_app
 from .options import Quiet, with_quiet
 from .runs import plots, sample
 from .spp import spp
+from .tab import ASKING, answer, install, script, this_shell
 from .train import lr_find, train
 from .view import view
 from .whatif import whatif
@@ -33,20 +35,22 @@ from .whatif import whatif
 app = typer.Typer(
     name="unitgain",
     cls=Group,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-_COMPLETING = "_UNITGAIN_COMPLETE"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; never raises, never prints a traceback without --debug."""
-    if _COMPLETING in os.environ:  # the shell asks; what it is told is printed, and the program ends
-        typer.main.get_command(app)(prog_name="unitgain")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if shell := os.environ.get(ASKING):  # Tab was pressed
+        with contextlib.suppress(Exception):  # nothing that could be said would be seen
+            print(
+                answer(shell, arguments, typer.main.get_command(app))
+            )  # say() would make spaces of the tabs
+        return 0
 
     def run() -> None:
         with typer.main.get_command(app).make_context("unitgain", [*arguments], obj=arguments) as context:
@@ -61,12 +65,42 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _install(wanted: bool) -> None:
+    if wanted:
+        install(this_shell())
+        raise typer.Exit
+
+
+def _show(shell: str | None) -> None:
+    if shell is not None:
+        sys.stdout.write(script(shell))
+        raise typer.Exit
+
+
 @app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    install_completion: Annotated[
+        bool,
+        typer.Option(
+            "--install-completion",
+            callback=_install,
+            is_eager=True,
+            help="Make Tab complete, in bash, zsh or fish.",
+        ),
+    ] = False,
+    show_completion: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHELL",
+            callback=_show,
+            is_eager=True,
+            help="Print the script for bash, zsh or fish that does.",
+        ),
+    ] = None,
     debug: Debug = False,
     quiet: Quiet = False,
 ) -> None:

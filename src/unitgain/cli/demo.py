@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from typing import Annotated
 
 import typer
@@ -29,4 +31,11 @@ def demo(
     check_outputs({"--out": out}, suffixes={"--out": HTML})
     from ..demo import run
 
-    run(out, steps=steps, console=console())
+    began = time.time()
+    try:
+        run(out, steps=steps, console=console())
+    except KeyboardInterrupt:
+        there = os.path.exists(out) and os.path.getmtime(out) >= began
+        raise KeyboardInterrupt(
+            f"interrupted; {'report written: ' + out if there else 'nothing was written'}"
+        ) from None

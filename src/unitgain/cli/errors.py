@@ -1,7 +1,7 @@
 """Exit codes, and the one line that an error becomes.
 
-0 fine; 1 findings at or above --fail-on; 2 the input is wrong: one line on stderr; 3 a defect in unitgain.
-`--debug` shows the traceback.
+0 fine; 1 findings at or above --fail-on; 2 the input is wrong: one line on stderr; 3 a defect in unitgain; 130 Ctrl-C,
+or 143 SIGTERM: one line that says what is lost. `--debug` shows the traceback.
 """
 
 from __future__ import annotations
@@ -9,17 +9,19 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any
 
 import typer
 
-from .._base import InputError, one_line, printable, say
+from .._base import InputError, clear_line, note, one_line, printable, say
 from .._version import __version__
 
-FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE = 1, 2, 3, 130, 141
+FINDINGS, WRONG_INPUT, DEFECT, INTERRUPTED, BROKEN_PIPE, TERMINATED = 1, 2, 3, 130, 141, 143
 
 # the option parser's words -> plain ones
 _PLAIN = {
@@ -33,14 +35,25 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 
 
 def exit_code_of(run: Callable[[], object], debug: bool) -> int:
-    """Runs a command and says how it ended; never raises, prints a traceback only with debug."""
+    """Runs a command and says how it ended; never raises, prints a traceback only with debug.
+
+    A command that keeps something when it is interrupted raises KeyboardInterrupt with the line that says so.
+    """
+    with _sigterm_as_ctrl_c() as terminated:
+        code = _code_of(run, debug)
+        return TERMINATED if terminated and code == INTERRUPTED else code
+
+
+def _code_of(run: Callable[[], object], debug: bool) -> int:
     try:
         run()
         sys.stdout.flush()
         return 0
     except typer.Exit as done:
         return done.exit_code
-    except (KeyboardInterrupt, typer.Abort):
+    except (KeyboardInterrupt, typer.Abort) as stop:
+        clear_line()
+        note(str(stop) or "interrupted; nothing was written")
         return INTERRUPTED
     except BrokenPipeError:  # the program that read our output, `head` for example, has ended
         with contextlib.suppress(OSError, ValueError):  # the flush at exit must have somewhere to go
@@ -60,6 +73,33 @@ def exit_code_of(run: Callable[[], object], debug: bool) -> int:
         what = f"{type(error).__name__}: {printable(error)} ({versions})"
         line = f"a defect in unitgain, please report it with the output of --debug: {what}"
         return _fail(DEFECT, line, error, debug)
+
+
+@contextlib.contextmanager
+def _sigterm_as_ctrl_c() -> Iterator[list[int]]:
+    """What a scheduler sends before it kills ends a command as Ctrl-C does: checkpoints and records are complete.
+
+    The list that is given holds the signal once it came. Under torchrun, and where another handler is installed,
+    nothing is changed.
+    """
+    came: list[int] = []
+    us = os.getpid()
+
+    def handle(number: int, frame: object) -> None:
+        if os.getpid() != us:  # a worker that was forked
+            os._exit(TERMINATED)
+        came.append(number)
+        signal.raise_signal(signal.SIGINT)
+
+    free = threading.current_thread() is threading.main_thread() and "RANK" not in os.environ
+    if not free or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield came
+        return
+    signal.signal(signal.SIGTERM, handle)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _fail(code: int, line: str, error: BaseException, debug: bool) -> int:

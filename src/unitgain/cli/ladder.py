@@ -43,7 +43,17 @@ def ladder(
     from .. import recipes
     from ..recipes import LadderOptions
 
-    result = recipes.ladder(name)(LadderOptions(tuple(settings or ()), seeds, short), note)
+    done: list[str] = []
+
+    def tell(line: str) -> None:
+        done.append(line)
+        note(line)
+
+    try:
+        result = recipes.ladder(name)(LadderOptions(tuple(settings or ()), seeds, short), tell)
+    except KeyboardInterrupt:
+        kept = "the lines above are all there is" if done else "nothing was measured yet"
+        raise KeyboardInterrupt(f"interrupted; {kept}, no table was written") from None
     screen = console()
     for table in result.tables:
         screen.print(f"\n{table.title}")

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .._base import clear_line, console, note, say, table_of
-from . import completion
+from .._base import console, note, say, table_of
 from .errors import Debug
 from .output import check_outputs
 
@@ -18,9 +17,7 @@ def lesson(
     context: typer.Context,
     name: Annotated[
         str,
-        typer.Argument(
-            metavar="LESSON", help="makemore or fashion-mnist.", autocompletion=completion.lessons
-        ),
+        typer.Argument(metavar="LESSON", help="makemore or fashion-mnist."),
     ],
     data: Annotated[
         str | None,
@@ -58,11 +55,7 @@ def lesson(
     from ..recipes import LessonOptions
     from ..recipes import lesson as find
 
-    try:
-        found = find(name)(LessonOptions(data or "", seeds, steps, short), say)
-    except KeyboardInterrupt:
-        clear_line()
-        raise
+    found = find(name)(LessonOptions(data or "", seeds, steps, short), say)
     found = replace(found, command=shlex.join(["unitgain", *(context.find_root().obj or [])]))
     say("")
     rows = [(f"{number}. {row[0]}", *row[1:]) for number, row in enumerate(found.rows(), start=1)]
@@ -71,5 +64,9 @@ def lesson(
         if path is not None:
             found.save(path)
             note(f"{option} written: {path}")
+    if found.left_out:
+        ready = ", ".join(path for path in (html, json) if path is not None)
+        what = f"{len(found.chapters)} of {len(found.chapters) + found.left_out} chapters are done"
+        raise KeyboardInterrupt(f"interrupted; {what}" + (f" and in {ready}" if ready else ""))
     if html is None:
         note("--html FILE writes the pictures too")

@@ -8,16 +8,13 @@ from typing import Annotated
 import typer
 
 from .._base import InputError, console, did_you_mean, say, table_of
-from .completion import rule_codes
 from .errors import Debug
 
 
 def rules(
     code: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[CODE]", help="A rule's code or name, or a prefix: UG1.", autocompletion=rule_codes
-        ),
+        typer.Argument(metavar="[CODE]", help="A rule's code or name, or a prefix: UG1."),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="All rules, or this one, as JSON.")] = False,
     debug: Debug = False,

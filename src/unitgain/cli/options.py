@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Protocol, TypeVar, get_type_hi
 import typer
 
 from .._base import InputError, busy, console, did_you_mean, is_quiet, note, quietly, say
-from . import completion
 from .errors import FINDINGS
 from .help import MODEL, REPORT
 from .output import check_outputs
@@ -98,7 +97,7 @@ TARGET = (
     "A built-in model (see unitgain models), package.module:callable, path/to/file.py:callable, timm:NAME or "
     "torchvision:NAME."
 )
-Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET, autocompletion=completion.targets)]
+Target = Annotated[str, typer.Argument(metavar="TARGET", help=TARGET)]
 LOSSES = "auto, cross_entropy, mse, bce_with_logits, nll, l1 or smooth_l1."
 LossName = Annotated[str, typer.Option(metavar="NAME", help=LOSSES)]
 Rate = Annotated[
@@ -127,7 +126,6 @@ class Subject:
         typer.Option(
             metavar="NAME",
             help="A known data set: names or fashion-mnist.",
-            autocompletion=completion.datasets,
             rich_help_panel=MODEL,
         ),
     ] = None

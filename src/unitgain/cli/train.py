@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .._base import InputError, busy, clear_line, console, is_quiet, note, say, table_of
-from . import completion
-from .errors import WRONG_INPUT, Debug
+from .._base import InputError, busy, console, is_quiet, note, say, table_of
+from .errors import INTERRUPTED, WRONG_INPUT, Debug
 from .help import OWN
 from .output import FIGURE, check_outputs
 
@@ -27,7 +26,6 @@ RecipeName = Annotated[
         metavar="RECIPE",
         help="A recipe's name (unitgain recipes), or a model of your own: path/to/file.py:callable, "
         "package.module:callable, timm:NAME.",
-        autocompletion=completion.recipes,
     ),
 ]
 RecipeSettings = Annotated[
@@ -36,7 +34,6 @@ RecipeSettings = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="A setting of the recipe, or preset=NAME; of your own model also an argument of its callable.",
-        autocompletion=completion.settings,
     ),
 ]
 Examples = Annotated[
@@ -54,7 +51,6 @@ DataSet = Annotated[
         "--dataset",
         metavar="NAME",
         help="Of your own model: names or fashion-mnist.",
-        autocompletion=completion.datasets,
         rich_help_panel=OWN,
     ),
 ]
@@ -121,9 +117,9 @@ def train(
                 with busy("drawing"):
                     folder.finish(outcome)
         except KeyboardInterrupt:
-            if rank == 0:
-                _tell_what_is_saved(recipe, run, folder)
-            raise
+            if rank:
+                raise typer.Exit(INTERRUPTED) from None
+            raise KeyboardInterrupt(_what_is_saved(recipe, run, folder)) from None
         _leave_group()
         if outcome.record is not None:
             outcome.record.close()
@@ -249,13 +245,11 @@ def _folder(run: str | None, recipe: str, config: Any, resume: bool, rank: int) 
     return None if run is None else RunFolder(run, recipe, as_json(config), resume, rank)
 
 
-def _tell_what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) -> None:
-    clear_line()
+def _what_is_saved(recipe: str, run: str | None, folder: RunFolder | None) -> str:
     if folder is None:
-        note("interrupted; nothing was saved, as no folder was given (--run DIR)")
-        return
+        return "interrupted; nothing was saved, as no folder was given (--run DIR)"
     again = shlex.join(["unitgain", "train", recipe, "--run", str(run), "--resume"])
-    note(f"interrupted; {run}: {folder.saved()}; continue it with: {again}")
+    return f"interrupted; {run}: {folder.saved()}; continue it with: {again}"
 
 
 def _leave_group() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from .._base import InputError, note, say
-from .errors import Debug
+from .errors import INTERRUPTED, Debug
 
 
 def view(
@@ -61,7 +61,10 @@ def view(
             )
         show(found)
         return
-    serve(found, host=host, port=port, token=token, ready=_tell)
+    try:
+        serve(found, host=host, port=port, token=token, ready=_tell)
+    except KeyboardInterrupt:  # how it is meant to end
+        raise typer.Exit(INTERRUPTED) from None
 
 
 def _tell(address: str) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .._base import InputError, console, note, say
-from . import completion, options
+from . import options
 from .errors import Debug
 from .output import FIGURE, check_outputs, progress_bar, quiet_stdout
 
@@ -28,7 +28,6 @@ def whatif(
             metavar="KNOB=A,B,...",
             help="gain, fan_in, activation, norm, lr, optimizer or batch, and its values. Several --vary: every "
             "combination.",
-            autocompletion=completion.knobs,
         ),
     ],
     subject: options.Subject,

@@ -56,7 +56,7 @@ class SizeAudit:
     frozen_seconds: float
 
 
-@dataclass
+@dataclass(repr=False)
 class AuditReport(Saved):
     """What normalization does and costs.
 

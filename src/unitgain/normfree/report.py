@@ -45,7 +45,7 @@ class Block:
     noise_after: float | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class ConversionReport(Saved):
     """The outcome of `ug.normfree.convert` and `fold`.
 

@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError
+from .._base import InputError, RecordError, card, paragraph
 from .._run import Run, run_of
 from .._version import __version__
 from ..graph import Graph, in_vmap
@@ -246,6 +246,18 @@ class Probe:
         """Modules or parameters were added or replaced: measures them from now on. Without it, from the next sampled
         step on that begins afterwards."""
         self._steps.refresh()
+
+    def __repr__(self) -> str:
+        state = "watching" if self._steps.started else "stopped" if self._ever_started else "not started"
+        seen = len(self._record.steps())
+        return (
+            f"<Probe of {type(self.model).__name__}, {state}: {seen} sampled step{'' if seen == 1 else 's'}>"
+        )
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: the state, and what to do with what was measured."""
+        use = "ug.diagnose(probe.record) judges it, ug.plots.lecture(probe) draws it"
+        return card(repr(self)[1:-1], "info", [paragraph(use if self._record.steps() else "")])
 
     @property
     def record(self) -> Record:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .._base import InputError
 from ..nn import evaluating
+from ..report import new_figure
 from ._batch_augment import MEAN, STD
 
 if TYPE_CHECKING:
@@ -106,14 +107,9 @@ def _pixels(images: Tensor) -> Any:
 
 
 def _grid(pixels: Any, names: Sequence[str], title: str) -> Figure:
-    from matplotlib.figure import Figure
-
     columns = min(_COLUMNS, len(pixels))
     rows = -(-len(pixels) // columns)
-    figure = Figure(
-        figsize=(1.9 * columns + 0.4, 2.25 * rows + 0.5), dpi=120, layout="constrained", facecolor="white"
-    )
-    figure.suptitle(title, fontsize=11, fontweight="bold", x=0.01, ha="left")
+    figure = new_figure(1.9 * columns + 0.4, 2.25 * rows + 0.5, title)
     for place, axes in enumerate(figure.subplots(rows, columns, squeeze=False).flat):
         axes.axis("off")
         if place < len(pixels):

@@ -96,17 +96,23 @@ class Trainings:
 def run(
     title: str, about: str, plans: Sequence[Plan], trainings: Trainings, say: Callable[[str], None]
 ) -> Lesson:
-    """Every chapter in its order, told when it is done."""
+    """Every chapter in its order, told when it is done. Ctrl-C after the first one leaves out the rest."""
     began, chapters = time.perf_counter(), []
     for number, plan in enumerate(plans, start=1):
-        result = trainings.pair(plan.before, plan.after)
+        try:
+            result = trainings.pair(plan.before, plan.after)
+        except KeyboardInterrupt:
+            if not chapters:
+                raise
+            break
         symptom = plan.symptom(result.settings[0])
         chapter = Chapter(plan.title, symptom, plan.look, plan.cure, result, plan.rows, plan.codes)
         chapters.append(chapter)
         say(f"\n{number}. {chapter.title}")
         for label, text in told(chapter):
             say(f"   {label:8} {text}")
-    return Lesson(title, about, tuple(chapters), time.perf_counter() - began)
+    left_out = len(plans) - len(chapters)
+    return Lesson(title, about, tuple(chapters), time.perf_counter() - began, left_out=left_out)
 
 
 def told(chapter: Chapter) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from .landscape import Landscape
 from .lesson import Chapter, Lesson
 from .normfree_page import audit_page, conversion_page
 from .plots._all import draw_all
-from .plots._style import save_figure
+from .plots._style import new_figure, save_figure
 from .report import Report, save_text
 from .saved import Saved
 from .spp import Curve, spp_curve

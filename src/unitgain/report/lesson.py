@@ -50,19 +50,15 @@ class Chapter:
         """What the cure gained, from the numbers alone."""
         sick, cured = self.result.settings
         after = f"after {self.result.steps:,} steps"
-        if not math.isfinite(sick.loss):
-            told = (
-                f"{_loss(cured)} {after}; without it the loss became NaN or infinite at step {sick.stopped}"
-            )
-        else:
-            told = f"{_loss(sick)} -> {_loss(cured)} {after}"
-        if sick.accuracy and cured.accuracy:
+        finite = math.isfinite(sick.loss)
+        told = f"{_loss(sick)} -> {_loss(cured)} {after}" if finite else f"{_loss(cured)} {after}"
+        if finite and sick.accuracy and cured.accuracy:
             told += f", accuracy {_share(sick)} -> {_share(cured)}"
         elif cured.accuracy:
             told += f", accuracy {_share(cured)}"
-        if math.isfinite(sick.loss) and (
-            alike(cured, sick) if cured.loss < sick.loss else alike(sick, cured)
-        ):
+        if not finite:
+            told += f"; without it the loss became NaN or infinite at step {sick.stopped}"
+        elif alike(cured, sick) if cured.loss < sick.loss else alike(sick, cured):
             told += "; the seeds do not tell these losses apart"
         return f"loss {told}"
 
@@ -82,6 +78,7 @@ class Lesson:
     chapters       in their order
     seconds        how long all took
     command        the command that gives it again
+    left_out       how many chapters are missing because it was interrupted
     """
 
     title: str
@@ -89,6 +86,7 @@ class Lesson:
     chapters: tuple[Chapter, ...]
     seconds: float
     command: str = ""
+    left_out: int = 0
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """(chapter, findings, loss before the cure, loss after it)."""
@@ -103,7 +101,7 @@ class Lesson:
         """Everything as plain data."""
         return {
             "title": self.title, "about": self.about, "seconds": self.seconds, "command": self.command,
-            "chapters": [chapter.to_dict() for chapter in self.chapters],
+            "left_out": self.left_out, "chapters": [chapter.to_dict() for chapter in self.chapters],
         }  # fmt: skip
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -128,6 +126,8 @@ class Lesson:
         yield f'<div class="soft">{escape(self.about)}</div>'
         if self.command:
             yield f"<p><code>{escape(self.command)}</code></p>"
+        if self.left_out:
+            yield f"<p>It was interrupted: the last {self.left_out} chapters are missing.</p>"
         head = "".join(
             f"<th>{title}</th>" for title in ("", "findings", "loss before the cure", "loss after it")
         )
@@ -136,6 +136,10 @@ class Lesson:
             for n, row in enumerate(self.rows(), start=1)
         )
         yield f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+        if self.chapters:
+            seeds = self.chapters[0].result.seeds
+            spread = f", mean and standard deviation of {seeds} seeds" if seeds > 1 else ""
+            yield f'<div class="soft">Losses and accuracies on held-out examples{spread}.</div>'
         for number, chapter in enumerate(self.chapters, start=1):
             yield f'<h2 class="chapter">{number}. {escape(chapter.title)}</h2>'
             yield f"<p><b>Symptom.</b> {escape(chapter.symptom)}</p>"
@@ -148,7 +152,7 @@ class Lesson:
                 else "<p><b>Finding.</b> None: no rule is about this.</p>"
             )
             yield f"<p><b>Cure.</b> {escape(chapter.cure)}</p>"
-            yield f'<p class="lead">What it gained: {escape(chapter.gained)}.</p>'
+            yield f'<p class="lead">What it gained: {escape(chapter.gained).replace("-&gt;", "→")}.</p>'
             yield numbers(chapter.result)
         last = self.chapters[-1].result if self.chapters else None
         if last is not None:

@@ -6,12 +6,23 @@ import os
 from abc import ABC, abstractmethod
 from typing import Any
 
+from .._base import card, escape, fold
 from .json_report import dumps
 from .report import save_text
 
 
 class Saved(ABC):
     """A result whose `to_dict` gives plain data, `to_html` a page and `str` text."""
+
+    @property
+    @abstractmethod
+    def verdict(self) -> str:
+        """One sentence."""
+
+    @property
+    @abstractmethod
+    def status(self) -> str:
+        """healthy, watch, sick or info: the colour."""
 
     @abstractmethod
     def to_dict(self) -> dict[str, Any]:
@@ -20,6 +31,14 @@ class Saved(ABC):
     @abstractmethod
     def to_html(self) -> str:
         """One page that needs no network, in the look of the report of `ug.check`."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: the verdict, and all of the text, which unfolds."""
+        text = f'<pre style="white-space:pre-wrap;background:none">{escape(self)}</pre>'
+        return card(self.verdict, self.status, [fold("all of it", [text])])
 
     def to_json(self) -> str:
         """`to_dict` as strict JSON."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .._base import card, paragraph
 from ._finding import Finding
 
 
@@ -39,6 +40,14 @@ class Diagnosis:
     def ok(self) -> bool:
         """True if there is no error and no warning but accepted ones."""
         return all(f.severity == "info" for f in self.findings if f not in self.accepted)
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis {self.verdict}>"
+
+    def _repr_html_(self) -> str:
+        """A notebook's card: the verdict, what to do first, and the findings."""
+        parts = [paragraph(self.first_action, "Do this first:"), *(f._repr_html_() for f in self.findings)]
+        return card(self.verdict, self.status, parts)
 
     def __str__(self) -> str:
         """The verdict, the first action, and each finding in two lines; a `Report(record, diagnosis)` prints all."""

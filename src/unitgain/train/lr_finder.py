@@ -73,6 +73,11 @@ class LRFound:
     trials: tuple[Trial, ...] = ()
     confidence: str = ""
 
+    def __repr__(self) -> str:
+        rate = "none" if self.suggestion is None else f"{self.suggestion:.2g}"
+        sure = f", confidence {self.confidence}" if self.confidence else ""
+        return f"<LRFound {rate}{sure}: {len(self.rates)} rates, {len(self.trials)} trials>"
+
     def _repr_html_(self) -> str:
         """A notebook's card: the rate, its range, how sure it is and why."""
         if self.suggestion is None:

@@ -78,8 +78,10 @@ PLANS = (
         lambda s: f"{100 * most(s, 'saturated'):.0f}% of tanh's values are above 0.97 in size. Where tanh is flat, its "
         "derivative is near zero, and so is the gradient that reaches the weights before it.",
         "The density of tanh's values: two spikes at -1 and 1 before, a broad range after.",
-        "Draw the hidden weights with std 5/3 / sqrt(fan_in) and a small bias: the input of tanh gets a std near 1.",
-        ("activations", "gradients"), ("UG303",),
+        "Draw the hidden weights with std 5/3 / sqrt(fan_in) and a small bias: the input of tanh gets a std near 1. In "
+        "one layer of 200 units that gains little: the lecture's loss falls from 2.131 to 2.103, after 200,000 steps. "
+        "Over five layers (chapters 3 and 5) it decides.",
+        ("activations", "loss"), ("UG303",),
     ),
     Plan(
         "Five layers deep", "deep, gain 0.5", "deep, gain 5/3",

@@ -81,9 +81,9 @@ def _is_finite(record: Record, step: int) -> bool:
 
 
 def new_figure(width: float, height: float, title: str) -> Figure:
-    from matplotlib.figure import Figure
+    from ._picture import Picture
 
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    figure = Picture(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
     figure.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
     return figure
 

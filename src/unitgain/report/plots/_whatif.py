@@ -13,6 +13,7 @@ from ..._base import InputError
 from ...record import Record, Site
 from ..layers import thin
 from ..text import number
+from ._compare import mark_constant
 from ._lecture import SPIKE, density_of, edges_for, measured
 from ._style import (
     COLORS,
@@ -107,7 +108,9 @@ def caption(setting: Setting, row: str) -> str:
     if row == "loss":
         finite = [v for course in setting.losses for v in course if math.isfinite(v)]
         first = [course[0] for course in setting.losses if math.isfinite(course[0])]
-        text = f"from {np.mean(first):.3g}" if first else ""
+        text = f"from {min(first):.3g}" if first else ""
+        if first and f"{max(first):.3g}" != f"{min(first):.3g}":
+            text += f" to {max(first):.3g} at the start"
         if finite and max(finite) > _EXPLODED * max(first):
             text += f", up to {max(finite):.2g}"
         return text + (f"; not finite from step {setting.stopped}" if setting.stopped is not None else "")
@@ -168,8 +171,12 @@ def _losses(settings: Sequence[Setting], axes: list[Axes]) -> None:
         elif len(seen):
             room = 0.06 * (seen.max() - seen.min()) or 1.0
             one.set_ylim(seen.min() - room, seen.max() + room)
+        mark_constant(one, setting.start.record)
         label_axes(one, x="step")
         whole_numbers(one)
+    limits = [one.get_ylim() for one in axes]
+    for one in axes:  # the mark may have moved one of them
+        one.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
 
 
 def _course(losses: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
