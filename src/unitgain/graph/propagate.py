@@ -112,6 +112,7 @@ class Propagation(Listener):
         self._function: Any = None
         self._returned: tuple[Any, Any] = (None, None)  # the last function, and several tensors that it returned
         self._made: dict[int, Made] = {}
+        self._joined: dict[int, Made] = {}  # what nothing stands in through: concatenations
         self._bound: set[int] = set()
         self._drawn: set[int] = set()
         self._stand_ins = StandIns(self._made, self._known_as)
@@ -252,13 +253,14 @@ class Propagation(Listener):
     def _remember(self, step: Step, tensor: Tensor, function: Any) -> None:
         """How the tensor was made, where what stands in for it may go through that call."""
         value, role = step.value, _role(step)
-        if role not in _THROUGH and not (role in _THROUGH_IF_BOUND and self._all_bound(step)):
+        through = role in _THROUGH or (role in _THROUGH_IF_BOUND and self._all_bound(step))
+        if not through and role != "concat":
             return
         outputs = self._returned[1] if function is not None and function is self._returned[0] else None
         module = None if function is not None else step.module
         made = made_by(step.call, function, module, tensor, outputs, self._same_tensor)
         if made is not None:
-            self._made[value.number] = made
+            (self._made if through else self._joined)[value.number] = made
 
     def _all_bound(self, step: Step) -> bool:
         """Whether all that it was made from is bound: the parts of a rotation, not a stream and what is added to it."""

@@ -145,7 +145,9 @@ class StandIns:
                     found[parent] = None
             if len(seen) > _MOST:
                 raise Silent("too many calls lie between it and what is known")
-        if number not in self._made or not found:
+        if number not in self._made:
+            return [number]
+        if not found:
             raise Silent("nothing is known of what it was made from")
         return list(found)
 
