@@ -227,7 +227,7 @@ class Propagation(Listener):
         draws = len(x) / step.shape[0]
         chance = _chance(layout(x, step.axis), round(draws))
         signal = replace(
-            measure(layout(x, step.axis)), examples=_examples(step), of_batch=False, lags_of_batch=False
+            measure(layout(x, step.axis), shape=step.node is not None), examples=_examples(step), of_batch=False, lags_of_batch=False
         )
         if not bool(torch.isfinite(signal.var).all()):
             raise Silent("some of its values are not finite")
@@ -279,7 +279,8 @@ class Propagation(Listener):
         magnitude: float,
     ) -> None:  # fmt: skip
         """Prediction begins here, with what is measured."""
-        self._keep(value, tensor, _Held(Known(measure(x), shape, axis), claim, magnitude))
+        whole = value.number not in self._bound or bool(claim.node)
+        self._keep(value, tensor, _Held(Known(measure(x, shape=whole), shape, axis), claim, magnitude))
 
     def _keep(self, value: Value, tensor: Tensor, held: _Held) -> None:
         self._held[value.number] = held

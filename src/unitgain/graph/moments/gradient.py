@@ -101,6 +101,6 @@ def _independent(x: Tensor, coherent: float) -> float:
     square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     share = float(square.square().sum() / square.trace().square().clamp_min(1e-300))
     each = x.flatten(2).square().mean((0, 1)).double() if x.dim() > 2 else x.new_ones(1).double()
-    places = min(places, float(each.sum().square() / each.square().sum().clamp_min(1e-300)))
+    places = max(min(places, float(each.sum().square() / each.square().sum().clamp_min(1e-300))), 1.0)
     share -= (coherent**2 + (1 - coherent**2) / places) / examples
     return 1 / max(share, 1e-9)

@@ -135,8 +135,8 @@ def layout(tensor: Tensor, axis: int) -> Tensor:
     return tensor.detach().movedim(axis, 1 if tensor.dim() > 1 and axis else 0).float()
 
 
-def measure(x: Tensor) -> Signal:
-    """The Signal of a tensor (N, C, *S)."""
+def measure(x: Tensor, *, shape: bool = True) -> Signal:
+    """The Signal of a tensor (N, C, *S). shape: with its marginal, for which values are sorted."""
     examples, _, *size = x.shape
     dims = [0, *range(2, x.dim())]
     mean = x.mean(dims)
@@ -152,7 +152,7 @@ def measure(x: Tensor) -> Signal:
     common = _common(centred) if size and var.numel() <= MOST_CHANNELS else None
     return Signal(
         examples, tuple(size), mean, var, _covariance(centred, var), _autocorrelation(centred, var),
-        marginal(centred, var), common=common, mixed=mixed, places=_places(power) if mixed and size else None,
+        marginal(centred, var) if shape else None, common=common, mixed=mixed, places=_places(power) if mixed and size else None,
     )  # fmt: skip
 
 
