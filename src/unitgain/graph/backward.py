@@ -31,6 +31,7 @@ from .moments import (
     layout,
     measured_gradient,
     pull_back,
+    slope,
 )
 from .node import Node
 from .operations import Call
@@ -45,6 +46,7 @@ class _Entry:
 
     same   the number of the tensor that it is, where it is known already
     zeros  the share of its values that are exactly 0
+    steep  (N,) of what an activation made: the mean square of its slopes, for each example
     """
 
     value: Value
@@ -52,6 +54,7 @@ class _Entry:
     step: Step | None
     same: int
     zeros: float
+    steep: Tensor | None = None
 
 
 class BackwardPropagation(Propagation):
@@ -85,7 +88,9 @@ class BackwardPropagation(Propagation):
         same = value.number
         if self._step is None and before is not None:  # a block that returns a tensor that is known
             same = self._tape[before].same
-        self._tape[value.number] = _Entry(value, held, self._step, same, float((tensor == 0).float().mean()))
+        zeros = float((tensor == 0).float().mean())
+        steep = _steep(self._step, call, held.known.axis) if node is not None else None
+        self._tape[value.number] = _Entry(value, held, self._step, same, zeros, steep)
         if tensor.requires_grad and same == value.number:
             axis, number = held.known.axis, value.number
 
@@ -175,6 +180,7 @@ class BackwardPropagation(Propagation):
                 bound = entry.value.number in self._bound
                 independent = gradient.independent if bound else measured.independent
                 part = replace(part, independent=independent, least=gradient.least)
+                part = _by_example(part, gradient.shares, entry.steep)
                 arriving.setdefault(self._tape[number].same, []).append(part)
 
 
@@ -222,6 +228,30 @@ class BackwardPropagation(Propagation):
         return parts
 
 
+def _steep(step: Step | None, call: Call, axis: int) -> Tensor | None:
+    """(N,): of an activation's input, the mean square of the slopes there."""
+    function = None if step is None or step.node is None else step.node.function
+    given = given_tensor(call)
+    if step is None or step.node is None or step.node.role != "activation" or function is None or given is None:
+        return None
+    if tuple(given.shape) != step.shape or axis == 0:
+        return None
+    x = layout(given, axis).movedim(1, -1)  # (N, *S, C)
+    x = x.reshape(len(x), -1, x.shape[-1])
+    x = x[:, :: -(-x.shape[1] * x.shape[2] // _SLOPES)]  # of some positions
+    return slope(function, x.reshape(-1, x.shape[-1])).square().view(len(x), -1).mean(1)
+
+
+def _by_example(part: Gradient, shares: Tensor | None, steep: Tensor | None) -> Gradient:
+    """An activation's slopes of each example go with the power that this example has already."""
+    if shares is None or steep is None or len(shares) != len(steep) or part.sample is not None:
+        return replace(part, shares=shares)
+    both = shares * steep
+    factor = float(both.mean() / (shares.mean() * steep.mean()).clamp_min(1e-38))
+    return replace(part, power=part.power * factor, shares=both / both.mean().clamp_min(1e-38))
+
+
+_SLOPES = 16_384  # of each example
 _REARRANGED = ("view", "part", "concat")  # every value goes to one place, or to none
 
 
@@ -287,7 +317,7 @@ def _added(parts: list[Gradient]) -> Gradient:
     chosen = _added_choices(parts)
     return Gradient(
         power, held, spotty, tied, chosen=chosen, profile=profile, independent=independent, sample=sample,
-        least=max(p.least for p in parts),
+        least=max(p.least for p in parts), shares=_added_shares(parts),
     )  # fmt: skip
 
 
@@ -299,6 +329,14 @@ def _added_choices(parts: list[Gradient]) -> Tensor | None:
         return None
     even = GRID_WEIGHTS.to(given)
     each = [p.mean_square / total * (even if p.chosen is None else p.chosen) for p in parts]
+    return torch.stack(each).sum(0)
+
+
+def _added_shares(parts: list[Gradient]) -> Tensor | None:
+    total = sum(p.mean_square for p in parts)
+    each = [p.mean_square / total * p.shares for p in parts if p.shares is not None] if total > 0 else []
+    if len(each) < len(parts) or any(s.shape != each[0].shape for s in each):
+        return None
     return torch.stack(each).sum(0)
 
 

@@ -14,7 +14,7 @@ step.py       Step: what a law may ask of a call
 
 from .drawn import Source, draw_gradient
 from .gradient import Gradient, measured_gradient
-from .gradient_laws import groups_of, pull_back
+from .gradient_laws import groups_of, pull_back, slope
 from .laws import predict
 from .pointwise import mean_magnitude
 from .signal import GRID_WEIGHTS, Signal, layout, measure
@@ -38,4 +38,5 @@ __all__ = [
     "measured_gradient",
     "predict",
     "pull_back",
+    "slope",
 ]

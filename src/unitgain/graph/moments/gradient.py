@@ -32,6 +32,8 @@ class Gradient:
     independent   the number of channels that do not depend on each other, as measured; at most
     slopes  how much it depends on the magnitude of the values that it comes through, through an activation: relative
             standard deviation of f'(x)^2 + f'(-x)^2, which is 0 for ReLU
+    shares  (N,) power of each example over the mean: one whose values are large gets steep slopes in every layer; None:
+            not known
     least   the chance of what it was made from, where channels that depend on each other are rearranged
     sample  values that stand in for it, of the tensor's own shape, where it comes through calls without a law
     bent    the same of the values that it comes to, through a depthwise layer: a channel's magnitude goes on there
@@ -49,6 +51,7 @@ class Gradient:
     bent: float = 0.0
     sample: Tensor | None = None
     least: float = 0.0
+    shares: Tensor | None = None
 
     @property
     def mean_square(self) -> float:
@@ -88,7 +91,9 @@ def measured_gradient(x: Tensor) -> Gradient:
         ]
         near = max([0.0, *pairs]) - coherent
     independent = _independent(x, coherent)
-    return Gradient(power, coherent, spotty, profile=profile, near=near, independent=independent)
+    shares = x.flatten(1).square().mean(1)
+    shares = shares / shares.mean().clamp_min(1e-38)
+    return Gradient(power, coherent, spotty, profile=profile, near=near, independent=independent, shares=shares)
 
 
 def _independent(x: Tensor, coherent: float) -> float:

@@ -147,10 +147,10 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
         raise Silent("many of its inputs are one value", tied=True)
     if grad.chosen is not None:
         weights = grad.chosen.to(weights)
-    slope = _slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
-    square, mean = weights @ slope.square(), weights @ slope
+    slopes_at = slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
+    square, mean = weights @ slopes_at.square(), weights @ slopes_at
     held = float((mean.square() * grad.power).sum() / (square * grad.power).sum().clamp_min(1e-38))
-    both = slope.square() + slope.square().flip(0)  # of x and of -x, around the mean
+    both = slopes_at.square() + slopes_at.square().flip(0)  # of x and of -x, around the mean
     mean_of_both = weights @ both
     slopes = float(
         ((weights @ both.square() / mean_of_both.square().clamp_min(1e-38)) - 1).clamp_min(0).mean().sqrt()
@@ -161,7 +161,7 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     return [Gradient(power, coherent, tied=tied, profile=grad.profile, slopes=slopes)]
 
 
-def _slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         call = function.forward if isinstance(function, nn.Module) else function
