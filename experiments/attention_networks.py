@@ -279,3 +279,40 @@ HELD_OUT: dict[str, Callable[[], nn.Module]] = {
         nn.Linear(256, 10),
     ),
 }
+
+
+class Logits(nn.Module):
+    """The first output of one of transformers' models, at its own initialization."""
+
+    def __init__(self, name: str, **config: object):
+        super().__init__()
+        import transformers
+
+        model, kind = (getattr(transformers, name + end) for end in ("Model", "Config"))
+        self.model = model(kind(**config))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.model(tokens)[0]
+
+
+IN_SIGHT["transformers: GPT-2"] = lambda: Logits(
+    "GPT2", n_embd=256, n_layer=3, n_head=4, vocab_size=VOCABULARY, n_positions=64
+)
+_SMALL = {"hidden_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": VOCABULARY}
+HELD_OUT["transformers: BERT"] = lambda: Logits(
+    "Bert", intermediate_size=512, attn_implementation="eager", **_SMALL
+)
+HELD_OUT["transformers: Llama"] = lambda: Logits(
+    "Llama", intermediate_size=512, num_key_value_heads=2, **_SMALL
+)
+HELD_OUT["transformers: GPT-NeoX"] = lambda: Logits("GPTNeoX", intermediate_size=512, **_SMALL)
+
+
+def takes_tokens(model: nn.Module) -> bool:
+    return isinstance(model, (OfTokens, Logits))
+
+
+OF_TOKENS = (
+    "attention: fused, causal", "attention: rotary, gated", "attention: written out, causal",
+    "attention: sharp scores", "attention: norms of queries and keys", "attention: einsum, slopes",
+)  # fmt: skip

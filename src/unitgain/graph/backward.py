@@ -183,7 +183,6 @@ class BackwardPropagation(Propagation):
                 part = _by_example(part, gradient.shares, entry.steep)
                 arriving.setdefault(self._tape[number].same, []).append(part)
 
-
     def _parts(self, entry: _Entry, step: Step, gradient: Gradient) -> list[Gradient | None]:
         """By the call's own law, or by the call itself with what stands in for its inputs and for the gradient."""
         number = entry.value.number
@@ -232,7 +231,13 @@ def _steep(step: Step | None, call: Call, axis: int) -> Tensor | None:
     """(N,): of an activation's input, the mean square of the slopes there."""
     function = None if step is None or step.node is None else step.node.function
     given = given_tensor(call)
-    if step is None or step.node is None or step.node.role != "activation" or function is None or given is None:
+    if (
+        step is None
+        or step.node is None
+        or step.node.role != "activation"
+        or function is None
+        or given is None
+    ):
         return None
     if tuple(given.shape) != step.shape or axis == 0:
         return None

@@ -110,7 +110,10 @@ class Propagation(Listener):
         self._held: dict[int, _Held] = {}
         self._by_tensor: dict[int, tuple[weakref.ref[Tensor], int]] = {}
         self._function: Any = None
-        self._returned: tuple[Any, Any] = (None, None)  # the last function, and several tensors that it returned
+        self._returned: tuple[Any, Any] = (
+            None,
+            None,
+        )  # the last function, and several tensors that it returned
         self._made: dict[int, Made] = {}
         self._joined: dict[int, Made] = {}  # what nothing stands in through: concatenations
         self._bound: set[int] = set()
@@ -187,7 +190,9 @@ class Propagation(Listener):
             claim = replace(claim, start=True)
             self._begin(value, tensor, x, shape, axis, claim, magnitude)
         else:
-            if signal.lags is None and x.dim() > 2 and not signal.pads:  # for which there is no law: as they are
+            if (
+                signal.lags is None and x.dim() > 2 and not signal.pads
+            ):  # for which there is no law: as they are
                 found = measure(x)
                 signal = replace(signal, lags=found.lags, common=found.common)
             self._keep(value, tensor, _Held(Known(signal, shape, axis), claim, magnitude))
@@ -227,7 +232,10 @@ class Propagation(Listener):
         draws = len(x) / step.shape[0]
         chance = _chance(layout(x, step.axis), round(draws))
         signal = replace(
-            measure(layout(x, step.axis), shape=step.node is not None), examples=_examples(step), of_batch=False, lags_of_batch=False
+            measure(layout(x, step.axis), shape=step.node is not None),
+            examples=_examples(step),
+            of_batch=False,
+            lags_of_batch=False,
         )
         if not bool(torch.isfinite(signal.var).all()):
             raise Silent("some of its values are not finite")

@@ -51,7 +51,9 @@ class Source:
         self._maps = _maps_of(signal, self._examples)
         total = torch.diag(signal.var.cpu()) if signal.cov is None else signal.cov.cpu()
         self._common = None
-        if signal.common is not None and math.prod(signal.size) > 1:  # what positions share, apart from the rest
+        if (
+            signal.common is not None and math.prod(signal.size) > 1
+        ):  # what positions share, apart from the rest
             common = signal.common.cpu()
             self._common, total = torch.linalg.eigh(common.double()), total - common
         self._root = _root(total)
@@ -72,9 +74,7 @@ class Source:
         return (x + signal.mean.cpu()).to(signal.mean.device).movedim(-1, self._axis)
 
 
-def draw_gradient(
-    gradient: Gradient, shape: tuple[int, ...], axis: int, signal: Signal, seed: int
-) -> Tensor:
+def draw_gradient(gradient: Gradient, shape: tuple[int, ...], axis: int, signal: Signal, seed: int) -> Tensor:
     """The same of a gradient at a tensor with this signal: channels are independent."""
     generator = torch.Generator().manual_seed(seed)
     held, ones = gradient.coherent, [1] * len(signal.size)
@@ -102,9 +102,7 @@ def _root(cov: Tensor) -> Tensor:
     """A matrix whose product with its transpose is the covariance."""
     wide = cov.double()
     level = wide.diagonal().mean().clamp_min(1e-30)
-    found, failed = torch.linalg.cholesky_ex(
-        wide + _JITTER * level * torch.eye(len(wide), dtype=wide.dtype)
-    )
+    found, failed = torch.linalg.cholesky_ex(wide + _JITTER * level * torch.eye(len(wide), dtype=wide.dtype))
     if int(failed):
         values, vectors = torch.linalg.eigh(wide)
         found = vectors * values.clamp_min(0).sqrt()

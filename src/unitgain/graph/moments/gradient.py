@@ -93,7 +93,9 @@ def measured_gradient(x: Tensor) -> Gradient:
     independent = _independent(x, coherent)
     shares = x.flatten(1).square().mean(1)
     shares = shares / shares.mean().clamp_min(1e-38)
-    return Gradient(power, coherent, spotty, profile=profile, near=near, independent=independent, shares=shares)
+    return Gradient(
+        power, coherent, spotty, profile=profile, near=near, independent=independent, shares=shares
+    )
 
 
 def _independent(x: Tensor, coherent: float) -> float:
