@@ -1,13 +1,13 @@
 """How right the propagation theory is: nodes of public networks at their own initialization, predicted and measured.
 
-    python experiments/propagation.py [--backward] [--half in-sight|held-out] [--only NAME ...] [--json FILE]
+    python experiments/propagation.py [--backward] [--unchecked] [--half in-sight|held-out] [--only NAME ...] [--json FILE]
                                       [--out FILE.md]
 
 Each network runs once on white noise and once on images with the statistics of natural ones (amplitude 1/f, channels
-correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8). A claim is right if the average channel variance is
+correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8; language models: 16 rows of 48 random tokens, once). A claim is right if the average channel variance is
 within 10% of the measured one, and the average squared channel mean within 10% of the second moment. Where theory is
 silent, or wrong, it begins anew from what is measured, so that every node's prediction rests on at least one law and at
-most on all since the last beginning. "Without the checks": everything that has a law is claimed.
+most on all since the last beginning. --unchecked: again without the checks, so that everything that has a law is claimed.
 
 --backward: the gradient's mean square at every node, from independent standard normal values at the output, back.
 
@@ -30,6 +30,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+import attention_networks
 import transposed_networks
 from unitgain import graph as graphs
 from unitgain._batch import read_batch
@@ -58,6 +59,7 @@ OWN: dict[str, Callable[[], nn.Module]] = {
     "mlp silu": lambda: mlp(nn.SiLU, nn.init.kaiming_uniform_),
 }
 OWN |= transposed_networks.IN_SIGHT | transposed_networks.HELD_OUT
+OWN |= attention_networks.IN_SIGHT | attention_networks.HELD_OUT
 IN_SIGHT: dict[str, dict[str, Any]] = {
     "timm:resnet18": {}, "timm:nf_resnet26": {}, "timm:nf_regnet_b0": {}, "timm:mobilenetv2_100": {},
     "timm:vit_tiny_patch16_224": VISION, "timm:convnext_atto": {}, "torchvision:vgg11": {},
@@ -65,6 +67,7 @@ IN_SIGHT: dict[str, dict[str, Any]] = {
     "timm:regnetx_002": {}, "torchvision:mobilenet_v3_small": {}, "timm:seresnext26t_32x4d": {}, "timm:resnetv2_50": {},
     "torchvision:resnet34": {}, "torchvision:squeezenet1_1": {},
     **{name: {} for name in transposed_networks.IN_SIGHT},
+    **{name: {} for name in attention_networks.IN_SIGHT},
 }  # fmt: skip
 HELD_OUT: dict[str, dict[str, Any]] = {
     "timm:resnet50": {}, "torchvision:vgg11_bn": {}, "torchvision:alexnet": {},
@@ -77,6 +80,9 @@ HELD_OUT: dict[str, dict[str, Any]] = {
     "timm:dpn48b": {}, "nf_regnet_b0": {},
     "mlp gelu": {}, "mlp selu": {}, "mlp silu": {},
     **{name: {} for name in transposed_networks.HELD_OUT},
+    **{name: {} for name in attention_networks.HELD_OUT},
+    "timm:swin_tiny_patch4_window7_224": {"img_size": SIDE, "window_size": 4, "depths": [2, 2, 2, 1]},
+    "timm:cait_xxs24_224": {"img_size": SIDE, "depth": 6}, "timm:xcit_nano_12_p16_224": VISION,
 }  # fmt: skip
 
 
@@ -94,6 +100,11 @@ def images(examples: int, side: int) -> Tensor:
     pink = torch.fft.ifft2(torch.fft.fft2(white) / radius).real
     x = pink[:, :1] + 0.4 * pink[:, 1:]
     return (x - x.mean((0, 2, 3), keepdim=True)) / x.std((0, 2, 3), keepdim=True)
+
+
+def tokens(examples: int) -> Tensor:
+    size = (examples, attention_networks.LENGTH)
+    return torch.randint(attention_networks.VOCABULARY, size, generator=torch.Generator().manual_seed(1))
 
 
 DATA = {"noise": noise, "images": images}
@@ -128,13 +139,18 @@ def carried_back(model: nn.Module, x: Tensor) -> tuple[Graph, dict[str, Claim]]:
     return tracer.graph(), theory.back_by_node
 
 
-def measure(name: str, settings: dict[str, Any], data: str, backward: bool) -> dict[str, Any]:
+def measure(
+    name: str, settings: dict[str, Any], data: str, backward: bool, unchecked: bool = False
+) -> dict[str, Any]:
     torch.manual_seed(0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the libraries' own
         model = OWN[name]() if name in OWN else load_model(name, settings)
         began = time.perf_counter()
-        x = DATA[data](256, 8) if name.startswith("mlp") else DATA[data](EXAMPLES, SIDE)
+        if attention_networks.takes_tokens(model):
+            x = tokens(EXAMPLES)
+        else:
+            x = DATA[data](256, 8) if name.startswith("mlp") else DATA[data](EXAMPLES, SIDE)
         found: dict[str, Any] = {}
         if backward:
             found |= figures(*carried_back(model, x))
@@ -142,7 +158,7 @@ def measure(name: str, settings: dict[str, Any], data: str, backward: bool) -> d
             graph, theory = propagated(model, x, checks=True)
             found |= figures(graph, theory.by_node)
         seconds = time.perf_counter() - began
-        if not backward:
+        if unchecked and not backward:
             graph, free = propagated(model, x, checks=False)
             found["unchecked"] = figures(graph, free.by_node)
     return {"name": name, "data": data, "held_out": name in HELD_OUT, "seconds": round(seconds, 1), **found}
@@ -160,17 +176,23 @@ def figures(graph: Graph, by_node: Mapping[str, Claim]) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _is_transformer(name: str) -> bool:
+    parts = ("attention:", "transformers:", "vit_", "deit_", "swin_", "cait_", "xcit_")
+    return any(part in name for part in parts)
+
+
 def page(results: list[dict[str, Any]], backward: bool) -> str:
     missing = [name for name in (*IN_SIGHT, *HELD_OUT) if name not in {r["name"] for r in results}]
+    free_too = any("unchecked" in r for r in results)
     target = f"propagation-{'backward-' if backward else ''}table"
     lines = [
         f"# Propagation theory{', gradients' if backward else ''}: predicted and measured, node by node",
         "",
         f"{datetime.date.today()}, torch {torch.__version__}, one CPU thread; `make {target}`. Networks of "
-        "timm, torchvision, unitgain, plain MLPs and small networks with transposed convolutions at their own "
-        "initialization, seed 0. "
+        "timm, torchvision, transformers and unitgain, plain MLPs, small networks with transposed convolutions and "
+        "small transformers at their own initialization, seed 0. "
         f"{EXAMPLES} examples of {SIDE} x {SIDE} pixels (MLPs: 256 of 8 x 8): white noise, and images with amplitude "
-        "1/f. "
+        f"1/f; language models: {EXAMPLES} rows of {attention_networks.LENGTH} random tokens. "
         + (
             "A gradient of independent standard normal values is put at the output. A claim is right if the gradient's "
             "mean square is within 10% of the measured one. "
@@ -182,11 +204,14 @@ def page(results: list[dict[str, Any]], backward: bool) -> str:
         "out: not." + (f" On the list and not run this time: {', '.join(missing)}." if missing else ""),
         "",
         "| half | networks | nodes | claimed | right, of claimed |"
-        + ("" if backward else " right without the checks, of all with a law |"),
-        "|---|---|---|---|---|" + ("" if backward else "---|"),
+        + (" right without the checks, of all with a law |" if free_too else ""),
+        "|---|---|---|---|---|" + ("---|" if free_too else ""),
     ]
-    for half, later in (("in sight", False), ("held out", True), ("both", None)):
+    halves = (("in sight", False), ("held out", True), ("both", None))
+    for half, later in (*halves, *((f"transformers, {h}", later) for h, later in halves)):
         part = [r for r in results if later is None or r["held_out"] == later]
+        if half.startswith("transformers"):
+            part = [r for r in part if _is_transformer(r["name"])]
         if part:
             nodes, claimed, right = (sum(r[k] for r in part) for k in ("nodes", "claimed", "right"))
             free = [r["unchecked"] for r in part if "unchecked" in r]
@@ -222,6 +247,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--backward", action="store_true")
+    parser.add_argument("--unchecked", action="store_true")
     parser.add_argument("--half", choices=("in-sight", "held-out"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--json", type=Path)
@@ -234,11 +260,12 @@ def main() -> None:
     results = json.loads(options.json.read_text()) if options.json and options.json.exists() else []
     known = {(r["name"], r["data"]) for r in results}
     for name, settings in rows.items():
-        for data in DATA:
+        of_tokens = name.startswith("transformers:") or name in attention_networks.OF_TOKENS
+        for data in ("tokens",) if of_tokens else DATA:
             if (name, data) in known or (options.only and name not in options.only):
                 continue
             try:
-                result = measure(name, settings, data, options.backward)
+                result = measure(name, settings, data, options.backward, options.unchecked)
             except Exception as error:  # one network that raises must not end the survey
                 print(f"{name:34} {data:7} {type(error).__name__}: {str(error)[:200]}", flush=True)
                 continue

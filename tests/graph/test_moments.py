@@ -245,10 +245,10 @@ def test_what_is_added_to_itself_is_not_taken_for_independent() -> None:
     assert "correlated" in claim.reason
 
 
-def test_a_product_of_a_signal_with_itself_is_not_predicted() -> None:
-    claim = propagated(nn.Sequential(Squared()), torch.randn(64, 16)).by_node["0:mul"]
-    assert claim.predicted is None
-    assert "depend on each other" in claim.reason
+def test_a_product_of_a_signal_with_itself_is_not_taken_for_one_of_independent_signals() -> None:
+    claim = propagated(nn.Sequential(Squared()), torch.randn(8192, 16)).by_node["0:mul"]
+    assert claim.predicted is not None
+    assert claim.off < 0.1
 
 
 def test_an_activation_of_values_that_are_not_as_predicted_is_not_predicted() -> None:
@@ -269,10 +269,10 @@ def test_few_values_are_not_taken_for_their_expectation() -> None:
 
 def test_prediction_begins_anew_behind_what_it_cannot_predict() -> None:
     model = nn.Sequential(
-        nn.Conv2d(16, 32, 1), nn.Softmax(1), nn.Conv2d(32, 64, 1), nn.BatchNorm2d(64), nn.ReLU()
+        nn.Conv2d(16, 32, 1), nn.LocalResponseNorm(5), nn.Conv2d(32, 64, 1), nn.BatchNorm2d(64), nn.ReLU()
     )
     theory = propagated(model, torch.randn(16, 16, 8, 8))
-    assert theory.by_node["1"].reason == "softmax ties values together"
+    assert theory.by_node["1"].reason == "there is no law for LocalResponseNorm"
     assert theory.by_node["1"].start
     assert all(theory.by_node[name].off < 0.05 for name in ("2", "3", "4"))
 
@@ -335,7 +335,7 @@ def test_gradients_are_predicted_from_step_to_step(name: str) -> None:
     assert max(c.off for c in claims) < 0.1, claims
 
 
-def test_a_gradient_at_a_class_token_alone_is_not_taken_for_one_of_all_positions() -> None:
+def test_a_gradient_at_a_class_token_alone_is_predicted_there() -> None:
     class First(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -344,9 +344,9 @@ def test_a_gradient_at_a_class_token_alone_is_not_taken_for_one_of_all_positions
         def forward(self, x):
             return self.norm(self.body(x))[:, 0]
 
-    claim = backward(First(), torch.randn(64, 9, 16)).back_by_node["body"]
-    assert claim.predicted is None
-    assert "few positions" in claim.reason
+    claim = backward(First(), torch.randn(128, 9, 16)).back_by_node["body"]
+    assert claim.predicted is not None, claim.reason
+    assert claim.off < 0.1
 
 
 def test_gradients_of_overlapping_windows_add_at_the_value_that_all_of_them_chose() -> None:

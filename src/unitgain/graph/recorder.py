@@ -18,7 +18,7 @@ from .frame import Frame, has_torchs_forward, is_site
 from .names import unique_name
 from .node import Elementwise, Node
 from .operations import SUBTRACTS_MEAN, Call, Operation
-from .values import Known, Value, Values, all_of
+from .values import Known, Value, Values, all_of, reshaped
 
 _INSIDE = ("sum", "concat", "product")  # a layer with one of these inside is more than a layer
 
@@ -185,7 +185,9 @@ class Recorder:
         if len(value.shape) == len(shape) and value.axis is not None:
             return value.axis
         source = self.nodes.get(value.sources[0]) if value.sources else None
-        return source.channel_axis if source is not None and len(source.shape) == len(shape) else None
+        if source is not None and len(source.shape) == len(shape):
+            return source.channel_axis
+        return reshaped(value.axis, value.shape, shape)
 
     def _names(self, parameters: Iterable[Tensor]) -> tuple[str, ...]:
         return tuple(dict.fromkeys(n for p in parameters if (n := self._parameters.get(id(p))) is not None))

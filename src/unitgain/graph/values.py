@@ -340,7 +340,7 @@ def settle(value: Value, tensor: Tensor, call: Call) -> None:
     if value.kind == "view":
         value.axis = _moved(value.name, before.axis, before.shape, shape, call)
     elif value.kind == "part":
-        value.axis = _reshaped(before.axis, before.shape, shape)
+        value.axis = reshaped(before.axis, before.shape, shape)
         fewer_axes = len(shape) < len(before.shape)
         single = any(n == 1 < m for n, m in zip(shape, before.shape)) and len(shape) == len(before.shape)
         value.picked = fewer_axes or single
@@ -367,10 +367,10 @@ def _moved(
         return {rank - 1: rank - 2, rank - 2: rank - 1}.get(axis, axis)
     if name in ("movedim", "moveaxis"):
         return None
-    return _reshaped(axis, before, after)
+    return reshaped(axis, before, after)
 
 
-def _reshaped(axis: int | None, before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
+def reshaped(axis: int | None, before: tuple[int, ...], after: tuple[int, ...]) -> int | None:
     """Where the channels are after a view: at the same place, or at the same end."""
     if axis is None or axis >= len(before):
         return None

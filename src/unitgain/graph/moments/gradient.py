@@ -32,6 +32,10 @@ class Gradient:
     independent   the number of channels that do not depend on each other, as measured; at most
     slopes  how much it depends on the magnitude of the values that it comes through, through an activation: relative
             standard deviation of f'(x)^2 + f'(-x)^2, which is 0 for ReLU
+    shares  (N,) power of each example over the mean: one whose values are large gets steep slopes in every layer; None:
+            not known
+    least   the chance of what it was made from, where channels that depend on each other are rearranged
+    sample  values that stand in for it, of the tensor's own shape, where it comes through calls without a law
     bent    the same of the values that it comes to, through a depthwise layer: a channel's magnitude goes on there
     """
 
@@ -45,6 +49,9 @@ class Gradient:
     independent: float = math.inf
     slopes: float = 0.0
     bent: float = 0.0
+    sample: Tensor | None = None
+    least: float = 0.0
+    shares: Tensor | None = None
 
     @property
     def mean_square(self) -> float:
@@ -54,6 +61,8 @@ class Gradient:
         """How far the mean square over a batch is from its expectation by chance, relative, one standard deviation:
         as `Signal.chance`."""
         held = self.coherent
+        if self.profile is not None:  # few positions that count
+            positions = max(round(positions / float(self.profile.square().mean().clamp_min(1.0))), 1)
         repeats = (held**2 + (1 - held**2) / positions) / examples
         power = self.power.double()
         if not bool(power.any()):  # nothing flows: that is certain
@@ -82,7 +91,11 @@ def measured_gradient(x: Tensor) -> Gradient:
         ]
         near = max([0.0, *pairs]) - coherent
     independent = _independent(x, coherent)
-    return Gradient(power, coherent, spotty, profile=profile, near=near, independent=independent)
+    shares = x.flatten(1).square().mean(1)
+    shares = shares / shares.mean().clamp_min(1e-38)
+    return Gradient(
+        power, coherent, spotty, profile=profile, near=near, independent=independent, shares=shares
+    )
 
 
 def _independent(x: Tensor, coherent: float) -> float:
@@ -94,5 +107,7 @@ def _independent(x: Tensor, coherent: float) -> float:
     rows = rows.reshape(-1, rows.shape[-1]).double()
     square = rows @ rows.T if len(rows) < rows.shape[1] else rows.T @ rows
     share = float(square.square().sum() / square.trace().square().clamp_min(1e-300))
+    each = x.flatten(2).square().mean((0, 1)).double() if x.dim() > 2 else x.new_ones(1).double()
+    places = max(min(places, float(each.sum().square() / each.square().sum().clamp_min(1e-300))), 1.0)
     share -= (coherent**2 + (1 - coherent**2) / places) / examples
     return 1 / max(share, 1e-9)

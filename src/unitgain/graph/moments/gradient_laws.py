@@ -34,6 +34,7 @@ from .step import Known, Step
 from .weights import Kernel, taps_inside
 
 _AS_PREDICTED = 1.05  # factor up or down within which a norm's variances are as even as predicted: chance
+_ALMOST = 1.15  # the same where it is known how they differ between positions
 _BENT = 0.2  # slopes and bent, geometric mean: beyond, a gradient is not taken for independent of the values
 _FLAT = 0.05  # of the values that an activation gets: so many that are one value are no part of a smooth distribution
 _ALIKE = 0.1  # correlation of neighbours in which a part of channels may differ from all of them
@@ -146,10 +147,10 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
         raise Silent("many of its inputs are one value", tied=True)
     if grad.chosen is not None:
         weights = grad.chosen.to(weights)
-    slope = _slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
-    square, mean = weights @ slope.square(), weights @ slope
+    slopes_at = slope(function, signal.mean + signal.var.sqrt() * values[:, None])  # (Q, C)
+    square, mean = weights @ slopes_at.square(), weights @ slopes_at
     held = float((mean.square() * grad.power).sum() / (square * grad.power).sum().clamp_min(1e-38))
-    both = slope.square() + slope.square().flip(0)  # of x and of -x, around the mean
+    both = slopes_at.square() + slopes_at.square().flip(0)  # of x and of -x, around the mean
     mean_of_both = weights @ both
     slopes = float(
         ((weights @ both.square() / mean_of_both.square().clamp_min(1e-38)) - 1).clamp_min(0).mean().sqrt()
@@ -160,7 +161,7 @@ def _activation(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None
     return [Gradient(power, coherent, tied=tied, profile=grad.profile, slopes=slopes)]
 
 
-def _slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+def slope(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     with torch.enable_grad():
         leaf = x.detach().requires_grad_()
         call = function.forward if isinstance(function, nn.Module) else function
@@ -177,14 +178,21 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
     positions = math.prod(signal.size)
     names = {c.__name__ for c in type(step.module).__mro__} if step.module is not None else {step.name}
     by_batch = bool(names & {"_BatchNorm", "batch_norm"})
-    if grad.spotty:
-        raise Silent("the gradient is at few positions, whose variance may differ from the others'")
-    if signal.mixed and not by_batch:
-        raise Silent("the norm divides by variances that differ between positions")
     centres = bool(names & {"LayerNorm", "layer_norm"})
-    if centres or names & {"RMSNorm", "rms_norm"}:
+    over_channels = centres or bool(names & {"RMSNorm", "rms_norm"})
+    known_places = over_channels and signal.places is not None
+    if grad.spotty and not (over_channels and grad.profile is not None):
+        raise Silent("the gradient is at few positions, whose variance may differ from the others'")
+    if signal.mixed and not by_batch and not known_places:
+        raise Silent("the norm divides by variances that differ between positions")
+    profile = grad.profile
+    if over_channels:
         lost, coherent = (1 + centres) / signal.channels, grad.coherent
         scale = _over_channels(step, centres) * _over_places(step)
+        if signal.mixed and signal.places is not None:  # each position is divided by its own power
+            even = torch.ones_like(signal.places) if profile is None else profile.to(signal.places)
+            profile = even / signal.places.clamp_min(1e-30)
+            scale, profile = scale * profile.mean(), profile / profile.mean()
     elif by_batch:
         scale = _over_batch(step, out)
         constant = step.module is not None and not step.module.training
@@ -197,10 +205,26 @@ def _norm(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
         of_mean = grad.coherent / signal.examples + (1 - grad.coherent) / (signal.examples * positions)
         lost = 0.0 if constant else of_mean + 1 / (signal.examples * positions)
         coherent = grad.coherent * (1 - (0 if constant else 1 / signal.examples)) / max(1 - lost, 1e-6)
+    elif step.evenness is not None and (groups := groups_of(step)):
+        if step.evenness > _AS_PREDICTED:
+            raise Silent("the norm divides by variances that differ between examples")
+        each = signal.channels // groups
+        of_mean = (grad.coherent + (1 - grad.coherent) / positions) / each  # of a group's gradient
+        lost = min(of_mean + 1 / (each * positions), 0.999)
+        coherent = grad.coherent * (1 - 1 / each) / (1 - lost)
+        scale = scale * step.evenness
     else:
         raise Silent(f"there is no law for the gradient of {step.name}")
     power, coherent = grad.power * scale * (1 - lost), min(coherent, 1.0)
-    return [Gradient(power, coherent, profile=grad.profile, slopes=grad.slopes)]
+    return [Gradient(power, coherent, profile=profile, slopes=grad.slopes)]
+
+
+def groups_of(step: Step) -> int:
+    """Of a group or instance norm; 0 for another one."""
+    names = {c.__name__ for c in type(step.module).__mro__} if step.module is not None else {step.name}
+    if names & {"GroupNorm", "group_norm"}:
+        return int(step.argument(1, "num_groups") or 0)
+    return step.only().signal.channels if names & {"_InstanceNorm", "instance_norm"} else 0
 
 
 def _over_batch(step: Step, out: Signal) -> Tensor:
@@ -235,6 +259,11 @@ def _over_places(step: Step) -> float:
     if found > _FEW:
         raise Silent("the norm divides by the power of few independent channels")
     expected = 1 / (1 - found)
+    if signal.mixed and signal.places is not None:
+        uneven = float(signal.places.clamp_min(1e-30).reciprocal().mean() * signal.places.mean())
+        if step.evenness is not None and not 1 / _ALMOST < step.evenness / (uneven * expected) < _ALMOST:
+            raise Silent("the norm divides by variances that differ between positions")
+        return expected
     if step.evenness is not None and not 1 / _AS_PREDICTED < step.evenness / expected < _AS_PREDICTED:
         raise Silent("the norm divides by variances that differ between positions")
     return expected
@@ -287,7 +316,12 @@ def _sum(step: Step, out: Signal, grad: Gradient) -> list[Gradient | None]:
 
 def _narrowed(grad: Gradient, known: Known, step: Step) -> Gradient:
     """Of what was broadcast: the sum over positions."""
+    times = math.prod(step.shape) / math.prod(known.shape)
+    if len(known.shape) < len(step.shape):  # the same for all examples
+        return Gradient(grad.power * times)
     places = math.prod(step.positions) / max(math.prod(known.signal.size), 1)
+    if times != places:
+        grad = replace(grad, power=grad.power * times / places)
     if places == 1:
         return grad
     return Gradient(grad.power * (places * (1 - grad.coherent) + places**2 * grad.coherent), 1.0)

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from .norms import affine
-from .signal import MOST_CHANNELS, Signal, at_points, layout, measure
+from .signal import MOST_CHANNELS, Signal, at_points, layout, mean_over_pairs, measure
 from .silent import Silent
 from .step import Known, Step, positions_of
 from .weights import along
 
 _DRAWN = 65_536
+_MOST_FLAT = 4096  # positions whose pairs are looked at one by one
 
 
 def add(signals: Sequence[Signal], size: tuple[int, ...]) -> Signal:
@@ -35,7 +36,7 @@ def add(signals: Sequence[Signal], size: tuple[int, ...]) -> Signal:
     found = replace(
         first, size=size, examples=max(s.examples for s in wide), mean=mean, var=var, cov=cov, of_batch=False,
         magnitude=None, before=None, uneven=_uneven(wide),
-        mixed=any(s.mixed for s in wide),
+        mixed=any(s.mixed for s in wide), places=_places_of_sum(wide), common=_common_of_sum(wide),
     )  # fmt: skip
     return replace(found.with_lags(_mixed_lags(wide)), marginal=_marginal_of_sum(wide))
 
@@ -59,7 +60,8 @@ def multiply(signal: Signal, gate: Signal, size: tuple[int, ...]) -> Signal:
         ]
         lags = parts[0] * parts[1] - mean.square().view(-1, *ones)
         lags = (lags / var.clamp_min(1e-30).view(-1, *ones)).clamp(-1, 1)
-    return replace(a, mean=mean, var=var.clamp_min(0), cov=cov, of_batch=False, before=None).with_lags(lags)
+    found = replace(a, mean=mean, var=var.clamp_min(0), cov=cov, of_batch=False, before=None, common=None)
+    return found.with_lags(lags)
 
 
 def join(signals: Sequence[Signal]) -> Signal:
@@ -78,6 +80,7 @@ def join(signals: Sequence[Signal]) -> Signal:
         first, mean=torch.cat([s.mean for s in signals]), var=torch.cat([s.var for s in signals]), cov=cov,
         marginal=_marginal_of_mixture(signals), of_batch=all(s.of_batch for s in signals),
         magnitude=_magnitude_of_mixture(signals), before=None, uneven=_uneven(signals),
+        mixed=any(s.mixed for s in signals), places=_places_of_sum(signals), common=None,
     )  # fmt: skip
     return found.with_lags(lags)
 
@@ -98,6 +101,7 @@ def mix(signals: Sequence[Signal], shares: Sequence[float], size: tuple[int, ...
     return replace(
         signals[0], size=size, mean=mean, var=(square - mean.square()).clamp_min(0), cov=cov, lags=None,
         marginal=_marginal_of_mixture(signals, shares), of_batch=False, mixed=True, magnitude=None, before=None,
+        places=_places_behind(signals, size), common=None,
     )  # fmt: skip
 
 
@@ -154,11 +158,22 @@ def summed(step: Step) -> Signal:
             raise Silent("what is added is not known")
         if factor is None:
             raise Silent("a factor that is not one number")
-        aligned = aligned_with(known, step.shape, step.axis)
+        aligned = _for_all_examples(step, known) or aligned_with(known, step.shape, step.axis)
         signals.append(affine(aligned, factor) if factor != 1.0 else aligned)
     if len(signals) < 2 or len({s.channels for s in signals}) > 1:
         raise Silent("what is added has other channels")
     return add(signals, step.positions)
+
+
+def _for_all_examples(step: Step, known: Known) -> Signal | None:
+    """Of what has no axis of examples, as positions' embeddings (T, C) that are added to (N, T, C)."""
+    if len(known.shape) >= len(step.shape) or len(known.shape) < 2:
+        return None
+    given = [step.call.get(0, "input"), step.call.get(1, "other")]
+    tensor = next((t for t in given if isinstance(t, Tensor) and step.look_up(t) is known), None)
+    if tensor is None:
+        raise Silent("what is added has other axes")
+    return measure(layout(tensor.expand(step.shape)[:1], step.axis))
 
 
 def product(step: Step) -> Signal:
@@ -212,6 +227,7 @@ def part(step: Step) -> Signal:
     s = known.signal
     return replace(
         s, mean=s.mean[at], var=s.var[at], cov=None if s.cov is None else s.cov[at, at],
+        common=None if s.common is None else s.common[at, at],
         lags=s.lags if s.lags is None or s.lags.shape[0] == 1 else s.lags[at], magnitude=None, before=None,
     )  # fmt: skip
 
@@ -233,13 +249,36 @@ def viewed(step: Step) -> Signal:
         lags = s.lags
         if not order_kept:
             moved = _permuted_positions(step, known)
-            lags = None if lags is None or moved is None else lags.permute(0, *(1 + m for m in moved))
+            if lags is not None and moved is None:
+                lags = _flattened_lags(s, size) if step.value.name not in _MOVE else None
+            elif lags is not None and moved is not None:
+                lags = lags.permute(0, *(1 + m for m in moved))
         if lags is not None:
             lags = lags.reshape(lags.shape[0], *(2 * n - 1 for n in size))
-        return replace(s, size=size, lags=lags)
+        kept = order_kept and s.places is not None and s.places.numel() == math.prod(size)
+        same = math.prod(size) == math.prod(s.size)  # not so, windows are examples now, or were some
+        return replace(
+            s, examples=min(s.examples, step.shape[0]), size=size, lags=lags,
+            places=s.places.reshape(size) if kept and s.places is not None else None, common=s.common if same else None,
+        )  # fmt: skip
     if known.axis == 1 and len(step.shape) == 2 and channels == s.channels * math.prod(s.size):
         return _features(s)
     raise Silent("a reshape that makes other channels")
+
+
+_MOVE = ("permute", "transpose", "movedim", "moveaxis", "swapaxes", "swapdims", "roll", "flip")
+
+
+def _flattened_lags(s: Signal, size: tuple[int, ...]) -> Tensor | None:
+    """Of positions (H, W) that are told as one row of H W: the mean over the pairs at each distance there."""
+    places, lags = math.prod(s.size), s.shared_lags()
+    if lags is None or len(size) != 1 or size[0] != places or places > _MOST_FLAT:
+        return None
+    between = position_covariance(lags, s.size)
+    far = torch.arange(places, device=between.device)
+    at = (far[None, :] - far[:, None] + places - 1).flatten()
+    total = torch.zeros(2 * places - 1, device=between.device).index_add_(0, at, between.flatten())
+    return (total / torch.bincount(at, minlength=2 * places - 1))[None]
 
 
 def _features(s: Signal) -> Signal:
@@ -248,7 +287,7 @@ def _features(s: Signal) -> Signal:
     cov = None
     lags = s.shared_lags()
     if s.cov is not None and lags is not None and s.channels * each <= MOST_CHANNELS:
-        between = _position_covariance(lags, s.size)
+        between = position_covariance(lags, s.size)
         cov = torch.kron(s.cov, between)
     lost = 1 / s.examples  # a feature's mean and variance are those of the examples alone
     mean = torch.where(s.mean < 0, -1.0, 1.0) * (s.mean.square() + lost * s.var).sqrt()
@@ -259,7 +298,7 @@ def _features(s: Signal) -> Signal:
     )  # fmt: skip
 
 
-def _position_covariance(lags: Tensor, size: tuple[int, ...]) -> Tensor:
+def position_covariance(lags: Tensor, size: tuple[int, ...]) -> Tensor:
     """(S, S): the autocorrelation of every pair of positions."""
     grids = torch.meshgrid(*(torch.arange(n) for n in size), indexing="ij")
     index = tuple(
@@ -293,20 +332,21 @@ def aligned_with(known: Known, shape: tuple[int, ...], axis: int) -> Signal:
     if size == s.size:
         return s
     lags = None if s.lags is None else s.lags.reshape(s.lags.shape[0], *(2 * n - 1 for n in size))
-    return replace(s, size=size, lags=lags)
+    return replace(s, size=size, lags=lags, places=None if s.places is None else s.places.reshape(size))
 
 
 def _over_positions(s: Signal, size: tuple[int, ...]) -> Signal:
     """One value for all positions where it is broadcast."""
     if s.size == size:
         return s
+    places = None if s.places is None else s.places.expand(size)
     if s.lags is None:
-        return replace(s, size=size)
-    lags = s.lags
+        return replace(s, size=size, places=places)
+    s, lags = replace(s, common=None), s.lags  # one value for all: what they share has their covariance
     for axis, (own, wanted) in enumerate(zip(s.size, size), start=1):
         if own == 1 and wanted > 1:
             lags = lags.expand(*(2 * wanted - 1 if i == axis else n for i, n in enumerate(lags.shape)))
-    return replace(s, size=size, lags=lags)
+    return replace(s, size=size, lags=lags, places=places)
 
 
 def _mixed_lags(signals: Sequence[Signal]) -> Tensor | None:
@@ -343,6 +383,48 @@ def _marginal_of_mixture(signals: Sequence[Signal], shares: Sequence[float] | No
         z = torch.randn(max(int(_DRAWN * count), 1), generator=generator)
         values.append(along(None if s.marginal is None else s.marginal.cpu(), z))
     return at_points(torch.cat(values)).to(signals[0].mean.device)
+
+
+def _common_of_sum(signals: Sequence[Signal]) -> Tensor | None:
+    if all(s.common is None for s in signals):  # what they share lies in the channels that they have
+        return None
+    each = [c for s in signals if (c := _common_of(s)) is not None]
+    return torch.stack(each).sum(0) if len(each) == len(signals) else None
+
+
+def _common_of(s: Signal) -> Tensor | None:
+    lags = s.shared_lags()
+    if s.common is not None or lags is None:
+        return s.common
+    share = float(mean_over_pairs(lags, s.size).clamp(0, 1))
+    return share * (torch.diag(s.var) if s.cov is None else s.cov)
+
+
+def _places_of_sum(signals: Sequence[Signal]) -> Tensor | None:
+    """Of signals with the same positions: each place's power, added."""
+    size = signals[0].size
+    if not any(s.mixed for s in signals) or any(s.mixed and s.places is None for s in signals):
+        return None
+    if any(s.places is not None and tuple(s.places.shape) != size for s in signals):
+        return None
+    total = sum((_power(s) * _even_or(s) for s in signals), torch.zeros(size))
+    return total / total.mean().clamp_min(1e-30)
+
+
+def _places_behind(signals: Sequence[Signal], size: tuple[int, ...]) -> Tensor | None:
+    """Of positions one behind the other."""
+    if len(size) != 1 or any(s.mixed and s.places is None for s in signals):
+        return None
+    total = torch.cat([_power(s) * _even_or(s).flatten() for s in signals])
+    return total / total.mean().clamp_min(1e-30) if total.numel() == size[0] else None
+
+
+def _power(s: Signal) -> float:
+    return float(s.var.sum() + s.mean.square().sum())
+
+
+def _even_or(s: Signal) -> Tensor:
+    return torch.ones(s.size) if s.places is None else s.places.cpu()
 
 
 def _uneven(signals: Sequence[Signal]) -> float:

@@ -28,6 +28,7 @@ def affine(signal: Signal, scale: Tensor | float, shift: Tensor | float = 0.0) -
         mean=signal.mean * given + moved,
         var=signal.var * given.square(),
         cov=cov,
+        common=None if signal.common is None else signal.common * given[:, None] * given[None, :],
         marginal=shape,
         before=None,
     )
@@ -80,9 +81,14 @@ def over_groups(
         lost = lost.clamp(0, 0.999).view(-1, *[1] * len(signal.size))
         lost = lost if groups > 1 else lost.mean(0, keepdim=True)
         lags = ((lags - lost) / (1 - lost)).clamp(-1, 1)
+    common = signal.common if per_place else None
+    if common is not None:
+        apart = torch.eye(signal.channels, device=cov.device) - average
+        common = (apart @ common @ apart) * scale[:, None] * scale[None, :]
     found = replace(
-        signal, mean=mean, var=var * scale.square(), cov=centred * scale[:, None] * scale[None, :],
+        signal, mean=mean, var=var * scale.square(), cov=centred * scale[:, None] * scale[None, :], common=common,
         of_batch=False, before=None, mixed=signal.mixed and not per_place,
+        places=None if per_place else signal.places,
     ).with_lags(lags)  # fmt: skip
     return affine(found, 1.0 if gain is None else gain, 0.0 if bias is None else bias)
 
@@ -97,7 +103,7 @@ def by_root_mean_square(signal: Signal, gain: Tensor | None, eps: float) -> Sign
     left = (power * scale.square() - mean.square().mean()).clamp_min(0) / (
         signal.var * scale.square()
     ).mean().clamp_min(1e-30)
-    found = replace(affine(signal, scale * left.sqrt()), mean=mean, of_batch=False, mixed=False)
+    found = replace(affine(signal, scale * left.sqrt()), mean=mean, of_batch=False, mixed=False, places=None)
     return affine(found, 1.0 if gain is None else gain)
 
 

@@ -75,8 +75,10 @@ def pointwise(signal: Signal, function: Callable[[Tensor], Tensor]) -> Signal:
     found = replace(
         signal, mean=mean, var=out_var, cov=_covariance(signal, powers, kept, out_var),
         marginal=_marginal(centred, var, weights), of_batch=False, magnitude=float(share @ magnitude),
-        before=(signal, function),
+        before=(signal, function), common=None,
     )  # fmt: skip
+    if found.cov is not None:
+        found = replace(found, common=_common(signal, powers, found.cov))
     return found.with_lags(_lags(signal, powers, lost))
 
 
@@ -84,11 +86,29 @@ def _covariance(signal: Signal, powers: Tensor, kept: Tensor, var: Tensor) -> Te
     r = signal.correlation()
     if r is None:
         return None
+    total = _in_powers(r, powers, kept)
+    total.diagonal().copy_(var)
+    return total
+
+
+def _common(signal: Signal, powers: Tensor, cov: Tensor) -> Tensor | None:
+    """The covariance of means over T positions: 1/T of what two channels have at one place, the rest of what they have
+    at two."""
+    places = math.prod(signal.size)
+    if signal.common is None or signal.cov is None or places < 2:
+        return None
+    scale = signal.var.clamp_min(1e-30).rsqrt() * (signal.var > 0)
+    apart = (places * signal.common - signal.cov) / (places - 1) * scale[:, None] * scale[None, :]
+    kept = torch.ones(len(powers), device=apart.device)
+    return cov / places + (1 - 1 / places) * _in_powers(apart.clamp(-1, 1), powers, kept)
+
+
+def _in_powers(r: Tensor, powers: Tensor, kept: Tensor) -> Tensor:
+    """The series of the head of this file, for correlations r (C, C)."""
     total, power = torch.zeros_like(r), torch.ones_like(r)
     for term, share in zip(powers, kept):
         power = power * r
         total += (share * term)[:, None] * term[None, :] * power
-    total.diagonal().copy_(var)
     return total
 
 

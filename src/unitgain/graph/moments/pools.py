@@ -29,7 +29,7 @@ def mean_over_all(signal: Signal, *, keeps_axes: bool) -> Signal:
     shared = signal.shared_lags()
     assert shared is not None
     together = float(mean_over_pairs(shared, signal.size).clamp_min(0))
-    var = signal.var * own
+    var = signal.var * own if signal.common is None else signal.common.diagonal().clamp_min(0)
     cov = signal.cov
     if cov is not None:
         cov = cov * together
@@ -41,7 +41,8 @@ def mean_over_all(signal: Signal, *, keeps_axes: bool) -> Signal:
     return replace(
         signal, size=size, var=var, cov=cov, lags=torch.ones(1, *size, device=var.device),
         marginal=signal.marginal if few or together > 0.5 else None, magnitude=None, before=None,
-        of_batch=signal.of_batch and (signal.lags_of_batch or together > 0.5),
+        of_batch=signal.of_batch and (signal.lags_of_batch or together > 0.5), places=None, mixed=False,
+        common=None,
     )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ def maximum(signal: Signal, pool: Callable[[Tensor], Tensor]) -> Signal:
     return replace(
         signal, size=drawn.size, mean=signal.mean + std * drawn.mean, var=var, cov=cov,
         lags=_far_as_before(signal, drawn), marginal=at_points(pooled.flatten()), of_batch=False, magnitude=None,
-        before=None,
+        before=None, places=None, common=None,
     )  # fmt: skip
 
 
@@ -117,7 +118,15 @@ def _fields(signal: Signal) -> Tensor:
     """(n, 1, *S): random maps with mean 0, variance 1, the signal's marginal and autocorrelation."""
     lags = signal.shared_lags()
     assert lags is not None
-    size, dims = signal.size, list(range(1, len(signal.size) + 1))
+    count = max(_VALUES // math.prod(signal.size), 4)
+    maps = random_fields(lags, signal.size, count, torch.Generator().manual_seed(0))
+    maps = (maps - maps.mean()) / maps.std()
+    return along(signal.marginal, maps.to(lags.device))[:, None]
+
+
+def random_fields(lags: Tensor, size: tuple[int, ...], count: int, generator: torch.Generator) -> Tensor:
+    """(count, *S): normal maps with this autocorrelation (1, 2S-1), on the CPU, made on a torus of twice the size."""
+    dims = list(range(1, len(size) + 1))
     torus = lags
     for axis, length in zip(
         dims, size
@@ -133,10 +142,6 @@ def _fields(signal: Signal) -> Tensor:
         )
     power = torch.fft.fftn(torus.double().cpu(), dim=dims).real.clamp_min(0)
     power = power / power.mean()
-    count = max(_VALUES // math.prod(size), 4)
-    generator = torch.Generator().manual_seed(0)
     noise = torch.randn(count, *power.shape[1:], generator=generator)
     maps = torch.fft.ifftn(torch.fft.fftn(noise, dim=dims) * power.sqrt().float(), dim=dims).real
-    maps = maps[(slice(None), *(slice(0, s) for s in size))].float()
-    maps = (maps - maps.mean()) / maps.std()
-    return along(signal.marginal, maps.to(lags.device))[:, None]
+    return maps[(slice(None), *(slice(0, s) for s in size))].float()

@@ -5,6 +5,9 @@ letters: N examples, C channels, S positions of an example (none, length, height
 mean     (C,)            of each channel, over examples and positions
 var      (C,)            of each channel, biased
 cov      (C, C)          of two channels at the same place; None: channels are taken for uncorrelated
+common   (C, C)          the same of the means over positions of an example, where it is known: what tokens share may
+                         lie in other channels than what they do not, behind attention above all. None: cov times the
+                         mean of the lags
 lags     (1 or C, 2S-1)  autocorrelation: of two places of an example at every distance, 1 at distance 0. One row stands
                          for all channels. None: it is not known
 marginal (P,)            g: a channel's values, brought to mean 0 and variance 1, are distributed as g(z), z standard
@@ -46,6 +49,7 @@ class Signal:
     uneven          the share of the variance that is a mean that differs between border and middle
     mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2, or a mean
                     of 1 / power 1.2 times one over the mean
+    places          (*S,) power of each place over that of an average one; None: all the same, or, where `mixed`, not known
     before          (x, f) where this is f(x), elementwise
     pads            zeros around it, (before, after) for each axis: what `F.pad` added, for the convolution behind it
     """
@@ -63,6 +67,8 @@ class Signal:
     magnitude: float | None = None
     uneven: float = 0.0
     mixed: bool = False
+    places: Tensor | None = None
+    common: Tensor | None = None
     before: tuple[Signal, Callable[[Tensor], Tensor]] | None = None
 
     @property
@@ -129,8 +135,8 @@ def layout(tensor: Tensor, axis: int) -> Tensor:
     return tensor.detach().movedim(axis, 1 if tensor.dim() > 1 and axis else 0).float()
 
 
-def measure(x: Tensor) -> Signal:
-    """The Signal of a tensor (N, C, *S)."""
+def measure(x: Tensor, *, shape: bool = True) -> Signal:
+    """The Signal of a tensor (N, C, *S). shape: with its marginal, for which values are sorted."""
     examples, _, *size = x.shape
     dims = [0, *range(2, x.dim())]
     mean = x.mean(dims)
@@ -143,10 +149,20 @@ def measure(x: Tensor) -> Signal:
             power.clamp_min(1e-30).reciprocal().mean() * power.mean()
         )  # one token of small power among others
         mixed = bool(power.var() > _MIXED * power.mean().square()) or bool(weak > 1 + _MIXED)
+    common = _common(centred) if size and var.numel() <= MOST_CHANNELS else None
     return Signal(
         examples, tuple(size), mean, var, _covariance(centred, var), _autocorrelation(centred, var),
-        marginal(centred, var), mixed=mixed,
+        marginal(centred, var) if shape else None, common=common, mixed=mixed, places=_places(power) if mixed and size else None,
     )  # fmt: skip
+
+
+def _common(centred: Tensor) -> Tensor:
+    of_examples = centred.flatten(2).mean(2)  # (N, C)
+    return of_examples.T @ of_examples / len(of_examples)
+
+
+def _places(power: Tensor) -> Tensor:
+    return power.mean(0) / power.mean().clamp_min(1e-30)
 
 
 def _covariance(centred: Tensor, var: Tensor) -> Tensor | None:

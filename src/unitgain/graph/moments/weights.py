@@ -85,7 +85,11 @@ def through_weights(
         uneven=uneven,
     )
     if not taps:
-        return replace(found, lags=signal.lags if signal.lags is None else signal.shared_lags())
+        lags = signal.lags if signal.lags is None else signal.shared_lags()
+        common = None
+        if signal.common is not None and flat.shape[0] <= MOST_CHANNELS:
+            common = flat[:, :, 0] @ signal.common @ flat[:, :, 0].T
+        return replace(found, lags=lags, common=common)
     at_border = response[:, :, None] * response[:, None, :], single[:, None] * single[None, :]
     return found.with_lags(_lags_behind(signal, parts, at_border, taps, kernel, tuple(size)))
 
