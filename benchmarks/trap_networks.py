@@ -138,6 +138,7 @@ def transformers_segformer() -> Made:
 @trap
 def timm_frozen() -> Made:
     """timm's FrozenBatchNormAct2d: a fixed scale and shift whose numbers are buffers, with an activation inside."""
+    _torchvision()  # timm imports it too
     timm = importlib.import_module("timm")
     layers = importlib.import_module("timm.layers")
     model = timm.create_model("regnety_002", num_classes=5)
