@@ -9,13 +9,15 @@ Fashion-MNIST at 28x28 in one channel, SGD with Nesterov momentum 0.9, cosine sc
 largest or the smallest tried; with --finer also twice and half the best. Then --seeds seeds with that rate, accuracy on
 the 10,000 test images. Parts "128" and "4" are batch sizes of training from scratch. "turned" and "faded" are
 fine-tuning at batch 2: networks trained with BatchNorm at batch 128 go on with images turned upside down, or with
-images of two fifths of the contrast that are brighter by as much, for which frozen statistics are wrong.
+images of two fifths of the contrast that are brighter by as much, for which frozen statistics are wrong. "single" is
+"turned" with one image a step, "noisy" is "turned" with three tenths of the training labels drawn at random.
 
     BatchNorm    as it is
     stripped     its BatchNorms removed, biases added, AGC (the rate decides whether it trains)
     converted    ug.normfree.convert(model, batch), AGC on all parameters, the head's too
     preserved    ug.normfree.convert(model, batch, "preserve"), AGC with ug.normfree.clipping_for(batch size)
     frozen       BatchNorm in evaluation mode while it trains
+    frozen, AGC  likewise, with the clipping that the preserved network has
     GroupNorm    each BatchNorm replaced by GroupNorm with weight and bias copied
     ..., 0.02    AGC with that factor
     ..., re-estimated    after statistics have been measured anew on 512 of the images to come, without labels
@@ -43,12 +45,13 @@ import unitgain as ug
 from unitgain.data import load_fashion_mnist
 
 RATES = {"128": (0.2, 0.05, 0.0125), "4": (0.05, 0.0125, 0.003), "turned": (0.02, 0.005, 0.00125)}
-RATES["faded"] = RATES["turned"]
-AGC_RATES = {"128": 16, "4": 4, "turned": 4, "faded": 4}  # times as much with AGC, which needs more
+RATES |= dict.fromkeys(("faded", "single", "noisy"), RATES["turned"])
+AGC_RATES = {"128": 16, "4": 4, "turned": 4, "faded": 4, "single": 4, "noisy": 4}  # times as much with AGC
 WIDER = 4  # between one rate and the next
 MOST_RATES = 6
-STEPS = {"128": 200, "4": 600, "turned": 600, "faded": 600}
-SIZES = {"128": 128, "4": 4, "turned": 2, "faded": 2}
+STEPS = {"128": 200, "4": 600, "turned": 600, "faded": 600, "single": 1200, "noisy": 600}
+SIZES = {"128": 128, "4": 4, "turned": 2, "faded": 2, "single": 1, "noisy": 2}
+NOISE = {"noisy": 0.3}  # the share of the training labels that are drawn at random
 
 
 # ---- networks ----------------------------------------------------------------------------------------------
@@ -227,6 +230,7 @@ FROM_SCRATCH: dict[str, Arm] = {
 TUNED: dict[str, Arm] = {
     "BatchNorm": (_same, None),
     "frozen": (frozen, None),
+    "frozen, AGC": (frozen, AGC),
     "frozen, re-estimated": (lambda model, images: frozen(re_estimated(model, images), images), None),
     "GroupNorm": (group_norm, None),
     "preserved, no AGC": (preserved, None),
@@ -235,7 +239,7 @@ TUNED: dict[str, Arm] = {
     "preserved, re-estimated": (lambda model, images: preserved(re_estimated(model, images), images), AGC),
 }
 SHIFTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "turned": lambda x: x.flip(2),
+    **dict.fromkeys(("turned", "single", "noisy"), lambda x: x.flip(2)),
     "faded": lambda x: 0.4 * x + 0.4 * (1 - 0.286) / 0.353,  # white, 1 before normalizing, is 0.8 of the way
 }
 
@@ -325,6 +329,13 @@ def trained(name: str, seed: int, data: Data, kept: dict[tuple[str, int], nn.Mod
     return copy.deepcopy(kept[name, seed])
 
 
+def _noisy(y: Tensor, share: float) -> Tensor:
+    """The same labels are wrong for every arm and seed."""
+    own = torch.Generator().manual_seed(0)
+    wrong = torch.rand(len(y), generator=own) < share
+    return torch.where(wrong, torch.randint(10, y.shape, generator=own), y)
+
+
 def one(
     part: str, name: str, arm: str, rate: float, seed: int, data: Data, kept: dict[tuple[str, int], nn.Module]
 ) -> dict[str, float]:
@@ -337,7 +348,8 @@ def one(
     torch.manual_seed(seed)
     if clipping is not None:
         clipping = {"clipping": ug.normfree.clipping_for(SIZES[part]), **clipping}
-    seconds = train(model, turned(data.x), data.y, STEPS[part], SIZES[part], rate, clipping)
+    x, y = turned(data.x), _noisy(data.y, NOISE.get(part, 0.0))
+    seconds = train(model, x, y, STEPS[part], SIZES[part], rate, clipping)
     found = {"seconds": seconds}
     for split, (x, y) in (("held_out", data.held_out), ("test", data.test)):
         found[split] = accuracy(model, turned(x), y)
@@ -402,6 +414,8 @@ def main() -> None:
         "4": "From scratch at batch 4",
         "turned": "Fine-tuning at batch 2 on images turned upside down",
         "faded": "Fine-tuning at batch 2 on faded images",
+        "single": "Fine-tuning with one image a step on images turned upside down",
+        "noisy": "Fine-tuning at batch 2 on images turned upside down with wrong labels",
     }
     lines = [
         "# BatchNorm, stripped and converted",

@@ -8,7 +8,8 @@ clipping_for         the factor of adaptive gradient clipping that a converted n
 convert_layer_norms  a transformer's LayerNorms -> RMSNorm exactly, or fitted pointwise functions
 """
 
-from .auditing import AuditReport, NormAudit, SizeAudit, audit
+from .audit_report import AuditReport, NormAudit, SizeAudit
+from .auditing import audit
 from .clipping import clipping_for
 from .converting import MODES, convert, fold
 from .edits import Edit, rebuild

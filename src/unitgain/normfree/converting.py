@@ -115,7 +115,7 @@ def convert(
     _check_that_it_runs(model, found)
     trials = Rehearsals(mode, model, batch, steps, loss, data, optimizer) if steps else None
     arms = [] if trials is None else [trials.original(model), trials.stripped(model, norms)]
-    report = ConversionReport(mode, model)
+    report = ConversionReport(mode, model, examples=found.examples)
     with random_states.kept():
         doubted, notes = doubts(model, found, norms) if second_witness else ({}, [])
         report.notes += notes

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
 from .._batch import Batch, tensors_in
-from .._run import in_place, random_states
+from .._run import Run, in_place, random_states
 from .proving import distance, outputs_of
 from .residual import residual_sums
 
@@ -56,8 +57,13 @@ class _Sees(graphs.Listener):
             self.variance[value.node] = channel_variance(tensor, value.axis)
 
 
+_SHORT = 0.1  # seconds
+_PROBES = 4  # examples that are asked what the others do to them
+
+
 def coupling(model: nn.Module, batch: Batch, *, training: bool) -> float | None:
-    """How far the first example's output moves (rms, relative) when copies of it stand in the place of all others.
+    """How far an example's output moves when the others of its batch are drawn anew: with replacement from the batch,
+    which moves batch statistics by their standard error. The rms over up to four examples, relative to the outputs'.
 
     0, or rounding, where examples are independent. None for a batch of fewer than two examples, and where the output
     has no axis for them. Dropout is off.
@@ -65,8 +71,9 @@ def coupling(model: nn.Module, batch: Batch, *, training: bool) -> float | None:
     count = batch.examples
     if count is None or count < 2:
         return None
+    own = torch.Generator().manual_seed(0)
 
-    def first(given: Batch) -> list[Tensor]:
+    def outputs(given: Batch) -> list[Tensor]:
         with in_place(model, batch=given), torch.no_grad(), random_states.kept():
             model.train(training)
             for module in model.modules():
@@ -75,44 +82,86 @@ def coupling(model: nn.Module, batch: Batch, *, training: bool) -> float | None:
             inputs = given.clone()
             output = model(*inputs.args, **inputs.kwargs)
             return [
-                t[0].detach().clone()
+                t.detach().clone()
                 for t in tensors_in(output)
                 if t.is_floating_point() and t.dim() and len(t) == count
             ]
 
     try:
-        alone, together = first(batch.select([0] * count)), first(batch)
+        together = outputs(batch)
+        probes = [turn * count // _PROBES for turn in range(_PROBES)] if count > _PROBES else range(count)
+        moved: list[list[Tensor]] = [[] for _ in together]
+        for probe in probes:
+            chosen = list(range(count))
+            while chosen == list(range(count)):  # of two examples the other one becomes a copy
+                chosen = torch.randint(count, (count,), generator=own).tolist()
+                chosen[probe] = probe
+            for found, output in zip(moved, outputs(batch.select(chosen))):
+                found.append(output[probe])
     except Exception:
         return None
-    return distance(together, alone) if alone else None
+    if not together:
+        return None
+    at = list(probes)
+    return distance([torch.stack(m) for m in moved], [t[at] for t in together])
 
 
-def step_cost(model: nn.Module, batch: Batch, repeats: int = 3) -> tuple[float, int]:
-    """(seconds of a forward and backward pass, the least of `repeats`; bytes that it keeps for the backward pass)."""
-    kept: dict[int, int] = {}
+@dataclass(frozen=True)
+class StepCost:
+    """seconds of each round's forward and backward pass; saved_bytes: kept for the backward pass."""
 
+    seconds: list[float]
+    saved_bytes: int
+
+
+def step_costs(model: nn.Module, batch: Batch, changes: Sequence[Callable[[], object]]) -> list[StepCost]:
+    """What a training step costs with each of these changes to the model, which are taken back; in turns, so that what
+    else runs on the machine meets all of them alike. The first step of each is not timed; of short ones none is that
+    begins anew. Three turns; of short steps up to nine."""
+    found = [StepCost([], 0) for _ in changes]
+    for turn in range(9):
+        if turn >= 3 and sum(sum(cost.seconds) for cost in found) > 1.0:
+            break
+        for i, change in enumerate(changes):
+            with in_place(model, batch=batch) as run:
+                with torch.no_grad():
+                    change()
+                model.train()
+                if turn == 0:
+                    kept: dict[int, int] = {}
+                    with torch.autograd.graph.saved_tensors_hooks(_counts(kept), lambda t: t):
+                        _step(model, batch, run)
+                    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+                    size = sum(size for pointer, size in kept.items() if pointer not in own)
+                    found[i] = StepCost([], size)
+                elif found[i].seconds[-1] < _SHORT:
+                    _step(model, batch, run)
+                found[i].seconds.append(_step(model, batch, run))
+    return found
+
+
+def step_cost(model: nn.Module, batch: Batch) -> tuple[float, int]:
+    """(seconds of a forward and backward pass, the least of three; bytes that it keeps for the backward pass)."""
+    cost = step_costs(model, batch, [lambda: None])[0]
+    return min(cost.seconds), cost.saved_bytes
+
+
+def _step(model: nn.Module, batch: Batch, run: Run) -> float:
+    given = batch.clone()
+    _wait(batch)
+    start = time.perf_counter()
+    run.backward(_number(model(*given.args, **given.kwargs)))
+    _wait(batch)
+    return time.perf_counter() - start
+
+
+def _counts(kept: dict[int, int]) -> Callable[[Tensor], Tensor]:
     def pack(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    best = float("inf")
-    with in_place(model, batch=batch) as run:
-        model.train()
-        for turn in range(repeats + 1):
-            given = batch.clone()
-            counted = torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t)
-            _wait(batch)
-            start = time.perf_counter()
-            if turn == 0:
-                with counted:
-                    run.backward(_number(model(*given.args, **given.kwargs)))
-            else:
-                run.backward(_number(model(*given.args, **given.kwargs)))
-                _wait(batch)
-                best = min(best, time.perf_counter() - start)
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    return best, sum(size for pointer, size in kept.items() if pointer not in own)
+    return pack
 
 
 def _number(output: object) -> Tensor:
@@ -132,5 +181,6 @@ def parameters_of(model: nn.Module) -> int:
 
 
 __all__ = [
-    "EVERY", "blocks", "channel_variance", "coupling", "outputs_of", "parameters_of", "step_cost", "variances",
+    "EVERY", "blocks", "channel_variance", "coupling", "outputs_of", "parameters_of", "step_cost",
+    "step_costs", "variances",
 ]  # fmt: skip

@@ -50,6 +50,7 @@ class ConversionReport(Saved):
     """The outcome of `ug.normfree.convert` and `fold`.
 
     mode         train, preserve or fold
+    examples     of the batch; None where that is not known
     model        the converted model: the one that was given, or its copy
     changes      one for each norm
     refused      those of them that could not be converted, and stay as they were
@@ -84,6 +85,7 @@ class ConversionReport(Saved):
     standardized: int = 0
     training: ShortTraining | None = None
     notes: list[str] = field(default_factory=list)
+    examples: int | None = None
 
     @property
     def refused(self) -> list[Change]:
@@ -119,6 +121,7 @@ class ConversionReport(Saved):
             {
                 "schema_version": SCHEMA_VERSION,
                 "mode": self.mode,
+                "examples": self.examples,
                 "model": type(self.model).__name__,
                 "status": self.status,
                 "verdict": self.verdict,

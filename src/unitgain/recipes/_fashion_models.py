@@ -58,13 +58,15 @@ def plain(widths: Sequence[int], activation: str = "relu", norm: str = "none") -
 
 
 def deeper(widths: Sequence[int], activation: str = "general_relu") -> nn.Sequential:
-    """`plain` with BatchNorm after one more convolution, of stride 1: 28x28 positions first."""
+    """`plain` with BatchNorm after one more convolution, of stride 1: 28x28 positions first. As in the lesson, the
+    logits are normalized too."""
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for i, (before, after) in enumerate(pairwise((1, *widths)), start=1):
         layers[f"conv{i}"] = nn.Conv2d(before, after, 3, 1 if i == 1 else 2, 1, bias=False)
         layers[f"norm{i}"] = nn.BatchNorm2d(after)
         layers[f"act{i}"] = ACTIVATIONS[activation]()
-    layers["head"] = nn.Conv2d(widths[-1], CLASSES, 3, 2, 1)  # (B, classes, 1, 1)
+    layers["head"] = nn.Conv2d(widths[-1], CLASSES, 3, 2, 1, bias=False)  # (B, classes, 1, 1)
+    layers["logits"] = nn.BatchNorm2d(CLASSES)
     layers["flatten"] = nn.Flatten()
     return nn.Sequential(layers)
 

@@ -26,7 +26,7 @@ def conversion_page(data: Mapping[str, Any]) -> str:
     sections.append(_norms(data))
     if data["notes"]:
         sections.append(Section("Notes", bullets(data["notes"])))
-    action, code = _next(mode)
+    action, code = _next(mode, data["examples"])
     return page(
         data["model"], "conversion report", [f"mode {mode}", _MODES[mode]], data["status"], data["verdict"], action,
         code, sections,
@@ -40,26 +40,41 @@ def audit_page(data: Mapping[str, Any]) -> str:
         ("Forward and backward, seconds", *map(number, data["seconds"])),
         ("Kept for the backward pass, MB", *(number(b / 1e6) for b in data["saved_bytes"])),
     ]
-    both = table(("", "as it is", "with fixed scales and shifts"), rows)
-    share = f"Batch statistics take {percent(data['time_share'])} of a step on this device."
+    columns = ("", "as it is", "with fixed scales and shifts", 'after convert(mode="preserve")')
+    share = percent(data["time_share"]) if data["time_share"] else "no measurable part"
+    cost = paragraph(
+        f"Batch statistics take {share} of a step on this device; the same step differs by "
+        f"{percent(data['time_noise'])} from time to time. Adaptive gradient clipping, for the converted network, adds "
+        f"{number(data['clipping_seconds'])} seconds to a step."
+    ) + table(columns, rows)
     moves = [
-        ("With the other examples of the batch, in training", data["coupling"]),
+        ("With the other examples of the batch drawn anew, in training", data["coupling"]),
         ("The same in evaluation, where it should be rounding", data["coupling_eval"]),
         ("Between training (without dropout) and evaluation", data["train_eval_gap"]),
     ]
     moved = table(("an output differs", "rms, relative"), [(n, _digits(v)) for n, v in moves])
-    sections = [Section("Cost", paragraph(share) + both), Section("Dependence", moved)]
+    if data["untrained"]:
+        moved += paragraph(
+            "Running statistics are still those of initialization: evaluation says nothing yet."
+        )
+    sections = [Section("What can be done", bullets(data["advice"]))] if data["advice"] else []
+    sections += [Section("Cost", cost), Section("Dependence", moved)]
     norms = data["norms"]
     if norms:
         sections.append(_noise(norms))
     if data["sizes"]:
-        sections.append(_sizes(data["sizes"]))
+        sections.append(_sizes(data["sizes"], data["examples"]))
     if data["left"]:
         sections.append(_left(data["left"]))
     action = code = ""
     if data["batch_norms"]:
         action = "Take BatchNorm out and see what becomes of the network."
-        code = 'print(ug.normfree.convert(model, batch))  # a trained network: mode="preserve"'
+        untrained = data["untrained"]
+        mode = "" if untrained else ', "preserve"'
+        other = (
+            'one that is trained: mode="preserve"' if untrained else "to train from scratch: without the mode"
+        )
+        code = f"print(ug.normfree.convert(model, batch{mode}))  # {other}"
     return page(
         data["model"], "normalization audit", facts, data["status"], data["verdict"], action, code, sections
     )
@@ -68,17 +83,19 @@ def audit_page(data: Mapping[str, Any]) -> str:
 # ---- of a conversion ---------------------------------------------------------------------------------------
 
 
-def _next(mode: str) -> tuple[str, str]:
+def _next(mode: str, examples: int | None) -> tuple[str, str]:
+    """examples: of the batch that was converted with, which stands for one step's."""
     if mode == "fold":
         return (
             "Deploy it: trace, export or script it. It is in evaluation what it was.",
             'torch.export.save(torch.export.export(model.eval(), (images,)), "model.pt2")',
         )
-    rate, head = ("0.4", ", exclude=()") if mode == "train" else ("0.05", "")
+    head = ", exclude=()" if mode == "train" else ""
     return "Train it with adaptive gradient clipping.", "\n".join(
         (
-            f"optimizer = torch.optim.SGD(model.parameters(), lr={rate}, momentum=0.9)",
-            f"ug.optim.AGC(optimizer, model, clipping=0.02{head})  # in every optimizer.step() from now on",
+            "optimizer = torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9)  # the notes say which lr to try",
+            f"clipping = ug.normfree.clipping_for({examples or 128})  # the examples of one step",
+            f"ug.optim.AGC(optimizer, model, clipping=clipping{head})  # in every optimizer.step() from now on",
         )
     )
 
@@ -179,24 +196,44 @@ def _noise(norms: Sequence[Mapping[str, Any]]) -> Section:
     ]
     chart = Chart(
         "Noise of the batch's statistics", "Standard error of the mean, in standard deviations, and of the variance's "
-        "logarithm, from the difference of the batch's two halves.",
+        "logarithm, from what each becomes when one example is left out.",
         lines, range(1, len(norms) + 1), [n["path"] for n in norms], log=True,
     )  # fmt: skip
-    rows = [
-        (n["path"], number(n["values"]), number(n["mean_noise"]), number(n["var_noise"]), _HOW[n["fold"]], n["why"])
-        for n in norms
-    ]  # fmt: skip
-    head = ("norm", "values per channel", "noise of the mean", "of the variance", "fold would", "why")
+    rows = []
+    for n in norms:
+        why = ", ".join(n["into"]) if n["fold"] == "forward" else n["why"]
+        noise = (number(n[key]) for key in ("values", "mean_noise", "var_noise"))
+        rows.append((n["path"], *noise, _HOW[n["fold"]], why))
+    head = ("norm", "values per channel", "noise of the mean", "of the variance", "fold", "into, or why")
     return Section("Norms", table(head, rows, text=(4, 5)), [chart])
 
 
-def _sizes(sizes: Sequence[Mapping[str, Any]]) -> Section:
+def _sizes(sizes: Sequence[Mapping[str, Any]], examples: int) -> Section:
     rows = [
-        (s["size"], number(s["mean_noise"]), number(s["var_noise"]), number(s["seconds"]), number(s["frozen_seconds"]))
+        (
+            s["size"],
+            *(
+                ("~" if s["estimated"] and s[key] is not None else "") + number(s[key])
+                for key in ("mean_noise", "var_noise")
+            ),
+            *(number(s[key]) for key in ("seconds", "frozen_seconds", "preserved_seconds")),
+        )
         for s in sizes
-    ]  # fmt: skip
-    head = ("batch size", "noise of the mean", "of the variance", "seconds a step", "with fixed scales")
-    return Section("Batch sizes", table(head, rows))
+    ]
+    head = (
+        "batch size",
+        "noise of the mean",
+        "of the variance",
+        "seconds a step",
+        "with fixed scales",
+        "after preserve",
+    )
+    said = paragraph("Noise is the median over norms.")
+    if any(s["estimated"] for s in sizes):
+        said = paragraph(
+            f"Noise is the median over norms; ~ is estimated from this batch of {examples}, by 1/sqrt(batch size)."
+        )
+    return Section("Batch sizes", said + table(head, rows))
 
 
 def _rate(value: float | None) -> str:

@@ -21,7 +21,7 @@ from ..fashion_mnist import RUNGS, FashionConfig, Images
 
 PUBLISHED = {
     1: 0.45, 2: 0.70, 3: 0.853, 4: 0.872, 5: 0.866, 6: 0.874, 7: 0.849, 8: 0.899, 9: 0.852, 10: 0.876, 11: 0.853,
-    12: 0.871, 13: 0.906, 14: 0.917, 15: 0.928, 16: 0.934, 17: 0.943,
+    12: 0.871, 13: 0.906, 14: 0.917, 15: 0.928, 16: 0.934, 17: 0.945,
 }  # fmt: skip
 RERUN = {13: 0.898}  # the author's own code, run again on two CPU cores under torch 2.13
 COMPARED = range(3, 18)  # the first two show what goes wrong without the remedies
