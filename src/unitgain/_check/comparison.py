@@ -20,6 +20,7 @@ from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, power_of_one_hot, question
+from .boxes import not_corners
 from .broadcast import Stretched
 from .critics import is_that_of_a_critic
 from .entropy import entropy_facts
@@ -32,6 +33,7 @@ from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
 from .signs import costs_most
+from .slopes import class_slopes
 from .terms import wrong_term
 
 _MOST_DIFFERENT = 1000  # values that are told apart
@@ -87,7 +89,13 @@ def comparison_facts(
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     asked = replace(asked, falls=falls_for_ever(done, reach))
     if ask is not None:
-        asked = replace(asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask))
+        asked = replace(
+            asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask), not_corners=not_corners(ask)
+        )
+        slopes = class_slopes(ask)
+        asked = replace(asked, repels=slopes.repels)
+        if not math.isnan(slopes.silent):
+            asked = replace(asked, silent_label=slopes.silent)
         if asked.critic and asked.takes == "overlap":  # which grows with the outputs too
             asked = replace(asked, takes=None)
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
@@ -176,10 +184,17 @@ def _target_values(
         blank=blank,
         distributions=_are_distributions(values),
         is_input=any(_equal(x, target) for x in inputs),
+        one_for_all=_one_for_all(logits, values),
         labels=labels,
         same_label=same,
         own_place=own_place,
     )
+
+
+def _one_for_all(logits: Tensor | None, target: Tensor) -> bool | None:
+    if logits is None or target.shape != logits.shape or target.dim() != 2 or target.shape[1] < 2:
+        return None
+    return bool((target == target[:, :1]).all()) and not bool((target == target[:1]).all())
 
 
 def _equal(x: Tensor, target: Tensor) -> bool:

@@ -245,7 +245,10 @@ class AskedFacts:
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     over        the axis of the outputs along which it applies a softmax
     classes     where that is another one: the axis along which the targets say that the classes lie
-    silent_label  of targets of two whole values: the one at whose outputs it does not look
+    silent_label  of targets of two whole values: the one at whose outputs it does not look; of class numbers, the
+                class at whose rows it does not look
+    repels      whether it rises with the output of each example's own class, and with those of the others
+    not_corners whether it takes boxes as corners, and they are given as a place and a size
     highest     whether right answers to these targets cost more than all others
     critic      whether it is linear in the outputs, and of two targets falls by the outputs of one and rises by the
                 others'
@@ -267,6 +270,8 @@ class AskedFacts:
     silent_label: float = UNKNOWN
     highest: bool | None = None
     critic: bool | None = None
+    repels: bool | None = None
+    not_corners: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +285,8 @@ class LossCallFacts:
     rectified, behind as in ReachFacts: of what goes into its own softmax or sigmoid, or into the one before it
     labels, counted   class indices, and how many of them it does not ignore
     weights, counts   {class: its weight}, {class: its labels}, where it is given weights
+    told              of targets that are distributions, or are smoothed by the function: by how many nats their entropy
+                      is below that of an even one, mean of the rows
     """
 
     function: str = ""
@@ -293,6 +300,7 @@ class LossCallFacts:
     counted: int | None = None
     weights: Mapping[str, float] | None = None
     counts: Mapping[str, int] | None = None
+    told: float = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -307,6 +315,7 @@ class TargetValueFacts:
     distributions    whether the targets are not negative and their rows sum to one
     beyond      share of the targets that the output cannot reach, and that the loss misses there
     is_input    whether the targets are one of the inputs
+    one_for_all whether all outputs of an example have the same target, another one for other examples
     labels      number of examples, where each has one label; same_label: the label, where it is that of all;
                 own_place: whether each label is the example's own place in the batch
     """
@@ -328,6 +337,7 @@ class TargetValueFacts:
     distributions: bool | None = None
     beyond: float = UNKNOWN
     is_input: bool | None = None
+    one_for_all: bool | None = None
     labels: int | None = None
     same_label: int | None = None
     own_place: bool | None = None
