@@ -29,6 +29,7 @@ from .floored import out_of_reach
 from .future import is_target
 from .inner import InnerLosses
 from .job import Job
+from .latents import Latents, latent_facts
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
@@ -49,7 +50,7 @@ def comparison_facts(
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
     own = done.loss is not None and not (done.function is not None and isinstance(done.target, Tensor))
-    losses = None
+    losses, latents = None, Latents()
     if own:
         passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
         labels = list(tensors_in((batch.labels, passed)))
@@ -67,7 +68,9 @@ def comparison_facts(
             inputs=frozenset(x.data_ptr() for x in batch.inputs().values() if is_plain(x)),
             targets=[t for t in tensors_in(batch.labels) if is_plain(t)],
             inner=losses,
+            latents=latents,
         )
+    latent = latent_facts(done, latents.found)
     inner = None if losses is None or done.loss is None else losses.found(done.loss)
     stretched = None if losses is None else losses.stretched
     if inner is not None:
@@ -114,7 +117,9 @@ def comparison_facts(
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
     entropy = entropy_facts(done)
     term = None if ask is None or asked.highest or entropy is not None else wrong_term(ask)
-    facts = ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy, term=term)
+    facts = ComparisonFacts(
+        reach, asked, targets, features, calls, place=place, entropy=entropy, term=term, latent=latent
+    )
     return facts, done, stretched
 
 

@@ -31,6 +31,7 @@ from .encodings import Encodings
 from .floored import FUNCTIONS
 from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
+from .latents import Latents
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .one_hot import OneHot
 from .overflow import overflow
@@ -80,13 +81,14 @@ def reach_facts(
     inputs: frozenset[int] = frozenset(),
     targets: Sequence[Tensor] = (),
     inner: InnerLosses | None = None,
+    latents: Latents | None = None,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
     differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
-    outputs; inner: sees the losses that the model computes itself."""
+    outputs; inner: sees the losses that the model computes itself; latents: the codes that it draws."""
     with (
-        Reach(model, examples, inputs, targets, inner) as reach,
+        Reach(model, examples, inputs, targets, inner, latents) as reach,
         reach.doubled.hooked(),
         torch.set_grad_enabled(slopes),
     ):
@@ -96,6 +98,8 @@ def reach_facts(
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
         axes, doubled = reach.axes.finish(), tuple(reach.doubled.found)
+        if latents is not None:
+            latents.finish(out, lambda t: reach.of(t).low)
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
@@ -143,8 +147,10 @@ class Reach(TorchFunctionMode):
         inputs: frozenset[int] = frozenset(),
         targets: Sequence[Tensor] = (),
         inner: InnerLosses | None = None,
+        latents: Latents | None = None,
     ):
         super().__init__()
+        self._latents = latents
         self.inner_losses = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
@@ -186,6 +192,8 @@ class Reach(TorchFunctionMode):
             self.axes.see(name, args, kwargs, out)
             if self.inner_losses is not None:
                 self.inner_losses.see(func, name, args, kwargs, self.of)
+            if self._latents is not None and self.judging is None:
+                self._latents.see(name, func, args, kwargs, out)
             if self.judging is None:
                 self.encodings.see(name, args, kwargs, out)
                 self.drops.see(name, args, kwargs)

@@ -27,8 +27,8 @@ class AxisFacts:
     the
     shape, the axis (None: all of them), and of what kind it is.
 
-    kind    "attention", "sum", "gate": weights that sum to one along another axis than the one they are summed over, by
-            a matmul, of products, and of a gate; "heads": scores of the heads of one step; "steps": features scaled
+    kind    "attention", "sum", "gate", "pool": weights that sum to one along another axis than the one they are summed
+            over, by a matmul, of products, of a gate, and of heads that pool a sequence; "heads": scores of the heads of one step; "steps": features scaled
             along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot targets,
             taken along another axis
     right   of "classes": the axis along which they are
@@ -107,7 +107,8 @@ class DiscardedFacts:
 class EncodingFacts:
     """An encoding of times or positions that tells nothing, or little, of them.
 
-    kind      "same": one frequency in all channels; "constant": the same waves for arguments that differ; "turns":
+    kind      "slow": less than a turn at the highest of frequencies that grow by one factor; "same": one frequency in
+              all channels; "constant": the same waves for arguments that differ; "turns":
               whole turns; "aliased": many turns at the lowest frequency; "index": one index for values that differ
     function  "sin", "cos", "table" of a buffer, or what made one index of all; where: the line of the caller's code, or
               the buffer's name; shape: of the argument, the table or the indices
@@ -175,6 +176,23 @@ class TermFacts:
 
     where: str | None = None
     added: bool = True
+
+
+@dataclass(frozen=True)
+class LatentFacts:
+    """A code that the model draws of its outputs, mean + deviation * noise.
+
+    narrowest  the least deviation that it can have, where that is about one or more
+    wanted     the deviation at which the loss's divergence is lowest, where that is another one than one
+    variance   of the Gaussian likelihood that the loss is that of: what its squared means cost, over what its squared
+               errors do
+    largest    variance of the targets along the direction in which they vary most
+    """
+
+    narrowest: float = UNKNOWN
+    wanted: float = UNKNOWN
+    variance: float = UNKNOWN
+    largest: float = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -409,8 +427,8 @@ class BatchesFacts:
 class ComparisonFacts:
     """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
     torch's loss functions, one of them whose arguments changed places (swapped), a target that is compared with
-    another place of the outputs than its own, a term that makes an entropy small, and one of several terms that has the
-    wrong sign."""
+    another place of the outputs than its own, a term that makes an entropy small, one of several terms that has the
+    wrong sign, and a code that the model draws."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
@@ -421,3 +439,4 @@ class ComparisonFacts:
     place: PlaceFacts | None = None
     entropy: EntropyFacts | None = None
     term: TermFacts | None = None
+    latent: LatentFacts | None = None

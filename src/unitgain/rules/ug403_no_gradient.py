@@ -279,7 +279,7 @@ def _terms(view: View) -> Iterator[Found[TermEvidence]]:
         f"a term of the loss sends no gradient: {listed([in_words(term) for term in terms])}",
         evidence=TermEvidence([term.function for term in terms], [term.where for term in terms]),
         cause="It depends on the outputs, and is added to the loss, but it was cut from them before.",
-        remedy="Compute the term from the outputs themselves, without .detach(), or leave it out of the loss and log it."
+        remedy="Compute the term from the outputs themselves, without .detach(), or leave it out of the loss."
         if all(term.function == "detach" for term in terms)
         else "Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
         "leave it out of the loss and log it.",
