@@ -52,11 +52,11 @@ class _Costs:
 
 
 def _is_wrong(costs: list[_Costs]) -> bool:
-    """Whether perfect answers cost different amounts, or some cost more than others."""
+    """Whether perfect answers cost different amounts, or others cost less, or the same."""
     perfect = [c.perfect for c in costs]
     if not all(map(math.isfinite, perfect)):
         return False
-    beaten = sum(c.other < c.perfect - _APART for c in costs)
+    beaten = sum(c.other < c.perfect - _APART or abs(c.other - c.perfect) <= _SAME for c in costs)
     return max(perfect) - min(perfect) > _APART or beaten >= len(costs) / 2
 
 

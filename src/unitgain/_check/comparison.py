@@ -30,6 +30,7 @@ from .future import is_target
 from .inner import InnerLosses
 from .job import Job
 from .latents import Latents, latent_facts
+from .masks import Masks
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
@@ -42,11 +43,11 @@ _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoi
 
 
 def comparison_facts(
-    model: nn.Module, job: Job, done: Judged
+    model: nn.Module, job: Job, done: Judged, masks: Masks
 ) -> tuple[ComparisonFacts, Judged, Stretched | None]:
     """Runs the model once more, forward, and calls the loss; of a loss that the model or the step computes itself, also
     what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass.
-    A loss of several targets is looked into as well."""
+    A loss of several targets is looked into as well. masks: those that the model draws are kept there."""
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
     own = done.loss is not None and not (done.function is not None and isinstance(done.target, Tensor))
@@ -69,6 +70,7 @@ def comparison_facts(
             targets=[t for t in tensors_in(batch.labels) if is_plain(t)],
             inner=losses,
             latents=latents,
+            masks=masks,
         )
     latent = latent_facts(done, latents.found)
     inner = None if losses is None or done.loss is None else losses.found(done.loss)
@@ -112,6 +114,8 @@ def comparison_facts(
         targets = TargetValueFacts()
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
+        if targets.one_for_all and not _is_even_handed(ask):
+            targets = replace(targets, one_for_all=None)
         if asked.takes is None and (power := power_of_one_hot(ask)) is not None:
             asked, targets = replace(asked, takes="values", power=power), replace(targets, one_hot=1.0)
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
@@ -200,6 +204,19 @@ def _one_for_all(logits: Tensor | None, target: Tensor) -> bool | None:
     if logits is None or target.shape != logits.shape or target.dim() != 2 or target.shape[1] < 2:
         return None
     return bool((target == target[:, :1]).all()) and not bool((target == target[:1]).all())
+
+
+def _is_even_handed(ask: Question) -> bool:
+    """Whether outputs above their targets cost what those below do, in the first column and in the last: quantiles of
+    one number do not."""
+    right = ask.target.to(ask.logits.dtype)
+    for column in (0, -1):
+        step = torch.zeros_like(right)
+        step[:, column] = 1
+        above, below = ask(right + step), ask(right - step)
+        if not math.isclose(above, below, rel_tol=1e-3):
+            return False
+    return True
 
 
 def _equal(x: Tensor, target: Tensor) -> bool:

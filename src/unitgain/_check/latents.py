@@ -99,8 +99,8 @@ class Latents:
             self._made[out] = given[0], (func, args[1:], dict(kwargs))
 
     def finish(self, outputs: Any, low: Callable[[Tensor], float]) -> None:
-        """Keeps the code that is drawn; none where there are several, or its deviation is none of the outputs'. low: the
-        least value of a tensor, whatever the weights are."""
+        """Keeps the code that is drawn; none where there are several, or its deviation is none of the outputs'. low:
+        the least value of a tensor, whatever the weights are."""
         if len(self._drawn) != 1:
             return
         deviation, mean, code = self._drawn[0]

@@ -73,6 +73,7 @@ from .function import (
     FutureFacts,
     LeafFacts,
     LinearFacts,
+    MaskFacts,
     SharedFacts,
 )
 from .histogram import (
@@ -150,6 +151,7 @@ __all__ = [
     "LoopFacts",
     "LossCallFacts",
     "LossFacts",
+    "MaskFacts",
     "ModeFacts",
     "ModelFacts",
     "OptimizerFacts",

@@ -28,9 +28,9 @@ class AxisFacts:
     shape, the axis (None: all of them), and of what kind it is.
 
     kind    "attention", "sum", "gate", "pool": weights that sum to one along another axis than the one they are summed
-            over, by a matmul, of products, of a gate, and of heads that pool a sequence; "heads": scores of the heads of one step; "steps": features scaled
-            along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot targets,
-            taken along another axis
+            over, by a matmul, of products, of a gate, and of heads that pool a sequence; "heads": scores of the heads
+            of one step; "steps": features scaled along the steps; "batch": by one number for the whole
+            batch; "classes": the classes of one-hot targets, taken along another axis
     right   of "classes": the axis along which they are
     """
 

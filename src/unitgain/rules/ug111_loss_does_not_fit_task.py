@@ -304,6 +304,8 @@ def _overlap(view: View) -> Iterator[Found[Evidence]]:
     reach, output = view.facts.comparison.reach, view.facts.output
     if (reach.low >= 0 and reach.high <= 1) or (output.min >= 0 and output.max <= 1):
         return
+    if reach.function == "cosine_similarity":
+        return  # of classes: the largest minus is best there too
     yield ABOUT.found(
         "error",
         output.site,

@@ -69,8 +69,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield ABOUT.found(
             "error",
             site,
-            f"the noise of the code cannot have a deviation below {show(latent.narrowest)}, whatever is learnt, and the "
-            "prior's is one",
+            f"the noise of the code cannot have a deviation below {show(latent.narrowest)}, whatever is learnt, and "
+            "the prior's is one",
             evidence=Evidence(deviation=latent.narrowest),
             cause="A function that gives no negative values (softplus, ReLU) makes the logarithm of the variance, so "
             "that no code is narrower than the prior.",

@@ -347,7 +347,13 @@ def _all_inputs_are_zero(cause: Found[ug203.Evidence], effect: Found[Evidence], 
     return cause.evidence.one_value and all(m["rms"] == 0 for m in view.inputs)
 
 
+def _boxes_do_not_meet(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Boxes with negative sides overlap nowhere."""
+    return bool(view.facts.comparison.asked.not_corners)
+
+
 EXPLAINED_BY = (
+    Cause("UG106", _boxes_do_not_meet),
     Cause("UG112"),
     Cause("UG306", is_error),
     Cause("UG509"),

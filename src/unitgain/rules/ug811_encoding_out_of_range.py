@@ -22,7 +22,8 @@ ABOUT = About(
     exact=True,
     seen=(
         "Sines and cosines of times or positions are the same for all of them, have one frequency in all channels, or "
-        "go round many times at the lowest one, or less than once at the highest; or an index is the same for times that differ."
+        "go round many times at the lowest one, or less than once at the highest; or an index is the same for "
+        "times that differ."
     ),
     matters=(
         "The network is not told where or when it is, or gets a number that leaps with each step. It learns what is "
@@ -48,8 +49,8 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "slow", "same", "constant", "turns", "aliased" or "index"; shape: of the argument, the table or the indices; where:
-    the line of the caller's code, or the table's name."""
+    """kind: "slow", "same", "constant", "turns", "aliased" or "index"; shape: of the argument, the table or the
+    indices; where: the line of the caller's code, or the table's name."""
 
     kind: str
     function: str
