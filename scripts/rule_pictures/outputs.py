@@ -148,6 +148,20 @@ def turned(axes: Axes, example: Example, ink: str) -> str:
     return "highest at the targets" if losses[-1] > losses[0] else "lowest at the targets"
 
 
+def directions(axes: Axes, example: Example, ink: str) -> str:
+    """Variance of the targets along their main directions, and that of the likelihood that the loss is that of."""
+    latent = example.record.facts.comparison.latent
+    assert latent is not None
+    values = torch.linalg.eigvalsh(torch.cov(example.targets.T)).flip(0)[:8]
+    axes.plot(range(1, len(values) + 1), values.numpy(), "o", color=ink)
+    guide(axes, latent.variance, "noise that the loss assumes", below=latent.variance > float(values[0]))
+    from_zero(axes)
+    whole_numbers(axes)
+    labels(axes, "direction of the data", "variance")
+    worth = int((values > latent.variance).sum())
+    return f"{worth or 'no'} direction{'s' * (worth != 1)} worth coding"
+
+
 def downhill(example: Example) -> Tensor:
     """Against the gradient of the loss on the outputs, of length one for each example on average."""
     outputs = example.outputs.clone().requires_grad_()

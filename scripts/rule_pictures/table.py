@@ -129,6 +129,12 @@ PICTURES: dict[str, Picture | str] = {
         "The loss over the angle between outputs and targets: in the example it is {bad}, in the "
         "better one {better}.",
     ),
+    "UG121": Picture(
+        outputs.directions,
+        "Variance of the data along its main directions, and the variance of noise that the loss "
+        "assumes: in the example {bad}, in the better one {better}.",
+        share=False,
+    ),
     "UG201": Picture(
         inputs.values,
         "Histogram of the input's values: pixels from 0 to 255 ({bad}) lie far outside of the "

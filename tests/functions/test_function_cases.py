@@ -28,6 +28,9 @@ ALSO = {
     "targets_in_another_order_at_each_step": {"UG116"},  # which is what it is
     "a_mask_that_masks_nothing": {"UG810"},  # which is its cause
     "result_of_relu_not_kept": {"UG810"},  # likewise
+    "scores_of_all_classes_made_small": {"UG119"},  # which is its cause: the loss has no lowest point
+    "energy_of_the_own_class_added": {"UG119"},  # likewise
+    "yes_and_no_confused_for_the_own_class": {"UG119"},  # likewise
     # healthy in what is asked here
     "columns_of_a_table_with_zeros": {"UG101"},  # sums of eight embeddings are large
     "cosines_with_a_scale": {"UG101"},  # ten times cosines are confident

@@ -47,6 +47,35 @@ class Hidden(nn.Module):
         return self.head(x)
 
 
+class Coder(nn.Module):
+    """Draws a code, with means and variances from a network, and rebuilds 64 numbers of it."""
+
+    def __init__(self, net: nn.Module, log_variance: Callable[[Tensor], Tensor]):
+        super().__init__()
+        self.net, self.log_variance, self.decode = net, log_variance, nn.Linear(5, 64)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        mean, spread = self.net(x).chunk(2, 1)
+        log_variance = self.log_variance(spread)
+        return self.decode(mean + (log_variance / 2).exp() * torch.randn_like(mean)), mean, log_variance
+
+
+def coded(
+    net: nn.Module,
+    x: Tensor,
+    log_variance: Callable[[Tensor], Tensor] = lambda x: x,
+    divergence: Callable[[Tensor, Tensor], Tensor] = lambda m, v: 0.5 * (m**2 + v.exp() - v - 1),
+) -> Case:
+    def loss(out: tuple[Tensor, Tensor, Tensor], target: Tensor) -> Tensor:
+        return F.mse_loss(out[0], target) + divergence(*out[1:]).sum(1).mean()
+
+    return Case(
+        Coder(net, log_variance),
+        (x, x.flatten(1) @ torch.randn(x[0].numel(), 64) / x[0].numel() ** 0.5),
+        loss,
+    )
+
+
 def scaled_by(model: nn.Module, scale: Tensor) -> nn.Module:
     """Its outputs times a tensor that learns and that only a closure holds."""
     scale.requires_grad_()
@@ -396,6 +425,10 @@ ROWS = (
     sick("cnn-right-answers-made-rare", "UG120", lambda: Case(
         cnn(), images(), lambda o, t: o.softmax(1).gather(1, t[:, None]).mean())),
     sick("rnn-entropy-of-a-policy-added", "UG120", lambda: Case(Recurrent(), actions(*series()), policy_gradient)),
+    sick("mlp-code-that-costs-more-than-it-tells", "UG121", lambda: coded(mlp(), vectors()[0])),
+    sick("cnn-log-variance-never-negative", "UG121", lambda: coded(cnn(), images()[0], F.softplus)),
+    sick("rnn-log-variance-taken-for-a-deviation", "UG121", lambda: coded(
+        Recurrent(), series()[0], divergence=lambda m, v: 0.5 * (m**2 + v**2 - (v**2).log() - 1))),
     sick("rnn-penalty-subtracted", "UG119", lambda: Case(
         Recurrent(), series(), lambda o, t: F.cross_entropy(o, t) - 0.1 * o.abs().mean())),
     sick("cnn-colours-read-as-rows", "UG204", lambda: Case(cnn(), (scrambled(images()[0]), images()[1]))),

@@ -20,6 +20,7 @@ from ..record import AxisFacts
 from .axis_moves import EACH_VALUE
 from .heads import Heads
 from .kept import Kept
+from .pooled import Pooled
 from .weighed import Weighed
 from .where import calling_line
 
@@ -56,7 +57,7 @@ class Axes:
         )  # from a layer that takes (example, step, feature) and nothing else
         self._of_all: Kept[bool] = Kept()  # a norm over all axes of an activation
         self._derived: Kept[bool] = Kept()  # of parameters alone
-        self._heads = Heads(self._report)
+        self._heads, self._pooled = Heads(self._report), Pooled(self._report)
         self._weighed = Weighed(self._report, lambda t: not self.is_parameter(t), self._are_scores)
 
     def finish(self) -> tuple[AxisFacts, ...]:
@@ -69,6 +70,7 @@ class Axes:
 
     def see(self, name: str, args: Any, kwargs: Any, out: Any) -> None:
         self._heads.see(name, args, kwargs, out)
+        self._pooled.see(name, args, kwargs, out)
         self._weighed.see(name, args, kwargs, out)
         if name in ("lstm", "gru", "rnn_tanh", "rnn_relu") and isinstance(out, tuple):
             out = out[0]

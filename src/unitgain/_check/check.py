@@ -51,6 +51,7 @@ from .given import GivenBatches
 from .gradients import explained, gradient_facts
 from .job import Job, Step
 from .leaves import leaf_facts
+from .masks import Masks
 from .passes import Passes
 from .proof import prove as tried_out
 from .rehearsal import Clip, Plan, Rehearsal, Schedule
@@ -250,7 +251,8 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     assert first is not None
     done = first.done
     loss = LossFacts() if done.loss is None else LossFacts(done.name, done.kind, float(done.loss.detach()))
-    comparison, compared, stretched = comparison_facts(model, job, done)
+    masks = Masks(model)
+    comparison, compared, stretched = comparison_facts(model, job, done, masks)
     stretched = stretched or broadcast_shape(compared)
     target = target_facts(done.target, done.logits, done.kind or "other", stretched)
     output = output_facts(done.logits, done.target, probe.record)
@@ -274,6 +276,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
         coupling.random,
         called,
         compared,
+        masks,
     )
     function = function_facts(model, passes, probe.graph, run, known)
     probe.record.set_facts(

@@ -20,6 +20,7 @@ from .._run import random_states
 from ..record import AskedFacts, ComparisonFacts, FeatureFacts, ReachFacts, TargetValueFacts
 from ..stats import is_plain
 from .asking import SMALL, Question, asked_facts, power_of_one_hot, question
+from .boxes import not_corners
 from .broadcast import Stretched
 from .critics import is_that_of_a_critic
 from .entropy import entropy_facts
@@ -28,10 +29,13 @@ from .floored import out_of_reach
 from .future import is_target
 from .inner import InnerLosses
 from .job import Job
+from .latents import Latents, latent_facts
+from .masks import Masks
 from .places import misplaced
 from .reach import reach_facts
 from .scrambled import scrambled_from
 from .signs import costs_most
+from .slopes import class_slopes
 from .terms import wrong_term
 
 _MOST_DIFFERENT = 1000  # values that are told apart
@@ -39,15 +43,15 @@ _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoi
 
 
 def comparison_facts(
-    model: nn.Module, job: Job, done: Judged
+    model: nn.Module, job: Job, done: Judged, masks: Masks
 ) -> tuple[ComparisonFacts, Judged, Stretched | None]:
     """Runs the model once more, forward, and calls the loss; of a loss that the model or the step computes itself, also
     what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass.
-    A loss of several targets is looked into as well."""
+    A loss of several targets is looked into as well. masks: those that the model draws are kept there."""
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
     own = done.loss is not None and not (done.function is not None and isinstance(done.target, Tensor))
-    losses = None
+    losses, latents = None, Latents()
     if own:
         passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
         labels = list(tensors_in((batch.labels, passed)))
@@ -65,7 +69,10 @@ def comparison_facts(
             inputs=frozenset(x.data_ptr() for x in batch.inputs().values() if is_plain(x)),
             targets=[t for t in tensors_in(batch.labels) if is_plain(t)],
             inner=losses,
+            latents=latents,
+            masks=masks,
         )
+    latent = latent_facts(done, latents.found)
     inner = None if losses is None or done.loss is None else losses.found(done.loss)
     stretched = None if losses is None else losses.stretched
     if inner is not None:
@@ -87,7 +94,13 @@ def comparison_facts(
     asked = asked_facts(ask, reach) if ask is not None else AskedFacts()
     asked = replace(asked, falls=falls_for_ever(done, reach))
     if ask is not None:
-        asked = replace(asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask))
+        asked = replace(
+            asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask), not_corners=not_corners(ask)
+        )
+        slopes = class_slopes(ask)
+        asked = replace(asked, repels=slopes.repels)
+        if not math.isnan(slopes.silent):
+            asked = replace(asked, silent_label=slopes.silent)
         if asked.critic and asked.takes == "overlap":  # which grows with the outputs too
             asked = replace(asked, takes=None)
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
@@ -101,12 +114,16 @@ def comparison_facts(
         targets = TargetValueFacts()
     elif ask is not None:
         targets = replace(targets, beyond=_beyond(ask, reach))
+        if targets.one_for_all and not _is_even_handed(ask):
+            targets = replace(targets, one_for_all=None)
         if asked.takes is None and (power := power_of_one_hot(ask)) is not None:
             asked, targets = replace(asked, takes="values", power=power), replace(targets, one_hot=1.0)
     features = tuple(found for site, x in inputs.items() if (found := _features(site, x)) is not None)
     entropy = entropy_facts(done)
     term = None if ask is None or asked.highest or entropy is not None else wrong_term(ask)
-    facts = ComparisonFacts(reach, asked, targets, features, calls, place=place, entropy=entropy, term=term)
+    facts = ComparisonFacts(
+        reach, asked, targets, features, calls, place=place, entropy=entropy, term=term, latent=latent
+    )
     return facts, done, stretched
 
 
@@ -176,10 +193,30 @@ def _target_values(
         blank=blank,
         distributions=_are_distributions(values),
         is_input=any(_equal(x, target) for x in inputs),
+        one_for_all=_one_for_all(logits, values),
         labels=labels,
         same_label=same,
         own_place=own_place,
     )
+
+
+def _one_for_all(logits: Tensor | None, target: Tensor) -> bool | None:
+    if logits is None or target.shape != logits.shape or target.dim() != 2 or target.shape[1] < 2:
+        return None
+    return bool((target == target[:, :1]).all()) and not bool((target == target[:1]).all())
+
+
+def _is_even_handed(ask: Question) -> bool:
+    """Whether outputs above their targets cost what those below do, in the first column and in the last: quantiles of
+    one number do not."""
+    right = ask.target.to(ask.logits.dtype)
+    for column in (0, -1):
+        step = torch.zeros_like(right)
+        step[:, column] = 1
+        above, below = ask(right + step), ask(right - step)
+        if not math.isclose(above, below, rel_tol=1e-3):
+            return False
+    return True
 
 
 def _equal(x: Tensor, target: Tensor) -> bool:

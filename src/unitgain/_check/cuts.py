@@ -40,6 +40,7 @@ _MOST_NAMES = 50
 class _Cut:
     function: str
     where: str | None
+    whole: bool = False  # several values were cut off, and not one number
     hides: set[int] = field(default_factory=set)
 
 
@@ -135,7 +136,8 @@ class Cuts(TorchFunctionMode):
         hides: set[int] = set()
         if len(self.cuts) < _MOST:
             hides = {id(leaf) for t in inputs if t.requires_grad for leaf in leaves_of(t)}
-        self.cuts.append(_Cut(name, calling_line(), hides))
+        whole = any(t.numel() > 1 for t in inputs if t.requires_grad)
+        self.cuts.append(_Cut(name, calling_line(), whole, hides))
         return len(self.cuts) - 1
 
     def _see_sum(self, inputs: list[Tensor], args: Any, out: Any) -> None:
@@ -219,14 +221,16 @@ def use_of(cuts: Cuts, model: nn.Module, hidden: set[str]) -> tuple[bool, bool]:
 def term_facts(done: Judged) -> tuple[tuple[CutFacts, ...], LossCallFacts | None]:
     """(terms of the loss that depend on the outputs and have no gradient, a loss function whose arguments changed
     places): the loss is called twice more. done: the first pass. Nothing is said of a loss that the model computes
-    itself, and of terms that were detached by that name."""
+    itself, and of numbers that were detached by that name."""
     if done.function is None or done.loss is None or not done.loss.requires_grad:
         return (), None
     first, numbers = _watched(done, False)
     if first is None:
         return (), None
     cuts = [first.cuts[cut] for cut in dict.fromkeys(cut for cut, _ in first.terms)]
-    terms = [CutFacts(cut.function.strip("_"), cut.where) for cut in cuts if cut.function != "detach"]
+    terms = [
+        CutFacts(cut.function.strip("_"), cut.where) for cut in cuts if cut.whole or cut.function != "detach"
+    ]
     if numbers and any(cut.function in _READ for cut in first.cuts):
         _, others = _watched(done, True)
         if len(others) == len(numbers):

@@ -42,6 +42,8 @@ _CHANNELS = 4  # of an encoding: one or two waves are features of their own
 _FLAT = 0.01  # what the waves of an encoding differ by: of a range of two
 _WIDE = 0.01  # of its size, what the argument differs by: more than rounding
 _TURNS = 8.0  # at the lowest frequency: the usual encodings stay below one
+_SLOW = 1.05  # the largest argument, where fractions go into waves that are made for whole steps
+_SPAN = 100.0  # between the highest and the lowest frequency of such waves
 _EXACT = 1e-3  # relative: rounding of an argument; of a turn: how whole it is
 _ROUNDING = 2.5e-7  # of a float32 number
 _LEAST_WHOLE = 0.02  # of a turn: where rounding is more, it is not known whether turns are whole
@@ -149,7 +151,10 @@ class Encodings:
             return
         size = float(rows.abs().max())
         around = [_turns_at_lowest(rows, columns, f) for columns, f in encoded]
-        if all(float(f.max() - f.min()) <= _EXACT * float(f.max()) for _, f in encoded):
+        far = float((rows.amax(0) - rows.amin(0)).max())
+        if size <= _SLOW and far > 0 and all(_is_ladder(f) for _, f in encoded):
+            self._keep(EncodingFacts("slow", name, where, shape, reach=size))
+        elif all(float(f.max() - f.min()) <= _EXACT * float(f.max()) for _, f in encoded):
             self._keep(EncodingFacts("same", name, where, shape))
         elif float(rows.max() - rows.min()) > _WIDE * size:
             argument.several, argument.facts = True, EncodingFacts("constant", name, where, shape, reach=size)
@@ -184,6 +189,11 @@ def _encoded(rows: Tensor) -> list[tuple[Tensor, Tensor]]:
 def _turns_at_lowest(rows: Tensor, columns: Tensor, frequencies: Tensor) -> float:
     lowest = rows[:, columns[int(frequencies.argmin())]]
     return float(lowest.max() - lowest.min()) / (2 * math.pi)
+
+
+def _is_ladder(frequencies: Tensor) -> bool:
+    """Whether they are the frequencies for many steps: all but the first few are far below the highest."""
+    return _grow_by_one_factor(frequencies) and float(frequencies.max() / frequencies.min()) >= _SPAN
 
 
 def _grow_by_one_factor(frequencies: Tensor) -> bool:

@@ -28,6 +28,7 @@ from .ending import descent
 from .evaluation import evaluation_facts
 from .future import future_facts
 from .linear import linear_facts
+from .masks import Masks, mask_facts
 from .padding import padding_facts
 from .passes import Passes
 from .shared import shared_facts
@@ -40,7 +41,7 @@ class Known:
     """What the passes of a check have shown already: the first one, the loss of a constant output (NaN if that is not
     known), what the graph's leaves are, BatchNorm's statistics, the end of the rehearsal, the random states before the
     first pass, whether evaluation mode draws random numbers, which module a step calls,
-    and what its loss compares."""
+    what its loss compares, and the masks that the model draws."""
 
     done: Judged
     constant: float
@@ -51,6 +52,7 @@ class Known:
     random_in_eval: bool | None = None
     called: Called | None = None
     compared: Judged | None = None
+    masks: Masks | None = None
 
 
 def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, known: Known) -> FunctionFacts:
@@ -80,4 +82,5 @@ def function_facts(model: nn.Module, passes: Passes, graph: Graph, run: Run, kno
         PaddingFacts() if own_step else padding_facts(model, batch, done, run),
         shared_facts(model, passes),
         None if own_step else unused_inputs(model, batch, run),
+        None if known.masks is None else mask_facts(model, known.masks, batch, run),
     )

@@ -5,6 +5,7 @@ For rules UG104, UG111, UG115 and UG118, whatever function of the caller's own i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -31,16 +32,42 @@ def loss_call(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
         return LossCallFacts(name, where, kind_of_values(given), kind_of_values(target), log_target)
     if name == "binary_cross_entropy_with_logits":
         return _of_yes_and_no(name, where, target, kwargs.get("pos_weight"))
-    if name == "binary_cross_entropy" or target.is_floating_point():
+    if name == "binary_cross_entropy":
         return LossCallFacts(name, where)
+    smoothing = float(kwargs.get("label_smoothing", 0.0)) if name == "cross_entropy" else 0.0
+    if target.is_floating_point():
+        return LossCallFacts(name, where, told=_told(target, given, smoothing))
     ignored = kwargs.get("ignore_index", -100)
     real = target[target != ignored].reshape(-1)
-    call = LossCallFacts(name, where, labels=target.numel(), counted=real.numel())
+    call = LossCallFacts(
+        name, where, labels=target.numel(), counted=real.numel(), told=_told_by_smoothing(given, smoothing)
+    )
     weight = kwargs.get("weight")
     if not isinstance(weight, Tensor) or weight.numel() > _MOST_CLASSES or not real.numel():
         return call
     counts = torch.bincount(real.long(), minlength=weight.numel())
     return _weighted(call, weight, counts)
+
+
+def _told(target: Tensor, given: Tensor, smoothing: float) -> float:
+    """NaN where the targets are no distributions over the classes."""
+    if target.shape != given.shape or target.dim() < 2 or target.shape[1] < 2:
+        return math.nan
+    rows = target.detach().double().movedim(1, -1)
+    if float(rows.min()) < 0 or not bool(((rows.sum(-1) - 1).abs() < _SUM).all()):
+        return math.nan
+    classes = rows.shape[-1]
+    rows = (1 - smoothing) * rows + smoothing / classes
+    return float((rows * (rows * classes).clamp(min=1e-12).log()).sum(-1).mean())
+
+
+def _told_by_smoothing(given: Tensor, smoothing: float) -> float:
+    if not smoothing or given.dim() < 2 or given.shape[1] < 2:
+        return math.nan
+    classes = given.shape[1]
+    other = smoothing / classes
+    own = 1 - smoothing + other
+    return own * math.log(own * classes) + (classes - 1) * other * math.log(other * classes)
 
 
 def _of_yes_and_no(name: str, where: str | None, target: Tensor, weight: Any) -> LossCallFacts:
@@ -64,6 +91,7 @@ def _weighted(call: LossCallFacts, weight: Tensor, counts: Tensor) -> LossCallFa
         call.where,
         labels=call.labels,
         counted=call.counted,
+        told=call.told,
         weights={str(c): float(w) for c, (w, _) in enumerate(pairs)},
         counts={str(c): int(n) for c, (_, n) in enumerate(pairs)},
     )

@@ -31,7 +31,9 @@ from .encodings import Encodings
 from .floored import FUNCTIONS
 from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
+from .latents import Latents
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
+from .masks import Masks
 from .one_hot import OneHot
 from .overflow import overflow
 from .reshapes import moved_axis
@@ -46,6 +48,7 @@ _GIVES: Mapping[str, tuple[float, float]] = {
     "gumbel_softmax": (0, 1), "tanh": (-1, 1), "softsign": (-1, 1), "cosine_similarity": (-1, 1), "sin": (-1, 1),
     "cos": (-1, 1), "gru": (-1, 1), "rnn_tanh": (-1, 1), "relu6": (0, 6), "softplus": (0, INF), "rnn_relu": (0, INF),
     "log_softmax": (-INF, 0), "logsigmoid": (-INF, 0), "atan": (-math.pi / 2, math.pi / 2), "erf": (-1, 1),
+    "cdist": (0, INF), "pairwise_distance": (0, INF),
 }  # fmt: skip
 # Functions that grow with what goes in: the ends of the interval are where they take its ends
 _GROWING: Mapping[str, Callable[[float], float]] = {
@@ -65,6 +68,7 @@ _SAME_VALUES = {
 }  # fmt: skip
 _SOFTMAX = {"softmax", "log_softmax", "softmin", "gumbel_softmax"}
 _FROM_SCORES = {"softmax", "log_softmax", "sigmoid", "expit", "logsigmoid"}
+_DISTANCES = {"cdist", "pairwise_distance"}  # which no function has cut off
 _SLOPED = _SOFTMAX | {"sigmoid", "expit"}  # no score below zero is lost where these are made wider again
 _DROPOUT = {"dropout", "dropout1d", "dropout2d", "dropout3d"}
 _NEW_SHAPES = {"view", "reshape", "flatten", "view_as", "reshape_as"}
@@ -80,13 +84,16 @@ def reach_facts(
     inputs: frozenset[int] = frozenset(),
     targets: Sequence[Tensor] = (),
     inner: InnerLosses | None = None,
+    latents: Latents | None = None,
+    masks: Masks | None = None,
 ) -> tuple[ReachFacts, tuple[LossCallFacts, ...] | None]:
     """Of what `run` gives, which runs the model once, and `judge` computes the loss from; the loss functions of torch
     that were called (None where the model does not run so). examples: of the batch, if known; slopes: whether `run`
     differentiates; inputs: addresses of the batch's tensors; targets: what the loss is given beside the
-    outputs; inner: sees the losses that the model computes itself."""
+    outputs; inner: sees the losses that the model computes itself; latents: the codes that it draws; masks: the
+    masks."""
     with (
-        Reach(model, examples, inputs, targets, inner) as reach,
+        Reach(model, examples, inputs, targets, inner, latents, masks) as reach,
         reach.doubled.hooked(),
         torch.set_grad_enabled(slopes),
     ):
@@ -96,6 +103,8 @@ def reach_facts(
             return ReachFacts(), None
         logits, over_one, reshapes = find_logits(out), tuple(reach.over_one), tuple(reach.reshapes)
         axes, doubled = reach.axes.finish(), tuple(reach.doubled.found)
+        if latents is not None:
+            latents.finish(out, lambda t: reach.of(t).low)
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
@@ -143,8 +152,11 @@ class Reach(TorchFunctionMode):
         inputs: frozenset[int] = frozenset(),
         targets: Sequence[Tensor] = (),
         inner: InnerLosses | None = None,
+        latents: Latents | None = None,
+        masks: Masks | None = None,
     ):
         super().__init__()
+        self._latents, self._masks = latents, masks
         self.inner_losses = inner
         self.drops = Drops(model, inputs)
         self.overflow: OverflowFacts | None = None
@@ -186,6 +198,10 @@ class Reach(TorchFunctionMode):
             self.axes.see(name, args, kwargs, out)
             if self.inner_losses is not None:
                 self.inner_losses.see(func, name, args, kwargs, self.of)
+            if self._latents is not None and self.judging is None:
+                self._latents.see(name, func, args, kwargs, out)
+            if self._masks is not None and self.judging is None:
+                self._masks.see(name, args, kwargs, out)
             if self.judging is None:
                 self.encodings.see(name, args, kwargs, out)
                 self.drops.see(name, args, kwargs)
@@ -315,4 +331,4 @@ class Reach(TorchFunctionMode):
 
 def _sign_kept(x: Interval) -> str | None:
     """The function that keeps values at zero or more without an end above, so that scores are of one sign."""
-    return x.function if x.low >= 0 and x.high > 1 and x.function not in _SLOPED else None
+    return x.function if x.low >= 0 and x.high > 1 and x.function not in _SLOPED | _DISTANCES else None

@@ -27,10 +27,10 @@ class AxisFacts:
     the
     shape, the axis (None: all of them), and of what kind it is.
 
-    kind    "attention", "sum", "gate": weights that sum to one along another axis than the one they are summed over, by
-            a matmul, of products, and of a gate; "heads": scores of the heads of one step; "steps": features scaled
-            along the steps; "batch": by one number for the whole batch; "classes": the classes of one-hot targets,
-            taken along another axis
+    kind    "attention", "sum", "gate", "pool": weights that sum to one along another axis than the one they are summed
+            over, by a matmul, of products, of a gate, and of heads that pool a sequence; "heads": scores of the heads
+            of one step; "steps": features scaled along the steps; "batch": by one number for the whole
+            batch; "classes": the classes of one-hot targets, taken along another axis
     right   of "classes": the axis along which they are
     """
 
@@ -107,7 +107,8 @@ class DiscardedFacts:
 class EncodingFacts:
     """An encoding of times or positions that tells nothing, or little, of them.
 
-    kind      "same": one frequency in all channels; "constant": the same waves for arguments that differ; "turns":
+    kind      "slow": less than a turn at the highest of frequencies that grow by one factor; "same": one frequency in
+              all channels; "constant": the same waves for arguments that differ; "turns":
               whole turns; "aliased": many turns at the lowest frequency; "index": one index for values that differ
     function  "sin", "cos", "table" of a buffer, or what made one index of all; where: the line of the caller's code, or
               the buffer's name; shape: of the argument, the table or the indices
@@ -178,6 +179,23 @@ class TermFacts:
 
 
 @dataclass(frozen=True)
+class LatentFacts:
+    """A code that the model draws of its outputs, mean + deviation * noise.
+
+    narrowest  the least deviation that it can have, where that is about one or more
+    wanted     the deviation at which the loss's divergence is lowest, where that is another one than one
+    variance   of the Gaussian likelihood that the loss is that of: what its squared means cost, over what its squared
+               errors do
+    largest    variance of the targets along the direction in which they vary most
+    """
+
+    narrowest: float = UNKNOWN
+    wanted: float = UNKNOWN
+    variance: float = UNKNOWN
+    largest: float = UNKNOWN
+
+
+@dataclass(frozen=True)
 class OverflowFacts:
     """A function that makes infinity out of finite values in float16: its name, the line of the caller's code, and the
     largest value that went in."""
@@ -245,7 +263,10 @@ class AskedFacts:
     extremes    whether, for targets that are distributions, answers ever more certain than these cost ever less
     over        the axis of the outputs along which it applies a softmax
     classes     where that is another one: the axis along which the targets say that the classes lie
-    silent_label  of targets of two whole values: the one at whose outputs it does not look
+    silent_label  of targets of two whole values: the one at whose outputs it does not look; of class numbers, the
+                class at whose rows it does not look
+    repels      whether it rises with the output of each example's own class, and with those of the others
+    not_corners whether it takes boxes as corners, and they are given as a place and a size
     highest     whether right answers to these targets cost more than all others
     critic      whether it is linear in the outputs, and of two targets falls by the outputs of one and rises by the
                 others'
@@ -267,6 +288,8 @@ class AskedFacts:
     silent_label: float = UNKNOWN
     highest: bool | None = None
     critic: bool | None = None
+    repels: bool | None = None
+    not_corners: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -280,6 +303,8 @@ class LossCallFacts:
     rectified, behind as in ReachFacts: of what goes into its own softmax or sigmoid, or into the one before it
     labels, counted   class indices, and how many of them it does not ignore
     weights, counts   {class: its weight}, {class: its labels}, where it is given weights
+    told              of targets that are distributions, or are smoothed by the function: by how many nats their entropy
+                      is below that of an even one, mean of the rows
     """
 
     function: str = ""
@@ -293,6 +318,7 @@ class LossCallFacts:
     counted: int | None = None
     weights: Mapping[str, float] | None = None
     counts: Mapping[str, int] | None = None
+    told: float = UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -307,6 +333,7 @@ class TargetValueFacts:
     distributions    whether the targets are not negative and their rows sum to one
     beyond      share of the targets that the output cannot reach, and that the loss misses there
     is_input    whether the targets are one of the inputs
+    one_for_all whether all outputs of an example have the same target, another one for other examples
     labels      number of examples, where each has one label; same_label: the label, where it is that of all;
                 own_place: whether each label is the example's own place in the batch
     """
@@ -328,6 +355,7 @@ class TargetValueFacts:
     distributions: bool | None = None
     beyond: float = UNKNOWN
     is_input: bool | None = None
+    one_for_all: bool | None = None
     labels: int | None = None
     same_label: int | None = None
     own_place: bool | None = None
@@ -399,8 +427,8 @@ class BatchesFacts:
 class ComparisonFacts:
     """`check` only: what the outputs can be, what the loss is, the targets' values, the inputs' features, calls of
     torch's loss functions, one of them whose arguments changed places (swapped), a target that is compared with
-    another place of the outputs than its own, a term that makes an entropy small, and one of several terms that has the
-    wrong sign."""
+    another place of the outputs than its own, a term that makes an entropy small, one of several terms that has the
+    wrong sign, and a code that the model draws."""
 
     reach: ReachFacts = ReachFacts()
     asked: AskedFacts = AskedFacts()
@@ -411,3 +439,4 @@ class ComparisonFacts:
     place: PlaceFacts | None = None
     entropy: EntropyFacts | None = None
     term: TermFacts | None = None
+    latent: LatentFacts | None = None

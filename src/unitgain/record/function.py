@@ -148,9 +148,20 @@ class EndFacts:
 
 
 @dataclass(frozen=True)
+class MaskFacts:
+    """A mask that a module draws in training mode and multiplies with: the line of the caller's code, the module's
+    path, and by what it multiplies means there and not in evaluation mode."""
+
+    where: str | None = None
+    site: str = ""
+    scale: float = UNKNOWN
+
+
+@dataclass(frozen=True)
 class FunctionFacts:
     """`check` only. leaves: None where they were not looked for, likewise shared; draws: None where the model does not
-    run so; unused_inputs: of several inputs, the names of those that change nothing, None where there are not several.
+    run so; unused_inputs: of several inputs, the names of those that change nothing, None where there are not several;
+    mask: that the model draws in training, and which changes the mean of what it is multiplied with.
     """
 
     leaves: tuple[LeafFacts, ...] | None = None
@@ -163,3 +174,4 @@ class FunctionFacts:
     padding: PaddingFacts = PaddingFacts()  # noqa: RUF009
     shared: tuple[SharedFacts, ...] | None = None
     unused_inputs: tuple[str, ...] | None = None
+    mask: MaskFacts | None = None

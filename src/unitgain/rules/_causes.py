@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from . import ug304_dead_units as ug304
     from . import ug503_uneven_updates as ug503
     from . import ug504_loss_diverging as ug504
+    from . import ug508_stopped_learning as ug508
     from . import ug605_wrong_gain as ug605
     from . import ug606_symmetric_units as ug606
     from . import ug805_sees_the_padding as ug805
@@ -184,6 +185,13 @@ def has_whole_layer(cause: Found[ug304.Evidence]) -> bool:
 def units_died(cause: Found[ug304.Evidence], effect: Found[BaseEvidence], view: View) -> bool:
     """Units that had been active died, which is no less severe than the effect: it dates the large steps."""
     return hasattr(cause.evidence, "updates") and no_worse(cause, effect, view)
+
+
+def rounded_away(stopped: Found[ug508.Evidence]) -> bool:
+    """Some parameters and not all have stayed, at a rate above zero that was not lowered: all steps are small, and
+    those of the largest values (a norm's gain of one) are less than their last digit."""
+    at = stopped.evidence
+    return stopped.severity == "warning" and at.lr is not None and 0 < at.lr == at.highest
 
 
 def names_a_group(cause: Found[ug503.Evidence], effect: Found[BaseEvidence], view: View) -> bool:

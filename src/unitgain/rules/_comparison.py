@@ -44,7 +44,9 @@ def at(where: str | None) -> str:
 def asked(view: View) -> AskedFacts:
     """What the loss answered; raises CannotJudge if it could not be asked."""
     facts = view.facts.comparison.asked
-    if is_blank(replace(facts, falls=None, highest=None, critic=None)):  # which are asked in another way
+    if is_blank(
+        replace(facts, falls=None, highest=None, critic=None, repels=None, not_corners=None)
+    ):  # which are asked in another way
         if view.facts.mode == "check" and view.facts.loss.value is None:
             raise CannotJudge("no loss was measured", lacks="loss and targets")
         lacks = "what the loss compares" if view.facts.mode == "check" else ""

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from . import ug302_exploding_activations as ug302
     from . import ug605_wrong_gain as ug605
     from . import ug607_residual_growth as ug607
+    from . import ug703_eval_differs as ug703
     from . import ug707_drops_most as ug707
 
 ABOUT = About(
@@ -244,8 +245,14 @@ def _drops_most(cause: Found[ug707.Evidence], effect: Found[Evidence], view: Vie
     return cause.severity != "info"
 
 
+def _scaled_by_a_mask(cause: Found[ug703.MaskEvidence], effect: Found[Evidence], view: View) -> bool:
+    """What a mask keeps in training is made larger."""
+    return getattr(cause.evidence, "scale", 0.0) > 1
+
+
 EXPLAINED_BY = (
     Cause("UG106"),
+    Cause("UG703", _scaled_by_a_mask),
     Cause("UG112"),
     Cause("UG302", _features_are_large),
     Cause("UG607", _stream_is_large),

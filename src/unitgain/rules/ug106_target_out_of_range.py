@@ -33,7 +33,9 @@ ABOUT = About(
     measured=(
         "The loss is called on right answers of growing size with the batch's targets and with the same clipped to "
         "0 to 1. A loss of class indices that falls by the same amount for each number added to all outputs takes "
-        "log-probabilities, whose exponentials sum to one. Of targets of two values, the outputs at one are changed."
+        "log-probabilities, whose exponentials sum to one. Of targets of two values, the outputs at one are changed; "
+        "of class numbers, one for each example, the loss's slope is taken at made-up outputs: rows of a class without "
+        "any. Of boxes, what answers that equal the targets cost, box by box, as they are and brought to corners."
     ),
     action="Bring the targets into the range 0 to 1.",
     effect="The loss has a minimum at right answers, and is not negative.",
@@ -64,6 +66,9 @@ class Evidence(BaseEvidence):
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
     facts, targets = asked(view), view.facts.comparison.targets
+    if facts.not_corners:
+        yield _no_corners(view)
+        return
     if facts.takes is None and math.isnan(facts.silent_label):
         return
     if facts.negative < 0:
@@ -96,6 +101,17 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 def _silent(view: View, label: float) -> Found[Evidence]:
     targets = view.facts.comparison.targets
+    if view.facts.target.kind == "class_index":
+        return ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            f"the loss does not look at examples of class {label:g}, whatever their outputs are: only those of other "
+            "classes count",
+            evidence=Evidence(targets.min, targets.max, None, None),
+            cause=f"Class {label:g} has a weight of zero in the loss, is the one to be ignored, or is masked away.",
+            remedy=f"Give class {label:g} a weight above zero (weight= and ignore_index= of the loss, and masks). If "
+            "it is to be left out on purpose, leave its examples out of the data.",
+        )
     other = targets.max if label == targets.min else targets.min
     of_signs = (
         f"If it is a hinge, or takes signs, map {show(label)} to {show(-other)}; else"
@@ -110,6 +126,21 @@ def _silent(view: View, label: float) -> Found[Evidence]:
         evidence=Evidence(targets.min, targets.max, None, None),
         cause=f"It multiplies by the target, and a term for {show(label)} is missing, or it takes targets of -1 and 1.",
         remedy=f"{of_signs} give those targets a term of their own: without one, the same output for all is right.",
+    )
+
+
+def _no_corners(view: View) -> Found[Evidence]:
+    targets = view.facts.comparison.targets
+    return ABOUT.found(
+        "error",
+        view.facts.output.site,
+        "answers that equal the targets cost more for some boxes than for others, and the same for all once both are "
+        "brought to corners",
+        evidence=Evidence(targets.min, targets.max, None, None),
+        cause="The loss takes boxes for two corners (x1, y1, x2, y2), and they are given as a centre, or a corner, and "
+        "a size: sizes are compared as if they were places.",
+        remedy="Bring outputs and targets to corners before the overlap is taken: (x - w/2, y - h/2, x + w/2, y + h/2) "
+        "of a centre and a size, (x, y, x + w, y + h) of a corner and a size.",
     )
 
 

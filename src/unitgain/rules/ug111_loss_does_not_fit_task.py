@@ -63,6 +63,9 @@ PER_CLASS = Threshold(5, "targets per class at least, so that an even spread can
 RAREST = Threshold(
     0.25, "of the average count: classes of a data set are of similar size, counts of things are not"
 )
+EVEN = Threshold(
+    0.05, "nats below the entropy of even targets: those smoothed by a tenth are more than one nat below it"
+)
 COMMONEST = Threshold(2.5, "times the average count: the same")
 
 
@@ -92,6 +95,10 @@ def judge(view: View) -> Iterator[Found[Evidence | Divergence]]:
     call = next((found for c in view.facts.comparison.calls or () if (found := _call(view, c))), None)
     if call is not None:
         yield call
+        return
+    even = next((c for c in view.facts.comparison.calls or () if c.told < EVEN), None)
+    if even is not None:
+        yield _even(view, even)
         return
     takes, targets = asked(view).takes, view.facts.comparison.targets
     if view.facts.comparison.asked.extremes:
@@ -186,6 +193,20 @@ def _call(view: View, call: LossCallFacts) -> Found[Divergence] | None:
     return ABOUT.found("error", view.facts.output.site, text, evidence=evidence, cause=cause, remedy=remedy)
 
 
+def _even(view: View, call: LossCallFacts) -> Found[Evidence]:
+    return ABOUT.found(
+        "warning",
+        view.facts.output.site,
+        f"the targets of {call.function}{f' ({call.where})' if call.where else ''} are nearly even: all classes are "
+        f"asked for alike, to within {show(call.told)} nats",
+        evidence=Evidence("scores"),
+        cause="They were smoothed too much (label_smoothing is the share that is taken away), or come from a softmax "
+        "at too high a temperature: scores are divided by it, not multiplied.",
+        remedy="Make the targets sharper: label_smoothing near 0.1, soft targets of scores / temperature with a "
+        "temperature below the scores' spread.",
+    )
+
+
 def _is_softmax(view: View) -> bool:
     return view.facts.comparison.reach.function == "softmax" and not view.facts.comparison.targets.is_input
 
@@ -218,6 +239,19 @@ def _distance(view: View) -> Iterator[Found[Evidence]]:
             cause="An error of probabilities is at most one, however wrong the answer is, and flat at its ends.",
             remedy=f"{f'Drop {name} and take' if squeezed else 'Take'} cross entropy on logits instead.",
         )
+    elif targets.one_for_all and targets.whole and targets.min == 0 and _fit_the_outputs(view):
+        width = (view.facts.output.shape or (0, 0))[1]
+        yield ABOUT.found(
+            "warning",
+            view.facts.output.site,
+            f"all {width} outputs of an example have the same target, a whole number from 0 to {show(targets.max)}, as "
+            f"numbers of {width} classes are, and the loss is the {error} error",
+            evidence=Evidence("values", classes=targets.different),
+            cause="The class numbers were laid out along the outputs' axis by broadcasting or expand: every output "
+            "learns the number of the class.",
+            remedy="Give the class numbers to cross entropy as they are, or make one-hot rows of them "
+            "(F.one_hot(target, classes)).",
+        )
     elif _are_class_numbers(view):
         yield ABOUT.found(
             "warning",
@@ -228,6 +262,12 @@ def _distance(view: View) -> Iterator[Found[Evidence]]:
             cause="The number of a class is a name: class 3 does not lie between class 2 and class 4.",
             remedy=f"If these are classes, give the model {targets.different} outputs and take cross entropy.",
         )
+
+
+def _fit_the_outputs(view: View) -> bool:
+    """Whether the targets are numbers of as many classes as there are outputs."""
+    shape, targets = view.facts.output.shape or (), view.facts.comparison.targets
+    return len(shape) == 2 and shape[1] > CLASSES - 1 and 0 < targets.max < shape[1]
 
 
 def _are_class_numbers(view: View) -> bool:
@@ -264,6 +304,8 @@ def _overlap(view: View) -> Iterator[Found[Evidence]]:
     reach, output = view.facts.comparison.reach, view.facts.output
     if (reach.low >= 0 and reach.high <= 1) or (output.min >= 0 and output.max <= 1):
         return
+    if reach.function == "cosine_similarity":
+        return  # of classes: the largest minus is best there too
     yield ABOUT.found(
         "error",
         output.site,

@@ -32,7 +32,9 @@ ABOUT = About(
         "opposite: a wrong sign if the first cost most. Of class numbers, and of targets of 0 and 1, certain right "
         "answers are compared with certain wrong ones and with none, and the loss has to have an upper end. One call "
         "of the loss is followed: the slope of each p log p of a softmax of the outputs says whether its entropy is "
-        "made small. The loss is that of a policy if some chosen actions are made likelier and others less likely."
+        "made small. Of class numbers, one for each example, slopes at made-up outputs say whether that of the own "
+        "class makes the loss larger, as those of the others do. The loss is that of a policy if some chosen actions "
+        "are made likelier and others less likely."
     ),
     action="Put a minus before the term, or take one minus it.",
     effect="The loss is lowest where the outputs are right; the policy's entropy falls slowly.",
@@ -48,7 +50,8 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """term: "answers", "entropy" or "one of several"; where: the line of the caller's code; loss: of the batch."""
+    """term: "answers", "own class", "entropy" or "one of several"; where: the line of the caller's code; loss:
+    of the batch."""
 
     term: str
     where: str | None
@@ -82,6 +85,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
             remedy=f"Change its sign{at(term.where)}: "
             + ("subtract it, or add one minus it." if term.added else "add it."),
         )
+    if facts.repels and not facts.highest and term is None:
+        yield ABOUT.found(
+            "error",
+            view.facts.output.site,
+            "the loss rises with the output of each example's own class, as it does with those of the others",
+            evidence=Evidence("own class", None, view.loss),
+            cause="The term that draws an example to its own class has the wrong sign: it is pushed away from it.",
+            remedy="Put a minus before the term of the own class (a similarity is made large, a distance small).",
+        )
+        return
     if not facts.highest:
         if entropy is None and term is None:
             asked(view)

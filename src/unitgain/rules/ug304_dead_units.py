@@ -24,6 +24,7 @@ from ._words import plural, show
 if TYPE_CHECKING:
     from . import ug302_exploding_activations as ug302
     from . import ug303_saturated as ug303
+    from . import ug501_updates_too_large as ug501
 
 ABOUT = About(
     code="UG304",
@@ -354,6 +355,11 @@ def _died_of_it(cause: Found[BaseEvidence], effect: Found[Evidence], view: View)
     return isinstance(effect.evidence, Died) and cause.severity != "info"
 
 
+def _killed(cause: Found[ug501.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The updates that the cause judges are those after which these units were dead."""
+    return isinstance(effect.evidence, Died) and hasattr(cause.evidence, "until")
+
+
 def _same_sites(cause: Found[ug303.Evidence], effect: Found[Evidence], view: View) -> bool:
     """All dead layers are among the saturated ones."""
     return set(effect.evidence.sites) <= set(cause.evidence.sites)
@@ -373,6 +379,7 @@ EXPLAINED_BY = (
     Cause("UG705", _died_of_it),
     Cause("UG108", at_one_site),
     Cause("UG115", at_one_site),
+    Cause("UG501", _killed),
     Cause("UG303", _same_sites),
     Cause("UG302", _in_a_growing_stream),
     Cause("UG606", weights_come_before),

@@ -279,7 +279,9 @@ def _terms(view: View) -> Iterator[Found[TermEvidence]]:
         f"a term of the loss sends no gradient: {listed([in_words(term) for term in terms])}",
         evidence=TermEvidence([term.function for term in terms], [term.where for term in terms]),
         cause="It depends on the outputs, and is added to the loss, but it was cut from them before.",
-        remedy="Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
+        remedy="Compute the term from the outputs themselves, without .detach(), or leave it out of the loss."
+        if all(term.function == "detach" for term in terms)
+        else "Write the term so that it can be differentiated (a probability in the place of argmax or round), or "
         "leave it out of the loss and log it.",
     )
 
@@ -345,7 +347,13 @@ def _all_inputs_are_zero(cause: Found[ug203.Evidence], effect: Found[Evidence], 
     return cause.evidence.one_value and all(m["rms"] == 0 for m in view.inputs)
 
 
+def _boxes_do_not_meet(cause: Found[BaseEvidence], effect: Found[BaseEvidence], view: View) -> bool:
+    """Boxes with negative sides overlap nowhere."""
+    return bool(view.facts.comparison.asked.not_corners)
+
+
 EXPLAINED_BY = (
+    Cause("UG106", _boxes_do_not_meet),
     Cause("UG112"),
     Cause("UG306", is_error),
     Cause("UG509"),

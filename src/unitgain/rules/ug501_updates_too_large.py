@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from . import ug302_exploding_activations as ug302
+from . import ug304_dead_units as ug304
 from . import ug607_residual_growth as ug607
-from ._causes import units_died
+from ._causes import is_error, units_died
 from ._finding import Prescription
 from ._flow import norm_follows
 from ._later_rise import why_it_may_rise
 from ._loss_curve import (
+    diverged_from,
     falls_beyond_noise,
     falls_on_fresh_batches,
     leaps,
@@ -45,6 +48,7 @@ from ._words import plural, show
 
 if TYPE_CHECKING:
     from . import ug202_input_not_finite as ug202
+    from . import ug504_loss_diverging as ug504
 
 ABOUT = About(
     code="UG501",
@@ -65,7 +69,8 @@ ABOUT = About(
         "have led to a later rise (large ones with momentum, first ones of Adam that replace the weights), that "
         "cannot be told. Where one batch is repeated, Adam-like optimizers are allowed adaptive_granted more, unless "
         "the loss of that batch rises far above the first one. Small networks, language models with clipped gradients "
-        "and Adadelta train well with updates beyond a hundredth."
+        "and Adadelta train well with updates beyond a hundredth. Where most units of a layer died in the course of a "
+        "run, the updates up to then are judged, not the later ones of what is left."
     ),
     action="Lower the learning rate.",
     effect="Updates near the share of the weights that the message calls right, and a loss that falls smoothly.",
@@ -91,10 +96,79 @@ FAR_ALREADY = Threshold(
     "one of forty random networks",
 )
 
-Evidence = UpdateEvidence
+TENTH = Threshold(0.1, "of the rate, to be tried where the first updates do not say which is right")
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class Killing(UpdateEvidence):
+    """Steps after which most units of a layer were dead, so that later steps say nothing of the rate. largest: of
+    log10(update:data) up to then, median over the weights; layer, died, units: where most died; until: the last such
+    step."""
+
+    largest: float
+    layer: str
+    died: int
+    units: int
+    until: int
+
+
+Evidence = UpdateEvidence | Killing
+
+
+def judge(view: View) -> Iterator[Found[UpdateEvidence | Killing]]:
+    killing = _killing(view)
+    if killing is not None:
+        yield killing
+    else:
+        yield from _judge_course(view)
+
+
+def _killing(view: View) -> Found[Killing] | None:
+    """Most units of a layer died in the course of a run, after updates that are too large: what is left of the network
+    has no gradients, and its updates are small whatever the rate."""
+    if not view.training:
+        return None
+    try:
+        dead = next((f for f in ug304.judge(view) if isinstance(f.evidence, ug304.Died)), None)
+    except CannotJudge:
+        return None
+    if dead is None or not isinstance(dead.evidence, ug304.Died) or dead.severity != "error":
+        return None
+    largest = dead.evidence.updates
+    if largest is None or not largest > WARNING:
+        return None
+    try:
+        updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS, full_sized_too=True)
+    except CannotJudge:
+        return None
+    layer = next(name for name in dead.evidence.sites if name == dead.site)
+    row, rates = dead.evidence.sites[layer], updates.rates
+    fits = rate_that_fits(view, row.last, max(rates)) if rates else None
+    factor = fits / max(rates) if fits is not None else TENTH
+    when = f"step {row.first}" if row.first == row.last else f"steps {row.first} to {row.last}"
+    return ABOUT.found(
+        "error",
+        None,
+        f"{updates.optimizer} changed the weights by up to 10^{largest:.1f} of their size per step, after which "
+        f"{row.died} of {row.units} units of {layer} were dead ({when}); about 10^{updates.target:.1f} is right",
+        evidence=Killing(
+            **vars(updates.evidence()),
+            largest=largest,
+            layer=layer,
+            died=row.died,
+            units=row.units,
+            until=row.last,
+        ),
+        cause="The learning rate is too large for these weights and gradients: steps moved the weights to where units "
+        "are off for every example. The small updates since then are those of a network without gradients.",
+        remedy=f"Lower the learning rate from {_each(rates)} to about {_each(rate * factor for rate in rates)}."
+        if rates
+        else f"Lower the learning rate: multiply it by {show(factor)}.",
+        prescription=Prescription(rate=factor),
+    )
+
+
+def _judge_course(view: View) -> Iterator[Found[UpdateEvidence]]:
     try:
         limit, updates = WARNING, settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS)
     except CannotJudge:  # the first steps of Adam, which are full-sized: a rate far too large shows there too
@@ -170,7 +244,7 @@ def doubt(view: View) -> str | None:
     """First steps that went far up, or steps so large that a short rehearsal does not show where they lead: of the
     trainings whose loss falls there, most go well and some diverge later."""
     try:
-        if not view.facts.fresh_batches or next(judge(view), None) is None:
+        if not view.facts.fresh_batches or next(_judge_course(view), None) is None:
             return None
         updates = settled_updates(view, TARGET, ADAPTIVE_GRANTED, ADAPTIVE_STEPS, full_sized_too=True)
         return why_it_may_rise(view, free_of_norms(view, updates))
@@ -181,6 +255,29 @@ def doubt(view: View) -> str | None:
 def _of_a_batch(cause: Found[ug202.Evidence], effect: Found[UpdateEvidence], view: View) -> bool:
     """The loss was lost to a batch of the data, so that the rehearsal says nothing of the rate."""
     return cause.evidence.batch > 0
+
+
+def _not_of_these_steps(cause: Found[ug304.Evidence], effect: Found[UpdateEvidence], view: View) -> bool:
+    """Units that died date the large steps, unless these are known to have killed them."""
+    return not isinstance(effect.evidence, Killing) and units_died(cause, effect, view)
+
+
+def _kills(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    """What explains units that died in the course of a run explains the steps that killed them."""
+    return isinstance(effect.evidence, Killing) and cause.severity != "info"
+
+
+def _kills_there(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
+    return isinstance(effect.evidence, Killing) and cause.site == effect.evidence.layer
+
+
+def _diverged_too(cause: Found[ug504.Evidence], effect: Found[Evidence], view: View) -> bool:
+    """The loss left for good, which says more than the units that died of the same steps."""
+    return (
+        isinstance(effect.evidence, Killing)
+        and diverged_from(view) is not None
+        and is_error(cause, effect, view)
+    )
 
 
 def _growth_makes_them(cause: Found[BaseEvidence], effect: Found[UpdateEvidence], view: View) -> bool:
@@ -217,7 +314,12 @@ EXPLAINED_BY = (
     Cause("UG509"),
     Cause("UG511"),
     Cause("UG507"),
-    Cause("UG304", units_died),
+    Cause("UG113", _kills),
+    Cause("UG705", _kills),
+    Cause("UG108", _kills_there),
+    Cause("UG115", _kills_there),
+    Cause("UG504", _diverged_too),
+    Cause("UG304", _not_of_these_steps),
     Cause("UG202", _of_a_batch),
 )
 

@@ -7,13 +7,14 @@ weight decay regularization (2019). The limits are ours.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from ._loss_curve import last_quarter
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
+from ._updates import is_adaptive
 from ._view import View
 from ._words import listed, plural, show
 
@@ -34,7 +35,8 @@ ABOUT = About(
     measured=(
         "For each matrix, kernel and embedding: its rms now over that at the first sampled step, and the cosine "
         "between its update and the weights before it, median over the steps in which it shrank. Weights right "
-        "before a norm, whose size does not matter, count only where a loss was recorded."
+        "before a norm, whose size does not matter, count only where a loss was recorded. Under Adam and its like a "
+        "decay that is added to the gradient is compared with the loss's gradient at the first and the last steps."
     ),
     action="Lower the weight decay: 1e-4 to 5e-4 is usual for SGD, 0.01 to 0.1 for AdamW.",
     effect="The weights keep their size, and the loss falls below that of a constant.",
@@ -61,6 +63,9 @@ AGAINST = Threshold(
 PENALTY = Threshold(
     -0.9, "the same, where the optimizer has no decay and only a penalty in the loss could do it"
 )
+SIGNS = Threshold(
+    -0.75, "the same under Adam and its like, whose steps along -sign(w) have a cosine of -0.8 with w"
+)
 MOST = Threshold(0.5, "of the weights: a single layer may have become useless")
 LEARNT = Threshold(0.5, "of the first loss: below, training works with weights this small")
 FORGETS = Threshold(
@@ -68,6 +73,21 @@ FORGETS = Threshold(
 )
 STILL = Threshold(0.8, "of the first loss, that it stays above: nothing has been learnt")
 SMALLER = Threshold(0.7, "of the weights' rms at the start, that they stay below then")
+OUTWEIGHS = Threshold(
+    1.0,
+    "of the loss's gradient, that the decay in the gradient is at the first sampled step, of the median weight",
+)
+STRONG = Threshold(
+    0.01,
+    "of a decay that is added to the gradient: a hundred times the usual one; 0.01 to 0.1 are those of AdamW",
+)
+HOLDS = Threshold(
+    0.5, "of the loss's gradient, that the decay still is at the end: the two balance each other"
+)
+LEFT = Threshold(
+    0.05, "of the first loss, that is left at the end: below, nearly all was learnt all the same"
+)
+STRAIGHT = Threshold(-0.5, "cosine of the first update with the weights: the first steps follow the decay")
 BALANCE = Threshold(
     0.1, "of the gradient's size: a decay that is no more than this leaves the direction to the loss"
 )
@@ -101,11 +121,16 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         raise CannotJudge("no update of a weight was measured")
     decays = {n: _decay(view, n) for n in names}
     decayed = any(decays.values())
+    held = _balanced(view, names)
+    if held is not None:
+        yield held
+        return
     if decayed and _end_of_loss(view) <= LEARNT:
         return
     judged = [n for n in names if (decayed and len(view.losses[1])) or not _before_norm(view, n)]
     rows = {n: row for n in judged if (row := _shrinking(sizes[n], angles[n])) is not None}
-    found = {n: r for n, r in rows.items() if r.cosine < (AGAINST if decays[n] else PENALTY)}
+    penalty = SIGNS if is_adaptive(view) else PENALTY
+    found = {n: r for n, r in rows.items() if r.cosine < (AGAINST if decays[n] else penalty)}
     if len(found) < MOST * len(judged):
         found = {n: r for n in judged if (r := _held_down(view, n, sizes[n], angles[n])) is not None}
     if len(found) < MOST * len(judged) or not found:
@@ -126,6 +151,51 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if decay
         else "The optimizer has no weight decay: a penalty in the loss is stronger than the rest of it.",
         remedy=_remedy(view, decay, list(found)),
+    )
+
+
+def _balanced(view: View, names: list[str]) -> Found[Evidence] | None:
+    """A decay in the gradient that is stronger than the loss's own from the first step on, and still balances it at the
+    end: an adaptive optimizer, which divides both by their size, then follows the decay and not the loss."""
+    coupled = [n for n in names if (g := view.facts.optimizer.group_of(n)) is not None and not g.decoupled]
+    coupled = [n for n in coupled if _decay(view, n) >= STRONG and not _before_norm(view, n)]
+    sizes, angles = view.over_steps("parameter", "rms"), view.over_steps("update", "cosine")
+    gradients = view.over_steps("parameter_gradient", "rms")
+    rows = [
+        (_decay(view, n) * sizes[n] / gradients[n], angles[n])
+        for n in coupled
+        if _measured(n, sizes, gradients)
+    ]
+    if not is_adaptive(view) or not rows or len(rows) < MOST * len(names) or not _end_of_loss(view) > LEFT:
+        return None
+    first, last, turned = (
+        float(np.median([part(ratio, angle) for ratio, angle in rows]))
+        for part in (
+            lambda ratio, _: ratio[0],
+            lambda ratio, _: last_quarter(ratio),
+            lambda _, angle: angle[np.isfinite(angle)][0] if np.isfinite(angle).any() else np.nan,
+        )
+    )
+    if not (first >= OUTWEIGHS and last >= HOLDS and turned < STRAIGHT):
+        return None
+    shrunk = [float(sizes[n][-1] / sizes[n][0]) for n in coupled if sizes[n][0] > 0]
+    decay = max(_decay(view, n) for n in coupled)
+    return ABOUT.found(
+        "warning",
+        None,
+        f"the weight decay of {show(decay)} is {show(first)} times as large as the gradient of the loss at the first "
+        f"sampled step and {show(last)} times at the end ({plural(len(rows), 'weight')}); the loss is still "
+        f"{show(_end_of_loss(view))} of what it was",
+        evidence=Evidence(len(rows), len(names), float(np.median(shrunk)), turned, decay, 0.0),
+        cause=f"{view.facts.optimizer.name} adds this decay to the gradients and divides both by their size: it is "
+        "made for a decay a hundred times smaller, and what the loss asks for is held back.",
+        remedy=_remedy(view, decay, coupled) + " 0.01 to 0.1 are values for AdamW, whose decay is decoupled.",
+    )
+
+
+def _measured(name: str, sizes: Mapping[str, np.ndarray], gradients: Mapping[str, np.ndarray]) -> bool:
+    return (
+        name in gradients and len(sizes[name]) == len(gradients[name]) and bool((gradients[name] > 0).all())
     )
 
 

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ._causes import names_a_group
+from ._causes import names_a_group, rounded_away
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._updates import has_converged, no_update
 from ._view import View
 from ._words import listed, plural, show
+
+if TYPE_CHECKING:
+    from . import ug502_updates_too_small as ug502
 
 ABOUT = About(
     code="UG508",
@@ -135,7 +139,16 @@ def _remedy(view: View, name: str, highest: float, lowered: bool, deliberate: bo
     return ""
 
 
-EXPLAINED_BY = (Cause("UG509"), Cause("UG704"), Cause("UG503", names_a_group))
+def _rounded(cause: Found[ug502.Evidence], effect: Found[Evidence], view: View) -> bool:
+    return rounded_away(effect)
+
+
+EXPLAINED_BY = (
+    Cause("UG509"),
+    Cause("UG704"),
+    Cause("UG503", names_a_group),
+    Cause("UG502", _rounded),
+)
 
 BAD = """
 model = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 1))

@@ -10,6 +10,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..record import MaskFacts
+from ._comparison import at
 from ._rule import About, BaseEvidence, CannotJudge, Found, Threshold
 from ._view import View
 from ._words import show
@@ -29,13 +31,19 @@ ABOUT = About(
         "Where it differs, the modules of one type after the other are put into evaluation mode alone, and the type "
         "that makes most of the difference is named. Not judged: models that are not trained yet (a loss near that "
         "of a constant output), losses that can be negative, steps of the caller's own, and BatchNorm whose "
-        "statistics had no time to follow the weights."
+        "statistics had no time to follow the weights. A mask of zeros and one other value that the model draws in "
+        "training mode and multiplies activations with is followed to the numbers right behind it; the module that "
+        "does so is run alone, in both modes."
     ),
     action="Look at the named module: what it does in evaluation mode is not what the weights were trained with.",
     effect="The same loss in both modes, but for dropout.",
     verify="Check again.",
     remedies=("recalibrate",),
-    silent=("dropout, which makes the training loss the higher one", "networks that are not trained yet"),
+    silent=(
+        "masks of the inputs, and of what is learnt",
+        "dropout, which makes the training loss the higher one",
+        "networks that are not trained yet",
+    ),
 )
 
 FACTOR = Threshold(
@@ -65,7 +73,18 @@ class Evidence(BaseEvidence):
     statistics_lost: bool
 
 
-def judge(view: View) -> Iterator[Found[Evidence]]:
+@dataclass(frozen=True)
+class MaskEvidence(BaseEvidence):
+    """where: the line of the caller's code; scale: by what means are multiplied in training mode alone."""
+
+    where: str | None
+    scale: float
+
+
+def judge(view: View) -> Iterator[Found[Evidence | MaskEvidence]]:
+    mask = view.facts.function.mask
+    if mask is not None:
+        yield _of_a_mask(mask)
     found = view.facts.function.evaluation
     if found.reason is not None:
         raise CannotJudge(found.reason)
@@ -101,6 +120,20 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=Evidence(found.train, found.eval, found.untrained, found.module, found.number, lost),
         cause=cause,
         remedy=remedy,
+    )
+
+
+def _of_a_mask(mask: MaskFacts) -> Found[MaskEvidence]:
+    return ABOUT.found(
+        "warning",
+        mask.site or None,
+        f"a mask that is drawn in training mode{at(mask.where)} multiplies the mean of what it keeps by "
+        f"{show(mask.scale)}, and evaluation mode does not",
+        evidence=MaskEvidence(mask.where, mask.scale),
+        cause="What a dropout keeps has to be divided by the share that it keeps, so that means are the same in both "
+        "modes: here it is not divided, or by another number.",
+        remedy=f"Divide what is kept by the share that is kept{at(mask.where)}: x * mask / (1 - p), with p the share "
+        "that is dropped; or take F.dropout(x, p, self.training), which does.",
     )
 
 

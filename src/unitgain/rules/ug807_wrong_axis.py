@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ..record import AskedFacts, AxisFacts
+from ._comparison import at
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found
 from ._view import View
 
@@ -57,7 +58,7 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "loss", "attention", "heads", "sum", "gate", "steps", "batch" or "classes"; shape, axis: of what is
+    """kind: "loss", "attention", "heads", "sum", "gate", "pool", "steps", "batch" or "classes"; shape, axis: of what is
     normalized, or of the targets; where: the line of the caller's code."""
 
     kind: str
@@ -109,6 +110,16 @@ def _of_the_loss(view: View, asked: AskedFacts) -> Found[Evidence]:
         cause="What sums to one is then no distribution over the classes: outputs of different examples, steps or "
         "pixels compete, and the classes of one do not.",
         remedy=f"Give the softmax or log_softmax in the loss the axis of the classes: dim={asked.classes}.",
+    )
+
+
+def _pool(call: AxisFacts) -> tuple[str, str, str]:
+    return (
+        f"the softmax{{where}} of scores {call.shape} (example, step, head) runs over the heads, and each head's steps "
+        "are summed with these weights",
+        "A head's weights of the steps then do not sum to one: its sum grows with the number of steps, and steps do "
+        "not compete.",
+        f"Let the softmax{at(call.where)} run over the steps: dim=1 of (example, step, head).",
     )
 
 
@@ -208,6 +219,7 @@ _IN_WORDS = {
     "heads": _heads,
     "sum": _sum,
     "gate": _gate,
+    "pool": _pool,
     "steps": _steps,
     "batch": _batch,
     "classes": _classes,

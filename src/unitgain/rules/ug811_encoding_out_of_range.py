@@ -22,7 +22,8 @@ ABOUT = About(
     exact=True,
     seen=(
         "Sines and cosines of times or positions are the same for all of them, have one frequency in all channels, or "
-        "go round many times at the lowest one; or an index is the same for times that differ."
+        "go round many times at the lowest one, or less than once at the highest; or an index is the same for "
+        "times that differ."
     ),
     matters=(
         "The network is not told where or when it is, or gets a number that leaps with each step. It learns what is "
@@ -48,8 +49,8 @@ ABOUT = About(
 
 @dataclass(frozen=True)
 class Evidence(BaseEvidence):
-    """kind: "same", "constant", "turns", "aliased" or "index"; shape: of the argument, the table or the indices; where:
-    the line of the caller's code, or the table's name."""
+    """kind: "slow", "same", "constant", "turns", "aliased" or "index"; shape: of the argument, the table or the
+    indices; where: the line of the caller's code, or the table's name."""
 
     kind: str
     function: str
@@ -121,7 +122,23 @@ def _index(call: EncodingFacts) -> tuple[str, str, str]:
     )
 
 
-_IN_WORDS = {"same": _same, "constant": _constant, "turns": _turns, "aliased": _aliased, "index": _index}
+def _slow(call: EncodingFacts) -> tuple[str, str, str]:
+    return (
+        f"{_call(call)} never gets beyond {show(call.reach)} at its highest frequency, and the others are far lower: "
+        "nearly all channels are the same for all times or positions",
+        "Times between 0 and 1 go into frequencies from 1 down, which are made for times up to 1000.",
+        f"Give it times or positions in the range that the frequencies are for{at(call.where)}: t * 1000 of fractions.",
+    )
+
+
+_IN_WORDS = {
+    "slow": _slow,
+    "same": _same,
+    "constant": _constant,
+    "turns": _turns,
+    "aliased": _aliased,
+    "index": _index,
+}
 
 EXPLAINED_BY: tuple[Cause, ...] = ()
 
