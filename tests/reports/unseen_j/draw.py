@@ -26,7 +26,7 @@ COLLECTED = """
     graph      nodes_do_not_see_themselves
     graph      softmax_of_a_single_entry
     target     column_of_prices_minus_row
-    target     critic_column_minus_returns
+    target     advantage_column_times_row
     target     first_tag_is_the_ignored_index
     target     masks_of_255
     target     averaged_log_probability_times_returns
@@ -79,8 +79,7 @@ COLLECTED = """
     init       scores_times_root_of_width
     """
 
-DROPPED: dict[str, str] = {}  # none so far
+DROPPED: dict[str, str] = {}  # none
 
 KIND = {name: kind for kind, name in (line.split() for line in COLLECTED.split("\n") if line.strip())}
 HALF = {name: ("unseen_i", "unseen_j")[i % 2] for i, name in enumerate(KIND)}
-DROPPED |= {name: "not written yet" for name, half in HALF.items() if half == "unseen_j"}
