@@ -110,5 +110,5 @@ def shuffled_after_the_labels_were_taken(cured: bool):
                     break
         return wrong_on(fresh, wanted)(model)
 
-    batches = list(table.batches(64))
-    return model, optimizer, loop, batches[0], {"loss": F.cross_entropy, "data": batches}
+    kwargs = {"loss": F.cross_entropy, "data": list(table.batches(64)), "steps": 20, "optimizer": optimizer}
+    return model, optimizer, loop, kwargs["data"][0], kwargs

@@ -142,15 +142,14 @@ def pairs_labelled_zero_and_one(cured: bool):
 
 
 class VAE(nn.Module):
-    def __init__(self, averaged: bool, latent: int = 6):
+    def __init__(self, averaged: bool, latent: int = 12):
         super().__init__()
         self.encoder, self.decoder = mlp(24, 64, 2 * latent), mlp(latent, 64, 24)
         self.averaged, self.latent = averaged, latent
 
     def forward(self, x: Tensor) -> Tensor:
         mu, logvar = self.encoder(x).chunk(2, -1)
-        noise = torch.randn(mu.shape, generator=seeded(int(mu.detach().abs().sum() * 1e4) % 9973))
-        reconstruction = self.decoder(mu + noise * (0.5 * logvar).exp())
+        reconstruction = self.decoder(mu + torch.randn_like(mu) * (0.5 * logvar).exp())
         bce = (reconstruction - x).square().sum(1).mean() / 0.1
         prior = 1 + logvar - mu.square() - logvar.exp()
         kld = -0.5 * (prior.mean(1).mean() * 0.1 if self.averaged else prior.sum(1).mean())
