@@ -134,7 +134,7 @@ def advantage_of_a_batch_of_one(cured: bool):
 
 
 @report(
-    "numerics", "UG104 UG405", "UG504 UG306", form="probe", area="metric learning",
+    "numerics", "UG104 UG405", "UG504 UG306", form="probe", area="metric learning", few=80,
     action=r"zero|clamp|max\(|divi|active|empty|mean",
     source="github.com/KevinMusgrave/pytorch-metric-learning/issues/107",
     cause="the loss is divided by the number of triplets that still violate the margin: with none, it is 0 / 0",

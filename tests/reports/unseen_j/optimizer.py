@@ -42,7 +42,8 @@ def accumulated_without_dividing(cured: bool):
 
 
 @report(
-    "optimizer", "UG502 UG508", "UG510", form="probe", area="genomics", action=r"mode|scheduler|plateau|rate",
+    "optimizer", "UG502 UG508", "UG510", form="probe", area="genomics", few=60,
+    action=r"mode|scheduler|plateau|rate",
     source="github.com/FunctionLab/selene/issues/115",
     cause="ReduceLROnPlateau in mode 'max' watches a loss: each time that it falls is a plateau, and the rate vanishes",
 )  # fmt: skip
