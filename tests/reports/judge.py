@@ -2,7 +2,8 @@
 
     python tests/reports/judge.py [HALF|all] [--cured] [-v] [--out FILE] [--from FILE.py] [NAME ...]
 
-HALF      dev, held_out, unseen_a to unseen_f (registry.HALVES), or variants_g and variants_h (registry.VARIANTS)
+HALF      dev, held_out, unseen_a to unseen_f, unseen_i, unseen_j (registry.HALVES), or variants_g and variants_h
+          (registry.VARIANTS)
 --cured   the cured variants and the healthy trainings: every finding at warning or above is a false alarm
 -v        every finding in full
 --out     writes what is printed to a file as well, under a heading with date, versions and counts

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-HALVES = ("dev", "held_out", "unseen_a", "unseen_b", "unseen_c", "unseen_d", "unseen_e", "unseen_f")
+HALVES = ("dev", "held_out", *(f"unseen_{letter}" for letter in "abcdefij"))
 VARIANTS = (
     "variants_g",
     "variants_h",

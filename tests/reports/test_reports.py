@@ -47,7 +47,10 @@ def test_healthy_trainings_build_and_train(case: Case) -> None:
 
 @pytest.mark.parametrize("case", REPORTED, ids=names(REPORTED))
 def test_a_case_says_where_it_was_reported_and_how_it_is_judged(case: Case) -> None:
-    assert re.match(r"github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+|discuss\.pytorch\.org/t/", case.source)
+    assert re.match(
+        r"github\.com/[\w.-]+/[\w.-]+/(issues|pull)/\d+|discuss\.pytorch\.org/t/|[\w-]+\.(github\.io|in)/",
+        case.source,
+    )
     assert case.kind in SHARES
     assert len(case.cause) > 30
     assert case.area
@@ -86,7 +89,13 @@ def test_a_few_variants_are_named_and_their_cures_silent(name: str) -> None:
 
 def test_halves_are_as_drawn_before_any_case_was_reproduced() -> None:
     halves, kinds = {}, {}
-    for folder in ("held_out", "unseen_b", "unseen_d", "unseen_f"):  # one draw for each collection
+    for folder in (
+        "held_out",
+        "unseen_b",
+        "unseen_d",
+        "unseen_f",
+        "unseen_j",
+    ):  # one draw for each collection
         spec = importlib.util.spec_from_file_location(f"reports_draw_{folder}", HERE / folder / "draw.py")
         assert spec is not None
         assert spec.loader is not None

@@ -45,13 +45,22 @@ def _fitted(case: Case, parts: tuple[Any, ...], steps: int) -> float:
 
         def closure(given=given) -> torch.Tensor:
             optimizer.zero_grad()
-            loss = _loss(model, given, kwargs["loss"])
+            loss = (
+                _stepped(kwargs["step"](model, given))
+                if "step" in kwargs
+                else _loss(model, given, kwargs["loss"])
+            )
             if loss.requires_grad:
                 loss.backward()
             return loss
 
         value = float(optimizer.step(closure))  # pyright: ignore[reportArgumentType]
     return float(parts[3](model)) if len(parts) > 3 else value
+
+
+def _stepped(out: Any) -> torch.Tensor:
+    """The loss of what a `step` gives."""
+    return out["loss"] if isinstance(out, dict) else out
 
 
 def _loss(model: Any, batch: Any, loss: Any) -> torch.Tensor:
