@@ -31,6 +31,7 @@ REMEDIES = {
     "recalibrate_": lambda m, x: rm.recalibrate_(m, [x]),
     "normalize_input_": rm.normalize_input_,
     "break_symmetry_": rm.break_symmetry_,
+    "center_units_": rm.center_units_,
 }
 
 
@@ -182,3 +183,47 @@ def test_symmetric_units_are_drawn_anew_and_silent_ends_stay() -> None:
     assert torch.equal(model[2].weight[rest], kept[rest])
     assert len(torch.unique(model[2].weight.detach(), dim=0)) == 128
     assert not model[4].weight.any()
+
+
+# ---- units whose input lies far from zero ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_units_are_centered_one_layer_after_the_other(norm: bool) -> None:
+    """The second layer's units are far off only before the first one's are centered, or by a bias of their own."""
+    torch.manual_seed(0)
+    norms = [nn.BatchNorm1d(32)] if norm else []
+    model = nn.Sequential(nn.Linear(8, 32), *norms, nn.ReLU(), nn.Linear(32, 16), nn.Tanh(), nn.Linear(16, 3))
+    first = model[1] if norm else model[0]
+    nn.init.constant_(first.bias, -6.0)
+    with torch.no_grad():
+        model[-3].bias[:4] = 9.0
+    before, x = state(model), torch.randn(256, 8)
+    report = rm.center_units_(model, x)
+    into_tanh = model[:-2](x)
+    assert [c.reason for c in report.changes] == ["32 of 32 units centered", report.changes[1].reason]
+    assert into_tanh[:, :4].mean(0).abs().max() < 1e-4
+    changed = {
+        n for n, t in state(model).items() if not torch.equal(t, before[n]) and n.endswith(("weight", "bias"))
+    }
+    assert changed == {f"{'1' if norm else '0'}.bias", f"{len(model) - 3}.bias"}
+
+
+def test_units_that_are_not_far_off_stay() -> None:
+    model = nn.Sequential(nn.Linear(8, 32), nn.Tanh(), nn.Linear(32, 32), nn.ReLU(), nn.Linear(32, 3))
+    assert not rm.center_units_(model, torch.randn(256, 8)).changes
+
+
+def test_a_layer_without_a_bias_of_its_own_is_named() -> None:
+    shared = nn.Linear(8, 8)
+    nn.init.constant_(shared.bias, -20.0)
+    nn.init.constant_((plain := nn.Linear(8, 8, bias=False)).weight, -3.0)
+    model = nn.Sequential(
+        shared, nn.ReLU(), shared, nn.ReLU(), nn.Softplus(), plain, nn.ReLU(), nn.Linear(8, 2)
+    )
+    report = rm.center_units_(model, torch.randn(64, 8))
+    assert not report.changes
+    assert "used more than once" in report.problems[0]
+    assert "no bias" in report.problems[-1]
+    with pytest.raises(InputError, match="far is 0"):
+        rm.center_units_(model, torch.randn(64, 8), far=0)

@@ -140,7 +140,7 @@ def _best(
     def proof(change: Change, course: Course, found: Difference) -> Proof:
         on = f"{base.on}, judged by the other half" if found.held else base.on
         ends = (found.without, found.with_it, found.noise, found.outcome)
-        return Proof(change.words, trials.plan.steps, on, *ends)
+        return Proof(change.words, trials.plan.steps, on, *ends, passing=found.passing)
 
     others = tuple(str(proof(*one)) for one in tried if one[0] is not best[0])
     shown = replace(proof(*best), others=others)
@@ -268,6 +268,12 @@ def _judged(finding: Finding, change: Change, proof: Proof, base: Course) -> Fin
         cause=_HARMLESS if base.learns and level == 0 else finding.cause,
         remedy=f"Nothing. Tried, and of no help: {proof}."
         if idle
-        else f"Not the usual remedy, which did not help when it was tried: {proof}. (It is: {finding.remedy})",
+        else f"Not the usual remedy, {_vain(proof)}: {proof}. (It is: {finding.remedy})",
         proof=proof,
     )
+
+
+def _vain(proof: Proof) -> str:
+    if proof.passing and proof.with_it < proof.without:
+        return "which gives a head start that goes when it is tried"
+    return "which did not help when it was tried"

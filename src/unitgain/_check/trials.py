@@ -39,6 +39,7 @@ _HELD_EVERY = 4  # steps between two looks at the half that is held out
 _FEW = 40  # batches: a training of fewer steps says too little
 _NEIGHBOURS = 3  # losses on what was held out, whose mean is compared: one of few examples is noisy
 _END = 4  # losses are compared over the last of so many equal parts of the steps
+_LASTS = 0.5  # of a lead in the last quarter but one: one that shrinks more is made up for in the steps that follow
 _LEAST = 0.005  # of the first loss: a smaller difference after so few steps says nothing about a training
 _ERRORS = 2  # standard errors
 _FAR = 9  # times the first loss, by which one that has diverged lies above it
@@ -133,7 +134,7 @@ class Course:
 class Difference:
     """What one trial says beside another: "better", "worse" or "same", by the losses without and with a change, and the
     standard error of their difference. held: whether these are the losses on what was held out; first: the loss that
-    they began with, the smaller of two."""
+    they began with, the smaller of two; passing: whether it is "same" because the lead of one goes, see `_passes`."""
 
     outcome: str
     without: float
@@ -141,11 +142,13 @@ class Difference:
     noise: float
     held: bool = False
     first: float = 0.0
+    passing: bool = False
 
 
 def compare(before: Course, after: Course) -> Difference:
-    """Whether `after` is lower than `before`: by more than the noise of their difference, step by step, and by more
-    than half a per cent of the loss that they began with.
+    """Whether `after` is lower than `before`: by more than the noise of their difference, step by step, by more
+    than half a per cent of the loss that they began with, and for longer than it takes the other to come down as far.
+    Of two that end above where they began neither is better.
 
     Where a half of the batch was held out, the loss on it decides; the other half may be memorized, which large
     weights and large rates do fastest. Where it shows no difference, or neither has learnt anything (labels that
@@ -154,7 +157,7 @@ def compare(before: Course, after: Course) -> Difference:
     if before.diverged or after.diverged:  # the noise of an exploded loss hides any difference
         outcome = "same" if before.diverged == after.diverged else "worse" if after.diverged else "better"
         return Difference(outcome, before.level, after.level, 0.0)
-    trained = _difference(_end(before.losses), _end(after.losses), before.losses[0], after.losses[0])
+    trained = _difference(before.losses, after.losses)
     if not before.held or not after.held:
         return trained
     gap = _smooth(after.held) - _smooth(before.held)
@@ -168,10 +171,32 @@ def compare(before: Course, after: Course) -> Difference:
     return Difference(held, *lows, noise, held=True, first=first)
 
 
-def _difference(before: np.ndarray, after: np.ndarray, *firsts: float) -> Difference:
-    noise = _error_of(after - before)
-    ends, first = (float(before.mean()), float(after.mean())), min(map(abs, firsts))
-    return Difference(_outcome(ends[1] - ends[0], noise, first), *ends, noise, first=first)
+def _difference(before: tuple[float, ...], after: tuple[float, ...]) -> Difference:
+    firsts, ends = (before[0], after[0]), (_end(before), _end(after))
+    levels, noise = (float(ends[0].mean()), float(ends[1].mean())), _error_of(ends[1] - ends[0])
+    first = min(map(abs, firsts))
+    outcome = _outcome(levels[1] - levels[0], noise, first)
+    if all(level > begin for level, begin in zip(levels, firsts)):
+        outcome = "same"  # both get worse
+    passing = outcome != "same" and _passes(before, after)
+    return Difference("same" if passing else outcome, *levels, noise, first=first, passing=passing)
+
+
+def _passes(before: tuple[float, ...], after: tuple[float, ...]) -> bool:
+    """Whether the gap between two trainings more than halves from the last quarter but one to the last.
+
+    A change that only lets a training begin earlier is far ahead after a hundred steps. (Measured on 222 pairs of
+    trainings, advice_pays.py's networks with seeds 21 and 22: of 103 that were better after 100 steps nine were not
+    after 200. In seven of these nine the gap had shrunk so, and in one of the other 94.)
+    """
+    part = max(1, len(before) // _END)
+    if min(len(before), len(after)) < 2 * part:
+        return False
+    earlier, last = (
+        float(np.mean(before[place]) - np.mean(after[place]))
+        for place in (slice(-2 * part, -part), slice(-part, None))
+    )
+    return earlier * last > 0 and abs(last) < _LASTS * abs(earlier)
 
 
 def _outcome(gap: float, noise: float, first: float) -> str:
@@ -227,10 +252,10 @@ def both(first: Difference, second: Difference) -> Difference:
         return replace(first, outcome="same") if against else first
     without, with_it = (first.without + second.without) / 2, (first.with_it + second.with_it) / 2
     noise, scale = math.hypot(first.noise, second.noise) / 2, (first.first + second.first) / 2
-    outcome = _outcome(with_it - without, noise, scale)
-    if outcome == "better" and second.outcome == "worse":
+    outcome, passing = _outcome(with_it - without, noise, scale), first.passing or second.passing
+    if passing or (outcome == "better" and second.outcome == "worse"):
         outcome = "same"
-    return Difference(outcome, without, with_it, noise, first.held, scale)
+    return Difference(outcome, without, with_it, noise, first.held, scale, passing)
 
 
 class Trials:

@@ -32,6 +32,7 @@ from .judging import cost_of, is_smaller, is_worse, losses_in_words, needs_proof
 from .plan import PLANS
 
 _NO_BETTER = "it does not train better"
+_NO_LONGER = f"{_NO_BETTER} for long: its lead more than halves towards the end"
 STEPS = 200  # of the training that judges every change; fewer for a large model
 
 
@@ -344,6 +345,8 @@ class _Repair:
         if courses is None:
             return False, "undone: the model cannot be trained any more"
         found = _beside(courses, self.courses)
+        if found.passing and found.with_it < found.without:
+            return False, f"undone: {_NO_LONGER}; {self._in_words(found)}"
         if found.outcome == "worse" or (must_help and found.outcome != "better"):
             return False, f"undone: {_NO_BETTER}; {self._in_words(found)}"
         return True, f"{outcome}; {self._in_words(found)}"

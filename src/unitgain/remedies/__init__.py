@@ -2,6 +2,7 @@
 
 init_                                                                 weights that fit what is around them
 lsuv_                                                                 every layer to std 1 on data
+center_units_                                                         biases of units whose input is far from zero
 scale_head_                                                           first loss of ln(C)
 zero_residual_ends_, skip_init_, scale_residual_branches_, fixup_     the scale at which residual branches start
 remove_redundant_bias_, recalibrate_, normalize_input_, break_symmetry_, standardize_weights_    small repairs
@@ -13,6 +14,7 @@ REMEDIES, Remedy, Subject                                             what fix t
 """
 
 from .._run import Snapshot
+from .centering import center_units_
 from .exchange import ACTIVATION_MODULES, NORM_KINDS, exchange_activations_, exchange_norms_, set_gain_
 from .head import scale_head_
 from .init import init_
@@ -56,6 +58,7 @@ __all__ = [
     "State",
     "Subject",
     "break_symmetry_",
+    "center_units_",
     "drop_last_function_",
     "exchange_activations_",
     "exchange_norms_",

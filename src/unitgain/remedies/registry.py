@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from .._base import InputError
 from ..graph import trace
 from ..rules import Finding
+from .centering import center_units_
 from .head import scale_head_
 from .init import init_
 from .lsuv import lsuv_
@@ -125,6 +126,16 @@ SCALE = ("UG301", "UG302", "UG307", "UG401", "UG402")  # the scale over depth
 @register("scale-head", "scale the last layer down", cures=("UG101",), redraws=True)
 def _scale_head(subject: Subject, finding: Finding) -> RemedyReport:
     return scale_head_(subject.model, subject.batch)
+
+
+@register(
+    "center-units",
+    "set the biases so that the inputs of units are centered (center_units_)",
+    cures=("UG303", "UG304"),
+    redraws=True,
+)
+def _center_units(subject: Subject, finding: Finding) -> RemedyReport:
+    return center_units_(subject.model, subject.batch)
 
 
 @register(

@@ -41,6 +41,7 @@ class Proof:
     outcome  "better", "worse" or "same" (a difference below the noise, or too small to matter); "open" where the trial
              says nothing of the finding: an exact comparison, or neither training learnt anything
     others   what else was tried and did not help, one line each
+    passing  whether the outcome is "same" because the lead of one training had more than halved towards the end
     """
 
     tried: str
@@ -51,6 +52,7 @@ class Proof:
     noise: float
     outcome: str
     others: tuple[str, ...] = ()
+    passing: bool = False
 
     def __str__(self) -> str:
         """
@@ -70,7 +72,8 @@ class Proof:
         now = f"loss {self.with_it:.4g}" if math.isfinite(self.with_it) else "a loss that is not finite"
         old = f"{self.without:.4g}" if math.isfinite(self.without) else "one that is not finite"
         noise = f" (noise {self.noise:.1g})" if self.noise > 0 else ""
-        return f"{now} after {self.steps} steps on {self.on}, instead of {old}{noise}"
+        passing = ", a difference that was more than twice as large shortly before" if self.passing else ""
+        return f"{now} after {self.steps} steps on {self.on}, instead of {old}{noise}{passing}"
 
 
 @dataclass(frozen=True)

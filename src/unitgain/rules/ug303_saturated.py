@@ -51,7 +51,7 @@ ABOUT = About(
     ),
     effect="About 5% of the values stay in the tails, and gradients reach the layers before.",
     verify="Check again: the saturated fraction is below 25%, in deeper layers near 5%.",
-    remedies=("lsuv", "init", "init-lsuv"),
+    remedies=("center-units", "lsuv", "init", "init-lsuv"),
     silent=(
         "softmax and attention probabilities, unless most rows of attention are nearly one-hot at the start",
         "cosines with a temperature, rows that see a few keys, trained weights; scores that were divided by something, "

@@ -54,7 +54,7 @@ ABOUT = About(
     ),
     effect="Every unit is active for some examples.",
     verify="Measure again, on at least 64 examples or with a Probe from the first step on: dead units below 10%.",
-    remedies=("lsuv", "init", "init-lsuv"),
+    remedies=("center-units", "lsuv", "init", "init-lsuv"),
     silent=(
         "sparse units: zero for most examples but not for all",
         "small batches",
