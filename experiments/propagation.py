@@ -1,13 +1,14 @@
 """How right the propagation theory is: nodes of public networks at their own initialization, predicted and measured.
 
-    python experiments/propagation.py [--backward] [--unchecked] [--half in-sight|held-out] [--only NAME ...] [--json FILE]
-                                      [--out FILE.md]
+    python experiments/propagation.py [--backward] [--unchecked] [--half in-sight|held-out] [--only NAME ...]
+                                      [--json FILE] [--out FILE.md]
 
 Each network runs once on white noise and once on images with the statistics of natural ones (amplitude 1/f, channels
-correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8; language models: 16 rows of 48 random tokens, once). A claim is right if the average channel variance is
-within 10% of the measured one, and the average squared channel mean within 10% of the second moment. Where theory is
-silent, or wrong, it begins anew from what is measured, so that every node's prediction rests on at least one law and at
-most on all since the last beginning. --unchecked: again without the checks, so that everything that has a law is claimed.
+correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8; language models: once, 16 rows of 48 random tokens). A
+claim is right if the average channel variance is within 10% of the measured one, and the average squared channel mean
+within 10% of the second moment. Where theory is silent, or wrong, it begins anew from what is measured, so that every
+node's prediction rests on at least one law and at most on all since the last beginning. --unchecked: once more without
+the checks, so that everything that has a law is claimed.
 
 --backward: the gradient's mean square at every node, from independent standard normal values at the output, back.
 
