@@ -88,8 +88,8 @@ def draw_gradient(gradient: Gradient, shape: tuple[int, ...], axis: int, signal:
 
 
 def _of_covariance(values: Tensor, vectors: Tensor, examples: int, generator: torch.Generator) -> Tensor:
-    """(N, C): normal values with the covariance of these eigenvalues; exactly, where N examples can have it, as those of
-    a batch have theirs."""
+    """(N, C): normal values with the covariance of these eigenvalues; exactly, where N examples can have it, as those
+    of a batch have theirs."""
     root = vectors * values.clamp_min(0).sqrt()  # (C, C)
     white = torch.randn(examples, len(values), generator=generator).double()
     rank = int((values > 1e-6 * values.max().clamp_min(1e-30)).sum())
