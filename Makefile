@@ -13,7 +13,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: venv demo test test-anywhere test-slow healthy no-trace gpu kill normfree normfree-table timm-tests lint check docs coverage test-matrix \
         wheel bench zoo clean figures ladder-makemore ladder-fashion-mnist makemore-tables fashion-mnist-rates \
-        test-integrations bench-integrations compile-counts propagation-table propagation-backward-table bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
+        test-integrations bench-integrations compile-counts propagation-table propagation-backward-table propagation-transformers bench-fashion-mnist nf-vs-bn fix-pays normfree-training normfree-gpt normfree-vit init-flatness random-rates advice-pays \
         lr-find-ladder
 
 venv: $(VENV)/.demo
@@ -145,11 +145,16 @@ normfree-gpt normfree-vit: normfree-%: $(VENV)/.demo
 
 # every node of 39 networks, predicted and measured: some ten minutes of one core
 propagation-table: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --out $(RESULTS)-propagation.md
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --unchecked --out $(RESULTS)-propagation.md
 
 # the same of gradients: some ten minutes of one core
 propagation-backward-table: $(VENV)/.dev
 	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --backward --out $(RESULTS)-propagation-backward.md
+
+# both of transformers alone
+propagation-transformers: $(VENV)/.dev
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --transformers --out $(RESULTS)-propagation-transformers.md
+	OMP_NUM_THREADS=1 $(BIN)/python experiments/propagation.py --transformers --backward --out $(RESULTS)-propagation-transformers-backward.md
 
 # networks that cannot start, trained as they are and after fix(): some minutes
 fix-pays: $(VENV)/.demo

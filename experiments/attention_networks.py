@@ -1,7 +1,7 @@
 """Small transformers for the propagation table: every way that attention is written, and masks, windows, rotations.
 
-Half of them were looked at while the law was written (IN_SIGHT), the others were written beside and run when it was done
-(HELD_OUT). Inputs are images of 64 x 64 pixels, or tokens (TOKENS) of a vocabulary of 1,000.
+Half of them were looked at while the law was written (IN_SIGHT), the others were written beside it and run when it was
+done (HELD_OUT). Inputs are images of 64 x 64 pixels, or tokens (TOKENS) of a vocabulary of 1,000.
 """
 
 from __future__ import annotations

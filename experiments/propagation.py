@@ -1,13 +1,14 @@
 """How right the propagation theory is: nodes of public networks at their own initialization, predicted and measured.
 
-    python experiments/propagation.py [--backward] [--unchecked] [--half in-sight|held-out] [--only NAME ...] [--json FILE]
-                                      [--out FILE.md]
+    python experiments/propagation.py [--backward] [--unchecked] [--transformers] [--half in-sight|held-out]
+                                      [--only NAME ...] [--json FILE] [--out FILE.md]
 
 Each network runs once on white noise and once on images with the statistics of natural ones (amplitude 1/f, channels
-correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8; language models: 16 rows of 48 random tokens, once). A claim is right if the average channel variance is
-within 10% of the measured one, and the average squared channel mean within 10% of the second moment. Where theory is
-silent, or wrong, it begins anew from what is measured, so that every node's prediction rests on at least one law and at
-most on all since the last beginning. --unchecked: again without the checks, so that everything that has a law is claimed.
+correlated), 16 examples of 64 x 64 pixels (MLPs: 256 of 8 x 8; language models: once, 16 rows of 48 random tokens). A
+claim is right if the average channel variance is within 10% of the measured one, and the average squared channel mean
+within 10% of the second moment. Where theory is silent, or wrong, it begins anew from what is measured, so that every
+node's prediction rests on at least one law and at most on all since the last beginning. --unchecked: once more without
+the checks, so that everything that has a law is claimed.
 
 --backward: the gradient's mean square at every node, from independent standard normal values at the output, back.
 
@@ -181,10 +182,12 @@ def _is_transformer(name: str) -> bool:
     return any(part in name for part in parts)
 
 
-def page(results: list[dict[str, Any]], backward: bool) -> str:
-    missing = [name for name in (*IN_SIGHT, *HELD_OUT) if name not in {r["name"] for r in results}]
+def page(results: list[dict[str, Any]], backward: bool, *, transformers: bool = False) -> str:
+    wanted = [n for n in (*IN_SIGHT, *HELD_OUT) if _is_transformer(n) or not transformers]
+    missing = [name for name in wanted if name not in {r["name"] for r in results}]
     free_too = any("unchecked" in r for r in results)
     target = f"propagation-{'backward-' if backward else ''}table"
+    target = "propagation-transformers" if transformers else target
     lines = [
         f"# Propagation theory{', gradients' if backward else ''}: predicted and measured, node by node",
         "",
@@ -211,6 +214,8 @@ def page(results: list[dict[str, Any]], backward: bool) -> str:
     for half, later in (*halves, *((f"transformers, {h}", later) for h, later in halves)):
         part = [r for r in results if later is None or r["held_out"] == later]
         if half.startswith("transformers"):
+            if transformers:
+                break
             part = [r for r in part if _is_transformer(r["name"])]
         if part:
             nodes, claimed, right = (sum(r[k] for r in part) for k in ("nodes", "claimed", "right"))
@@ -248,6 +253,7 @@ def main() -> None:
     )
     parser.add_argument("--backward", action="store_true")
     parser.add_argument("--unchecked", action="store_true")
+    parser.add_argument("--transformers", action="store_true", help="of the list these alone")
     parser.add_argument("--half", choices=("in-sight", "held-out"))
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--json", type=Path)
@@ -263,6 +269,8 @@ def main() -> None:
         of_tokens = name.startswith("transformers:") or name in attention_networks.OF_TOKENS
         for data in ("tokens",) if of_tokens else DATA:
             if (name, data) in known or (options.only and name not in options.only):
+                continue
+            if options.transformers and not _is_transformer(name):
                 continue
             try:
                 result = measure(name, settings, data, options.backward, options.unchecked)
@@ -280,7 +288,7 @@ def main() -> None:
             if options.json:
                 options.json.write_text(json.dumps(results, indent=1))
     if options.out:
-        options.out.write_text(page(results, options.backward))
+        options.out.write_text(page(results, options.backward, transformers=options.transformers))
 
 
 if __name__ == "__main__":

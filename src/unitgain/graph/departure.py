@@ -1,7 +1,8 @@
 """Why a network's variance is off: the steps at which it departs from one, and the factor that mends each.
 
 A step is what should leave the variance as it is: a layer together with the activation in front of it (whose loss the
-layer's gain is to make good), a pool, a gate. Its ratio is the variance behind it over that in front, as measured.
+layer's gain is to make good), a pool, a gate, attention together with the layers of its queries, keys and values (to
+scale these would change the scores, too). Its ratio is the variance behind it over that in front, as measured.
 Left out are layers, pools and gates with a norm right behind, which sets the variance; outputs that are all zero; what
 stands behind the last residual sum (the head); pools to one value; layers that start from the data.
 """
@@ -18,8 +19,18 @@ from .graph import Graph
 from .node import Node
 from .propagate import Claim
 
+_MOST = 64  # nodes that are looked through
 _NOTEWORTHY = 1.25  # ratios closer to one are not listed
 _THROUGH = ("activation", "dropout", "reshape", "pool")
+_BETWEEN = (
+    *_THROUGH,
+    "norm",
+    "concat",
+    "sum",
+    "scale",
+    "other",
+)  # of a layer and the attention that it is for
+_MATRICES = ("matmul", "mm", "bmm", "baddbmm", "einsum", "tensordot")
 
 
 @dataclass(frozen=True)
@@ -81,11 +92,16 @@ def branch_to_stream(
 
 
 def _ratio(graph: Graph, node: Node, claims: Mapping[str, Claim]) -> float | None:
-    layer = node.role == "linear" and node.kind != "block"
+    layer = node.role == "linear" and node.kind != "block" and not _for_attention(graph, node)
     pool = node.role == "pool" and any(n > 1 for n in node.shape[2:])
-    if not (layer or pool or node.kind == "product") or graph.norm_after(node) is not None:
+    weighs = _is_attention(graph, node)
+    gate = node.kind == "product" and not weighs and not _for_attention(graph, node)
+    if not (layer or pool or gate or weighs) or graph.norm_after(node) is not None:
         return None
-    source, between = _in_front(graph, node) if layer else (_largest(graph, node), [])
+    if weighs:
+        source, between = _in_front_of_attention(graph, node), []
+    else:
+        source, between = _in_front(graph, node) if layer else (_largest(graph, node), [])
     if source is None or source.kind == "input":
         return None
     found = _quotient(node, source, claims)
@@ -115,13 +131,65 @@ def _in_front(graph: Graph, node: Node) -> tuple[Node | None, list[Node]]:
     return None, pools
 
 
+def _is_attention(graph: Graph, node: Node) -> bool:
+    """A module or function that is, or the product of softmax's weights with values."""
+    if node.role == "attention":
+        return node.kind != "block"
+    if node.kind != "product" or node.type not in _MATRICES:
+        return False
+    return any(n.role == "softmax" for n in _made_from(graph, node, ("dropout", "reshape")))
+
+
+def _for_attention(graph: Graph, node: Node) -> bool:
+    """Whether a layer makes queries, keys or values, or a product scores."""
+    seen, stack = {node.name}, [node]
+    while stack:
+        for taker in graph.consumers(stack.pop()):
+            if taker.role == "softmax" or _is_attention(graph, taker):
+                return True
+            wanted = taker.role in _BETWEEN or (taker.kind == "product" and taker.type in _MATRICES)
+            if wanted and taker.name not in seen and len(seen) < _MOST:
+                # a sum that a stream goes on from is not between
+                if taker.role == "sum" and taker.name in {b.sum for b in graph.branches}:
+                    continue
+                seen.add(taker.name)
+                stack.append(taker)
+    return False
+
+
+def _in_front_of_attention(graph: Graph, node: Node) -> Node | None:
+    """What the layer of its values, the last one, is given; of a module, what that is given."""
+    if node.module is not None:
+        return next((graph.nodes[s] for s in node.sources if s in graph.nodes), None)
+    layers = [n for n in _made_from(graph, node, _BETWEEN) if n.role == "linear"]
+    return _in_front(graph, max(layers, key=lambda n: n.position))[0] if layers else None
+
+
+def _made_from(graph: Graph, node: Node, through: Sequence[str]) -> list[Node]:
+    """The nearest nodes that it was made from, looked at through those of these roles."""
+    found: list[Node] = []
+    seen, stack = set(), list(graph.producers(node))
+    while stack and len(seen) < _MOST:
+        source = stack.pop()
+        if source.name in seen:
+            continue
+        seen.add(source.name)
+        if source.role in through:
+            stack += graph.producers(source)
+        else:
+            found.append(source)
+    return found
+
+
 def _largest(graph: Graph, node: Node) -> Node | None:
     return max(graph.producers(node), key=lambda n: math.prod(n.shape), default=None)
 
 
 def _what(graph: Graph, node: Node) -> str:
+    if _is_attention(graph, node):
+        return "attention" if node.module is None else node.type
     if node.kind == "product":
-        return "gate"
+        return "product" if node.type in _MATRICES else "gate"
     module = node.module
     window = getattr(module, "kernel_size", None)
     name = node.type

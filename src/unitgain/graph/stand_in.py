@@ -66,7 +66,10 @@ def made_by(
     outputs    what the function returned, None of a module
     number_of  the number of a tensor that theory follows
     """
-    if isinstance(module, _BatchNorm) or (function is None and module is None):
+    if isinstance(module, _BatchNorm) or getattr(module, "running_mean", None) is not None:
+        return None
+    target: Any = function if module is None else module.forward
+    if target is None:
         return None
     name = getattr(function, "__name__", "")
     if module is None and name in ("__setitem__", "batch_norm", "__set__"):
@@ -78,7 +81,7 @@ def made_by(
             return None
         index = found[0]
     args, kwargs = (_numbered(part, number_of) for part in (call.args, call.kwargs))
-    return Made(function if module is None else module.forward, args, kwargs, index)
+    return Made(target, args, kwargs, index)
 
 
 class StandIns:

@@ -50,12 +50,13 @@ class Source:
         self._examples = next(n for i, n in enumerate(shape) if i != axis)
         self._maps = _maps_of(signal, self._examples)
         total = torch.diag(signal.var.cpu()) if signal.cov is None else signal.cov.cpu()
-        self._common = None
+        self._common: tuple[Tensor, Tensor] | None = None
         if (
             signal.common is not None and math.prod(signal.size) > 1
         ):  # what positions share, apart from the rest
             common = signal.common.cpu()
-            self._common, total = torch.linalg.eigh(common.double()), total - common
+            values, vectors = torch.linalg.eigh(common.double())
+            self._common, total = (values, vectors), total - common
         self._root = _root(total)
 
     def draw(self, seed: int) -> Tensor:
@@ -65,7 +66,8 @@ class Source:
             dims = list(range(1, 1 + len(signal.size)))
             x = x - x.mean(dims, keepdim=True)
             x = x / x.square().mean().clamp_min(1e-30).sqrt()
-            shared = _of_covariance(*self._common, self._examples, generator)
+            values, vectors = self._common
+            shared = _of_covariance(values, vectors, self._examples, generator)
             x = x @ self._root.T + shared.view(self._examples, *[1] * len(dims), -1)
         else:
             x = x @ self._root.T
@@ -88,7 +90,8 @@ def draw_gradient(gradient: Gradient, shape: tuple[int, ...], axis: int, signal:
 
 
 def _of_covariance(values: Tensor, vectors: Tensor, examples: int, generator: torch.Generator) -> Tensor:
-    """(N, C): normal values with the covariance of these eigenvalues; exactly, where N examples can have it: those of a batch have theirs."""
+    """(N, C): normal values with the covariance of these eigenvalues; exactly, where N examples can have it, as those
+    of a batch have theirs."""
     root = vectors * values.clamp_min(0).sqrt()  # (C, C)
     white = torch.randn(examples, len(values), generator=generator).double()
     rank = int((values > 1e-6 * values.max().clamp_min(1e-30)).sum())

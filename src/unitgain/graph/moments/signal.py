@@ -49,7 +49,8 @@ class Signal:
     uneven          the share of the variance that is a mean that differs between border and middle
     mixed           places differ in power, as a class token does: squared coefficient of variation above 0.2, or a mean
                     of 1 / power 1.2 times one over the mean
-    places          (*S,) power of each place over that of an average one; None: all the same, or, where `mixed`, not known
+    places          (*S,) power of each place over that of an average one; None: all the same, or, where `mixed`, not
+                    known
     before          (x, f) where this is f(x), elementwise
     pads            zeros around it, (before, after) for each axis: what `F.pad` added, for the convolution behind it
     """
@@ -152,7 +153,8 @@ def measure(x: Tensor, *, shape: bool = True) -> Signal:
     common = _common(centred) if size and var.numel() <= MOST_CHANNELS else None
     return Signal(
         examples, tuple(size), mean, var, _covariance(centred, var), _autocorrelation(centred, var),
-        marginal(centred, var) if shape else None, common=common, mixed=mixed, places=_places(power) if mixed and size else None,
+        marginal(centred, var) if shape else None, common=common, mixed=mixed,
+        places=_places(power) if mixed and size else None,
     )  # fmt: skip
 
 
