@@ -117,7 +117,8 @@ def without_parametrization(layer: nn.Module, name: str, fold: bool = True) -> n
     """
     cls = type(layer)
     own = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
-    layer.__class__ = type(cls.__name__, cls.__bases__, own)
+    made: Any = type(cls.__name__, cls.__bases__, own)
+    layer.__class__ = made
     return parametrize.remove_parametrizations(layer, name, leave_parametrized=fold)
 
 
