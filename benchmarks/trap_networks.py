@@ -55,17 +55,17 @@ _KEPT: list[object] = []
 
 
 def _suppressed(boxes: Tensor, scores: Tensor, limit: float) -> Tensor:
-    overlap = importlib.import_module("torchvision.ops.boxes").box_iou(boxes, boxes)
-    kept: list[int] = []
-    for i in scores.argsort(descending=True).tolist():
-        if all(float(overlap[i, j]) <= limit for j in kept):
-            kept.append(i)
+    overlap = importlib.import_module("torchvision.ops.boxes").box_iou(boxes, boxes) > limit
+    waiting, kept = scores.argsort(descending=True), []
+    while len(waiting):
+        kept.append(int(waiting[0]))
+        waiting = waiting[1:][~overlap[waiting[0], waiting[1:]]]
     return torch.tensor(kept, dtype=torch.long)
 
 
 @trap
 def faster_rcnn() -> Made:
-    """Images of several sizes in a list, suppression, losses in training; its norms are frozen ones."""
+    """Images of several sizes in a list, boxes that are picked by their values, losses in training."""
     detection = _torchvision().models.detection
     model = detection.fasterrcnn_mobilenet_v3_large_320_fpn(
         weights=None, weights_backbone=None, num_classes=5, min_size=96, max_size=96

@@ -9,6 +9,7 @@ import pytest
 import torch
 from normfree_networks import IMAGES, NETWORKS, Row, conv, drawn
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 import unitgain as ug
 from unitgain import InputError
@@ -272,3 +273,44 @@ def test_hooks_that_go_with_a_norm_are_named() -> None:
     model = drawn(nn.Sequential(conv(3, 4), nn.BatchNorm2d(4)))
     model[1].register_forward_hook(lambda *_: None)
     assert "1: it has hooks, which go with it" in fold(model, torch.randn(IMAGES)).notes
+
+
+def test_folding_a_copy_leaves_the_original_its_weights() -> None:
+    """torch gives a deep copy of a parametrized layer the same class, and removing took the weight from both."""
+    x = torch.randn(4, 3, 6, 6)
+    model = nn.Sequential(
+        weight_norm(conv(3, 4)), nn.BatchNorm2d(4), nn.ReLU(), ug.nn.scaled_std_(conv(4, 4))
+    )
+    preserved = convert(model, x, "preserve", copy=True).model
+    for original in (model, preserved):
+        wanted = original.eval()(x)
+        folded = fold(original, x, copy=True).model
+        ug.nn.fold_(copy.deepcopy(original))
+        assert torch.equal(original(x), wanted)
+        assert torch.allclose(folded.eval()(x), wanted, atol=1e-5)
+
+
+class OnGraph(nn.Module):
+    """A graph convolution: the degrees' inverse square roots are NaN for noise in the place of the adjacency."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.norm = nn.Linear(4, 6), nn.BatchNorm1d(6)
+
+    def forward(self, x: torch.Tensor, adjacency: torch.Tensor) -> torch.Tensor:
+        scale = adjacency.sum(-1, keepdim=True).rsqrt()  # (B, nodes, 1)
+        h = scale * (adjacency @ (scale * self.layer(x)))
+        return self.norm(h.flatten(0, 1)).view(h.shape)
+
+
+def test_a_model_that_makes_nan_of_noise_is_proved_on_its_batch() -> None:
+    """All of its norms were refused: NaN is not equal to itself."""
+    model = drawn(OnGraph())
+    inputs = {"x": torch.randn(4, 5, 4), "adjacency": torch.rand(4, 5, 5) + 0.1}
+    report = convert(model, inputs, "preserve")
+    assert [c.how for c in report.changes] == ["affine"]
+    assert report.distance is not None
+    assert report.distance < 1e-9
+    wanted = [torch.tensor([1.0, float("nan"), float("inf")])]
+    assert distance([torch.tensor([1.0, float("nan"), float("inf")])], wanted) == 0
+    assert distance([torch.tensor([1.0, float("nan"), 1.0])], wanted) == float("inf")

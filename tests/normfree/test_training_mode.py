@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import torch
 from normfree_networks import Dense, PreActivation, conv
 from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import unitgain as ug
 from unitgain import InputError
@@ -402,3 +404,57 @@ def test_check_finds_no_batch_coupling_and_no_noisy_statistics_in_the_result() -
     convert(model, x)
     report = ug.check(model, (x, torch.arange(16) % 10))
     assert not {"UG602", "UG603", "UG607"} & {finding.code for finding in report.findings}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # torch deprecates the older form
+@pytest.mark.parametrize("norm", [weight_norm, nn.utils.weight_norm, spectral_norm])
+def test_a_layer_whose_weight_is_computed_is_standardized_or_named(norm: Any) -> None:
+    """BatchNorm was taken out behind weight-normed layers, with nothing in its place and not a word."""
+
+    def make() -> nn.Module:
+        return nn.Sequential(
+            norm(conv(3, 8)), nn.BatchNorm2d(8), nn.ReLU(), norm(conv(8, 8)), nn.BatchNorm2d(8)
+        )
+
+    x = torch.randn(4, 3, 8, 8)
+    report = convert(make(), x)
+    if norm is spectral_norm:  # bounds the layer on purpose
+        assert report.standardized == 0
+        assert (
+            sum("its norm is gone, but its weight is not standardized" in note for note in report.notes) == 2
+        )
+    else:
+        assert [round(b.after, 3) for b in report.blocks] == [1.0, 1.0]
+        again = rebuild(make(), report.edits)
+        again.load_state_dict(report.model.state_dict())
+        assert torch.equal(again.eval()(x), report.model.eval()(x))
+
+
+def test_a_layer_whose_norm_stands_behind_its_activation_is_scaled_too() -> None:
+    """The stem of a speaker encoder was not, and its residual stream had a variance of 0.1."""
+    model = nn.Sequential(
+        conv(3, 8), nn.ReLU(), nn.BatchNorm2d(8), conv(8, 8), nn.ReLU(), nn.MaxPool2d(2), nn.BatchNorm2d(8),
+        nn.Flatten(), nn.Linear(512, 4),
+    )  # fmt: skip
+    report = convert(model, images())
+    assert report.standardized == 2  # the head is left alone
+    assert [round(b.after, 3) for b in report.blocks] == [1.0, 1.0]
+
+
+class Siamese(nn.Module):
+    """One encoder for two images, and a layer on the difference of what it makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(conv(3, 8), nn.BatchNorm2d(8), nn.ReLU(), conv(8, 8), nn.BatchNorm2d(8))
+        self.joined, self.norm, self.head = conv(8, 8), nn.BatchNorm2d(8), conv(8, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.norm(self.joined(self.encoder(x) - self.encoder(x.flip(0)))).relu())
+
+
+def test_a_layer_that_is_called_twice_is_scaled_at_both_calls_before_others_are_measured() -> None:
+    """Its second call ran with the old scale while the layer behind it was measured."""
+    report = convert(Siamese(), images())
+    after = {block.name: block.after for block in report.blocks}
+    assert after["joined"] == pytest.approx(1, abs=0.05)

@@ -10,7 +10,7 @@ from torch.nn.utils import parametrize
 
 from .frozen import FrozenScale, NormalizedRows
 from .nf_block import NFBlock
-from .parametrize import ScaledStandardization
+from .parametrize import ScaledStandardization, without_parametrization
 from .scaled_std import ScaledStd
 
 _STEPS = (ScaledStandardization, FrozenScale, NormalizedRows)
@@ -54,7 +54,7 @@ def _without_our_steps(layer: nn.Module) -> None:
         return
     for name, steps in list(stack.items()):
         if all(isinstance(step, _STEPS) for step in steps):  # among others the order matters
-            parametrize.remove_parametrizations(layer, name, leave_parametrized=True)
+            without_parametrization(layer, name)
 
 
 @torch.no_grad()

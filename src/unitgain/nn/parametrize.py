@@ -106,7 +106,20 @@ def remove_scaled_std_(layer: nn.Module, fold: bool = True) -> nn.Module:
         raise InputError(
             f"remove_scaled_std_: this {type(layer).__name__} is not standardized by scaled_std_"
         )
-    return parametrize.remove_parametrizations(layer, "weight", leave_parametrized=fold)
+    return without_parametrization(layer, "weight", fold)
+
+
+def without_parametrization(layer: nn.Module, name: str, fold: bool = True) -> nn.Module:
+    """torch's `remove_parametrizations`, without harm to deep copies of the layer. Returns the layer.
+
+    torch makes a class for each parametrized module, with a property that computes the weight. A deep copy has the same
+    class, and removing deletes the property from it: whichever of the two is left would have no weight any more.
+    """
+    cls = type(layer)
+    own = {key: value for key, value in vars(cls).items() if key not in ("__dict__", "__weakref__")}
+    made: Any = type(cls.__name__, cls.__bases__, own)
+    layer.__class__ = made
+    return parametrize.remove_parametrizations(layer, name, leave_parametrized=fold)
 
 
 def _is_standardized(layer: nn.Module) -> bool:

@@ -77,11 +77,14 @@ def _pass(
     notes: list[str] = []
     scales: dict[str, Tensor] = {}
     biases: dict[str, Tensor] = {}
+    shifts: dict[str, Tensor] = {}  # what the new biases add, in the shape of the outputs
 
     def visit(node: Node, tensor: Tensor, given: object) -> Tensor | None:
         path = node.path
-        if node.module is None or path not in steps or path in scales or not node.leaf:
+        if node.module is None or path not in steps or not node.leaf:
             return None
+        if path in scales:  # called once more: it has the new scale, and is to have the new bias
+            return tensor + shifts[path] if path in shifts else None
         scale = steps[path].get_buffer("scale")
         bias, axis = node.module._parameters.get("bias"), node.channel_axis
         assert bias is not None, "every standardized layer has been given one"
@@ -98,6 +101,7 @@ def _pass(
         scale.mul_(factor)
         scales[path] = scale.clone()
         biases[path] = (bias - mean.flatten()) * factor
+        shifts[path] = (biases[path] - bias).view(mean.shape)
         return y * factor
 
     with graphs.undisturbed(model, batch):

@@ -35,6 +35,7 @@ from ..nn import (
     merge_branch_ends,
     scaled_std_,
 )
+from ..nn.parametrize import without_parametrization
 from .plain_code import as_plain_code
 
 
@@ -196,7 +197,7 @@ def _plain(model: nn.Module, edit: Edit, module: nn.Module) -> nn.Module:
         return plain
     stack: Any = getattr(module, "parametrizations", None)
     for name in list(stack) if stack is not None else ():
-        parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+        without_parametrization(module, name)
     for key, hook in list(module._forward_pre_hooks.items()):
         if type(hook).__name__ in ("WeightNorm", "SpectralNorm"):  # the older form of the same
             hook.remove(module)
@@ -210,6 +211,14 @@ def needs_plain(module: nn.Module) -> bool:
         type(h).__name__ in ("WeightNorm", "SpectralNorm") for h in module._forward_pre_hooks.values()
     )
     return isinstance(module, ScaledStd) or parametrize.is_parametrized(module) or hooks
+
+
+def is_weight_normed(module: nn.Module) -> bool:
+    """Whether its weight is torch's weight norm, in the older or the newer form, and nothing else."""
+    stack: Any = getattr(module, "parametrizations", None)
+    if stack is not None and list(stack) == ["weight"]:
+        return [type(step).__name__ for step in stack.weight] == ["_WeightNorm"]
+    return any(type(hook).__name__ == "WeightNorm" for hook in module._forward_pre_hooks.values())
 
 
 def _put(model: nn.Module, paths: Iterable[str], module: nn.Module) -> None:

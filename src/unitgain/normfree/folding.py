@@ -143,6 +143,8 @@ def _decide(
 
 def _refusal(module: nn.Module, places: list[Place]) -> str:
     """Why this norm cannot even become a fixed scale and shift."""
+    if not places and is_affine(module):  # timm's FrozenBatchNormAct2d
+        return "it computes a fixed scale and shift in code of its own, which is not followed"
     if not places:
         return "it did not run on this batch, neither in training nor in evaluation"
     if not is_batch_norm(module) and not is_affine(module) and getattr(module, "running_mean", None) is None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
@@ -27,8 +28,9 @@ from ..graph import Graph, Node
 from ..nn import ScaledStd, fan_in
 from . import calibrating
 from .clipping import advice
-from .edits import Edit, apply, paths_of
+from .edits import Edit, apply, is_weight_normed, paths_of
 from .folding import PARTS, parts_of
+from .plain_code import is_ours
 from .reading import Reading, is_converted, read
 from .report import Change, ConversionReport
 from .residual import ends_of, residual_sums
@@ -54,9 +56,15 @@ def convert_for_training(
     ]
     gone = {c.path for c in report.changes if c.how == "removed"}
     ends = _branch_ends(readings, gone)
-    layers = _layers(model, readings, gone)
+    layers, left = _layers(model, readings, gone)
     edits: list[Edit] = []
+    for path, why in left.items():
+        report.notes.append(
+            f"{path}: its norm is gone, but its weight is not standardized or scaled, as {why}"
+        )
     for layer, node in layers.items():
+        if is_weight_normed(layer):  # standardization takes its part
+            edits.append(Edit("plain", paths_of(model, layer)))
         if layer._parameters.get("bias") is None:
             edits.append(Edit("bias", paths_of(model, layer), _outputs(layer)))
         kind = "normalized" if _is_depthwise(layer) else "standardized"
@@ -144,14 +152,18 @@ def _function_behind(readings: list[Reading], path: str) -> bool:
     return any(node.module is None for node in _behind(readings, path))
 
 
-def _layers(model: nn.Module, readings: list[Reading], gone: set[str]) -> dict[nn.Module, Node]:
-    """The layers that are to be standardized: those next to a norm that goes."""
+def _layers(
+    model: nn.Module, readings: list[Reading], gone: set[str]
+) -> tuple[dict[nn.Module, Node], dict[str, str]]:
+    """(The layers that are to be standardized: those next to a norm that goes; {path of one that feeds such a norm, and
+    cannot be: why})."""
     homes: dict[int, int] = {}
     for module in model.modules():
         for parameter in module._parameters.values():
             if parameter is not None:
                 homes[id(parameter)] = homes.get(id(parameter), 0) + 1
     found: dict[nn.Module, Node] = {}
+    left: dict[str, str] = {}
     for reading in readings:
         for node in reading.graph:
             layer = node.module
@@ -162,24 +174,45 @@ def _layers(model: nn.Module, readings: list[Reading], gone: set[str]) -> dict[n
                 or not isinstance(layer, (_ConvNd, nn.Linear))
             ):
                 continue
+            feeds = _feeds(reading.graph, node, gone)
+            if not feeds and not _is_fed_by(reading, node, gone):
+                continue
             own = layer._parameters.get("weight")
-            if own is None or homes.get(id(own), 1) > 1 or isinstance(layer, ScaledStd):
+            why = ""
+            if is_weight_normed(layer):
+                own = layer.weight
+            elif own is None or parametrize.is_parametrized(layer):
+                why = "it is computed from other numbers (a parametrization)"
+            elif homes.get(id(own), 1) > 1:
+                why = "it is shared with another layer"
+            if why:
+                left |= (
+                    {node.path: why}
+                    if feeds and not isinstance(layer, ScaledStd) and not _standardizes(layer)
+                    else {}
+                )
                 continue
-            if parametrize.is_parametrized(layer) or "Std" in type(layer).__name__ or fan_in(layer, own) < 2:
-                continue
-            if _feeds(reading.graph, node, gone) or _is_fed_by(reading, node, gone):
+            assert own is not None
+            if not (isinstance(layer, ScaledStd) or "Std" in type(layer).__name__ or fan_in(layer, own) < 2):
                 found[layer] = node
-    return found
+    return found, left
+
+
+def _standardizes(layer: nn.Module) -> bool:
+    """Whether its parametrization is this package's already."""
+    stack: Any = getattr(layer, "parametrizations", None)
+    return stack is not None and "weight" in stack and any(is_ours(step) for step in stack.weight)
 
 
 def _feeds(graph: Graph, node: Node, gone: set[str]) -> bool:
-    """Whether a norm that goes takes the layer's output."""
+    """Whether a norm that goes takes the layer's output, behind its activation or before it."""
     waiting, seen = [node], {node.name}
     while waiting:
         for taker in graph.consumers(waiting.pop()):
             if taker.path in gone and taker.role == "norm":
                 return True
-            if taker.name not in seen and (taker.transparent or taker.role == "concat"):
+            passes = taker.transparent or taker.role in ("concat", "activation", "pool", "dropout")
+            if taker.name not in seen and passes:
                 seen.add(taker.name)
                 waiting.append(taker)
     return False
