@@ -11,7 +11,7 @@ from torch import Tensor
 def autoencoder(loss: object) -> Arguments:
     def run(net: Net, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, spread = net.encode(x).chunk(2, 1)
-        return net.decode(mean + spread.exp() * 0.1 * torch.randn_like(mean)), mean, spread
+        return net.decode(mean + spread.exp() * torch.randn_like(mean)), mean, spread
 
     x = vectors(64, 12)
     return Net(run, encode=chain(12, 32, 8), decode=chain(4, 32, 12)), (x, x), {"loss": loss}

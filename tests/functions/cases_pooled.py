@@ -94,9 +94,11 @@ def clusters_of_all_features() -> Arguments:
         away = h[:, :, None] - net.centres
         return net.out((assigned[..., None] * away).sum(1).flatten(1))
 
-    model, *rest = pooling(run, centres=nn.Parameter(0.1 * torch.randn(4, 32)), out=nn.Linear(128, 3))
+    model, batch, further = pooling(
+        run, centres=nn.Parameter(0.1 * torch.randn(4, 32)), out=nn.Linear(128, 3)
+    )
     del model.head
-    return model, *rest
+    return model, batch, further
 
 
 @healthy("UG807", "pool")
@@ -135,9 +137,9 @@ def assignment_of_steps_to_slots() -> Arguments:
         assigned = net.score(h).softmax(2)
         return net.out((assigned.transpose(1, 2) @ h / assigned.sum(1)[..., None]).flatten(1))
 
-    model, *rest = pooling(run, out=nn.Linear(128, 3))
+    model, batch, further = pooling(run, out=nn.Linear(128, 3))
     del model.head
-    return model, *rest
+    return model, batch, further
 
 
 # ---- waves -----------------------------------------------------------------------------------------------------

@@ -215,6 +215,8 @@ class Reader:
         else:
             names = [*(n for n in TARGET_NAMES if n in forward.names), *open_]
         name = next((n for n in names if n not in filled), None)
+        if name is None and forward.any_number and self.pass_target == "always" and found.target is not None:
+            return replace(found, args=(*found.args, found.target))
         if name is None:
             return found
         return replace(found, kwargs={**found.kwargs, name: found.target}, passed=name)

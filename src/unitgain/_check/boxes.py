@@ -23,6 +23,7 @@ _FEWEST = 4
 _OTHERS, _STEP = 8, 0.2  # answers near by, and how far, in sizes of the box
 _APART = 0.02  # by which perfect answers cost more than others
 _SAME = 1e-4
+_MORE = 0.25  # by which they cost more than they would as corners
 
 
 def not_corners(ask: Question) -> bool | None:
@@ -37,10 +38,12 @@ def not_corners(ask: Question) -> bool | None:
     if len(real) < _FEWEST or len(real) < len(boxes) / 2:
         return None
     chosen = list(real[torch.linspace(0, len(real) - 1, min(_MOST, len(real))).long()])
-    if not _is_wrong([_costs(ask, box) for box in chosen]):
-        return False
-    right = ([_costs(ask, corners(box), corners) for box in chosen] for corners in (_of_centre, _of_place))
-    return any(_is_right(costs) for costs in right)
+    given = [_costs(ask, box) for box in chosen]
+    for corners in (_of_centre, _of_place):
+        right = [_costs(ask, corners(box), corners) for box in chosen]
+        if _is_right(right) and (_is_wrong(given) or _cost_more(given, right)):
+            return True
+    return False
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,11 @@ def _is_wrong(costs: list[_Costs]) -> bool:
         return False
     beaten = sum(c.other < c.perfect - _APART or abs(c.other - c.perfect) <= _SAME for c in costs)
     return max(perfect) - min(perfect) > _APART or beaten >= len(costs) / 2
+
+
+def _cost_more(given: list[_Costs], right: list[_Costs]) -> bool:
+    """Whether perfect answers cost more as they are given than as corners."""
+    return min(c.perfect for c in given) > max(c.perfect for c in right) + _MORE
 
 
 def _is_right(costs: list[_Costs]) -> bool:

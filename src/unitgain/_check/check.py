@@ -41,7 +41,7 @@ from ..rules import CATALOGUE, diagnose
 from .batch_norms import batch_norm_facts, snapshot
 from .broadcast import broadcast_shape
 from .called import called_in_step
-from .comparison import comparison_facts
+from .comparison import Part, comparison_facts
 from .coupling import coupling_facts
 from .cuts import term_facts
 from .ending import end_facts
@@ -252,7 +252,7 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
     done = first.done
     loss = LossFacts() if done.loss is None else LossFacts(done.name, done.kind, float(done.loss.detach()))
     masks = Masks(model)
-    comparison, compared, stretched = comparison_facts(model, job, done, masks)
+    comparison, compared, stretched, parts = comparison_facts(model, job, done, masks)
     stretched = stretched or broadcast_shape(compared)
     target = target_facts(done.target, done.logits, done.kind or "other", stretched)
     output = output_facts(done.logits, done.target, probe.record)
@@ -304,7 +304,31 @@ def _measure(model: nn.Module, job: Job, plan: Plan, run: Run) -> Record:
             not_rewound=tuple(run.not_rewound) or None,
         )
     )
+    _look_at_parts(probe.record, parts)
     return probe.record
+
+
+_OF_A_LOSS = ("UG105", "UG106", "UG108", "UG109", "UG111", "UG115", "UG120")
+
+
+def _look_at_parts(record: Record, parts: Sequence[Part]) -> None:
+    """Of a loss that is none of the kinds that are known as a whole: the first of the loss functions that it calls in
+    which a rule finds something takes its place in the record."""
+    whole = record.facts
+    for part in parts:
+        done = part.compared
+        output = replace(output_facts(done.logits, done.target, record), site=whole.output.site)
+        facts = replace(
+            whole,
+            loss=replace(whole.loss, name=done.name),
+            target=target_facts(done.target, done.logits, done.kind or "other", None),
+            output=output,
+            comparison=part.facts,
+        )
+        record.set_facts(facts)
+        if any(finding.severity != "info" for finding in diagnose(record, select=_OF_A_LOSS).findings):
+            return
+    record.set_facts(whole)
 
 
 def _log_what_the_last_step_gave(probe: Probe, passes: Passes, steps: int) -> None:

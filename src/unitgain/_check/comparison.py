@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -27,7 +27,7 @@ from .entropy import entropy_facts
 from .floor import falls_for_ever
 from .floored import out_of_reach
 from .future import is_target
-from .inner import InnerLosses
+from .inner import InnerLoss, InnerLosses
 from .job import Job
 from .latents import Latents, latent_facts
 from .masks import Masks
@@ -44,18 +44,20 @@ _EDGE = 1e-3  # relative: a target of 1.0001 is not beyond the reach of a sigmoi
 
 def comparison_facts(
     model: nn.Module, job: Job, done: Judged, masks: Masks
-) -> tuple[ComparisonFacts, Judged, Stretched | None]:
+) -> tuple[ComparisonFacts, Judged, Stretched | None, list[Part]]:
     """Runs the model once more, forward, and calls the loss; of a loss that the model or the step computes itself, also
     what it compares, as if that loss had been given, and over which shape it stretches that. done: the first pass.
-    A loss of several targets is looked into as well. masks: those that the model draws are kept there."""
+    A loss of several targets is looked into as well, and each loss function of torch that it calls is asked by itself
+    where the whole is none of the kinds that are known. masks: those that the model draws are kept there."""
     reach, calls = ReachFacts(), None
     batch, step = job.batch.clone(), job.step
     own = done.loss is not None and not (done.function is not None and isinstance(done.target, Tensor))
-    losses, latents = None, Latents()
-    if own:
-        passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
-        labels = list(tensors_in((batch.labels, passed)))
-        losses = InnerLosses([*tensors_in((batch.args, batch.kwargs)), *labels], labels)
+    latents = Latents()
+    passed = batch.kwargs.get(batch.passed) if batch.passed is not None else None
+    labels = list(tensors_in((batch.labels, passed, job.batch.labels)))  # those of a closure, too
+    if step is not None:
+        labels = list(tensors_in(batch.args))
+    losses = InnerLosses([*tensors_in((batch.args, batch.kwargs)), *labels], labels)
     if step is not None:
         reach, calls = reach_facts(
             model, lambda: step(model, *batch.args), lambda _: None, slopes=True, inner=losses
@@ -73,8 +75,8 @@ def comparison_facts(
             masks=masks,
         )
     latent = latent_facts(done, latents.found)
-    inner = None if losses is None or done.loss is None else losses.found(done.loss)
-    stretched = None if losses is None else losses.stretched
+    inner = losses.found(done.loss) if own and done.loss is not None else None
+    whole, stretched = done, losses.stretched
     if inner is not None:
         done, known = inner.of(done), inner.reach
         rectified, behind = known.rectified or (None, None)
@@ -85,7 +87,7 @@ def comparison_facts(
         reach = replace(reach, further=out_of_reach(done, reach.further or ()))
     logits = find_logits(done.compared) if done.function is not None else done.logits
     if logits is not None and not is_plain(logits):
-        return ComparisonFacts(reach, calls=calls), done, stretched
+        return ComparisonFacts(reach, calls=calls), done, stretched, []
     if logits is not None:
         reach = replace(reach, log_probabilities=_are_log_probabilities(logits.detach()))
     ask = None
@@ -97,10 +99,7 @@ def comparison_facts(
         asked = replace(
             asked, highest=costs_most(ask), critic=is_that_of_a_critic(ask), not_corners=not_corners(ask)
         )
-        slopes = class_slopes(ask)
-        asked = replace(asked, repels=slopes.repels)
-        if not math.isnan(slopes.silent):
-            asked = replace(asked, silent_label=slopes.silent)
+        asked = _with_slopes(asked, ask, job)
         if asked.critic and asked.takes == "overlap":  # which grows with the outputs too
             asked = replace(asked, takes=None)
     ignored = int(getattr(done.function, "ignore_index", IGNORED_TARGET))
@@ -124,7 +123,46 @@ def comparison_facts(
     facts = ComparisonFacts(
         reach, asked, targets, features, calls, place=place, entropy=entropy, term=term, latent=latent
     )
-    return facts, done, stretched
+    known = asked.takes is not None or inner is not None
+    parts = [] if known else [_part(one, whole, facts, job) for one in losses.each()]
+    return facts, done, stretched, parts
+
+
+@dataclass(frozen=True)
+class Part:
+    """One loss function that the loss calls, as if it had been given: what it compares, and the facts of that."""
+
+    compared: Judged
+    facts: ComparisonFacts
+
+
+def _with_slopes(asked: AskedFacts, ask: Question, job: Job) -> AskedFacts:
+    """Of class numbers, one for each example: of places in a text some are padding, which weighs nothing by right."""
+    inputs = [x for x in job.batch.inputs().values() if x.dim()] if job.step is None else []
+    if inputs and all(len(x) != len(ask.logits) for x in inputs):
+        return asked
+    slopes = class_slopes(ask)
+    asked = replace(asked, repels=slopes.repels)
+    return asked if math.isnan(slopes.silent) else replace(asked, silent_label=slopes.silent)
+
+
+def _part(one: InnerLoss, whole: Judged, facts: ComparisonFacts, job: Job) -> Part:
+    done, reach = one.of(whole), one.reach
+    rectified, behind = reach.rectified or (None, None)
+    limits = replace(
+        facts.reach, function=reach.function, low=reach.low, high=reach.high, rectified=rectified, behind=behind,
+        log_probabilities=_are_log_probabilities(one.given),
+    )  # fmt: skip
+    ask = question(one.function, one.given, one.given, one.target)
+    if ask is None:
+        return Part(done, facts)
+    asked = asked_facts(ask, limits)
+    asked = _with_slopes(replace(asked, highest=costs_most(ask), not_corners=not_corners(ask)), ask, job)
+    values = _target_values(one.given, one.target, [], IGNORED_TARGET, asked)
+    values = TargetValueFacts() if values is None else replace(values, beyond=_beyond(ask, limits))
+    return Part(
+        done, replace(facts, reach=limits, asked=asked, targets=values, place=None, entropy=None, term=None)
+    )
 
 
 def _compute_loss(done: Judged, job: Job, outputs: Any, batch: Batch) -> None:

@@ -22,6 +22,7 @@ from .._batch import Judged, without_broadcast_warning
 from ..stats import is_plain
 from .broadcast import Stretched
 from .intervals import ANYTHING, Interval
+from .kept import Kept
 
 FUNCTIONS = {
     "cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy", "mse_loss", "l1_loss",
@@ -30,6 +31,7 @@ FUNCTIONS = {
 _PAIRED = {"sub", "rsub", "mul", "rmul"}
 _ERRORS = {"mse_loss": F.mse_loss, "l1_loss": F.l1_loss}
 _NAMES = ("input", "target")
+_MOST_CALLS = 4  # that are asked one by one
 _MOST_VALUES = 1_000_000  # of the outputs: they are copied
 
 
@@ -71,13 +73,20 @@ class InnerLosses:
             (_address(t), t.shape) for t in labels if is_plain(t) and t.is_floating_point() and t.numel() > 1
         }
         self._differences: list[tuple[Tensor, Tensor]] = []
+        self._apart: Kept[int] = Kept()  # number in `_differences`
+        self._powers: Kept[tuple[int, str]] = Kept()  # of its squares or magnitudes
+        self._errors: list[InnerLoss] = []
+        self._further: list[InnerLoss] = []  # the calls behind the first one
         self.stretched: Stretched | None = None
         self._calls: list[InnerLoss] = []
         self._others = False
 
-    def see(self, func: Any, name: str, args: Any, kwargs: Any, reach: Callable[[Tensor], Interval]) -> None:
+    def see(
+        self, func: Any, name: str, args: Any, kwargs: Any, out: Any, reach: Callable[[Tensor], Interval]
+    ) -> None:
         if name in _PAIRED and self._labels:
-            self._see_pair(name, args)
+            self._see_pair(name, args, out)
+        self._follow_difference(name, args, out)
         if name not in FUNCTIONS:
             return
         rest = dict(kwargs)
@@ -87,9 +96,10 @@ class InnerLosses:
         usable = (
             isinstance(first, Tensor) and isinstance(second, Tensor) and is_plain(first) and is_plain(second)
         )
-        if self._calls or not usable or not 0 < first.numel() <= _MOST_VALUES or not self._is_data(second):
+        if not usable or not 0 < first.numel() <= _MOST_VALUES or not self._is_data(second):
             self._others = True
             return
+        self._others |= bool(self._calls)
         given, target = first.detach().clone(), second.detach().clone()
         further = args[2:]
 
@@ -97,7 +107,10 @@ class InnerLosses:
             value = func(outputs, answer, *further, **rest)
             return value if value.dim() == 0 else value.mean()
 
-        self._calls.append(InnerLoss(name, again, given, target, reach(first)))
+        if not self._calls:
+            self._calls.append(InnerLoss(name, again, given, target, reach(first)))
+        elif len(self._further) < _MOST_CALLS:
+            self._further.append(InnerLoss(name, again, given, target, reach(first)))
 
     def found(self, loss: Tensor) -> InnerLoss | None:
         """None where there was none, or more than one: which of several is to blame for what is unknown.
@@ -106,7 +119,32 @@ class InnerLosses:
             return None
         return self._calls[0] if self._calls else self._error(float(loss.detach()))
 
-    def _see_pair(self, name: str, args: Any) -> None:
+    def each(self) -> list[InnerLoss]:
+        """All of them, one by one: of a loss with several terms."""
+        return [*self._calls, *self._further, *self._errors]
+
+    def _follow_difference(self, name: str, args: Any, out: Any) -> None:
+        """The mean or sum of the squares or magnitudes of a difference is an error, one of several terms or not."""
+        first = args[0] if args else None
+        if not isinstance(first, Tensor) or not isinstance(out, Tensor):
+            return
+        number = self._apart[first]
+        if number is not None and out.shape == first.shape:
+            second = args[1] if len(args) > 1 else None
+            square = (
+                name == "square" or (name == "pow" and second == 2) or (name == "mul" and second is first)
+            )
+            if square or name == "abs":
+                self._powers[out] = number, "mse_loss" if square else "l1_loss"
+        known = self._powers[first]
+        if known is None or len(self._errors) >= _MOST_CALLS:
+            return
+        if name in ("mean", "sum"):
+            given, target = self._differences[known[0]]
+            if given.shape == target.shape:
+                self._errors.append(InnerLoss(known[1], _ERRORS[known[1]], given, target))
+
+    def _see_pair(self, name: str, args: Any, out: Any) -> None:
         """Targets in the batch's own shape that meet something computed: in another (t[:, None]) they meet all of it on
         purpose."""
         pair = args[:2]
@@ -122,6 +160,7 @@ class InnerLosses:
         if math.prod(over) > given.numel() and self.stretched is None:
             self.stretched = Stretched(tuple(given.shape), tuple(target.shape), over)
         if "sub" in name:
+            self._apart[out] = len(self._differences)
             self._differences.append((given.detach().clone(), target.detach().clone()))
 
     def _error(self, loss: float) -> InnerLoss | None:

@@ -31,6 +31,7 @@ from .encodings import Encodings
 from .floored import FUNCTIONS
 from .inner import InnerLosses
 from .intervals import ANYTHING, INF, Interval, arithmetic, clamped, union
+from .kept import Kept
 from .latents import Latents
 from .loss_calls import LOSS_FUNCTIONS, TAKES_SCORES, loss_call
 from .masks import Masks
@@ -108,7 +109,7 @@ def reach_facts(
         found = ANYTHING if logits is None else reach.of(logits)
         drops, further = tuple(dict.fromkeys(reach.drops.found)), tuple(reach.further(out, logits))
         try:
-            reach.judging = logits
+            reach.judging, reach.outputs = logits, {id(t) for t in tensors_in(out)}
             judge(out)
         except Exception:  # the same
             reach.calls.clear()
@@ -172,6 +173,8 @@ class Reach(TorchFunctionMode):
         self.encodings = Encodings(model, {id(p) for p in model.parameters() if p.requires_grad})
         self.scores, self.one_hot = Scores(self.axes), OneHot(targets)
         self.twice: list[TwiceFacts] = []
+        self._of_outputs: Kept[bool] = Kept()  # what the loss makes of the outputs
+        self.outputs: set[int] = set()
         self.judging: Tensor | None = None  # the outputs, while the loss is computed
         self.reshaped: str | None = None  # where the loss first changes their shape
 
@@ -197,7 +200,7 @@ class Reach(TorchFunctionMode):
         with torch._C.DisableTorchFunction():
             self.axes.see(name, args, kwargs, out)
             if self.inner_losses is not None:
-                self.inner_losses.see(func, name, args, kwargs, self.of)
+                self.inner_losses.see(func, name, args, kwargs, out, self.of)
             if self._latents is not None and self.judging is None:
                 self._latents.see(name, func, args, kwargs, out)
             if self._masks is not None and self.judging is None:
@@ -212,6 +215,8 @@ class Reach(TorchFunctionMode):
             self.doubled.see(name, before, args, out)
             self.crossed.see(name, args, kwargs, out)
             self.discarded.see(name, args, kwargs, out)
+            if self.judging is not None:
+                self._note_what_comes_of_outputs(args, kwargs, out)
         given = [self.of(a).unit_axis for a in args if isinstance(a, Tensor)]
         if name == "setitem" and args and isinstance(args[0], Tensor):
             self._known.pop(id(args[0]), None)
@@ -226,6 +231,12 @@ class Reach(TorchFunctionMode):
             axis = unit_axis(name, args, kwargs, tensor, given, self._weights)
             self._put(tensor, replace(found, unit_axis=axis))
         return out
+
+    def _note_what_comes_of_outputs(self, args: Any, kwargs: Any, out: Any) -> None:
+        given = tensors_in((args, kwargs))
+        if any(t is self.judging or id(t) in self.outputs or self._of_outputs[t] for t in given):
+            for tensor in tensors_in(out):
+                self._of_outputs[tensor] = True
 
     def _look_at_squeezed(self, name: str, x: Any) -> None:
         """In the loss every function, before it the loss functions that the model calls itself."""
@@ -253,6 +264,10 @@ class Reach(TorchFunctionMode):
             call = loss_call(name, args, kwargs)
         if call is None:
             return
+        target = args[1] if len(args) > 1 else kwargs.get("target")
+        own = self.judging is None or self._of_outputs[target]
+        if own and target.is_floating_point() and (target.dim() != 2 or target.shape[0] != target.shape[1]):
+            call = replace(call, told=math.nan)  # of a network's own opinion, which is even at first
         x = self.of(args[0])
         rectified = (_sign_kept(x), "loss") if _sign_kept(x) and name in TAKES_SCORES else x.rectified
         if rectified is not None and name not in ("kl_div",):

@@ -42,7 +42,8 @@ def fold(found: Sequence[Found[Any]], view: View, rules: Mapping[str, Rule]) -> 
             causes = [
                 j for j, cause in enumerate(found) if cause.code == row.code and _may_explain(cause, effect)
             ]
-            holds = next((j for j in causes if row.when(found[j], effect, view)), None)
+            open_ = (j for j in causes if _root(parent, j) != i)  # else both would vanish
+            holds = next((j for j in open_ if row.when(found[j], effect, view)), None)
             if holds is not None:
                 parent[i] = holds
                 break

@@ -16,7 +16,7 @@ from ._words import show
 ABOUT = About(
     code="UG121",
     name="latent-prior",
-    rank=150,
+    rank=151,
     seen=(
         "The code that a variational model draws cannot be narrower than its prior, is held to another deviation than "
         "one, or costs more than it can tell."

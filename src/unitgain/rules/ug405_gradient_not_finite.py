@@ -28,7 +28,7 @@ ABOUT = About(
     ),
     action=(
         "Look at what lies right after the named site: a root or norm at exactly zero, a division, a "
-        "logarithm, or torch.where around one of them (mask its input, not its output)."
+        "logarithm, an arccosine or arcsine at one, or torch.where around one of them (mask its input, not its output)."
     ),
     effect="Finite gradients.",
     verify="Check again.",
@@ -63,7 +63,8 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         if site
         else f"It arises in the backward of the module that owns {parameter.name}.",
         remedy=f"Look at what lies right after {as_layer(site.name) if site else parameter.name}: a root or norm at "
-        "exactly zero, a division, a logarithm, or torch.where around one of them (mask its input, not its output).",
+        "exactly zero, a division, a logarithm, an arccosine or arcsine at one, or torch.where around one of them "
+        "(mask its input, not its output).",
     )
 
 
