@@ -18,9 +18,9 @@ class GatedFusion(nn.Module):
         super().__init__()
         self.project = nn.Sequential(nn.Linear(width, width, bias=False), nn.ReLU())
         self.gate = nn.Sequential(nn.Linear(width, width, bias=False), nn.Tanh())
-        nn.init.zeros_(self.gate[0].weight)  # pyright: ignore[reportArgumentType]
+        nn.init.zeros_(self.gate[0].weight)
         if both_zero:
-            nn.init.zeros_(self.project[0].weight)  # pyright: ignore[reportArgumentType]
+            nn.init.zeros_(self.project[0].weight)
 
     def forward(self, image: Tensor, text: Tensor) -> Tensor:
         fused = self.project(text)

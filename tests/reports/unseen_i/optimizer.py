@@ -82,7 +82,7 @@ class MixedPrecision:
     def __init__(self, model: nn.Module, unscaled: bool):
         self.model, self.unscaled = model, unscaled
         self.optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)  # pyright: ignore[reportPrivateImportUsage]
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**14)
 
     def run_batch(self, x: Tensor, y: Tensor) -> Tensor:
         self.optimizer.zero_grad(set_to_none=True)
