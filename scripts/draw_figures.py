@@ -372,6 +372,12 @@ def _text(source: Path | str) -> str:
     return source.read_text(encoding="utf-8") if isinstance(source, Path) else source
 
 
+def in_few_colours(path: Path, colours: int) -> None:
+    """Writes a picture with a palette: flat inks, of which the eye sees no difference at a third of the size."""
+    few = Image.open(path).convert("RGB").quantize(colours, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)
+
+
 def main(wanted: list[str]) -> None:
     os.environ.pop("UNITGAIN_DATA", None)  # the names that come with the package, whatever is on this machine
     os.environ["UNITGAIN_CACHE"] = os.devnull
@@ -380,11 +386,9 @@ def main(wanted: list[str]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.stem in WHOLE_FILES:
                 WHOLE_FILES[path.stem](path)
-                Image.open(path).convert("RGB").quantize(64).save(
-                    path, optimize=True
-                )  # flat inks: a third of the size
             else:
                 draw(path.stem).savefig(path, dpi=RESOLUTION.get(path.stem, 72))
+            in_few_colours(path, 64 if path.stem in WHOLE_FILES else 256)
             path.write_bytes(stamped(path.read_bytes(), stamp))
             print(path.relative_to(ROOT))
 

@@ -282,7 +282,7 @@ def test_exclude_takes_names_of_parameters_and_modules(exclude, expected) -> Non
         "0.weight",
         "0.bias",
     ]
-    with pytest.raises(InputError, match="'heads' matches no parameter; the last ones are"):
+    with pytest.raises(InputError, match="'heads' matches no parameter; there are"):
         AGC(torch.optim.SGD(model.parameters(), lr=0.1), model, exclude="heads")
 
 

@@ -111,9 +111,14 @@ def test_a_long_call_tells_below_a_notebooks_cell_what_it_does(monkeypatch) -> N
 
 
 def test_in_a_notebook_rich_shows_no_empty_box(monkeypatch) -> None:
-    """Every line that was printed left an empty HTML box below the cell."""
+    """Every line that was printed left an empty HTML box below the cell, and a live table escape sequences, since a
+    kernel asks for colours."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    shell = SimpleNamespace(kernel=object())
+    monkeypatch.setitem(sys.modules, "IPython", SimpleNamespace(get_ipython=lambda: shell))
     assert not console().is_jupyter
+    assert not console().is_terminal
 
 
 def test_results_in_a_notebook_are_short() -> None:

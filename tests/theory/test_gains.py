@@ -155,7 +155,7 @@ def test_backward_gain_against_a_formula() -> None:
         (lambda x: x.sum(), r"returned shape \(\)"),
         (math.tanh, "failed"),
         (lambda x: 0 * x, "zero for almost every input"),
-        ("rleu", "unknown; names are identity"),
+        ("rleu", "unknown; did you mean 'relu'"),
         (3, "give a name"),
     ],
 )

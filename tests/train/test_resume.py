@@ -210,7 +210,7 @@ def test_the_last_ones_and_the_best_are_kept(tmp_path: Path) -> None:
     assert keeper.best_path == tmp_path / checkpoint.name_of(20)
     learn.load(keeper.best_path)
     with pytest.raises(
-        InputError, match=r"best='accuracy'.*not among the metrics \(train_loss, valid_loss\)"
+        InputError, match=r"best='accuracy'.*not among the metrics.*; there are train_loss, valid_loss"
     ):
         runs.learner("memory", None, extra=(Checkpoint(tmp_path / "b", best="accuracy"),)).fit(1)
 

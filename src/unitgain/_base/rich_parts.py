@@ -11,6 +11,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from .printable import printable
+from .terminal import in_notebook
 
 _GAP = 2  # columns of the terminal between two of the table
 
@@ -20,9 +21,8 @@ class Console(rich.console.Console):
     without spaces. In a notebook it is text too: rich's own way puts an empty box below the cell with every line."""
 
     def __init__(self, **options: Any):
-        super().__init__(
-            **{"force_jupyter": False, "markup": False, "highlight": False, "emoji": False, **options}
-        )
+        text = {"force_jupyter": False, "force_terminal": False} if in_notebook() else {}
+        super().__init__(**{**text, "markup": False, "highlight": False, "emoji": False, **options})
 
     def print(self, *objects: Any, **how: Any) -> None:
         objects = tuple(printable(o, keep_lines=True) if isinstance(o, str) else o for o in objects)

@@ -48,6 +48,12 @@ def say(text: object, *, file: IO[str] | None = None, most: int = MOST) -> None:
     print(line.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
 
 
+def say_to_program(text: str) -> None:
+    """Prints lines for another program, a shell that completes a word for example: tabs between columns stay."""
+    for line in text.splitlines():
+        print("\t".join(printable(part, sys.maxsize) for part in line.split("\t")), flush=True)
+
+
 def note(text: object) -> None:
     """Prints one line on the standard error: what a program that reads the result should not see."""
     if _quiet.get():
@@ -61,6 +67,13 @@ def clear_line() -> None:
         print("\r\x1b[K", end="", file=sys.stderr)
 
 
+def in_notebook() -> bool:
+    """Whether a notebook's kernel runs us, whose output is a page and no terminal."""
+    ipython = sys.modules.get("IPython")  # it is there if it runs us
+    shell = None if ipython is None else ipython.get_ipython()
+    return hasattr(shell, "kernel")
+
+
 class Cell:
     """A place in the output of a notebook's cell that is written again and again. `Cell.here()` is None elsewhere."""
 
@@ -69,9 +82,7 @@ class Cell:
 
     @classmethod
     def here(cls) -> Cell | None:
-        ipython = sys.modules.get("IPython")  # it is there if it runs us
-        shell = None if ipython is None else ipython.get_ipython()
-        if shell is None or not hasattr(shell, "kernel"):
+        if not in_notebook():
             return None
         from IPython.display import display  # type: ignore[import-not-found]
 

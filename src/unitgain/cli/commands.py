@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .._base import quietly, say
+from .._base import quietly, say, say_to_program
 from .._version import __version__
 from .check import check
 from .data import data_app
@@ -47,9 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if shell := os.environ.get(ASKING):  # Tab was pressed
         with contextlib.suppress(Exception):  # nothing that could be said would be seen
-            print(
-                answer(shell, arguments, typer.main.get_command(app))
-            )  # say() would make spaces of the tabs
+            say_to_program(answer(shell, arguments, typer.main.get_command(app)))
         return 0
 
     def run() -> None:
@@ -73,7 +71,7 @@ def _install(wanted: bool) -> None:
 
 def _show(shell: str | None) -> None:
     if shell is not None:
-        sys.stdout.write(script(shell))
+        say_to_program(script(shell))
         raise typer.Exit
 
 

@@ -24,7 +24,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, hold_eager, keep_out_of_copies, original, plain_name
+from .._base import InputError, did_you_mean, hold_eager, keep_out_of_copies, original, plain_name
 
 
 def weights_of(module: nn.Module) -> list[Tensor]:
@@ -68,11 +68,10 @@ def named_by(model: nn.Module, wanted: Any) -> list[Tensor]:
                 f"AGC(exclude=...): a {type(item).__name__}; expected names, patterns, modules or parameters"
             )
         if not matches:
-            what = (
-                f"{item!r} matches no parameter" if isinstance(item, str) else "a module without parameters"
-            )
-            some = ", ".join(n for n, _ in list(model.named_parameters())[-3:])
-            raise InputError(f"AGC(exclude=...): {what}; the last ones are {some}")
+            if not isinstance(item, str):
+                raise InputError("AGC(exclude=...): a module without parameters")
+            names = [name for name, _ in (*model.named_parameters(), *model.named_modules()) if name]
+            raise InputError(f"AGC(exclude=...): {item!r} matches no parameter{did_you_mean(item, names)}")
         found += matches
     return found
 

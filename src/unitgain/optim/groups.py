@@ -9,7 +9,7 @@ from typing import Any, cast
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 
 def param_groups(
@@ -45,10 +45,8 @@ def param_groups(
     named = list(model.named_parameters())
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for name, _ in named):
-            some = ", ".join(name for name, _ in named[:3])
-            raise InputError(
-                f"param_groups(no_decay=...): {pattern!r} matches no parameter; there are {some}, ..."
-            )
+            near = did_you_mean(pattern, [name for name, _ in named])
+            raise InputError(f"param_groups(no_decay=...): {pattern!r} matches no parameter{near}")
     tables = {
         p for m in model.modules() if isinstance(m, (nn.Embedding, nn.EmbeddingBag)) for p in m.parameters()
     }

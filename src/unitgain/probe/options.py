@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, no_module
+from .._base import InputError, did_you_mean, no_module
 from ..optim import unwrapped, unwrapped_model
 
 SIGNALS = ("input", "activation", "gradient", "parameter", "parameter_gradient", "update")
@@ -33,11 +33,28 @@ class Options:
     limit: int | None
     examples: int | None
     maps: bool
+    seen: set[str] = field(default_factory=set, compare=False)  # names that were asked about
 
     def selects(self, name: str) -> bool:
+        self.seen.add(name)
         return any(fnmatchcase(name, p) for p in self.include) and not any(
             fnmatchcase(name, p) for p in self.exclude
         )
+
+    def unmatched(self, model: nn.Module) -> list[str]:
+        """A sentence for each name in include and exclude that nothing had, patterns with wildcards left out."""
+        known = self.seen | {name for name, _ in model.named_parameters()}
+        asked = [(key, name) for key in ("include", "exclude") for name in getattr(self, key)]
+        return [
+            f"Probe({key}=...): there is no site or parameter {name!r}{did_you_mean(name, known)}"
+            for key, name in asked
+            if self.seen and not set(name) & set("*?[") and name not in known
+        ]
+
+
+def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
+    """One pattern may be given by itself."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def check_every(every: object) -> int:

@@ -43,6 +43,7 @@ from .options import (
     check_optimizers,
     check_signals,
     holds_nothing,
+    patterns,
 )
 from .parameters import model_facts
 from .ranks import Ranks, record_of_rank
@@ -129,8 +130,8 @@ class Probe:
             if not holds_any(one, self.model):
                 warnings.warn(holds_nothing(one, self.model), stacklevel=2)
         self._options = options = Options(
-            every=check_every(every), signals=check_signals(signals), include=tuple(include),
-            exclude=tuple(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
+            every=check_every(every), signals=check_signals(signals), include=patterns(include),
+            exclude=patterns(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
         stop_left_behind(Probe, self.model, sys._getframe(1))  # first, as it may be writing to the same file
@@ -226,6 +227,8 @@ class Probe:
             self._store(self._write_pending)
             self._store(self._state_facts)  # the learning rate may have moved on
             self._store(self._loop_facts)
+            for sentence in self._options.unmatched(self.model):
+                self._say(sentence)
         self._store(self._write_pending)
 
     @contextlib.contextmanager

@@ -329,6 +329,8 @@ class Record:
         return sorted(chosen, key=lambda s: (s.position, s.id))
 
     def site(self, kind: str, name: str) -> Site | None:
+        """The site of this name, None if there is none. Raises InputError for an unknown kind."""
+        check_kind(kind)
         return self._by_name.get((kind, name))
 
     @reading

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .._base import InputError
+from .._base import InputError, did_you_mean
 
 Activation: TypeAlias = "str | Callable[[Tensor], Tensor] | nn.Module | Elementwise"
 
@@ -83,7 +83,9 @@ def resolve(activation: Activation) -> Elementwise:
         return activation
     if isinstance(activation, str):
         if activation not in NAMES:
-            raise InputError(f"activation {activation!r} is unknown; names are {', '.join(NAMES)}")
+            raise InputError(
+                f"activation {activation!r} is unknown{did_you_mean(activation, NAMES, most=40)}"
+            )
         return Elementwise(NAMES[activation], activation)
     if isinstance(activation, nn.Module):
         name = type(activation).__name__

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..._base import FileLock, InputError, remove_leftovers
+from ..._base import FileLock, InputError, did_you_mean, remove_leftovers
 from .. import resume
 from ..callback import Callback
 from ..checkpoint import list_folder, name_of, steps_of
@@ -104,8 +104,8 @@ class Checkpoint(Callback):
         if self.best is not None:
             if self.best not in learn.metrics:
                 raise InputError(
-                    f"Checkpoint(best={self.best!r}): not among the metrics ({', '.join(learn.metrics) or 'none'}); "
-                    "Metrics fills them"
+                    f"Checkpoint(best={self.best!r}): not among the metrics, which Metrics "
+                    f"fills{did_you_mean(self.best, learn.metrics)}"
                 )
             value = learn.metrics[self.best]
             sign = 1 if self.mode == "min" else -1
