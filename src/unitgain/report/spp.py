@@ -71,7 +71,7 @@ class Curve:
 
     @property
     def silence(self) -> str:
-        """ "theory is silent on 3 of 12 blocks: its parts are correlated ..."; "" where it is not, or says nothing at all."""
+        """ "theory is silent on 3 of 12 blocks: its parts are correlated ..."; "" where it is not, or says nothing."""
         reasons = Counter(p.silent for p in self.points if p.silent)
         if not reasons:
             return ""
