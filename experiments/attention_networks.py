@@ -239,8 +239,10 @@ class Crossed(nn.Module):
         return self.head(self.block(q + self.mlp(q)).mean(1))
 
 
-def _blocks(count: int, width: int, attention: Callable[[], nn.Module], **more: bool) -> list[nn.Module]:
-    return [Block(width, attention(), mlp(width), **more) for _ in range(count)]
+def _blocks(
+    count: int, width: int, attention: Callable[[], nn.Module], post: bool = False
+) -> list[nn.Module]:
+    return [Block(width, attention(), mlp(width), post=post) for _ in range(count)]
 
 
 IN_SIGHT: dict[str, Callable[[], nn.Module]] = {
