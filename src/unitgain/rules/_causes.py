@@ -188,10 +188,13 @@ def units_died(cause: Found[ug304.Evidence], effect: Found[BaseEvidence], view: 
     return hasattr(cause.evidence, "updates") and no_worse(cause, effect, view)
 
 
-def rounded_away(stopped: Found[ug508.Evidence]) -> bool:
+def rounded_away(stopped: Found[ug508.Evidence], view: View) -> bool:
     """Some parameters and not all have stayed, at a rate above zero that was not lowered: all steps are small, and
     those of the largest values (a norm's gain of one) are less than their last digit."""
     at = stopped.evidence
+    site = view.record.site("update", stopped.site) if stopped.site else None
+    if site is not None and site.dtype in ("float16", "bfloat16"):
+        return False  # there it is the last digit that is coarse
     return stopped.severity == "warning" and at.lr is not None and 0 < at.lr == at.highest
 
 

@@ -142,8 +142,10 @@ def _killing(view: View) -> Found[Killing] | None:
     except CannotJudge:
         return None
     layer = next(name for name in dead.evidence.sites if name == dead.site)
-    row, rates = dead.evidence.sites[layer], updates.rates
-    fits = rate_that_fits(view, row.last, max(rates)) if rates else None
+    row = dead.evidence.sites[layer]
+    then = [float(rate) for step, rate in zip(*view.record.metric("lr", optional=True)) if step <= row.last]
+    rates = [max(then)] if then else updates.rates
+    fits = rate_that_fits(view, row.first, max(rates)) if rates else None
     factor = fits / max(rates) if fits is not None else TENTH
     when = f"step {row.first}" if row.first == row.last else f"steps {row.first} to {row.last}"
     return ABOUT.found(

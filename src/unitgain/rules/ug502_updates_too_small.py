@@ -110,7 +110,7 @@ def _changes(median: float) -> str:
 
 
 def _all_stopped(cause: Found[ug508.Evidence], effect: Found[Evidence], view: View) -> bool:
-    return not rounded_away(cause)
+    return not rounded_away(cause, view)
 
 
 EXPLAINED_BY = (

@@ -140,7 +140,7 @@ def _remedy(view: View, name: str, highest: float, lowered: bool, deliberate: bo
 
 
 def _rounded(cause: Found[ug502.Evidence], effect: Found[Evidence], view: View) -> bool:
-    return rounded_away(effect)
+    return rounded_away(effect, view)
 
 
 EXPLAINED_BY = (
