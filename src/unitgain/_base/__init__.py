@@ -3,6 +3,7 @@
 errors.py    what unitgain raises
 printable.py text of unknown origin made safe for a terminal; spelling suggestions
 terminal.py  the only way to a terminal: say, note, Console, tables
+notebook.py  whether a notebook's kernel runs us
 telling.py   what a long call is doing just now
 files.py     files that are written whole or not at all
 card.py      what a notebook shows: plain HTML
@@ -17,6 +18,7 @@ from .copies import keep_out_of_copies
 from .errors import InputError, RecordError, UnitgainError, no_module, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
+from .notebook import in_notebook
 from .printable import described, did_you_mean, one_line, printable
 from .telling import busy, headed, tell, told_in_cell, told_to
 from .terminal import (
@@ -24,7 +26,6 @@ from .terminal import (
     aligned,
     clear_line,
     console,
-    in_notebook,
     is_quiet,
     note,
     plain_console,

@@ -10,8 +10,8 @@ import rich.table
 from rich.cells import cell_len
 from rich.text import Text
 
+from .notebook import in_notebook
 from .printable import printable
-from .terminal import in_notebook
 
 _GAP = 2  # columns of the terminal between two of the table
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from typing import IO, TYPE_CHECKING, Any
 
+from .notebook import in_notebook
 from .printable import MOST, one_line, printable
 
 if TYPE_CHECKING:
@@ -65,13 +66,6 @@ def clear_line() -> None:
     """Empties the line of the standard error where the cursor is: of a ^C, or of what a progress bar left."""
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
-
-
-def in_notebook() -> bool:
-    """Whether a notebook's kernel runs us, whose output is a page and no terminal."""
-    ipython = sys.modules.get("IPython")  # it is there if it runs us
-    shell = None if ipython is None else ipython.get_ipython()
-    return hasattr(shell, "kernel")
 
 
 class Cell:
