@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -167,3 +168,34 @@ def test_outputs_time_first_and_targets_example_first_are_misaligned_and_see_no_
     assert "time first" in sick.findings[0].message
     right = ug.check(TimeFirst(), (x, after.T.flatten()), F.cross_entropy, select=["UG116", "UG802"])
     assert not right.findings
+
+
+class ByHand(nn.Module):
+    """Layers as products of matrices, with He's initialization; held: units of the first layer that are held down."""
+
+    def __init__(self, *widths: int, held: int = 0):
+        super().__init__()
+        draw = [(2 / a) ** 0.5 * torch.randn(a, b) for a, b in itertools.pairwise(widths)]
+        self.weights = nn.ParameterList(draw)
+        self.biases = nn.ParameterList([torch.zeros(b) for b in widths[1:]])
+        with torch.no_grad():
+            self.biases[0][:held] = -30.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        for place, (w, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            x = x @ w + b
+            x = F.relu(x) if place < len(self.weights) - 1 else x
+        return x
+
+
+@pytest.mark.parametrize(("held", "codes"), [(0, []), (24, ["UG304"])])
+def test_two_columns_leave_units_dead_by_chance_also_in_layers_written_by_hand(
+    held: int, codes: list[str]
+) -> None:
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, batch = (
+            ByHand(2, 64, 64, 64, 64, 3, held=held),
+            (torch.randn(256, 2), torch.randint(3, (256,))),
+        )
+        assert [f.code for f in ug.check(model, batch, select=["UG304"]).findings] == codes

@@ -16,6 +16,7 @@ import cases_floor  # noqa: F401
 import cases_gradients  # noqa: F401
 import cases_half  # noqa: F401
 import cases_inputs  # noqa: F401
+import cases_labels  # noqa: F401
 import cases_latents  # noqa: F401
 import cases_left_out  # noqa: F401
 import cases_losses  # noqa: F401

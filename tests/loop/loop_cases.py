@@ -725,6 +725,35 @@ def unet_validated_in_the_middle() -> Diagnosis:
     return train(m, adam(m), (x, y), CE, after=validating(m, lambda i: i == 49))
 
 
+def looking_first(m: nn.Module, x: Tensor, *, back: bool) -> Callable[[int], None]:
+    """Each step begins with a guess in eval mode; and with train mode again where it comes back."""
+
+    def before(i: int) -> None:
+        m.eval()
+        with torch.no_grad():
+            m(x)
+        m.train(back)
+
+    return before
+
+
+@sick("UG705")
+def a_guess_before_each_step_and_a_last_pass_in_train_mode() -> Diagnosis:
+    m, data = chain(12, 32, 4, norm=True), table()
+
+    def after(i: int) -> None:
+        if i == 59:
+            m.train()(data[0])
+
+    return train(m, adam(m), data, CE, 60, before=looking_first(m, data[0], back=False), after=after)
+
+
+@healthy("UG705")
+def a_guess_before_each_step_and_back_to_train_mode() -> Diagnosis:
+    m, data = chain(12, 32, 4, norm=True), table()
+    return train(m, adam(m), data, CE, 60, before=looking_first(m, data[0], back=True))
+
+
 @healthy("UG705")
 def back_after_each_validation() -> Diagnosis:
     m = chain(12, 48, 4, drop=0.1)

@@ -20,7 +20,7 @@ from .losses import (
 )
 from .objective import OWN, Judged, Objective, describe_output, find_logits, own_loss
 from .reading import Forward, Reader, is_loader, opened, read_batch
-from .tree import map_tensors, named_inputs, tensors_in
+from .tree import map_tensors, named_inputs, named_tensors, tensors_in
 
 __all__ = [
     "IGNORED_TARGET",
@@ -44,6 +44,7 @@ __all__ = [
     "kind_of",
     "map_tensors",
     "named_inputs",
+    "named_tensors",
     "opened",
     "own_loss",
     "read_batch",

@@ -234,8 +234,8 @@ class _Trial:
     def _refuse_time_first(self) -> None:
         """With recurrent modules that take time first, the axis of the examples must be beyond doubt: as long as there
         are labels, one for each example."""
-        examples, target = self.batch.examples, self.batch.target
-        by_label = isinstance(target, Tensor) and target.dim() > 0 and target.numel() == len(target)
+        examples, labels = self.batch.examples, self.batch.labels  # also those that go into the model
+        by_label = isinstance(labels, Tensor) and labels.dim() > 0 and labels.numel() == len(labels)
         for tensor in self.batch.inputs().values():
             sizes = stats.shape_of(tensor)[:2]
             if len(sizes) > 1 and examples in sizes:

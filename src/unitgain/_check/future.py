@@ -96,7 +96,7 @@ def future_facts(
 ) -> FutureFacts:
     """done: the first pass. If the targets ask for it, two examples go through the model twice; `run` is rewound.
     called: the module that takes the batch, if that is not the model but one inside of it."""
-    found = shifted_input(batch) or _own_labels(batch, done)
+    found = shifted_input(batch, batch.labels) or _own_labels(batch, done)
     if found is None and called is not None:
         found = shifted_input(batch, done.target) or _among_inputs(batch)
     if found is None:

@@ -1,11 +1,12 @@
 """What a loss function of torch is given: kinds of values, labels that are ignored, weights of classes.
 
-For rules UG104, UG111, UG115 and UG118, whatever function of the caller's own it is called from.
+For rules UG104, UG106, UG111, UG115 and UG118, whatever function of the caller's own it is called from.
 """
 
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,13 +16,26 @@ from ..record import LossCallFacts
 from .where import calling_line
 
 TAKES_SCORES = {"cross_entropy", "binary_cross_entropy_with_logits"}
-LOSS_FUNCTIONS = TAKES_SCORES | {"nll_loss", "binary_cross_entropy", "kl_div"}
+_TAKES_SIGNS = {
+    "cosine_embedding_loss": 2,
+    "hinge_embedding_loss": 1,
+    "margin_ranking_loss": 2,
+    "soft_margin_loss": 1,
+}  # which of its arguments the targets are, -1 or 1
+_TAKES_YES_OR_NO = {
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "multilabel_soft_margin_loss",
+}  # 1 or 0
+LOSS_FUNCTIONS = TAKES_SCORES | _TAKES_YES_OR_NO | {"nll_loss", "kl_div"} | _TAKES_SIGNS.keys()
 _MOST_CLASSES = 1000
 _SUM = 1e-3  # rounding of bfloat16 stays below it
 
 
 def loss_call(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
     """One of `LOSS_FUNCTIONS` with the arguments that it was called with; None where they are no two tensors."""
+    if name in _TAKES_SIGNS:
+        return _of_signs(name, args, kwargs)
     given = args[0] if args else kwargs.get("input")
     target = args[1] if len(args) > 1 else kwargs.get("target")
     if not isinstance(given, Tensor) or not isinstance(target, Tensor) or not given.numel():
@@ -31,9 +45,13 @@ def loss_call(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
         log_target = bool(kwargs.get("log_target", False))
         return LossCallFacts(name, where, kind_of_values(given), kind_of_values(target), log_target)
     if name == "binary_cross_entropy_with_logits":
-        return _of_yes_and_no(name, where, target, kwargs.get("pos_weight"))
-    if name == "binary_cross_entropy":
-        return LossCallFacts(name, where)
+        call = _of_yes_and_no(name, where, target, kwargs.get("pos_weight"))
+        return replace(call, instead=_instead(target, 1, -1, kwargs))
+    if name in _TAKES_YES_OR_NO:
+        instead = _instead(target, 1, -1, kwargs)
+        return (
+            LossCallFacts(name, where, instead=instead) if instead or name == "binary_cross_entropy" else None
+        )
     smoothing = float(kwargs.get("label_smoothing", 0.0)) if name == "cross_entropy" else 0.0
     if target.is_floating_point():
         return LossCallFacts(name, where, told=_told(target, given, smoothing))
@@ -47,6 +65,24 @@ def loss_call(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
         return call
     counts = torch.bincount(real.long(), minlength=weight.numel())
     return _weighted(call, weight, counts)
+
+
+def _of_signs(name: str, args: Any, kwargs: Any) -> LossCallFacts | None:
+    """A loss whose targets are -1 and 1, where they are not."""
+    place = _TAKES_SIGNS[name]
+    target = args[place] if len(args) > place else kwargs.get("target")
+    instead = _instead(target, 1, 0, kwargs) if isinstance(target, Tensor) else None
+    return None if instead is None else LossCallFacts(name, calling_line(), instead=instead)
+
+
+def _instead(target: Tensor, one: float, other: float, kwargs: Any) -> tuple[float, float] | None:
+    """Both values of targets that have these two alone, and both. What the caller weighs or masks afterwards may be
+    meant, and so may a third value (a tie, an example that is left out)."""
+    if kwargs.get("reduction", "mean") == "none" or isinstance(kwargs.get("weight"), Tensor):
+        return None
+    yes, no = target == one, target == other
+    found = bool((yes | no).all()) and bool(yes.any()) and bool(no.any())
+    return (float(other), float(one)) if found else None
 
 
 def _told(target: Tensor, given: Tensor, smoothing: float) -> float:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._batch import Batch, axis_of_examples, tensors_in
+from .._batch import Batch, axis_of_examples, named_tensors
 from .._run import Run, random_states
 from ..stats import is_plain
 from .gradients import move_zeros
@@ -100,7 +100,9 @@ def _outputs(model: nn.Module, batch: Batch, run: Run, way: _Way) -> list[Tensor
             if way.moved:
                 move_zeros(model)
             found: Any = model(*fresh.args, **fresh.kwargs)
-            return [tensor.clone() for tensor in tensors_in(found)]
+            return [
+                tensor.clone() for _, tensor in named_tensors(found)
+            ]  # also in an object of a class of one's own
     finally:
         run.rewind(quick=True)
 

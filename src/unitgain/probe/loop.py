@@ -137,6 +137,7 @@ class Loop:
         self._thrown_away: list[Tensor | bool] = []  # of the sampled steps
         self._reused: list[Tensor] = []
         self._modes = ModeFacts()
+        self._untouched: tuple[str, ...] = ()  # norms that had seen no batch at the last step in eval mode
         self._foreign: list[Tensor] = []  # tensors of the optimizer that are not the model's
         self._with_gradient: set[int] = set()  # of these
         self._outside: list[_Watched] = []  # what the optimizer does not hold
@@ -364,6 +365,8 @@ class Loop:
             self._modes = replace(m, eval=m.eval + 1, since=number if m.since is None else m.since)
         else:
             self._modes = replace(m, before=m.before + 1)
+            if not m.before or self._untouched:  # what has seen a batch stays so
+                self._untouched = self._new_norms()
 
     # ---- afterwards ----------------------------------------------------------------------------------------
 
@@ -403,7 +406,9 @@ class Loop:
             thrown=len(self._thrown_away),
             parts=self._thrown.most,
             reused=ReusedFacts(self._judged, self._reused_steps, tuple(names), watched),
-            mode=replace(self._modes, modules=self._changing(), untouched=self._untouched()),
+            mode=replace(
+                self._modes, modules=self._changing(), untouched=() if self._modes.train else self._untouched
+            ),
             shrink=self._shrink(),
             after=self._after(),
             looks=self.looks.facts(),
@@ -418,10 +423,9 @@ class Loop:
         """Modules whose output depends on the mode: dropout, and norms with running statistics."""
         return tuple(depends_on_mode(self._model))
 
-    def _untouched(self) -> tuple[str, ...]:
-        """Norms that no batch has come through in train mode, ever: their running mean is 0, the variance 1."""
-        if self._modes.train:
-            return ()
+    def _new_norms(self) -> tuple[str, ...]:
+        """Norms that no batch has come through in train mode, ever: their running mean is 0, the variance 1. Asked at
+        each step: a pass in train mode after the last one is none that was trained."""
         return tuple(
             path
             for path, module in self._model.named_modules()

@@ -305,6 +305,7 @@ class LossCallFacts:
     weights, counts   {class: its weight}, {class: its labels}, where it is given weights
     told              of targets that are distributions, or are smoothed by the function: by how many nats their entropy
                       is below that of an even one, mean of the rows
+    instead           both values of the targets, of a loss of -1 and 1 that is given 0 and 1, or the other way round
     """
 
     function: str = ""
@@ -319,6 +320,7 @@ class LossCallFacts:
     weights: Mapping[str, float] | None = None
     counts: Mapping[str, int] | None = None
     told: float = UNKNOWN
+    instead: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

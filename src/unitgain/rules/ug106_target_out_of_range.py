@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ..record import LossCallFacts
 from ._comparison import asked
 from ._rule import About, BaseEvidence, Cause, Found, Threshold
 from ._view import View
@@ -35,7 +36,10 @@ ABOUT = About(
         "0 to 1. A loss of class indices that falls by the same amount for each number added to all outputs takes "
         "log-probabilities, whose exponentials sum to one. Of targets of two values, the outputs at one are changed; "
         "of class numbers, one for each example, the loss's slope is taken at made-up outputs: rows of a class without "
-        "any. Of boxes, what answers that equal the targets cost, box by box, as they are and brought to corners."
+        "any. Of boxes, what answers that equal the targets cost, box by box, as they are and brought to corners. Of "
+        "torch's losses of -1 and 1 (cosine_embedding_loss, hinge_embedding_loss, margin_ranking_loss, "
+        "soft_margin_loss), wherever they are called: whether their targets are 0 and 1; of binary cross entropies: "
+        "whether they are -1 and 1."
     ),
     action="Bring the targets into the range 0 to 1.",
     effect="The loss has a minimum at right answers, and is not negative.",
@@ -46,6 +50,7 @@ ABOUT = About(
         "targets that the loss scales or masks itself",
         "losses that may be negative: likelihoods of densities, critics, policy gradients, hinge losses of -1 and 1",
         "log-softmax before nll or CTC",
+        "a third value in targets of a loss of -1 and 1 (a tie), losses that are weighted or masked afterwards",
     ),
 )
 
@@ -65,6 +70,10 @@ class Evidence(BaseEvidence):
 
 
 def judge(view: View) -> Iterator[Found[Evidence]]:
+    call = next((c for c in view.facts.comparison.calls or () if c.instead), None)
+    if call is not None:
+        yield _other_labels(view, call)
+        return
     facts, targets = asked(view), view.facts.comparison.targets
     if facts.not_corners:
         yield _no_corners(view)
@@ -97,6 +106,27 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield _silent(view, facts.silent_label)
     elif facts.takes == "log_probabilities" and view.facts.target.kind == "class_index":
         yield from _no_log_probabilities(view)
+
+
+def _other_labels(view: View, call: LossCallFacts) -> Found[Evidence]:
+    """Labels of two values in the place of the two others that a loss function of torch takes."""
+    low, high = call.instead or (math.nan, math.nan)
+    signs = low == 0  # what it takes
+    takes = "-1 and 1" if signs else "0 and 1"
+    return ABOUT.found(
+        "error",
+        view.facts.output.site,
+        f"the targets of F.{call.function} are {show(low)} and {show(high)}, and it takes {takes}"
+        + (f" ({call.where})" if call.where else ""),
+        evidence=Evidence(low, high, None, None),
+        cause="A target of 0 is neither of the two: its outputs get no gradient, or one that does not depend on the "
+        "label."
+        if signs
+        else "A target of -1 changes the sign of one of the two terms, and nothing holds the outputs back.",
+        remedy="Map targets of 0 and 1 to -1 and 1: 2 * targets - 1."
+        if signs
+        else "Map targets of -1 and 1 to 0 and 1: (targets + 1) / 2.",
+    )
 
 
 def _silent(view: View, label: float) -> Found[Evidence]:
