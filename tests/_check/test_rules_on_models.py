@@ -199,3 +199,14 @@ def test_two_columns_leave_units_dead_by_chance_also_in_layers_written_by_hand(
             (torch.randn(256, 2), torch.randint(3, (256,))),
         )
         assert [f.code for f in ug.check(model, batch, select=["UG304"]).findings] == codes
+
+
+@pytest.mark.parametrize(("maps", "others", "codes"), [(32, 0, ["UG113"]), (32, 1, []), (4, 0, [])])
+def test_maps_of_labels_are_of_one_class_where_no_place_has_another(
+    maps: int, others: int, codes: list[str]
+) -> None:
+    y = torch.zeros(maps, 8, 8, dtype=torch.long)
+    y[0, 2, :others] = 1
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    found = ug.check(model, (torch.randn(maps, 3, 8, 8), y), select=["UG113"]).findings
+    assert [(f.code, f.severity) for f in found] == [(code, "info") for code in codes]

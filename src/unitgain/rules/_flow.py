@@ -112,3 +112,11 @@ def why_trained(view: View) -> str | None:
         return "the weights are trained: BatchNorm has seen batches before"
     learnt = view.loss < TRAINED * view.facts.loss_of_a_constant
     return "the loss is that of a trained model" if learnt else None
+
+
+def columns(view: View) -> float:
+    """How many columns of numbers go into the network, where all that goes in are vectors; else infinity."""
+    vectors = [m for m in view.inputs if len(m.site.shape) == 2 and not m.site.attributes.get("integer")]
+    if not vectors or len(vectors) < len(view.inputs):
+        return math.inf
+    return float(sum(m.site.shape[1] for m in vectors))

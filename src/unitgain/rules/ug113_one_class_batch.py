@@ -25,7 +25,8 @@ ABOUT = About(
         "examples."
     ),
     measured=(
-        "The labels of one batch, where each example has one: for information, since one batch is not the data set. "
+        "The labels of one batch, where each example has one, or a map of them: for information, since one batch is "
+        "not the data set. "
         "A Probe reads the labels of the sampled batches off the gradient of the logits, which a softmax with cross "
         "entropy makes negative at the label alone: a warning where batches are of one class and the class changes, "
         "or where all batches of a rehearsal on data are of the same one."
@@ -33,7 +34,7 @@ ABOUT = About(
     action="Shuffle the training data (DataLoader(..., shuffle=True)), or look at what the labels are made of.",
     effect="Every batch holds examples of several classes, and its gradient is one of the whole task.",
     verify="Check again with another batch.",
-    silent=("small batches", "masks and other targets with many labels for each example", "regression"),
+    silent=("small batches", "maps of labels with any other class in them", "regression"),
 )
 
 LABELS = Threshold(
@@ -74,6 +75,9 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         yield from _of_a_run(view)
         return
     targets, classes = view.facts.comparison.targets, _classes(view)
+    if targets.labels is None and classes >= 2 and targets.different == 1 and _examples(view) >= LABELS:
+        yield _of_maps(view, classes)
+        return
     if targets.labels is None or classes < 2:
         raise CannotJudge("not a classifier with one label for each example")
     if targets.same_label is None or targets.labels < LABELS:
@@ -85,6 +89,24 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
         evidence=OfABatch(targets.same_label, targets.labels, classes),
         cause="The data is sorted by class and not shuffled, or the labels are made wrongly.",
     )
+
+
+def _of_maps(view: View, classes: int) -> Found[OfABatch]:
+    targets = view.facts.comparison.targets
+    return ABOUT.found(
+        "info",
+        None,
+        f"all {targets.count} labels of the batch's {_examples(view)} examples are {targets.min:g}, of {classes} "
+        "classes",
+        evidence=OfABatch(int(targets.min), targets.count or 0, classes),
+        cause="The labels are made wrongly (divided by 255 as if they were pictures, and rounded to zero), or no "
+        "example of this batch holds another class.",
+        remedy="Look at what the labels are made of, before they go into the batches.",
+    )
+
+
+def _examples(view: View) -> int:
+    return max((m.examples for m in view.activations), default=0)
 
 
 def _of_all(view: View, label: int, batches: int) -> Found[OfABatch]:

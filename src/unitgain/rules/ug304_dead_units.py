@@ -15,7 +15,7 @@ import numpy as np
 
 from ._causes import all_examples_are_one, at_one_site, comes_before, weights_come_before
 from ._dead_units import renewed, slower
-from ._flow import leaders
+from ._flow import columns, leaders
 from ._loss_curve import is_sudden, loss_falls
 from ._rule import About, BaseEvidence, CannotJudge, Cause, Found, Threshold
 from ._view import Measured, View
@@ -317,15 +317,7 @@ def _narrowest(view: View, measured: Measured) -> float:
         if layer.role == "linear":
             widths = [p.site.attributes.get("fan_in") for p in view.own_parameters(layer, "weight")]
             found = min([found, *(width for width in widths if width)])
-    return _columns(view) if math.isinf(found) else found
-
-
-def _columns(view: View) -> float:
-    """Of a network whose layers are arithmetic (x @ w + b): how many columns of numbers go in, as vectors."""
-    vectors = [m for m in view.inputs if len(m.site.shape) == 2 and not math.isnan(m["rms"])]
-    if not vectors or len(vectors) < len(view.inputs):
-        return math.inf
-    return float(sum(m.site.shape[1] for m in vectors))
+    return columns(view) if math.isinf(found) else found
 
 
 def _share_of_bias(view: View, measured: Measured) -> float:
