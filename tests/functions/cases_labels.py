@@ -70,6 +70,12 @@ def links_labelled_minus_one_and_one() -> Arguments:
     return pairs(of_product, signs=True)
 
 
+@sick("UG106", VALUES)
+def tags_labelled_minus_one_and_one() -> Arguments:
+    tags = torch.where(torch.randn(64, 5) > 0.5, 1.0, -1.0)
+    return chain(12, 32, 5), (vectors(), tags), {"loss": nn.MultiLabelSoftMarginLoss()}
+
+
 @healthy("UG106", VALUES)
 def pairs_of_both_signs() -> Arguments:
     return pairs(lambda o, y: F.cosine_embedding_loss(*o, y, margin=0.2), signs=True)

@@ -138,7 +138,7 @@ class Part:
 
 def _with_slopes(asked: AskedFacts, ask: Question, job: Job) -> AskedFacts:
     """Of class numbers, one for each example: of places in a text some are padding, which weighs nothing by right."""
-    inputs = [x for x in job.batch.inputs().values() if x.dim()] if job.step is None else []
+    inputs = [x for x in job.batch.inputs().values() if is_plain(x) and x.dim()] if job.step is None else []
     if inputs and all(len(x) != len(ask.logits) for x in inputs):
         return asked
     slopes = class_slopes(ask)

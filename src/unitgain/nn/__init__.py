@@ -29,7 +29,7 @@ from .inplace import out_of_place_
 from .nf_block import NFBlock, Shortcut, expected_stds
 from .norms import GroupNorm, InstanceNorm, LayerNorm, WholeLayerNorm
 from .padding import Conv2dSame, MaxPool2dSame
-from .parametrize import ScaledStandardization, remove_scaled_std_, scaled_std_
+from .parametrize import ScaledStandardization, remove_scaled_std_, scaled_std_, without_parametrization
 from .resblocks import BasicBlock, Bottleneck, Norm, PooledResBlock, PreActBlock
 from .residual import SkipInit, StochasticDepth
 from .scaled_std import (
@@ -92,4 +92,5 @@ __all__ = [
     "out_of_place_",
     "remove_scaled_std_",
     "scaled_std_",
+    "without_parametrization",
 ]

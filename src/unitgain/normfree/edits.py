@@ -34,8 +34,8 @@ from ..nn import (
     ScaledStd,
     merge_branch_ends,
     scaled_std_,
+    without_parametrization,
 )
-from ..nn.parametrize import without_parametrization
 from .plain_code import as_plain_code
 
 

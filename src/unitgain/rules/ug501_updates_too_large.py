@@ -16,6 +16,7 @@ import numpy as np
 
 from . import ug302_exploding_activations as ug302
 from . import ug304_dead_units as ug304
+from . import ug504_loss_diverging as ug504
 from . import ug607_residual_growth as ug607
 from ._causes import is_error, units_died
 from ._finding import Prescription
@@ -48,7 +49,6 @@ from ._words import plural, show
 
 if TYPE_CHECKING:
     from . import ug202_input_not_finite as ug202
-    from . import ug504_loss_diverging as ug504
 
 ABOUT = About(
     code="UG501",
@@ -102,13 +102,14 @@ TENTH = Threshold(0.1, "of the rate, to be tried where the first updates do not 
 @dataclass(frozen=True)
 class Killing(UpdateEvidence):
     """Steps after which most units of a layer were dead, so that later steps say nothing of the rate. largest: of
-    log10(update:data) up to then, median over the weights; layer, died, units: where most died; until: the last such
-    step."""
+    log10(update:data) up to then, median over the weights; layer, died, units: where most died; since, until: between
+    which sampled steps."""
 
     largest: float
     layer: str
     died: int
     units: int
+    since: int
     until: int
 
 
@@ -159,6 +160,7 @@ def _killing(view: View) -> Found[Killing] | None:
             layer=layer,
             died=row.died,
             units=row.units,
+            since=row.first,
             until=row.last,
         ),
         cause="The learning rate is too large for these weights and gradients: steps moved the weights to where units "
@@ -274,10 +276,10 @@ def _kills_there(cause: Found[BaseEvidence], effect: Found[Evidence], view: View
 
 
 def _diverged_too(cause: Found[ug504.Evidence], effect: Found[Evidence], view: View) -> bool:
-    """The loss left for good, which says more than the units that died of the same steps."""
+    """The loss left for good, or began to rise before, which says more than the units that died of the same steps."""
     return (
         isinstance(effect.evidence, Killing)
-        and diverged_from(view) is not None
+        and (diverged_from(view) is not None or ug504.began_before(cause.evidence, effect.evidence))
         and is_error(cause, effect, view)
     )
 

@@ -240,7 +240,15 @@ def _leap(view: View, steps: np.ndarray, losses: np.ndarray, last: float) -> Fou
 def _still_trains(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
     """Large updates explain a loss that rises; one that has diverged for good is what matters, and is named itself. Of
     a rehearsal, which was to show that, the rate of its first steps is."""
+    if not view.rehearsal and began_before(effect.evidence, cause.evidence):
+        return False
     return view.rehearsal or (cause.severity == "error" and diverged_from(view) is None)
+
+
+def began_before(rise: BaseEvidence, killing: BaseEvidence) -> bool:
+    """Whether the loss began to rise before the units died of large steps, so that both come of what changed there."""
+    since = getattr(killing, "since", None)
+    return isinstance(rise, Rise) and since is not None and rise.began < since
 
 
 def _was_there_before(cause: Found[BaseEvidence], effect: Found[Evidence], view: View) -> bool:
