@@ -1525,6 +1525,29 @@ def a_closure_that_clears_and_computes() -> Diagnosis:
 
 
 @healthy("UG509")
+def only_the_last_row_learns() -> Diagnosis:
+    """A new word is learnt (textual inversion): the gradients of all others are set to zero, line after line."""
+    m = chain(12, 32, 64)
+    o = sgd(m)
+
+    def keep_the_last(i: int) -> None:
+        for p in m.parameters():
+            p.grad[:-1] = 0
+
+    return train(m, o, table(), CE, 60, clip=keep_the_last)
+
+
+@healthy("UG509")
+def most_of_the_largest_layer_stays() -> Diagnosis:
+    m = chain(12, 64, 64, 4)
+
+    def keep_one_unit(i: int) -> None:
+        m[2].weight.grad[:-1] = 0
+
+    return train(m, sgd(m), table(), CE, 60, clip=keep_one_unit)
+
+
+@healthy("UG509")
 def a_batch_left_out_now_and_then() -> Diagnosis:
     m = chain(12, 32, 4)
     o = sgd(m)

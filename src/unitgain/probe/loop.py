@@ -320,7 +320,12 @@ class Loop:
             self._bare.append(_Bare(came, False))  # nothing has written to it since backward
         else:
             now = stats.take_sample(gradient, _SAMPLE)
-            self._bare.append(_Bare(came, (after != 0).any() & ~(now != 0).any()))
+            none = (after != 0).any() & ~(now != 0).any()
+            if none.device.type != "cpu" or bool(
+                none
+            ):  # it may be one row, or one parameter, that was set to zero
+                none &= _are_zero([w for w in held if w.parameter.tensor.grad is not None])
+            self._bare.append(_Bare(came, none))
 
     def after_step(self, number: int) -> None:
         if self._bare and not self._bare[-1].came and any(w.arrived for w in self._watched if w.in_optimizer):
@@ -470,3 +475,13 @@ def _is_loss_scale(factor: float) -> bool:
 def _owners(optimizer: Any) -> list[Any]:
     hooks = getattr(optimizer, "_optimizer_step_pre_hooks", {}).values()
     return [getattr(hook, "__self__", None) for hook in hooks]
+
+
+def _are_zero(watched: Sequence[_Watched]) -> Tensor | bool:
+    """Whether all values of their gradients are zero; gradients that are no ordinary tensors are taken not to be."""
+    gradients = [w.gradient() for w in watched]
+    values = [g.detach() for g in gradients if g is not None and g.numel()]
+    if len(gradients) != sum(g is not None for g in gradients) or not values:
+        return False
+    largest = torch._foreach_norm(values, math.inf)
+    return torch.stack([n.to(largest[0].device, torch.float32) for n in largest]).max() == 0
