@@ -227,3 +227,36 @@ def test_a_layer_without_a_bias_of_its_own_is_named() -> None:
     assert "no bias" in report.problems[-1]
     with pytest.raises(InputError, match="far is 0"):
         rm.center_units_(model, torch.randn(64, 8), far=0)
+
+
+class Gated(nn.Module):
+    """A highway layer, closed at first, and two heads: how likely something rare is, and scores."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.gate = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.rare, self.scores = nn.Linear(8, 1), nn.Linear(8, 3)
+        for layer, bias in ((self.hidden, -9.0), (self.gate, -4.0), (self.rare, -4.6)):
+            nn.init.constant_(layer.bias, bias)
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        h, t = F.relu(self.hidden(x)), self.gate(x).sigmoid()
+        x = t * h + (1 - t) * x
+        return {"rare": torch.sigmoid(self.rare(x)), "scores": self.scores(x)}
+
+
+def test_outputs_behind_a_last_function_and_gates_keep_their_biases() -> None:
+    model, x = Gated(), torch.randn(128, 8)
+    rm.center_units_(model, x)
+    assert model.gate.bias.eq(-4.0).all()
+    assert model.rare.bias.eq(-4.6).all()
+    last = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1), nn.Sigmoid())
+    nn.init.constant_(last[2].bias, -4.6)
+    assert not rm.center_units_(last, x).changes
+
+
+def test_units_of_a_compiled_model_go_by_their_own_names() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
+    nn.init.constant_(model[0].bias, -9.0)
+    report = rm.center_units_(torch.compile(model, backend="eager"), torch.randn(64, 8))
+    assert [c.name for c in report.changes] == ["0.bias"]

@@ -17,23 +17,25 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
-from ..graph import Node
+from .._base import InputError, opens_compiled
+from ..graph import Graph, Node
 from .lever import Lever
 from .report import RemedyReport
 
 _FAR = 2.0  # standard deviations: a unit with a normal input is then active for 2% of it
 
 
+@opens_compiled
 @torch.no_grad()
 def center_units_(model: nn.Module, batch: Any, far: float = _FAR) -> RemedyReport:
     """Sets the biases of units whose input lies far from zero so that its mean on this batch is zero.
 
     A unit is an output channel of a layer, or of a norm, that stands right before an activation. It is far off where
-    its mean over the batch is more than `far` of its own standard deviations. Other units, all weights and the last
-    layer stay as they are. Layers are corrected in the order in which they run, each on the corrected output of the
-    one before.
-    Layers without a bias, with a frozen one, or that are used more than once, are left (`report.problems`).
+    its mean over the batch is more than `far` of its own standard deviations. Other units and all weights stay as they
+    are, and so do outputs of the model, behind a last function too (a bias there is the frequency of a class), and
+    gates, whose activation is a factor of something (a highway network begins with them closed). Layers are corrected
+    in the order in which they run, each on the corrected output of the one before. Layers without a bias, with a frozen
+    one, or that are used more than once, are left (`report.problems`).
 
     Raises InputError for a batch that does not fit, and for a `far` that is no positive number.
 
@@ -53,9 +55,7 @@ def center_units_(model: nn.Module, batch: Any, far: float = _FAR) -> RemedyRepo
     with graphs.undisturbed(model, found, sets_parameters=True):
         graph = graphs.follow(model, found)
         used = Counter(name for node in graph for name in node.parameters)
-        wanted = {
-            n.name for n in graph if n.role in ("linear", "norm") and graph.after(n).kind == "activation"
-        }
+        wanted = {n.name for n in graph if n.role in ("linear", "norm") and _goes_on(graph, n)}
 
         def center(node: Node, output: Tensor, _: Any) -> Tensor | None:
             if node.name not in wanted:
@@ -81,3 +81,14 @@ def center_units_(model: nn.Module, batch: Any, far: float = _FAR) -> RemedyRepo
 
         graphs.follow(model, found, center)
     return report
+
+
+def _goes_on(graph: Graph, node: Node) -> bool:
+    """Whether an activation stands right behind a layer whose values are neither the model's outputs nor factors."""
+    behind = graph.after(node)
+    return (
+        behind.kind == "activation"
+        and behind.node is not None
+        and graph.after(behind.node).kind != "output"
+        and not any(taker.kind == "product" for taker in graph.consumers(behind.node))
+    )
