@@ -255,8 +255,23 @@ def test_outputs_behind_a_last_function_and_gates_keep_their_biases() -> None:
     assert not rm.center_units_(last, x).changes
 
 
-def test_units_of_a_compiled_model_go_by_their_own_names() -> None:
-    model = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 1))
-    nn.init.constant_(model[0].bias, -9.0)
-    report = rm.center_units_(torch.compile(model, backend="eager"), torch.randn(64, 8))
-    assert [c.name for c in report.changes] == ["0.bias"]
+SETS_VALUES = [n for n in REMEDIES if n.split("_")[0] in ("init", "lsuv", "scale", "zero", "recalibrate", "break", "center")]
+    "init_",
+    "lsuv_",
+    "scale_head_",
+    "zero_residual_ends_",
+    "recalibrate_",
+    "break_symmetry_",
+    "center_units_",
+)
+
+
+@pytest.mark.parametrize("name", SETS_VALUES)
+def test_parameters_of_a_compiled_model_go_by_their_own_names(name: str) -> None:
+    model, x = residual(NormBlock), torch.randn(8, 3, 10, 10) * 3
+    with torch.no_grad():
+        model[1].conv1.weight.zero_()
+    report = REMEDIES[name](torch.compile(model, backend="eager"), x)
+    known = {n for n, _ in [*model.named_parameters(), *model.named_buffers()]}
+    assert report.changes
+    assert {c.name for c in report.changes} <= known

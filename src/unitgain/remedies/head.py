@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from ..graph import Graph, Node
 from .lever import Lever
 from .report import Measured, RemedyReport
@@ -17,6 +17,7 @@ from .report import Measured, RemedyReport
 _SHARE = 0.01  # of ln(C): what the logits' spread may add to the loss
 
 
+@opens_compiled
 @torch.no_grad()
 def scale_head_(model: nn.Module, batch: Any, target_std: float | None = None) -> RemedyReport:
     """Scales the model's last layer down, and zeroes its bias, so that its first guess is close to "all the same".

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .._base import InputError, did_you_mean
+from .._base import InputError, did_you_mean, opens_compiled
 from .report import Change, RemedyReport, rms
 
 
+@opens_compiled
 @torch.no_grad()
 def hold_parameters_(
     model: nn.Module, optimizers: Optimizer | Sequence[Optimizer], *, only: Iterable[str] | None = None

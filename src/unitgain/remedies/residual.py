@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from ..graph import Branch, Graph, Node
 from .lever import Lever
 from .report import Change, RemedyReport
@@ -29,6 +29,7 @@ from .report import Change, RemedyReport
 _WEIGHTED = ("linear", "attention")
 
 
+@opens_compiled
 def zero_residual_ends_(model: nn.Module, batch: Any) -> RemedyReport:
     """Sets what each branch ends with to zero: the last norm's gain and bias, or the last weight and bias.
 
@@ -39,6 +40,7 @@ def zero_residual_ends_(model: nn.Module, batch: Any) -> RemedyReport:
     return _scale_ends(model, batch, 0.0, "zero_residual_ends_", "the branch starts at zero")
 
 
+@opens_compiled
 def scale_residual_branches_(model: nn.Module, batch: Any, factor: float | None = None) -> RemedyReport:
     """Multiplies what each branch ends with by a factor, 1/sqrt(number of branches) if none is given.
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError
+from .._base import InputError, opens_compiled
 from .._batch import Batch
 from ..graph import Graph
 from ..nn import calibrate_, scaled_std_
@@ -51,6 +51,7 @@ def remove_redundant_bias_(model: nn.Module, batch: Any) -> RemedyReport:
     return report
 
 
+@opens_compiled
 @torch.no_grad()
 def recalibrate_(model: nn.Module, batches: Iterable[Any]) -> RemedyReport:
     """`ug.nn.calibrate_` with a report: BatchNorm's running statistics become those of the data. batches: as there.
@@ -162,6 +163,7 @@ def normalize_input_(model: nn.Module, batch: Any) -> RemedyReport:
     return report
 
 
+@opens_compiled
 @torch.no_grad()
 def break_symmetry_(model: nn.Module, batch: Any) -> RemedyReport:
     """Draws units anew that are exact copies of another unit of their layer, and weights that are all zero.
