@@ -255,7 +255,7 @@ def test_outputs_behind_a_last_function_and_gates_keep_their_biases() -> None:
     assert not rm.center_units_(last, x).changes
 
 
-SETS_VALUES = [n for n in REMEDIES if n.split("_")[0] in ("init", "lsuv", "scale", "zero", "recalibrate", "break", "center")]
+SETS_VALUES = (
     "init_",
     "lsuv_",
     "scale_head_",
