@@ -15,7 +15,7 @@ copies.py    hooks that copies of a module do not inherit
 from .card import card, escape, fold, paragraph, table
 from .compiled import eagerly, hold_eager, is_held, opens_compiled, original, plain_name
 from .copies import keep_out_of_copies
-from .errors import InputError, RecordError, UnitgainError, no_module, not_installed
+from .errors import InputError, RecordError, UnitgainError, names_given, no_module, not_installed
 from .files import is_leftover, move_into_place, remove_leftovers, write_atomically
 from .locks import FileLock
 from .notebook import in_notebook
@@ -59,6 +59,7 @@ __all__ = [
     "is_quiet",
     "keep_out_of_copies",
     "move_into_place",
+    "names_given",
     "no_module",
     "not_installed",
     "note",

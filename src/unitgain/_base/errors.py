@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from .printable import printable
 
 
@@ -23,6 +25,18 @@ class InputError(UnitgainError, ValueError):
     Traceback (most recent call last):
     unitgain._base.errors.InputError: --shape 8,x: 'x' is not a whole number; write it like 8,3,224,224
     """
+
+
+def names_given(argument: str, given: object) -> tuple[str, ...]:
+    """The names or patterns that an argument holds; one may stand by itself. Raises InputError for anything else.
+
+    >>> names_given("Probe(include=...)", "layers.*")
+    ('layers.*',)
+    """
+    names = (given,) if isinstance(given, str) else tuple(given) if isinstance(given, Iterable) else None
+    if names is None or not all(isinstance(name, str) for name in names):
+        raise InputError(f"{argument}: got {printable(given, 60)}; a name, or a list of names, is right")
+    return names
 
 
 def not_installed(who: str, package: str, extra: str) -> InputError:

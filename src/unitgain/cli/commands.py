@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from .._base import quietly, say, say_to_program
+from .._base import InputError, quietly, say, say_to_program
 from .._version import __version__
 from .check import check
 from .data import data_app
@@ -63,12 +63,6 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-def _install(wanted: bool) -> None:
-    if wanted:
-        install(this_shell())
-        raise typer.Exit
-
-
 def _show(shell: str | None) -> None:
     if shell is not None:
         say_to_program(script(shell))
@@ -85,8 +79,6 @@ def _root(
         bool,
         typer.Option(
             "--install-completion",
-            callback=_install,
-            is_eager=True,
             help="Make Tab complete, in bash, zsh or fish.",
         ),
     ] = False,
@@ -112,7 +104,11 @@ def _root(
     """
     if quiet:
         context.with_resource(quietly())
-    if context.invoked_subcommand is None:
+    if install_completion and context.invoked_subcommand is not None:
+        raise InputError("--install-completion: stands by itself, without a command")
+    if install_completion:
+        install(this_shell())
+    elif context.invoked_subcommand is None:
         say(context.get_help())
 
 

@@ -52,11 +52,6 @@ class Options:
         ]
 
 
-def patterns(given: str | Sequence[str]) -> tuple[str, ...]:
-    """One pattern may be given by itself."""
-    return (given,) if isinstance(given, str) else tuple(given)
-
-
 def check_every(every: object) -> int:
     """`every`, the distance of measured steps, if it is a whole number of at least 1; else InputError."""
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:

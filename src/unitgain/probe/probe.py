@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._base import InputError, RecordError, card, paragraph
+from .._base import InputError, RecordError, card, names_given, paragraph
 from .._run import Run, run_of
 from .._version import __version__
 from ..graph import Graph, in_vmap
@@ -43,7 +43,6 @@ from .options import (
     check_optimizers,
     check_signals,
     holds_nothing,
-    patterns,
 )
 from .parameters import model_facts
 from .ranks import Ranks, record_of_rank
@@ -130,8 +129,9 @@ class Probe:
             if not holds_any(one, self.model):
                 warnings.warn(holds_nothing(one, self.model), stacklevel=2)
         self._options = options = Options(
-            every=check_every(every), signals=check_signals(signals), include=patterns(include),
-            exclude=patterns(exclude), sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
+            every=check_every(every), signals=check_signals(signals),
+            include=names_given("Probe(include=...)", include), exclude=names_given("Probe(exclude=...)", exclude),
+            sample=sample if histograms else 0, limit=limit, examples=examples, maps=maps,
         )  # fmt: skip
         self.strict = strict
         stop_left_behind(Probe, self.model, sys._getframe(1))  # first, as it may be writing to the same file

@@ -48,8 +48,9 @@ def center_units_(model: nn.Module, batch: Any, far: float = _FAR) -> RemedyRepo
     >>> bool(model[0](x).mean(0).abs().max() < 1e-4)
     True
     """
-    if not (math.isfinite(far) and far > 0):
-        raise InputError(f"center_units_: far is {far}; a positive number is right")
+    number = isinstance(far, (int, float)) and not isinstance(far, bool)
+    if not (number and math.isfinite(far) and far > 0):
+        raise InputError(f"center_units_: far is {far!r}; a positive number is right")
     found = graphs.read("center_units_", model, batch)
     report, named = RemedyReport("center_units_"), {id(p): n for n, p in model.named_parameters()}
     with graphs.undisturbed(model, found, sets_parameters=True):

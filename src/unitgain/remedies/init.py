@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import graph as graphs
-from .._base import InputError, did_you_mean, opens_compiled
+from .._base import InputError, did_you_mean, names_given, opens_compiled
 from .._batch import Batch
 from ..graph import Elementwise, Graph, Node, role_of, walk
 from . import fill
@@ -95,11 +95,13 @@ def init_(
     done: set[int] = set()
     uses = [w.node for w in graph.weights()]
     by_module = {id(n.module): n for n in reversed(uses) if n.module is not None}
-    only = (only,) if isinstance(only, str) else tuple(only)
+    only = names_given("init_(only=...)", only)
     paths = [path for path, _, _, _ in walk(model)]
     for pattern in only:
         if not any(fnmatchcase(path, pattern) for path in paths):
-            raise InputError(f"init_(only=...): {pattern!r} matches no module{did_you_mean(pattern, paths)}")
+            raise InputError(
+                f"init_(only=...): {pattern!r} matches no module{did_you_mean(pattern, filter(None, paths))}"
+            )
     for path, module, leaf, _ in walk(model):
         chosen = any(fnmatchcase(path, pattern) for pattern in only)
         if leaf and chosen and role_of(module) in ("linear", "embedding", "recurrent", "attention"):

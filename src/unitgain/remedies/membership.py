@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from .._base import InputError, did_you_mean, opens_compiled
+from .._base import InputError, did_you_mean, names_given, opens_compiled
 from .report import Change, RemedyReport, rms
 
 
@@ -38,7 +38,7 @@ def hold_parameters_(
         raise InputError("hold_parameters_: optimizers: there is none, or none with a group of parameters")
     held = {id(p) for group in groups for p in group["params"]}
     own = {id(p) for p in model.parameters()}
-    wanted = None if only is None else {only} if isinstance(only, str) else set(only)
+    wanted = None if only is None else set(names_given("hold_parameters_(only=...)", only))
     for name in sorted((wanted or set()) - {name for name, _ in model.named_parameters()}):
         near = did_you_mean(name, [n for n, _ in model.named_parameters()])
         raise InputError(f"hold_parameters_(only=...): no parameter is called {name!r}{near}")

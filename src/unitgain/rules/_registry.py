@@ -10,7 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any, get_args
 
-from .._base import InputError, did_you_mean
+from .._base import InputError, did_you_mean, names_given
 from ._rule import Rule, Threshold
 
 _PARTS = ("ABOUT", "Evidence", "judge", "EXPLAINED_BY", "BAD", "GOOD")
@@ -71,7 +71,7 @@ def as_data() -> list[dict[str, Any]]:
     return [rule.to_dict() for rule in CATALOGUE.values()]
 
 
-def resolve(words: Sequence[str], option: str) -> set[str]:
+def resolve(words: str | Sequence[str], option: str) -> set[str]:
     """The codes meant by codes ("UG101"), prefixes ("UG1") and names ("saturated").
 
     Raises InputError, naming `option`, for a word that matches no rule.
@@ -79,10 +79,8 @@ def resolve(words: Sequence[str], option: str) -> set[str]:
     >>> sorted(resolve(["UG2", "saturated"], "select"))
     ['UG201', 'UG202', 'UG203', 'UG204', 'UG205', 'UG206', 'UG303']
     """
-    if isinstance(words, str):
-        words = [words]
     codes: set[str] = set()
-    for word in words:
+    for word in names_given(option, words):
         if not word.strip():
             raise InputError(
                 f"{option} {word!r}: a code (UG303), a prefix (UG3) or a name (saturated) is expected"
