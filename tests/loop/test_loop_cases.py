@@ -8,6 +8,7 @@ from collections import Counter
 
 import loop_cases as cases
 import pytest
+import rate_cases as rates
 import torch
 
 from unitgain.rules import Diagnosis
@@ -29,7 +30,7 @@ def alarms(diagnosis: Diagnosis) -> set[str]:
     return {f.code for f in diagnosis.findings if f.severity != "info"}
 
 
-@pytest.mark.parametrize("row", [r for r in cases.ROWS if r.sick], ids=lambda row: row.name)
+@pytest.mark.parametrize("row", [r for r in (*cases.ROWS, *rates.ROWS) if r.sick], ids=lambda row: row.name)
 def test_a_sick_training_is_named_and_nothing_else_is(row: cases.Row) -> None:
     diagnosis = diagnosed(row)
     named = alarms(diagnosis) | {line.split()[0] for f in diagnosis.findings for line in f.consequences}
@@ -38,7 +39,9 @@ def test_a_sick_training_is_named_and_nothing_else_is(row: cases.Row) -> None:
     assert alarms(diagnosis) == ({"UG501"} if row.rule not in alarms(diagnosis) else {row.rule})
 
 
-@pytest.mark.parametrize("row", [r for r in cases.ROWS if not r.sick], ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row", [r for r in (*cases.ROWS, *rates.ROWS) if not r.sick], ids=lambda row: row.name
+)
 def test_a_healthy_look_alike_gets_no_alarm(row: cases.Row) -> None:
     diagnosis = diagnosed(row)
     assert alarms(diagnosis) <= ALSO.get(row.name, set()), [f.message for f in diagnosis.findings]

@@ -183,6 +183,7 @@ def _faded(cause: Found[ug401.Evidence], effect: Found[Evidence], view: View) ->
 
 
 EXPLAINED_BY = (
+    Cause("UG507"),
     Cause("UG805", hides_the_examples),
     Cause("UG112"),
     Cause("UG108", at_one_site),

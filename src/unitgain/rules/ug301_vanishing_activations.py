@@ -126,7 +126,10 @@ def _falls_to_one(cause: Found[BaseEvidence], effect: Found[Evidence], view: Vie
     return cause.severity != "info" and effect.evidence.last_rms > ABOUT_ONE
 
 
-EXPLAINED_BY = (Cause("UG201", _falls_to_one),)
+EXPLAINED_BY = (
+    Cause("UG507"),
+    Cause("UG201", _falls_to_one),
+)
 
 BAD = """
 layers = [m for _ in range(8) for m in (nn.Linear(64, 64, bias=False), nn.ReLU())]

@@ -168,6 +168,7 @@ def _why(view: View, first: Measured, sudden: bool) -> str:
 
 
 EXPLAINED_BY = (
+    Cause("UG507"),
     Cause("UG805", hides_the_examples),
     Cause("UG102"),
     Cause("UG301"),

@@ -97,7 +97,7 @@ def _several_or_error(cause: Found[ug303.Evidence], effect: Found[Evidence], vie
     return cause.severity == "error" or len(cause.evidence.sites) >= SEVERAL
 
 
-EXPLAINED_BY = (Cause("UG301"), Cause("UG303", _several_or_error), Cause("UG304", is_error))
+EXPLAINED_BY = (Cause("UG507"), Cause("UG301"), Cause("UG303", _several_or_error), Cause("UG304", is_error))
 
 BAD = """
 layers = [m for _ in range(8) for m in (nn.Linear(64, 64), nn.Sigmoid())]  # slopes of 1/4 at most

@@ -36,7 +36,7 @@ ABOUT = About(
         "For each matrix, kernel and embedding: its rms now over that at the first sampled step, and the cosine "
         "between its update and the weights before it, median over the steps in which it shrank. Weights right "
         "before a norm, whose size does not matter, count only where a loss was recorded. Under Adam and its like a "
-        "decay that is added to the gradient is compared with the loss's gradient at the first and the last steps."
+        "decay that is added to the gradient is compared with the loss's gradient, over the run and at its end."
     ),
     action="Lower the weight decay: 1e-4 to 5e-4 is usual for SGD, 0.01 to 0.1 for AdamW.",
     effect="The weights keep their size, and the loss falls below that of a constant.",
@@ -73,21 +73,16 @@ FORGETS = Threshold(
 )
 STILL = Threshold(0.8, "of the first loss, that it stays above: nothing has been learnt")
 SMALLER = Threshold(0.7, "of the weights' rms at the start, that they stay below then")
-OUTWEIGHS = Threshold(
-    1.0,
-    "of the loss's gradient, that the decay in the gradient is at the first sampled step, of the median weight",
-)
 STRONG = Threshold(
     0.01,
     "of a decay that is added to the gradient: a hundred times the usual one; 0.01 to 0.1 are those of AdamW",
 )
 HOLDS = Threshold(
-    0.5, "of the loss's gradient, that the decay still is at the end: the two balance each other"
+    0.33, "of the loss's gradient, that the decay in the gradient is in half of the run, and still at the end"
 )
 LEFT = Threshold(
     0.05, "of the first loss, that is left at the end: below, nearly all was learnt all the same"
 )
-STRAIGHT = Threshold(-0.5, "cosine of the first update with the weights: the first steps follow the decay")
 BALANCE = Threshold(
     0.1, "of the gradient's size: a decay that is no more than this leaves the direction to the loss"
 )
@@ -155,38 +150,37 @@ def judge(view: View) -> Iterator[Found[Evidence]]:
 
 
 def _balanced(view: View, names: list[str]) -> Found[Evidence] | None:
-    """A decay in the gradient that is stronger than the loss's own from the first step on, and still balances it at the
-    end: an adaptive optimizer, which divides both by their size, then follows the decay and not the loss."""
+    """A decay in the gradient that is of the size of the loss's own throughout: an adaptive optimizer, which divides
+    the sum of both by its size, then follows the decay as much as the loss."""
     coupled = [n for n in names if (g := view.facts.optimizer.group_of(n)) is not None and not g.decoupled]
     coupled = [n for n in coupled if _decay(view, n) >= STRONG and not _before_norm(view, n)]
     sizes, angles = view.over_steps("parameter", "rms"), view.over_steps("update", "cosine")
     gradients = view.over_steps("parameter_gradient", "rms")
-    rows = [
-        (_decay(view, n) * sizes[n] / gradients[n], angles[n])
-        for n in coupled
-        if _measured(n, sizes, gradients)
-    ]
-    if not is_adaptive(view) or not rows or len(rows) < MOST * len(names) or not _end_of_loss(view) > LEFT:
+    judged = [n for n in coupled if _measured(n, sizes, gradients)]
+    if (
+        not is_adaptive(view)
+        or not judged
+        or len(judged) < MOST * len(names)
+        or not _end_of_loss(view) > LEFT
+    ):
         return None
-    first, last, turned = (
-        float(np.median([part(ratio, angle) for ratio, angle in rows]))
-        for part in (
-            lambda ratio, _: ratio[0],
-            lambda ratio, _: last_quarter(ratio),
-            lambda _, angle: angle[np.isfinite(angle)][0] if np.isfinite(angle).any() else np.nan,
-        )
+    shares = [_decay(view, n) * sizes[n] / gradients[n] for n in judged]
+    half, last = (
+        float(np.median([part(share) for share in shares])) for part in (lambda s: np.median(s), last_quarter)
     )
-    if not (first >= OUTWEIGHS and last >= HOLDS and turned < STRAIGHT):
+    if not (half >= HOLDS and last >= HOLDS):
         return None
+    first = [float(c[np.isfinite(c)][0]) for n in judged if np.isfinite(c := angles[n]).any()]
+    turned = float(np.median(first)) if first else math.nan
     shrunk = [float(sizes[n][-1] / sizes[n][0]) for n in coupled if sizes[n][0] > 0]
     decay = max(_decay(view, n) for n in coupled)
     return ABOUT.found(
         "warning",
         None,
-        f"the weight decay of {show(decay)} is {show(first)} times as large as the gradient of the loss at the first "
-        f"sampled step and {show(last)} times at the end ({plural(len(rows), 'weight')}); the loss is still "
+        f"the weight decay of {show(decay)} is {show(half)} times as large as the gradient of the loss in the middle "
+        f"of the run and {show(last)} times at the end ({plural(len(judged), 'weight')}); the loss is still "
         f"{show(_end_of_loss(view))} of what it was",
-        evidence=Evidence(len(rows), len(names), float(np.median(shrunk)), turned, decay, 0.0),
+        evidence=Evidence(len(judged), len(names), float(np.median(shrunk)), turned, decay, 0.0),
         cause=f"{view.facts.optimizer.name} adds this decay to the gradients and divides both by their size: it is "
         "made for a decay a hundred times smaller, and what the loss asks for is held back.",
         remedy=_remedy(view, decay, coupled) + " 0.01 to 0.1 are values for AdamW, whose decay is decoupled.",
